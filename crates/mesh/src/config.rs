@@ -1,0 +1,354 @@
+//! Configuration: everything an operator may decide, read once, checked whole, then carried as types.
+//!
+//! One file (`mesh.toml`), then the environment, then flags; the later wins. [`Config::load`] is the only place that
+//! sees text. It asks [`settings`] for every key it knows, and whatever is left over is unknown: so there is no second
+//! list of keys to forget, and a misspelt key cannot pass. Every mistake is reported, not just the first.
+
+mod settings;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use tracing_subscriber::filter::Targets;
+
+pub use settings::{Error, Problem};
+use settings::{Origin, Settings};
+
+use crate::contract;
+use crate::service::{Process, Service};
+
+/// Kubernetes kills after 30 s, people lose patience after 10.
+const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+/// What a call gets whose caller said nothing, so that nothing waits for ever.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A configuration that has been checked: nothing downstream sees raw input.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What this process calls itself: the service's name, or `monolith`.
+    pub process: &'static str,
+    /// Where gRPC and HTTP are served. Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served, if not on [`listen`](Self::listen).
+    pub admin_listen: Option<SocketAddr>,
+    /// How long a drain may take before what is left is cut off. 0 s to 10 min.
+    pub drain_limit: Duration,
+    /// The deadline of a call whose caller has set none. 1 ms to 1 h.
+    pub call_deadline: Duration,
+    /// How logs look, and which are written.
+    pub log: Log,
+    databases: BTreeMap<String, Database>,
+}
+
+/// How logs look, and which are written.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// For people or for machines. `None`: for people on a terminal, for machines elsewhere.
+    pub format: Option<LogFormat>,
+    /// A level, or levels by module: `info,mesh=debug`.
+    pub level: Targets,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people, in colour where the terminal has it.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where a service keeps what it owns.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Database {
+    /// An embedded database: a file that one process at a time may open.
+    Sqlite(PathBuf),
+    /// A Postgres that replicas may share, by its URL.
+    Postgres(String),
+}
+
+/// Never shows a URL, which may hold a password.
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
+            Self::Postgres(_) => f.debug_tuple("Postgres").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// What the command line may say.
+#[derive(Parser)]
+#[command(about = "Serves gRPC. Every key of mesh.toml can be set by a flag or the environment, too.", version)]
+struct Flags {
+    /// The configuration file [default: mesh.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The address to serve on; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where embedded databases live
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// Any key of mesh.toml, such as `drain_limit=5s`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+impl Config {
+    /// Reads flags, environment and file for `process`.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, each with where it was said and what is allowed there.
+    pub fn load(
+        process: &Process,
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Error> {
+        let flags = Flags::try_parse_from(arguments).map_err(Error::Usage)?;
+        let mut settings = Settings::default();
+
+        match &flags.config {
+            Some(file) => settings.file(file),
+            None if Path::new("mesh.toml").exists() => settings.file(Path::new("mesh.toml")),
+            None => {}
+        }
+        settings.environment(environment);
+        let listen = if process.alone { listen_key(process.name) } else { "listen".to_owned() };
+        settings.flag("--listen", &listen, flags.listen);
+        settings.flag("--data-dir", "data_dir", flags.data_dir);
+        for assignment in &flags.settings {
+            settings.assignment(assignment);
+        }
+
+        Self::check(process, settings)
+    }
+
+    fn check(process: &Process, mut settings: Settings) -> Result<Self, Error> {
+        let listen = settings.take("listen", ADDRESS, parse_address);
+        let admin_listen = settings.take("admin.listen", ADDRESS, parse_address);
+        let data_dir = settings.take("data_dir", "a folder", parse_path).unwrap_or_else(|| "data".into());
+        let drain_limit =
+            settings.take("drain_limit", "a time from 0s to 10min, such as 8s", within(Duration::ZERO, 600));
+        let call_deadline = settings.take(
+            "call_deadline",
+            "a time from 1ms to 1h, such as 10s",
+            within(Duration::from_millis(1), 3600),
+        );
+        let log = Log {
+            format: settings.take("log.format", "pretty or json", parse_format),
+            level: settings.take("log.level", LEVEL, parse_level).unwrap_or_else(default_level),
+        };
+
+        // The file is shared by every process of a system, so it may speak of services that are not in this one.
+        let running: BTreeSet<&str> = process.services.iter().map(Service::name).collect();
+        let mut databases = BTreeMap::new();
+        let mut own_listen = None;
+        for name in contract::services().union(&running) {
+            let address = settings.take(&listen_key(name), ADDRESS, parse_address);
+            let database = settings.take(&format!("services.{name}.database_url"), DATABASE, parse_database);
+            if running.contains(name) {
+                own_listen = address;
+                let default = || Database::Sqlite(data_dir.join(format!("{name}.db")));
+                databases.insert((*name).to_owned(), database.unwrap_or_else(default));
+            }
+        }
+        refuse_shared_databases(&databases, &mut settings);
+        settings.finish()?;
+
+        // `services.X.listen` is for X in a process of its own, and wins there.
+        let listen = own_listen.filter(|_| process.alone).or(listen);
+        Ok(Self {
+            process: process.name,
+            listen: listen.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), process.port)),
+            admin_listen,
+            drain_limit: drain_limit.unwrap_or(DRAIN_LIMIT),
+            call_deadline: call_deadline.unwrap_or(CALL_DEADLINE),
+            log,
+            databases,
+        })
+    }
+
+    /// Where `service` keeps what it owns, if it runs in this process.
+    pub(crate) fn database(&self, service: &str) -> Option<&Database> {
+        self.databases.get(service)
+    }
+}
+
+fn listen_key(service: &str) -> String {
+    format!("services.{service}.listen")
+}
+
+/// A service owns its data: two of them in one database would soon read each other's tables.
+fn refuse_shared_databases(databases: &BTreeMap<String, Database>, settings: &mut Settings) {
+    let names: Vec<_> = databases.keys().collect();
+    for (i, first) in names.iter().enumerate() {
+        for second in &names[i + 1..] {
+            if databases[*first] == databases[*second] {
+                settings.problem(
+                    format!("services.{second}.database_url"),
+                    Origin::default(),
+                    format!("is the database of `{first}`, too; a service owns its data: give each its own"),
+                );
+            }
+        }
+    }
+}
+
+const ADDRESS: &str = "an address such as 127.0.0.1:8080 (port 0 picks a free one)";
+const LEVEL: &str = "off, error, warn, info, debug, trace, or levels by module such as info,mesh=debug";
+const DATABASE: &str = "sqlite://path/to/file.db or postgres://user@host/database";
+
+fn default_level() -> Targets {
+    Targets::new().with_default(tracing::Level::INFO)
+}
+
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+fn parse_path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| text.into())
+}
+
+fn parse_format(text: &str) -> Option<LogFormat> {
+    match text {
+        "pretty" => Some(LogFormat::Pretty),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}
+
+fn parse_level(text: &str) -> Option<Targets> {
+    // `Targets` takes any bare word for the name of a module: a misspelt level would silence everything.
+    let bare_words_are_levels = text
+        .split(',')
+        .filter(|directive| !directive.contains('='))
+        .all(|directive| directive.parse::<tracing::metadata::LevelFilter>().is_ok());
+    if bare_words_are_levels { text.parse().ok() } else { None }
+}
+
+fn within(least: Duration, most_seconds: u64) -> impl Fn(&str) -> Option<Duration> {
+    move |text| {
+        let duration = humantime::parse_duration(text).ok()?;
+        (least..=Duration::from_secs(most_seconds)).contains(&duration).then_some(duration)
+    }
+}
+
+fn parse_database(text: &str) -> Option<Database> {
+    if let Some(path) = text.strip_prefix("sqlite://") {
+        let plain = !path.is_empty() && !path.contains(['?', '#']) && !path.contains(":memory:");
+        return plain.then(|| Database::Sqlite(path.into()));
+    }
+    let postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    let parses = text.parse::<sqlx::any::AnyConnectOptions>().is_ok_and(|options| options.database_url.has_host());
+    (postgres && parses).then(|| Database::Postgres(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(process: impl Into<Process>, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Error> {
+        Config::load(
+            &process.into(),
+            ["process"].iter().chain(arguments).map(OsString::from),
+            environment.iter().map(|(name, value)| (name.into(), value.into())),
+        )
+    }
+
+    fn catalog() -> Service {
+        Service::new("catalog").port(50051)
+    }
+
+    fn both() -> [Service; 2] {
+        [catalog(), Service::new("other")]
+    }
+
+    fn problems(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
+        match load(catalog(), arguments, environment) {
+            Err(Error::Invalid(problems)) => problems.iter().map(ToString::to_string).collect(),
+            other => panic!("expected problems, got {other:?}"),
+        }
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mesh.toml");
+        std::fs::write(&path, text).unwrap();
+        let flag = format!("--config={}", path.display());
+        (folder, flag)
+    }
+
+    #[test]
+    fn the_later_wins() {
+        let (_folder, flag) = file("listen = '127.0.0.1:1'\ndrain_limit = '1s'\ncall_deadline = '1s'");
+        let environment = [("MESH__LISTEN", "127.0.0.1:2"), ("MESH__DRAIN_LIMIT", "2s")];
+        let config = load(both(), &[&flag, "--listen=127.0.0.1:3"], &environment).unwrap();
+        assert_eq!(config.listen.port(), 3);
+        assert_eq!(config.drain_limit, Duration::from_secs(2));
+        assert_eq!(config.call_deadline, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_service_alone_listens_where_its_own_key_says() {
+        let keys = [("MESH__LISTEN", "127.0.0.1:1"), ("MESH__SERVICES__CATALOG__LISTEN", "127.0.0.1:2")];
+        assert_eq!(load(catalog(), &[], &keys).unwrap().listen.port(), 2);
+        assert_eq!(load(catalog(), &[], &keys[..1]).unwrap().listen.port(), 1);
+        assert_eq!(load(catalog(), &[], &[]).unwrap().listen.port(), 50051);
+        assert_eq!(load(catalog(), &["--listen=127.0.0.1:3"], &keys).unwrap().listen.port(), 3);
+        assert_eq!(load(both(), &[], &keys).unwrap().listen.port(), 1);
+        assert_eq!(load(both(), &[], &[]).unwrap().listen.port(), 8080);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_place_and_what_is_allowed() {
+        let (_folder, flag) = file("lisen = '127.0.0.1:1'\ndrain_limit = '1y'\n[services.catalgo]\nlisten = 'x'");
+        let found = problems(&[&flag, "--set=log.format=xml"], &[("MESH__CALL_DEADLINE", "0s")]);
+        assert_eq!(found.len(), 5, "{found:#?}");
+        let expect = |wanted: &[&str]| {
+            assert!(found.iter().any(|line| wanted.iter().all(|w| line.contains(w))), "{wanted:?} not in {found:#?}");
+        };
+        expect(&["mesh.toml", "`lisen`", "did you mean `listen`?"]);
+        expect(&["mesh.toml", "`drain_limit`", "1y", "0s to 10min"]);
+        expect(&["mesh.toml", "`services.catalgo.listen`", "did you mean `services.catalog.listen`?"]);
+        expect(&["MESH__CALL_DEADLINE", "`call_deadline`", "1ms to 1h"]);
+        expect(&["--set", "`log.format`", "pretty or json"]);
+    }
+
+    #[test]
+    fn the_wrong_type_is_a_mistake_not_a_default() {
+        for text in ["listen = 8080", "listen = ['127.0.0.1:1']", "listen = true", "log = 'json'", "data_dir = ''"] {
+            let (_folder, flag) = file(text);
+            assert_eq!(problems(&[&flag], &[]).len(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_is_a_mistake() {
+        assert!(problems(&["--set=log.level=inof"], &[])[0].contains("debug"));
+        assert!(load(catalog(), &["--set=log.level=warn,mesh=debug"], &[]).is_ok());
+    }
+
+    #[test]
+    fn two_services_cannot_own_one_database() {
+        let url = "postgres://host/one";
+        let environment =
+            [("MESH__SERVICES__CATALOG__DATABASE_URL", url), ("MESH__SERVICES__OTHER__DATABASE_URL", url)];
+        let Err(Error::Invalid(problems)) = load(both(), &[], &environment) else { panic!() };
+        assert!(problems[0].to_string().contains("owns its data"), "{problems:?}");
+    }
+
+    #[test]
+    fn debug_output_holds_no_password() {
+        let environment = [("MESH__SERVICES__CATALOG__DATABASE_URL", "postgres://me:secret@host/one")];
+        let config = load(catalog(), &[], &environment).unwrap();
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,161 @@
+//! What travels with a call: until when it is wanted, and which trace it belongs to.
+//!
+//! The server's layers put a [`Context`] around the handler; [`crate::channel`] reads it when the handler calls a peer,
+//! and so a deadline and a trace reach the last hop without a service ever passing them on. It is a task-local on
+//! purpose: work that a handler spawns outlives the call, and must not inherit a deadline that was meant for it.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
+
+tokio::task_local! {
+    static CURRENT: Context;
+}
+
+/// What travels with a call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context {
+    /// When the caller stops waiting; `None` if it never said.
+    pub deadline: Option<Instant>,
+    /// Which trace the call belongs to.
+    pub trace: Trace,
+}
+
+impl Context {
+    /// The context of the call that this task is handling; empty outside of one.
+    pub fn current() -> Self {
+        CURRENT.try_with(|context| *context).unwrap_or_default()
+    }
+
+    /// How much time is left, if there is a limit.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    pub(crate) async fn scope<F: Future>(self, future: F) -> F::Output {
+        CURRENT.scope(self, future).await
+    }
+}
+
+/// A place in a trace, as [W3C Trace Context](https://www.w3.org/TR/trace-context/) writes it in `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    trace_id: u128,
+    span_id: u64,
+    sampled: bool,
+}
+
+/// The header that carries a [`Trace`].
+const TRACEPARENT: &str = "traceparent";
+
+impl Trace {
+    /// A trace that begins here.
+    pub fn begin() -> Self {
+        Self { trace_id: uuid::Uuid::new_v4().as_u128(), span_id: random_span_id(), sampled: true }
+    }
+
+    /// The next span of the same trace.
+    #[must_use]
+    pub fn child(self) -> Self {
+        Self { span_id: random_span_id(), ..self }
+    }
+
+    /// The trace that the caller is in, or a new one if it says nothing that can be read.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
+        headers.get(TRACEPARENT).and_then(|value| Self::parse(value.to_str().ok()?)).unwrap_or_else(Self::begin)
+    }
+
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        // Hexadecimal digits and dashes only: always a valid header.
+        if let Ok(value) = HeaderValue::from_str(&self.to_string()) {
+            headers.insert(TRACEPARENT, value);
+        }
+    }
+
+    /// The part that all spans of a trace share, for a log.
+    pub(crate) fn trace_id(&self) -> impl fmt::Display {
+        let trace_id = self.trace_id;
+        fmt::from_fn(move |f| write!(f, "{trace_id:032x}"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        // A later version may add parts behind these four; version 00 may not, and ff is never valid.
+        if version == "ff" || (version == "00" && parts.next().is_some()) {
+            return None;
+        }
+        let trace = Self {
+            trace_id: hexadecimal(trace_id, 32)?,
+            span_id: hexadecimal(span_id, 16)? as u64,
+            sampled: hexadecimal(flags, 2)? & 1 == 1,
+        };
+        hexadecimal(version, 2)?;
+        (trace.trace_id != 0 && trace.span_id != 0).then_some(trace)
+    }
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self::begin()
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+}
+
+fn hexadecimal(text: &str, length: usize) -> Option<u128> {
+    let lower_case = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if text.len() == length && lower_case { u128::from_str_radix(text, 16).ok() } else { None }
+}
+
+fn random_span_id() -> u64 {
+    // A v4 UUID's lower half holds 62 random bits, and its variant bits keep it from being zero.
+    uuid::Uuid::new_v4().as_u64_pair().1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_carried_on_unchanged_and_its_span_is_not() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let trace = Trace::parse(text).unwrap();
+        assert_eq!(trace.to_string(), text);
+        let child = trace.child();
+        assert_eq!(child.trace_id, trace.trace_id);
+        assert_ne!(child.span_id, trace.span_id);
+    }
+
+    #[test]
+    fn what_cannot_be_read_begins_a_new_trace() {
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+        ] {
+            assert_eq!(Trace::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn spawned_work_does_not_inherit_the_deadline() {
+        let context = Context { deadline: Some(Instant::now()), trace: Trace::begin() };
+        context
+            .scope(async {
+                assert!(Context::current().deadline.is_some());
+                let spawned = tokio::spawn(async { Context::current().deadline });
+                assert!(spawned.await.unwrap().is_none());
+            })
+            .await;
+    }
+}

@@ -1,0 +1,205 @@
+//! Serving: from services as their authors describe them to a process that answers, and back to one that has ended.
+
+mod admin;
+pub(crate) mod deadline;
+mod drain;
+mod listener;
+mod stack;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http::{Request, header};
+use hyper::body::Incoming;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::body::Body;
+use tower::Service as _;
+
+use crate::channel::Peers;
+use crate::config::Config;
+use crate::health::{Health, Watched};
+use crate::service::{Resources, Service};
+use crate::store::{self, Store};
+use crate::telemetry::Metrics;
+use admin::Admin;
+pub(crate) use stack::{GrpcService, GrpcServices, stack};
+
+/// How often a store forgets what it need not keep.
+const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+
+/// A process that serves. Dropping it ends it at once; [`drain`](Self::drain) ends it well.
+pub struct Running {
+    /// Where it serves, with the port that port 0 became.
+    pub address: SocketAddr,
+    /// Where the pages for operators are, if not there.
+    pub admin_address: Option<SocketAddr>,
+    peers: Peers,
+    health: Health,
+    stores: Vec<Store>,
+    draining: CancellationToken,
+    listeners: Vec<JoinHandle<()>>,
+    drain_limit: Duration,
+    /// Ends the background work of this process.
+    _background: DropGuard,
+}
+
+/// Builds `services` and begins to serve them.
+///
+/// # Errors
+///
+/// One line that says what to do: an address that is taken, a database that cannot be opened.
+pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Running> {
+    // Before the databases: a second process should learn that the address is taken, not that a file is locked.
+    let listener = listener::bind(config.listen).await?;
+    let admin_listener = match config.admin_listen {
+        Some(address) => Some(listener::bind(address).await?),
+        None => None,
+    };
+
+    let metrics = Metrics::new();
+    let peers = Peers::new(services.iter().map(Service::name).collect(), config.call_deadline);
+    let built = build(services, config, &peers).await?;
+    let mut grpc = built.grpc;
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    grpc.insert("grpc.health.v1.Health", GrpcService::new(health_service));
+    serve_reflection(&mut grpc)?;
+
+    let draining = CancellationToken::new();
+    let stack = stack(grpc, metrics.clone(), draining.clone());
+    peers.ready(stack.clone());
+
+    let stores: Vec<_> = built.watched.iter().filter_map(|service| service.store.clone()).collect();
+    let health = Health::new(reporter, built.watched).await;
+    let background = CancellationToken::new();
+    keep(&background, {
+        let health = health.clone();
+        async move { health.watch().await }
+    });
+    keep(&background, housekeeping(stores.clone()));
+
+    let admin = Admin { health: health.clone(), metrics };
+    let address = listener.local_addr()?;
+    let admin_address = admin_listener.as_ref().map(|listener| listener.local_addr()).transpose()?;
+    let here = admin_listener.is_none().then(|| admin.clone());
+    let mut listeners = vec![tokio::spawn(listener::serve(listener, draining.clone(), answer(stack, here)))];
+    if let Some(listener) = admin_listener {
+        let pages = move |request: Request<Incoming>| std::future::ready(admin.answer(&request));
+        listeners.push(tokio::spawn(listener::serve(listener, draining.clone(), pages)));
+    }
+    let drain_limit = config.drain_limit;
+    let _background = background.drop_guard();
+    Ok(Running { address, admin_address, peers, health, stores, draining, listeners, drain_limit, _background })
+}
+
+impl Running {
+    /// A channel to one of its services, as a service in the same process would have it.
+    pub fn channel(&self, service: &'static str) -> crate::Channel {
+        self.peers.channel(service)
+    }
+
+    /// Ends well: not ready any more, no new connections, streams ended, calls in flight finished, all of it within the
+    /// drain limit; what is left then is cut off.
+    pub async fn drain(self) {
+        self.health.drain().await;
+        self.draining.cancel();
+        let finished = async {
+            for listener in self.listeners {
+                let _ = listener.await;
+            }
+        };
+        if tokio::time::timeout(self.drain_limit, finished).await.is_err() {
+            tracing::warn!(limit = ?self.drain_limit, "drain limit reached; what was still in flight is cut off");
+        }
+        // What is being written is soon done; a Postgres that does not answer must not hold the process.
+        let closed = async {
+            for store in &self.stores {
+                store.close().await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), closed).await;
+    }
+}
+
+struct Built {
+    grpc: GrpcServices,
+    watched: Vec<Watched>,
+}
+
+async fn build(services: Vec<Service>, config: &Config, peers: &Peers) -> anyhow::Result<Built> {
+    let mut built = Built { grpc: GrpcServices::new(), watched: Vec::new() };
+    for service in services {
+        let (name, contracts) = (service.name(), service.contracts());
+        let store = match config.database(name) {
+            Some(database) if !service.migrations().is_empty() => {
+                Some(store::open(name, database, service.migrations()).await?)
+            }
+            _ => None,
+        };
+        let resources = Resources { service: name, store: store.clone(), peers: peers.clone() };
+        service.build(&resources, &mut built.grpc);
+        built.watched.push(Watched { name, contracts, store });
+    }
+    Ok(built)
+}
+
+/// Reflection lists what this process serves and nothing else, in the version of today and in the one older tools ask.
+fn serve_reflection(grpc: &mut GrpcServices) -> anyhow::Result<()> {
+    let names: BTreeSet<_> = grpc.keys().copied().collect();
+    let builder = || {
+        let sets = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(contracts::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        names.iter().fold(sets, |sets, name| sets.with_service_name(*name))
+    };
+    let v1 = builder().with_service_name("grpc.reflection.v1.ServerReflection").build_v1();
+    let v1alpha = builder().with_service_name("grpc.reflection.v1alpha.ServerReflection").build_v1alpha();
+    let (v1, v1alpha) = (v1.context("reflection")?, v1alpha.context("reflection")?);
+    grpc.insert("grpc.reflection.v1.ServerReflection", GrpcService::new(v1));
+    grpc.insert("grpc.reflection.v1alpha.ServerReflection", GrpcService::new(v1alpha));
+    Ok(())
+}
+
+/// What one port answers: gRPC, and the pages for operators unless they have a port of their own.
+fn answer(
+    stack: GrpcService,
+    admin: Option<Admin>,
+) -> impl Fn(Request<Incoming>) -> std::pin::Pin<Box<dyn Future<Output = http::Response<Body>> + Send>> + Clone {
+    move |request| {
+        if is_grpc(&request) {
+            let mut stack = stack.clone();
+            Box::pin(async move {
+                let Ok(response) = stack.call(request.map(Body::new)).await;
+                response
+            })
+        } else {
+            let page = admin.as_ref().map_or_else(admin::not_found, |admin| admin.answer(&request));
+            Box::pin(std::future::ready(page))
+        }
+    }
+}
+
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+async fn housekeeping(stores: Vec<Store>) {
+    let mut ticks = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        ticks.tick().await;
+        for store in &stores {
+            if let Err(error) = store.forget_answers().await {
+                tracing::warn!(%error, "housekeeping failed; it is tried again in an hour");
+            }
+        }
+    }
+}
+
+/// Runs `work` until `background` is cancelled.
+fn keep(background: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+    let background = background.clone();
+    tokio::spawn(async move { background.run_until_cancelled_owned(work).await });
+}

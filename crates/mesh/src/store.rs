@@ -1,0 +1,117 @@
+//! The owned database: a file of its own by default, a Postgres by URL, the same SQL and the same migrations.
+//!
+//! Services write portable SQL (`$1` for parameters; TEXT, BIGINT, DOUBLE PRECISION and BYTEA for columns; booleans as
+//! 0 and 1, times as microseconds since 1970). What differs between the two databases differs here.
+//!
+//! SQLite has one writer whatever one does, so writes go through one connection and wait their turn in this process,
+//! where the wait is fair and visible, instead of failing with "database is locked". Reads have connections of their
+//! own and, with a write-ahead log, never wait for the writer. Postgres has one pool for both.
+
+mod error;
+mod open;
+mod requests;
+
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sqlx::{Any, AnyConnection, AnyPool};
+
+pub use error::Error;
+pub(crate) use open::open;
+pub use requests::Request;
+
+/// One step of a schema, applied once and never edited: `Migration::new(1, "titles", include_str!("…"))`.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    pub(crate) version: i64,
+    pub(crate) description: &'static str,
+    pub(crate) sql: &'static str,
+}
+
+impl Migration {
+    /// A step with its place in the order, counted from 1.
+    pub const fn new(version: i64, description: &'static str, sql: &'static str) -> Self {
+        Self { version, description, sql }
+    }
+}
+
+/// The database that one service owns. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    readers: AnyPool,
+    writer: AnyPool,
+    /// Held as long as any clone is: one process at a time opens an embedded database.
+    _lock: Option<std::sync::Arc<std::fs::File>>,
+}
+
+impl Store {
+    /// Where to read: `sqlx::query(…).fetch_one(store.reader())`.
+    pub fn reader(&self) -> &AnyPool {
+        &self.readers
+    }
+
+    /// Begins a transaction that may write.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] if the database cannot be reached, or is too busy to give a connection in time.
+    pub async fn begin(&self) -> Result<Transaction, Error> {
+        Ok(Transaction(self.writer.begin().await?))
+    }
+
+    /// Whether the database answers.
+    pub(crate) async fn ping(&self, limit: Duration) -> Result<(), Error> {
+        let answer = sqlx::query("SELECT 1").execute(&self.readers);
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer.map(drop).map_err(Error::from),
+            Err(_) => Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
+        }
+    }
+
+    /// Waits for what is being written, then closes every connection.
+    pub(crate) async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close().await;
+    }
+}
+
+/// A transaction: all of it or, if it is dropped before [`commit`](Self::commit), none of it. Use it as a connection:
+/// `sqlx::query(…).execute(&mut *tx)`.
+#[derive(Debug)]
+pub struct Transaction(sqlx::Transaction<'static, Any>);
+
+impl Transaction {
+    /// Makes it durable: when this returns `Ok`, no crash undoes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] if the database went away; whether it committed is then not known.
+    pub async fn commit(self) -> Result<(), Error> {
+        Ok(self.0.commit().await?)
+    }
+}
+
+impl Deref for Transaction {
+    type Target = AnyConnection;
+    fn deref(&self) -> &AnyConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.0
+    }
+}
+
+/// Now, as columns hold it: microseconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// A time in a column as the message that crosses the wire.
+pub fn timestamp(micros: i64) -> prost_types::Timestamp {
+    let nanos = micros.rem_euclid(1_000_000) * 1_000;
+    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos: i32::try_from(nanos).unwrap_or_default() }
+}

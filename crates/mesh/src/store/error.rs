@@ -1,0 +1,62 @@
+//! What can go wrong at a database, sorted by what the caller may do about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+
+use crate::error::{DOMAIN, internal, status, unavailable};
+
+/// Why a statement or a transaction failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database is away, busy, or undid a transaction that stood in another's way. To be tried again.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// A request id came back with another request.
+    #[error("request_id was used before, for another request")]
+    RequestIdReused,
+    /// A defect: SQL that is wrong, or a row that does not decode.
+    #[error("the database failed")]
+    Defect(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let unavailable = match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Database(database) => database.code().is_some_and(|code| passes(&code)),
+            _ => false,
+        };
+        if unavailable { Self::Unavailable(error) } else { Self::Defect(error) }
+    }
+}
+
+/// Whether what a database answered with `code` passes by itself. Postgres: connection exceptions, serialization
+/// failures and deadlocks, too little of something, shutting down. SQLite: busy and locked.
+fn passes(code: &str) -> bool {
+    code.starts_with("08")
+        || code.starts_with("40")
+        || code.starts_with("53")
+        || code.starts_with("57P")
+        || matches!(code, "5" | "6" | "261" | "517")
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unavailable(cause) => {
+                let mut status =
+                    unavailable("DATABASE_UNAVAILABLE", "the service's database is away", Duration::from_millis(500));
+                status.set_source(Arc::new(cause));
+                status
+            }
+            Error::RequestIdReused => status(Code::InvalidArgument, DOMAIN, "REQUEST_ID_REUSED", error.to_string()),
+            Error::Defect(cause) => internal(Arc::new(cause)),
+        }
+    }
+}

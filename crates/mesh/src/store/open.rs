@@ -1,0 +1,154 @@
+//! Opening the owned database: its lock, its connections, its schema. Whatever fails here ends the process with one
+//! line, so every error says what to do.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::{MigrateError, MigrationType, Migrator};
+use sqlx::{AnyConnection, ConnectOptions as _, SqlSafeStr as _, SqlStr};
+
+use super::{Migration, Store, requests};
+use crate::config::Database;
+
+/// How long a statement waits for a connection before the database counts as unavailable.
+const ACQUIRE: Duration = Duration::from_secs(3);
+/// Enough to keep two cores busy reading.
+const SQLITE_READERS: u32 = 4;
+/// Per service and process; Postgres allows 100 in all by default.
+const POSTGRES_CONNECTIONS: u32 = 10;
+
+/// Why a service's database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error(
+        "cannot write to {path} ({cause}): make it writable for this user, or name another folder with --data-dir or \
+         MESH__DATA_DIR"
+    )]
+    Unwritable { path: PathBuf, cause: std::io::Error },
+    #[error("{path} is open in another process: stop that one, or name another folder with --data-dir")]
+    Locked { path: PathBuf },
+    #[error("cannot open the database of `{service}` ({cause}): check services.{service}.database_url")]
+    Unreachable { service: &'static str, cause: sqlx::Error },
+    #[error(
+        "the database of `{service}` is newer than this program, which knows its schema only up to version {known} and \
+         found {found}: start the newer program, or restore a backup"
+    )]
+    Newer { service: &'static str, known: i64, found: i64 },
+    #[error(
+        "migration {version} of `{service}` is not what was applied to its database: an applied migration must never \
+         change; restore its text and add a new one"
+    )]
+    Edited { service: &'static str, version: i64 },
+    #[error("cannot migrate the database of `{service}`: {cause}")]
+    Migrate { service: &'static str, cause: MigrateError },
+}
+
+/// Opens what `service` owns and brings its schema up to date.
+pub(crate) async fn open(
+    service: &'static str,
+    database: &Database,
+    migrations: &[Migration],
+) -> Result<Store, OpenError> {
+    static DRIVERS: Once = Once::new();
+    DRIVERS.call_once(sqlx::any::install_default_drivers);
+
+    let store = match database {
+        Database::Sqlite(path) => sqlite(service, path).await?,
+        Database::Postgres(url) => postgres(service, url).await?,
+    };
+    // Two sets, two tables of what was applied: the kit's own schema and the service's grow apart.
+    migrate(service, &store, "mesh_migrations", requests::MIGRATIONS).await?;
+    migrate(service, &store, "service_migrations", migrations).await?;
+    Ok(store)
+}
+
+async fn sqlite(service: &'static str, path: &Path) -> Result<Store, OpenError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let unwritable = |cause| OpenError::Unwritable { path: folder.to_owned(), cause };
+    std::fs::create_dir_all(folder).map_err(unwritable)?;
+    let lock = lock(path)?;
+
+    // SQLite reports a file it cannot write only at the first write: ask now, while there is somebody to tell.
+    let probe = File::options().create(true).append(true).open(path);
+    probe.map_err(|cause| OpenError::Unwritable { path: path.to_owned(), cause })?;
+
+    let unreachable = |cause| OpenError::Unreachable { service, cause };
+    let options = quiet(&file_url(path).map_err(unwritable)?).map_err(unreachable)?;
+    let connect = |connections| {
+        let pool = AnyPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE);
+        pool.after_connect(|connection, _| Box::pin(prepare(connection))).connect_with(options.clone())
+    };
+    let writer = connect(1).await.map_err(unreachable)?;
+    let readers = connect(SQLITE_READERS).await.map_err(unreachable)?;
+    Ok(Store { readers, writer, _lock: Some(Arc::new(lock)) })
+}
+
+/// A path as a URL. Absolute, for the first part of a relative one would be read as a host.
+fn file_url(path: &Path) -> std::io::Result<String> {
+    let path = std::path::absolute(path)?;
+    let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    Ok(format!("sqlite://{escaped}"))
+}
+
+/// A lock of the operating system, beside the database: it ends with the process, however that ends.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let unwritable = |cause| OpenError::Unwritable { path: beside.clone(), cause };
+    let file = File::options().create(true).write(true).truncate(false).open(&beside).map_err(unwritable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(cause)) => Err(unwritable(cause)),
+    }
+}
+
+/// FULL: a commit survives a power cut, not just a crash. The timeout is for other people's tools at the same file.
+async fn prepare(connection: &mut AnyConnection) -> sqlx::Result<()> {
+    let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+                   PRAGMA busy_timeout = 5000;";
+    sqlx::raw_sql(pragmas).execute(connection).await.map(drop)
+}
+
+async fn postgres(service: &'static str, url: &str) -> Result<Store, OpenError> {
+    let unreachable = |cause| OpenError::Unreachable { service, cause };
+    let options = quiet(url).map_err(unreachable)?;
+    let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);
+    let pool = pool.connect_with(options).await.map_err(unreachable)?;
+    Ok(Store { readers: pool.clone(), writer: pool, _lock: None })
+}
+
+/// Statements are the service's business: spans and errors tell what an operator needs.
+fn quiet(url: &str) -> sqlx::Result<AnyConnectOptions> {
+    Ok(url.parse::<AnyConnectOptions>()?.disable_statement_logging())
+}
+
+async fn migrate(
+    service: &'static str,
+    store: &Store,
+    table: &'static str,
+    migrations: &[Migration],
+) -> Result<(), OpenError> {
+    let known = migrations.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let resolved = migrations.iter().map(|migration| {
+        let sql: SqlStr = migration.sql.into_sql_str();
+        sqlx::migrate::Migration::new(
+            migration.version,
+            migration.description.into(),
+            MigrationType::Simple,
+            sql,
+            false,
+        )
+    });
+    let mut migrator = Migrator::with_migrations(resolved.collect());
+    migrator.dangerous_set_table_name(table);
+    migrator.run(&store.writer).await.map_err(|cause| match cause {
+        MigrateError::VersionMissing(found) => OpenError::Newer { service, known, found },
+        MigrateError::VersionMismatch(version) => OpenError::Edited { service, version },
+        cause => OpenError::Migrate { service, cause },
+    })
+}

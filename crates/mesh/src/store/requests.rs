@@ -1,0 +1,90 @@
+//! A write that is repeated with the same `request_id` has happened once, and gives its first answer again
+//! ([AIP-155](https://google.aip.dev/155)).
+//!
+//! The id is claimed and the answer kept in the transaction that does the work: there is no moment at which one is
+//! there without the other. A repeat that arrives while the first is still at work waits for it at the primary key.
+
+use prost::Message;
+use sha2::{Digest as _, Sha256};
+use sqlx::Row as _;
+
+use super::{Error, Migration, Store, Transaction, now};
+
+pub(super) const MIGRATIONS: &[Migration] = &[Migration::new(
+    1,
+    "requests",
+    "CREATE TABLE mesh_requests (
+        request_id TEXT NOT NULL PRIMARY KEY,
+        request_hash BYTEA NOT NULL,
+        response BYTEA NOT NULL,
+        create_time BIGINT NOT NULL
+    );
+    CREATE INDEX mesh_requests_by_age ON mesh_requests (create_time);",
+)];
+
+/// How long an answer is kept at least: 24 hours, in microseconds.
+const KEPT: i64 = 24 * 3600 * 1_000_000;
+
+/// One request under its id.
+#[derive(Debug)]
+pub struct Request<'a> {
+    id: &'a str,
+    hash: Vec<u8>,
+}
+
+impl<'a> Request<'a> {
+    /// The request of `method` under `id`; `message` is the whole of it.
+    pub fn new(method: &str, id: &'a str, message: &impl Message) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(method);
+        hash.update([0]);
+        hash.update(message.encode_to_vec());
+        Self { id, hash: hash.finalize().to_vec() }
+    }
+}
+
+impl Transaction {
+    /// The answer that this request got before; `None` if it is new, and from here on claimed: [`answer`](Self::answer)
+    /// it before the commit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RequestIdReused`] if the id came with another request. [`Error::Unavailable`] as for any statement.
+    pub async fn answered<R: Message + Default>(&mut self, request: &Request<'_>) -> Result<Option<R>, Error> {
+        let claim = "INSERT INTO mesh_requests (request_id, request_hash, response, create_time)
+            VALUES ($1, $2, $3, $4) ON CONFLICT (request_id) DO NOTHING";
+        let claim = sqlx::query(claim).bind(request.id).bind(&request.hash).bind(Vec::new()).bind(now());
+        if claim.execute(&mut **self).await?.rows_affected() == 1 {
+            return Ok(None);
+        }
+
+        let first = "SELECT request_hash, response FROM mesh_requests WHERE request_id = $1";
+        let first = sqlx::query(first).bind(request.id).fetch_one(&mut **self).await?;
+        if first.try_get::<Vec<u8>, _>(0)? != request.hash {
+            return Err(Error::RequestIdReused);
+        }
+        let response: Vec<u8> = first.try_get(1)?;
+        R::decode(response.as_slice()).map(Some).map_err(|error| Error::Defect(sqlx::Error::Decode(error.into())))
+    }
+
+    /// Keeps the answer to a claimed request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] as for any statement.
+    pub async fn answer(&mut self, request: &Request<'_>, response: &impl Message) -> Result<(), Error> {
+        let keep = "UPDATE mesh_requests SET response = $1 WHERE request_id = $2";
+        sqlx::query(keep).bind(response.encode_to_vec()).bind(request.id).execute(&mut **self).await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Forgets the answers that are older than what is promised. Called now and then, not by every request.
+    pub(crate) async fn forget_answers(&self) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        let expired = "DELETE FROM mesh_requests WHERE create_time < $1";
+        sqlx::query(expired).bind(now() - KEPT).execute(&mut *tx).await?;
+        tx.commit().await
+    }
+}

@@ -1,0 +1,40 @@
+//! A real mesh for the tests of a service: on a free port of 127.0.0.1, with its databases in a temporary folder.
+
+use std::ffi::OsString;
+
+use crate::config::Config;
+use crate::serve::{Running, start};
+use crate::service::Process;
+
+/// A mesh that ends, and leaves nothing behind, when it is dropped.
+pub struct Mesh {
+    running: Running,
+    _folder: tempfile::TempDir,
+}
+
+impl Mesh {
+    /// Serves one service, or an array of them.
+    ///
+    /// # Panics
+    ///
+    /// If they cannot be served: a test has nothing better to do.
+    pub async fn start(process: impl Into<Process>) -> Self {
+        let process = process.into();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data_dir = format!("--data-dir={}", folder.path().display());
+        let arguments = ["test", "--listen=127.0.0.1:0", &data_dir].map(OsString::from);
+        let config = Config::load(&process, arguments, []).expect("a configuration");
+        let running = start(process.services, &config).await.expect("a mesh that serves");
+        Self { running, _folder: folder }
+    }
+
+    /// Where it serves, for a client outside the mesh.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.running.address)
+    }
+
+    /// A channel to one of its services, as a service in the same process would have it.
+    pub fn channel(&self, service: &'static str) -> crate::Channel {
+        self.running.channel(service)
+    }
+}
