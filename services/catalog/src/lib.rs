@@ -1,0 +1,25 @@
+//! The catalog: what exists to be watched, and what it costs to rent. It owns the titles.
+//!
+//! A call comes in at [`rpc`], which speaks the contract; [`domain`] holds the rules; [`store`] the SQL.
+
+mod domain;
+mod rpc;
+mod store;
+
+use contracts::catalog::v1::catalog_service_server::CatalogServiceServer;
+use mesh::{Migration, Service};
+
+const MIGRATIONS: &[Migration] = &[Migration::new(1, "titles", include_str!("../migrations/0001_titles.sql"))];
+
+/// The service, to be run alone or with others.
+pub fn service() -> Service {
+    Service::new("catalog")
+        .port(50051)
+        .owns(MIGRATIONS)
+        .serves(|resources| CatalogServiceServer::new(rpc::Catalog::new(resources.store())))
+        .example("catalog.v1.CatalogService/ListTitles", r#"{"page_size": 10}"#)
+        .example(
+            "catalog.v1.CatalogService/CreateTitle",
+            r#"{"request_id": "{uuid}", "name": "Metropolis", "year": 1927, "price_cents": 399}"#,
+        )
+}

@@ -1,0 +1,7 @@
+//! The catalog in a process of its own.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh::run(catalog::service())
+}

@@ -1,0 +1,69 @@
+//! The titles in the database: SQL, and nothing but SQL.
+
+use mesh::store::Error;
+use sqlx::any::AnyRow;
+use sqlx::{AnyExecutor, Row as _};
+use uuid::Uuid;
+
+use crate::domain::{Details, Title};
+
+pub(crate) async fn insert(database: impl AnyExecutor<'_>, title: &Title) -> Result<(), Error> {
+    let insert = "INSERT INTO titles
+        (title_id, name, synopsis, year, price_cents, revision, create_time, update_time)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let insert = sqlx::query(insert).bind(title.id.to_string()).bind(&title.details.name);
+    let insert = insert.bind(&title.details.synopsis).bind(title.details.year).bind(title.details.price_cents);
+    insert.bind(title.revision).bind(title.create_time).bind(title.update_time).execute(database).await?;
+    Ok(())
+}
+
+pub(crate) async fn get(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Option<Title>, Error> {
+    let get = sqlx::query("SELECT * FROM titles WHERE title_id = $1").bind(id.to_string());
+    Ok(get.try_map(read).fetch_optional(database).await?)
+}
+
+/// At most `limit` titles after the one with the id `after`, in the order of creation.
+pub(crate) async fn list(
+    database: impl AnyExecutor<'_>,
+    after: Option<Uuid>,
+    limit: usize,
+) -> Result<Vec<Title>, Error> {
+    let after = after.map(|id| id.to_string()).unwrap_or_default();
+    let list = sqlx::query("SELECT * FROM titles WHERE title_id > $1 ORDER BY title_id LIMIT $2");
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    Ok(list.bind(after).bind(limit).try_map(read).fetch_all(database).await?)
+}
+
+/// Stores a title that was read at `seen`; false if somebody else has changed or removed it since.
+pub(crate) async fn update(database: impl AnyExecutor<'_>, title: &Title, seen: i64) -> Result<bool, Error> {
+    let update = "UPDATE titles
+        SET name = $1, synopsis = $2, year = $3, price_cents = $4, revision = $5, update_time = $6
+        WHERE title_id = $7 AND revision = $8";
+    let update = sqlx::query(update).bind(&title.details.name).bind(&title.details.synopsis);
+    let update = update.bind(title.details.year).bind(title.details.price_cents).bind(title.revision);
+    let update = update.bind(title.update_time).bind(title.id.to_string()).bind(seen);
+    Ok(update.execute(database).await?.rows_affected() == 1)
+}
+
+/// False if there was no such title.
+pub(crate) async fn delete(database: impl AnyExecutor<'_>, id: Uuid) -> Result<bool, Error> {
+    let delete = sqlx::query("DELETE FROM titles WHERE title_id = $1").bind(id.to_string());
+    Ok(delete.execute(database).await?.rows_affected() == 1)
+}
+
+fn read(row: AnyRow) -> sqlx::Result<Title> {
+    let id: String = row.try_get("title_id")?;
+    let year: i64 = row.try_get("year")?;
+    Ok(Title {
+        id: id.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        details: Details {
+            name: row.try_get("name")?,
+            synopsis: row.try_get("synopsis")?,
+            year: year.try_into().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            price_cents: row.try_get("price_cents")?,
+        },
+        revision: row.try_get("revision")?,
+        create_time: row.try_get("create_time")?,
+        update_time: row.try_get("update_time")?,
+    })
+}

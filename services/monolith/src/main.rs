@@ -1,0 +1,7 @@
+//! Every service in one process, on one port, calling each other in memory.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh::run([catalog::service()])
+}
