@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+use uuid::Uuid;
 
 /// The domain of reasons that every service shares.
 pub const DOMAIN: &str = "mesh";
@@ -63,6 +64,13 @@ impl Violations {
         if !valid {
             self.0.push(FieldViolation::new(field, description));
         }
+    }
+
+    /// Reads a UUID in its one form, with hyphens; notes it as bad, and gives the nil UUID, if it is none.
+    pub fn uuid(&mut self, text: &str, field: &str) -> Uuid {
+        let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
+        self.check(id.is_some(), field, "must be a UUID such as 019b76da-a800-7000-8000-000000000000");
+        id.unwrap_or_default()
     }
 
     /// Gives `Err` with all of them, if there are any.

@@ -147,18 +147,20 @@ async fn build(services: Vec<Service>, config: &Config, peers: &Peers) -> anyhow
 
 /// Reflection lists what this process serves and nothing else, in the version of today and in the one older tools ask.
 fn serve_reflection(grpc: &mut GrpcServices) -> anyhow::Result<()> {
+    const V1: &str = "grpc.reflection.v1.ServerReflection";
+    const V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
     let names: BTreeSet<_> = grpc.keys().copied().collect();
     let builder = || {
         let sets = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(contracts::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-        names.iter().fold(sets, |sets, name| sets.with_service_name(*name))
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+            .include_reflection_service(false);
+        names.iter().chain(&[V1, V1ALPHA]).fold(sets, |sets, name| sets.with_service_name(*name))
     };
-    let v1 = builder().with_service_name("grpc.reflection.v1.ServerReflection").build_v1();
-    let v1alpha = builder().with_service_name("grpc.reflection.v1alpha.ServerReflection").build_v1alpha();
-    let (v1, v1alpha) = (v1.context("reflection")?, v1alpha.context("reflection")?);
-    grpc.insert("grpc.reflection.v1.ServerReflection", GrpcService::new(v1));
-    grpc.insert("grpc.reflection.v1alpha.ServerReflection", GrpcService::new(v1alpha));
+    grpc.insert(V1, GrpcService::new(builder().build_v1().context("reflection")?));
+    grpc.insert(V1ALPHA, GrpcService::new(builder().build_v1alpha().context("reflection")?));
     Ok(())
 }
 
@@ -168,22 +170,26 @@ fn answer(
     admin: Option<Admin>,
 ) -> impl Fn(Request<Incoming>) -> std::pin::Pin<Box<dyn Future<Output = http::Response<Body>> + Send>> + Clone {
     move |request| {
-        if is_grpc(&request) {
+        if !is_grpc(&request) {
+            let page = admin.as_ref().map_or_else(admin::not_found, |admin| admin.answer(&request));
+            Box::pin(std::future::ready(page))
+        } else if request.version() != http::Version::HTTP_2 {
+            Box::pin(std::future::ready(admin::needs_http_2()))
+        } else {
             let mut stack = stack.clone();
             Box::pin(async move {
                 let Ok(response) = stack.call(request.map(Body::new)).await;
                 response
             })
-        } else {
-            let page = admin.as_ref().map_or_else(admin::not_found, |admin| admin.answer(&request));
-            Box::pin(std::future::ready(page))
         }
     }
 }
 
+/// `application/grpc`, also with a format behind it; not `application/grpc-web`, which is another protocol.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let rest = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 async fn housekeeping(stores: Vec<Store>) {

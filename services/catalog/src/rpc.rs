@@ -1,15 +1,12 @@
 //! The contract on one side, the domain on the other.
 
-use contracts::catalog::v1::{
-    self as wire, CreateTitleRequest, CreateTitleResponse, DeleteTitleRequest, DeleteTitleResponse, GetTitleRequest,
-    GetTitleResponse, ListTitlesRequest, ListTitlesResponse, UpdateTitleRequest, UpdateTitleResponse,
-    catalog_service_server::CatalogService,
-};
+use contracts::catalog::v1::catalog_service_server::CatalogService;
+use contracts::catalog::v1::{self as wire, *};
+use mesh::page::Page;
 use mesh::store::{self as kit, Store};
-use mesh::{Violations, error, page};
+use mesh::{Violations, error};
 use prost_types::FieldMask;
 use tonic::{Code, Request, Response, Status, async_trait};
-use uuid::Uuid;
 
 use crate::domain::{Details, Error, Field, Title};
 use crate::store;
@@ -35,7 +32,7 @@ impl CatalogService for Catalog {
     ) -> Result<Response<CreateTitleResponse>, Status> {
         let request = request.into_inner();
         let mut bad = Violations::default();
-        let request_id = parse_id(&request.request_id, "request_id", &mut bad);
+        let request_id = bad.uuid(&request.request_id, "request_id");
         let details = Details {
             name: request.name.clone(),
             synopsis: request.synopsis.clone(),
@@ -61,7 +58,7 @@ impl CatalogService for Catalog {
 
     async fn get_title(&self, request: Request<GetTitleRequest>) -> Result<Response<GetTitleResponse>, Status> {
         let mut bad = Violations::default();
-        let id = parse_id(&request.get_ref().title_id, "title_id", &mut bad);
+        let id = bad.uuid(&request.get_ref().title_id, "title_id");
         bad.finish().map_err(Error::Invalid)?;
 
         let title = store::get(self.store.reader(), id).await?.ok_or(Error::NotFound(id))?;
@@ -71,20 +68,11 @@ impl CatalogService for Catalog {
     async fn list_titles(&self, request: Request<ListTitlesRequest>) -> Result<Response<ListTitlesResponse>, Status> {
         let request = request.into_inner();
         let mut bad = Violations::default();
-        let size = page::size(request.page_size);
-        bad.check(size.is_some(), "page_size", "must not be negative");
-        let after = (!request.page_token.is_empty())
-            .then(|| page::key(&request.page_token).and_then(|key| Uuid::try_parse(&key).ok()));
-        bad.check(after != Some(None), "page_token", "must be a next_page_token that was given out before, or empty");
+        let page = Page::read(request.page_size, &request.page_token, &mut bad);
         bad.finish().map_err(Error::Invalid)?;
 
-        // One more than asked for, to learn whether there is a next page.
-        let size = size.unwrap_or_default();
-        let mut titles = store::list(self.store.reader(), after.flatten(), size + 1).await?;
-        let more = titles.len() > size;
-        titles.truncate(size);
-        let last = titles.last().filter(|_| more);
-        let next_page_token = last.map(|title| page::token(&title.id.to_string())).unwrap_or_default();
+        let titles = store::list(self.store.reader(), page.after, page.fetch()).await?;
+        let (titles, next_page_token) = page.cut(titles, |title| title.id);
         let titles = titles.into_iter().map(wire::Title::from).collect();
         Ok(Response::new(ListTitlesResponse { titles, next_page_token }))
     }
@@ -96,7 +84,7 @@ impl CatalogService for Catalog {
         let request = request.into_inner();
         let given = request.title.unwrap_or_default();
         let mut bad = Violations::default();
-        let id = parse_id(&given.title_id, "title.title_id", &mut bad);
+        let id = bad.uuid(&given.title_id, "title.title_id");
         let seen = given.revision;
         bad.check(seen > 0, "title.revision", "must be the revision that was read");
         let details =
@@ -122,7 +110,7 @@ impl CatalogService for Catalog {
         request: Request<DeleteTitleRequest>,
     ) -> Result<Response<DeleteTitleResponse>, Status> {
         let mut bad = Violations::default();
-        let id = parse_id(&request.get_ref().title_id, "title_id", &mut bad);
+        let id = bad.uuid(&request.get_ref().title_id, "title_id");
         bad.finish().map_err(Error::Invalid)?;
 
         let mut tx = self.store.begin().await?;
@@ -132,13 +120,6 @@ impl CatalogService for Catalog {
         tx.commit().await?;
         Ok(Response::new(DeleteTitleResponse {}))
     }
-}
-
-fn parse_id(text: &str, field: &str, bad: &mut Violations) -> Uuid {
-    // With the hyphens, as it is given out: one title has one id.
-    let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
-    bad.check(id.is_some(), field, "must be a UUID such as 019b76da-a800-7000-8000-000000000000");
-    id.unwrap_or_default()
 }
 
 fn parse_mask(mask: Option<FieldMask>, details: &Details, bad: &mut Violations) -> Vec<Field> {

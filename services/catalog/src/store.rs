@@ -23,14 +23,9 @@ pub(crate) async fn get(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Opti
 }
 
 /// At most `limit` titles after the one with the id `after`, in the order of creation.
-pub(crate) async fn list(
-    database: impl AnyExecutor<'_>,
-    after: Option<Uuid>,
-    limit: usize,
-) -> Result<Vec<Title>, Error> {
+pub(crate) async fn list(database: impl AnyExecutor<'_>, after: Option<Uuid>, limit: i64) -> Result<Vec<Title>, Error> {
     let after = after.map(|id| id.to_string()).unwrap_or_default();
     let list = sqlx::query("SELECT * FROM titles WHERE title_id > $1 ORDER BY title_id LIMIT $2");
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     Ok(list.bind(after).bind(limit).try_map(read).fetch_all(database).await?)
 }
 

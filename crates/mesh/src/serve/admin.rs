@@ -38,6 +38,11 @@ pub(crate) fn not_found() -> Response<Body> {
     page(StatusCode::NOT_FOUND, TEXT, known.to_owned())
 }
 
+/// The status of a gRPC call comes in trailers, which HTTP/1.1 clients seldom read.
+pub(crate) fn needs_http_2() -> Response<Body> {
+    page(StatusCode::HTTP_VERSION_NOT_SUPPORTED, TEXT, "gRPC needs HTTP/2\n".to_owned())
+}
+
 fn page(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
     let text = http_body_util::Full::new(bytes::Bytes::from(text));
     let mut response = Response::new(Body::new(text));

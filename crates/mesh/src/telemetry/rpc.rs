@@ -92,14 +92,13 @@ impl Rpc {
         self.metrics.end(self.method, status.code(), took);
         let code = code_name(status.code());
         let _entered = self.span.enter();
-        match status.code() {
-            // What an operator has to look at, with the cause that the client was not told.
-            Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable => {
-                let cause = std::error::Error::source(status).map(ToString::to_string).unwrap_or_default();
-                tracing::error!(code, ?took, cause, "{}", status.message());
+        // A cause is what the client was not told, and what somebody has to look at.
+        match (std::error::Error::source(status), status.code()) {
+            (Some(cause), _) => tracing::error!(code, ?took, cause, "{}", status.message()),
+            (None, Code::Internal | Code::Unknown | Code::DataLoss) => {
+                tracing::error!(code, ?took, "{}", status.message());
             }
-            Code::Ok => tracing::debug!(code, ?took, "done"),
-            _ => tracing::debug!(code, ?took, "{}", status.message()),
+            (None, _) => tracing::debug!(code, ?took, "{}", status.message()),
         }
     }
 }

@@ -1,0 +1,81 @@
+//! The invariants of docs/ARCHITECTURE.md that can be read off the tree.
+
+use std::path::{Path, PathBuf};
+
+use crate::harness::root;
+
+/// Every file of the project below `folder` whose path ends in `ending`, but for what is built or downloaded.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if path.is_dir() {
+            if !name.starts_with('.') && !["target", "templates", "data", "out"].contains(&name.as_ref()) {
+                found.extend(files(&path, ending));
+            }
+        } else if path.to_string_lossy().ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn dependencies(manifest: &Path) -> Vec<String> {
+    let manifest: toml::Table = std::fs::read_to_string(manifest).expect("a manifest").parse().expect("TOML");
+    let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
+    let tables = tables.iter().filter_map(|table| manifest.get(*table)?.as_table());
+    tables.flat_map(|table| table.keys().cloned()).collect()
+}
+
+fn services() -> Vec<String> {
+    let folders = std::fs::read_dir(root().join("services")).expect("services").flatten();
+    folders
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn no_service_depends_on_another() {
+    let services = services();
+    assert!(services.contains(&"catalog".to_owned()) && services.contains(&"monolith".to_owned()));
+    for service in services.iter().filter(|service| *service != "monolith") {
+        let others = dependencies(&root().join("services").join(service).join("Cargo.toml"));
+        let others: Vec<_> = others.iter().filter(|name| services.contains(name)).collect();
+        assert!(others.is_empty(), "`{service}` depends on {others:?}; peers are reached through their contract");
+    }
+}
+
+#[test]
+fn the_monolith_runs_every_service() {
+    let inside = dependencies(&root().join("services/monolith/Cargo.toml"));
+    for service in services().iter().filter(|service| *service != "monolith") {
+        assert!(inside.contains(service), "the monolith does not run `{service}`");
+    }
+}
+
+#[test]
+fn a_contract_exists_once() {
+    for file in files(root(), ".proto") {
+        assert!(file.starts_with(root().join("proto")), "{} is not under proto/", file.display());
+    }
+}
+
+#[test]
+fn domains_know_neither_wire_nor_database() {
+    for file in files(&root().join("services"), "/domain.rs") {
+        let text = std::fs::read_to_string(&file).expect("a file");
+        for other in ["contracts::", "tonic::", "sqlx::", "prost"] {
+            assert!(!text.contains(other), "{} uses {other}", file.display());
+        }
+    }
+}
+
+#[test]
+fn a_services_main_is_short() {
+    for file in files(&root().join("services"), "/main.rs") {
+        let lines = std::fs::read_to_string(&file).expect("a file").lines().count();
+        assert!(lines < 15, "{} has {lines} lines", file.display());
+    }
+}

@@ -1,0 +1,118 @@
+//! What an operator reads when a process cannot start: one line that says what to do, and a non-zero exit.
+
+use std::path::Path;
+
+use crate::harness::{Process, execute, output};
+
+/// The complaints of a process that refuses to start.
+fn refuses(arguments: &[&str], prepare: impl FnOnce(&Path)) -> Vec<String> {
+    let output = output("monolith", arguments, prepare);
+    assert!(!output.status.success());
+    assert!(output.stdout.is_empty(), "it said that it listens");
+    let complaints = String::from_utf8(output.stderr).expect("UTF-8");
+    complaints.lines().map(|line| line.strip_prefix("error: ").expect("an error").to_owned()).collect()
+}
+
+/// The one complaint, which says all of `words`.
+fn refuses_with(words: &[&str], arguments: &[&str], prepare: impl FnOnce(&Path)) {
+    let complaints = refuses(arguments, prepare);
+    assert_eq!(complaints.len(), 1, "{complaints:#?}");
+    for word in words {
+        assert!(complaints[0].contains(word), "`{word}` is not in: {}", complaints[0]);
+    }
+}
+
+fn mesh_toml(text: &str) -> impl FnOnce(&Path) {
+    move |folder| std::fs::write(folder.join("mesh.toml"), text).expect("a file")
+}
+
+const FREE: &str = "--listen=127.0.0.1:0";
+
+#[test]
+fn a_taken_port() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    refuses_with(&[&address, "another process", "--listen"], &["--listen", &address], |_| ());
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_written() {
+    // Below a file, where not even root can make a folder.
+    let words = ["cannot write to", "--data-dir"];
+    refuses_with(&words, &[FREE, "--data-dir=file/data"], |folder| {
+        std::fs::write(folder.join("file"), "").expect("a file");
+    });
+}
+
+#[test]
+fn a_second_process_on_the_same_database() {
+    let first = Process::start("monolith", &[]);
+    let data_dir = format!("--data-dir={}", first.folder.path().join("data").display());
+    refuses_with(&["catalog.db", "another process"], &[FREE, &data_dir], |_| ());
+}
+
+#[test]
+fn a_database_newer_than_the_program() {
+    let folder = Process::start("monolith", &[]).kill();
+    let data = folder.path().join("data");
+    let newer = "INSERT INTO service_migrations (version, description, installed_on, success, checksum, execution_time)
+        VALUES (99, 'from the future', '2030-01-01', true, x'00', 0)";
+    execute(&format!("sqlite://{}", data.join("catalog.db").display()), newer);
+    refuses_with(&["newer than this program", "99"], &[FREE, &format!("--data-dir={}", data.display())], |_| ());
+}
+
+#[test]
+fn a_database_that_cannot_be_reached() {
+    let url = "services.catalog.database_url=postgres://me:secret@127.0.0.1:1/catalog";
+    let complaints = refuses(&[FREE, "--set", url], |_| ());
+    assert_eq!(complaints.len(), 1);
+    assert!(complaints[0].contains("services.catalog.database_url"), "{complaints:?}");
+    assert!(!complaints[0].contains("secret"), "{complaints:?}");
+}
+
+#[test]
+fn a_misspelt_key_anywhere() {
+    for (text, key, meant) in [
+        ("lisen = '127.0.0.1:0'", "lisen", "listen"),
+        ("[log]\nformt = 'json'", "log.formt", "log.format"),
+        ("[services.catalgo]\nlisten = '127.0.0.1:0'", "services.catalgo.listen", "services.catalog.listen"),
+        ("[services.catalog]\ndatabase = 'x'", "services.catalog.database", "the keys are"),
+    ] {
+        refuses_with(&["mesh.toml", &format!("`{key}`"), meant], &[FREE], mesh_toml(text));
+    }
+}
+
+#[test]
+fn a_value_that_is_not_allowed() {
+    for (text, key, allowed) in [
+        ("drain_limit = '11min'", "drain_limit", "0s to 10min"),
+        ("call_deadline = 5", "call_deadline", "1ms to 1h"),
+        ("[services.catalog]\ndatabase_url = 'mysql://x'", "services.catalog.database_url", "postgres://"),
+        ("[log]\nlevel = 'loud'", "log.level", "debug"),
+    ] {
+        refuses_with(&["mesh.toml", key, allowed], &[FREE], mesh_toml(text));
+    }
+}
+
+#[test]
+fn a_file_that_is_not_toml() {
+    refuses_with(&["mesh.toml", "line 2"], &[FREE], mesh_toml("listen = '127.0.0.1:0'\nlog ="));
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    refuses_with(&["nowhere.toml", "cannot be read"], &[FREE, "--config=nowhere.toml"], |_| ());
+}
+
+#[test]
+fn everything_wrong_at_once() {
+    let complaints = refuses(&[FREE, "--set=nonsense"], mesh_toml("lisen = 'x'\ndrain_limit = 'x'"));
+    assert_eq!(complaints.len(), 3, "{complaints:#?}");
+}
+
+#[test]
+fn a_flag_that_does_not_exist() {
+    let output = output("monolith", &["--lisen=x"], |_| ());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--listen"));
+}

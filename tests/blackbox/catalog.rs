@@ -1,0 +1,164 @@
+//! The catalog's promises, called with grpcurl, in the monolith on SQLite, in the monolith on Postgres, and in a
+//! process of its own.
+
+use serde_json::{Value, json};
+
+use crate::harness::postgres::Postgres;
+use crate::harness::{Grpcurl, Process, uuid};
+
+#[test]
+fn in_the_monolith_on_sqlite() {
+    if Grpcurl::installed() {
+        keeps_its_promises(&Process::start("monolith", &[]).grpcurl());
+    }
+}
+
+#[test]
+fn in_a_process_of_its_own() {
+    if Grpcurl::installed() {
+        keeps_its_promises(&Process::start("catalog", &[]).grpcurl());
+    }
+}
+
+#[test]
+fn in_the_monolith_on_postgres() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let Some(postgres) = Postgres::start() else { return };
+    let url = postgres.database("catalog");
+    keeps_its_promises(&Process::start("monolith", &[("MESH__SERVICES__CATALOG__DATABASE_URL", &url)]).grpcurl());
+}
+
+fn keeps_its_promises(catalog: &Grpcurl) {
+    creates_once(catalog);
+    creates_once_however_many_ask_at_the_same_time(catalog);
+    reads_what_was_written(catalog);
+    lists_in_pages(catalog);
+    updates_what_the_mask_names(catalog);
+    updates_only_what_was_read_last(catalog);
+    deletes(catalog);
+}
+
+pub(crate) fn call(catalog: &Grpcurl, method: &str, request: &Value) -> Value {
+    catalog.call(&format!("catalog.v1.CatalogService/{method}"), request).json()
+}
+
+pub(crate) fn failure(catalog: &Grpcurl, method: &str, request: &Value) -> (String, String) {
+    catalog.call(&format!("catalog.v1.CatalogService/{method}"), request).failure()
+}
+
+pub(crate) fn create(catalog: &Grpcurl, name: &str) -> Value {
+    let request = json!({"request_id": uuid(), "name": name, "synopsis": "A city", "year": 1927, "price_cents": 399});
+    call(catalog, "CreateTitle", &request)["title"].clone()
+}
+
+fn is(code: &str, reason: &str) -> (String, String) {
+    (code.to_owned(), reason.to_owned())
+}
+
+fn creates_once(catalog: &Grpcurl) {
+    let request = json!({"request_id": uuid(), "name": "Metropolis", "year": 1927});
+    let first = call(catalog, "CreateTitle", &request);
+    assert_eq!(first["title"]["name"], "Metropolis");
+    assert_eq!(first["title"]["revision"], "1");
+    assert_eq!(call(catalog, "CreateTitle", &request), first);
+
+    let mut other = request.clone();
+    other["year"] = json!(1928);
+    assert_eq!(failure(catalog, "CreateTitle", &other), is("InvalidArgument", "REQUEST_ID_REUSED"));
+
+    // The first answer is given again, not the title as it is now.
+    let title_id = &first["title"]["titleId"];
+    let change =
+        json!({"title": {"title_id": title_id, "revision": 1, "name": "M"}, "update_mask": {"paths": ["name"]}});
+    call(catalog, "UpdateTitle", &change);
+    assert_eq!(call(catalog, "CreateTitle", &request), first);
+}
+
+fn creates_once_however_many_ask_at_the_same_time(catalog: &Grpcurl) {
+    let request = json!({"request_id": uuid(), "name": "Twins", "year": 1988});
+    let answers: Vec<Value> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| call(catalog, "CreateTitle", &request))).collect();
+        asked.into_iter().map(|answer| answer.join().expect("an answer")).collect()
+    });
+    assert!(answers.iter().all(|answer| answer == &answers[0]), "{answers:#?}");
+    let listed = call(catalog, "ListTitles", &json!({"page_size": 200}));
+    let twins = listed["titles"].as_array().expect("titles").iter().filter(|title| title["name"] == "Twins").count();
+    assert_eq!(twins, 1);
+}
+
+fn reads_what_was_written(catalog: &Grpcurl) {
+    let title = create(catalog, "Das Cabinet des Dr. Caligari — \"1920\" 🎬");
+    let read = call(catalog, "GetTitle", &json!({"title_id": title["titleId"]}));
+    assert_eq!(read["title"], title);
+    assert_eq!(failure(catalog, "GetTitle", &json!({"title_id": uuid()})), is("NotFound", "TITLE_NOT_FOUND"));
+}
+
+fn lists_in_pages(catalog: &Grpcurl) {
+    let created: Vec<_> = (0..5).map(|i| create(catalog, &format!("Page {i}"))["titleId"].clone()).collect();
+    let mut listed = Vec::new();
+    let mut token = String::new();
+    loop {
+        let page = call(catalog, "ListTitles", &json!({"page_size": 2, "page_token": token}));
+        let titles = page["titles"].as_array().expect("titles");
+        assert!(titles.len() <= 2);
+        listed.extend(titles.iter().map(|title| title["titleId"].clone()));
+        match page["nextPageToken"].as_str() {
+            Some(next) => next.clone_into(&mut token),
+            None => break,
+        }
+    }
+    assert_eq!(listed[listed.len() - 5..], created, "in the order of creation, none twice, none left out");
+    let everything = call(catalog, "ListTitles", &json!({}));
+    assert_eq!(everything["titles"].as_array().expect("titles").len(), listed.len());
+}
+
+fn updates_what_the_mask_names(catalog: &Grpcurl) {
+    let title = create(catalog, "Nosferatu");
+    let id = &title["titleId"];
+    let change = |revision: i64, title: Value, mask: Option<&[&str]>| {
+        let mut request = json!({"title": title});
+        request["title"]["title_id"] = id.clone();
+        request["title"]["revision"] = json!(revision);
+        if let Some(mask) = mask {
+            request["update_mask"] = json!({"paths": mask});
+        }
+        call(catalog, "UpdateTitle", &request)["title"].clone()
+    };
+
+    let named = change(1, json!({"name": "ignored", "year": 1922}), Some(&["year"]));
+    assert_eq!((&named["name"], &named["year"], &named["revision"]), (&json!("Nosferatu"), &json!(1922), &json!("2")));
+    let emptied = change(2, json!({}), Some(&["synopsis", "price_cents"]));
+    assert_eq!((&emptied["synopsis"], &emptied["priceCents"]), (&Value::Null, &Value::Null));
+    let populated = change(3, json!({"synopsis": "A count"}), None);
+    assert_eq!((&populated["synopsis"], &populated["year"]), (&json!("A count"), &json!(1922)));
+    let replaced = change(4, json!({"name": "Orlok", "year": 1922}), Some(&["*"]));
+    assert_eq!((&replaced["name"], &replaced["synopsis"]), (&json!("Orlok"), &Value::Null));
+    assert_eq!(replaced["createTime"], title["createTime"]);
+    assert_ne!(replaced["updateTime"], title["updateTime"]);
+}
+
+fn updates_only_what_was_read_last(catalog: &Grpcurl) {
+    let title = create(catalog, "Faust");
+    let id = &title["titleId"];
+    let change = |name: &str| json!({"title": {"title_id": id, "revision": 1, "name": name}, "update_mask": {"paths": ["name"]}});
+    call(catalog, "UpdateTitle", &change("Faust: first"));
+
+    let stale = catalog.call("catalog.v1.CatalogService/UpdateTitle", &change("Faust: second"));
+    assert_eq!(stale.failure(), is("FailedPrecondition", "STALE_REVISION"));
+    assert_eq!(stale.detail("google.rpc.ErrorInfo")["metadata"]["current_revision"], "2");
+    let read = call(catalog, "GetTitle", &json!({"title_id": id}));
+    assert_eq!(read["title"]["name"], "Faust: first");
+
+    let unknown =
+        json!({"title": {"title_id": uuid(), "revision": 1, "name": "x"}, "update_mask": {"paths": ["name"]}});
+    assert_eq!(failure(catalog, "UpdateTitle", &unknown), is("NotFound", "TITLE_NOT_FOUND"));
+}
+
+fn deletes(catalog: &Grpcurl) {
+    let id = json!({"title_id": create(catalog, "Lost")["titleId"]});
+    call(catalog, "DeleteTitle", &id);
+    assert_eq!(failure(catalog, "GetTitle", &id), is("NotFound", "TITLE_NOT_FOUND"));
+    assert_eq!(failure(catalog, "DeleteTitle", &id), is("NotFound", "TITLE_NOT_FOUND"));
+}

@@ -1,0 +1,123 @@
+//! What the documents say is true.
+
+use std::collections::BTreeSet;
+
+use crate::harness::{output, root};
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What stands between back ticks outside of code blocks.
+fn quoted(text: &str) -> Vec<String> {
+    let prose: Vec<_> = text.split("```").step_by(2).collect();
+    prose.iter().flat_map(|part| part.split('`').skip(1).step_by(2)).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn every_path_the_architecture_names_exists() {
+    let quoted = quoted(&read("docs/ARCHITECTURE.md"));
+    let paths: Vec<_> =
+        quoted.iter().filter(|word| word.contains('/') && !word.contains([' ', '<', '*', ':', '{'])).collect();
+    let paths: Vec<_> = paths.into_iter().filter(|word| !word.starts_with('/')).collect();
+    assert!(paths.len() > 20, "only {paths:?}");
+    for path in paths {
+        assert!(root().join(path).exists(), "docs/ARCHITECTURE.md names `{path}`, which does not exist");
+    }
+}
+
+#[test]
+fn the_code_map_leaves_no_room_out() {
+    let map = read("docs/ARCHITECTURE.md");
+    for folder in ["crates/mesh/src", "services", "crates"] {
+        for entry in std::fs::read_dir(root().join(folder)).expect("a folder").flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let room = name.trim_end_matches(".rs");
+            assert!(room == "lib" || map.contains(room), "docs/ARCHITECTURE.md does not know {folder}/{name}");
+        }
+    }
+}
+
+#[test]
+fn mesh_toml_documents_every_key_with_its_default() {
+    // An unknown key is answered with all that are known.
+    let said = output("monolith", &["--set=xxxxxxxxxxxx=1", "--listen=127.0.0.1:0"], |_| ());
+    let said = String::from_utf8(said.stderr).expect("UTF-8");
+    let known = said.trim().rsplit_once("the keys are ").expect("the keys").1;
+    let known: BTreeSet<_> = known.split(", ").map(ToOwned::to_owned).collect();
+
+    let uncommented: Vec<_> = read("mesh.toml").lines().map(uncomment).collect();
+    let table: toml::Table = uncommented.join("\n").parse().expect("mesh.toml is TOML when its examples count");
+    let mut documented = BTreeSet::new();
+    keys("", &table, &mut documented);
+    assert_eq!(documented, known);
+
+    // The examples are allowed: nothing but the address that is asked for in vain stops this process.
+    let text = uncommented.join("\n");
+    let started = output("monolith", &["--listen=127.0.0.1:0", "--set=admin.listen=127.0.0.256:0"], |folder| {
+        std::fs::write(folder.join("mesh.toml"), text).expect("a file");
+    });
+    let complaints = String::from_utf8(started.stderr).expect("UTF-8");
+    assert_eq!(complaints.lines().count(), 1, "{complaints}");
+    assert!(complaints.contains("admin.listen"), "{complaints}");
+}
+
+/// `# key = value` is an example; any other comment is prose.
+fn uncomment(line: &str) -> String {
+    let example = line.strip_prefix("# ").filter(|rest| {
+        rest.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    });
+    example.unwrap_or(line).to_owned()
+}
+
+fn keys(prefix: &str, table: &toml::Table, found: &mut BTreeSet<String>) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match value {
+            toml::Value::Table(table) => keys(&key, table, found),
+            _ => drop(found.insert(key)),
+        }
+    }
+}
+
+#[test]
+fn the_readmes_calls_answer_what_it_says() {
+    use crate::harness::{Grpcurl, Process};
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let readme = read("README.md");
+    let blocks: Vec<_> = readme.split("```").skip(1).step_by(2).filter(|block| block.contains("$ grpcurl")).collect();
+    assert!(!blocks.is_empty(), "README.md shows no call");
+    for block in blocks {
+        let mut lines = block.lines().skip(1).peekable();
+        while let Some(line) = lines.next() {
+            let Some(command) = line.strip_prefix("$ ") else { continue };
+            let mut expected = Vec::new();
+            while lines.peek().is_some_and(|line| !line.starts_with("$ ")) {
+                expected.extend(lines.next());
+            }
+            let answer = shell(command, process.address);
+            assert_eq!(shape(&answer), shape(&expected.join("\n")), "{command}");
+        }
+    }
+}
+
+/// Runs a command of the README against the process of this test.
+fn shell(command: &str, address: std::net::SocketAddr) -> String {
+    let command = command.replace("127.0.0.1:8080", &address.to_string());
+    let mut path = std::ffi::OsString::from(root().join(".tools/bin"));
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    let output = std::process::Command::new("bash").arg("-c").arg(&command).env("PATH", path).output();
+    let output = output.expect("bash runs");
+    String::from_utf8(output.stdout).expect("UTF-8") + &String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+/// An answer without what differs from run to run: ids and times, which are the words with many digits.
+fn shape(text: &str) -> Vec<String> {
+    let varies = |word: &&str| word.chars().filter(char::is_ascii_digit).count() < 9;
+    let line = |line: &str| line.split_whitespace().filter(varies).collect::<Vec<_>>().join(" ");
+    text.lines().map(line).filter(|line| !line.is_empty()).collect()
+}

@@ -1,0 +1,92 @@
+//! How a process ends: asked to, with everything finished; killed, with everything kept.
+
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::catalog::{call, create};
+use crate::harness::{Grpcurl, LIMIT, Process, RawCall, eventually};
+
+/// Less than the default limit of 8 s by far: what ends by itself does not wait for the limit.
+const SOON: Duration = Duration::from_secs(4);
+
+#[test]
+fn a_signal_drains_and_exits_0() {
+    for signal in ["TERM", "INT"] {
+        let mut process = Process::start("monolith", &[]);
+        process.signal(signal);
+        let (status, took) = process.ended();
+        assert_eq!(status.code(), Some(0), "{signal}");
+        assert!(took < SOON, "{signal} took {took:?}");
+    }
+}
+
+#[test]
+fn an_open_stream_does_not_hold_the_process() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let mut process = Process::start("monolith", &[]);
+    let mut watch = process.grpcurl().open("grpc.health.v1.Health/Watch");
+    let mut stdout = watch.stdout.take().expect("its output");
+    let mut first = [0; 1];
+    stdout.read_exact(&mut first).expect("a first status");
+
+    process.signal("TERM");
+    let (status, took) = process.ended();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < SOON, "took {took:?}");
+
+    // The client was told so, in gRPC's words, before the connection was closed.
+    let ended = watch.wait_with_output().expect("grpcurl ends");
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert!(stderr.contains("Unavailable") && stderr.contains("shutting down"), "{stderr}");
+}
+
+#[test]
+fn a_silent_connection_does_not_hold_the_process() {
+    let mut process = Process::start("monolith", &[]);
+    let _silent = TcpStream::connect(process.address).expect("it listens");
+    process.signal("TERM");
+    let (status, took) = process.ended();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < SOON, "took {took:?}");
+}
+
+#[test]
+fn the_limit_is_kept() {
+    let mut process = Process::start("monolith", &[("MESH__DRAIN_LIMIT", "1s")]);
+    // Half a request: a call in flight that will never finish.
+    let _half = RawCall::begin(process.address, "/catalog.v1.CatalogService/GetTitle", &[]);
+    eventually("the call is in flight", || {
+        process.http("/metrics").contains(r#"grpc_method="GetTitle"} 1"#).then_some(())
+    });
+    process.signal("TERM");
+    let (status, took) = process.ended();
+    assert_eq!(status.code(), Some(0));
+    assert!(took >= Duration::from_millis(900) && took < SOON, "took {took:?}");
+    assert!(process.log().contains("drain limit reached"));
+}
+
+#[test]
+fn a_draining_process_takes_no_new_connections() {
+    let mut process = Process::start("monolith", &[]);
+    let address = process.address;
+    process.signal("TERM");
+    process.ended();
+    assert!(TcpStream::connect_timeout(&address, LIMIT).is_err());
+}
+
+#[test]
+fn a_killed_process_has_lost_nothing_it_answered_for() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let title = create(&process.grpcurl(), "Metropolis");
+    let again = Process::start_in(process.kill(), "monolith", &[]);
+    let read = call(&again.grpcurl(), "GetTitle", &json!({"title_id": title["titleId"]}));
+    assert_eq!(read["title"], title);
+}

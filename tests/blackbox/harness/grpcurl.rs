@@ -1,0 +1,98 @@
+//! Calls by the tool that people use: what it prints is what they see.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use super::{find_program, skip};
+
+/// grpcurl, pointed at one address.
+pub(crate) struct Grpcurl {
+    address: SocketAddr,
+}
+
+/// What a call answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    stdout: String,
+    stderr: String,
+    ok: bool,
+}
+
+impl Grpcurl {
+    /// Whether there is a grpcurl to test with; says so if there is none.
+    pub(crate) fn installed() -> bool {
+        let installed = find_program("grpcurl", &[]).is_some();
+        if !installed {
+            skip("grpcurl", "scripts/tools brings it");
+        }
+        installed
+    }
+
+    pub(crate) fn to(address: SocketAddr) -> Self {
+        Self { address }
+    }
+
+    /// grpcurl with `flags` in front of the address and `rest` behind it.
+    fn command(&self, flags: &[&str], rest: &[&str]) -> Command {
+        let mut command = Command::new(find_program("grpcurl", &[]).expect("grpcurl"));
+        command.arg("-plaintext").args(["-max-time", "30"]).args(flags).arg(self.address.to_string()).args(rest);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn run(&self, flags: &[&str], rest: &[&str]) -> Answer {
+        let output = self.command(flags, rest).output().expect("grpcurl runs");
+        Answer {
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+            ok: output.status.success(),
+        }
+    }
+
+    /// Calls `method` with a request as JSON.
+    pub(crate) fn call(&self, method: &str, request: &Value) -> Answer {
+        self.run(&["-d", &request.to_string()], &[method])
+    }
+
+    /// Begins a call that stays open.
+    pub(crate) fn open(&self, method: &str) -> Child {
+        self.command(&[], &[method]).spawn().expect("grpcurl runs")
+    }
+}
+
+impl Answer {
+    /// The text of a call that succeeded.
+    pub(crate) fn text(self) -> String {
+        assert!(self.ok, "{self:?}");
+        self.stdout
+    }
+
+    /// The response of a call that succeeded.
+    pub(crate) fn json(self) -> Value {
+        serde_json::from_str(&self.text()).expect("JSON")
+    }
+
+    /// The code and the reason of a call that failed.
+    pub(crate) fn failure(&self) -> (String, String) {
+        assert!(!self.ok, "{self:?}");
+        (self.after("Code: "), self.detail("google.rpc.ErrorInfo")["reason"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// One of the details of a call that failed.
+    pub(crate) fn detail(&self, message: &str) -> Value {
+        let details = self.stderr.lines().filter_map(|line| line.split_once('\t'));
+        let mut details = details.filter_map(|(_, json)| serde_json::from_str::<Value>(json).ok());
+        details.find(|detail| detail["@type"].as_str().is_some_and(|url| url.ends_with(message))).unwrap_or_default()
+    }
+
+    fn after(&self, label: &str) -> String {
+        let found = self.stderr.lines().find_map(|line| line.trim().strip_prefix(label));
+        found.unwrap_or_else(|| panic!("no `{label}` in {}", self.stderr)).to_owned()
+    }
+
+    pub(crate) fn message(&self) -> String {
+        self.after("Message: ")
+    }
+}

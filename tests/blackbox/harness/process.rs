@@ -1,0 +1,152 @@
+//! One process of the system under test.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{LazyLock, mpsc};
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::{Grpcurl, LIMIT, eventually, root};
+
+/// The binaries of the workspace by name, built once: `cargo test` alone would leave stale or missing ones.
+static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--workspace", "--bins", "--message-format=json"]).current_dir(root());
+    let built = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
+    assert!(built.status.success(), "the binaries do not build");
+    let mut binaries = HashMap::new();
+    for line in String::from_utf8(built.stdout).expect("cargo writes UTF-8").lines() {
+        let message: serde_json::Value = serde_json::from_str(line).expect("cargo writes JSON");
+        if let (Some(path), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str()) {
+            binaries.insert(name.to_owned(), path.into());
+        }
+    }
+    binaries
+});
+
+/// A binary of the workspace, with no configuration but what the test gives it.
+fn command(binary: &str, folder: &TempDir) -> Command {
+    let path = BINARIES.get(binary).unwrap_or_else(|| panic!("the workspace has no binary `{binary}`"));
+    let mut command = Command::new(path);
+    command.current_dir(folder.path());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MESH__") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs a binary that is expected to end by itself, in an empty folder that `prepare` may fill.
+pub(crate) fn output(binary: &str, arguments: &[&str], prepare: impl FnOnce(&std::path::Path)) -> Output {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    prepare(folder.path());
+    let mut child = command(binary, &folder);
+    child.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().expect("the binary starts");
+    // Short of a limit, a process that wrongly serves would hang the test.
+    let start = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if start.elapsed() > LIMIT {
+            child.kill().expect("a child");
+            panic!("{binary} {arguments:?} did not end");
+        }
+        super::pause();
+    }
+    child.wait_with_output().expect("its output")
+}
+
+/// A running process, ended when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) folder: TempDir,
+}
+
+impl Process {
+    /// Starts a binary on a free port, in an empty folder.
+    pub(crate) fn start(binary: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), binary, environment)
+    }
+
+    /// Starts a binary on a free port where another has been.
+    pub(crate) fn start_in(folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {
+        let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
+        let mut command = command(binary, &folder);
+        command.env("MESH__LISTEN", "127.0.0.1:0").envs(environment.iter().copied());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
+        let mut child = child.expect("the binary starts");
+
+        let (sender, receiver) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().expect("its output"));
+        // Reads to the end, so that the process never finds its output closed.
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        let line = receiver.recv_timeout(LIMIT).unwrap_or_else(|_| {
+            let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+            panic!("{binary} does not say where it listens; its log:\n{log}")
+        });
+        let (name, address) = line.split_once(" listening on ").unwrap_or_else(|| panic!("not a listener: {line}"));
+        assert_eq!(name, binary);
+        Self { child, address: address.parse().expect("an address"), folder }
+    }
+
+    pub(crate) fn grpcurl(&self) -> Grpcurl {
+        Grpcurl::to(self.address)
+    }
+
+    /// What it has written to standard error.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).expect("a log")
+    }
+
+    /// One HTTP/1.1 request; the whole answer, head and body.
+    pub(crate) fn http(&self, path: &str) -> String {
+        self.http_with(path, "")
+    }
+
+    /// The same with more headers, each with its line end.
+    pub(crate) fn http_with(&self, path: &str, headers: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).expect("it listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
+    /// Sends a signal by name: `TERM`, `INT`, `KILL`.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(kill.expect("kill runs").success());
+    }
+
+    /// Waits for its end, and says how long that took.
+    pub(crate) fn ended(&mut self) -> (ExitStatus, std::time::Duration) {
+        let start = Instant::now();
+        let status = eventually("the process ends", || self.child.try_wait().expect("a child"));
+        (status, start.elapsed())
+    }
+
+    /// Kills it without warning, and gives what it leaves behind.
+    pub(crate) fn kill(mut self) -> TempDir {
+        self.signal("KILL");
+        self.ended();
+        let empty = tempfile::tempdir().expect("a temporary folder");
+        std::mem::replace(&mut self.folder, empty)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of process {}\n{}", self.child.id(), self.log());
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Black-box tests of the whole: real binaries, real grpcurl, a real Postgres. What each file holds:
+
+mod architecture; // the invariants of docs/ARCHITECTURE.md that can be read off the tree
+mod bad_input; // what a request that cannot be served gets
+mod bad_start; // what an operator reads when a process cannot start
+mod catalog; // the catalog's promises, on SQLite and on Postgres
+mod docs; // what the documents say is true
+mod drain; // how a process ends
+mod harness; // how all of them start and stop what they test
+mod serving; // reflection, health, pages for operators, deadlines
