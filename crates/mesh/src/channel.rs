@@ -19,8 +19,7 @@ use tonic::body::Body;
 
 use crate::context::Context;
 use crate::error::unavailable;
-use crate::serve::GrpcService;
-use crate::serve::deadline;
+use crate::serve::{Handler, deadline};
 
 /// Kept back at every hop, so that the callee gives up first and its answer still arrives.
 const MARGIN: Duration = Duration::from_millis(5);
@@ -32,7 +31,7 @@ pub(crate) struct Peers(Arc<Shared>);
 struct Shared {
     local: BTreeSet<&'static str>,
     /// Set once everything is built: services hold channels to each other before any of them is there.
-    stack: OnceLock<GrpcService>,
+    stack: OnceLock<Handler>,
     call_deadline: Duration,
 }
 
@@ -42,7 +41,7 @@ impl Peers {
     }
 
     /// From now on calls are answered.
-    pub(crate) fn ready(&self, stack: GrpcService) {
+    pub(crate) fn ready(&self, stack: Handler) {
         // A second stack would be a second `start` of the same peers, and there is none.
         let _ = self.0.stack.set(stack);
     }
@@ -66,7 +65,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    fn stack(&self) -> Result<GrpcService, Status> {
+    fn stack(&self) -> Result<Handler, Status> {
         let here = self.peers.0.local.contains(self.service);
         let stack = if here { self.peers.0.stack.get() } else { None };
         stack.cloned().ok_or_else(|| {
@@ -99,7 +98,7 @@ impl tower::Service<Request<Body>> for Channel {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let context = Context::current();
         let ready = self.budget(&request, &context).and_then(|budget| Ok((budget, self.stack()?)));
-        let (budget, mut stack) = match ready {
+        let (budget, stack) = match ready {
             Ok(ready) => ready,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
@@ -107,10 +106,8 @@ impl tower::Service<Request<Body>> for Channel {
         context.trace.write(request.headers_mut());
         Box::pin(async move {
             // The peer enforces it as well; this is for the one that does not answer.
-            match timeout(budget, stack.call(request)).await {
-                Ok(response) => response,
-                Err(_) => Ok(deadline::exceeded().into_http()),
-            }
+            let answer = timeout(budget, stack(request)).await;
+            Ok(answer.unwrap_or_else(|_| deadline::exceeded().into_http()))
         })
     }
 }
@@ -118,7 +115,7 @@ impl tower::Service<Request<Body>> for Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::stack;
+    use crate::serve::{GrpcService, stack};
     use crate::telemetry::Metrics;
     use std::collections::HashMap;
     use tokio::time::Instant;

@@ -16,7 +16,6 @@ use hyper::body::Incoming;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
-use tower::Service as _;
 
 use crate::channel::Peers;
 use crate::config::Config;
@@ -25,7 +24,7 @@ use crate::service::{Resources, Service};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 use admin::Admin;
-pub(crate) use stack::{GrpcService, GrpcServices, stack};
+pub(crate) use stack::{Answering, GrpcService, GrpcServices, Handler, handler, stack};
 
 /// How often a store forgets what it need not keep.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
@@ -165,10 +164,7 @@ fn serve_reflection(grpc: &mut GrpcServices) -> anyhow::Result<()> {
 }
 
 /// What one port answers: gRPC, and the pages for operators unless they have a port of their own.
-fn answer(
-    stack: GrpcService,
-    admin: Option<Admin>,
-) -> impl Fn(Request<Incoming>) -> std::pin::Pin<Box<dyn Future<Output = http::Response<Body>> + Send>> + Clone {
+fn answer(stack: Handler, admin: Option<Admin>) -> impl Fn(Request<Incoming>) -> Answering + Clone {
     move |request| {
         if !is_grpc(&request) {
             let page = admin.as_ref().map_or_else(admin::not_found, |admin| admin.answer(&request));
@@ -176,11 +172,7 @@ fn answer(
         } else if request.version() != http::Version::HTTP_2 {
             Box::pin(std::future::ready(admin::needs_http_2()))
         } else {
-            let mut stack = stack.clone();
-            Box::pin(async move {
-                let Ok(response) = stack.call(request.map(Body::new)).await;
-                response
-            })
+            stack(request.map(Body::new))
         }
     }
 }

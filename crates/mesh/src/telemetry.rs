@@ -11,7 +11,7 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt};
 
 pub(crate) use metrics::Metrics;
-pub(crate) use rpc::Observe;
+pub(crate) use rpc::observe;
 
 use crate::config::{Log, LogFormat};
 

@@ -9,6 +9,7 @@ mod process;
 mod raw;
 mod sql;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,8 @@ fn pause() {
 pub(crate) fn skip(what: &str, how: &str) {
     let message = format!("SKIPPED: {what} is not installed; {how}");
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
-    eprintln!("{message}");
+    // Not by a macro of the standard library, which the test runner would swallow.
+    let _ = writeln!(std::io::stderr(), "{message}");
 }
 
 /// Looks for a program in `.tools/bin`, on PATH, and in `more`.

@@ -4,15 +4,13 @@
 //! [`Context`], from which calls to peers take what is left. Dropping the handler's future is what stops its work, down
 //! to the statement it has at the database. A stream is ended, too: tonic's own timeout covers its head only.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::Service;
 
+use super::stack::{Handler, handler};
 use crate::body::EndedBy;
 use crate::context::{Context, Trace};
 use crate::error::{DOMAIN, status};
@@ -22,50 +20,29 @@ use crate::error::{DOMAIN, status};
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
 /// Enforces the deadline of every call that comes through, and tells the handler of it.
-#[derive(Clone)]
-pub(crate) struct Enforce<S> {
-    inner: S,
-}
-
-impl<S> Enforce<S> {
-    pub(crate) fn layer(inner: S) -> Self {
-        Self { inner }
-    }
-}
-
-impl<S> Service<Request<Body>> for Enforce<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let timeout = match read_timeout(request.headers()) {
-            Ok(timeout) => timeout,
-            Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
-        };
+pub(crate) fn enforce(next: Handler) -> Handler {
+    handler(move |request| {
+        let timeout = read_timeout(request.headers());
         let trace = request.extensions().get().copied().unwrap_or_else(Trace::begin);
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let call = Context { deadline, trace }.scope(self.inner.call(request));
-        let Some(deadline) = deadline else { return Box::pin(call) };
-        Box::pin(async move {
-            match timeout_at(deadline, call).await {
-                Ok(Ok(response)) => Ok(response.map(|body| {
+        let next = next.clone();
+        async move {
+            let deadline = match timeout {
+                Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
+                Err(status) => return status.into_http(),
+            };
+            let answering = Context { deadline, trace }.scope(next(request));
+            let Some(deadline) = deadline else { return answering.await };
+            match timeout_at(deadline, answering).await {
+                Ok(response) => response.map(|body| {
                     EndedBy::wrap(body, async move {
                         sleep_until(deadline).await;
                         exceeded()
                     })
-                })),
-                Err(_) => Ok(exceeded().into_http()),
+                }),
+                Err(_) => exceeded().into_http(),
             }
-        })
-    }
+        }
+    })
 }
 
 /// DEADLINE_EXCEEDED. Whether the work was done is not known; only an idempotent call may be tried again.
@@ -113,7 +90,9 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::{Request, Response};
     use http_body_util::BodyExt as _;
+    use tonic::body::Body;
 
     fn request(timeout: &str) -> Request<Body> {
         Request::builder().header(GRPC_TIMEOUT, timeout).body(Body::empty()).unwrap()
@@ -128,15 +107,15 @@ mod tests {
             }
         }
         let (sender, mut dropped) = tokio::sync::mpsc::unbounded_channel();
-        let mut service = Enforce::layer(tower::service_fn(move |_| {
+        let enforced = enforce(handler(move |_| {
             let guard = Dropped(sender.clone());
             async move {
                 let _guard = guard;
-                std::future::pending::<Result<Response<Body>, Infallible>>().await
+                std::future::pending().await
             }
         }));
         let start = Instant::now();
-        let response = service.call(request("250m")).await.unwrap();
+        let response = enforced(request("250m")).await;
         assert_eq!(start.elapsed(), Duration::from_millis(250));
         assert_eq!(Status::from_header_map(response.headers()).unwrap().code(), Code::DeadlineExceeded);
         assert!(dropped.try_recv().is_ok());
@@ -144,9 +123,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_is_ended_at_its_deadline() {
-        let mut service = Enforce::layer(tower::service_fn(|_| async { Ok(Response::new(Body::new(Silent))) }));
+        let enforced = enforce(handler(|_| async { Response::new(Body::new(Silent)) }));
         let start = Instant::now();
-        let response = service.call(request("3S")).await.unwrap();
+        let response = enforced(request("3S")).await;
         let collected = response.into_body().collect().await.unwrap();
         assert_eq!(start.elapsed(), Duration::from_secs(3));
         let status = Status::from_header_map(collected.trailers().unwrap()).unwrap();
@@ -155,12 +134,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_handler_sees_what_is_left() {
-        let mut service = Enforce::layer(tower::service_fn(|_| async {
+        let enforced = enforce(handler(|_| async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             assert_eq!(Context::current().remaining(), Some(Duration::from_millis(700)));
-            Ok(Response::new(Body::empty()))
+            Response::new(Body::empty())
         }));
-        service.call(request("1S")).await.unwrap();
+        enforced(request("1S")).await;
     }
 
     #[test]

@@ -1,59 +1,91 @@
 //! The layers around every service, in the one place where their order can be read.
 //!
 //! A call from the network and a call from a peer in the same process go through the same stack: that is what makes
-//! them the same call.
+//! them the same call. A layer is a function from a handler to a handler; a handler is always ready, and whoever holds
+//! one may call it.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::body::Body;
+use tower::Service as _;
 use tower::util::BoxCloneSyncService;
-use tower::{Service as _, ServiceExt as _};
-use tower_http::catch_panic::CatchPanic;
 
-use super::deadline::Enforce;
-use super::drain::EndStreams;
+use super::{deadline, drain};
 use crate::error::{DOMAIN, internal, status};
-use crate::telemetry::{Metrics, Observe};
+use crate::telemetry::{self, Metrics};
 
-/// A gRPC service as it stands at the end of the stack.
+/// A gRPC service as its generated server is.
 pub(crate) type GrpcService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The gRPC services of a process by their full name.
 pub(crate) type GrpcServices = HashMap<&'static str, GrpcService>;
 
+/// Answers gRPC calls. Cheap to clone.
+pub(crate) type Handler = Arc<dyn Fn(Request<Body>) -> Answering + Send + Sync>;
+
+/// An answer on its way. Dropping it stops the work for it.
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
 /// Puts the layers around the services of a process.
-pub(crate) fn stack(services: GrpcServices, metrics: Metrics, draining: CancellationToken) -> GrpcService {
-    let services = Arc::new(services);
-    let dispatch = tower::service_fn(move |request| dispatch(Arc::clone(&services), request));
-
-    // Innermost first. A panic is an answer to whatever is outside of it.
-    let caught = CatchPanic::custom(dispatch, answer_panic).map_response(|response| response.map(Body::new));
-    let ending = EndStreams::new(draining, caught);
-    // A stream's deadline may come before the drain, so it stands around it.
-    let timed = Enforce::layer(ending);
-    // Outermost, so that what the caller is told is what is counted: panics and expired deadlines, too.
-    BoxCloneSyncService::new(Observe::new(timed, metrics))
+pub(crate) fn stack(services: GrpcServices, metrics: Metrics, draining: CancellationToken) -> Handler {
+    // Innermost first.
+    let handler = dispatch(services);
+    // A panic is an answer to whatever is outside of it.
+    let handler = catch_panics(handler);
+    let handler = drain::end_streams(handler, draining);
+    // Around the drain: a stream's deadline may come before it.
+    let handler = deadline::enforce(handler);
+    // Outermost: what the caller is told is what is counted, panics and expired deadlines, too.
+    telemetry::observe(handler, metrics)
 }
 
-async fn dispatch(services: Arc<GrpcServices>, request: Request<Body>) -> Result<Response<Body>, Infallible> {
-    let name = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
-    match services.get(name) {
-        Some(service) => service.clone().call(request).await,
-        None => {
+/// Makes a handler of a function.
+pub(crate) fn handler<F, A>(answer: F) -> Handler
+where
+    F: Fn(Request<Body>) -> A + Send + Sync + 'static,
+    A: Future<Output = Response<Body>> + Send + 'static,
+{
+    Arc::new(move |request| Box::pin(answer(request)))
+}
+
+fn dispatch(services: GrpcServices) -> Handler {
+    handler(move |request| {
+        let name = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+        let service = services.get(name).cloned().ok_or_else(|| {
             let message = format!("this process does not serve `{name}`; reflection lists what it serves");
-            Ok(status(Code::Unimplemented, DOMAIN, "UNKNOWN_SERVICE", message).into_http())
+            status(Code::Unimplemented, DOMAIN, "UNKNOWN_SERVICE", message)
+        });
+        async move {
+            match service {
+                Ok(mut service) => {
+                    let Ok(response) = service.call(request).await;
+                    response
+                }
+                Err(status) => status.into_http(),
+            }
         }
-    }
+    })
 }
 
-fn answer_panic(panic: Box<dyn Any + Send>) -> Response<Body> {
-    let said = panic.downcast_ref::<&str>().map(ToString::to_string);
-    let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    internal(Arc::new(std::io::Error::other(format!("a handler panicked: {said}")))).into_http()
+fn catch_panics(next: Handler) -> Handler {
+    handler(move |request| {
+        // A handler that has panicked is never called again: there is nothing to find in an odd state.
+        let answering = AssertUnwindSafe(next(request)).catch_unwind();
+        async move { answering.await.unwrap_or_else(|panic| panicked(panic.as_ref()).into_http()) }
+    })
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> tonic::Status {
+    let said = panic.downcast_ref::<&str>().copied();
+    let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
+    internal(Arc::new(std::io::Error::other(format!("a handler panicked: {said}"))))
 }

@@ -3,49 +3,24 @@
 //! An RPC has ended when its body has: a stream that fails after an hour failed, although its head said OK. A call whose
 //! client left before the end is counted as cancelled, by the drop of what was watching it.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::Service;
 use tracing::{Instrument as _, Span};
 
 use super::metrics::{Metrics, code_name};
 use crate::context::Trace;
 use crate::contract::{self, Method};
+use crate::serve::{Handler, handler};
 
 /// Observes every call that comes through.
-#[derive(Clone)]
-pub(crate) struct Observe<S> {
-    inner: S,
-    metrics: Metrics,
-}
-
-impl<S> Observe<S> {
-    pub(crate) fn new(inner: S, metrics: Metrics) -> Self {
-        Self { inner, metrics }
-    }
-}
-
-impl<S> Service<Request<Body>> for Observe<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+pub(crate) fn observe(next: Handler, metrics: Metrics) -> Handler {
+    handler(move |mut request| {
         let method = contract::method(request.uri().path());
         let trace = Trace::from_headers(request.headers()).child();
         let span = tracing::info_span!(
@@ -56,17 +31,17 @@ where
         );
         request.extensions_mut().insert(trace);
 
-        let mut rpc = Rpc::begin(method, self.metrics.clone(), span.clone());
-        let call = span.in_scope(|| self.inner.call(request)).instrument(span);
-        Box::pin(async move {
-            let response = call.await?;
+        let mut rpc = Rpc::begin(method, metrics.clone(), span.clone());
+        let answering = span.in_scope(|| next(request)).instrument(span);
+        async move {
+            let response = answering.await;
             // A call that fails before its first message has its status in the head; any other in the trailers.
             if let Some(status) = Status::from_header_map(response.headers()) {
                 rpc.end(response.extensions().get().unwrap_or(&status));
             }
-            Ok(response.map(|body| Body::new(Observed { body, rpc })))
-        })
-    }
+            response.map(|body| Body::new(Observed { body, rpc }))
+        }
+    })
 }
 
 /// One RPC under way.
