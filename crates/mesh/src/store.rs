@@ -40,6 +40,8 @@ impl Migration {
 pub struct Store {
     readers: AnyPool,
     writer: AnyPool,
+    /// How a transaction begins that may write.
+    begin: &'static str,
     /// Held as long as any clone is: one process at a time opens an embedded database.
     _lock: Option<std::sync::Arc<std::fs::File>>,
 }
@@ -56,7 +58,7 @@ impl Store {
     ///
     /// [`Error::Unavailable`] if the database cannot be reached, or is too busy to give a connection in time.
     pub async fn begin(&self) -> Result<Transaction, Error> {
-        Ok(Transaction(self.writer.begin().await?))
+        Ok(Transaction(self.writer.begin_with(self.begin).await?))
     }
 
     /// Whether the database answers.

@@ -77,13 +77,15 @@ async fn sqlite(service: &'static str, path: &Path) -> Result<Store, OpenError> 
 
     let unreachable = |cause| OpenError::Unreachable { service, cause };
     let options = quiet(&file_url(path).map_err(unwritable)?).map_err(unreachable)?;
-    let connect = |connections| {
+    let connect = |connections, pragmas: &'static str| {
         let pool = AnyPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE);
-        pool.after_connect(|connection, _| Box::pin(prepare(connection))).connect_with(options.clone())
+        pool.after_connect(move |connection, _| Box::pin(prepare(connection, pragmas))).connect_with(options.clone())
     };
-    let writer = connect(1).await.map_err(unreachable)?;
-    let readers = connect(SQLITE_READERS).await.map_err(unreachable)?;
-    Ok(Store { readers, writer, _lock: Some(Arc::new(lock)) })
+    let writer = connect(1, "").await.map_err(unreachable)?;
+    // What writes past the writer is a mistake, and learns so.
+    let readers = connect(SQLITE_READERS, "PRAGMA query_only = ON;").await.map_err(unreachable)?;
+    // IMMEDIATE: takes the lock at once, for a read that turns into a write later may find that it is too late.
+    Ok(Store { readers, writer, begin: "BEGIN IMMEDIATE", _lock: Some(Arc::new(lock)) })
 }
 
 /// A path as a URL. Absolute, for the first part of a relative one would be read as a host.
@@ -108,10 +110,11 @@ fn lock(path: &Path) -> Result<File, OpenError> {
 }
 
 /// FULL: a commit survives a power cut, not just a crash. The timeout is for other people's tools at the same file.
-async fn prepare(connection: &mut AnyConnection) -> sqlx::Result<()> {
-    let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-                   PRAGMA busy_timeout = 5000;";
-    sqlx::raw_sql(pragmas).execute(connection).await.map(drop)
+async fn prepare(connection: &mut AnyConnection, more: &'static str) -> sqlx::Result<()> {
+    let pragmas = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                   PRAGMA foreign_keys = ON;";
+    sqlx::raw_sql(pragmas).execute(&mut *connection).await?;
+    sqlx::raw_sql(more).execute(connection).await.map(drop)
 }
 
 async fn postgres(service: &'static str, url: &str) -> Result<Store, OpenError> {
@@ -119,7 +122,7 @@ async fn postgres(service: &'static str, url: &str) -> Result<Store, OpenError> 
     let options = quiet(url).map_err(unreachable)?;
     let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);
     let pool = pool.connect_with(options).await.map_err(unreachable)?;
-    Ok(Store { readers: pool.clone(), writer: pool, _lock: None })
+    Ok(Store { readers: pool.clone(), writer: pool, begin: "BEGIN", _lock: None })
 }
 
 /// Statements are the service's business: spans and errors tell what an operator needs.
