@@ -3,5 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    mesh::run([catalog::service()])
+    mesh::run([
+        catalog::service(),
+        // A comment keeps this one service a line, for scripts/new-service.
+    ])
 }

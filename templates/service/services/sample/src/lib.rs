@@ -1,0 +1,22 @@
+//! The service that owns the items.
+//!
+//! A call comes in at [`rpc`], which speaks the contract; [`domain`] holds the rules; [`store`] the SQL.
+
+mod domain;
+mod rpc;
+mod store;
+
+use contracts::sample::v1::sample_service_server::SampleServiceServer;
+use mesh::{Migration, Service};
+
+const FIRST_ITEM: &str = r#"{"request_id": "{uuid}", "name": "first"}"#;
+const MIGRATIONS: &[Migration] = &[Migration::new(1, "items", include_str!("../migrations/0001_items.sql"))];
+
+/// The service, to be run alone or with others.
+pub fn service() -> Service {
+    Service::new("sample")
+        .port(50055)
+        .owns(MIGRATIONS)
+        .serves(|resources| SampleServiceServer::new(rpc::Items::new(resources.store())))
+        .example("sample.v1.SampleService/CreateItem", FIRST_ITEM)
+}

@@ -1,0 +1,7 @@
+//! The service in a process of its own.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh::run(sample::service())
+}

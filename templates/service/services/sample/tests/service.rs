@@ -1,0 +1,41 @@
+//! The service behind a real server, called by its typed client.
+
+use contracts::sample::v1::sample_service_client::SampleServiceClient;
+use contracts::sample::v1::{CreateItemRequest, GetItemRequest};
+use mesh::testing::Mesh;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+#[tokio::test]
+async fn an_item_is_stored_once_and_read_back() {
+    let mesh = Mesh::start(sample::service()).await;
+    let mut far = SampleServiceClient::connect(mesh.url()).await.unwrap();
+    let mut near = SampleServiceClient::new(mesh.channel("sample"));
+
+    let request = CreateItemRequest { request_id: uuid::Uuid::new_v4().to_string(), name: "first".to_owned() };
+    let created = far.create_item(request.clone()).await.unwrap().into_inner();
+    let repeated = near.create_item(request).await.unwrap().into_inner();
+    assert_eq!(repeated, created);
+
+    let item = created.item.unwrap();
+    let request = GetItemRequest { item_id: item.item_id.clone() };
+    let read = near.get_item(request).await.unwrap().into_inner();
+    assert_eq!(read.item, Some(item));
+}
+
+#[tokio::test]
+async fn a_refusal_says_why() {
+    let mesh = Mesh::start(sample::service()).await;
+    let mut client = SampleServiceClient::connect(mesh.url()).await.unwrap();
+
+    let absent = GetItemRequest { item_id: uuid::Uuid::new_v4().to_string() };
+    let absent = client.get_item(absent).await.unwrap_err();
+    assert_eq!(absent.code(), Code::NotFound);
+    assert_eq!(absent.get_error_details().error_info().unwrap().reason, "ITEM_NOT_FOUND");
+
+    let bad = client.create_item(CreateItemRequest::default()).await.unwrap_err();
+    assert_eq!(bad.code(), Code::InvalidArgument);
+    let fields = bad.get_error_details().bad_request().unwrap().field_violations.clone();
+    let fields: Vec<_> = fields.iter().map(|violation| violation.field.as_str()).collect();
+    assert_eq!(fields, ["request_id", "name"]);
+}
