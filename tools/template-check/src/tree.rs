@@ -1,0 +1,109 @@
+//! What is in a project, compared with what is in the template.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::project::Project;
+use crate::template::Template;
+
+/// A project of the template's own name is the template, but for what is the template's own.
+pub(crate) fn is_fixed_point(template: &Template) -> Result<()> {
+    let project = template.generate(&template.name)?;
+    let mut expected = BTreeSet::new();
+    for file in template.files.iter().filter(|file| !template.owns(file)) {
+        expected.insert(twin_of(file).unwrap_or_else(|| file.clone()));
+    }
+    let found = project.files()?;
+
+    let mut differences = Vec::new();
+    differences.extend(expected.difference(&found).map(|file| format!("{} is missing", file.display())));
+    differences.extend(found.difference(&expected).map(|file| format!("{} is too much", file.display())));
+    for file in expected.intersection(&found) {
+        let (ours, theirs) = (template.folder.join(file), project.folder.join(file));
+        let has_twin = template.files.iter().any(|other| twin_of(other).as_ref() == Some(file));
+        let same = match template.rendered.contains(file) {
+            // A different text on purpose.
+            _ if has_twin => true,
+            true => {
+                // cargo keeps the tags when it changes a file, but somebody may have deleted it and had it made anew.
+                let tags = fs::read_to_string(&ours)?.matches("{%").count();
+                let file = file.display();
+                ensure!(
+                    tags > 1,
+                    "{file} has lost its tags: `git restore --source <a commit that has them> {file}`, and let cargo change it"
+                );
+                same_but_for_tags(&ours, &theirs)?
+            }
+            false => fs::read(&ours)? == fs::read(&theirs)? && mode(&ours)? == mode(&theirs)?,
+        };
+        if !same {
+            differences.push(format!("{} differs from {}", theirs.display(), ours.display()));
+        }
+    }
+    ensure!(differences.is_empty(), "\n{}", differences.join("\n"));
+    Ok(())
+}
+
+/// No file of the template's own, no word of its name, no tag that was not rendered.
+pub(crate) fn has_no_trace(template: &Template, project: &Project) -> Result<()> {
+    let mut traces = Vec::new();
+    for file in project.files()? {
+        if template.owns(&file) || twin_of(&file).is_some() {
+            traces.push(format!("{} is the template's own", file.display()));
+        }
+        let path = project.folder.join(&file);
+        if path.is_dir() {
+            traces.push(format!("{} is empty", file.display()));
+            continue;
+        }
+        let text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
+        let rendered = template.rendered.contains(&file);
+        for (number, line) in (1..).zip(text.lines()) {
+            if line.contains(&template.name) || rendered && (line.contains("{%") || line.contains("{{")) {
+                traces.push(format!("{}:{number}: {line}", file.display()));
+            }
+        }
+    }
+    ensure!(traces.is_empty(), "\n{}", traces.join("\n"));
+    Ok(())
+}
+
+/// The file that cargo-generate puts this one in the place of.
+fn twin_of(file: &Path) -> Option<PathBuf> {
+    file.to_str()?.strip_suffix(".liquid").map(PathBuf::from)
+}
+
+/// Compares line by line; of a line with a tag, only what stands before the tag counts.
+fn same_but_for_tags(ours: &Path, theirs: &Path) -> Result<bool> {
+    let (ours, theirs) = (fs::read_to_string(ours)?, fs::read_to_string(theirs)?);
+    let mut theirs = theirs.lines().peekable();
+    for line in ours.lines() {
+        let same = match line.split_once("{%") {
+            Some((before, _)) => theirs.next_if(|their| their.starts_with(before)).is_some() || is_last(line, &ours),
+            None => theirs.next_if_eq(&line).is_some() || line.is_empty() && theirs.peek().is_none(),
+        };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(theirs.next().is_none())
+}
+
+/// The end of the manifest is a comment, and goes with its tag.
+fn is_last(line: &str, text: &str) -> bool {
+    text.lines().next_back() == Some(line)
+}
+
+#[cfg(unix)]
+fn mode(file: &Path) -> Result<u32> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(file.metadata().context("metadata")?.permissions().mode())
+}
+
+#[cfg(not(unix))]
+fn mode(_: &Path) -> Result<u32> {
+    Ok(0)
+}
