@@ -18,11 +18,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     // have not, and reflection must serve the contract as it was written.
     fs::write(out.join("contracts.bin"), compiler.encode_file_descriptor_set())?;
 
+    // So that a message can be put into a google.protobuf.Any under the URL that every client expects.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names().type_name_domain(["."], "type.googleapis.com");
     tonic_prost_build::configure()
         // tonic-types has these messages already, and the conversions from and to a `Status`.
         .extern_path(".google.rpc", "::tonic_types::pb")
         .include_file("contracts.rs")
-        .compile_fds(compiler.file_descriptor_set())?;
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }
 

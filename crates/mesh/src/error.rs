@@ -47,6 +47,28 @@ pub(crate) fn unavailable(reason: &str, message: impl Into<String>, delay: Durat
     Status::with_error_details(Code::Unavailable, message, details)
 }
 
+/// RESOURCE_EXHAUSTED, reason `OVERLOADED`, with the invitation to come back after `delay`.
+pub(crate) fn overloaded(message: impl Into<String>, delay: Duration) -> Status {
+    let mut details = ErrorDetails::with_error_info("OVERLOADED", DOMAIN, HashMap::new());
+    details.set_retry_info(Some(delay));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// A failure that comes without a reason is not from us: gRPC's own machinery answers so. It gets one.
+pub(crate) fn with_reason(bare: &Status) -> Status {
+    match bare.code() {
+        // The code that gRPC's other implementations have for this.
+        Code::OutOfRange => status(Code::ResourceExhausted, DOMAIN, "MESSAGE_TOO_LARGE", bare.message()),
+        Code::Unimplemented => {
+            let message = "this service has no such method; reflection lists what it has";
+            status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message)
+        }
+        Code::Internal => status(Code::Internal, DOMAIN, "MALFORMED_MESSAGE", bare.message()),
+        Code::NotFound => status(Code::NotFound, DOMAIN, "NOT_FOUND", bare.message()),
+        code => status(code, DOMAIN, "UNSPECIFIED", bare.message()),
+    }
+}
+
 /// INTERNAL: a defect or a broken machine. The cause is for the log; the client learns nothing of it.
 pub(crate) fn internal(cause: Arc<dyn std::error::Error + Send + Sync>) -> Status {
     let mut status = status(Code::Internal, DOMAIN, "INTERNAL", "internal error; its cause is in the service's log");

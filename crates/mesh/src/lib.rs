@@ -14,25 +14,51 @@
 //! owns; [`health`] whether it is ready; [`contract`] what the contracts say of themselves; [`telemetry`] and [`error`]
 //! what operators and clients are told; [`page`] how long lists are handed out.
 
+#[cfg(feature = "client")]
+pub mod client;
+
+#[cfg(feature = "service")]
 mod body;
+#[cfg(feature = "service")]
 pub mod channel;
+#[cfg(feature = "service")]
 pub mod config;
+#[cfg(feature = "service")]
 pub mod context;
+#[cfg(feature = "service")]
 pub mod contract;
+#[cfg(feature = "service")]
 pub mod error;
+#[cfg(feature = "service")]
 mod health;
+#[cfg(feature = "service")]
+pub mod operations;
+#[cfg(feature = "service")]
 pub mod page;
+#[cfg(feature = "service")]
 mod run;
+#[cfg(feature = "service")]
 pub mod serve;
+#[cfg(feature = "service")]
 pub mod service;
+#[cfg(feature = "service")]
 pub mod store;
+#[cfg(feature = "service")]
 mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "service")]
 pub use channel::Channel;
+#[cfg(feature = "service")]
 pub use config::Config;
+#[cfg(feature = "service")]
 pub use error::Violations;
+#[cfg(feature = "service")]
+pub use operations::Operations;
+#[cfg(feature = "service")]
 pub use run::run;
+#[cfg(feature = "service")]
 pub use service::{Process, Resources, Service};
+#[cfg(feature = "service")]
 pub use store::{Migration, Store, Transaction};

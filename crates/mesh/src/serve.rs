@@ -3,6 +3,7 @@
 mod admin;
 pub(crate) mod deadline;
 mod drain;
+mod intake;
 mod listener;
 mod stack;
 
@@ -14,12 +15,14 @@ use anyhow::Context as _;
 use http::{Request, header};
 use hyper::body::Incoming;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
 use crate::channel::Peers;
 use crate::config::Config;
 use crate::health::{Health, Watched};
+use crate::operations::{self, Operations, Wakes, Workers};
 use crate::service::{Resources, Service};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
@@ -40,9 +43,9 @@ pub struct Running {
     stores: Vec<Store>,
     draining: CancellationToken,
     listeners: Vec<JoinHandle<()>>,
+    workers: TaskTracker,
     drain_limit: Duration,
-    /// Ends the background work of this process.
-    _background: DropGuard,
+    background: Background,
 }
 
 /// Builds `services` and begins to serve them.
@@ -60,8 +63,12 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
 
     let metrics = Metrics::new();
     let peers = Peers::new(services.iter().map(Service::name).collect(), config.call_deadline);
-    let built = build(services, config, &peers).await?;
+    let wakes = Wakes::default();
+    let built = build(services, config, &peers, &wakes).await?;
     let mut grpc = built.grpc;
+    if !built.operations.is_empty() {
+        operations::serve(built.operations, &mut grpc).await?;
+    }
     let (reporter, health_service) = tonic_health::server::health_reporter();
     grpc.insert("grpc.health.v1.Health", GrpcService::new(health_service));
     serve_reflection(&mut grpc)?;
@@ -70,14 +77,24 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     let stack = stack(grpc, metrics.clone(), draining.clone());
     peers.ready(stack.clone());
 
+    let workers = TaskTracker::new();
+    for service in built.workers {
+        service.start(&draining, &workers).await?;
+    }
+    workers.close();
+
     let stores: Vec<_> = built.watched.iter().filter_map(|service| service.store.clone()).collect();
     let health = Health::new(reporter, built.watched).await;
-    let background = CancellationToken::new();
-    keep(&background, {
+    let background = Background::default();
+    background.run({
         let health = health.clone();
         async move { health.watch().await }
     });
-    keep(&background, housekeeping(stores.clone()));
+    background.run(housekeeping(stores.clone()));
+    for store in stores.clone() {
+        let wakes = wakes.clone();
+        background.run(async move { wakes.poll(store).await });
+    }
 
     let admin = Admin { health: health.clone(), metrics };
     let address = listener.local_addr()?;
@@ -89,8 +106,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
         listeners.push(tokio::spawn(listener::serve(listener, draining.clone(), pages)));
     }
     let drain_limit = config.drain_limit;
-    let _background = background.drop_guard();
-    Ok(Running { address, admin_address, peers, health, stores, draining, listeners, drain_limit, _background })
+    Ok(Running { address, admin_address, peers, health, stores, draining, listeners, workers, drain_limit, background })
 }
 
 impl Running {
@@ -108,10 +124,12 @@ impl Running {
             for listener in self.listeners {
                 let _ = listener.await;
             }
+            self.workers.wait().await;
         };
         if tokio::time::timeout(self.drain_limit, finished).await.is_err() {
             tracing::warn!(limit = ?self.drain_limit, "drain limit reached; what was still in flight is cut off");
         }
+        self.background.end().await;
         // What is being written is soon done; a Postgres that does not answer must not hold the process.
         let closed = async {
             for store in &self.stores {
@@ -125,10 +143,13 @@ impl Running {
 struct Built {
     grpc: GrpcServices,
     watched: Vec<Watched>,
+    operations: Vec<Operations>,
+    workers: Vec<Workers>,
 }
 
-async fn build(services: Vec<Service>, config: &Config, peers: &Peers) -> anyhow::Result<Built> {
-    let mut built = Built { grpc: GrpcServices::new(), watched: Vec::new() };
+async fn build(services: Vec<Service>, config: &Config, peers: &Peers, wakes: &Wakes) -> anyhow::Result<Built> {
+    let mut built =
+        Built { grpc: GrpcServices::new(), watched: Vec::new(), operations: Vec::new(), workers: Vec::new() };
     for service in services {
         let (name, contracts) = (service.name(), service.contracts());
         let store = match config.database(name) {
@@ -137,8 +158,15 @@ async fn build(services: Vec<Service>, config: &Config, peers: &Peers) -> anyhow
             }
             _ => None,
         };
-        let resources = Resources { service: name, store: store.clone(), peers: peers.clone() };
-        service.build(&resources, &mut built.grpc);
+        let operations = store.clone().filter(|_| service.does_long_work());
+        let operations = operations.map(|store| Operations::new(name, store, wakes.clone()));
+        let peers = peers.clone();
+        let resources = Resources { service: name, store: store.clone(), operations: operations.clone(), peers };
+        let kinds = service.build(&resources, &mut built.grpc);
+        if let Some(operations) = operations {
+            built.workers.push(Workers::new(operations.clone(), kinds));
+            built.operations.push(operations);
+        }
         built.watched.push(Watched { name, contracts, store });
     }
     Ok(built)
@@ -196,8 +224,28 @@ async fn housekeeping(stores: Vec<Store>) {
     }
 }
 
-/// Runs `work` until `background` is cancelled.
-fn keep(background: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
-    let background = background.clone();
-    tokio::spawn(async move { background.run_until_cancelled_owned(work).await });
+/// What a process does beside serving, until it ends or is dropped.
+#[derive(Default)]
+struct Background {
+    end: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Background {
+    fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let end = self.end.clone();
+        self.tasks.spawn(async move { end.run_until_cancelled_owned(work).await });
+    }
+
+    async fn end(&self) {
+        self.end.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
 }

@@ -7,6 +7,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 
 use crate::channel::{Channel, Peers};
+use crate::operations::{Kind, Operations, Work};
 use crate::serve::{GrpcService, GrpcServices};
 use crate::store::{Migration, Store};
 
@@ -19,8 +20,11 @@ pub struct Service {
     port: u16,
     migrations: &'static [Migration],
     contracts: Vec<Contract>,
+    works: Vec<BuildKind>,
     examples: Vec<Example>,
 }
+
+type BuildKind = Box<dyn FnOnce(&Resources) -> Kind + Send>;
 
 /// One gRPC service of a service: its full name, and how it is built once the service has what it owns.
 pub(crate) struct Contract {
@@ -38,7 +42,7 @@ pub(crate) struct Example {
 impl Service {
     /// A service by its name, which is also the first segment of its contract's package: `catalog`.
     pub fn new(name: &'static str) -> Self {
-        Self { name, port: 0, migrations: &[], contracts: Vec::new(), examples: Vec::new() }
+        Self { name, port: 0, migrations: &[], contracts: Vec::new(), works: Vec::new(), examples: Vec::new() }
     }
 
     /// The port it has when it runs alone and nobody configured another.
@@ -72,6 +76,14 @@ impl Service {
         self
     }
 
+    /// Long work that it does: `.works(|resources| Render::new(…))`. Its operations are in the database it
+    /// [`owns`](Self::owns).
+    #[must_use]
+    pub fn works<W: Work>(mut self, build: impl FnOnce(&Resources) -> W + Send + 'static) -> Self {
+        self.works.push(Box::new(move |resources| Kind::new(build(resources))));
+        self
+    }
+
     /// A call for people to begin with, printed when the process serves: a method of its contract, and the request as JSON, in
     /// which `{uuid}` becomes a fresh one.
     #[must_use]
@@ -98,11 +110,16 @@ impl Service {
         &self.examples
     }
 
-    /// Builds what it serves.
-    pub(crate) fn build(self, resources: &Resources, services: &mut GrpcServices) {
+    pub(crate) fn does_long_work(&self) -> bool {
+        !self.works.is_empty()
+    }
+
+    /// Builds what it serves, and gives the kinds of work it does.
+    pub(crate) fn build(self, resources: &Resources, services: &mut GrpcServices) -> Vec<Kind> {
         for contract in self.contracts {
             services.insert(contract.name, (contract.build)(resources));
         }
+        self.works.into_iter().map(|build| build(resources)).collect()
     }
 }
 
@@ -132,6 +149,7 @@ impl<const N: usize> From<[Service; N]> for Process {
 pub struct Resources {
     pub(crate) service: &'static str,
     pub(crate) store: Option<Store>,
+    pub(crate) operations: Option<Operations>,
     pub(crate) peers: Peers,
 }
 
@@ -145,6 +163,18 @@ impl Resources {
         match &self.store {
             Some(store) => store.clone(),
             None => panic!("`{}` has no database: say what it owns with Service::owns", self.service),
+        }
+    }
+
+    /// The operations of the service.
+    ///
+    /// # Panics
+    ///
+    /// If the service said nothing of the long work it does with [`works`](Service::works), or of the database it owns.
+    pub fn operations(&self) -> Operations {
+        match &self.operations {
+            Some(operations) => operations.clone(),
+            None => panic!("`{}` does no long work: say what it does with Service::works", self.service),
         }
     }
 

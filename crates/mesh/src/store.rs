@@ -7,6 +7,7 @@
 //! where the wait is fair and visible, instead of failing with "database is locked". Reads have connections of their
 //! own and, with a write-ahead log, never wait for the writer. Postgres has one pool for both.
 
+mod dialect;
 mod error;
 mod open;
 mod requests;
@@ -16,9 +17,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::{Any, AnyConnection, AnyPool};
 
+pub(crate) use dialect::Dialect;
 pub use error::Error;
 pub(crate) use open::open;
 pub use requests::Request;
+pub(crate) use requests::hash;
 
 /// One step of a schema, applied once and never edited: `Migration::new(1, "titles", include_str!("…"))`.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +43,7 @@ impl Migration {
 pub struct Store {
     readers: AnyPool,
     writer: AnyPool,
-    /// How a transaction begins that may write.
-    begin: &'static str,
+    dialect: Dialect,
     /// Held as long as any clone is: one process at a time opens an embedded database.
     _lock: Option<std::sync::Arc<std::fs::File>>,
 }
@@ -58,7 +60,12 @@ impl Store {
     ///
     /// [`Error::Unavailable`] if the database cannot be reached, or is too busy to give a connection in time.
     pub async fn begin(&self) -> Result<Transaction, Error> {
-        Ok(Transaction(self.writer.begin_with(self.begin).await?))
+        let inner = self.writer.begin_with(self.dialect.begin()).await?;
+        Ok(Transaction { inner, committed: Vec::new() })
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Whether the database answers.
@@ -79,8 +86,10 @@ impl Store {
 
 /// A transaction: all of it or, if it is dropped before [`commit`](Self::commit), none of it. Use it as a connection:
 /// `sqlx::query(…).execute(&mut *tx)`.
-#[derive(Debug)]
-pub struct Transaction(sqlx::Transaction<'static, Any>);
+pub struct Transaction {
+    inner: sqlx::Transaction<'static, Any>,
+    committed: Vec<Box<dyn FnOnce() + Send>>,
+}
 
 impl Transaction {
     /// Makes it durable: when this returns `Ok`, no crash undoes it.
@@ -89,20 +98,27 @@ impl Transaction {
     ///
     /// [`Error::Unavailable`] if the database went away; whether it committed is then not known.
     pub async fn commit(self) -> Result<(), Error> {
-        Ok(self.0.commit().await?)
+        self.inner.commit().await?;
+        self.committed.into_iter().for_each(|then| then());
+        Ok(())
+    }
+
+    /// Does something once this is durable, and only then: a wake-up, for one.
+    pub(crate) fn once_committed(&mut self, then: impl FnOnce() + Send + 'static) {
+        self.committed.push(Box::new(then));
     }
 }
 
 impl Deref for Transaction {
     type Target = AnyConnection;
     fn deref(&self) -> &AnyConnection {
-        &self.0
+        &self.inner
     }
 }
 
 impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.0
+        &mut self.inner
     }
 }
 

@@ -9,7 +9,7 @@ use crate::service::Process;
 /// A mesh that ends, and leaves nothing behind, when it is dropped.
 pub struct Mesh {
     running: Running,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Mesh {
@@ -19,13 +19,27 @@ impl Mesh {
     ///
     /// If they cannot be served: a test has nothing better to do.
     pub async fn start(process: impl Into<Process>) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), process).await
+    }
+
+    /// The same, where another one has been.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_in(folder: tempfile::TempDir, process: impl Into<Process>) -> Self {
         let process = process.into();
-        let folder = tempfile::tempdir().expect("a temporary folder");
         let data_dir = format!("--data-dir={}", folder.path().display());
         let arguments = ["test", "--listen=127.0.0.1:0", &data_dir].map(OsString::from);
         let config = Config::load(&process, arguments, []).expect("a configuration");
         let running = start(process.services, &config).await.expect("a mesh that serves");
-        Self { running, _folder: folder }
+        Self { running, folder }
+    }
+
+    /// Ends it well, and gives what it leaves behind.
+    pub async fn drain(self) -> tempfile::TempDir {
+        self.running.drain().await;
+        self.folder
     }
 
     /// Where it serves, for a client outside the mesh.

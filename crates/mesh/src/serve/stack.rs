@@ -14,13 +14,13 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower::Service as _;
 use tower::util::BoxCloneSyncService;
 
-use super::{deadline, drain};
-use crate::error::{DOMAIN, internal, status};
+use super::{deadline, drain, intake};
+use crate::error::{DOMAIN, internal, status, with_reason};
 use crate::telemetry::{self, Metrics};
 
 /// A gRPC service as its generated server is.
@@ -41,6 +41,8 @@ pub(crate) fn stack(services: GrpcServices, metrics: Metrics, draining: Cancella
     let handler = dispatch(services);
     // A panic is an answer to whatever is outside of it.
     let handler = catch_panics(handler);
+    let handler = give_reasons(handler);
+    let handler = intake::bound(handler, intake::IN_FLIGHT);
     let handler = drain::end_streams(handler, draining);
     // Around the drain: a stream's deadline may come before it.
     let handler = deadline::enforce(handler);
@@ -84,7 +86,20 @@ fn catch_panics(next: Handler) -> Handler {
     })
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> tonic::Status {
+fn give_reasons(next: Handler) -> Handler {
+    handler(move |request| {
+        let answering = next(request);
+        async move {
+            let response = answering.await;
+            match Status::from_header_map(response.headers()) {
+                Some(bare) if bare.code() != Code::Ok && bare.details().is_empty() => with_reason(&bare).into_http(),
+                _ => response,
+            }
+        }
+    })
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Status {
     let said = panic.downcast_ref::<&str>().copied();
     let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
     internal(Arc::new(std::io::Error::other(format!("a handler panicked: {said}"))))

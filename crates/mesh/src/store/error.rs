@@ -16,6 +16,9 @@ pub enum Error {
     /// A request id came back with another request.
     #[error("request_id was used before, for another request")]
     RequestIdReused,
+    /// The work was given to somebody else meanwhile: what this worker would write is not wanted any more.
+    #[error("the lease on this work is lost")]
+    LeaseLost,
     /// A defect: SQL that is wrong, or a row that does not decode.
     #[error("the database failed")]
     Defect(#[source] sqlx::Error),
@@ -56,6 +59,7 @@ impl From<Error> for Status {
                 status
             }
             Error::RequestIdReused => status(Code::InvalidArgument, DOMAIN, "REQUEST_ID_REUSED", error.to_string()),
+            Error::LeaseLost => status(Code::Aborted, DOMAIN, "LEASE_LOST", error.to_string()),
             Error::Defect(cause) => internal(Arc::new(cause)),
         }
     }

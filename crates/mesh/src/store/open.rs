@@ -10,8 +10,9 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, MigrationType, Migrator};
 use sqlx::{AnyConnection, ConnectOptions as _, SqlSafeStr as _, SqlStr};
 
-use super::{Migration, Store, requests};
+use super::{Dialect, Migration, Store, requests};
 use crate::config::Database;
+use crate::operations;
 
 /// How long a statement waits for a connection before the database counts as unavailable.
 const ACQUIRE: Duration = Duration::from_secs(3);
@@ -60,7 +61,7 @@ pub(crate) async fn open(
         Database::Postgres(url) => postgres(service, url).await?,
     };
     // Two sets, two tables of what was applied: the kit's own schema and the service's grow apart.
-    migrate(service, &store, "mesh_migrations", requests::MIGRATIONS).await?;
+    migrate(service, &store, "mesh_migrations", &[requests::SCHEMA, operations::SCHEMA]).await?;
     migrate(service, &store, "service_migrations", migrations).await?;
     Ok(store)
 }
@@ -84,8 +85,7 @@ async fn sqlite(service: &'static str, path: &Path) -> Result<Store, OpenError> 
     let writer = connect(1, "").await.map_err(unreachable)?;
     // What writes past the writer is a mistake, and learns so.
     let readers = connect(SQLITE_READERS, "PRAGMA query_only = ON;").await.map_err(unreachable)?;
-    // IMMEDIATE: takes the lock at once, for a read that turns into a write later may find that it is too late.
-    Ok(Store { readers, writer, begin: "BEGIN IMMEDIATE", _lock: Some(Arc::new(lock)) })
+    Ok(Store { readers, writer, dialect: Dialect::Sqlite, _lock: Some(Arc::new(lock)) })
 }
 
 /// A path as a URL. Absolute, for the first part of a relative one would be read as a host.
@@ -122,7 +122,7 @@ async fn postgres(service: &'static str, url: &str) -> Result<Store, OpenError> 
     let options = quiet(url).map_err(unreachable)?;
     let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);
     let pool = pool.connect_with(options).await.map_err(unreachable)?;
-    Ok(Store { readers: pool.clone(), writer: pool, begin: "BEGIN", _lock: None })
+    Ok(Store { readers: pool.clone(), writer: pool, dialect: Dialect::Postgres, _lock: None })
 }
 
 /// Statements are the service's business: spans and errors tell what an operator needs.

@@ -10,7 +10,7 @@ use sqlx::Row as _;
 
 use super::{Error, Migration, Store, Transaction, now};
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration::new(
+pub(super) const SCHEMA: Migration = Migration::new(
     1,
     "requests",
     "CREATE TABLE mesh_requests (
@@ -20,7 +20,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration::new(
         create_time BIGINT NOT NULL
     );
     CREATE INDEX mesh_requests_by_age ON mesh_requests (create_time);",
-)];
+);
 
 /// How long an answer is kept at least: 24 hours, in microseconds.
 const KEPT: i64 = 24 * 3600 * 1_000_000;
@@ -35,12 +35,17 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// The request of `method` under `id`; `message` is the whole of it.
     pub fn new(method: &str, id: &'a str, message: &impl Message) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(method);
-        hash.update([0]);
-        hash.update(message.encode_to_vec());
-        Self { id, hash: hash.finalize().to_vec() }
+        Self { id, hash: hash(method, message) }
     }
+}
+
+/// What tells one request of a method from another.
+pub(crate) fn hash(method: &str, message: &impl Message) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    hash.update(method);
+    hash.update([0]);
+    hash.update(message.encode_to_vec());
+    hash.finalize().to_vec()
 }
 
 impl Transaction {

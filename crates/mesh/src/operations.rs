@@ -1,0 +1,123 @@
+//! Long work, and telling whoever asked for it when it is done.
+//!
+//! A caller starts an operation with a unary call and follows it by a stream. Service, caller and connection may die at
+//! any moment, so nothing that matters lives in memory: an operation is a row, and every change of it is one more row
+//! in a feed, written in the transaction that makes the change. From this everything else follows.
+//!
+//! 1. **What is told is read from the database.** A wake-up says only "look again" and carries nothing, so a lost one
+//!    costs latency, never an event. Watchers take the wake-up first and read then: what is committed in between wakes
+//!    them once more.
+//! 2. **State, revision and feed row commit together.** Revisions of an operation are dense, under its row's lock; so a
+//!    cursor is a revision, a resumed stream misses nothing, and a hole is recognised as one.
+//! 3. **A worker holds a lease and a fence.** Every claim raises the fence, and every write of a worker is for its
+//!    fence: one that was away for too long writes nothing, and learns it.
+//! 4. **A step that was committed is not done again.** Its result and what it wrote are one transaction.
+//! 5. **The end comes once.** A done operation never changes, and has a response or an error.
+//! 6. **Who asks is not in the request.** An operation belongs to an [`Owner`]; to others it does not exist.
+//!
+//! Rooms: [`work`] is what the author of a service writes; `storage` the rows; `worker` claims and runs; `watch` follows;
+//! `api` serves the contract; `wake` wakes.
+
+mod api;
+mod name;
+mod storage;
+mod wake;
+mod watch;
+pub mod work;
+mod worker;
+
+use contracts::google::longrunning::Operation;
+use prost::Message as _;
+
+pub(crate) use api::serve;
+pub(crate) use storage::SCHEMA;
+pub(crate) use wake::Wakes;
+pub use work::{Context, Work};
+pub(crate) use worker::{Kind, Workers};
+
+use crate::store::{self, Store, Transaction};
+use work::Start;
+
+/// Who operations belong to: the caller's identity.
+///
+/// There is no authentication yet, so there is one owner, and it is anonymous. It is decided here and nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner(String);
+
+impl Owner {
+    /// The caller of the RPC that this task is handling.
+    pub(crate) fn current() -> Self {
+        Self("anonymous".to_owned())
+    }
+}
+
+/// The operations of one service. Cheap to clone.
+#[derive(Clone)]
+pub struct Operations {
+    service: &'static str,
+    store: Store,
+    wakes: Wakes,
+}
+
+impl Operations {
+    pub(crate) fn new(service: &'static str, store: Store, wakes: Wakes) -> Self {
+        Self { service, store, wakes }
+    }
+
+    /// The operation that this request started before, if it did. Asks nothing else, so a repeat is answered even if
+    /// what the first needed is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`store::Error::RequestIdReused`] if the id came with another request; [`store::Error::Unavailable`].
+    pub async fn started<W: Work>(&self, start: &Start<'_, W>) -> Result<Option<Operation>, store::Error> {
+        let mut tx = self.store.begin().await?;
+        self.find(&mut tx, start).await
+    }
+
+    /// Starts an operation, in the transaction that holds whatever else belongs to it; or finds the one that the same
+    /// request started before. It is begun once the transaction is committed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`started`](Self::started).
+    pub async fn start<W: Work>(&self, tx: &mut Transaction, start: &Start<'_, W>) -> Result<Operation, store::Error> {
+        let now = storage::now(tx, self.store.dialect()).await?;
+        let new = storage::New {
+            owner: &Owner::current(),
+            kind: W::KIND,
+            request_id: start.request_id,
+            request_hash: &start.hash,
+            input: start.request.encode_to_vec(),
+            deadline_at: now + micros(W::DEADLINE),
+        };
+        match storage::insert(tx, self.service, new, now).await? {
+            Some(row) => {
+                let (wakes, service, id) = (self.wakes.clone(), self.service, row.id);
+                tx.once_committed(move || {
+                    wakes.work(service);
+                    wakes.operation(id);
+                });
+                Ok(row.to_operation(self.service))
+            }
+            None => self.find(tx, start).await?.ok_or(store::Error::RequestIdReused),
+        }
+    }
+
+    async fn find<W: Work>(
+        &self,
+        tx: &mut Transaction,
+        start: &Start<'_, W>,
+    ) -> Result<Option<Operation>, store::Error> {
+        let found = storage::by_request(tx, &Owner::current(), W::KIND, start.request_id).await?;
+        match found {
+            Some((_, hash)) if hash != start.hash => Err(store::Error::RequestIdReused),
+            Some((row, _)) => Ok(Some(row.to_operation(self.service))),
+            None => Ok(None),
+        }
+    }
+}
+
+fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 2)
+}

@@ -1,0 +1,161 @@
+//! The contract's side: one `google.longrunning.Operations` and one `OperationEventsService` for all services of a
+//! process, each call given to the service that the operation's name names.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::time::Duration;
+
+use contracts::google::longrunning::operations_server::{self, OperationsServer};
+use contracts::google::longrunning::{
+    CancelOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse, Operation,
+    WaitOperationRequest,
+};
+use contracts::mesh::operations::v1::operation_events_service_server::{
+    OperationEventsService, OperationEventsServiceServer,
+};
+use contracts::mesh::operations::v1::{Progress, State, WatchRequest, WatchResponse};
+use futures_util::Stream;
+use tokio::time::{Instant, timeout_at};
+use tonic::server::NamedService;
+use tonic::{Code, Request, Response, Status, async_trait};
+use uuid::Uuid;
+
+use super::storage::{self, Change, Row};
+use super::watch::{self, Cursor, Wish};
+use super::{Operations, Owner, name, worker};
+use crate::context;
+use crate::error::{DOMAIN, Violations, invalid_fields, status};
+use crate::page::Page;
+use crate::serve::{GrpcService, GrpcServices};
+use crate::store::Error;
+
+/// Kept back of the caller's deadline, so that an answer to Wait still arrives.
+const MARGIN: Duration = Duration::from_millis(50);
+/// How long Wait waits for a caller who set no limit at all.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// Serves the operations of the services of a process.
+pub(crate) async fn serve(all: Vec<Operations>, grpc: &mut GrpcServices) -> Result<(), Error> {
+    let mut services = HashMap::new();
+    for operations in all {
+        let epoch = storage::epoch(&operations.store).await?;
+        services.insert(operations.service, (operations, epoch));
+    }
+    let api = Api { services: std::sync::Arc::new(services) };
+    grpc.insert(name_of(&OperationsServer::new(api.clone())), GrpcService::new(OperationsServer::new(api.clone())));
+    let events = OperationEventsServiceServer::new(api);
+    grpc.insert(name_of(&events), GrpcService::new(events));
+    Ok(())
+}
+
+fn name_of<S: NamedService>(_: &S) -> &'static str {
+    S::NAME
+}
+
+#[derive(Clone)]
+struct Api {
+    /// By service, with the epoch of its database.
+    services: std::sync::Arc<HashMap<&'static str, (Operations, Uuid)>>,
+}
+
+impl Api {
+    /// The operation that a request names.
+    async fn find(&self, name: &str) -> Result<(Operations, Uuid, Row), Status> {
+        let mut bad = Violations::default();
+        let parsed = name::parse(name, &mut bad);
+        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
+        let unknown = || status(Code::NotFound, DOMAIN, "OPERATION_NOT_FOUND", format!("there is no operation {name}"));
+        let parsed = parsed.ok_or_else(unknown)?;
+        let (operations, epoch) = self.services.get(parsed.service).ok_or_else(unknown)?;
+        let row = storage::get(operations.store.reader(), &Owner::current(), parsed.id).await?;
+        Ok((operations.clone(), *epoch, row.ok_or_else(unknown)?))
+    }
+}
+
+#[async_trait]
+impl operations_server::Operations for Api {
+    async fn list_operations(
+        &self,
+        request: Request<ListOperationsRequest>,
+    ) -> Result<Response<ListOperationsResponse>, Status> {
+        let request = request.into_inner();
+        let mut bad = Violations::default();
+        let service = name::parse_parent(&request.name, &mut bad).unwrap_or_default();
+        let page = Page::<Uuid>::read(request.page_size, &request.page_token, &mut bad);
+        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
+        let (operations, _) = self.services.get(service).ok_or_else(|| {
+            let message = format!("no service `{service}` does long work here");
+            status(Code::NotFound, DOMAIN, "SERVICE_NOT_FOUND", message)
+        })?;
+        let rows = storage::list(operations.store.reader(), &Owner::current(), page.after, page.fetch()).await?;
+        let (rows, next_page_token) = page.cut(rows, |row| row.id);
+        let operations = rows.iter().map(|row| row.to_operation(operations.service)).collect();
+        Ok(Response::new(ListOperationsResponse { operations, next_page_token }))
+    }
+
+    async fn get_operation(&self, request: Request<GetOperationRequest>) -> Result<Response<Operation>, Status> {
+        let (operations, _, row) = self.find(&request.get_ref().name).await?;
+        Ok(Response::new(row.to_operation(operations.service)))
+    }
+
+    async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Result<Response<()>, Status> {
+        let (operations, _, row) = self.find(&request.get_ref().name).await?;
+        let Operations { service, store, wakes } = &operations;
+        let mut tx = store.begin().await?;
+        let now = storage::now(&mut tx, store.dialect()).await?;
+        let locked = storage::lock(&mut tx, store.dialect(), row.id).await?;
+        // Done, or asked already: there is nothing to change.
+        let Some(mut row) = locked.filter(|row| !row.is_done() && !row.cancel_requested) else {
+            return Ok(Response::new(()));
+        };
+        row.cancel_requested = true;
+        if row.state == State::Pending {
+            worker::cancel_unbegun(&mut row);
+        }
+        storage::save(&mut tx, service, &mut row, Change::State, now).await?;
+        let (wakes, id) = (wakes.clone(), row.id);
+        tx.once_committed(move || wakes.operation(id));
+        tx.commit().await?;
+        Ok(Response::new(()))
+    }
+
+    async fn wait_operation(&self, request: Request<WaitOperationRequest>) -> Result<Response<Operation>, Status> {
+        let request = request.into_inner();
+        let (operations, _, mut row) = self.find(&request.name).await?;
+        let asked = request.timeout.and_then(|timeout| Duration::try_from(timeout).ok());
+        let left = context::Context::current().remaining().map(|left| left.saturating_sub(MARGIN));
+        let wait = asked.into_iter().chain(left).min().unwrap_or(WAIT);
+        let until = Instant::now() + wait;
+
+        let mut sleeper = operations.wakes.on_operation(row.id);
+        loop {
+            sleeper.look();
+            if let Some(latest) = storage::get(operations.store.reader(), &row.owner, row.id).await? {
+                row = latest;
+            }
+            if row.is_done() || timeout_at(until, sleeper.woken()).await.is_err() {
+                return Ok(Response::new(row.to_operation(operations.service)));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl OperationEventsService for Api {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let mut bad = Violations::default();
+        let id = name::parse(&request.name, &mut bad).map(|name| name.id).unwrap_or_default();
+        let cursor = Cursor::parse(&request.cursor, id, &mut bad);
+        let progress = Progress::try_from(request.progress);
+        bad.check(progress.is_ok(), "progress", "must be one of the values of Progress");
+        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
+
+        let (operations, epoch, row) = self.find(&request.name).await?;
+        let heartbeat = request.heartbeat.and_then(|heartbeat| Duration::try_from(heartbeat).ok());
+        let wish = Wish { cursor, heartbeat, progress: progress.unwrap_or_default() };
+        Ok(Response::new(Box::pin(watch::watch(operations, epoch, &row, wish))))
+    }
+}

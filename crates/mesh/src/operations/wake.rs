@@ -1,0 +1,148 @@
+//! Wake-ups: "look again", to whoever is concerned and to nobody else.
+//!
+//! They are keyed, by operation for watchers and by service for workers: one shared channel would wake every idle
+//! stream at every commit. They carry nothing and may be lost: [`Wakes::poll`] looks now and then at what has changed,
+//! one query for all watchers, which is also how a change by another replica is noticed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::storage;
+use crate::store::Store;
+
+/// How late a change is noticed whose wake-up was lost, or that another replica made.
+const POLL: Duration = Duration::from_millis(500);
+/// How far back to look, so that a transaction that commits late is not passed over: in microseconds.
+const LOOK_BACK: i64 = 10_000_000;
+
+/// The wake-ups of one process. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Wakes(Arc<Mutex<HashMap<Key, watch::Sender<()>>>>);
+
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+enum Key {
+    Operation(Uuid),
+    Work(&'static str),
+}
+
+/// Somebody who wants to be woken.
+pub(crate) struct Sleeper {
+    key: Key,
+    wakes: Wakes,
+    receiver: watch::Receiver<()>,
+}
+
+impl Wakes {
+    /// Wakes who follows an operation.
+    pub(crate) fn operation(&self, id: Uuid) {
+        self.wake(Key::Operation(id));
+    }
+
+    /// Wakes who works for a service.
+    pub(crate) fn work(&self, service: &'static str) {
+        self.wake(Key::Work(service));
+    }
+
+    pub(crate) fn on_operation(&self, id: Uuid) -> Sleeper {
+        self.sleeper(Key::Operation(id))
+    }
+
+    pub(crate) fn on_work(&self, service: &'static str) -> Sleeper {
+        self.sleeper(Key::Work(service))
+    }
+
+    /// Looks again and again for changes that nobody was woken for. Never ends by itself.
+    pub(crate) async fn poll(&self, store: Store) {
+        let mut since = 0;
+        let mut ticks = tokio::time::interval(POLL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let followed = self.lock().keys().any(|key| matches!(key, Key::Operation(_)));
+            if !followed {
+                continue;
+            }
+            // What cannot be asked now is asked at the next tick, and whoever follows learns of it by asking itself.
+            if let Ok(changed) = storage::changed_since(&store, since - LOOK_BACK).await {
+                since = changed.iter().map(|(_, updated)| *updated).max().unwrap_or(since).max(since);
+                changed.iter().for_each(|(id, _)| self.operation(*id));
+            }
+        }
+    }
+
+    fn wake(&self, key: Key) {
+        if let Some(sender) = self.lock().get(&key) {
+            sender.send_replace(());
+        }
+    }
+
+    fn sleeper(&self, key: Key) -> Sleeper {
+        let receiver = self.lock().entry(key).or_default().subscribe();
+        Sleeper { key, wakes: self.clone(), receiver }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, watch::Sender<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sleeper {
+    /// Call this before looking: what happens from here on will wake.
+    pub(crate) fn look(&mut self) {
+        self.receiver.mark_unchanged();
+    }
+
+    /// Until something has happened since [`look`](Self::look).
+    pub(crate) async fn woken(&mut self) {
+        // The sender lives as long as anybody listens.
+        let _ = self.receiver.changed().await;
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let mut senders = self.wakes.lock();
+        if senders.get(&self.key).is_some_and(|sender| sender.receiver_count() <= 1) {
+            senders.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_happens_after_looking_wakes() {
+        let wakes = Wakes::default();
+        let id = Uuid::now_v7();
+        let mut sleeper = wakes.on_operation(id);
+        sleeper.look();
+        wakes.operation(id);
+        sleeper.woken().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_woken_for_others() {
+        let wakes = Wakes::default();
+        let mut sleeper = wakes.on_operation(Uuid::now_v7());
+        sleeper.look();
+        wakes.operation(Uuid::now_v7());
+        assert!(tokio::time::timeout(Duration::from_secs(60), sleeper.woken()).await.is_err());
+    }
+
+    #[test]
+    fn nothing_is_left_of_who_stopped_listening() {
+        let wakes = Wakes::default();
+        let id = Uuid::now_v7();
+        let (one, two) = (wakes.on_operation(id), wakes.on_operation(id));
+        drop(one);
+        assert_eq!(wakes.lock().len(), 1);
+        drop(two);
+        assert_eq!(wakes.lock().len(), 0);
+    }
+}

@@ -1,0 +1,206 @@
+//! What the author of a service writes: an async function from a request to a response.
+//!
+//! ```ignore
+//! impl Work for Render {
+//!     const KIND: &'static str = "RenderArtwork";
+//!     type Request = RenderArtworkRequest;
+//!     type Response = RenderArtworkResponse;
+//!     type Error = Error;
+//!
+//!     async fn run(&self, context: &Context, request: RenderArtworkRequest) -> Result<RenderArtworkResponse, Error> {
+//!         …
+//!     }
+//! }
+//! ```
+//!
+//! The future is dropped when the operation is cancelled, when its time is over, when the process drains, or when the
+//! lease is lost: there is nothing to check and nothing to forget. What it has committed as steps stays, and is not
+//! done again by the next attempt.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prost::{Message, Name};
+use prost_types::Any;
+use sqlx::AnyConnection;
+use tokio::time::Instant;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::storage::{self, Change, Row};
+use super::{Operations, name};
+use crate::store::{self, Error, Transaction};
+
+/// Progress that comes faster than this is left out, except the last before a step or the end.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// One kind of long work.
+pub trait Work: Send + Sync + 'static {
+    /// What the work is called in logs and in the database; the name of the RPC that starts it is a good one. It must
+    /// never change, for operations outlive processes.
+    const KIND: &'static str;
+    /// How long an operation may take in all, attempts and pauses included.
+    const DEADLINE: Duration = Duration::from_secs(3600);
+    /// How often it is begun before it fails for good. A drain does not count.
+    const ATTEMPTS: u32 = 5;
+    /// How many of these one process works on at the same time.
+    const CONCURRENCY: usize = 2;
+
+    /// What it is started with.
+    type Request: Message + Default + 'static;
+    /// What it ends with.
+    type Response: Message + Name + 'static;
+    /// How it fails. The status decides: UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, INTERNAL and
+    /// UNKNOWN (and a panic) are tried again, anything else is final.
+    type Error: Into<Status> + From<store::Error> + Send;
+
+    /// Does it.
+    fn run(
+        &self,
+        context: &Context,
+        request: Self::Request,
+    ) -> impl Future<Output = Result<Self::Response, Self::Error>> + Send;
+}
+
+/// A request to start an operation, under the id that makes a repeat harmless.
+pub struct Start<'a, W: Work> {
+    pub(super) request_id: &'a str,
+    pub(super) request: &'a W::Request,
+    pub(super) hash: Vec<u8>,
+}
+
+impl<'a, W: Work> Start<'a, W> {
+    /// `request` is the whole of it: another one under the same id is refused.
+    pub fn new(request_id: &'a str, request: &'a W::Request) -> Self {
+        Self { request_id, request, hash: store::hash(W::KIND, request) }
+    }
+}
+
+/// What work is handed while it runs: one attempt at one operation.
+pub struct Context {
+    pub(super) operations: Operations,
+    pub(super) id: Uuid,
+    pub(super) fence: i64,
+    pub(super) attempt: i64,
+    last_progress: Mutex<Option<Instant>>,
+}
+
+impl Context {
+    pub(super) fn new(operations: Operations, row: &Row) -> Self {
+        Self { operations, id: row.id, fence: row.fence, attempt: row.attempt, last_progress: Mutex::default() }
+    }
+
+    /// The operation's name.
+    pub fn name(&self) -> String {
+        name::format(self.operations.service, self.id)
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> i64 {
+        self.attempt
+    }
+
+    /// What makes a call to somebody else harmless when a step is tried again.
+    pub fn idempotency_key(&self, step: &str) -> String {
+        format!("{}/{step}", self.name())
+    }
+
+    /// Tells how far it is. Told too often, some is left out; the end never is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`], [`Error::Unavailable`].
+    pub async fn progress<P: Name>(&self, progress: &P) -> Result<(), Error> {
+        let now = Instant::now();
+        {
+            let mut last = self.last_progress.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|last| now.duration_since(last) < PROGRESS_EVERY) {
+                return Ok(());
+            }
+            *last = Some(now);
+        }
+        let mut tx = self.operations.store.begin().await?;
+        self.write(&mut tx, Change::Progress, |row| row.progress = encode(progress)).await?;
+        tx.commit().await
+    }
+
+    /// What a step has left behind, if an earlier attempt, or this one, has finished it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`]; [`Error::Defect`] if it left something else than an `R`.
+    pub async fn finished<R: Message + Default>(&self, step: &str) -> Result<Option<R>, Error> {
+        let Some(result) = storage::step(self.operations.store.reader(), self.id, step).await? else {
+            return Ok(None);
+        };
+        R::decode(result.as_slice()).map(Some).map_err(|error| Error::Defect(sqlx::Error::Decode(error.into())))
+    }
+
+    /// Begins the transaction that finishes a step: what is written in it, and that the step is finished, happen
+    /// together or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn step<'a>(&'a self, name: &'a str) -> Result<Step<'a>, Error> {
+        Ok(Step { tx: self.operations.store.begin().await?, context: self, name })
+    }
+
+    /// Changes the operation, if it is still this attempt's.
+    pub(super) async fn write(
+        &self,
+        tx: &mut Transaction,
+        change: Change,
+        edit: impl FnOnce(&mut Row),
+    ) -> Result<(), Error> {
+        let Operations { service, store, wakes } = &self.operations;
+        let row = storage::lock(tx, store.dialect(), self.id).await?;
+        let mut row = row.filter(|row| row.fence == self.fence && row.is_running()).ok_or(Error::LeaseLost)?;
+        edit(&mut row);
+        let now = storage::now(tx, store.dialect()).await?;
+        storage::save(tx, service, &mut row, change, now).await?;
+        let (wakes, id) = (wakes.clone(), self.id);
+        tx.once_committed(move || wakes.operation(id));
+        Ok(())
+    }
+}
+
+/// The transaction that finishes a step. Use it as a connection: `sqlx::query(…).execute(&mut *step)`.
+pub struct Step<'a> {
+    tx: Transaction,
+    context: &'a Context,
+    name: &'a str,
+}
+
+impl Step<'_> {
+    /// Finishes the step: `result` is what [`Context::finished`] gives from now on, `progress` how far the operation is
+    /// with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`], [`Error::Unavailable`]; nothing of the step has happened then.
+    pub async fn commit(mut self, result: &impl Message, progress: &impl Name) -> Result<(), Error> {
+        storage::finish_step(&mut self.tx, self.context.id, self.name, result.encode_to_vec()).await?;
+        self.context.write(&mut self.tx, Change::Progress, |row| row.progress = encode(progress)).await?;
+        self.tx.commit().await
+    }
+}
+
+impl Deref for Step<'_> {
+    type Target = AnyConnection;
+    fn deref(&self) -> &AnyConnection {
+        &self.tx
+    }
+}
+
+impl DerefMut for Step<'_> {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.tx
+    }
+}
+
+/// A message as an encoded `Any`.
+fn encode(message: &impl Name) -> Vec<u8> {
+    Any::from_msg(message).unwrap_or_default().encode_to_vec()
+}

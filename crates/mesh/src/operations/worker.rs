@@ -1,0 +1,365 @@
+//! Claims work, runs it under a lease, and writes how it ended.
+//!
+//! The lease is kept by the same task that runs the work. What cannot renew it for too long gives up before the lease
+//! ends, so that two never work at once; and if a process stood still and did not notice, its fence is out of date and
+//! the database refuses it.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contracts::google::longrunning::operation;
+use contracts::mesh::operations::v1::State;
+use futures_util::FutureExt as _;
+use prost::Message as _;
+use prost_types::Any;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Code, Status};
+
+use super::Operations;
+use super::storage::{self, Change, Row};
+use super::work::{Context, Work};
+use crate::error::{DOMAIN, internal, status};
+use crate::store::Error;
+
+/// How long a worker that says nothing keeps its work, how often it says something, and when it gives up by itself.
+const LEASE: Duration = Duration::from_secs(30);
+const RENEW: Duration = Duration::from_secs(10);
+const GIVE_UP: Duration = Duration::from_secs(20);
+/// How often to look for work that nobody was woken for: what waits for another attempt, what a dead worker has left.
+const POLL: Duration = Duration::from_millis(500);
+/// The pause before another attempt: doubled every time, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A kind of work as the worker sees it.
+pub(crate) struct Kind {
+    name: &'static str,
+    attempts: i64,
+    concurrency: usize,
+    run: Box<dyn Fn(Arc<Context>, Vec<u8>) -> Running + Send + Sync>,
+}
+
+type Running = Pin<Box<dyn Future<Output = Result<Any, Status>> + Send>>;
+
+impl Kind {
+    pub(crate) fn new<W: Work>(work: W) -> Self {
+        let work = Arc::new(work);
+        let run = move |context: Arc<Context>, input: Vec<u8>| -> Running {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let request = W::Request::decode(input.as_slice()).map_err(|error| internal(Arc::new(error)))?;
+                let response = work.run(&context, request).await.map_err(Into::into)?;
+                Any::from_msg(&response).map_err(|error| internal(Arc::new(error)))
+            })
+        };
+        Self { name: W::KIND, attempts: W::ATTEMPTS.into(), concurrency: W::CONCURRENCY, run: Box::new(run) }
+    }
+}
+
+/// The workers of one service.
+pub(crate) struct Workers {
+    operations: Operations,
+    kinds: Vec<Kind>,
+}
+
+/// How an attempt ended.
+enum Outcome {
+    Returned(Result<Any, Status>),
+    Cancelled,
+    TooLate,
+    Draining,
+    LeaseLost,
+}
+
+impl Workers {
+    pub(crate) fn new(operations: Operations, kinds: Vec<Kind>) -> Self {
+        Self { operations, kinds }
+    }
+
+    /// Begins to work, until `draining`; `tracker` knows when the last has ended.
+    pub(crate) async fn start(self, draining: &CancellationToken, tracker: &TaskTracker) -> Result<(), Error> {
+        if self.operations.store.dialect().is_alone() {
+            // Whatever was being worked on was ours, and we were not: go on at once.
+            let mut tx = self.operations.store.begin().await?;
+            storage::release_all(&mut tx).await?;
+            tx.commit().await?;
+        }
+        // Its nonce tells this boot from the one before.
+        let worker = format!("{}-{}", self.operations.service, uuid::Uuid::new_v4());
+        for kind in self.kinds {
+            let one = Worker {
+                operations: self.operations.clone(),
+                kind,
+                id: worker.clone(),
+                draining: draining.clone(),
+                tracker: tracker.clone(),
+            };
+            tracker.spawn(Arc::new(one).claim_and_run());
+        }
+        Ok(())
+    }
+}
+
+/// Works on one kind.
+struct Worker {
+    operations: Operations,
+    kind: Kind,
+    id: String,
+    draining: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Worker {
+    async fn claim_and_run(self: Arc<Self>) {
+        let permits = Arc::new(Semaphore::new(self.kind.concurrency));
+        let mut sleeper = self.operations.wakes.on_work(self.operations.service);
+        while !self.draining.is_cancelled() {
+            let Some(Ok(permit)) = self.draining.run_until_cancelled(permits.clone().acquire_owned()).await else {
+                break;
+            };
+            sleeper.look();
+            match self.claim().await {
+                Ok(Some((row, input))) => {
+                    self.tracker.spawn(Arc::clone(&self).work(row, input, permit));
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(kind = self.kind.name, %error, "cannot look for work"),
+            }
+            drop(permit);
+            // Not all workers of a database at the same moment.
+            let pause = POLL.mul_f64(0.5 + fastrand::f64());
+            self.draining.run_until_cancelled(timeout(pause, sleeper.woken())).await;
+        }
+    }
+
+    /// Takes the oldest operation that wants to be worked on, if there is one.
+    async fn claim(&self) -> Result<Option<(Row, Vec<u8>)>, Error> {
+        let Operations { service, store, wakes } = &self.operations;
+        loop {
+            let mut tx = store.begin().await?;
+            let now = storage::now(&mut tx, store.dialect()).await?;
+            let Some(mut row) = storage::claimable(&mut tx, store.dialect(), self.kind.name, now).await? else {
+                return Ok(None);
+            };
+            let hopeless = if row.cancel_requested {
+                Some((State::Cancelled, cancelled()))
+            } else if row.deadline_at <= now {
+                Some((State::Failed, too_late()))
+            } else if row.attempt >= self.kind.attempts {
+                Some((State::Failed, abandoned()))
+            } else {
+                None
+            };
+            match &hopeless {
+                Some((state, why)) => row.finish(*state, error(why)),
+                None => {
+                    row.state = State::Running;
+                    row.attempt += 1;
+                    row.fence += 1;
+                    row.worker.clone_from(&self.id);
+                    row.lease_until = now + super::micros(LEASE);
+                }
+            }
+            storage::save(&mut tx, service, &mut row, Change::State, now).await?;
+            let input = if hopeless.is_none() { storage::input(&mut tx, row.id).await? } else { Vec::new() };
+            let (wakes, id) = (wakes.clone(), row.id);
+            tx.once_committed(move || wakes.operation(id));
+            tx.commit().await?;
+            if hopeless.is_none() {
+                return Ok(Some((row, input)));
+            }
+        }
+    }
+
+    async fn work(self: Arc<Self>, row: Row, input: Vec<u8>, _permit: OwnedSemaphorePermit) {
+        let context = Arc::new(Context::new(self.operations.clone(), &row));
+        let left = u64::try_from(row.deadline_at - row.updated).unwrap_or_default();
+        tracing::info!(operation = context.name(), kind = row.kind, attempt = row.attempt, "begun");
+
+        let running = AssertUnwindSafe((self.kind.run)(Arc::clone(&context), input)).catch_unwind();
+        let outcome = tokio::select! {
+            biased;
+            returned = running => Outcome::Returned(returned.unwrap_or_else(|_| Err(panicked()))),
+            () = self.cancelled(&context) => Outcome::Cancelled,
+            () = self.lease_lost(&context) => Outcome::LeaseLost,
+            () = sleep(Duration::from_micros(left)) => Outcome::TooLate,
+            () = self.draining.cancelled() => Outcome::Draining,
+        };
+        self.end(&context, &outcome).await;
+    }
+
+    /// Until somebody asks this operation to stop.
+    async fn cancelled(&self, context: &Context) {
+        let mut sleeper = self.operations.wakes.on_operation(context.id);
+        loop {
+            sleeper.look();
+            let row = storage::peek(self.operations.store.reader(), context.id).await;
+            if matches!(row, Ok(Some(Row { cancel_requested: true, .. }))) {
+                return;
+            }
+            // A database that is away now is asked again.
+            let _ = timeout(RENEW, sleeper.woken()).await;
+        }
+    }
+
+    /// Keeps the lease; until it is lost, or cannot be kept.
+    async fn lease_lost(&self, context: &Context) {
+        let mut kept = Instant::now();
+        loop {
+            sleep(RENEW.min(GIVE_UP.saturating_sub(kept.elapsed()))).await;
+            match timeout(RENEW, self.renew(context)).await {
+                Ok(Ok(true)) => kept = Instant::now(),
+                Ok(Ok(false)) => return,
+                Ok(Err(_)) | Err(_) if kept.elapsed() < GIVE_UP => sleep(POLL).await,
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    async fn renew(&self, context: &Context) -> Result<bool, Error> {
+        let store = &self.operations.store;
+        let mut tx = store.begin().await?;
+        let until = storage::now(&mut tx, store.dialect()).await? + super::micros(LEASE);
+        let kept = storage::renew(&mut tx, context.id, context.fence, until).await?;
+        tx.commit().await?;
+        Ok(kept)
+    }
+
+    /// Writes how an attempt ended, as long as the lease may still be ours.
+    async fn end(&self, context: &Context, outcome: &Outcome) {
+        let start = Instant::now();
+        loop {
+            match self.try_end(context, outcome).await {
+                Ok(state) => return tracing::info!(operation = context.name(), ?state, "ended"),
+                Err(Error::LeaseLost) => {
+                    return tracing::warn!(
+                        operation = context.name(),
+                        fence = context.fence,
+                        "the lease was lost; what this worker did is not wanted any more"
+                    );
+                }
+                Err(error) if start.elapsed() > GIVE_UP => {
+                    return tracing::error!(operation = context.name(), %error, "cannot write how it ended");
+                }
+                Err(_) => sleep(POLL).await,
+            }
+        }
+    }
+
+    async fn try_end(&self, context: &Context, outcome: &Outcome) -> Result<State, Error> {
+        let store = &self.operations.store;
+        let mut tx = store.begin().await?;
+        let now = storage::now(&mut tx, store.dialect()).await?;
+        let mut state = State::Unspecified;
+        let edit = |row: &mut Row| {
+            self.apply(outcome, row, now);
+            state = row.state;
+        };
+        context.write(&mut tx, Change::State, edit).await?;
+        tx.commit().await?;
+        if let Outcome::Returned(Err(failure)) = outcome {
+            let cause = std::error::Error::source(failure).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(operation = context.name(), ?state, cause, "attempt failed: {}", failure.message());
+        }
+        Ok(state)
+    }
+
+    fn apply(&self, outcome: &Outcome, row: &mut Row, now: i64) {
+        row.lease_until = 0;
+        match outcome {
+            Outcome::Returned(Ok(response)) => {
+                row.finish(State::Succeeded, operation::Result::Response(response.clone()));
+            }
+            Outcome::Returned(Err(failure)) if passes(failure.code()) && row.attempt < self.kind.attempts => {
+                row.state = State::Pending;
+                row.run_at = now + super::micros(pause_after(row.attempt));
+            }
+            Outcome::Returned(Err(failure)) => row.finish(State::Failed, error(failure)),
+            Outcome::Cancelled => row.finish(State::Cancelled, error(&cancelled())),
+            Outcome::TooLate => row.finish(State::Failed, error(&too_late())),
+            // Not its fault: the attempt does not count, and whoever comes next goes on at once.
+            Outcome::Draining | Outcome::LeaseLost => {
+                row.state = State::Pending;
+                row.attempt -= 1;
+                row.run_at = now;
+            }
+        }
+    }
+}
+
+/// Whether a failure may pass by itself, so that another attempt is worth it.
+fn passes(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable
+            | Code::Aborted
+            | Code::ResourceExhausted
+            | Code::DeadlineExceeded
+            | Code::Internal
+            | Code::Unknown
+    )
+}
+
+/// Jittered, so that what failed together does not come back together.
+fn pause_after(attempt: i64) -> Duration {
+    let doublings = u32::try_from(attempt - 1).unwrap_or_default().min(16);
+    FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+fn error(status: &Status) -> operation::Result {
+    // The details of a status are a whole google.rpc.Status, if it has any.
+    let whole = tonic_types::Status::decode(status.details()).ok().filter(|whole| whole.code != 0);
+    operation::Result::Error(whole.unwrap_or_else(|| tonic_types::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    }))
+}
+
+pub(super) fn cancelled() -> Status {
+    status(Code::Cancelled, DOMAIN, "OPERATION_CANCELLED", "the operation was cancelled")
+}
+
+fn too_late() -> Status {
+    status(Code::DeadlineExceeded, DOMAIN, "OPERATION_DEADLINE_EXCEEDED", "the operation took longer than it may")
+}
+
+fn abandoned() -> Status {
+    let message = "every attempt ended without a word: its worker died, or was cut off";
+    status(Code::Internal, DOMAIN, "OPERATION_ABANDONED", message)
+}
+
+fn panicked() -> Status {
+    status(Code::Internal, DOMAIN, "OPERATION_PANICKED", "internal error; its cause is in the service's log")
+}
+
+/// An operation that was cancelled before anybody began it.
+pub(super) fn cancel_unbegun(row: &mut Row) {
+    row.finish(State::Cancelled, error(&cancelled()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_within_bounds() {
+        for attempt in 1..100 {
+            let pause = pause_after(attempt);
+            assert!(pause >= FIRST_PAUSE / 2 && pause <= LONGEST_PAUSE, "{attempt}: {pause:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_keeps_its_reason() {
+        let operation::Result::Error(wire) = error(&too_late()) else { panic!() };
+        assert_eq!(wire.code, i32::from(Code::DeadlineExceeded));
+        assert_eq!(wire.details.len(), 1);
+    }
+}

@@ -1,0 +1,110 @@
+//! Bounds the bytes of all requests in flight: a limit for each message does not help against many of them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tonic::Status;
+use tonic::body::Body;
+
+use super::stack::{Handler, handler};
+use crate::error::overloaded;
+
+/// Sixteen of the largest requests that the example takes, and as many of usual size as anybody sends.
+pub(super) const IN_FLIGHT: usize = 256 * 1024 * 1024;
+
+/// Refuses what would bring the bytes of all requests in flight above `limit`.
+pub(super) fn bound(next: Handler, limit: usize) -> Handler {
+    let all = Arc::new(AtomicUsize::new(0));
+    handler(move |request| {
+        let held = Arc::new(Held { bytes: AtomicUsize::new(0), all: Arc::clone(&all) });
+        let counted = |body| Body::new(Counted { body, limit, held: Arc::clone(&held) });
+        let answering = next(request.map(counted));
+        async move {
+            let response = answering.await;
+            // Until here: a message lives on in its handler after its body has been read.
+            drop(held);
+            response
+        }
+    })
+}
+
+/// What one request holds.
+struct Held {
+    bytes: AtomicUsize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+    }
+}
+
+struct Counted {
+    body: Body,
+    limit: usize,
+    held: Arc<Held>,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.held.bytes.fetch_add(data.len(), Ordering::Relaxed);
+            if self.held.all.fetch_add(data.len(), Ordering::Relaxed) + data.len() > self.limit {
+                let message = "the requests in flight are too large together";
+                return Poll::Ready(Some(Err(overloaded(message, Duration::from_secs(1)))));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Full};
+    use tonic::Code;
+
+    #[tokio::test]
+    async fn what_is_too_much_together_is_refused_and_what_ended_does_not_count() {
+        let read = handler(|request: Request<Body>| async {
+            match request.into_body().collect().await {
+                Ok(_) => {
+                    tokio::task::yield_now().await;
+                    Response::new(Body::empty())
+                }
+                Err(status) => status.into_http(),
+            }
+        });
+        let bounded = bound(read, 10);
+        let send = |bytes: usize| bounded(Request::new(Body::new(Full::new(Bytes::from(vec![0; bytes])))));
+        let refused = |response: &Response<Body>| {
+            Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::ResourceExhausted)
+        };
+
+        let (first, second) = tokio::join!(send(6), send(6));
+        assert!(!refused(&first) && refused(&second), "together they are too much");
+        assert!(!refused(&send(10).await), "both have ended");
+        assert!(refused(&send(11).await));
+    }
+}

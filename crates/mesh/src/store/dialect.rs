@@ -1,0 +1,48 @@
+//! Where SQLite and Postgres must differ, they differ here.
+
+/// Which of the two a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// Begins a transaction that may write. SQLite takes its lock at once: a read that turns into a write later may
+    /// find that it is too late.
+    pub(crate) fn begin(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN",
+        }
+    }
+
+    /// Now, by the one clock that all replicas share: the database's, in microseconds since 1970.
+    pub(crate) fn now(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000000 AS BIGINT)",
+            Self::Postgres => "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+        }
+    }
+
+    /// Behind a SELECT: keeps the rows for this transaction. SQLite has one writer, and needs no more.
+    pub(crate) fn lock_rows(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR UPDATE",
+        }
+    }
+
+    /// The same, passing over rows that somebody else keeps.
+    pub(crate) fn lock_free_rows(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// Whether this process is the only one at the database, so that whatever was begun and not ended was its own.
+    pub(crate) fn is_alone(self) -> bool {
+        self == Self::Sqlite
+    }
+}
