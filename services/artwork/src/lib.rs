@@ -1,0 +1,30 @@
+//! Artwork: the pictures of titles, in the sizes that screens want. It owns the pictures, and renders them in the
+//! background.
+//!
+//! A call comes in at [`rpc`], which speaks the contract; [`work`] is what goes on after RenderArtwork has answered;
+//! [`domain`] holds the sizes and what is done to a picture; [`store`] the SQL.
+
+mod domain;
+mod rpc;
+mod store;
+mod work;
+
+use contracts::artwork::v1::artwork_service_server::ArtworkServiceServer;
+use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
+use mesh::{Migration, Service};
+
+const MIGRATIONS: &[Migration] = &[Migration::new(1, "artwork", include_str!("../migrations/0001_artwork.sql"))];
+
+/// A picture of the largest size and what is around it. Only this service takes messages beyond gRPC's usual 4 MiB.
+const LARGEST_REQUEST: usize = domain::LARGEST_IMAGE + 64 * 1024;
+
+/// The service, to be run alone or with others.
+pub fn service() -> Service {
+    Service::new("artwork").port(50052).owns(MIGRATIONS).works(|resources| work::Render::new(resources.store())).serves(
+        |resources| {
+            let catalog = CatalogServiceClient::new(resources.channel("catalog"));
+            let artwork = rpc::Artwork::new(resources.store(), resources.operations(), catalog);
+            ArtworkServiceServer::new(artwork).max_decoding_message_size(LARGEST_REQUEST)
+        },
+    )
+}

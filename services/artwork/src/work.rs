@@ -1,0 +1,82 @@
+//! What goes on after RenderArtwork has answered: one picture in four sizes, each of them a step.
+
+use std::sync::Arc;
+
+use contracts::artwork::v1::{self as wire, RenderArtworkProgress, RenderArtworkRequest, RenderArtworkResponse};
+use image::DynamicImage;
+use mesh::operations::{Context, Work};
+use mesh::store::{self as kit, Store};
+use tokio::sync::{OnceCell, Semaphore};
+use uuid::Uuid;
+
+use crate::domain::{self, Error, Size};
+use crate::store;
+
+/// Pictures that are decoded, resized or encoded at the same time. Each takes a core, and up to 400 MB.
+const AT_THE_SAME_TIME: usize = 2;
+
+pub(crate) struct Render {
+    store: Store,
+    threads: Arc<Semaphore>,
+}
+
+impl Render {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, threads: Arc::new(Semaphore::new(AT_THE_SAME_TIME)) }
+    }
+
+    /// Computes on a thread of its own, when there is one.
+    async fn compute<T: Send + 'static>(
+        &self,
+        compute: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = Arc::clone(&self.threads).acquire_owned().await.map_err(|_| Error::Interrupted)?;
+        // The permit goes with the thread: an operation that is cancelled gives it back when the thread is done.
+        let thread = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            compute()
+        });
+        thread.await.map_err(|_| Error::Interrupted)?
+    }
+}
+
+impl Work for Render {
+    const KIND: &'static str = "RenderArtwork";
+    type Request = RenderArtworkRequest;
+    type Response = RenderArtworkResponse;
+    type Error = Error;
+
+    async fn run(&self, context: &Context, request: RenderArtworkRequest) -> Result<RenderArtworkResponse, Error> {
+        let title: Uuid = request.title_id.parse().unwrap_or_default();
+        let image = Arc::new(request.image);
+        // Decoded once, and only if there is something left to render.
+        let decoded: OnceCell<Arc<DynamicImage>> = OnceCell::new();
+        let total = i32::try_from(Size::ALL.len()).unwrap_or(i32::MAX);
+
+        for (done, size) in (1..).zip(Size::ALL) {
+            if context.finished::<wire::Rendition>(size.name()).await?.is_some() {
+                continue;
+            }
+            let decode = || async {
+                let image = Arc::clone(&image);
+                self.compute(move || domain::decode(&image).map(Arc::new)).await
+            };
+            let picture = Arc::clone(decoded.get_or_try_init(decode).await?);
+            let rendition = self.compute(move || domain::render(&picture, size)).await?;
+            tracing::info!(operation = context.name(), size = size.name(), "rendered");
+
+            let mut step = context.step(size.name()).await?;
+            store::insert(&mut *step, &context.name(), title, &rendition).await?;
+            step.commit(&wire::Rendition::from(rendition), &RenderArtworkProgress { done, total }).await?;
+        }
+
+        if context.finished::<RenderArtworkProgress>("publish").await?.is_none() {
+            let all = RenderArtworkProgress { done: total, total };
+            let mut step = context.step("publish").await?;
+            store::publish(&mut step, &context.name(), title, kit::now()).await?;
+            step.commit(&all, &all).await?;
+        }
+        let artwork = crate::rpc::artwork(&self.store, title).await?;
+        Ok(RenderArtworkResponse { artwork: Some(artwork) })
+    }
+}
