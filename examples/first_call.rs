@@ -1,0 +1,114 @@
+//! A client outside the mesh: adds a title, has a picture of it rendered, follows that to its end, and saves what came
+//! out of it.
+//!
+//! ```sh
+//! cargo run                          # in one terminal
+//! cargo run --example first_call     # in another; an address may follow, the default is http://127.0.0.1:8080
+//! ```
+
+use std::error::Error;
+use std::io::{Cursor, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use contracts::artwork::v1::artwork_service_client::ArtworkServiceClient;
+use contracts::artwork::v1::{GetRenditionRequest, RenderArtworkProgress, RenderArtworkRequest, Size};
+use contracts::catalog::v1::CreateTitleRequest;
+use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
+use contracts::google::longrunning::{Operation, operation};
+use contracts::mesh::operations::v1::OperationMetadata;
+use image::{ImageFormat, Rgb, RgbImage};
+use tonic::transport::{Channel, Endpoint};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
+    match first_call(&address).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn first_call(address: &str) -> Result<(), Box<dyn Error>> {
+    let connecting = Endpoint::from_shared(address.to_owned())?.connect().await;
+    let channel = connecting.map_err(|_| format!("nobody serves at {address}: `cargo run` in another terminal"))?;
+
+    let title_id = create_title(channel.clone()).await?;
+    println!("title      {title_id}");
+    let operation = render_artwork(channel.clone(), &title_id).await?;
+    println!("operation  {}", operation.name);
+
+    let done = mesh::client::watch_until_done(channel.clone(), &operation.name, show_progress).await?;
+    println!();
+    if let Some(operation::Result::Error(error)) = done.result {
+        return Err(error.message.into());
+    }
+    save_renditions(channel, &title_id, Path::new("out")).await
+}
+
+async fn create_title(channel: Channel) -> Result<String, Box<dyn Error>> {
+    let request = CreateTitleRequest {
+        // Kept for a retry, it would give the same title again.
+        request_id: uuid::Uuid::new_v4().to_string(),
+        name: "Metropolis".to_owned(),
+        synopsis: "A city above, a city below.".to_owned(),
+        year: 1927,
+        price_cents: 399,
+    };
+    let response = CatalogServiceClient::new(channel).create_title(request).await?.into_inner();
+    Ok(response.title.ok_or("no title in the answer")?.title_id)
+}
+
+async fn render_artwork(channel: Channel, title_id: &str) -> Result<Operation, Box<dyn Error>> {
+    let request = RenderArtworkRequest {
+        request_id: uuid::Uuid::new_v4().to_string(),
+        title_id: title_id.to_owned(),
+        image: paint(2400, 1350)?,
+    };
+    Ok(ArtworkServiceClient::new(channel).render_artwork(request).await?.into_inner())
+}
+
+/// A picture that nobody has to download: the Mandelbrot set.
+fn paint(width: u32, height: u32) -> Result<Vec<u8>, Box<dyn Error>> {
+    let picture = RgbImage::from_fn(width, height, |x, y| {
+        let (re, im) = (f64::from(x) / f64::from(width) * 3.0 - 2.2, f64::from(y) / f64::from(height) * 1.7 - 0.85);
+        let (mut a, mut b, mut steps) = (0.0, 0.0, 0_u8);
+        while a * a + b * b < 4.0 && steps < 96 {
+            (a, b, steps) = (a * a - b * b + re, 2.0 * a * b + im, steps + 1);
+        }
+        Rgb([steps.wrapping_mul(2), steps.wrapping_mul(5), 64 + steps])
+    });
+    let mut png = Cursor::new(Vec::new());
+    picture.write_to(&mut png, ImageFormat::Png)?;
+    Ok(png.into_inner())
+}
+
+fn show_progress(operation: &Operation) {
+    let metadata = operation.metadata.as_ref().and_then(|any| any.to_msg::<OperationMetadata>().ok());
+    let metadata = metadata.unwrap_or_default();
+    let progress = metadata.progress.as_ref().and_then(|any| any.to_msg::<RenderArtworkProgress>().ok());
+    let RenderArtworkProgress { done, total } = progress.unwrap_or(RenderArtworkProgress { done: 0, total: 4 });
+    let width = usize::try_from(total).unwrap_or_default() * 5;
+    let filled = usize::try_from(done).unwrap_or_default() * 5;
+    let state = metadata.state().as_str_name().trim_start_matches("STATE_").to_lowercase();
+    print!("\rrendering  [{}{}] {done}/{total} {state:<10}", "#".repeat(filled), "-".repeat(width - filled.min(width)));
+    let _ = std::io::stdout().flush();
+}
+
+async fn save_renditions(channel: Channel, title_id: &str, folder: &Path) -> Result<(), Box<dyn Error>> {
+    let mut artwork = ArtworkServiceClient::new(channel);
+    std::fs::create_dir_all(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    for size in [Size::Thumbnail, Size::Mobile, Size::Tablet, Size::Tv] {
+        let request = GetRenditionRequest { title_id: title_id.to_owned(), size: size.into() };
+        let response = artwork.get_rendition(request).await?.into_inner();
+        let rendition = response.rendition.ok_or("no rendition in the answer")?;
+        let name = size.as_str_name().trim_start_matches("SIZE_").to_lowercase();
+        let file = folder.join(format!("{name}.jpg"));
+        std::fs::write(&file, &response.content).map_err(|error| format!("{}: {error}", file.display()))?;
+        println!("saved      {} ({}×{})", file.display(), rendition.width, rendition.height);
+    }
+    Ok(())
+}
