@@ -48,7 +48,7 @@ fn a_data_directory_that_cannot_be_written() {
 fn a_second_process_on_the_same_database() {
     let first = Process::start("monolith", &[]);
     let data_dir = format!("--data-dir={}", first.folder.path().join("data").display());
-    refuses_with(&["catalog.db", "another process"], &[FREE, &data_dir], |_| ());
+    refuses_with(&[".db", "another process"], &[FREE, &data_dir], |_| ());
 }
 
 #[test]

@@ -150,3 +150,20 @@ fn every_call_is_listed_with_its_level() {
     }
     assert!(calls > 0, "the contracts declare no calls");
 }
+
+#[test]
+fn the_demo_tells_its_story() {
+    use crate::harness::{Grpcurl, Process};
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let demo = root().join("scripts/demo");
+    let told = std::process::Command::new(demo).env("ADDRESS", process.address.to_string()).output();
+    let told = told.expect("bash runs");
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success(), "{text}{}", String::from_utf8_lossy(&told.stderr));
+    for line in ["told       SUCCEEDED", "saved      out/thumbnail.jpg, 160", "saved      out/tv.jpg, 1920"] {
+        assert!(text.contains(line), "{text}");
+    }
+}

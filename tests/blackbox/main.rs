@@ -1,6 +1,7 @@
 //! Black-box tests of the whole: real binaries, real grpcurl, a real Postgres. What each file holds:
 
 mod architecture; // the invariants of docs/ARCHITECTURE.md that can be read off the tree
+mod artwork; // long work, from outside
 mod bad_input; // what a request that cannot be served gets
 mod bad_start; // what an operator reads when a process cannot start
 mod catalog; // the catalog's promises, on SQLite and on Postgres

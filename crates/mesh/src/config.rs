@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use tracing_subscriber::filter::Targets;
 
 pub use settings::{Error, Problem};
@@ -111,7 +111,8 @@ impl Config {
         arguments: impl IntoIterator<Item = OsString>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
-        let flags = Flags::try_parse_from(arguments).map_err(Error::Usage)?;
+        let matches = Flags::command().name(process.name).bin_name(process.name).try_get_matches_from(arguments);
+        let flags = matches.and_then(|matches| Flags::from_arg_matches(&matches)).map_err(Error::Usage)?;
         let mut settings = Settings::default();
 
         match &flags.config {

@@ -1,7 +1,8 @@
 //! Calls by the tool that people use: what it prints is what they see.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -43,12 +44,7 @@ impl Grpcurl {
     }
 
     pub(crate) fn run(&self, flags: &[&str], rest: &[&str]) -> Answer {
-        let output = self.command(flags, rest).output().expect("grpcurl runs");
-        Answer {
-            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
-            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
-            ok: output.status.success(),
-        }
+        self.command(flags, rest).output().expect("grpcurl runs").into()
     }
 
     /// Calls `method` with a request as JSON.
@@ -56,9 +52,33 @@ impl Grpcurl {
         self.run(&["-d", &request.to_string()], &[method])
     }
 
+    /// The same for a request that is too long for a command line.
+    pub(crate) fn call_with_input(&self, method: &str, request: &Value) -> Answer {
+        let mut child = self.command(&["-d", "@"], &[method]).stdin(Stdio::piped()).spawn().expect("grpcurl runs");
+        let mut stdin = child.stdin.take().expect("its input");
+        stdin.write_all(request.to_string().as_bytes()).expect("it reads");
+        drop(stdin);
+        child.wait_with_output().expect("grpcurl runs").into()
+    }
+
     /// Begins a call that stays open.
     pub(crate) fn open(&self, method: &str) -> Child {
         self.command(&[], &[method]).spawn().expect("grpcurl runs")
+    }
+
+    /// The same with a request.
+    pub(crate) fn open_with(&self, method: &str, request: &Value) -> Child {
+        self.command(&["-d", &request.to_string()], &[method]).spawn().expect("grpcurl runs")
+    }
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        Self {
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+            ok: output.status.success(),
+        }
     }
 }
 

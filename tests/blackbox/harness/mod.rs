@@ -6,6 +6,7 @@
 mod grpcurl;
 pub(crate) mod postgres;
 mod process;
+mod proxy;
 mod raw;
 mod sql;
 
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub(crate) use grpcurl::Grpcurl;
-pub(crate) use process::{Process, output};
+pub(crate) use process::{Process, output, output_in};
+pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawCall;
 pub(crate) use sql::execute;
 

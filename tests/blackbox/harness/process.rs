@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::time::Instant;
@@ -12,10 +12,10 @@ use tempfile::TempDir;
 
 use super::{Grpcurl, LIMIT, eventually, root};
 
-/// The binaries of the workspace by name, built once: `cargo test` alone would leave stale or missing ones.
+/// The binaries and examples of the workspace by name, built once: `cargo test` alone would leave stale or missing ones.
 static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--workspace", "--bins", "--message-format=json"]).current_dir(root());
+    cargo.args(["build", "--workspace", "--bins", "--examples", "--message-format=json"]).current_dir(root());
     let built = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
     assert!(built.status.success(), "the binaries do not build");
     let mut binaries = HashMap::new();
@@ -42,10 +42,15 @@ fn command(binary: &str, folder: &TempDir) -> Command {
 }
 
 /// Runs a binary that is expected to end by itself, in an empty folder that `prepare` may fill.
-pub(crate) fn output(binary: &str, arguments: &[&str], prepare: impl FnOnce(&std::path::Path)) -> Output {
+pub(crate) fn output(binary: &str, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder");
     prepare(folder.path());
-    let mut child = command(binary, &folder);
+    output_in(&folder, binary, arguments)
+}
+
+/// The same in a folder that outlives it.
+pub(crate) fn output_in(folder: &TempDir, binary: &str, arguments: &[&str]) -> Output {
+    let mut child = command(binary, folder);
     child.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = child.spawn().expect("the binary starts");
     // Short of a limit, a process that wrongly serves would hang the test.

@@ -3,11 +3,15 @@
 //!
 //! ```sh
 //! cargo run                          # in one terminal
-//! cargo run --example first_call     # in another; an address may follow, the default is http://127.0.0.1:8080
+//! cargo run --example first_call     # in another
 //! ```
+//!
+//! `-- http://127.0.0.1:50052` names another address, `-- --paint FILE` only writes the picture.
+
+mod paint;
 
 use std::error::Error;
-use std::io::{Cursor, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,13 +21,19 @@ use contracts::catalog::v1::CreateTitleRequest;
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
 use contracts::google::longrunning::{Operation, operation};
 use contracts::mesh::operations::v1::OperationMetadata;
-use image::{ImageFormat, Rgb, RgbImage};
 use tonic::transport::{Channel, Endpoint};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
-    match first_call(&address).await {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        [] => first_call("http://127.0.0.1:8080").await,
+        ["--paint", file] => paint::png(2400, 1350).and_then(|png| Ok(std::fs::write(file, png)?)),
+        [address] => first_call(address).await,
+        _ => Err("usage: first_call [ADDRESS] or first_call --paint FILE".into()),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -66,24 +76,9 @@ async fn render_artwork(channel: Channel, title_id: &str) -> Result<Operation, B
     let request = RenderArtworkRequest {
         request_id: uuid::Uuid::new_v4().to_string(),
         title_id: title_id.to_owned(),
-        image: paint(2400, 1350)?,
+        image: paint::png(2400, 1350)?,
     };
     Ok(ArtworkServiceClient::new(channel).render_artwork(request).await?.into_inner())
-}
-
-/// A picture that nobody has to download: the Mandelbrot set.
-fn paint(width: u32, height: u32) -> Result<Vec<u8>, Box<dyn Error>> {
-    let picture = RgbImage::from_fn(width, height, |x, y| {
-        let (re, im) = (f64::from(x) / f64::from(width) * 3.0 - 2.2, f64::from(y) / f64::from(height) * 1.7 - 0.85);
-        let (mut a, mut b, mut steps) = (0.0, 0.0, 0_u8);
-        while a * a + b * b < 4.0 && steps < 96 {
-            (a, b, steps) = (a * a - b * b + re, 2.0 * a * b + im, steps + 1);
-        }
-        Rgb([steps.wrapping_mul(2), steps.wrapping_mul(5), 64 + steps])
-    });
-    let mut png = Cursor::new(Vec::new());
-    picture.write_to(&mut png, ImageFormat::Png)?;
-    Ok(png.into_inner())
 }
 
 fn show_progress(operation: &Operation) {

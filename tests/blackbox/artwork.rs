@@ -1,0 +1,345 @@
+//! Long work, from outside: a picture in four sizes, told to its end whatever happens on the way.
+
+use std::io::{BufRead as _, BufReader, Cursor};
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use contracts::google::longrunning::Operation;
+use contracts::mesh::operations::v1::OperationMetadata;
+use image::{ImageFormat, Rgb, RgbImage};
+use serde_json::{Value, json};
+use tonic::transport::Endpoint;
+
+use crate::catalog::create;
+use crate::harness::{Grpcurl, LIMIT, Process, Proxy, output_in, uuid};
+
+const SIZES: [(&str, u32); 4] =
+    [("SIZE_THUMBNAIL", 160), ("SIZE_MOBILE", 480), ("SIZE_TABLET", 1024), ("SIZE_TV", 1920)];
+
+/// A picture that does not compress: over 5 MB.
+fn large_picture() -> Vec<u8> {
+    let mut noise = 1_u32;
+    let picture = RgbImage::from_fn(2400, 1350, |x, y| {
+        noise ^= noise << 13;
+        noise ^= noise >> 17;
+        noise ^= noise << 5;
+        let [a, b, c, _] = noise.to_le_bytes();
+        Rgb([(x / 10) as u8 ^ (a & 63), (y / 6) as u8 ^ (b & 63), c & 127])
+    });
+    let mut png = Cursor::new(Vec::new());
+    picture.write_to(&mut png, ImageFormat::Png).expect("a picture");
+    let png = png.into_inner();
+    assert!(png.len() > 5_000_000, "{} bytes", png.len());
+    png
+}
+
+fn small_picture() -> Vec<u8> {
+    let mut png = Cursor::new(Vec::new());
+    RgbImage::new(320, 180).write_to(&mut png, ImageFormat::Png).expect("a picture");
+    png.into_inner()
+}
+
+fn request(title_id: &Value, image: &[u8]) -> Value {
+    json!({"request_id": uuid(), "title_id": title_id, "image": STANDARD.encode(image)})
+}
+
+fn render(grpcurl: &Grpcurl, title_id: &Value, image: &[u8]) -> String {
+    let operation = grpcurl.call_with_input("artwork.v1.ArtworkService/RenderArtwork", &request(title_id, image));
+    operation.json()["name"].as_str().expect("a name").to_owned()
+}
+
+fn wait(grpcurl: &Grpcurl, name: &str) -> Value {
+    let done = grpcurl.call("google.longrunning.Operations/WaitOperation", &json!({"name": name, "timeout": "30s"}));
+    let done = done.json();
+    assert_eq!(done["done"], true, "{done}");
+    done
+}
+
+fn metadata(operation: &Operation) -> OperationMetadata {
+    operation.metadata.as_ref().expect("metadata").to_msg().expect("OperationMetadata")
+}
+
+/// Follows an operation in a thread of its own, by the helper that clients use; gives every revision it was told.
+fn follow(address: SocketAddr, name: &str) -> mpsc::Receiver<(i64, bool)> {
+    let (sender, receiver) = mpsc::channel();
+    let name = name.to_owned();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let channel = Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
+            let told = |operation: &Operation| {
+                let _ = sender.send((metadata(operation).revision, operation.done));
+            };
+            mesh::client::watch_until_done(channel, &name, told).await.expect("an end");
+        });
+    });
+    receiver
+}
+
+/// In order, none twice, and one end behind all the others.
+fn assert_told_once(told: &[(i64, bool)]) {
+    assert!(told.is_sorted_by(|a, b| a.0 < b.0), "{told:?}");
+    assert_eq!(told.iter().filter(|(_, done)| *done).count(), 1, "{told:?}");
+    assert!(told.last().expect("something").1, "{told:?}");
+}
+
+#[test]
+fn a_picture_is_rendered_and_its_caller_is_told() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
+    let before = grpcurl.call("artwork.v1.ArtworkService/GetArtwork", &json!({"title_id": title_id}));
+    assert_eq!(before.failure(), ("NotFound".to_owned(), "ARTWORK_NOT_FOUND".to_owned()));
+
+    let name = render(&grpcurl, &title_id, &large_picture());
+    let watch = grpcurl.call("mesh.operations.v1.OperationEventsService/Watch", &json!({"name": name})).text();
+    let frames: Vec<Value> =
+        serde_json::Deserializer::from_str(&watch).into_iter().collect::<Result<_, _>>().expect("JSON");
+    let last = frames.last().expect("an end");
+    let end = last.get("update").or(last.get("snapshot")).expect("an operation");
+    assert_eq!((&end["done"], &end["metadata"]["state"]), (&json!(true), &json!("STATE_SUCCEEDED")), "{end}");
+    assert_eq!(end["metadata"]["progress"]["done"], 4);
+
+    for (size, width) in SIZES {
+        let request = json!({"title_id": title_id, "size": size});
+        let answer = grpcurl.call("artwork.v1.ArtworkService/GetRendition", &request).json();
+        let jpeg = STANDARD.decode(answer["content"].as_str().expect("content")).expect("base64");
+        let picture = image::load_from_memory_with_format(&jpeg, ImageFormat::Jpeg).expect("a JPEG");
+        let height = (f64::from(width) * 1350.0 / 2400.0).round() as u32;
+        assert_eq!((picture.width(), picture.height()), (width, height), "{size}");
+        assert_eq!(answer["rendition"]["contentType"], "image/jpeg");
+        assert_eq!(answer["rendition"]["width"], width);
+    }
+}
+
+#[test]
+fn the_example_client_tells_the_same_story() {
+    let process = Process::start("monolith", &[]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let told = output_in(&folder, "first_call", &[&format!("http://{}", process.address)]);
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let text = String::from_utf8(told.stdout).expect("UTF-8");
+    assert!(text.contains("4/4 succeeded"), "{text}");
+    for (size, width) in SIZES {
+        let name = size.trim_start_matches("SIZE_").to_lowercase();
+        let picture = image::open(folder.path().join(format!("out/{name}.jpg"))).expect("a picture");
+        assert_eq!(picture.width(), width, "{name}");
+    }
+
+    // What it sends is large enough to matter.
+    let painted = output_in(&folder, "first_call", &["--paint", "picture.png"]);
+    assert!(painted.status.success());
+    let painted = std::fs::read(folder.path().join("picture.png")).expect("a picture");
+    assert!(painted.len() > 5_000_000, "{} bytes", painted.len());
+}
+
+#[test]
+fn a_killed_process_goes_on_where_it_was() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
+    let name = render(&grpcurl, &title_id, &large_picture());
+    let told = follow(process.address, &name);
+
+    // The kill lands when the first progress is seen.
+    let mut watch = grpcurl.open_with(
+        "mesh.operations.v1.OperationEventsService/Watch",
+        &json!({"name": name, "progress": "PROGRESS_ALL"}),
+    );
+    let lines = BufReader::new(watch.stdout.take().expect("its output")).lines();
+    lines.map_while(Result::ok).find(|line| line.contains("RenderArtworkProgress")).expect("progress");
+    let address = process.address.to_string();
+    let folder = process.kill();
+    let _ = watch.kill();
+    let _ = watch.wait();
+
+    let process = Process::start_in(folder, "monolith", &[("MESH__LISTEN", &address)]);
+    let done = wait(&process.grpcurl(), &name);
+    assert_eq!(done["metadata"]["state"], "STATE_SUCCEEDED", "{done}");
+    assert_eq!(done["metadata"]["attempt"], 2, "{done}");
+
+    // The log of both lives, which only grows: what was finished before the kill was not rendered again.
+    let log = process.log();
+    let rendered =
+        |size: &str| log.lines().filter(|line| line.contains(r#""rendered""#) && line.contains(size)).count();
+    assert_eq!(rendered(r#""thumbnail""#), 1, "{log}");
+    let all: usize = SIZES.iter().map(|(size, _)| rendered(&size.replace("SIZE_", "\"").to_lowercase())).sum();
+    assert!((4..=5).contains(&all), "at most the one that was interrupted is rendered again: {all} in {log}");
+
+    let told: Vec<_> = std::iter::from_fn(|| told.recv_timeout(LIMIT).ok()).collect();
+    assert_told_once(&told);
+}
+
+#[test]
+fn a_watcher_whose_connection_is_cut_sees_everything_once() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
+    let proxy = Proxy::to(process.address);
+    let name = render(&grpcurl, &title_id, &large_picture());
+    let receiver = follow(proxy.address, &name);
+
+    let (start, mut told) = (Instant::now(), Vec::new());
+    while !told.last().is_some_and(|(_, done)| *done) {
+        assert!(start.elapsed() < LIMIT, "{told:?}");
+        proxy.cut();
+        told.extend(receiver.recv_timeout(Duration::from_millis(50)));
+    }
+    assert_told_once(&told);
+}
+
+#[test]
+fn a_request_that_is_repeated_starts_one_operation() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
+    let mut request = request(&title_id, &small_picture());
+    let call = |request: &Value| grpcurl.call_with_input("artwork.v1.ArtworkService/RenderArtwork", request);
+    let first = call(&request).json()["name"].clone();
+
+    // Even when what it needed is gone.
+    grpcurl.call("catalog.v1.CatalogService/DeleteTitle", &json!({"title_id": title_id})).json();
+    assert_eq!(call(&request).json()["name"], first);
+    request["title_id"] = json!(uuid());
+    assert_eq!(call(&request).failure(), ("InvalidArgument".to_owned(), "REQUEST_ID_REUSED".to_owned()));
+
+    let listed = grpcurl.call("google.longrunning.Operations/ListOperations", &json!({"name": "services/artwork"}));
+    assert_eq!(listed.json()["operations"].as_array().expect("operations").len(), 1);
+}
+
+#[test]
+fn what_is_no_picture_is_refused_and_nothing_is_begun() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
+    let refused = |title_id: &Value, image: &[u8]| {
+        let answer = grpcurl.call_with_input("artwork.v1.ArtworkService/RenderArtwork", &request(title_id, image));
+        (answer.failure(), answer.message())
+    };
+    let is = |code: &str, reason: &str| (code.to_owned(), reason.to_owned());
+
+    for (image, words) in [
+        (&b""[..], "empty"),
+        (b"not a picture", "PNG, JPEG or WebP"),
+        (&bomb(), "50 million pixels"),
+        (&vec![0; 16 * 1024 * 1024 + 1], "16 MiB"),
+    ] {
+        let (failure, message) = refused(&title_id, image);
+        assert_eq!(failure, is("InvalidArgument", "INVALID_FIELDS"), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(refused(&title_id, &vec![0; 17 * 1024 * 1024]).0, is("ResourceExhausted", "MESSAGE_TOO_LARGE"));
+    assert_eq!(refused(&json!(uuid()), &small_picture()).0, is("NotFound", "TITLE_NOT_FOUND"));
+    let listed = grpcurl.call("google.longrunning.Operations/ListOperations", &json!({"name": "services/artwork"}));
+    assert_eq!(listed.json(), json!({}), "nothing was begun");
+
+    // A head that is right and a body that is not: known only when it is decoded.
+    let mut broken = large_picture();
+    broken.truncate(100_000);
+    let done = wait(&grpcurl, &render(&grpcurl, &title_id, &broken));
+    assert_eq!(done["metadata"]["state"], "STATE_FAILED");
+    assert!(done["error"]["details"].to_string().contains("UNDECODABLE_IMAGE"), "{done}");
+    let artwork = grpcurl.call("artwork.v1.ArtworkService/GetArtwork", &json!({"title_id": title_id}));
+    assert_eq!(artwork.failure().1, "ARTWORK_NOT_FOUND", "nothing half-written");
+    // And the next one runs.
+    let done = wait(&grpcurl, &render(&grpcurl, &title_id, &small_picture()));
+    assert_eq!(done["metadata"]["state"], "STATE_SUCCEEDED");
+}
+
+/// A PNG of a few bytes that says it is 60,000 pixels wide and high.
+fn bomb() -> Vec<u8> {
+    let mut bmp = Cursor::new(Vec::new());
+    RgbImage::new(1, 1).write_to(&mut bmp, ImageFormat::Png).expect("a picture");
+    let mut png = bmp.into_inner();
+    png[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
+    let crc = !png[12..29].iter().fold(!0_u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
+    });
+    png[29..33].copy_from_slice(&crc.to_be_bytes());
+    png
+}
+
+#[test]
+fn an_operation_or_a_cursor_that_is_not_known_is_answered_so() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
+    let names = [(); 2].map(|()| render(&grpcurl, &title_id, &small_picture()));
+    wait(&grpcurl, &names[0]);
+    let watch = "mesh.operations.v1.OperationEventsService/Watch";
+    let is = |code: &str, reason: &str| (code.to_owned(), reason.to_owned());
+
+    let unknown = format!("services/artwork/operations/{}", uuid());
+    let elsewhere = format!("services/billing/operations/{}", uuid());
+    for method in [watch, "google.longrunning.Operations/GetOperation", "google.longrunning.Operations/CancelOperation"]
+    {
+        for name in [&unknown, &elsewhere] {
+            assert_eq!(grpcurl.call(method, &json!({"name": name})).failure(), is("NotFound", "OPERATION_NOT_FOUND"));
+        }
+        let nonsense = grpcurl.call(method, &json!({"name": "operations/1"}));
+        assert_eq!(nonsense.failure(), is("InvalidArgument", "INVALID_FIELDS"), "{method}");
+    }
+
+    let frame = grpcurl.call(watch, &json!({"name": names[0]})).json();
+    for (name, cursor) in [(&names[1], &frame["cursor"]), (&names[0], &json!("bm9uc2Vuc2U="))] {
+        let foreign = grpcurl.call(watch, &json!({"name": name, "cursor": cursor}));
+        assert_eq!(foreign.failure(), is("InvalidArgument", "INVALID_FIELDS"));
+        assert!(foreign.message().contains("cursor"), "{}", foreign.message());
+    }
+}
+
+#[test]
+fn without_the_catalog_the_caller_learns_what_is_missing() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("artwork", &[]);
+    let answer = process
+        .grpcurl()
+        .call_with_input("artwork.v1.ArtworkService/RenderArtwork", &request(&json!(uuid()), &small_picture()));
+    assert_eq!(answer.failure(), ("Unavailable".to_owned(), "NO_ENDPOINTS".to_owned()));
+    assert!(answer.message().contains("catalog"), "{}", answer.message());
+}
+
+#[test]
+fn a_rendering_on_postgres_is_the_same() {
+    use crate::harness::postgres::Postgres;
+    if !Grpcurl::installed() {
+        return;
+    }
+    let Some(postgres) = Postgres::start() else { return };
+    let (catalog, artwork) = (postgres.database("catalog"), postgres.database("artwork"));
+    let environment =
+        [("MESH__SERVICES__CATALOG__DATABASE_URL", &*catalog), ("MESH__SERVICES__ARTWORK__DATABASE_URL", &*artwork)];
+    let process = Process::start("monolith", &environment);
+    let grpcurl = process.grpcurl();
+    let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
+    let name = render(&grpcurl, &title_id, &small_picture());
+    assert_told_once(&follow(process.address, &name).iter().collect::<Vec<_>>());
+    let done = wait(&grpcurl, &name);
+    assert_eq!(done["metadata"]["state"], "STATE_SUCCEEDED", "{done}");
+    let request = json!({"title_id": title_id, "size": "SIZE_THUMBNAIL"});
+    let thumbnail = grpcurl.call("artwork.v1.ArtworkService/GetRendition", &request).json();
+    assert_eq!(thumbnail["rendition"]["width"], 160);
+}
