@@ -15,11 +15,15 @@
 //! 5. **The end comes once.** A done operation never changes, and has a response or an error.
 //! 6. **Who asks is not in the request.** An operation belongs to an [`Owner`]; to others it does not exist.
 //!
-//! Rooms: [`work`] is what the author of a service writes; `storage` the rows; `worker` claims and runs; `watch` follows;
-//! `api` serves the contract; `wake` wakes.
+//! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `storage` its tables, `feed` what has
+//! become of it; `worker` claims and runs, `outcome` says what the end of an attempt means; `watch` follows; `api`
+//! serves the contract; `wake` wakes.
 
 mod api;
+mod feed;
 mod name;
+mod outcome;
+mod row;
 mod storage;
 mod wake;
 mod watch;

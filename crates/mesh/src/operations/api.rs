@@ -20,9 +20,11 @@ use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, async_trait};
 use uuid::Uuid;
 
-use super::storage::{self, Change, Row};
+use super::feed::Change;
+use super::row::Row;
+use super::storage;
 use super::watch::{self, Cursor, Wish};
-use super::{Operations, Owner, name, worker};
+use super::{Operations, Owner, name, outcome};
 use crate::context;
 use crate::error::{DOMAIN, Violations, invalid_fields, status};
 use crate::page::Page;
@@ -110,7 +112,7 @@ impl operations_server::Operations for Api {
         };
         row.cancel_requested = true;
         if row.state == State::Pending {
-            worker::cancel_unbegun(&mut row);
+            outcome::cancel_unbegun(&mut row);
         }
         storage::save(&mut tx, service, &mut row, Change::State, now).await?;
         let (wakes, id) = (wakes.clone(), row.id);

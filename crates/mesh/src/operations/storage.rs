@@ -1,15 +1,14 @@
-//! The rows: operations, what they were started with, what their steps left, and the feed of everything that changed.
+//! The tables: operations, what they were started with, what their steps left. SQL, and nothing but SQL.
 
-use contracts::google::longrunning::{Operation, operation};
-use contracts::mesh::operations::v1::{OperationMetadata, State};
-use prost::Message as _;
-use prost_types::Any;
+use contracts::mesh::operations::v1::State;
 use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use super::{Owner, name};
-use crate::store::{Dialect, Error, Migration, Store, Transaction, timestamp};
+use super::Owner;
+use super::feed::{self, Change};
+use super::row::Row;
+use crate::store::{Dialect, Error, Migration, Store, Transaction};
 
 /// Input stands apart: beside the state it would be written again with every progress. Empty bytes stand for nothing,
 /// since a NULL has a type in Postgres and none in SQLite.
@@ -63,29 +62,6 @@ pub(crate) const SCHEMA: Migration = Migration::new(
     CREATE TABLE store_meta (id BIGINT NOT NULL PRIMARY KEY, epoch TEXT NOT NULL);",
 );
 
-/// An operation as it is stored.
-#[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) id: Uuid,
-    pub(super) owner: Owner,
-    pub(super) kind: String,
-    pub(super) state: State,
-    pub(super) revision: i64,
-    pub(super) attempt: i64,
-    pub(super) fence: i64,
-    pub(super) worker: String,
-    pub(super) lease_until: i64,
-    pub(super) run_at: i64,
-    pub(super) deadline_at: i64,
-    pub(super) cancel_requested: bool,
-    /// An encoded `Any`; empty if there is none yet.
-    pub(super) progress: Vec<u8>,
-    /// An encoded `Operation` with nothing but its result; empty until it is done.
-    pub(super) result: Vec<u8>,
-    pub(super) created: i64,
-    pub(super) updated: i64,
-}
-
 /// What it takes to store a new operation.
 pub(super) struct New<'a> {
     pub(super) owner: &'a Owner,
@@ -94,57 +70,6 @@ pub(super) struct New<'a> {
     pub(super) request_hash: &'a [u8],
     pub(super) input: Vec<u8>,
     pub(super) deadline_at: i64,
-}
-
-/// What a row of the feed is about: whether it may be left out where something newer is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    State = 1,
-    Progress = 2,
-}
-
-/// A row of the feed.
-pub(super) struct Event {
-    pub(super) revision: i64,
-    pub(super) change: Change,
-    pub(super) operation: Operation,
-}
-
-impl Row {
-    pub(super) fn is_done(&self) -> bool {
-        matches!(self.state, State::Succeeded | State::Failed | State::Cancelled)
-    }
-
-    pub(super) fn is_running(&self) -> bool {
-        self.state == State::Running
-    }
-
-    /// Ends it.
-    pub(super) fn finish(&mut self, state: State, result: operation::Result) {
-        self.state = state;
-        self.result = Operation { result: Some(result), ..Operation::default() }.encode_to_vec();
-    }
-
-    /// As the contract has it.
-    pub(super) fn to_operation(&self, service: &str) -> Operation {
-        let metadata = OperationMetadata {
-            state: self.state.into(),
-            revision: self.revision,
-            attempt: i32::try_from(self.attempt).unwrap_or(i32::MAX),
-            create_time: Some(timestamp(self.created)),
-            update_time: Some(timestamp(self.updated)),
-            cancel_requested: self.cancel_requested,
-            progress: Some(self.progress.as_slice())
-                .filter(|progress| !progress.is_empty())
-                .and_then(|progress| Any::decode(progress).ok()),
-        };
-        Operation {
-            name: name::format(service, self.id),
-            metadata: Any::from_msg(&metadata).ok(),
-            done: self.is_done(),
-            result: Operation::decode(self.result.as_slice()).ok().and_then(|stored| stored.result),
-        }
-    }
 }
 
 /// Now, by the clock of the database, which all replicas share.
@@ -183,7 +108,7 @@ pub(super) async fn insert(tx: &mut Transaction, service: &str, new: New<'_>, no
     }
     let input = sqlx::query("INSERT INTO operation_input (operation, input) VALUES ($1, $2)");
     input.bind(row.id.to_string()).bind(new.input).execute(&mut **tx).await?;
-    append(tx, service, &row, Change::State).await?;
+    feed::append(tx, service, &row, Change::State).await?;
     Ok(Some(row))
 }
 
@@ -214,20 +139,7 @@ pub(super) async fn save(
             sqlx::query(delete).bind(row.id.to_string()).execute(&mut **tx).await?;
         }
     }
-    append(tx, service, row, change).await
-}
-
-/// The owner's counter comes last in a transaction: it is the one row that all operations of an owner share.
-async fn append(tx: &mut Transaction, service: &str, row: &Row, change: Change) -> Result<(), Error> {
-    let next = "INSERT INTO feed_owner (owner, next, floor) VALUES ($1, 1, 1)
-        ON CONFLICT (owner) DO UPDATE SET next = feed_owner.next + 1 RETURNING next";
-    let position: i64 = sqlx::query(next).bind(&row.owner.0).fetch_one(&mut **tx).await?.try_get(0)?;
-    let append =
-        "INSERT INTO feed (owner, position, operation, revision, type, payload) VALUES ($1, $2, $3, $4, $5, $6)";
-    let append = sqlx::query(append).bind(&row.owner.0).bind(position).bind(row.id.to_string()).bind(row.revision);
-    let append = append.bind(change as i64).bind(row.to_operation(service).encode_to_vec());
-    append.execute(&mut **tx).await?;
-    Ok(())
+    feed::append(tx, service, row, change).await
 }
 
 const COLUMNS: &str = "id, owner, kind, state, revision, attempt, fence, worker, lease_until, run_at, deadline_at,
@@ -336,26 +248,6 @@ pub(super) async fn finish_step(tx: &mut Transaction, id: Uuid, name: &str, resu
     let finish = sqlx::query("INSERT INTO operation_steps (operation, name, result) VALUES ($1, $2, $3)");
     finish.bind(id.to_string()).bind(name).bind(result).execute(&mut **tx).await?;
     Ok(())
-}
-
-/// What happened to an operation after a revision, in order.
-pub(super) async fn events(
-    database: impl AnyExecutor<'_>,
-    id: Uuid,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<Event>, Error> {
-    let events = "SELECT revision, type, payload FROM feed WHERE operation = $1 AND revision > $2
-        ORDER BY revision LIMIT $3";
-    let events = sqlx::query(events).bind(id.to_string()).bind(after).bind(limit).try_map(|row: AnyRow| {
-        let payload: Vec<u8> = row.try_get(2)?;
-        Ok(Event {
-            revision: row.try_get(0)?,
-            change: if row.try_get::<i64, _>(1)? == Change::Progress as i64 { Change::Progress } else { Change::State },
-            operation: Operation::decode(payload.as_slice()).map_err(|error| sqlx::Error::Decode(error.into()))?,
-        })
-    });
-    Ok(events.fetch_all(database).await?)
 }
 
 /// What makes the cursors of this database different from those of any other, a restored backup's included.

@@ -13,7 +13,9 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::storage::{self, Change, Event, Row};
+use super::feed::{self, Change, Event};
+use super::row::Row;
+use super::storage;
 use super::wake::Sleeper;
 use super::{Operations, Owner};
 use crate::error::{Violations, unavailable};
@@ -154,7 +156,7 @@ impl Watcher {
 
     async fn read(&mut self) -> Result<(), Error> {
         let (store, id, revision) = (self.operations.store.clone(), self.id, self.revision);
-        let events = finish(async move { storage::events(store.reader(), id, revision, PAGE).await }).await?;
+        let events = finish(async move { feed::events(store.reader(), id, revision, PAGE).await }).await?;
         let dense = events.first().is_none_or(|first| first.revision == self.revision + 1);
         if !dense {
             // What is missing was given up by retention; what is there now is all there is to say.

@@ -28,7 +28,9 @@ use tokio::time::Instant;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::storage::{self, Change, Row};
+use super::feed::Change;
+use super::row::Row;
+use super::storage;
 use super::{Operations, name};
 use crate::store::{self, Error, Transaction};
 

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::google::longrunning::operation;
 use contracts::mesh::operations::v1::State;
 use futures_util::FutureExt as _;
 use prost::Message as _;
@@ -18,12 +17,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::Operations;
-use super::storage::{self, Change, Row};
+use super::feed::Change;
+use super::outcome::{self, Outcome};
+use super::row::Row;
+use super::storage;
 use super::work::{Context, Work};
-use crate::error::{DOMAIN, internal, status};
+use crate::error::internal;
 use crate::store::Error;
 
 /// How long a worker that says nothing keeps its work, how often it says something, and when it gives up by itself.
@@ -32,9 +34,6 @@ const RENEW: Duration = Duration::from_secs(10);
 const GIVE_UP: Duration = Duration::from_secs(20);
 /// How often to look for work that nobody was woken for: what waits for another attempt, what a dead worker has left.
 const POLL: Duration = Duration::from_millis(500);
-/// The pause before another attempt: doubled every time, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A kind of work as the worker sees it.
 pub(crate) struct Kind {
@@ -65,15 +64,6 @@ impl Kind {
 pub(crate) struct Workers {
     operations: Operations,
     kinds: Vec<Kind>,
-}
-
-/// How an attempt ended.
-enum Outcome {
-    Returned(Result<Any, Status>),
-    Cancelled,
-    TooLate,
-    Draining,
-    LeaseLost,
 }
 
 impl Workers {
@@ -147,31 +137,20 @@ impl Worker {
             let Some(mut row) = storage::claimable(&mut tx, store.dialect(), self.kind.name, now).await? else {
                 return Ok(None);
             };
-            let hopeless = if row.cancel_requested {
-                Some((State::Cancelled, cancelled()))
-            } else if row.deadline_at <= now {
-                Some((State::Failed, too_late()))
-            } else if row.attempt >= self.kind.attempts {
-                Some((State::Failed, abandoned()))
-            } else {
-                None
-            };
-            match &hopeless {
-                Some((state, why)) => row.finish(*state, error(why)),
-                None => {
-                    row.state = State::Running;
-                    row.attempt += 1;
-                    row.fence += 1;
-                    row.worker.clone_from(&self.id);
-                    row.lease_until = now + super::micros(LEASE);
-                }
+            let mut input = None;
+            if !outcome::end_hopeless(&mut row, self.kind.attempts, now) {
+                row.state = State::Running;
+                row.attempt += 1;
+                row.fence += 1;
+                row.worker.clone_from(&self.id);
+                row.lease_until = now + super::micros(LEASE);
+                input = Some(storage::input(&mut tx, row.id).await?);
             }
             storage::save(&mut tx, service, &mut row, Change::State, now).await?;
-            let input = if hopeless.is_none() { storage::input(&mut tx, row.id).await? } else { Vec::new() };
             let (wakes, id) = (wakes.clone(), row.id);
             tx.once_committed(move || wakes.operation(id));
             tx.commit().await?;
-            if hopeless.is_none() {
+            if let Some(input) = input {
                 return Ok(Some((row, input)));
             }
         }
@@ -185,7 +164,7 @@ impl Worker {
         let running = AssertUnwindSafe((self.kind.run)(Arc::clone(&context), input)).catch_unwind();
         let outcome = tokio::select! {
             biased;
-            returned = running => Outcome::Returned(returned.unwrap_or_else(|_| Err(panicked()))),
+            returned = running => Outcome::Returned(returned.unwrap_or_else(|_| Err(outcome::panicked()))),
             () = self.cancelled(&context) => Outcome::Cancelled,
             () = self.lease_lost(&context) => Outcome::LeaseLost,
             () = sleep(Duration::from_micros(left)) => Outcome::TooLate,
@@ -258,7 +237,7 @@ impl Worker {
         let now = storage::now(&mut tx, store.dialect()).await?;
         let mut state = State::Unspecified;
         let edit = |row: &mut Row| {
-            self.apply(outcome, row, now);
+            outcome.apply(row, self.kind.attempts, now);
             state = row.state;
         };
         context.write(&mut tx, Change::State, edit).await?;
@@ -268,98 +247,5 @@ impl Worker {
             tracing::warn!(operation = context.name(), ?state, cause, "attempt failed: {}", failure.message());
         }
         Ok(state)
-    }
-
-    fn apply(&self, outcome: &Outcome, row: &mut Row, now: i64) {
-        row.lease_until = 0;
-        match outcome {
-            Outcome::Returned(Ok(response)) => {
-                row.finish(State::Succeeded, operation::Result::Response(response.clone()));
-            }
-            Outcome::Returned(Err(failure)) if passes(failure.code()) && row.attempt < self.kind.attempts => {
-                row.state = State::Pending;
-                row.run_at = now + super::micros(pause_after(row.attempt));
-            }
-            Outcome::Returned(Err(failure)) => row.finish(State::Failed, error(failure)),
-            Outcome::Cancelled => row.finish(State::Cancelled, error(&cancelled())),
-            Outcome::TooLate => row.finish(State::Failed, error(&too_late())),
-            // Not its fault: the attempt does not count, and whoever comes next goes on at once.
-            Outcome::Draining | Outcome::LeaseLost => {
-                row.state = State::Pending;
-                row.attempt -= 1;
-                row.run_at = now;
-            }
-        }
-    }
-}
-
-/// Whether a failure may pass by itself, so that another attempt is worth it.
-fn passes(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable
-            | Code::Aborted
-            | Code::ResourceExhausted
-            | Code::DeadlineExceeded
-            | Code::Internal
-            | Code::Unknown
-    )
-}
-
-/// Jittered, so that what failed together does not come back together.
-fn pause_after(attempt: i64) -> Duration {
-    let doublings = u32::try_from(attempt - 1).unwrap_or_default().min(16);
-    FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0)
-}
-
-fn error(status: &Status) -> operation::Result {
-    // The details of a status are a whole google.rpc.Status, if it has any.
-    let whole = tonic_types::Status::decode(status.details()).ok().filter(|whole| whole.code != 0);
-    operation::Result::Error(whole.unwrap_or_else(|| tonic_types::Status {
-        code: status.code().into(),
-        message: status.message().to_owned(),
-        details: Vec::new(),
-    }))
-}
-
-pub(super) fn cancelled() -> Status {
-    status(Code::Cancelled, DOMAIN, "OPERATION_CANCELLED", "the operation was cancelled")
-}
-
-fn too_late() -> Status {
-    status(Code::DeadlineExceeded, DOMAIN, "OPERATION_DEADLINE_EXCEEDED", "the operation took longer than it may")
-}
-
-fn abandoned() -> Status {
-    let message = "every attempt ended without a word: its worker died, or was cut off";
-    status(Code::Internal, DOMAIN, "OPERATION_ABANDONED", message)
-}
-
-fn panicked() -> Status {
-    status(Code::Internal, DOMAIN, "OPERATION_PANICKED", "internal error; its cause is in the service's log")
-}
-
-/// An operation that was cancelled before anybody began it.
-pub(super) fn cancel_unbegun(row: &mut Row) {
-    row.finish(State::Cancelled, error(&cancelled()));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_stay_within_bounds() {
-        for attempt in 1..100 {
-            let pause = pause_after(attempt);
-            assert!(pause >= FIRST_PAUSE / 2 && pause <= LONGEST_PAUSE, "{attempt}: {pause:?}");
-        }
-    }
-
-    #[test]
-    fn a_failure_keeps_its_reason() {
-        let operation::Result::Error(wire) = error(&too_late()) else { panic!() };
-        assert_eq!(wire.code, i32::from(Code::DeadlineExceeded));
-        assert_eq!(wire.details.len(), 1);
     }
 }
