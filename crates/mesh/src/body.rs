@@ -14,7 +14,7 @@ use tonic::body::Body;
 
 /// A body that ends with the status that `end` resolves to, if `end` resolves before the body does.
 pub(crate) struct EndedBy<F> {
-    /// `None` once the body has ended.
+    /// `None` once it was ended.
     body: Option<Body>,
     end: Pin<Box<F>>,
 }

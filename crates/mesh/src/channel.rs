@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl Peers {
     }
 
     pub(crate) fn channel(&self, service: &'static str) -> Channel {
-        Channel { service, peers: self.clone() }
+        Channel { service, shared: Arc::downgrade(&self.0) }
     }
 }
 
@@ -61,28 +61,28 @@ impl Peers {
 #[derive(Clone)]
 pub struct Channel {
     service: &'static str,
-    peers: Peers,
+    /// Weak, for what is shared holds the services, and they hold channels.
+    shared: Weak<Shared>,
 }
 
 impl Channel {
-    fn stack(&self) -> Result<Handler, Status> {
-        let here = self.peers.0.local.contains(self.service);
-        let stack = if here { self.peers.0.stack.get() } else { None };
+    fn stack(&self, shared: Option<&Shared>) -> Result<Handler, Status> {
+        let stack = shared.filter(|shared| shared.local.contains(self.service)).and_then(|shared| shared.stack.get());
         stack.cloned().ok_or_else(|| {
             let message = format!("there is no instance of `{}`", self.service);
             unavailable("NO_ENDPOINTS", message, Duration::from_secs(1))
         })
     }
 
-    /// The time this call has: what its request asks for, what is left of the call being served, or the default.
-    fn budget(&self, request: &Request<Body>, context: &Context) -> Result<Duration, Status> {
+    /// The stack to call, and the time for it: what the request asks for, what is left of the call being served, or the
+    /// default.
+    fn prepare(&self, request: &Request<Body>, context: &Context) -> Result<(Handler, Duration), Status> {
+        let shared = self.shared.upgrade();
+        let stack = self.stack(shared.as_deref())?;
+        let default = shared.map_or(Duration::ZERO, |shared| shared.call_deadline);
         let asked = deadline::read_timeout(request.headers())?;
         let left = context.remaining().map(|left| left.saturating_sub(MARGIN));
-        Ok(match (asked, left) {
-            (Some(asked), Some(left)) => asked.min(left),
-            (Some(time), None) | (None, Some(time)) => time,
-            (None, None) => self.peers.0.call_deadline,
-        })
+        Ok((stack, asked.into_iter().chain(left).min().unwrap_or(default)))
     }
 }
 
@@ -97,9 +97,8 @@ impl tower::Service<Request<Body>> for Channel {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let context = Context::current();
-        let ready = self.budget(&request, &context).and_then(|budget| Ok((budget, self.stack()?)));
-        let (budget, stack) = match ready {
-            Ok(ready) => ready,
+        let (stack, budget) = match self.prepare(&request, &context) {
+            Ok(prepared) => prepared,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
         deadline::write_timeout(request.headers_mut(), budget);
@@ -146,7 +145,8 @@ mod tests {
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        peers().channel(service).call(request).await.unwrap()
+        let peers = peers();
+        peers.channel(service).call(request).await.unwrap()
     }
 
     fn code(response: &Response<Body>) -> Code {

@@ -22,8 +22,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Follows the operation `name` until it is done, and gives it as it is then; `on_update` sees every change on the way,
-/// in order and once. Whether it succeeded is in the operation.
+/// Follows the operation `name` until it is done, and gives it as it is then; `on_update` sees every change of
+/// its state and the latest progress, in order and once. Whether it succeeded is in the operation.
 ///
 /// It waits for as long as it takes, also for a server that is away: put a [`tokio::time::timeout`] around it to bound
 /// that. It may be dropped at any time.
@@ -31,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// What no retry mends: NOT_FOUND (unknown or expired), INVALID_ARGUMENT (no operation's name), PERMISSION_DENIED,
-/// UNAUTHENTICATED, UNIMPLEMENTED (not a server of this kind).
+/// UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind).
 pub async fn watch_until_done(
     channel: Channel,
     name: &str,

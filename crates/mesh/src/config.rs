@@ -24,7 +24,7 @@ use crate::service::{Process, Service};
 
 /// Kubernetes kills after 30 s, people lose patience after 10.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
-/// What a call gets whose caller said nothing, so that nothing waits for ever.
+/// What a call to a peer gets whose caller said nothing, so that no service waits for another for ever.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A configuration that has been checked: nothing downstream sees raw input.
@@ -38,7 +38,7 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// How long a drain may take before what is left is cut off. 0 s to 10 min.
     pub drain_limit: Duration,
-    /// The deadline of a call whose caller has set none. 1 ms to 1 h.
+    /// The deadline of a call to a peer whose caller has set none. 1 ms to 1 h.
     pub call_deadline: Duration,
     /// How logs look, and which are written.
     pub log: Log,

@@ -5,10 +5,13 @@
 //! purpose: work that a handler spawns outlives the call, and must not inherit a deadline that was meant for it.
 
 use std::fmt;
+use std::pin::Pin;
+use std::task;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
+use tonic::body::Body;
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -36,6 +39,38 @@ impl Context {
 
     pub(crate) async fn scope<F: Future>(self, future: F) -> F::Output {
         CURRENT.scope(self, future).await
+    }
+
+    /// The same for what a handler streams.
+    pub(crate) fn scope_body(self, body: Body) -> Body {
+        Body::new(Scoped { context: self, body })
+    }
+}
+
+/// A body that is made within a context.
+struct Scoped {
+    context: Context,
+    body: Body,
+}
+
+impl http_body::Body for Scoped {
+    type Data = bytes::Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>> {
+        let Self { context, body } = &mut *self;
+        CURRENT.sync_scope(*context, || Pin::new(body).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 

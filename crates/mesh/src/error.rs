@@ -54,19 +54,23 @@ pub(crate) fn overloaded(message: impl Into<String>, delay: Duration) -> Status 
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
-/// A failure that comes without a reason is not from us: gRPC's own machinery answers so. It gets one.
-pub(crate) fn with_reason(bare: &Status) -> Status {
-    match bare.code() {
+/// A failure that comes without a reason is gRPC's own machinery's, or a service's that did not care. It gets one.
+pub(crate) fn with_reason(bare: Status) -> Status {
+    let message = bare.message();
+    let (code, reason) = match bare.code() {
         // The code that gRPC's other implementations have for this.
-        Code::OutOfRange => status(Code::ResourceExhausted, DOMAIN, "MESSAGE_TOO_LARGE", bare.message()),
-        Code::Unimplemented => {
-            let message = "this service has no such method; reflection lists what it has";
-            status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message)
+        Code::OutOfRange if message.contains("message length too large") => {
+            (Code::ResourceExhausted, "MESSAGE_TOO_LARGE")
         }
-        Code::Internal => status(Code::Internal, DOMAIN, "MALFORMED_MESSAGE", bare.message()),
-        Code::NotFound => status(Code::NotFound, DOMAIN, "NOT_FOUND", bare.message()),
-        code => status(code, DOMAIN, "UNSPECIFIED", bare.message()),
+        Code::Internal if message.starts_with("failed to decode") => (Code::Internal, "MALFORMED_MESSAGE"),
+        Code::Unimplemented => (Code::Unimplemented, "UNKNOWN_METHOD"),
+        code => (code, "UNSPECIFIED"),
+    };
+    let mut reasoned = status(code, DOMAIN, reason, message);
+    if std::error::Error::source(&bare).is_some() {
+        reasoned.set_source(Arc::new(bare));
     }
+    reasoned
 }
 
 /// INTERNAL: a defect or a broken machine. The cause is for the log; the client learns nothing of it.

@@ -4,6 +4,7 @@
 //! whole process, and `/readyz` for whoever speaks HTTP.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ struct Shared {
     services: Vec<Watched>,
     /// By service: what is wrong, or `None`.
     problems: Mutex<BTreeMap<&'static str, Option<String>>>,
+    /// From here on nothing becomes ready again.
+    draining: AtomicBool,
 }
 
 /// What decides over the health of one service.
@@ -38,7 +41,12 @@ impl Health {
     /// Everything is ready to begin with: a service is not built before its database has answered.
     pub(crate) async fn new(reporter: HealthReporter, services: Vec<Watched>) -> Self {
         let problems = services.iter().map(|service| (service.name, None)).collect();
-        let health = Self(Arc::new(Shared { reporter, services, problems: Mutex::new(problems) }));
+        let health = Self(Arc::new(Shared {
+            reporter,
+            services,
+            problems: Mutex::new(problems),
+            draining: AtomicBool::new(false),
+        }));
         for service in &health.0.services {
             health.report(&service.contracts, ServingStatus::Serving).await;
         }
@@ -46,7 +54,7 @@ impl Health {
     }
 
     /// Asks every database again and again, and reports what changed. Never ends by itself.
-    pub(crate) async fn watch(&self) {
+    pub(crate) async fn watch(self) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -60,6 +68,9 @@ impl Health {
     }
 
     async fn note(&self, service: &Watched, problem: Option<String>) {
+        if self.0.draining.load(Ordering::Relaxed) {
+            return;
+        }
         let before = self.lock().insert(service.name, problem.clone()).flatten();
         if before.is_some() == problem.is_some() {
             return;
@@ -81,6 +92,7 @@ impl Health {
 
     /// Says of everything that it is not serving any more, so that balancers look elsewhere.
     pub(crate) async fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
         for service in &self.0.services {
             self.lock().insert(service.name, Some("draining".to_owned()));
             self.report(&service.contracts, ServingStatus::NotServing).await;

@@ -20,7 +20,7 @@
 //! serves the contract; `wake` wakes.
 
 mod api;
-mod feed;
+pub(crate) mod feed;
 mod name;
 mod outcome;
 mod row;
@@ -32,6 +32,7 @@ mod worker;
 
 use contracts::google::longrunning::Operation;
 use prost::Message as _;
+use sqlx::AnyExecutor;
 
 pub(crate) use api::serve;
 pub(crate) use storage::SCHEMA;
@@ -75,8 +76,7 @@ impl Operations {
     ///
     /// [`store::Error::RequestIdReused`] if the id came with another request; [`store::Error::Unavailable`].
     pub async fn started<W: Work>(&self, start: &Start<'_, W>) -> Result<Option<Operation>, store::Error> {
-        let mut tx = self.store.begin().await?;
-        self.find(&mut tx, start).await
+        self.find(self.store.reader(), start).await
     }
 
     /// Starts an operation, in the transaction that holds whatever else belongs to it; or finds the one that the same
@@ -104,16 +104,22 @@ impl Operations {
                 });
                 Ok(row.to_operation(self.service))
             }
-            None => self.find(tx, start).await?.ok_or(store::Error::RequestIdReused),
+            // Nothing is deleted under an id that was just found taken, but by somebody's hand.
+            None => self.find(&mut **tx, start).await?.ok_or(store::Error::Unavailable(sqlx::Error::RowNotFound)),
         }
+    }
+
+    /// Looks for changes that nobody was woken for. Never ends by itself.
+    pub(crate) async fn poll(self) {
+        self.wakes.poll(self.store).await;
     }
 
     async fn find<W: Work>(
         &self,
-        tx: &mut Transaction,
+        database: impl AnyExecutor<'_>,
         start: &Start<'_, W>,
     ) -> Result<Option<Operation>, store::Error> {
-        let found = storage::by_request(tx, &Owner::current(), W::KIND, start.request_id).await?;
+        let found = storage::by_request(database, &Owner::current(), W::KIND, start.request_id).await?;
         match found {
             Some((_, hash)) if hash != start.hash => Err(store::Error::RequestIdReused),
             Some((row, _)) => Ok(Some(row.to_operation(self.service))),

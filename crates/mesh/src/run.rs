@@ -34,7 +34,14 @@ pub fn run(process: impl Into<Process>) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match serve(process.services, &config) {
+    let served = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from);
+    let served = served.and_then(|runtime| {
+        let served = runtime.block_on(serve(process.services, &config));
+        // Not waiting for threads that compute: the drain has kept its limit, and nothing is lost with them.
+        runtime.shutdown_background();
+        served
+    });
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
@@ -43,7 +50,6 @@ pub fn run(process: impl Into<Process>) -> ExitCode {
     }
 }
 
-#[tokio::main]
 async fn serve(services: Vec<Service>, config: &Config) -> anyhow::Result<()> {
     telemetry::init(&config.log).context("cannot begin to log")?;
     let examples: Vec<_> = services.iter().flat_map(Service::examples).cloned().collect();

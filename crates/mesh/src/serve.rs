@@ -6,6 +6,7 @@ mod drain;
 mod intake;
 mod listener;
 mod stack;
+mod tasks;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,9 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use http::{Request, header};
 use hyper::body::Incoming;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 
 use crate::channel::Peers;
@@ -28,6 +27,7 @@ use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 use admin::Admin;
 pub(crate) use stack::{Answering, GrpcService, GrpcServices, Handler, handler, stack};
+pub(crate) use tasks::Tasks;
 
 /// How often a store forgets what it need not keep.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
@@ -42,10 +42,12 @@ pub struct Running {
     health: Health,
     stores: Vec<Store>,
     draining: CancellationToken,
-    listeners: Vec<JoinHandle<()>>,
-    workers: TaskTracker,
     drain_limit: Duration,
-    background: Background,
+    /// Listeners, connections, work: what a drain waits for.
+    foreground: Tasks,
+    /// What goes on until nothing else does.
+    background: Tasks,
+    _cut_on_drop: [DropGuard; 2],
 }
 
 /// Builds `services` and begins to serve them.
@@ -60,53 +62,54 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
         Some(address) => Some(listener::bind(address).await?),
         None => None,
     };
+    let (foreground, background) = (Tasks::default(), Tasks::default());
+    let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
+    let (draining, metrics, wakes) = (CancellationToken::new(), Metrics::new(), Wakes::default());
 
-    let metrics = Metrics::new();
     let peers = Peers::new(services.iter().map(Service::name).collect(), config.call_deadline);
-    let wakes = Wakes::default();
     let built = build(services, config, &peers, &wakes).await?;
+    let stores: Vec<_> = built.watched.iter().filter_map(|service| service.store.clone()).collect();
     let mut grpc = built.grpc;
+    for operations in &built.operations {
+        background.run(operations.clone().poll());
+    }
     if !built.operations.is_empty() {
-        operations::serve(built.operations, &mut grpc).await?;
+        operations::serve(built.operations, &mut grpc, draining.clone()).await?;
     }
     let (reporter, health_service) = tonic_health::server::health_reporter();
     grpc.insert("grpc.health.v1.Health", GrpcService::new(health_service));
     serve_reflection(&mut grpc)?;
 
-    let draining = CancellationToken::new();
     let stack = stack(grpc, metrics.clone(), draining.clone());
     peers.ready(stack.clone());
-
-    let workers = TaskTracker::new();
-    for service in built.workers {
-        service.start(&draining, &workers).await?;
+    for workers in built.workers {
+        workers.start(&draining, &foreground).await?;
     }
-    workers.close();
-
-    let stores: Vec<_> = built.watched.iter().filter_map(|service| service.store.clone()).collect();
     let health = Health::new(reporter, built.watched).await;
-    let background = Background::default();
-    background.run({
-        let health = health.clone();
-        async move { health.watch().await }
-    });
+    background.run(health.clone().watch());
     background.run(housekeeping(stores.clone()));
-    for store in stores.clone() {
-        let wakes = wakes.clone();
-        background.run(async move { wakes.poll(store).await });
-    }
 
     let admin = Admin { health: health.clone(), metrics };
     let address = listener.local_addr()?;
     let admin_address = admin_listener.as_ref().map(|listener| listener.local_addr()).transpose()?;
     let here = admin_listener.is_none().then(|| admin.clone());
-    let mut listeners = vec![tokio::spawn(listener::serve(listener, draining.clone(), answer(stack, here)))];
+    foreground.run(listener::serve(listener, draining.clone(), foreground.clone(), answer(stack, here)));
     if let Some(listener) = admin_listener {
         let pages = move |request: Request<Incoming>| std::future::ready(admin.answer(&request));
-        listeners.push(tokio::spawn(listener::serve(listener, draining.clone(), pages)));
+        foreground.run(listener::serve(listener, draining.clone(), foreground.clone(), pages));
     }
-    let drain_limit = config.drain_limit;
-    Ok(Running { address, admin_address, peers, health, stores, draining, listeners, workers, drain_limit, background })
+    Ok(Running {
+        address,
+        admin_address,
+        peers,
+        health,
+        stores,
+        draining,
+        drain_limit: config.drain_limit,
+        foreground,
+        background,
+        _cut_on_drop,
+    })
 }
 
 impl Running {
@@ -120,16 +123,13 @@ impl Running {
     pub async fn drain(self) {
         self.health.drain().await;
         self.draining.cancel();
-        let finished = async {
-            for listener in self.listeners {
-                let _ = listener.await;
-            }
-            self.workers.wait().await;
-        };
-        if tokio::time::timeout(self.drain_limit, finished).await.is_err() {
+        if tokio::time::timeout(self.drain_limit, self.foreground.finish()).await.is_err() {
             tracing::warn!(limit = ?self.drain_limit, "drain limit reached; what was still in flight is cut off");
         }
-        self.background.end().await;
+        self.foreground.cut();
+        self.background.cut();
+        self.foreground.finish().await;
+        self.background.finish().await;
         // What is being written is soon done; a Postgres that does not answer must not hold the process.
         let closed = async {
             for store in &self.stores {
@@ -153,16 +153,14 @@ async fn build(services: Vec<Service>, config: &Config, peers: &Peers, wakes: &W
     for service in services {
         let (name, contracts) = (service.name(), service.contracts());
         let store = match config.database(name) {
-            Some(database) if !service.migrations().is_empty() => {
-                Some(store::open(name, database, service.migrations()).await?)
-            }
+            Some(database) if service.owns_data() => Some(store::open(name, database, service.migrations()).await?),
             _ => None,
         };
         let operations = store.clone().filter(|_| service.does_long_work());
         let operations = operations.map(|store| Operations::new(name, store, wakes.clone()));
         let peers = peers.clone();
         let resources = Resources { service: name, store: store.clone(), operations: operations.clone(), peers };
-        let kinds = service.build(&resources, &mut built.grpc);
+        let kinds = service.build(&resources, &mut built.grpc)?;
         if let Some(operations) = operations {
             built.workers.push(Workers::new(operations.clone(), kinds));
             built.operations.push(operations);
@@ -221,31 +219,5 @@ async fn housekeeping(stores: Vec<Store>) {
                 tracing::warn!(%error, "housekeeping failed; it is tried again in an hour");
             }
         }
-    }
-}
-
-/// What a process does beside serving, until it ends or is dropped.
-#[derive(Default)]
-struct Background {
-    end: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Background {
-    fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let end = self.end.clone();
-        self.tasks.spawn(async move { end.run_until_cancelled_owned(work).await });
-    }
-
-    async fn end(&self) {
-        self.end.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        self.end.cancel();
     }
 }

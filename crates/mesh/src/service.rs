@@ -76,8 +76,7 @@ impl Service {
         self
     }
 
-    /// Long work that it does: `.works(|resources| Render::new(…))`. Its operations are in the database it
-    /// [`owns`](Self::owns).
+    /// Long work that it does: `.works(|resources| Render::new(…))`. Its operations are in its database.
     #[must_use]
     pub fn works<W: Work>(mut self, build: impl FnOnce(&Resources) -> W + Send + 'static) -> Self {
         self.works.push(Box::new(move |resources| Kind::new(build(resources))));
@@ -110,16 +109,22 @@ impl Service {
         &self.examples
     }
 
+    /// Whether it has a database: for what it owns, or for the operations of its long work.
+    pub(crate) fn owns_data(&self) -> bool {
+        !self.migrations.is_empty() || self.does_long_work()
+    }
+
     pub(crate) fn does_long_work(&self) -> bool {
         !self.works.is_empty()
     }
 
     /// Builds what it serves, and gives the kinds of work it does.
-    pub(crate) fn build(self, resources: &Resources, services: &mut GrpcServices) -> Vec<Kind> {
+    pub(crate) fn build(self, resources: &Resources, services: &mut GrpcServices) -> anyhow::Result<Vec<Kind>> {
         for contract in self.contracts {
-            services.insert(contract.name, (contract.build)(resources));
+            let twice = services.insert(contract.name, (contract.build)(resources)).is_some();
+            anyhow::ensure!(!twice, "two services of this process serve {}: remove one of them", contract.name);
         }
-        self.works.into_iter().map(|build| build(resources)).collect()
+        Ok(self.works.into_iter().map(|build| build(resources)).collect())
     }
 }
 
@@ -170,7 +175,7 @@ impl Resources {
     ///
     /// # Panics
     ///
-    /// If the service said nothing of the long work it does with [`works`](Service::works), or of the database it owns.
+    /// If the service said nothing of the long work it does with [`works`](Service::works).
     pub fn operations(&self) -> Operations {
         match &self.operations {
             Some(operations) => operations.clone(),

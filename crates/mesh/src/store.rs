@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::{Any, AnyConnection, AnyPool};
 
+use crate::operations::feed;
 pub(crate) use dialect::Dialect;
 pub use error::Error;
 pub(crate) use open::open;
@@ -61,7 +62,7 @@ impl Store {
     /// [`Error::Unavailable`] if the database cannot be reached, or is too busy to give a connection in time.
     pub async fn begin(&self) -> Result<Transaction, Error> {
         let inner = self.writer.begin_with(self.dialect.begin()).await?;
-        Ok(Transaction { inner, committed: Vec::new() })
+        Ok(Transaction { inner, feed: Vec::new(), committed: Vec::new() })
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -88,6 +89,7 @@ impl Store {
 /// `sqlx::query(…).execute(&mut *tx)`.
 pub struct Transaction {
     inner: sqlx::Transaction<'static, Any>,
+    feed: Vec<feed::Entry>,
     committed: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -97,10 +99,16 @@ impl Transaction {
     /// # Errors
     ///
     /// [`Error::Unavailable`] if the database went away; whether it committed is then not known.
-    pub async fn commit(self) -> Result<(), Error> {
+    pub async fn commit(mut self) -> Result<(), Error> {
+        feed::append(&mut self.inner, self.feed).await?;
         self.inner.commit().await?;
         self.committed.into_iter().for_each(|then| then());
         Ok(())
+    }
+
+    /// Tells of an operation, as the last of what this transaction does.
+    pub(crate) fn tell(&mut self, entry: feed::Entry) {
+        self.feed.push(entry);
     }
 
     /// Does something once this is durable, and only then: a wake-up, for one.

@@ -36,7 +36,12 @@ impl Render {
             let _permit = permit;
             compute()
         });
-        thread.await.map_err(|_| Error::Interrupted)?
+        match thread.await {
+            Ok(computed) => computed,
+            // A decoder's defect is this work's panic.
+            Err(died) if died.is_panic() => std::panic::resume_unwind(died.into_panic()),
+            Err(_) => Err(Error::Interrupted),
+        }
     }
 }
 

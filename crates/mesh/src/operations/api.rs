@@ -2,7 +2,9 @@
 //! process, each call given to the service that the operation's name names.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use contracts::google::longrunning::operations_server::{self, OperationsServer};
@@ -15,7 +17,9 @@ use contracts::mesh::operations::v1::operation_events_service_server::{
 };
 use contracts::mesh::operations::v1::{Progress, State, WatchRequest, WatchResponse};
 use futures_util::Stream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, async_trait};
 use uuid::Uuid;
@@ -33,44 +37,59 @@ use crate::store::Error;
 
 /// Kept back of the caller's deadline, so that an answer to Wait still arrives.
 const MARGIN: Duration = Duration::from_millis(50);
-/// How long Wait waits for a caller who set no limit at all.
-const WAIT: Duration = Duration::from_secs(60);
+/// How long Wait waits at most: who wants to know longer asks again, or watches.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Serves the operations of the services of a process.
-pub(crate) async fn serve(all: Vec<Operations>, grpc: &mut GrpcServices) -> Result<(), Error> {
+pub(crate) async fn serve(
+    all: Vec<Operations>,
+    grpc: &mut GrpcServices,
+    draining: CancellationToken,
+) -> Result<(), Error> {
     let mut services = HashMap::new();
     for operations in all {
         let epoch = storage::epoch(&operations.store).await?;
         services.insert(operations.service, (operations, epoch));
     }
-    let api = Api { services: std::sync::Arc::new(services) };
-    grpc.insert(name_of(&OperationsServer::new(api.clone())), GrpcService::new(OperationsServer::new(api.clone())));
-    let events = OperationEventsServiceServer::new(api);
-    grpc.insert(name_of(&events), GrpcService::new(events));
+    let api = Api { services: Arc::new(services), draining };
+    add(grpc, OperationsServer::new(api.clone()));
+    add(grpc, OperationEventsServiceServer::new(api));
     Ok(())
 }
 
-fn name_of<S: NamedService>(_: &S) -> &'static str {
-    S::NAME
+fn add<S>(grpc: &mut GrpcServices, service: S)
+where
+    S: tower::Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    grpc.insert(S::NAME, GrpcService::new(service));
+}
+
+/// NOT_FOUND: there is no such operation, or none of the caller's.
+pub(super) fn unknown(name: &str) -> Status {
+    status(Code::NotFound, DOMAIN, "OPERATION_NOT_FOUND", format!("there is no operation {name}"))
 }
 
 #[derive(Clone)]
 struct Api {
     /// By service, with the epoch of its database.
-    services: std::sync::Arc<HashMap<&'static str, (Operations, Uuid)>>,
+    services: Arc<HashMap<&'static str, (Operations, Uuid)>>,
+    draining: CancellationToken,
 }
 
 impl Api {
     /// The operation that a request names.
     async fn find(&self, name: &str) -> Result<(Operations, Uuid, Row), Status> {
         let mut bad = Violations::default();
-        let parsed = name::parse(name, &mut bad);
-        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
-        let unknown = || status(Code::NotFound, DOMAIN, "OPERATION_NOT_FOUND", format!("there is no operation {name}"));
-        let parsed = parsed.ok_or_else(unknown)?;
-        let (operations, epoch) = self.services.get(parsed.service).ok_or_else(unknown)?;
+        let Some(parsed) = name::parse(name, &mut bad) else { return Err(invalid_fields(DOMAIN, bad)) };
+        let (operations, epoch) = self.services.get(parsed.service).ok_or_else(|| unknown(name))?;
         let row = storage::get(operations.store.reader(), &Owner::current(), parsed.id).await?;
-        Ok((operations.clone(), *epoch, row.ok_or_else(unknown)?))
+        Ok((operations.clone(), *epoch, row.ok_or_else(|| unknown(name))?))
     }
 }
 
@@ -123,11 +142,15 @@ impl operations_server::Operations for Api {
 
     async fn wait_operation(&self, request: Request<WaitOperationRequest>) -> Result<Response<Operation>, Status> {
         let request = request.into_inner();
+        let mut bad = Violations::default();
+        // What cannot be read as a duration is negative.
+        let asked = request.timeout.map(Duration::try_from);
+        bad.check(!matches!(asked, Some(Err(_))), "timeout", "must not be negative");
+        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
         let (operations, _, mut row) = self.find(&request.name).await?;
-        let asked = request.timeout.and_then(|timeout| Duration::try_from(timeout).ok());
         let left = context::Context::current().remaining().map(|left| left.saturating_sub(MARGIN));
-        let wait = asked.into_iter().chain(left).min().unwrap_or(WAIT);
-        let until = Instant::now() + wait;
+        let wait = asked.and_then(Result::ok).into_iter().chain(left).min().unwrap_or(LONGEST_WAIT);
+        let until = Instant::now() + wait.min(LONGEST_WAIT);
 
         let mut sleeper = operations.wakes.on_operation(row.id);
         loop {
@@ -135,7 +158,15 @@ impl operations_server::Operations for Api {
             if let Some(latest) = storage::get(operations.store.reader(), &row.owner, row.id).await? {
                 row = latest;
             }
-            if row.is_done() || timeout_at(until, sleeper.woken()).await.is_err() {
+            // A drain does not wait for work that it has stopped itself.
+            let ends = async {
+                tokio::select! {
+                    () = sleep_until(until) => true,
+                    () = self.draining.cancelled() => true,
+                    () = sleeper.woken() => false,
+                }
+            };
+            if row.is_done() || ends.await {
                 return Ok(Response::new(row.to_operation(operations.service)));
             }
         }

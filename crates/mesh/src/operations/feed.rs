@@ -6,11 +6,11 @@
 use contracts::google::longrunning::Operation;
 use prost::Message as _;
 use sqlx::any::AnyRow;
-use sqlx::{AnyExecutor, Row as _};
+use sqlx::{AnyConnection, AnyExecutor, Row as _};
 use uuid::Uuid;
 
 use super::row::Row;
-use crate::store::{Error, Transaction};
+use crate::store::Error;
 
 /// What a row of the feed is about: whether it may be left out where something newer is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +26,36 @@ pub(super) struct Event {
     pub(super) operation: Operation,
 }
 
-/// Appends what has become of an operation. The owner's counter comes last in a transaction: it is the one row that all
-/// operations of an owner share.
-pub(super) async fn append(tx: &mut Transaction, service: &str, row: &Row, change: Change) -> Result<(), Error> {
-    let next = "INSERT INTO feed_owner (owner, next, floor) VALUES ($1, 1, 1)
-        ON CONFLICT (owner) DO UPDATE SET next = feed_owner.next + 1 RETURNING next";
-    let position: i64 = sqlx::query(next).bind(&row.owner.0).fetch_one(&mut **tx).await?.try_get(0)?;
-    let append =
-        "INSERT INTO feed (owner, position, operation, revision, type, payload) VALUES ($1, $2, $3, $4, $5, $6)";
-    let append = sqlx::query(append).bind(&row.owner.0).bind(position).bind(row.id.to_string()).bind(row.revision);
-    let append = append.bind(change as i64).bind(row.to_operation(service).encode_to_vec());
-    append.execute(&mut **tx).await?;
+/// A row of the feed that waits for its transaction's commit.
+pub(crate) struct Entry {
+    owner: String,
+    operation: Uuid,
+    revision: i64,
+    change: Change,
+    payload: Vec<u8>,
+}
+
+impl Entry {
+    pub(super) fn new(service: &str, row: &Row, change: Change) -> Self {
+        let payload = row.to_operation(service).encode_to_vec();
+        Self { owner: row.owner.0.clone(), operation: row.id, revision: row.revision, change, payload }
+    }
+}
+
+/// Appends what a transaction has to tell; the last that it does. The counter is the one row that all operations of an
+/// owner share: taken any sooner, it would be held for longer, and two transactions could take each other's.
+pub(crate) async fn append(connection: &mut AnyConnection, mut entries: Vec<Entry>) -> sqlx::Result<()> {
+    entries.sort_by(|one, other| one.owner.cmp(&other.owner));
+    for entry in entries {
+        let next = "INSERT INTO feed_owner (owner, next, floor) VALUES ($1, 1, 1)
+            ON CONFLICT (owner) DO UPDATE SET next = feed_owner.next + 1 RETURNING next";
+        let position: i64 = sqlx::query(next).bind(&entry.owner).fetch_one(&mut *connection).await?.try_get(0)?;
+        let append = "INSERT INTO feed (owner, position, operation, revision, type, payload)
+            VALUES ($1, $2, $3, $4, $5, $6)";
+        let append = sqlx::query(append).bind(&entry.owner).bind(position).bind(entry.operation.to_string());
+        let append = append.bind(entry.revision).bind(entry.change as i64).bind(entry.payload);
+        append.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

@@ -10,6 +10,9 @@ use super::feed::{self, Change};
 use super::row::Row;
 use crate::store::{Dialect, Error, Migration, Store, Transaction};
 
+/// What is here and not read yet waits for what comes: `feed.position` and `feed_owner` for a feed of all that an owner
+/// has, `floor` and `finished` for retention, `worker` for whoever looks into a database that stands still.
+///
 /// Input stands apart: beside the state it would be written again with every progress. Empty bytes stand for nothing,
 /// since a NULL has a type in Postgres and none in SQLite.
 pub(crate) const SCHEMA: Migration = Migration::new(
@@ -108,11 +111,11 @@ pub(super) async fn insert(tx: &mut Transaction, service: &str, new: New<'_>, no
     }
     let input = sqlx::query("INSERT INTO operation_input (operation, input) VALUES ($1, $2)");
     input.bind(row.id.to_string()).bind(new.input).execute(&mut **tx).await?;
-    feed::append(tx, service, &row, Change::State).await?;
+    tx.tell(feed::Entry::new(service, &row, Change::State));
     Ok(Some(row))
 }
 
-/// Stores what has changed in a row that this transaction has [locked](lock), and appends it to the feed.
+/// Stores what has changed in a row that this transaction has [locked](lock), and lets the feed tell it.
 pub(super) async fn save(
     tx: &mut Transaction,
     service: &str,
@@ -139,7 +142,8 @@ pub(super) async fn save(
             sqlx::query(delete).bind(row.id.to_string()).execute(&mut **tx).await?;
         }
     }
-    feed::append(tx, service, row, change).await
+    tx.tell(feed::Entry::new(service, row, change));
+    Ok(())
 }
 
 const COLUMNS: &str = "id, owner, kind, state, revision, attempt, fence, worker, lease_until, run_at, deadline_at,
@@ -166,7 +170,7 @@ pub(super) async fn get(database: impl AnyExecutor<'_>, owner: &Owner, id: Uuid)
 
 /// The operation that a request has started, and the hash of that request.
 pub(super) async fn by_request(
-    tx: &mut Transaction,
+    database: impl AnyExecutor<'_>,
     owner: &Owner,
     kind: &str,
     request_id: &str,
@@ -175,7 +179,7 @@ pub(super) async fn by_request(
         format!("SELECT {COLUMNS}, request_hash FROM operations WHERE owner = $1 AND kind = $2 AND request_id = $3");
     let find = sqlx::query(AssertSqlSafe(find)).bind(&owner.0).bind(kind).bind(request_id);
     let find = find.try_map(|row: AnyRow| Ok((row.try_get("request_hash")?, read(row)?)));
-    Ok(find.fetch_optional(&mut **tx).await?.map(|(hash, row)| (row, hash)))
+    Ok(find.fetch_optional(database).await?.map(|(hash, row)| (row, hash)))
 }
 
 /// The operations of `owner` before the one with the id `before`, the newest first.
@@ -192,9 +196,14 @@ pub(super) async fn list(
     Ok(list.try_map(read).fetch_all(database).await?)
 }
 
-/// What changed at or after a time, with the time of its change.
+/// Now, outside of a transaction.
+pub(super) async fn read_now(store: &Store) -> Result<i64, Error> {
+    Ok(sqlx::query(store.dialect().now()).fetch_one(store.reader()).await?.try_get(0)?)
+}
+
+/// What changed at or after a time, with its revision.
 pub(super) async fn changed_since(store: &Store, since: i64) -> Result<Vec<(Uuid, i64)>, Error> {
-    let changed = sqlx::query("SELECT id, updated FROM operations WHERE updated >= $1").bind(since);
+    let changed = sqlx::query("SELECT id, revision FROM operations WHERE updated >= $1").bind(since);
     Ok(changed.try_map(|row: AnyRow| Ok((uuid(&row)?, row.try_get(1)?))).fetch_all(store.reader()).await?)
 }
 
@@ -205,7 +214,8 @@ pub(super) async fn claimable(
     kind: &str,
     now: i64,
 ) -> Result<Option<Row>, Error> {
-    for wanted in ["state = 1 AND run_at <= $1", "state = 2 AND lease_until <= $1"] {
+    // What was begun comes first: behind a queue that never empties it would wait for ever.
+    for wanted in ["state = 2 AND lease_until <= $1", "state = 1 AND run_at <= $1"] {
         let find = format!(
             "SELECT {COLUMNS} FROM operations WHERE {wanted} AND kind = $2 ORDER BY run_at LIMIT 1{}",
             dialect.lock_free_rows()
@@ -250,7 +260,7 @@ pub(super) async fn finish_step(tx: &mut Transaction, id: Uuid, name: &str, resu
     Ok(())
 }
 
-/// What makes the cursors of this database different from those of any other, a restored backup's included.
+/// What makes the cursors of this database different from those of any other.
 pub(super) async fn epoch(store: &Store) -> Result<Uuid, Error> {
     let mut tx = store.begin().await?;
     let begin = sqlx::query("INSERT INTO store_meta (id, epoch) VALUES (1, $1) ON CONFLICT (id) DO NOTHING");

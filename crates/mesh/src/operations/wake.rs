@@ -57,19 +57,25 @@ impl Wakes {
 
     /// Looks again and again for changes that nobody was woken for. Never ends by itself.
     pub(crate) async fn poll(&self, store: Store) {
-        let mut since = 0;
+        let mut known = HashMap::new();
+        let mut since = None;
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let followed = self.lock().keys().any(|key| matches!(key, Key::Operation(_)));
             if !followed {
+                // Who begins to follow begins with a look: what changed until then is nobody's concern.
+                since = None;
                 continue;
             }
             // What cannot be asked now is asked at the next tick, and whoever follows learns of it by asking itself.
+            let Ok(begin) = storage::read_now(&store).await else { continue };
+            let since = since.replace(begin).unwrap_or(begin);
             if let Ok(changed) = storage::changed_since(&store, since - LOOK_BACK).await {
-                since = changed.iter().map(|(_, updated)| *updated).max().unwrap_or(since).max(since);
-                changed.iter().for_each(|(id, _)| self.operation(*id));
+                let news = changed.iter().filter(|(id, revision)| known.get(id) != Some(revision));
+                news.for_each(|(id, _)| self.operation(*id));
+                known = changed.into_iter().collect();
             }
         }
     }

@@ -17,7 +17,7 @@ use super::feed::{self, Change, Event};
 use super::row::Row;
 use super::storage;
 use super::wake::Sleeper;
-use super::{Operations, Owner};
+use super::{Operations, Owner, api, name};
 use crate::error::{Violations, unavailable};
 use crate::store::Error;
 
@@ -80,6 +80,8 @@ struct Watcher {
     until: Instant,
     sleeper: Sleeper,
     last_read: Instant,
+    /// When it last said something.
+    last_frame: Instant,
     ahead: VecDeque<WatchResponse>,
     ended: bool,
 }
@@ -103,6 +105,7 @@ pub(super) fn watch(
         heartbeat: heartbeat.clamp(Duration::from_secs(5), Duration::from_secs(30)),
         until: Instant::now() + AGE + AGE_JITTER.mul_f64(fastrand::f64()),
         last_read: Instant::now(),
+        last_frame: Instant::now(),
         ahead: VecDeque::new(),
         ended: false,
     };
@@ -129,6 +132,7 @@ impl Watcher {
     async fn next(&mut self) -> Option<Result<WatchResponse, Status>> {
         loop {
             if let Some(frame) = self.ahead.pop_front() {
+                self.last_frame = Instant::now();
                 return Some(Ok(frame));
             }
             if self.ended {
@@ -136,16 +140,18 @@ impl Watcher {
             }
             self.sleeper.look();
             self.last_read = Instant::now();
-            if let Err(error) = self.read().await {
-                return Some(Err(error.into()));
+            if let Err(status) = self.read().await {
+                // Here, for a status in the trailers of a stream has lost its cause.
+                let cause = std::error::Error::source(&status).map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(operation = %self.id, cause, "a stream ends: {}", status.message());
+                return Some(Err(status));
             }
             if !self.ahead.is_empty() || self.ended {
                 continue;
             }
-            let beat = Instant::now() + self.heartbeat;
             tokio::select! {
                 () = self.sleeper.woken() => sleep_until(self.last_read + BETWEEN_READS).await,
-                () = sleep_until(beat) => self.push(watch_response::Event::Heartbeat(Heartbeat {})),
+                () = sleep_until(self.last_frame + self.heartbeat) => self.push(watch_response::Event::Heartbeat(Heartbeat {})),
                 () = sleep_until(self.until) => {
                     let message = "this stream has lived long enough; resume it by its cursor";
                     return Some(Err(unavailable("STREAM_DRAINING", message, Duration::from_millis(100))));
@@ -154,17 +160,15 @@ impl Watcher {
         }
     }
 
-    async fn read(&mut self) -> Result<(), Error> {
+    async fn read(&mut self) -> Result<(), Status> {
         let (store, id, revision) = (self.operations.store.clone(), self.id, self.revision);
         let events = finish(async move { feed::events(store.reader(), id, revision, PAGE).await }).await?;
         let dense = events.first().is_none_or(|first| first.revision == self.revision + 1);
         if !dense {
-            // What is missing was given up by retention; what is there now is all there is to say.
+            // What is missing is not kept any more; what is there now is all there is to say.
             let (store, owner) = (self.operations.store.clone(), self.owner.clone());
-            match finish(async move { storage::get(store.reader(), &owner, id).await }).await? {
-                Some(row) => self.gap(&row),
-                None => self.ended = true,
-            }
+            let row = finish(async move { storage::get(store.reader(), &owner, id).await }).await?;
+            self.gap(&row.ok_or_else(|| api::unknown(&name::format(self.operations.service, id)))?);
             return Ok(());
         }
         let newest = events.last().map(|event| event.revision);

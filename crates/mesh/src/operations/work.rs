@@ -18,7 +18,7 @@
 //! done again by the next attempt.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prost::{Message, Name};
@@ -34,7 +34,7 @@ use super::storage;
 use super::{Operations, name};
 use crate::store::{self, Error, Transaction};
 
-/// Progress that comes faster than this is left out, except the last before a step or the end.
+/// Progress that comes faster than this waits for the next that is written: of a step, or of the end.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// One kind of long work.
@@ -85,12 +85,19 @@ pub struct Context {
     pub(super) id: Uuid,
     pub(super) fence: i64,
     pub(super) attempt: i64,
-    last_progress: Mutex<Option<Instant>>,
+    progress: Mutex<Throttle>,
+}
+
+/// When progress was last written, and what has come since.
+#[derive(Default)]
+struct Throttle {
+    written: Option<Instant>,
+    waiting: Option<Vec<u8>>,
 }
 
 impl Context {
     pub(super) fn new(operations: Operations, row: &Row) -> Self {
-        Self { operations, id: row.id, fence: row.fence, attempt: row.attempt, last_progress: Mutex::default() }
+        Self { operations, id: row.id, fence: row.fence, attempt: row.attempt, progress: Mutex::default() }
     }
 
     /// The operation's name.
@@ -108,22 +115,23 @@ impl Context {
         format!("{}/{step}", self.name())
     }
 
-    /// Tells how far it is. Told too often, some is left out; the end never is.
+    /// Tells how far it is. Told too often, some of it is left out, but the last never is. Not while a step is open: on
+    /// SQLite its transaction has the one writer.
     ///
     /// # Errors
     ///
     /// [`Error::LeaseLost`], [`Error::Unavailable`].
     pub async fn progress<P: Name>(&self, progress: &P) -> Result<(), Error> {
-        let now = Instant::now();
         {
-            let mut last = self.last_progress.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.is_some_and(|last| now.duration_since(last) < PROGRESS_EVERY) {
+            let mut throttle = self.throttle();
+            throttle.waiting = Some(encode(progress));
+            if throttle.written.is_some_and(|written| written.elapsed() < PROGRESS_EVERY) {
                 return Ok(());
             }
-            *last = Some(now);
+            throttle.written = Some(Instant::now());
         }
         let mut tx = self.operations.store.begin().await?;
-        self.write(&mut tx, Change::Progress, |row| row.progress = encode(progress)).await?;
+        self.write(&mut tx, Change::Progress, |_| ()).await?;
         tx.commit().await
     }
 
@@ -149,6 +157,10 @@ impl Context {
         Ok(Step { tx: self.operations.store.begin().await?, context: self, name })
     }
 
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes the operation, if it is still this attempt's.
     pub(super) async fn write(
         &self,
@@ -159,6 +171,9 @@ impl Context {
         let Operations { service, store, wakes } = &self.operations;
         let row = storage::lock(tx, store.dialect(), self.id).await?;
         let mut row = row.filter(|row| row.fence == self.fence && row.is_running()).ok_or(Error::LeaseLost)?;
+        if let Some(waiting) = self.throttle().waiting.take() {
+            row.progress = waiting;
+        }
         edit(&mut row);
         let now = storage::now(tx, store.dialect()).await?;
         storage::save(tx, service, &mut row, change, now).await?;

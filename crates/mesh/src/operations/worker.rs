@@ -14,9 +14,8 @@ use futures_util::FutureExt as _;
 use prost::Message as _;
 use prost_types::Any;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use super::Operations;
@@ -26,6 +25,7 @@ use super::row::Row;
 use super::storage;
 use super::work::{Context, Work};
 use crate::error::internal;
+use crate::serve::Tasks;
 use crate::store::Error;
 
 /// How long a worker that says nothing keeps its work, how often it says something, and when it gives up by itself.
@@ -71,8 +71,8 @@ impl Workers {
         Self { operations, kinds }
     }
 
-    /// Begins to work, until `draining`; `tracker` knows when the last has ended.
-    pub(crate) async fn start(self, draining: &CancellationToken, tracker: &TaskTracker) -> Result<(), Error> {
+    /// Begins to work, as some of `tasks`, until `draining`.
+    pub(crate) async fn start(self, draining: &CancellationToken, tasks: &Tasks) -> Result<(), Error> {
         if self.operations.store.dialect().is_alone() {
             // Whatever was being worked on was ours, and we were not: go on at once.
             let mut tx = self.operations.store.begin().await?;
@@ -87,9 +87,9 @@ impl Workers {
                 kind,
                 id: worker.clone(),
                 draining: draining.clone(),
-                tracker: tracker.clone(),
+                tasks: tasks.clone(),
             };
-            tracker.spawn(Arc::new(one).claim_and_run());
+            tasks.run(Arc::new(one).claim_and_run());
         }
         Ok(())
     }
@@ -101,7 +101,7 @@ struct Worker {
     kind: Kind,
     id: String,
     draining: CancellationToken,
-    tracker: TaskTracker,
+    tasks: Tasks,
 }
 
 impl Worker {
@@ -115,7 +115,7 @@ impl Worker {
             sleeper.look();
             match self.claim().await {
                 Ok(Some((row, input))) => {
-                    self.tracker.spawn(Arc::clone(&self).work(row, input, permit));
+                    self.tasks.run(Arc::clone(&self).work(row, input, permit));
                     continue;
                 }
                 Ok(None) => {}
@@ -187,16 +187,17 @@ impl Worker {
         }
     }
 
-    /// Keeps the lease; until it is lost, or cannot be kept.
+    /// Keeps the lease; until it is lost, or was not kept for so long that it may be.
     async fn lease_lost(&self, context: &Context) {
-        let mut kept = Instant::now();
+        let (mut kept, mut pause) = (Instant::now(), RENEW);
         loop {
-            sleep(RENEW.min(GIVE_UP.saturating_sub(kept.elapsed()))).await;
-            match timeout(RENEW, self.renew(context)).await {
-                Ok(Ok(true)) => kept = Instant::now(),
-                Ok(Ok(false)) => return,
-                Ok(Err(_)) | Err(_) if kept.elapsed() < GIVE_UP => sleep(POLL).await,
-                Ok(Err(_)) | Err(_) => return,
+            sleep(pause).await;
+            // What is written counts from before it was written.
+            let begun = Instant::now();
+            match timeout_at(kept + GIVE_UP, self.renew(context)).await {
+                Ok(Ok(true)) => (kept, pause) = (begun, RENEW),
+                Ok(Ok(false)) | Err(_) => return,
+                Ok(Err(_)) => pause = POLL,
             }
         }
     }

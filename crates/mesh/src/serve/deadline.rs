@@ -30,7 +30,8 @@ pub(crate) fn enforce(next: Handler) -> Handler {
                 Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
                 Err(status) => return status.into_http(),
             };
-            let answering = Context { deadline, trace }.scope(next(request));
+            let context = Context { deadline, trace };
+            let answering = async { context.scope(next(request)).await.map(|body| context.scope_body(body)) };
             let Some(deadline) = deadline else { return answering.await };
             match timeout_at(deadline, answering).await {
                 Ok(response) => response.map(|body| {

@@ -1,7 +1,8 @@
 //! A drain ends every stream: a client that keeps Health/Watch or reflection open must not keep the process.
 //!
 //! Calls that answer once are left to finish, within the drain's limit. Streams could go on for ever, so they are ended
-//! at once with UNAVAILABLE and the invitation to come back: by then another instance answers.
+//! at once with UNAVAILABLE and the invitation to come back: by then another instance answers. A client that has
+//! stopped reading cannot be told anything; it is cut off at the limit.
 
 use std::time::Duration;
 

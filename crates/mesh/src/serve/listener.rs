@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -9,10 +10,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
+
+use super::tasks::Tasks;
 
 /// A client that takes longer to say what it wants does not want anything.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
@@ -39,22 +42,20 @@ pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Serves `answer` until `draining`, then until the last connection has finished what it had begun.
-pub(crate) async fn serve<A, F>(listener: TcpListener, draining: CancellationToken, answer: A)
+/// Serves `answer` until `draining`. Each connection is one of `tasks`, and ends when it has finished what it had begun.
+pub(crate) async fn serve<A, F>(listener: TcpListener, draining: CancellationToken, tasks: Tasks, answer: A)
 where
     A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let connections = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = draining.cancelled() => break,
+            // From here on nobody reaches this process: clients are refused, and try elsewhere at once.
+            () = draining.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
-                tokio::spawn(connection(stream, connections.watcher(), answer.clone()));
-            }
+            Ok((stream, _)) => tasks.run(connection(stream, draining.clone(), answer.clone())),
             Err(error) => {
                 // Of the connection, or of the machine; neither is a reason to stop serving the others.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -62,18 +63,24 @@ where
             }
         }
     }
-    // Nobody is to reach a process that has stopped answering: refuse, so that clients try elsewhere at once.
-    drop(listener);
-    connections.shutdown().await;
 }
 
-async fn connection<A, F>(stream: TcpStream, watcher: Watcher, answer: A)
+async fn connection<A, F>(stream: TcpStream, draining: CancellationToken, answer: A)
 where
     A: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     // Small answers are what RPCs are made of: do not wait for more to put into a packet.
     let _ = stream.set_nodelay(true);
+
+    // The protocol is known by its first bytes, and nothing else bounds the wait for them.
+    let silent = tokio::select! {
+        spoken = timeout(HEADERS_WITHIN, stream.readable()) => !matches!(spoken, Ok(Ok(()))),
+        () = draining.cancelled() => true,
+    };
+    if silent {
+        return;
+    }
 
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
@@ -83,7 +90,14 @@ where
         let answering = answer(request);
         async move { Ok::<_, Infallible>(answering.await) }
     });
-    let served = watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await;
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(error, "connection ended");
     }

@@ -90,9 +90,12 @@ fn give_reasons(next: Handler) -> Handler {
     handler(move |request| {
         let answering = next(request);
         async move {
-            let response = answering.await;
+            let mut response = answering.await;
             match Status::from_header_map(response.headers()) {
-                Some(bare) if bare.code() != Code::Ok && bare.details().is_empty() => with_reason(&bare).into_http(),
+                Some(bare) if bare.code() != Code::Ok && bare.details().is_empty() => {
+                    // As its handler gave it: what came out of the headers has no cause.
+                    with_reason(response.extensions_mut().remove().unwrap_or(bare)).into_http()
+                }
                 _ => response,
             }
         }
