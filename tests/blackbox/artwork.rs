@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use contracts::google::longrunning::Operation;
-use contracts::mesh::operations::v1::OperationMetadata;
+use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
+use contracts::mesh::operations::v1::watch_response::Event;
+use contracts::mesh::operations::v1::{OperationMetadata, Progress, WatchRequest};
 use image::{ImageFormat, Rgb, RgbImage};
 use serde_json::{Value, json};
 use tonic::transport::Endpoint;
@@ -180,6 +182,26 @@ fn a_killed_process_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_drain_does_not_wait_for_a_picture() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let mut process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
+    let name = render(&grpcurl, &title_id, &large_picture());
+    process.signal("TERM");
+    let (status, took) = process.ended();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(4), "took {took:?}");
+
+    let process = Process::start_in(process.folder_left(), "monolith", &[]);
+    let done = wait(&process.grpcurl(), &name);
+    assert_eq!(done["metadata"]["state"], "STATE_SUCCEEDED", "{done}");
+    assert_eq!(done["metadata"]["attempt"], 1, "a drain is no attempt: {done}");
+}
+
+#[test]
 fn a_watcher_whose_connection_is_cut_sees_everything_once() {
     if !Grpcurl::installed() {
         return;
@@ -189,15 +211,49 @@ fn a_watcher_whose_connection_is_cut_sees_everything_once() {
     let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
     let proxy = Proxy::to(process.address);
     let name = render(&grpcurl, &title_id, &large_picture());
-    let receiver = follow(proxy.address, &name);
+    let helped = follow(proxy.address, &name);
+    let everything = follow_all(proxy.address, &name);
 
     let (start, mut told) = (Instant::now(), Vec::new());
     while !told.last().is_some_and(|(_, done)| *done) {
         assert!(start.elapsed() < LIMIT, "{told:?}");
         proxy.cut();
-        told.extend(receiver.recv_timeout(Duration::from_millis(50)));
+        told.extend(everything.recv_timeout(Duration::from_millis(50)));
+        told.extend(everything.try_iter());
     }
     assert_told_once(&told);
+    let (first, last) = (told[0].0, told[told.len() - 1].0);
+    let revisions: Vec<_> = told.iter().map(|(revision, _)| *revision).collect();
+    assert_eq!(revisions, (first..=last).collect::<Vec<_>>(), "none is missing");
+    let helped: Vec<_> = std::iter::from_fn(|| helped.recv_timeout(LIMIT).ok()).collect();
+    assert_told_once(&helped);
+}
+
+/// Follows all progress, as a client without the helper would: resumes by the cursor, at once and for ever.
+fn follow_all(address: SocketAddr, name: &str) -> mpsc::Receiver<(i64, bool)> {
+    let (sender, receiver) = mpsc::channel();
+    let mut request = WatchRequest { name: name.to_owned(), progress: Progress::All.into(), ..Default::default() };
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let channel = Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
+            let mut events = OperationEventsServiceClient::new(channel);
+            loop {
+                let Ok(stream) = events.watch(request.clone()).await else { continue };
+                let mut stream = stream.into_inner();
+                while let Ok(Some(frame)) = stream.message().await {
+                    request.cursor = frame.cursor;
+                    if let Some(Event::Snapshot(operation) | Event::Update(operation)) = frame.event {
+                        let _ = sender.send((metadata(&operation).revision, operation.done));
+                        if operation.done {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+    });
+    receiver
 }
 
 #[test]

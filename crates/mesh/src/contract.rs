@@ -17,6 +17,8 @@ pub struct Method {
     pub name: &'static str,
     /// What its contract promises about repeated calls, and so whether a caller may retry it.
     pub idempotency: IdempotencyLevel,
+    /// Whether it is asked with a stream.
+    pub client_streaming: bool,
     /// Whether it answers with a stream.
     pub server_streaming: bool,
 }
@@ -26,6 +28,7 @@ static UNKNOWN: Method = Method {
     service: "unknown",
     name: "unknown",
     idempotency: IdempotencyLevel::IdempotencyUnknown,
+    client_streaming: false,
     server_streaming: false,
 };
 
@@ -71,6 +74,7 @@ fn collect(set: &[u8], methods: &mut HashMap<String, Method>) {
                         service: full,
                         name: method.name().to_owned().leak(),
                         idempotency: method.options.as_ref().map(|o| o.idempotency_level()).unwrap_or_default(),
+                        client_streaming: method.client_streaming(),
                         server_streaming: method.server_streaming(),
                     },
                 );

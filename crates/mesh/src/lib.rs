@@ -9,10 +9,10 @@
 //! does everything around a service: configuration, telemetry, migrations, health, reflection, deadlines, draining.
 //!
 //! Rooms, in reading order: [`run`] is the life of a process; [`config`] what an operator decides; [`service`] what a
-//! service is made of; [`serve`] how it is served, with the order of the layers in `serve::stack` and the deadline in
+//! service is made of; [`operations`] its long work; [`serve`] how it is served, with the order of the layers in `serve::stack` and the deadline in
 //! `serve::deadline`; [`channel`] how it calls a peer; [`context`] what travels with a call; [`store`] the database it
 //! owns; [`health`] whether it is ready; [`contract`] what the contracts say of themselves; [`telemetry`] and [`error`]
-//! what operators and clients are told; [`page`] how long lists are handed out.
+//! what operators and clients are told; [`page`] how long lists are handed out. [`client`] is for callers outside.
 
 #[cfg(feature = "client")]
 pub mod client;

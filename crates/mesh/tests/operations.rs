@@ -15,7 +15,7 @@ use contracts::mesh::operations::v1::{OperationMetadata, Progress, State, WatchR
 use mesh::operations::work::Start;
 use mesh::operations::{Context, Work};
 use mesh::testing::Mesh;
-use mesh::{Migration, Operations, Service, Store};
+use mesh::{Operations, Service, Store};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -23,6 +23,8 @@ use tonic_types::StatusExt as _;
 /// Does as many steps as its request has seconds, then what its request's nanoseconds say.
 struct Steps {
     attempts: Arc<AtomicU32>,
+    /// As a service that calls a peer has it: it must not keep the mesh alive.
+    _peer: mesh::Channel,
 }
 
 const SUCCEED: i32 = 0;
@@ -30,6 +32,7 @@ const FAIL_ONCE: i32 = 1;
 const FAIL_FOR_GOOD: i32 = 2;
 const PANIC: i32 = 3;
 const HANG: i32 = 4;
+const TELL: i32 = 5;
 
 impl Work for Steps {
     const KIND: &'static str = "Steps";
@@ -53,6 +56,12 @@ impl Work for Steps {
             FAIL_FOR_GOOD => Err(mesh::error::status(Code::FailedPrecondition, "work", "NEVER", "never")),
             PANIC => panic!("on purpose"),
             HANG => std::future::pending().await,
+            TELL => {
+                for told in 1..=500 {
+                    context.progress(&prost_types::Duration { seconds: told, nanos: 0 }).await?;
+                }
+                Ok(request)
+            }
             _ => Ok(request),
         }
     }
@@ -67,12 +76,10 @@ struct Bench {
     channel: Channel,
 }
 
-const NOTHING: &[Migration] = &[Migration::new(1, "nothing", "CREATE TABLE unused (id TEXT NOT NULL)")];
-
 fn service(attempts: Arc<AtomicU32>, hands: mpsc::Sender<(Operations, Store)>) -> Service {
-    Service::new("work").owns(NOTHING).works(move |resources| {
+    Service::new("work").works(move |resources| {
         hands.send((resources.operations(), resources.store())).unwrap();
-        Steps { attempts }
+        Steps { attempts, _peer: resources.channel("work") }
     })
 }
 
@@ -401,6 +408,117 @@ async fn the_helper_shows_the_end_and_not_the_way_there() {
     let unknown = format!("services/work/operations/{}", uuid::Uuid::new_v4());
     let refused = mesh::client::watch_until_done(bench.channel.clone(), &unknown, |_| ()).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn of_progress_that_comes_too_fast_the_last_is_told() {
+    let bench = Bench::start().await;
+    let name = bench.begin(0, TELL).await;
+    let told = metadata(&bench.wait(&name).await).progress.unwrap().to_msg::<prost_types::Duration>().unwrap();
+    assert_eq!(told.seconds, 500);
+    let history = bench.history(&name).await;
+    assert_whole(&history);
+    assert!(history.len() < 100, "{} changes for 500 calls", history.len());
+}
+
+#[tokio::test]
+async fn a_quiet_operation_is_heard_of_by_its_heartbeat() {
+    let bench = Bench::start().await;
+    let name = bench.begin(0, HANG).await;
+    bench.running(&name).await;
+    // Other operations change meanwhile, and are nobody's concern here.
+    let other = bench.begin(1, SUCCEED).await;
+    let heartbeat = Some(prost_types::Duration { seconds: 5, nanos: 0 });
+    let request = WatchRequest { name, heartbeat, ..WatchRequest::default() };
+    let mut events = OperationEventsServiceClient::new(bench.channel.clone());
+    let mut stream = events.watch(request).await.unwrap().into_inner();
+    let snapshot = stream.message().await.unwrap().unwrap();
+    let beat = tokio::time::timeout(std::time::Duration::from_secs(8), stream.message()).await.unwrap();
+    let beat = beat.unwrap().unwrap();
+    assert!(matches!(beat.event, Some(watch_response::Event::Heartbeat(_))), "{beat:?}");
+    assert_eq!(beat.cursor, snapshot.cursor);
+    bench.wait(&other).await;
+}
+
+#[tokio::test]
+async fn a_wait_is_bounded_whatever_it_asks_for() {
+    let bench = Bench::start().await;
+    let name = bench.begin(0, HANG).await;
+    let wait = async |seconds| {
+        let timeout = Some(prost_types::Duration { seconds, nanos: 0 });
+        let mut request = tonic::Request::new(WaitOperationRequest { name: name.clone(), timeout });
+        request.set_timeout(std::time::Duration::from_millis(500));
+        OperationsClient::new(bench.channel.clone()).wait_operation(request).await
+    };
+    assert!(!wait(i64::MAX).await.unwrap().into_inner().done);
+    assert_eq!(wait(-1).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_who_waits() {
+    let bench = Bench::start().await;
+    let name = bench.begin(0, HANG).await;
+    bench.running(&name).await;
+    let waiting = tokio::spawn({
+        let (channel, name) = (bench.channel.clone(), name.clone());
+        async move {
+            let request = WaitOperationRequest { name, timeout: None };
+            OperationsClient::new(channel).wait_operation(request).await.unwrap().into_inner()
+        }
+    });
+    // Sent before the drain: an answer to what came behind it on the same connection says so.
+    bench.get(&name).await;
+    let start = std::time::Instant::now();
+    bench.mesh.drain().await;
+    assert!(start.elapsed() < std::time::Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(!waiting.await.unwrap().done);
+}
+
+/// Changes the row of an operation behind the kit's back.
+async fn tamper(bench: &Bench, set: &'static str) {
+    let mut tx = bench.store.begin().await.unwrap();
+    sqlx::query(set).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_lease_writes_nothing() {
+    let bench = Bench::start().await;
+    let name = bench.begin(1, HANG).await;
+    bench.running(&name).await;
+    // Somebody else has claimed it, and works on it.
+    tamper(&bench, "UPDATE operations SET fence = fence + 1").await;
+    bench.cancel(&name).await;
+    let revision = metadata(&bench.get(&name).await).revision;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let still = metadata(&bench.get(&name).await);
+    assert_eq!((still.state(), still.revision), (State::Running, revision), "the end is not this worker's to write");
+
+    // And that somebody dies.
+    tamper(&bench, "UPDATE operations SET lease_until = 0").await;
+    let done = bench.wait(&name).await;
+    assert_eq!(metadata(&done).state(), State::Cancelled);
+    assert_whole(&bench.history(&name).await);
+}
+
+#[tokio::test]
+async fn what_kills_its_worker_every_time_is_given_up() {
+    let bench = Bench::start().await;
+    let name = bench.begin(0, HANG).await;
+    bench.running(&name).await;
+    tamper(&bench, "UPDATE operations SET fence = fence + 1, attempt = 2, lease_until = 0").await;
+    let done = bench.wait(&name).await;
+    assert_eq!(failure(done), (Code::Internal, "OPERATION_ABANDONED".to_owned()));
+}
+
+#[tokio::test]
+async fn what_takes_too_long_fails() {
+    let bench = Bench::start().await;
+    let name = bench.begin(0, HANG).await;
+    bench.running(&name).await;
+    tamper(&bench, "UPDATE operations SET fence = fence + 1, deadline_at = 1, lease_until = 0").await;
+    let done = bench.wait(&name).await;
+    assert_eq!(failure(done), (Code::DeadlineExceeded, "OPERATION_DEADLINE_EXCEEDED".to_owned()));
 }
 
 /// A watcher that does not read is a page and a window, not a queue: what it has missed is in the database.

@@ -130,6 +130,10 @@ impl Process {
         assert!(kill.expect("kill runs").success());
     }
 
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
     /// Waits for its end, and says how long that took.
     pub(crate) fn ended(&mut self) -> (ExitStatus, std::time::Duration) {
         let start = Instant::now();
@@ -141,6 +145,11 @@ impl Process {
     pub(crate) fn kill(mut self) -> TempDir {
         self.signal("KILL");
         self.ended();
+        self.folder_left()
+    }
+
+    /// What a process that has ended leaves behind.
+    pub(crate) fn folder_left(&mut self) -> TempDir {
         let empty = tempfile::tempdir().expect("a temporary folder");
         std::mem::replace(&mut self.folder, empty)
     }

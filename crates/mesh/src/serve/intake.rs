@@ -1,4 +1,5 @@
-//! Bounds the bytes of all requests in flight: a limit for each message does not help against many of them.
+//! Bounds the bytes of all requests in flight, and the time that one may take to arrive: a limit for each message does
+//! not help against many of them, nor against those that never end.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,21 +9,28 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tonic::Status;
+use tokio::time::{Sleep, sleep};
 use tonic::body::Body;
+use tonic::{Code, Status};
 
 use super::stack::{Handler, handler};
-use crate::error::overloaded;
+use crate::contract;
+use crate::error::{DOMAIN, overloaded, status};
 
 /// Sixteen of the largest requests that the example takes, and as many of usual size as anybody sends.
 pub(super) const IN_FLIGHT: usize = 256 * 1024 * 1024;
+
+/// How long a request may take to arrive, unless it is a stream.
+const ARRIVAL: Duration = Duration::from_secs(60);
 
 /// Refuses what would bring the bytes of all requests in flight above `limit`.
 pub(super) fn bound(next: Handler, limit: usize) -> Handler {
     let all = Arc::new(AtomicUsize::new(0));
     handler(move |request| {
         let held = Arc::new(Held { bytes: AtomicUsize::new(0), all: Arc::clone(&all) });
-        let counted = |body| Body::new(Counted { body, limit, held: Arc::clone(&held) });
+        let stream = contract::method(request.uri().path()).client_streaming;
+        let late = (!stream).then(|| Box::pin(sleep(ARRIVAL)));
+        let counted = |body| Body::new(Counted { body, limit, late, held: Arc::clone(&held) });
         let answering = next(request.map(counted));
         async move {
             let response = answering.await;
@@ -48,6 +56,7 @@ impl Drop for Held {
 struct Counted {
     body: Body,
     limit: usize,
+    late: Option<Pin<Box<Sleep>>>,
     held: Arc<Held>,
 }
 
@@ -56,7 +65,10 @@ impl http_body::Body for Counted {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let late = self.late.as_mut().is_some_and(|late| late.as_mut().poll(cx).is_ready());
+            return if late { Poll::Ready(Some(Err(too_slow()))) } else { Poll::Pending };
+        };
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
@@ -78,12 +90,15 @@ impl http_body::Body for Counted {
     }
 }
 
+fn too_slow() -> Status {
+    status(Code::DeadlineExceeded, DOMAIN, "REQUEST_TOO_SLOW", "the request took more than a minute to arrive")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::{Request, Response};
     use http_body_util::{BodyExt as _, Full};
-    use tonic::Code;
 
     #[tokio::test]
     async fn what_is_too_much_together_is_refused_and_what_ended_does_not_count() {
@@ -106,5 +121,17 @@ mod tests {
         assert!(!refused(&first) && refused(&second), "together they are too much");
         assert!(!refused(&send(10).await), "both have ended");
         assert!(refused(&send(11).await));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_arrive_is_not_waited_for() {
+        let read = handler(|request: Request<Body>| async {
+            let Err(status) = request.into_body().collect().await else { panic!("it arrived") };
+            status.into_http()
+        });
+        let silent = futures_util::stream::pending::<Result<Frame<Bytes>, Status>>();
+        let silent = http_body_util::StreamBody::new(silent);
+        let answer = bound(read, 10)(Request::new(Body::new(silent))).await;
+        assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
     }
 }
