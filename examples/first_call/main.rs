@@ -14,6 +14,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use contracts::artwork::v1::artwork_service_client::ArtworkServiceClient;
 use contracts::artwork::v1::{GetRenditionRequest, RenderArtworkProgress, RenderArtworkRequest, Size};
@@ -21,17 +22,24 @@ use contracts::catalog::v1::CreateTitleRequest;
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
 use contracts::google::longrunning::{Operation, operation};
 use contracts::mesh::operations::v1::OperationMetadata;
+use tokio::time::timeout;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+
+const USAGE: &str = "usage: first_call [http://ADDRESS] or first_call --paint FILE";
+/// How long to follow the rendering, also past a server that is away for a while.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
+        ["-h" | "--help"] => Err(USAGE.into()),
         [] => first_call("http://127.0.0.1:8080").await,
         ["--paint", file] => paint::png(2400, 1350).and_then(|png| Ok(std::fs::write(file, png)?)),
         [address] => first_call(address).await,
-        _ => Err("usage: first_call [ADDRESS] or first_call --paint FILE".into()),
+        _ => Err(USAGE.into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,7 +59,10 @@ async fn first_call(address: &str) -> Result<(), Box<dyn Error>> {
     let operation = render_artwork(channel.clone(), &title_id).await?;
     println!("operation  {}", operation.name);
 
-    let done = mesh::client::watch_until_done(channel.clone(), &operation.name, show_progress).await?;
+    // It resumes by itself, whatever happens to the server or to the connection.
+    let following = mesh::client::watch_until_done(channel.clone(), &operation.name, show_progress);
+    let done =
+        timeout(PATIENCE, following).await.map_err(|_| "\nthe server has been away for too long")?.map_err(said)?;
     println!();
     if let Some(operation::Result::Error(error)) = done.result {
         return Err(error.message.into());
@@ -68,7 +79,7 @@ async fn create_title(channel: Channel) -> Result<String, Box<dyn Error>> {
         year: 1927,
         price_cents: 399,
     };
-    let response = CatalogServiceClient::new(channel).create_title(request).await?.into_inner();
+    let response = CatalogServiceClient::new(channel).create_title(request).await.map_err(said)?.into_inner();
     Ok(response.title.ok_or("no title in the answer")?.title_id)
 }
 
@@ -78,7 +89,12 @@ async fn render_artwork(channel: Channel, title_id: &str) -> Result<Operation, B
         title_id: title_id.to_owned(),
         image: paint::png(2400, 1350)?,
     };
-    Ok(ArtworkServiceClient::new(channel).render_artwork(request).await?.into_inner())
+    Ok(ArtworkServiceClient::new(channel).render_artwork(request).await.map_err(said)?.into_inner())
+}
+
+/// A failure in a line for people.
+fn said(status: Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
 }
 
 fn show_progress(operation: &Operation) {
@@ -98,7 +114,7 @@ async fn save_renditions(channel: Channel, title_id: &str, folder: &Path) -> Res
     std::fs::create_dir_all(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     for size in [Size::Thumbnail, Size::Mobile, Size::Tablet, Size::Tv] {
         let request = GetRenditionRequest { title_id: title_id.to_owned(), size: size.into() };
-        let response = artwork.get_rendition(request).await?.into_inner();
+        let response = artwork.get_rendition(request).await.map_err(said)?.into_inner();
         let rendition = response.rendition.ok_or("no rendition in the answer")?;
         let name = size.as_str_name().trim_start_matches("SIZE_").to_lowercase();
         let file = folder.join(format!("{name}.jpg"));

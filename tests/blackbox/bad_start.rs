@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::harness::{Process, execute, output};
+use crate::harness::{Process, command, execute, output};
 
 /// The complaints of a process that refuses to start.
 fn refuses(arguments: &[&str], prepare: impl FnOnce(&Path)) -> Vec<String> {
@@ -67,7 +67,32 @@ fn a_database_that_cannot_be_reached() {
     let complaints = refuses(&[FREE, "--set", url], |_| ());
     assert_eq!(complaints.len(), 1);
     assert!(complaints[0].contains("services.catalog.database_url"), "{complaints:?}");
+    assert!(complaints[0].contains("refused"), "why: {complaints:?}");
     assert!(!complaints[0].contains("secret"), "{complaints:?}");
+}
+
+#[test]
+fn a_file_that_is_no_database() {
+    refuses_with(&["catalog.db", "not a database"], &[FREE], |folder| {
+        std::fs::create_dir(folder.join("data")).expect("a folder");
+        std::fs::write(folder.join("data/catalog.db"), "A city above, a city below. ".repeat(100)).expect("a file");
+    });
+}
+
+#[test]
+fn a_variable_with_too_few_underscores() {
+    let mut command = command("monolith");
+    let refused = command.env("MESH_LISTEN", "127.0.0.1:0").arg(FREE).output().expect("it starts");
+    assert!(!refused.status.success());
+    let complaint = String::from_utf8(refused.stderr).expect("UTF-8");
+    assert!(complaint.contains("MESH_LISTEN") && complaint.contains("MESH__LISTEN"), "{complaint}");
+}
+
+#[test]
+fn a_taken_port_for_the_pages() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    refuses_with(&[&address, "admin.listen"], &[FREE, &format!("--set=admin.listen={address}")], |_| ());
 }
 
 #[test]

@@ -64,6 +64,10 @@ fn creates_once(catalog: &Grpcurl) {
     assert_eq!(first["title"]["revision"], "1");
     assert_eq!(call(catalog, "CreateTitle", &request), first);
 
+    let mut capitals = request.clone();
+    capitals["request_id"] = json!(request["request_id"].as_str().expect("a string").to_uppercase());
+    assert_eq!(call(catalog, "CreateTitle", &capitals), first);
+
     let mut other = request.clone();
     other["year"] = json!(1928);
     assert_eq!(failure(catalog, "CreateTitle", &other), is("InvalidArgument", "REQUEST_ID_REUSED"));

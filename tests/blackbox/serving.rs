@@ -93,6 +93,14 @@ fn the_server_itself_ends_a_call_at_its_deadline() {
 }
 
 #[test]
+fn what_is_no_message_is_the_callers_fault() {
+    let process = Process::start("monolith", &[]);
+    let garbage = RawCall::begin(process.address, "/catalog.v1.CatalogService/GetTitle", &[]).finish(&[0xff; 9]);
+    assert_eq!(garbage.code, "3", "INVALID_ARGUMENT");
+    assert!(!process.log().contains("ERROR"), "and no alarm: {}", process.log());
+}
+
+#[test]
 fn grpc_over_http_1_is_told_so() {
     let process = Process::start("monolith", &[]);
     let answer = process.http_with("/catalog.v1.CatalogService/GetTitle", "content-type: application/grpc\r\n");

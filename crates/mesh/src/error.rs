@@ -54,6 +54,9 @@ pub(crate) fn overloaded(message: impl Into<String>, delay: Duration) -> Status 
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// What gRPC's machinery says of a request that it cannot read.
+const MALFORMED: [&str; 3] = ["failed to decode", "Unexpected EOF", "protocol error"];
+
 /// A failure that comes without a reason is gRPC's own machinery's, or a service's that did not care. It gets one.
 pub(crate) fn with_reason(bare: Status) -> Status {
     let message = bare.message();
@@ -62,7 +65,10 @@ pub(crate) fn with_reason(bare: Status) -> Status {
         Code::OutOfRange if message.contains("message length too large") => {
             (Code::ResourceExhausted, "MESSAGE_TOO_LARGE")
         }
-        Code::Internal if message.starts_with("failed to decode") => (Code::Internal, "MALFORMED_MESSAGE"),
+        // Not a defect of ours: what came is no message of the contract.
+        Code::Internal | Code::Unknown if MALFORMED.iter().any(|words| message.contains(words)) => {
+            (Code::InvalidArgument, "MALFORMED_MESSAGE")
+        }
         Code::Unimplemented => (Code::Unimplemented, "UNKNOWN_METHOD"),
         code => (code, "UNSPECIFIED"),
     };

@@ -57,9 +57,9 @@ pub struct Running {
 /// One line that says what to do: an address that is taken, a database that cannot be opened.
 pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Running> {
     // Before the databases: a second process should learn that the address is taken, not that a file is locked.
-    let listener = listener::bind(config.listen).await?;
+    let listener = listener::bind(config.listen, "--listen or MESH__LISTEN").await?;
     let admin_listener = match config.admin_listen {
-        Some(address) => Some(listener::bind(address).await?),
+        Some(address) => Some(listener::bind(address, "admin.listen or MESH__ADMIN__LISTEN").await?),
         None => None,
     };
     let (foreground, background) = (Tasks::default(), Tasks::default());

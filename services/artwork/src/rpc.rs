@@ -43,14 +43,16 @@ impl Artwork {
 #[async_trait]
 impl ArtworkService for Artwork {
     async fn render_artwork(&self, request: Request<RenderArtworkRequest>) -> Result<Response<Operation>, Status> {
-        let request = request.into_inner();
+        let mut request = request.into_inner();
         let mut bad = Violations::default();
-        let request_id = bad.uuid(&request.request_id, "request_id").to_string();
         let title = bad.uuid(&request.title_id, "title_id");
+        // Some write UUIDs in capitals; it is the same request.
+        request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
+        request.title_id = title.to_string();
         domain::check(&request.image, &mut bad);
         bad.finish().map_err(Error::Invalid)?;
 
-        let start = Start::<Render>::new(&request_id, &request);
+        let start = Start::<Render>::new(&request.request_id, &request);
         if let Some(operation) = self.operations.started(&start).await? {
             return Ok(Response::new(operation));
         }

@@ -66,10 +66,15 @@ impl Details {
         for field in fields {
             let (valid, must) = match field {
                 Field::Name => {
-                    let length = self.name.chars().count();
-                    (!self.name.trim().is_empty() && length <= 200, "must have 1 to 200 characters and not be blank")
+                    let one_line = !self.name.contains(char::is_control) && self.name.chars().count() <= 200;
+                    let must = "must have 1 to 200 characters on one line and not be blank";
+                    (one_line && !self.name.trim().is_empty(), must)
                 }
-                Field::Synopsis => (self.synopsis.chars().count() <= 5000, "must have at most 5000 characters"),
+                Field::Synopsis => {
+                    let plain = self.synopsis.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+                    let must = "must have at most 5000 characters, of control characters only line feeds and tabs";
+                    (plain && self.synopsis.chars().count() <= 5000, must)
+                }
                 // The oldest film that has survived is from 1888.
                 Field::Year => ((1888..=2100).contains(&self.year), "must be 1888 to 2100"),
                 Field::PriceCents => ((0..=1_000_000).contains(&self.price_cents), "must be 0 to 1000000"),
@@ -136,6 +141,15 @@ mod tests {
         let bad = Details { name: " \t".into(), synopsis: "x".repeat(5001), year: 1887, price_cents: -1 };
         let named = bad_fields(&bad);
         assert!(["name", "synopsis", "year", "price_cents"].iter().all(|field| named.contains(field)), "{named}");
+    }
+
+    #[test]
+    fn characters_that_no_database_or_screen_can_show_are_refused() {
+        for name in ["Metro\0polis", "Metro\npolis", "\u{7}"] {
+            assert!(bad_fields(&Details { name: name.into(), ..metropolis() }).contains("name"), "{name:?}");
+        }
+        assert_eq!(bad_fields(&Details { synopsis: "A city:\n\tabove.".into(), ..metropolis() }), "");
+        assert!(bad_fields(&Details { synopsis: "\0".into(), ..metropolis() }).contains("synopsis"));
     }
 
     #[test]

@@ -30,9 +30,10 @@ impl CatalogService for Catalog {
         &self,
         request: Request<CreateTitleRequest>,
     ) -> Result<Response<CreateTitleResponse>, Status> {
-        let request = request.into_inner();
+        let mut request = request.into_inner();
         let mut bad = Violations::default();
-        let request_id = bad.uuid(&request.request_id, "request_id");
+        // Some write UUIDs in capitals; it is the same request.
+        request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
         let details = Details {
             name: request.name.clone(),
             synopsis: request.synopsis.clone(),
@@ -42,8 +43,7 @@ impl CatalogService for Catalog {
         details.check(&Field::ALL, "", &mut bad);
         bad.finish().map_err(Error::Invalid)?;
 
-        let request_id = request_id.to_string();
-        let once = kit::Request::new("CreateTitle", &request_id, &request);
+        let once = kit::Request::new("CreateTitle", &request.request_id, &request);
         let mut tx = self.store.begin().await?;
         if let Some(first) = tx.answered(&once).await? {
             return Ok(Response::new(first));

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub(crate) use grpcurl::Grpcurl;
-pub(crate) use process::{Process, output, output_in};
+pub(crate) use process::{Process, command, output, output_in};
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawCall;
 pub(crate) use sql::execute;

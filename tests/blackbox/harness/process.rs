@@ -29,12 +29,11 @@ static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| {
 });
 
 /// A binary of the workspace, with no configuration but what the test gives it.
-fn command(binary: &str, folder: &TempDir) -> Command {
+pub(crate) fn command(binary: &str) -> Command {
     let path = BINARIES.get(binary).unwrap_or_else(|| panic!("the workspace has no binary `{binary}`"));
     let mut command = Command::new(path);
-    command.current_dir(folder.path());
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("MESH__") {
+        if name.to_string_lossy().starts_with("MESH_") {
             command.env_remove(name);
         }
     }
@@ -50,7 +49,8 @@ pub(crate) fn output(binary: &str, arguments: &[&str], prepare: impl FnOnce(&Pat
 
 /// The same in a folder that outlives it.
 pub(crate) fn output_in(folder: &TempDir, binary: &str, arguments: &[&str]) -> Output {
-    let mut child = command(binary, folder);
+    let mut child = command(binary);
+    child.current_dir(folder.path());
     child.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = child.spawn().expect("the binary starts");
     // Short of a limit, a process that wrongly serves would hang the test.
@@ -81,7 +81,8 @@ impl Process {
     /// Starts a binary on a free port where another has been.
     pub(crate) fn start_in(folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
-        let mut command = command(binary, &folder);
+        let mut command = command(binary);
+        command.current_dir(folder.path());
         command.env("MESH__LISTEN", "127.0.0.1:0").envs(environment.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
         let mut child = child.expect("the binary starts");

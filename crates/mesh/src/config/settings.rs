@@ -57,6 +57,8 @@ impl fmt::Display for Origin {
 pub(super) struct Settings {
     values: BTreeMap<String, (String, Origin)>,
     known: BTreeSet<String>,
+    /// Variables that are not ours by a hair, and the key they would be.
+    nearly: Vec<(String, String)>,
     problems: Vec<Problem>,
 }
 
@@ -96,7 +98,12 @@ impl Settings {
     pub(super) fn environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
         for (name, value) in variables {
             let Some(name) = name.to_str() else { continue };
-            let Some(path) = name.strip_prefix("MESH__") else { continue };
+            let Some(path) = name.strip_prefix("MESH__") else {
+                if let Some(rest) = name.to_uppercase().strip_prefix("MESH_") {
+                    self.nearly.push((name.to_owned(), rest.trim_start_matches('_').to_lowercase().replace("__", ".")));
+                }
+                continue;
+            };
             let origin = Origin::Variable(name.to_owned());
             let key = path.to_lowercase().replace("__", ".");
             match value.into_string() {
@@ -151,6 +158,12 @@ impl Settings {
                 }
             };
             self.problem(key, origin, message);
+        }
+        for (name, key) in std::mem::take(&mut self.nearly) {
+            if self.known.contains(&key) {
+                let meant = format!("MESH__{}", key.to_uppercase().replace('.', "__"));
+                self.problem("", Origin::Variable(name), format!("is not read; did you mean {meant}?"));
+            }
         }
         if self.problems.is_empty() { Ok(()) } else { Err(Error::Invalid(self.problems)) }
     }

@@ -216,6 +216,7 @@ impl Worker {
         let start = Instant::now();
         loop {
             match self.try_end(context, outcome).await {
+                Ok(State::Pending) => return tracing::info!(operation = context.name(), "goes on later"),
                 Ok(state) => return tracing::info!(operation = context.name(), ?state, "ended"),
                 Err(Error::LeaseLost) => {
                     return tracing::warn!(

@@ -24,20 +24,19 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// What a process out of file descriptors waits before it tries again.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
-/// Binds `address`.
+/// Binds `address`, which was configured by `how`.
 ///
 /// # Errors
 ///
 /// One line that says what to do.
-pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind(address: SocketAddr, how: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|cause| {
         let why = match cause.kind() {
             std::io::ErrorKind::AddrInUse => "another process has it".to_owned(),
             _ => cause.to_string(),
         };
         anyhow::anyhow!(
-            "cannot listen on {address}: {why}; choose another address with --listen or MESH__LISTEN (port 0 picks a \
-             free one)"
+            "cannot listen on {address}: {why}; choose another address with {how} (port 0 picks a free one)"
         )
     })
 }

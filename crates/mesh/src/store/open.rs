@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, MigrationType, Migrator};
-use sqlx::{AnyConnection, ConnectOptions as _, SqlSafeStr as _, SqlStr};
+use sqlx::{AnyConnection, ConnectOptions as _, Connection as _, SqlSafeStr as _, SqlStr};
+use tokio::time::timeout;
 
 use super::{Dialect, Migration, Store, requests};
 use crate::config::Database;
@@ -31,6 +32,8 @@ pub(crate) enum OpenError {
     Unwritable { path: PathBuf, cause: std::io::Error },
     #[error("{path} is open in another process: stop that one, or name another folder with --data-dir")]
     Locked { path: PathBuf },
+    #[error("{path} cannot be opened ({cause}): move it away, or restore a backup")]
+    Broken { path: PathBuf, cause: sqlx::Error },
     #[error("cannot open the database of `{service}` ({cause}): check services.{service}.database_url")]
     Unreachable { service: &'static str, cause: sqlx::Error },
     #[error(
@@ -78,6 +81,11 @@ async fn sqlite(service: &'static str, path: &Path) -> Result<Store, OpenError> 
 
     let unreachable = |cause| OpenError::Unreachable { service, cause };
     let options = quiet(&file_url(path).map_err(unwritable)?).map_err(unreachable)?;
+    let broken = |cause| OpenError::Broken { path: path.to_owned(), cause };
+    let mut first = AnyConnection::connect_with(&options).await.map_err(broken)?;
+    prepare(&mut first, "").await.map_err(broken)?;
+    first.close().await.map_err(broken)?;
+
     let connect = |connections, pragmas: &'static str| {
         let pool = AnyPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE);
         pool.after_connect(move |connection, _| Box::pin(prepare(connection, pragmas))).connect_with(options.clone())
@@ -120,6 +128,14 @@ async fn prepare(connection: &mut AnyConnection, more: &'static str) -> sqlx::Re
 async fn postgres(service: &'static str, url: &str) -> Result<Store, OpenError> {
     let unreachable = |cause| OpenError::Unreachable { service, cause };
     let options = quiet(url).map_err(unreachable)?;
+    // Alone, for a pool tries again and again, and then knows only that it took too long.
+    let first = timeout(ACQUIRE, AnyConnection::connect_with(&options)).await;
+    first
+        .map_err(|_| unreachable(sqlx::Error::PoolTimedOut))?
+        .map_err(unreachable)?
+        .close()
+        .await
+        .map_err(unreachable)?;
     let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);
     let pool = pool.connect_with(options).await.map_err(unreachable)?;
     Ok(Store { readers: pool.clone(), writer: pool, dialect: Dialect::Postgres, _lock: None })

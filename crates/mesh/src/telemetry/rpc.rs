@@ -73,6 +73,7 @@ impl Rpc {
             (None, Code::Internal | Code::Unknown | Code::DataLoss) => {
                 tracing::error!(code, ?took, "{}", status.message());
             }
+            (None, Code::Ok) => tracing::debug!(code, ?took, "done"),
             (None, _) => tracing::debug!(code, ?took, "{}", status.message()),
         }
     }
