@@ -38,10 +38,15 @@ fn large_picture() -> Vec<u8> {
     png
 }
 
-fn small_picture() -> Vec<u8> {
+pub(crate) fn small_picture() -> Vec<u8> {
     let mut png = Cursor::new(Vec::new());
     RgbImage::new(320, 180).write_to(&mut png, ImageFormat::Png).expect("a picture");
     png.into_inner()
+}
+
+/// The same as JSON has it.
+pub(crate) fn tiny_picture() -> String {
+    STANDARD.encode(small_picture())
 }
 
 fn request(title_id: &Value, image: &[u8]) -> Value {
@@ -90,16 +95,19 @@ fn assert_told_once(told: &[(i64, bool)]) {
 
 #[test]
 fn a_picture_is_rendered_and_its_caller_is_told() {
-    if !Grpcurl::installed() {
-        return;
+    if Grpcurl::installed() {
+        let process = Process::start("monolith", &[]);
+        tells_its_story(&process.grpcurl(), &process.grpcurl());
     }
-    let process = Process::start("monolith", &[]);
-    let grpcurl = process.grpcurl();
-    let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
+}
+
+/// From a title to its pictures, wherever the two services are.
+pub(crate) fn tells_its_story(catalog: &Grpcurl, grpcurl: &Grpcurl) {
+    let title_id = create(catalog, "Metropolis")["titleId"].clone();
     let before = grpcurl.call("artwork.v1.ArtworkService/GetArtwork", &json!({"title_id": title_id}));
     assert_eq!(before.failure(), ("NotFound".to_owned(), "ARTWORK_NOT_FOUND".to_owned()));
 
-    let name = render(&grpcurl, &title_id, &large_picture());
+    let name = render(grpcurl, &title_id, &large_picture());
     let watch = grpcurl.call("mesh.operations.v1.OperationEventsService/Watch", &json!({"name": name})).text();
     let frames: Vec<Value> =
         serde_json::Deserializer::from_str(&watch).into_iter().collect::<Result<_, _>>().expect("JSON");

@@ -30,7 +30,7 @@ fn in_the_monolith_on_postgres() {
     keeps_its_promises(&Process::start("monolith", &[("MESH__SERVICES__CATALOG__DATABASE_URL", &url)]).grpcurl());
 }
 
-fn keeps_its_promises(catalog: &Grpcurl) {
+pub(crate) fn keeps_its_promises(catalog: &Grpcurl) {
     creates_once(catalog);
     creates_once_however_many_ask_at_the_same_time(catalog);
     reads_what_was_written(catalog);

@@ -53,7 +53,12 @@ fn mesh_toml_documents_every_key_with_its_default() {
     let table: toml::Table = uncommented.join("\n").parse().expect("mesh.toml is TOML when its examples count");
     let mut documented = BTreeSet::new();
     keys("", &table, &mut documented);
-    assert_eq!(documented, known);
+    // One address is an example for all of them: a table stands in a file once, and services come and go.
+    let but_static = |keys: &BTreeSet<String>| -> BTreeSet<String> {
+        keys.iter().filter(|key| !key.starts_with("static.")).cloned().collect()
+    };
+    assert_eq!(but_static(&documented), but_static(&known));
+    assert!(documented.contains("static.catalog"));
 
     // The examples are allowed: nothing but the address that is asked for in vain stops this process.
     let text = uncommented.join("\n");

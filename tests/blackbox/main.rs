@@ -8,4 +8,5 @@ mod catalog; // the catalog's promises, on SQLite and on Postgres
 mod docs; // what the documents say is true
 mod drain; // how a process ends
 mod harness; // how all of them start and stop what they test
-mod serving; // reflection, health, pages for operators, deadlines
+mod serving;
+mod topologies; // the same behaviour, wherever the services run // reflection, health, pages for operators, deadlines

@@ -1,24 +1,27 @@
 //! How a service calls a peer: one cheap-to-clone channel under every typed client, wherever the peer runs.
 //!
-//! This is the local half: the peer lives in this process, and the call goes through the same layers as one from the
-//! network, without a socket. What the caller gives a call is the same, too: a deadline, never later than that of the
-//! call it is itself serving, and the trace it is part of. Nothing is spawned for a call, so a caller that goes away
-//! stops its peer's work by dropping it, exactly as a reset stream does over the network.
+//! A peer that lives in this process is called through the same layers as by somebody from the network, without a
+//! socket; one that does not, over the network, see [`remote`]. What the caller gives a call is the same either way: a
+//! deadline, never later than that of the call it is itself serving, and the trace it is part of. Nothing is spawned
+//! for a call in memory, so a caller that goes away stops its peer's work by dropping it, exactly as a reset stream does
+//! over the network.
 
-use std::collections::BTreeSet;
+mod remote;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
-use tokio::time::timeout;
-use tonic::Status;
+use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
+use tonic::{Code, Status};
 
 use crate::context::Context;
-use crate::error::unavailable;
 use crate::serve::{Handler, deadline};
 
 /// Kept back at every hop, so that the callee gives up first and its answer still arrives.
@@ -32,12 +35,20 @@ struct Shared {
     local: BTreeSet<&'static str>,
     /// Set once everything is built: services hold channels to each other before any of them is there.
     stack: OnceLock<Handler>,
+    /// Where the services are that do not run here.
+    addresses: BTreeMap<String, Vec<SocketAddr>>,
+    /// Made when they are first asked for, and shared by all channels.
+    remotes: Mutex<BTreeMap<&'static str, Handler>>,
     call_deadline: Duration,
 }
 
 impl Peers {
-    pub(crate) fn new(local: BTreeSet<&'static str>, call_deadline: Duration) -> Self {
-        Self(Arc::new(Shared { local, stack: OnceLock::new(), call_deadline }))
+    pub(crate) fn new(
+        local: BTreeSet<&'static str>,
+        addresses: BTreeMap<String, Vec<SocketAddr>>,
+        call_deadline: Duration,
+    ) -> Self {
+        Self(Arc::new(Shared { local, stack: OnceLock::new(), addresses, remotes: Mutex::default(), call_deadline }))
     }
 
     /// From now on calls are answered.
@@ -51,12 +62,25 @@ impl Peers {
     }
 }
 
+impl Shared {
+    /// Who answers for a service.
+    fn handler(&self, service: &'static str) -> Option<Handler> {
+        if self.local.contains(service) {
+            return self.stack.get().cloned();
+        }
+        let addresses = self.addresses.get(service)?;
+        let mut remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(remotes.entry(service).or_insert_with(|| remote::remote(service, addresses)).clone())
+    }
+}
+
 /// Calls one service of the mesh: `CatalogServiceClient::new(channel)`. Cheap to clone.
 ///
 /// # Errors
 ///
 /// What the peer answers, and of its own: UNAVAILABLE with reason `NO_ENDPOINTS` if the service is nowhere to be found
-/// (nothing was sent; the caller may retry), DEADLINE_EXCEEDED when the call's time is over (whether the peer did its
+/// (nothing was sent; the caller may retry) or `ENDPOINT_UNREACHABLE` if the one that was picked cannot be reached or
+/// broke off (retry what is idempotent), DEADLINE_EXCEEDED when the call's time is over (whether the peer did its
 /// work is not known; retry only what is idempotent).
 #[derive(Clone)]
 pub struct Channel {
@@ -66,23 +90,16 @@ pub struct Channel {
 }
 
 impl Channel {
-    fn stack(&self, shared: Option<&Shared>) -> Result<Handler, Status> {
-        let stack = shared.filter(|shared| shared.local.contains(self.service)).and_then(|shared| shared.stack.get());
-        stack.cloned().ok_or_else(|| {
-            let message = format!("there is no instance of `{}`", self.service);
-            unavailable("NO_ENDPOINTS", message, Duration::from_secs(1))
-        })
-    }
-
-    /// The stack to call, and the time for it: what the request asks for, what is left of the call being served, or the
+    /// Who answers, and the time there is: what the request asks for, what is left of the call being served, or the
     /// default.
     fn prepare(&self, request: &Request<Body>, context: &Context) -> Result<(Handler, Duration), Status> {
         let shared = self.shared.upgrade();
-        let stack = self.stack(shared.as_deref())?;
+        let handler = shared.as_ref().and_then(|shared| shared.handler(self.service));
+        let handler = handler.ok_or_else(|| remote::no_endpoints(self.service))?;
         let default = shared.map_or(Duration::ZERO, |shared| shared.call_deadline);
         let asked = deadline::read_timeout(request.headers())?;
         let left = context.remaining().map(|left| left.saturating_sub(MARGIN));
-        Ok((stack, asked.into_iter().chain(left).min().unwrap_or(default)))
+        Ok((handler, asked.into_iter().chain(left).min().unwrap_or(default)))
     }
 }
 
@@ -97,18 +114,27 @@ impl tower::Service<Request<Body>> for Channel {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let context = Context::current();
-        let (stack, budget) = match self.prepare(&request, &context) {
+        let (handler, budget) = match self.prepare(&request, &context) {
             Ok(prepared) => prepared,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
         deadline::write_timeout(request.headers_mut(), budget);
         context.trace.write(request.headers_mut());
+        let until = Instant::now() + budget;
         Box::pin(async move {
             // The peer enforces it as well; this is for the one that does not answer.
-            let answer = timeout(budget, stack(request)).await;
-            Ok(answer.unwrap_or_else(|_| deadline::exceeded().into_http()))
+            match timeout_at(until, handler(request)).await {
+                // What fails because time is over has failed because time is over, whatever it calls it itself.
+                Ok(response) if Instant::now() >= until && failed(&response) => Ok(deadline::exceeded().into_http()),
+                Ok(response) => Ok(response),
+                Err(_) => Ok(deadline::exceeded().into_http()),
+            }
         })
     }
+}
+
+fn failed(response: &Response<Body>) -> bool {
+    Status::from_header_map(response.headers()).is_some_and(|status| status.code() != Code::Ok)
 }
 
 #[cfg(test)]
@@ -117,8 +143,6 @@ mod tests {
     use crate::serve::{GrpcService, stack};
     use crate::telemetry::Metrics;
     use std::collections::HashMap;
-    use tokio::time::Instant;
-    use tonic::Code;
     use tower::Service as _;
 
     /// A mesh in which `echo` answers with the headers it got, after a while; `panic` does what it says.
@@ -133,7 +157,7 @@ mod tests {
             response.headers_mut().extend(request.headers().clone());
             Ok::<_, Infallible>(response)
         });
-        let peers = Peers::new(BTreeSet::from(["echo"]), Duration::from_secs(10));
+        let peers = Peers::new(BTreeSet::from(["echo"]), BTreeMap::new(), Duration::from_secs(10));
         let services = HashMap::from([("echo.v1.Echo", GrpcService::new(echo))]);
         peers.ready(stack(services, Metrics::new(), tokio_util::sync::CancellationToken::new()));
         peers

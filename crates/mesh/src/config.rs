@@ -42,6 +42,8 @@ pub struct Config {
     pub call_deadline: Duration,
     /// How logs look, and which are written.
     pub log: Log,
+    /// Where the services are that do not run in this process; empty unless the registry is static.
+    pub peers: BTreeMap<String, Vec<SocketAddr>>,
     databases: BTreeMap<String, Database>,
 }
 
@@ -147,13 +149,20 @@ impl Config {
             level: settings.take("log.level", LEVEL, parse_level).unwrap_or_else(default_level),
         };
 
+        let registry = settings.take("registry", "local or static", parse_registry).unwrap_or(Registry::Local);
+
         // The file is shared by every process of a system, so it may speak of services that are not in this one.
         let running: BTreeSet<&str> = process.services.iter().map(Service::name).collect();
         let mut databases = BTreeMap::new();
+        let mut peers = BTreeMap::new();
         let mut own_listen = None;
         for name in contract::services().union(&running) {
             let address = settings.take(&listen_key(name), ADDRESS, parse_address);
             let database = settings.take(&format!("services.{name}.database_url"), DATABASE, parse_database);
+            let addresses = settings.take(&format!("static.{name}"), ADDRESSES, parse_addresses);
+            if let Some(addresses) = addresses.filter(|_| registry == Registry::Static) {
+                peers.insert((*name).to_owned(), addresses);
+            }
             if running.contains(name) {
                 own_listen = address;
                 let default = || Database::Sqlite(data_dir.join(format!("{name}.db")));
@@ -172,6 +181,7 @@ impl Config {
             drain_limit: drain_limit.unwrap_or(DRAIN_LIMIT),
             call_deadline: call_deadline.unwrap_or(CALL_DEADLINE),
             log,
+            peers,
             databases,
         })
     }
@@ -203,6 +213,7 @@ fn refuse_shared_databases(databases: &BTreeMap<String, Database>, settings: &mu
 }
 
 const ADDRESS: &str = "an address such as 127.0.0.1:8080 (port 0 picks a free one)";
+const ADDRESSES: &str = "addresses such as 127.0.0.1:50051, 127.0.0.1:50061";
 const LEVEL: &str = "off, error, warn, info, debug, trace, or levels by module such as info,mesh=debug";
 const DATABASE: &str = "sqlite://path/to/file.db or postgres://user@host/database";
 
@@ -212,6 +223,27 @@ fn default_level() -> Targets {
 
 fn parse_address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
+}
+
+/// How the services of other processes are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Registry {
+    /// Not at all.
+    Local,
+    /// By the addresses under `static`.
+    Static,
+}
+
+fn parse_registry(text: &str) -> Option<Registry> {
+    match text {
+        "local" => Some(Registry::Local),
+        "static" => Some(Registry::Static),
+        _ => None,
+    }
+}
+
+fn parse_addresses(text: &str) -> Option<Vec<SocketAddr>> {
+    text.split(',').map(|address| address.trim().parse().ok()).collect()
 }
 
 fn parse_path(text: &str) -> Option<PathBuf> {
@@ -344,6 +376,16 @@ mod tests {
             [("MESH__SERVICES__CATALOG__DATABASE_URL", url), ("MESH__SERVICES__OTHER__DATABASE_URL", url)];
         let Err(Error::Invalid(problems)) = load(both(), &[], &environment) else { panic!() };
         assert!(problems[0].to_string().contains("owns its data"), "{problems:?}");
+    }
+
+    #[test]
+    fn peers_are_where_a_static_registry_says() {
+        let addresses = ("MESH__STATIC__CATALOG", "127.0.0.1:1, 127.0.0.1:2");
+        let config = load(Service::new("other"), &[], &[("MESH__REGISTRY", "static"), addresses]);
+        assert_eq!(config.unwrap().peers["catalog"].len(), 2);
+        assert!(load(Service::new("other"), &[], &[addresses]).unwrap().peers.is_empty());
+        let wrong = problems(&["--set=registry=dns"], &[("MESH__STATIC__CATALOG", "127.0.0.1")]);
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
     }
 
     #[test]

@@ -66,7 +66,8 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
     let (draining, metrics, wakes) = (CancellationToken::new(), Metrics::new(), Wakes::default());
 
-    let peers = Peers::new(services.iter().map(Service::name).collect(), config.call_deadline);
+    let local = services.iter().map(Service::name).collect();
+    let peers = Peers::new(local, config.peers.clone(), config.call_deadline);
     let built = build(services, config, &peers, &wakes).await?;
     let stores: Vec<_> = built.watched.iter().filter_map(|service| service.store.clone()).collect();
     let mut grpc = built.grpc;
