@@ -1,0 +1,123 @@
+//! What is told when something does not work.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use consul_api_client::health::Query;
+use consul_api_client::{Blocking, Client, Error, Registration};
+
+use crate::harness::{Agent, eventually, free_ports, settled};
+
+#[tokio::test]
+async fn nobody_there_is_unreachable() {
+    let url = format!("http://127.0.0.1:{}", free_ports()[0]);
+    let error = Client::new(&url).unwrap().status().leader().await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }) && error.is_transient(), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains(&url) && text.contains("refused"), "{text}");
+}
+
+#[tokio::test]
+async fn an_agent_that_stands_still_is_a_timeout() {
+    let Some(agent) = Agent::start().await else { return };
+    let limit = Duration::from_millis(300);
+    let client = Client::builder(&agent.url).timeout(limit).build().unwrap();
+    let index = settled(&client, &Query::service("consul"), 1).await;
+    agent.signal("STOP");
+    // A signal is sent before it has arrived.
+    eventually("it stands still", async || client.status().leader().await.err()).await;
+    let start = Instant::now();
+    let error = client.agent().register(&Registration::new("late")).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }) && error.is_transient(), "{error:?}");
+    let blocking = Blocking { index, wait: Duration::from_millis(320) };
+    let error = client.health().instances(&Query::service("consul"), blocking).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { limit: all, .. } if all == limit + blocking.wait * 17 / 16), "{error:?}");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+
+    agent.signal("CONT");
+    // The same client goes on, and what has timed out lands after all.
+    eventually("it has landed", async || client.agent().service("late").await.ok().flatten()).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_restarts_is_unreachable_and_then_found_by_the_same_client() {
+    let Some(mut agent) = Agent::start().await else { return };
+    let (client, query) = (agent.client(), Query::service("consul"));
+    client.agent().register(&Registration::new("a")).await.unwrap();
+    let blocking = Blocking { index: settled(&client, &query, 1).await, wait: Duration::from_secs(20) };
+    let watch = {
+        let (client, query) = (client.clone(), query.clone());
+        tokio::spawn(async move { client.health().instances(&query, blocking).await })
+    };
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    agent.kill();
+    let error = watch.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    let error = client.status().leader().await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+
+    agent.restart();
+    let info = eventually("it is back", async || client.agent().info().await.ok()).await;
+    assert!(info.server);
+    assert_eq!(client.agent().service("a").await.unwrap(), None, "a development agent forgets everything");
+}
+
+#[tokio::test]
+async fn refusals_are_in_consuls_words() {
+    let Some(agent) = Agent::start().await else { return };
+    let client = agent.client();
+    let error = client.agent().register(&Registration::new("")).await.unwrap_err();
+    let Error::Status { status: 400, message, .. } = &error else { panic!("{error:?}") };
+    assert!(message.contains("Missing service name"), "{message}");
+    assert!(!error.is_transient());
+
+    // Its 500 carries an index, which must not reach anybody.
+    let elsewhere = Client::builder(&agent.url).datacenter("nowhere").build().unwrap();
+    let error = elsewhere.health().instances(&Query::service("a"), None).await.unwrap_err();
+    let Error::Status { status: 500, message, .. } = &error else { panic!("{error:?}") };
+    assert!(message.contains("datacenter"), "{message}");
+    assert!(error.is_transient());
+
+    assert_eq!(client.agent().service("unknown").await.unwrap(), None);
+    assert!(client.health().instances(&Query::service("unknown"), None).await.unwrap().value.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_consul_makes_no_sense() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Client::new(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>").unwrap();
+    });
+    let error = client.status().leader().await.unwrap_err();
+    assert!(matches!(error, Error::Undecodable { .. }) && !error.is_transient(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_403_says_what_is_missing() {
+    let root = "11111111-1111-1111-1111-111111111111";
+    // `master` is what every version understands.
+    let settings = format!(r#","acl":{{"enabled":true,"default_policy":"deny","tokens":{{"master":"{root}"}}}}"#);
+    let Some(agent) = Agent::start_with(&settings, Some(root)).await else { return };
+
+    let error = agent.client().agent().register(&Registration::new("artwork")).await.unwrap_err();
+    assert!(matches!(error, Error::Permission { .. }) && !error.is_transient(), "{error:?}");
+    assert_eq!(error.missing_rule().as_deref(), Some("service:write on artwork"), "{error}");
+
+    let error = agent.client().kv().get("a", None).await.unwrap_err();
+    assert!(matches!(&error, Error::Permission { message, .. } if message.contains("Permission denied")), "{error:?}");
+
+    let unknown = Client::builder(&agent.url).token("22222222-2222-2222-2222-222222222222").build().unwrap();
+    let error = unknown.kv().get("a", None).await.unwrap_err();
+    assert!(matches!(&error, Error::Permission { message, .. } if message.contains("ACL not found")), "{error:?}");
+
+    // Discovery without rights is an empty success.
+    let blind = agent.client().health().instances(&Query::service("consul"), None).await.unwrap();
+    assert!(blind.value.is_empty());
+
+    let allowed = Client::builder(&agent.url).token(root).build().unwrap();
+    allowed.agent().register(&Registration::new("artwork")).await.unwrap();
+}

@@ -1,0 +1,163 @@
+//! How tests start and stop agents.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use consul_api_client::health::Query;
+use consul_api_client::{Blocking, Client};
+use tempfile::TempDir;
+
+/// Long enough for a busy machine; nothing that passes waits for it.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A running agent, ended when it is dropped.
+pub(crate) struct Agent {
+    child: Child,
+    program: PathBuf,
+    pub(crate) url: String,
+    pub(crate) folder: TempDir,
+}
+
+impl Agent {
+    /// An agent with a leader; `None`, and a word about it, where Consul is not installed.
+    pub(crate) async fn start() -> Option<Self> {
+        Self::start_with("", None).await
+    }
+
+    /// The same with more of a configuration, and a token that may see the agent's node.
+    pub(crate) async fn start_with(settings: &str, token: Option<&str>) -> Option<Self> {
+        let program = find_consul()?;
+        // A port that was free may be taken before the agent binds it.
+        for _ in 0..5 {
+            let [http, serf, server] = free_ports();
+            let ports = format!(r#""http":{http},"serf_lan":{serf},"server":{server}"#);
+            let folder = tempfile::tempdir().unwrap();
+            let mut agent = Self::launch(&program, folder, &ports, settings, format!("http://127.0.0.1:{http}"));
+            if agent.ready(token).await {
+                return Some(agent);
+            }
+        }
+        panic!("no agent starts");
+    }
+
+    pub(crate) fn launch(program: &Path, folder: TempDir, ports: &str, settings: &str, url: String) -> Self {
+        let ports = format!(r#""ports":{{"grpc":-1,"dns":-1,"serf_wan":-1,{ports}}}"#);
+        let config = format!(r#"{{{ports},"disable_update_check":true,"bind_addr":"127.0.0.1"{settings}}}"#);
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        let child = spawn(program, &folder);
+        Self { child, program: program.to_owned(), url, folder }
+    }
+
+    /// Whether it gets as far as having a leader and knowing its own node; not if it has ended.
+    async fn ready(&mut self, token: Option<&str>) -> bool {
+        let mut builder = Client::builder(&self.url);
+        if let Some(token) = token {
+            builder = builder.token(token);
+        }
+        let client = builder.build().unwrap();
+        let start = Instant::now();
+        while start.elapsed() < LIMIT && self.child.try_wait().unwrap().is_none() {
+            // Sessions need the node's own check, which appears some time after the leader.
+            let leader = client.status().leader().await.ok().flatten().is_some();
+            let consul = Query::service("consul").passing();
+            if leader && client.health().instances(&consul, None).await.is_ok_and(|found| !found.value.is_empty()) {
+                return true;
+            }
+            pause().await;
+        }
+        false
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.url).unwrap()
+    }
+
+    /// Ends it without warning.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again on the same ports.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.program, &self.folder);
+    }
+
+    /// Sends a signal by name: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    }
+}
+
+fn spawn(program: &Path, folder: &TempDir) -> Child {
+    let log = std::fs::File::create(folder.path().join("log")).unwrap();
+    let mut command = Command::new(program);
+    command.args(["agent", "-dev", "-config-file", "config.json"]).current_dir(folder.path());
+    command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn().expect("consul starts")
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default());
+        }
+    }
+}
+
+/// Three at a time, so that they differ.
+pub(crate) fn free_ports() -> [u16; 3] {
+    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// Looks in `.tools/bin` of every folder above this one, then on PATH.
+pub(crate) fn find_consul() -> Option<PathBuf> {
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join(".tools/bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = above.chain(std::env::split_paths(&path)).map(|folder| folder.join("consul")).find(|at| at.is_file());
+    if found.is_none() {
+        let message = "SKIPPED: Consul is not installed; `scripts/tools consul` brings it";
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
+        // Not by a macro of the standard library, which the test runner would swallow.
+        let _ = writeln!(std::io::stderr(), "{message}");
+    }
+    found
+}
+
+/// The index of a service that has `count` instances, and that nothing changes any more: an agent tells its servers
+/// more about itself in the first second or so.
+pub(crate) async fn settled(client: &Client, query: &Query, count: usize) -> u64 {
+    let index = Cell::new(0);
+    eventually("it has settled", async || {
+        let blocking = Blocking { index: index.get(), wait: Duration::from_millis(700) };
+        let found = client.health().instances(query, blocking).await.unwrap();
+        let before = index.replace(found.next(index.get()));
+        (found.value.len() == count && found.index == before).then_some(before)
+    })
+    .await
+}
+
+/// Asks until there is an answer.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(start.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        pause().await;
+    }
+}
+
+/// Between two questions to another process there is nothing to wait for.
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
