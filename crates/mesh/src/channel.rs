@@ -21,8 +21,9 @@ use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use crate::context::Context;
-use crate::serve::{Handler, deadline};
+use crate::context::{Context, read_timeout, write_timeout};
+use crate::error::exceeded;
+use crate::handler::Handler;
 
 /// Kept back at every hop, so that the callee gives up first and its answer still arrives.
 const MARGIN: Duration = Duration::from_millis(5);
@@ -97,7 +98,7 @@ impl Channel {
         let handler = shared.as_ref().and_then(|shared| shared.handler(self.service));
         let handler = handler.ok_or_else(|| remote::no_endpoints(self.service))?;
         let default = shared.map_or(Duration::ZERO, |shared| shared.call_deadline);
-        let asked = deadline::read_timeout(request.headers())?;
+        let asked = read_timeout(request.headers())?;
         let left = context.remaining().map(|left| left.saturating_sub(MARGIN));
         Ok((handler, asked.into_iter().chain(left).min().unwrap_or(default)))
     }
@@ -118,16 +119,16 @@ impl tower::Service<Request<Body>> for Channel {
             Ok(prepared) => prepared,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
-        deadline::write_timeout(request.headers_mut(), budget);
+        write_timeout(request.headers_mut(), budget);
         context.trace.write(request.headers_mut());
         let until = Instant::now() + budget;
         Box::pin(async move {
             // The peer enforces it as well; this is for the one that does not answer.
             match timeout_at(until, handler(request)).await {
                 // What fails because time is over has failed because time is over, whatever it calls it itself.
-                Ok(response) if Instant::now() >= until && failed(&response) => Ok(deadline::exceeded().into_http()),
+                Ok(response) if Instant::now() >= until && failed(&response) => Ok(exceeded().into_http()),
                 Ok(response) => Ok(response),
-                Err(_) => Ok(deadline::exceeded().into_http()),
+                Err(_) => Ok(exceeded().into_http()),
             }
         })
     }
@@ -140,7 +141,8 @@ fn failed(response: &Response<Body>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::{GrpcService, stack};
+    use crate::handler::GrpcService;
+    use crate::serve::stack;
     use crate::telemetry::Metrics;
     use std::collections::HashMap;
     use tower::Service as _;

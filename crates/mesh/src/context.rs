@@ -12,6 +12,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tonic::body::Body;
+use tonic::{Code, Status};
+
+use crate::error::{DOMAIN, status};
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -44,33 +47,6 @@ impl Context {
     /// The same for what a handler streams.
     pub(crate) fn scope_body(self, body: Body) -> Body {
         Body::new(Scoped { context: self, body })
-    }
-}
-
-/// A body that is made within a context.
-struct Scoped {
-    context: Context,
-    body: Body,
-}
-
-impl http_body::Body for Scoped {
-    type Data = bytes::Bytes;
-    type Error = tonic::Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-    ) -> task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>> {
-        let Self { context, body } = &mut *self;
-        CURRENT.sync_scope(*context, || Pin::new(body).poll_frame(cx))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -144,6 +120,47 @@ impl fmt::Display for Trace {
     }
 }
 
+/// The header that says how long the caller waits:
+/// [gRPC over HTTP/2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+
+/// Reads `grpc-timeout`; `None` if the caller did not send one.
+pub(crate) fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
+    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(parse_timeout);
+    parsed.map(Some).ok_or_else(|| {
+        let message = "grpc-timeout must be 1 to 8 digits and one of the units H, M, S, m, u, n";
+        status(Code::InvalidArgument, DOMAIN, "MALFORMED_TIMEOUT", message)
+    })
+}
+
+/// Writes `grpc-timeout`, rounded down: a hop never promises more time than there is.
+pub(crate) fn write_timeout(headers: &mut HeaderMap, timeout: Duration) {
+    let text = if timeout.as_micros() < 100_000_000 {
+        format!("{}u", timeout.as_micros())
+    } else {
+        format!("{}m", timeout.as_millis().min(99_999_999))
+    };
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert(GRPC_TIMEOUT, value);
+    }
+}
+
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let all_digits = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let amount: u64 = if all_digits { digits.parse().ok()? } else { return None };
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
 fn hexadecimal(text: &str, length: usize) -> Option<u128> {
     let lower_case = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if text.len() == length && lower_case { u128::from_str_radix(text, 16).ok() } else { None }
@@ -152,6 +169,33 @@ fn hexadecimal(text: &str, length: usize) -> Option<u128> {
 fn random_span_id() -> u64 {
     // A v4 UUID's lower half holds 62 random bits, and its variant bits keep it from being zero.
     uuid::Uuid::new_v4().as_u64_pair().1
+}
+
+/// A body that is made within a context.
+struct Scoped {
+    context: Context,
+    body: Body,
+}
+
+impl http_body::Body for Scoped {
+    type Data = bytes::Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>> {
+        let Self { context, body } = &mut *self;
+        CURRENT.sync_scope(*context, || Pin::new(body).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]
@@ -179,6 +223,24 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
         ] {
             assert_eq!(Trace::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn timeouts_are_written_so_that_they_are_read_again() {
+        for timeout in [Duration::ZERO, Duration::from_micros(1), Duration::from_secs(7), Duration::from_secs(80_000)] {
+            let mut headers = HeaderMap::new();
+            write_timeout(&mut headers, timeout);
+            assert_eq!(read_timeout(&headers).unwrap(), Some(timeout));
+        }
+    }
+
+    #[test]
+    fn a_malformed_timeout_is_refused() {
+        for bad in ["", "S", "1", "1s", "123456789S", "-1S", "1.5S", "é"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(GRPC_TIMEOUT, HeaderValue::from_bytes(bad.as_bytes()).unwrap());
+            assert_eq!(read_timeout(&headers).unwrap_err().code(), Code::InvalidArgument, "{bad}");
         }
     }
 

@@ -40,6 +40,11 @@ pub fn invalid_fields(domain: &str, violations: Violations) -> Status {
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 
+/// DEADLINE_EXCEEDED. Whether the work was done is not known; only an idempotent call may be tried again.
+pub(crate) fn exceeded() -> Status {
+    status(Code::DeadlineExceeded, DOMAIN, "DEADLINE_EXCEEDED", "the caller's deadline is over")
+}
+
 /// UNAVAILABLE, with the invitation to come back after `delay`.
 pub(crate) fn unavailable(reason: &str, message: impl Into<String>, delay: Duration) -> Status {
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());

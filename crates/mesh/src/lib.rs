@@ -30,6 +30,8 @@ pub mod contract;
 #[cfg(feature = "service")]
 pub mod error;
 #[cfg(feature = "service")]
+mod handler;
+#[cfg(feature = "service")]
 mod health;
 #[cfg(feature = "service")]
 pub mod operations;

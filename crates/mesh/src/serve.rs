@@ -1,7 +1,7 @@
 //! Serving: from services as their authors describe them to a process that answers, and back to one that has ended.
 
 mod admin;
-pub(crate) mod deadline;
+mod deadline;
 mod drain;
 mod intake;
 mod listener;
@@ -20,13 +20,14 @@ use tonic::body::Body;
 
 use crate::channel::Peers;
 use crate::config::Config;
+use crate::handler::{Answering, GrpcService, GrpcServices, Handler};
 use crate::health::{Health, Watched};
 use crate::operations::{self, Operations, Wakes, Workers};
 use crate::service::{Resources, Service};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 use admin::Admin;
-pub(crate) use stack::{Answering, GrpcService, GrpcServices, Handler, handler, stack};
+pub(crate) use stack::stack;
 pub(crate) use tasks::Tasks;
 
 /// How often a store forgets what it need not keep.

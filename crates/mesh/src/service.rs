@@ -7,8 +7,8 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 
 use crate::channel::{Channel, Peers};
+use crate::handler::{GrpcService, GrpcServices};
 use crate::operations::{Kind, Operations, Work};
-use crate::serve::{GrpcService, GrpcServices};
 use crate::store::{Migration, Store};
 
 /// The port of a process that runs several services, unless it is configured.

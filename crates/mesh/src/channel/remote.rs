@@ -22,7 +22,7 @@ use tonic::transport::{Channel, Endpoint as Address};
 use tower::{Service as _, ServiceExt as _};
 
 use crate::error::unavailable;
-use crate::serve::{Handler, handler};
+use crate::handler::{Handler, handler};
 
 /// How long to try before an endpoint counts as unreachable, and how long it is left out then.
 const CONNECT: Duration = Duration::from_secs(1);

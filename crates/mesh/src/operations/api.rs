@@ -31,8 +31,8 @@ use super::watch::{self, Cursor, Wish};
 use super::{Operations, Owner, name, outcome};
 use crate::context;
 use crate::error::{DOMAIN, Violations, invalid_fields, status};
+use crate::handler::{GrpcService, GrpcServices};
 use crate::page::Page;
-use crate::serve::{GrpcService, GrpcServices};
 use crate::store::Error;
 
 /// Kept back of the caller's deadline, so that an answer to Wait still arrives.
@@ -70,11 +70,6 @@ where
     grpc.insert(S::NAME, GrpcService::new(service));
 }
 
-/// NOT_FOUND: there is no such operation, or none of the caller's.
-pub(super) fn unknown(name: &str) -> Status {
-    status(Code::NotFound, DOMAIN, "OPERATION_NOT_FOUND", format!("there is no operation {name}"))
-}
-
 #[derive(Clone)]
 struct Api {
     /// By service, with the epoch of its database.
@@ -87,9 +82,9 @@ impl Api {
     async fn find(&self, name: &str) -> Result<(Operations, Uuid, Row), Status> {
         let mut bad = Violations::default();
         let Some(parsed) = name::parse(name, &mut bad) else { return Err(invalid_fields(DOMAIN, bad)) };
-        let (operations, epoch) = self.services.get(parsed.service).ok_or_else(|| unknown(name))?;
+        let (operations, epoch) = self.services.get(parsed.service).ok_or_else(|| name::unknown(name))?;
         let row = storage::get(operations.store.reader(), &Owner::current(), parsed.id).await?;
-        Ok((operations.clone(), *epoch, row.ok_or_else(|| unknown(name))?))
+        Ok((operations.clone(), *epoch, row.ok_or_else(|| name::unknown(name))?))
     }
 }
 

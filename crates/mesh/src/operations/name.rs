@@ -1,9 +1,10 @@
 //! `services/{service}/operations/{uuid}`: a name that says whom to ask, so that one port can serve the operations of
 //! many services.
 
+use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::error::Violations;
+use crate::error::{DOMAIN, Violations, status};
 
 /// The name of an operation, taken apart.
 pub(super) struct Name<'a> {
@@ -13,6 +14,11 @@ pub(super) struct Name<'a> {
 
 pub(super) fn format(service: &str, id: Uuid) -> String {
     format!("services/{service}/operations/{id}")
+}
+
+/// NOT_FOUND: there is no such operation, or none of the caller's.
+pub(super) fn unknown(name: &str) -> Status {
+    status(Code::NotFound, DOMAIN, "OPERATION_NOT_FOUND", format!("there is no operation {name}"))
 }
 
 /// Reads a name; notes it as bad if it is none.

@@ -17,7 +17,7 @@ use super::feed::{self, Change, Event};
 use super::row::Row;
 use super::storage;
 use super::wake::Sleeper;
-use super::{Operations, Owner, api, name};
+use super::{Operations, Owner, name};
 use crate::error::{Violations, unavailable};
 use crate::store::Error;
 
@@ -168,7 +168,7 @@ impl Watcher {
             // What is missing is not kept any more; what is there now is all there is to say.
             let (store, owner) = (self.operations.store.clone(), self.owner.clone());
             let row = finish(async move { storage::get(store.reader(), &owner, id).await }).await?;
-            self.gap(&row.ok_or_else(|| api::unknown(&name::format(self.operations.service, id)))?);
+            self.gap(&row.ok_or_else(|| name::unknown(&name::format(self.operations.service, id)))?);
             return Ok(());
         }
         let newest = events.last().map(|event| event.revision);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::stack::{Handler, handler};
 use crate::body::EndedBy;
+use crate::handler::{Handler, handler};
 use crate::{contract, error};
 
 /// Ends the streams that come through it when `draining` is cancelled.

@@ -13,9 +13,9 @@ use tokio::time::{Sleep, sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::stack::{Handler, handler};
 use crate::contract;
 use crate::error::{DOMAIN, overloaded, status};
+use crate::handler::{Handler, handler};
 
 /// Sixteen of the largest requests that the example takes, and as many of usual size as anybody sends.
 pub(super) const IN_FLIGHT: usize = 256 * 1024 * 1024;

@@ -1,39 +1,21 @@
 //! The layers around every service, in the one place where their order can be read.
 //!
 //! A call from the network and a call from a peer in the same process go through the same stack: that is what makes
-//! them the same call. A layer is a function from a handler to a handler; a handler is always ready, and whoever holds
-//! one may call it.
+//! them the same call. A layer is a function from a handler to a handler.
 
 use std::any::Any;
-use std::collections::HashMap;
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service as _;
-use tower::util::BoxCloneSyncService;
 
 use super::{deadline, drain, intake};
 use crate::error::{DOMAIN, internal, status, with_reason};
+use crate::handler::{GrpcServices, Handler, handler};
 use crate::telemetry::{self, Metrics};
-
-/// A gRPC service as its generated server is.
-pub(crate) type GrpcService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
-
-/// The gRPC services of a process by their full name.
-pub(crate) type GrpcServices = HashMap<&'static str, GrpcService>;
-
-/// Answers gRPC calls. Cheap to clone.
-pub(crate) type Handler = Arc<dyn Fn(Request<Body>) -> Answering + Send + Sync>;
-
-/// An answer on its way. Dropping it stops the work for it.
-pub(crate) type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 /// Puts the layers around the services of a process.
 pub(crate) fn stack(services: GrpcServices, metrics: Metrics, draining: CancellationToken) -> Handler {
@@ -48,15 +30,6 @@ pub(crate) fn stack(services: GrpcServices, metrics: Metrics, draining: Cancella
     let handler = deadline::enforce(handler);
     // Outermost: what the caller is told is what is counted, panics and expired deadlines, too.
     telemetry::observe(handler, metrics)
-}
-
-/// Makes a handler of a function.
-pub(crate) fn handler<F, A>(answer: F) -> Handler
-where
-    F: Fn(Request<Body>) -> A + Send + Sync + 'static,
-    A: Future<Output = Response<Body>> + Send + 'static,
-{
-    Arc::new(move |request| Box::pin(answer(request)))
 }
 
 fn dispatch(services: GrpcServices) -> Handler {

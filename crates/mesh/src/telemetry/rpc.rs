@@ -16,7 +16,7 @@ use tracing::{Instrument as _, Span};
 use super::metrics::{Metrics, code_name};
 use crate::context::Trace;
 use crate::contract::{self, Method};
-use crate::serve::{Handler, handler};
+use crate::handler::{Handler, handler};
 
 /// Observes every call that comes through.
 pub(crate) fn observe(next: Handler, metrics: Metrics) -> Handler {
