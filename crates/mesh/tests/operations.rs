@@ -525,6 +525,15 @@ async fn what_takes_too_long_fails() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn watchers_that_never_read_do_not_grow_the_process() {
+    // In a process of its own, where no other test grows meanwhile.
+    const ALONE: &str = "OPERATIONS_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        alone.args(["--exact", "watchers_that_never_read_do_not_grow_the_process"]).env(ALONE, "");
+        let told = tokio::task::spawn_blocking(move || alone.output()).await.unwrap().unwrap();
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stdout));
+        return;
+    }
     let resident = || {
         let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
         pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
