@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use tonic::body::Body;
+use tonic::server::NamedService;
 use tower::util::BoxCloneSyncService;
 
 /// A gRPC service as its generated server is.
@@ -30,4 +31,18 @@ where
     A: Future<Output = Response<Body>> + Send + 'static,
 {
     Arc::new(move |request| Box::pin(answer(request)))
+}
+
+/// Adds a generated server under the name that its contract gives it.
+pub(crate) fn add<S>(grpc: &mut GrpcServices, service: S)
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    grpc.insert(S::NAME, GrpcService::new(service));
 }

@@ -20,7 +20,7 @@ use tonic::body::Body;
 
 use crate::channel::Peers;
 use crate::config::Config;
-use crate::handler::{Answering, GrpcService, GrpcServices, Handler};
+use crate::handler::{Answering, GrpcServices, Handler, add};
 use crate::health::{Health, Watched};
 use crate::operations::{self, Operations, Wakes, Workers};
 use crate::service::{Resources, Service};
@@ -79,7 +79,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
         operations::serve(built.operations, &mut grpc, draining.clone()).await?;
     }
     let (reporter, health_service) = tonic_health::server::health_reporter();
-    grpc.insert("grpc.health.v1.Health", GrpcService::new(health_service));
+    add(&mut grpc, health_service);
     serve_reflection(&mut grpc)?;
 
     let stack = stack(grpc, metrics.clone(), draining.clone());
@@ -186,8 +186,8 @@ fn serve_reflection(grpc: &mut GrpcServices) -> anyhow::Result<()> {
             .include_reflection_service(false);
         names.iter().chain(&[V1, V1ALPHA]).fold(sets, |sets, name| sets.with_service_name(*name))
     };
-    grpc.insert(V1, GrpcService::new(builder().build_v1().context("reflection")?));
-    grpc.insert(V1ALPHA, GrpcService::new(builder().build_v1alpha().context("reflection")?));
+    add(grpc, builder().build_v1().context("reflection")?);
+    add(grpc, builder().build_v1alpha().context("reflection")?);
     Ok(())
 }
 

@@ -52,7 +52,7 @@ impl Service {
         self
     }
 
-    /// The schema it owns. A service that owns nothing leaves this out, and has no database.
+    /// The schema it owns. A service that owns nothing leaves this out; unless it does long work, it has no database.
     #[must_use]
     pub fn owns(mut self, migrations: &'static [Migration]) -> Self {
         self.migrations = migrations;

@@ -2,7 +2,6 @@
 //! process, each call given to the service that the operation's name names.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +18,6 @@ use contracts::mesh::operations::v1::{Progress, State, WatchRequest, WatchRespon
 use futures_util::Stream;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, async_trait};
 use uuid::Uuid;
 
@@ -31,7 +28,7 @@ use super::watch::{self, Cursor, Wish};
 use super::{Operations, Owner, name, outcome};
 use crate::context;
 use crate::error::{DOMAIN, Violations, invalid_fields, status};
-use crate::handler::{GrpcService, GrpcServices};
+use crate::handler::{GrpcServices, add};
 use crate::page::Page;
 use crate::store::Error;
 
@@ -55,19 +52,6 @@ pub(crate) async fn serve(
     add(grpc, OperationsServer::new(api.clone()));
     add(grpc, OperationEventsServiceServer::new(api));
     Ok(())
-}
-
-fn add<S>(grpc: &mut GrpcServices, service: S)
-where
-    S: tower::Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
-        + NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send + 'static,
-{
-    grpc.insert(S::NAME, GrpcService::new(service));
 }
 
 #[derive(Clone)]

@@ -71,8 +71,8 @@ impl Wakes {
             }
             // What cannot be asked now is asked at the next tick, and whoever follows learns of it by asking itself.
             let Ok(begin) = storage::read_now(&store).await else { continue };
-            let since = since.replace(begin).unwrap_or(begin);
-            if let Ok(changed) = storage::changed_since(&store, since - LOOK_BACK).await {
+            if let Ok(changed) = storage::changed_since(&store, since.unwrap_or(begin) - LOOK_BACK).await {
+                since = Some(begin);
                 let news = changed.iter().filter(|(id, revision)| known.get(id) != Some(revision));
                 news.for_each(|(id, _)| self.operation(*id));
                 known = changed.into_iter().collect();

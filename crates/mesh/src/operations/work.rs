@@ -131,7 +131,7 @@ impl Context {
             throttle.written = Some(Instant::now());
         }
         let mut tx = self.operations.store.begin().await?;
-        self.write(&mut tx, Change::Progress, |_| ()).await?;
+        self.write(&mut tx, Change::Progress, |_, _| ()).await?;
         tx.commit().await
     }
 
@@ -161,12 +161,12 @@ impl Context {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the operation, if it is still this attempt's.
+    /// Changes the operation, if it is still this attempt's; `edit` is told the time.
     pub(super) async fn write(
         &self,
         tx: &mut Transaction,
         change: Change,
-        edit: impl FnOnce(&mut Row),
+        edit: impl FnOnce(&mut Row, i64),
     ) -> Result<(), Error> {
         let Operations { service, store, wakes } = &self.operations;
         let row = storage::lock(tx, store.dialect(), self.id).await?;
@@ -174,8 +174,8 @@ impl Context {
         if let Some(waiting) = self.throttle().waiting.take() {
             row.progress = waiting;
         }
-        edit(&mut row);
         let now = storage::now(tx, store.dialect()).await?;
+        edit(&mut row, now);
         storage::save(tx, service, &mut row, change, now).await?;
         let (wakes, id) = (wakes.clone(), self.id);
         tx.once_committed(move || wakes.operation(id));
@@ -199,7 +199,7 @@ impl Step<'_> {
     /// [`Error::LeaseLost`], [`Error::Unavailable`]; nothing of the step has happened then.
     pub async fn commit(mut self, result: &impl Message, progress: &impl Name) -> Result<(), Error> {
         storage::finish_step(&mut self.tx, self.context.id, self.name, result.encode_to_vec()).await?;
-        self.context.write(&mut self.tx, Change::Progress, |row| row.progress = encode(progress)).await?;
+        self.context.write(&mut self.tx, Change::Progress, |row, _| row.progress = encode(progress)).await?;
         self.tx.commit().await
     }
 }

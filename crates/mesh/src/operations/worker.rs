@@ -234,11 +234,9 @@ impl Worker {
     }
 
     async fn try_end(&self, context: &Context, outcome: &Outcome) -> Result<State, Error> {
-        let store = &self.operations.store;
-        let mut tx = store.begin().await?;
-        let now = storage::now(&mut tx, store.dialect()).await?;
+        let mut tx = self.operations.store.begin().await?;
         let mut state = State::Unspecified;
-        let edit = |row: &mut Row| {
+        let edit = |row: &mut Row, now| {
             outcome.apply(row, self.kind.attempts, now);
             state = row.state;
         };
