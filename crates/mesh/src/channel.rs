@@ -6,13 +6,13 @@
 //! for a call in memory, so a caller that goes away stops its peer's work by dropping it, exactly as a reset stream does
 //! over the network.
 
+mod endpoints;
 mod remote;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,9 +21,12 @@ use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+pub(crate) use endpoints::Endpoints;
+
 use crate::context::{Context, read_timeout, write_timeout};
 use crate::error::exceeded;
 use crate::handler::Handler;
+use crate::registry::Registry;
 
 /// Kept back at every hop, so that the callee gives up first and its answer still arrives.
 const MARGIN: Duration = Duration::from_millis(5);
@@ -36,20 +39,16 @@ struct Shared {
     local: BTreeSet<&'static str>,
     /// Set once everything is built: services hold channels to each other before any of them is there.
     stack: OnceLock<Handler>,
-    /// Where the services are that do not run here.
-    addresses: BTreeMap<String, Vec<SocketAddr>>,
-    /// Made when they are first asked for, and shared by all channels.
+    /// Where to learn of the services that do not run here.
+    registry: Registry,
+    /// Those that there are channels to; all channels to a service share one.
     remotes: Mutex<BTreeMap<&'static str, Handler>>,
     call_deadline: Duration,
 }
 
 impl Peers {
-    pub(crate) fn new(
-        local: BTreeSet<&'static str>,
-        addresses: BTreeMap<String, Vec<SocketAddr>>,
-        call_deadline: Duration,
-    ) -> Self {
-        Self(Arc::new(Shared { local, stack: OnceLock::new(), addresses, remotes: Mutex::default(), call_deadline }))
+    pub(crate) fn new(local: BTreeSet<&'static str>, registry: Registry, call_deadline: Duration) -> Self {
+        Self(Arc::new(Shared { local, stack: OnceLock::new(), registry, remotes: Mutex::default(), call_deadline }))
     }
 
     /// From now on calls are answered.
@@ -59,19 +58,30 @@ impl Peers {
     }
 
     pub(crate) fn channel(&self, service: &'static str) -> Channel {
+        self.0.find(service);
         Channel { service, shared: Arc::downgrade(&self.0) }
     }
 }
 
 impl Shared {
+    /// Begins to look for a service that does not run here, before the first call does.
+    fn find(&self, service: &'static str) {
+        if !self.local.contains(service) {
+            self.remotes().entry(service).or_insert_with(|| {
+                let endpoints = Endpoints::unknown();
+                self.registry.follow(service, endpoints.clone());
+                remote::remote(service, endpoints)
+            });
+        }
+    }
+
     /// Who answers for a service.
     fn handler(&self, service: &'static str) -> Option<Handler> {
-        if self.local.contains(service) {
-            return self.stack.get().cloned();
-        }
-        let addresses = self.addresses.get(service)?;
-        let mut remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(remotes.entry(service).or_insert_with(|| remote::remote(service, addresses)).clone())
+        if self.local.contains(service) { self.stack.get().cloned() } else { self.remotes().get(service).cloned() }
+    }
+
+    fn remotes(&self) -> MutexGuard<'_, BTreeMap<&'static str, Handler>> {
+        self.remotes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,7 +169,7 @@ mod tests {
             response.headers_mut().extend(request.headers().clone());
             Ok::<_, Infallible>(response)
         });
-        let peers = Peers::new(BTreeSet::from(["echo"]), BTreeMap::new(), Duration::from_secs(10));
+        let peers = Peers::new(BTreeSet::from(["echo"]), Registry::Local, Duration::from_secs(10));
         let services = HashMap::from([("echo.v1.Echo", GrpcService::new(echo))]);
         peers.ready(stack(services, Metrics::new(), tokio_util::sync::CancellationToken::new()));
         peers

@@ -4,6 +4,7 @@
 //! sees text. It asks [`settings`] for every key it knows, and whatever is left over is unknown: so there is no second
 //! list of keys to forget, and a misspelt key cannot pass. Every mistake is reported, not just the first.
 
+mod registry;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use tracing_subscriber::filter::Targets;
 
+pub use registry::{Advertise, Consul, Registry};
 pub use settings::{Error, Problem};
 use settings::{Origin, Settings};
 
@@ -42,8 +44,10 @@ pub struct Config {
     pub call_deadline: Duration,
     /// How logs look, and which are written.
     pub log: Log,
-    /// Where the services are that do not run in this process; empty unless the registry is static.
-    pub peers: BTreeMap<String, Vec<SocketAddr>>,
+    /// How the services of other processes are found, and those of this one by them.
+    pub registry: Registry,
+    /// What Consul is told of where this process is, if not the address it listens on.
+    pub advertise: Option<Advertise>,
     databases: BTreeMap<String, Database>,
 }
 
@@ -149,18 +153,18 @@ impl Config {
             level: settings.take("log.level", LEVEL, parse_level).unwrap_or_else(default_level),
         };
 
-        let registry = settings.take("registry", "local or static", parse_registry).unwrap_or(Registry::Local);
+        let mut registry = registry::take(process, &mut settings);
+        let advertise = settings.take("advertise", registry::ADVERTISE, Advertise::parse);
 
         // The file is shared by every process of a system, so it may speak of services that are not in this one.
         let running: BTreeSet<&str> = process.services.iter().map(Service::name).collect();
         let mut databases = BTreeMap::new();
-        let mut peers = BTreeMap::new();
         let mut own_listen = None;
         for name in contract::services().union(&running) {
             let address = settings.take(&listen_key(name), ADDRESS, parse_address);
             let database = settings.take(&format!("services.{name}.database_url"), DATABASE, parse_database);
-            let addresses = settings.take(&format!("static.{name}"), ADDRESSES, parse_addresses);
-            if let Some(addresses) = addresses.filter(|_| registry == Registry::Static) {
+            let addresses = settings.take(&format!("static.{name}"), registry::ADDRESSES, registry::parse_addresses);
+            if let (Registry::Static(peers), Some(addresses)) = (&mut registry, addresses) {
                 peers.insert((*name).to_owned(), addresses);
             }
             if running.contains(name) {
@@ -169,19 +173,23 @@ impl Config {
                 databases.insert((*name).to_owned(), database.unwrap_or_else(default));
             }
         }
-        refuse_shared_databases(&databases, &mut settings);
-        settings.finish()?;
-
         // `services.X.listen` is for X in a process of its own, and wins there.
         let listen = own_listen.filter(|_| process.alone).or(listen);
+        let listen = listen.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), process.port));
+
+        refuse_shared_databases(&databases, &mut settings);
+        registry::refuse_nowhere(&registry, advertise.as_ref(), listen, &mut settings);
+        settings.finish()?;
+
         Ok(Self {
             process: process.name,
-            listen: listen.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), process.port)),
+            listen,
             admin_listen,
             drain_limit: drain_limit.unwrap_or(DRAIN_LIMIT),
             call_deadline: call_deadline.unwrap_or(CALL_DEADLINE),
             log,
-            peers,
+            registry,
+            advertise,
             databases,
         })
     }
@@ -213,7 +221,6 @@ fn refuse_shared_databases(databases: &BTreeMap<String, Database>, settings: &mu
 }
 
 const ADDRESS: &str = "an address such as 127.0.0.1:8080 (port 0 picks a free one)";
-const ADDRESSES: &str = "addresses such as 127.0.0.1:50051, 127.0.0.1:50061";
 const LEVEL: &str = "off, error, warn, info, debug, trace, or levels by module such as info,mesh=debug";
 const DATABASE: &str = "sqlite://path/to/file.db or postgres://user@host/database";
 
@@ -223,27 +230,6 @@ fn default_level() -> Targets {
 
 fn parse_address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
-}
-
-/// How the services of other processes are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Registry {
-    /// Not at all.
-    Local,
-    /// By the addresses under `static`.
-    Static,
-}
-
-fn parse_registry(text: &str) -> Option<Registry> {
-    match text {
-        "local" => Some(Registry::Local),
-        "static" => Some(Registry::Static),
-        _ => None,
-    }
-}
-
-fn parse_addresses(text: &str) -> Option<Vec<SocketAddr>> {
-    text.split(',').map(|address| address.trim().parse().ok()).collect()
 }
 
 fn parse_path(text: &str) -> Option<PathBuf> {
@@ -285,10 +271,14 @@ fn parse_database(text: &str) -> Option<Database> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn load(process: impl Into<Process>, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Error> {
+    pub(in crate::config) fn load(
+        process: impl Into<Process>,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Config, Error> {
         Config::load(
             &process.into(),
             ["process"].iter().chain(arguments).map(OsString::from),
@@ -304,7 +294,7 @@ mod tests {
         [catalog(), Service::new("other")]
     }
 
-    fn problems(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
+    pub(in crate::config) fn problems(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
         match load(catalog(), arguments, environment) {
             Err(Error::Invalid(problems)) => problems.iter().map(ToString::to_string).collect(),
             other => panic!("expected problems, got {other:?}"),
@@ -376,16 +366,6 @@ mod tests {
             [("MESH__SERVICES__CATALOG__DATABASE_URL", url), ("MESH__SERVICES__OTHER__DATABASE_URL", url)];
         let Err(Error::Invalid(problems)) = load(both(), &[], &environment) else { panic!() };
         assert!(problems[0].to_string().contains("owns its data"), "{problems:?}");
-    }
-
-    #[test]
-    fn peers_are_where_a_static_registry_says() {
-        let addresses = ("MESH__STATIC__CATALOG", "127.0.0.1:1, 127.0.0.1:2");
-        let config = load(Service::new("other"), &[], &[("MESH__REGISTRY", "static"), addresses]);
-        assert_eq!(config.unwrap().peers["catalog"].len(), 2);
-        assert!(load(Service::new("other"), &[], &[addresses]).unwrap().peers.is_empty());
-        let wrong = problems(&["--set=registry=dns"], &[("MESH__STATIC__CATALOG", "127.0.0.1")]);
-        assert_eq!(wrong.len(), 2, "{wrong:?}");
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl Health {
         }
     }
 
+    /// Whether one of the services is.
+    pub(crate) fn is_ready(&self, service: &str) -> bool {
+        self.lock().get(service).is_some_and(Option::is_none)
+    }
+
     /// One line a service, and whether all of them are ready.
     pub(crate) fn summary(&self) -> (bool, String) {
         let problems = self.lock();

@@ -10,7 +10,8 @@
 //!
 //! Rooms, in reading order: [`run`] is the life of a process; [`config`] what an operator decides; [`service`] what a
 //! service is made of; [`operations`] its long work; [`serve`] how it is served, with the order of the layers in `serve::stack` and the deadline in
-//! `serve::deadline`; [`channel`] how it calls a peer; [`context`] what travels with a call; [`store`] the database it
+//! `serve::deadline`; [`channel`] how it calls a peer; [`registry`] how they
+//! find each other; [`context`] what travels with a call; [`store`] the database it
 //! owns; [`health`] whether it is ready; [`contract`] what the contracts say of themselves; [`telemetry`] and [`error`]
 //! what operators and clients are told; [`page`] how long lists are handed out. [`client`] is for callers outside.
 
@@ -37,6 +38,8 @@ mod health;
 pub mod operations;
 #[cfg(feature = "service")]
 pub mod page;
+#[cfg(feature = "service")]
+mod registry;
 #[cfg(feature = "service")]
 mod run;
 #[cfg(feature = "service")]

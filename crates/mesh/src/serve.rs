@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::handler::{Answering, GrpcServices, Handler, add};
 use crate::health::{Health, Watched};
 use crate::operations::{self, Operations, Wakes, Workers};
+use crate::registry::{Registered, Registrant, Registry};
 use crate::service::{Resources, Service};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
@@ -40,6 +41,7 @@ pub struct Running {
     /// Where the pages for operators are, if not there.
     pub admin_address: Option<SocketAddr>,
     peers: Peers,
+    registered: Registered,
     health: Health,
     stores: Vec<Store>,
     draining: CancellationToken,
@@ -68,8 +70,11 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     let (draining, metrics, wakes) = (CancellationToken::new(), Metrics::new(), Wakes::default());
 
     let local = services.iter().map(Service::name).collect();
-    let peers = Peers::new(local, config.peers.clone(), config.call_deadline);
+    let registry = Registry::new(&config.registry, &background)?;
+    let peers = Peers::new(local, registry.clone(), config.call_deadline);
     let built = build(services, config, &peers, &wakes).await?;
+    let registrant = |service: &Watched| Registrant { service: service.name, contracts: service.contracts.clone() };
+    let registrants = built.watched.iter().map(registrant).collect();
     let stores: Vec<_> = built.watched.iter().filter_map(|service| service.store.clone()).collect();
     let mut grpc = built.grpc;
     for operations in &built.operations {
@@ -100,10 +105,13 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
         let pages = move |request: Request<Incoming>| std::future::ready(admin.answer(&request));
         foreground.run(listener::serve(listener, draining.clone(), foreground.clone(), pages));
     }
+    // Last: whoever finds a service here can call it.
+    let registered = registry.register(registrants, &health, address, config.advertise.as_ref());
     Ok(Running {
         address,
         admin_address,
         peers,
+        registered,
         health,
         stores,
         draining,
@@ -120,10 +128,12 @@ impl Running {
         self.peers.channel(service)
     }
 
-    /// Ends well: not ready any more, no new connections, streams ended, calls in flight finished, all of it within the
-    /// drain limit; what is left then is cut off.
+    /// Ends well: not to be found and not ready any more, no new connections, streams ended, calls in flight finished,
+    /// all of it within the drain limit; what is left then is cut off.
     pub async fn drain(self) {
         self.health.drain().await;
+        // Before anything is refused here, so that callers look elsewhere first.
+        self.registered.withdraw().await;
         self.draining.cancel();
         if tokio::time::timeout(self.drain_limit, self.foreground.finish()).await.is_err() {
             tracing::warn!(limit = ?self.drain_limit, "drain limit reached; what was still in flight is cut off");

@@ -30,7 +30,7 @@ impl Mesh {
     pub async fn start_in(folder: tempfile::TempDir, process: impl Into<Process>) -> Self {
         let process = process.into();
         let data_dir = format!("--data-dir={}", folder.path().display());
-        let arguments = ["test", "--listen=127.0.0.1:0", &data_dir].map(OsString::from);
+        let arguments = ["test", "--listen=127.0.0.1:0", "--set=registry=local", &data_dir].map(OsString::from);
         let config = Config::load(&process, arguments, []).expect("a configuration");
         let running = start(process.services, &config).await.expect("a mesh that serves");
         Self { running, folder }

@@ -37,6 +37,8 @@ pub(crate) fn command(binary: &str) -> Command {
             command.env_remove(name);
         }
     }
+    // A Consul that happens to run on this machine is none of a test's business.
+    command.env("MESH__REGISTRY", "local");
     command
 }
 

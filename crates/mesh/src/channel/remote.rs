@@ -1,18 +1,15 @@
-//! The other half of a channel: a peer that runs in other processes, at known addresses.
+//! The other half of a channel: a peer that runs in other processes.
 //!
 //! A connection is made when it is first needed, kept, and made again when it broke: nothing waits for a peer to start.
-//! Of two endpoints chosen by chance, the one with fewer calls in flight is taken ("power of two choices"), which
-//! spreads load nearly as well as asking all of them. One that could not be reached is left out for a moment: failing
-//! fast, it would otherwise seem to have the least to do, and attract every call.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Authority;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
@@ -21,22 +18,22 @@ use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint as Address};
 use tower::{Service as _, ServiceExt as _};
 
+use super::endpoints::Endpoints;
 use crate::error::unavailable;
 use crate::handler::{Handler, handler};
 
 /// How long to try before an endpoint counts as unreachable, and how long it is left out then.
 const CONNECT: Duration = Duration::from_secs(1);
-const LEFT_OUT: Duration = Duration::from_secs(1);
+pub(super) const LEFT_OUT: Duration = Duration::from_secs(1);
 /// Finds out about an endpoint that vanished without a word.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Calls `service` at one of `addresses`.
-pub(crate) fn remote(service: &'static str, addresses: &[SocketAddr]) -> Handler {
-    let endpoints: Arc<[Arc<Endpoint>]> = addresses.iter().map(|address| Arc::new(Endpoint::at(*address))).collect();
+/// Calls `service` at one of its endpoints.
+pub(super) fn remote(service: &'static str, endpoints: Endpoints) -> Handler {
     handler(move |request| {
-        let picked = pick(&endpoints);
+        let endpoints = endpoints.clone();
         async move {
-            match picked {
+            match endpoints.pick().await {
                 Some(endpoint) => endpoint.call(service, request).await,
                 None => no_endpoints(service).into_http(),
             }
@@ -49,21 +46,26 @@ pub(super) fn no_endpoints(service: &str) -> Status {
     unavailable("NO_ENDPOINTS", format!("there is no instance of `{service}`"), Duration::from_secs(1))
 }
 
-struct Endpoint {
+/// One instance, and how it does.
+pub(super) struct Endpoint {
+    pub(super) authority: Authority,
+    pub(super) weight: AtomicU32,
+    pub(super) in_flight: AtomicUsize,
     channel: Channel,
-    in_flight: AtomicUsize,
     left_out_until: Mutex<Instant>,
 }
 
 impl Endpoint {
-    fn at(address: SocketAddr) -> Self {
-        // An address and a port are always a URI.
-        let uri: http::Uri = format!("http://{address}").parse().unwrap_or_default();
+    pub(super) fn at(authority: Authority) -> Self {
+        // An authority behind a scheme is always a URI.
+        let uri: http::Uri = format!("http://{authority}").parse().unwrap_or_default();
         let endpoint = Address::from(uri).connect_timeout(CONNECT).tcp_nodelay(true);
         let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
         Self {
-            channel: endpoint.connect_lazy(),
+            authority,
+            weight: AtomicU32::new(1),
             in_flight: AtomicUsize::new(0),
+            channel: endpoint.connect_lazy(),
             left_out_until: Mutex::new(Instant::now()),
         }
     }
@@ -78,7 +80,7 @@ impl Endpoint {
         match answered {
             Ok(response) => response.map(|body| Body::new(Counted { body, _counted: counted })),
             Err(error) => {
-                *self.left_out() = Instant::now() + LEFT_OUT;
+                self.leave_out();
                 let message = format!("an instance of `{service}` cannot be reached, or broke off");
                 let mut status = unavailable("ENDPOINT_UNREACHABLE", message, Duration::from_millis(100));
                 status.set_source(Arc::new(error));
@@ -87,24 +89,14 @@ impl Endpoint {
         }
     }
 
-    fn left_out(&self) -> std::sync::MutexGuard<'_, Instant> {
-        self.left_out_until.lock().unwrap_or_else(PoisonError::into_inner)
+    /// From now on for a moment.
+    pub(super) fn leave_out(&self) {
+        *self.left_out_until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + LEFT_OUT;
     }
-}
 
-/// One of those that are not left out; if all are, one of all: who knows whether they are back.
-fn pick(endpoints: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
-    let now = Instant::now();
-    let reachable: Vec<_> = endpoints.iter().filter(|endpoint| *endpoint.left_out() <= now).collect();
-    let choice: Vec<_> = if reachable.is_empty() { endpoints.iter().collect() } else { reachable };
-    if choice.is_empty() {
-        return None;
+    pub(super) fn is_left_out(&self) -> bool {
+        *self.left_out_until.lock().unwrap_or_else(PoisonError::into_inner) > Instant::now()
     }
-    let one = fastrand::usize(..choice.len());
-    // Another one, if there is another.
-    let other = (one + 1 + fastrand::usize(..choice.len().max(2) - 1)) % choice.len();
-    let load = |index: usize| choice[index].in_flight.load(Ordering::Relaxed);
-    Some(Arc::clone(choice[if load(other) < load(one) { other } else { one }]))
 }
 
 /// Counts a call until its last trailer.
@@ -142,45 +134,5 @@ impl http_body::Body for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn endpoints(in_flight: &[usize]) -> Vec<Arc<Endpoint>> {
-        let endpoint = |load: &usize| {
-            let endpoint = Endpoint::at(([127, 0, 0, 1], 1).into());
-            endpoint.in_flight.store(*load, Ordering::Relaxed);
-            Arc::new(endpoint)
-        };
-        in_flight.iter().map(endpoint).collect()
-    }
-
-    #[tokio::test]
-    async fn of_two_the_one_with_less_to_do_is_taken() {
-        let two = endpoints(&[3, 1]);
-        for _ in 0..100 {
-            assert!(Arc::ptr_eq(&pick(&two).unwrap(), &two[1]));
-        }
-        // Of more than two the busiest is never taken, and the others are.
-        let three = endpoints(&[0, 5, 0]);
-        let picked: Vec<_> = (0..200).map(|_| pick(&three).unwrap()).collect();
-        let taken = |index: usize| picked.iter().any(|endpoint| Arc::ptr_eq(endpoint, &three[index]));
-        assert!(taken(0) && !taken(1) && taken(2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_reached_is_left_out_for_a_moment() {
-        let two = endpoints(&[0, 9]);
-        *two[0].left_out() = Instant::now() + LEFT_OUT;
-        assert!(Arc::ptr_eq(&pick(&two).unwrap(), &two[1]));
-        tokio::time::advance(LEFT_OUT).await;
-        assert!(Arc::ptr_eq(&pick(&two).unwrap(), &two[0]));
-        // If nothing else is left, it is tried.
-        *two[0].left_out() = Instant::now() + LEFT_OUT;
-        assert!(pick(&two[..1]).is_some());
-        assert!(pick(&[]).is_none());
     }
 }

@@ -136,11 +136,17 @@ impl Settings {
         let (text, origin) = self.values.remove(key)?;
         let value = parse(&text);
         if value.is_none() {
-            // A database URL may hold a password: what was said is shown for every other key.
-            let said = if key.ends_with("_url") { String::new() } else { format!(", not `{text}`") };
+            // What may hold a secret is not shown.
+            let secret = key.ends_with("_url") || key.ends_with("token");
+            let said = if secret { String::new() } else { format!(", not `{text}`") };
             self.problem(key, origin, format!("must be {allowed}{said}"));
         }
         value
+    }
+
+    /// Where a key that is not taken yet was said.
+    pub(super) fn origin(&self, key: &str) -> Option<&Origin> {
+        self.values.get(key).map(|(_, origin)| origin)
     }
 
     pub(super) fn problem(&mut self, key: impl Into<String>, origin: Origin, message: String) {

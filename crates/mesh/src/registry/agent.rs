@@ -1,0 +1,147 @@
+//! One agent of Consul, and what people are told of it.
+//!
+//! Several tasks talk to it, each again and again. When it goes away all of them fail, again and again; what somebody
+//! who reads the log wants to know is that it went, why, and that it is back.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use consul_api_client::{Client, Error};
+use tokio::time::sleep;
+
+use crate::config::Consul;
+use crate::serve::Tasks;
+
+/// How long a question waits for something to change. Short, because an agent that stands still (it accepts
+/// connections, and answers nothing) is only noticed when this is over.
+pub(super) const WAIT: Duration = Duration::from_secs(10);
+/// How long an agent, which is on the same machine, may take to answer.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// The pause after the first failure in a row, doubled with every other up to the longest: an agent that comes back is
+/// found within this.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// What only somebody can mend.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+
+/// An agent. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Agent(Arc<Shared>);
+
+struct Shared {
+    client: Client,
+    address: String,
+    token_origin: String,
+    tasks: Tasks,
+    /// What cannot be done at present because the agent does not answer.
+    waiting: Mutex<BTreeSet<String>>,
+}
+
+impl Agent {
+    pub(super) fn new(config: &Consul, tasks: Tasks) -> anyhow::Result<Self> {
+        let mut builder = Client::builder(format!("http://{}", config.agent)).timeout(ANSWER);
+        if let Some(token) = &config.token {
+            builder = builder.token(token);
+        }
+        Ok(Self(Arc::new(Shared {
+            client: builder.build()?,
+            address: config.agent.to_string(),
+            token_origin: config.token_origin.clone(),
+            tasks,
+            waiting: Mutex::default(),
+        })))
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    /// For one of the tasks that talk to it; `purpose` finishes the sentence "Consul does not let us …".
+    pub(super) fn attempts(&self, purpose: String) -> Attempts {
+        Attempts { agent: self.clone(), purpose, failures: 0, refused: None }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one task has tried.
+pub(super) struct Attempts {
+    agent: Agent,
+    purpose: String,
+    /// In a row.
+    failures: u32,
+    refused: Option<String>,
+}
+
+impl Attempts {
+    /// The agent has answered.
+    pub(super) fn succeeded(&mut self) {
+        self.failures = 0;
+        self.refused = None;
+        let mut waiting = self.agent.waiting();
+        if waiting.remove(&self.purpose) && waiting.is_empty() {
+            tracing::info!(agent = self.agent.0.address, "Consul is back");
+        }
+    }
+
+    /// It has not, or not as was hoped for. Tells people what is news to them, and waits before the next attempt.
+    pub(super) async fn failed(&mut self, error: &Error) {
+        self.failures += 1;
+        if error.is_transient() {
+            let first = {
+                let mut waiting = self.agent.waiting();
+                waiting.insert(self.purpose.clone()) && waiting.len() == 1
+            };
+            if first {
+                tracing::warn!(%error, "Consul is away; going on with what is known, and trying again and again");
+            }
+        } else {
+            let said = self.refused.replace(error.to_string());
+            if said != self.refused {
+                self.refuse(error);
+            }
+        }
+        let longest = if error.is_transient() { LONGEST_PAUSE } else { REFUSED_PAUSE };
+        sleep(pause(self.failures, longest)).await;
+    }
+
+    fn refuse(&self, error: &Error) {
+        let Self { agent, purpose, .. } = self;
+        match error {
+            Error::Permission { .. } => {
+                let rule = error.missing_rule().unwrap_or_else(|| "one that Consul does not name".to_owned());
+                tracing::error!(%error, rule, token = agent.0.token_origin, "Consul does not let us {purpose}");
+            }
+            _ => tracing::error!(%error, "Consul does not let us {purpose}"),
+        }
+    }
+}
+
+/// Longer with every failure in a row, and never the same for all processes.
+fn pause(failures: u32, longest: Duration) -> Duration {
+    let ceiling = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest);
+    ceiling.mul_f64(0.5 + 0.5 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_within_bounds() {
+        for failures in 1..100 {
+            let pause = pause(failures, LONGEST_PAUSE);
+            assert!((FIRST_PAUSE / 2..=LONGEST_PAUSE).contains(&pause), "{pause:?} after {failures}");
+        }
+        assert!(pause(1, LONGEST_PAUSE) <= FIRST_PAUSE);
+        assert!(pause(20, LONGEST_PAUSE) >= LONGEST_PAUSE / 2);
+    }
+}

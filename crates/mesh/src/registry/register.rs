@@ -1,0 +1,201 @@
+//! Being found: registering with the agent, staying registered, and going before the process does.
+//!
+//! An instance is known by its service and its address, not by a number drawn at its start: two processes cannot have
+//! the same address, and one that starts where another was killed takes over its entry. With a fresh id the dead one's
+//! would stay beside it, and stay healthy, because its check finds somebody at home.
+//!
+//! Its health is what it says itself to begin with, and what the agent finds from then on. Consul's default would be
+//! that everything is ill until the agent has looked, which makes a second of outage of every new instance, and of every
+//! restart of an agent that forgets.
+//!
+//! An agent may forget (one without a disk forgets at every restart), and nobody tells. So after registering, a
+//! question waits for as long as the entry is what it was, and ends when it is not.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use consul_api_client::health::CheckStatus;
+use consul_api_client::{Check, Error, Registration};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::agent::{Agent, Attempts, WAIT};
+use crate::config::Advertise;
+use crate::health::Health;
+use crate::serve::Tasks;
+
+/// How often the agent asks whether a service is well, and how long that may take: a process that was killed is
+/// critical after both. What stays critical is forgotten after a minute, which is the least that Consul allows.
+const EVERY: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(1);
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+/// What a drain gives an agent that does not answer.
+const WITHDRAW_WITHIN: Duration = Duration::from_secs(1);
+/// Before registering once more what was changed or forgotten: two who quarrel over an entry shall do so slowly.
+const AFTER_CHANGE: Duration = Duration::from_millis(100);
+
+/// What there is to say of a service.
+pub(crate) struct Registrant {
+    pub(crate) service: &'static str,
+    /// The full names of its contracts.
+    pub(crate) contracts: Vec<&'static str>,
+}
+
+/// Services that can be found until they are withdrawn. Dropping it only stops to look after them.
+pub(crate) struct Registered {
+    leaving: CancellationToken,
+    keepers: Tasks,
+    _cut_on_drop: DropGuard,
+}
+
+impl Registered {
+    /// None so far.
+    pub(super) fn none() -> Self {
+        let keepers = Tasks::default();
+        Self { leaving: CancellationToken::new(), _cut_on_drop: keepers.cut_on_drop(), keepers }
+    }
+
+    /// Takes all of them out, so that nobody looks for them here any more. Takes a second at most.
+    pub(crate) async fn withdraw(self) {
+        self.leaving.cancel();
+        if timeout(WITHDRAW_WITHIN, self.keepers.finish()).await.is_err() {
+            tracing::warn!("Consul does not answer: its health check will find out that this process has ended");
+        }
+    }
+}
+
+/// Registers services in the background, and keeps them registered.
+pub(super) fn register(
+    agent: &Agent,
+    services: Vec<Registrant>,
+    health: &Health,
+    address: SocketAddr,
+    advertise: Option<&Advertise>,
+) -> Registered {
+    let registered = Registered::none();
+    for registrant in services {
+        let entry = Entry::new(&registrant, address, advertise);
+        registered.keepers.run(keep(agent.clone(), entry, health.clone(), registered.leaving.clone()));
+    }
+    registered
+}
+
+/// What Consul is told.
+struct Entry {
+    service: &'static str,
+    id: String,
+    check: Check,
+    registration: Registration,
+}
+
+impl Entry {
+    fn new(registrant: &Registrant, address: SocketAddr, advertise: Option<&Advertise>) -> Self {
+        let &Registrant { service, ref contracts } = registrant;
+        let host = advertise.map_or_else(|| address.ip().to_string(), |advertise| advertise.host.clone());
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let port = advertise.and_then(|advertise| advertise.port).unwrap_or(address.port());
+        let id = format!("{service}-{host}-{port}");
+
+        let target = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        // All contracts of a service are as well as the service is. One that has none is as well as its process.
+        let target = contracts.first().map_or(target.clone(), |contract| format!("{target}/{contract}"));
+        let check = Check::grpc(target, EVERY).id(format!("{id}:grpc")).name("grpc.health.v1.Health/Check");
+        let check = check.timeout(LIMIT).deregister_after(FORGET_AFTER);
+
+        let registration = Registration::new(service).id(&id).address(host).port(port).tag("grpc");
+        let registration = versions(contracts).into_iter().fold(registration, Registration::tag);
+        Self { service, id, check, registration }
+    }
+
+    fn registration(&self, ready: bool) -> Registration {
+        let status = if ready { CheckStatus::Passing } else { CheckStatus::Critical };
+        self.registration.clone().check(self.check.clone().initial(status))
+    }
+}
+
+/// The versions of contracts, as their packages name them: `v1` of `artwork.v1.ArtworkService`.
+fn versions(contracts: &[&'static str]) -> Vec<&'static str> {
+    let mut versions: Vec<_> = contracts.iter().filter_map(|contract| contract.rsplit('.').nth(1)).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    versions
+}
+
+/// Keeps an entry in Consul until it is time to leave, and takes it out then.
+async fn keep(agent: Agent, entry: Entry, health: Health, leaving: CancellationToken) {
+    let mut attempts = agent.attempts(format!("register `{}`", entry.id));
+    let mut registered = false;
+    while !leaving.is_cancelled() {
+        // Not given up when it is time to leave: it might still arrive, behind our leaving.
+        match put(&agent, &entry, health.is_ready(entry.service)).await {
+            Ok(version) => {
+                attempts.succeeded();
+                registered = true;
+                tracing::info!(id = entry.id, "registered in Consul");
+                leaving.run_until_cancelled(changed(&agent, &entry, version, &mut attempts)).await;
+            }
+            Err(error) => drop(leaving.run_until_cancelled(attempts.failed(&error)).await),
+        }
+    }
+    // Also if it never worked: an attempt that was given up may have arrived.
+    match agent.client().agent().deregister(&entry.id).await {
+        Ok(()) => tracing::info!(id = entry.id, "deregistered from Consul"),
+        Err(_) if !registered => {}
+        Err(error) => tracing::warn!(id = entry.id, %error, "not deregistered; its health check will tell Consul"),
+    }
+}
+
+/// Registers, and gives the version of what the agent has then.
+async fn put(agent: &Agent, entry: &Entry, ready: bool) -> Result<String, Error> {
+    agent.client().agent().register(&entry.registration(ready)).await?;
+    let kept = agent.client().agent().service(&entry.id).await?;
+    // Forgotten already: no version is the empty one.
+    Ok(kept.map(|service| service.content_hash).unwrap_or_default())
+}
+
+/// Waits until the agent has something else than `version`, or nothing.
+async fn changed(agent: &Agent, entry: &Entry, version: String, attempts: &mut Attempts) {
+    loop {
+        match agent.client().agent().service_changed(&entry.id, &version, WAIT).await {
+            Ok(Some(service)) if service.content_hash == version => attempts.succeeded(),
+            Ok(_) => {
+                tracing::warn!(id = entry.id, "Consul has forgotten or changed the registration; it is made again");
+                return sleep(AFTER_CHANGE).await;
+            }
+            // Whether it still knows is found out by registering: that changes nothing if it does.
+            Err(error) => return attempts.failed(&error).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(contracts: &[&'static str], address: &str, advertise: Option<Advertise>) -> (String, String) {
+        let registrant = Registrant { service: "artwork", contracts: contracts.to_vec() };
+        let entry = Entry::new(&registrant, address.parse().unwrap(), advertise.as_ref());
+        let said = serde_json::to_string(&entry.registration(true)).unwrap();
+        (entry.id, said)
+    }
+
+    #[test]
+    fn an_instance_is_known_by_its_address_and_checked_by_its_contract() {
+        let (id, said) = entry(&["artwork.v1.ArtworkService", "artwork.v2.ArtworkService"], "127.0.0.1:50052", None);
+        assert_eq!(id, "artwork-127.0.0.1-50052");
+        assert!(said.contains(r#""GRPC":"127.0.0.1:50052/artwork.v1.ArtworkService""#), "{said}");
+        assert!(said.contains(r#""Tags":["grpc","v1","v2"]"#), "{said}");
+    }
+
+    #[test]
+    fn others_are_told_what_is_advertised() {
+        let advertise = |host: &str, port| Some(Advertise { host: host.to_owned(), port });
+        let (id, said) = entry(&[], "0.0.0.0:50052", advertise("10.0.0.7", None));
+        assert_eq!(id, "artwork-10.0.0.7-50052");
+        assert!(said.contains(r#""GRPC":"10.0.0.7:50052""#), "{said}");
+        let (_, said) = entry(&[], "[::]:50052", advertise("[fd00::1]", Some(443)));
+        assert!(said.contains(r#""Address":"fd00::1","Port":443"#), "{said}");
+        assert!(said.contains(r#""GRPC":"[fd00::1]:443""#), "{said}");
+    }
+}
