@@ -1,12 +1,13 @@
-//! Black-box tests of the whole: real binaries, real grpcurl, a real Postgres. What each file holds:
+//! Black-box tests of the whole: real binaries, real grpcurl, a real Postgres, a real Consul. What each file holds:
 
 mod architecture; // the invariants of docs/ARCHITECTURE.md that can be read off the tree
 mod artwork; // long work, from outside
 mod bad_input; // what a request that cannot be served gets
 mod bad_start; // what an operator reads when a process cannot start
 mod catalog; // the catalog's promises, on SQLite and on Postgres
+mod consul; // being found, and finding others, through Consul
 mod docs; // what the documents say is true
 mod drain; // how a process ends
 mod harness; // how all of them start and stop what they test
-mod serving;
-mod topologies; // the same behaviour, wherever the services run // reflection, health, pages for operators, deadlines
+mod serving; // reflection, health, pages for operators, deadlines
+mod topologies; // the same behaviour, wherever the services run

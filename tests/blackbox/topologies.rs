@@ -4,7 +4,7 @@ use contracts::artwork::v1::RenderArtworkRequest;
 use prost::Message as _;
 use serde_json::json;
 
-use crate::harness::{Grpcurl, Process, RawCall, eventually, uuid};
+use crate::harness::{Consul, Grpcurl, Process, RawCall, eventually, uuid};
 use crate::{artwork, catalog};
 
 /// What the system promises, to whoever asks its services at these addresses.
@@ -32,6 +32,16 @@ fn in_a_process_each_found_by_static_addresses() {
         let artwork = artwork_beside(&catalog.address.to_string());
         suite(&catalog.grpcurl(), &artwork.grpcurl());
     }
+}
+
+#[test]
+fn in_a_process_each_found_through_consul() {
+    let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
+    let registry = [("MESH__REGISTRY", &*consul.registry())];
+    let catalog = Process::start("catalog", &registry);
+    consul.passing("catalog", 1);
+    let artwork = Process::start("artwork", &registry);
+    suite(&catalog.grpcurl(), &artwork.grpcurl());
 }
 
 #[test]

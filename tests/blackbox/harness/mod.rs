@@ -3,6 +3,7 @@
 //! Nothing here uses a fixed port or sleeps until something ought to be ready: a process says where it listens, and
 //! everything else is asked again until it answers or a limit is reached.
 
+pub(crate) mod consul;
 mod grpcurl;
 pub(crate) mod postgres;
 mod process;
@@ -14,6 +15,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub(crate) use consul::Consul;
 pub(crate) use grpcurl::Grpcurl;
 pub(crate) use process::{Process, command, output, output_in};
 pub(crate) use proxy::Proxy;
