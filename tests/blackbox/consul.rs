@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::artwork::tiny_picture;
 use crate::harness::consul::free_ports;
-use crate::harness::{Consul, Grpcurl, Process, RawCall, eventually, uuid};
+use crate::harness::{Consul, Grpcurl, Process, RawCall, eventually, root, uuid};
 
 /// How often the agent looks, and how long it waits for an answer, together.
 const UNTIL_CRITICAL: Duration = Duration::from_secs(2);
@@ -215,4 +215,68 @@ fn an_agent_that_stands_still_is_noticed_and_holds_nobody() {
     assert!(took < SLACK, "{took:?}");
     consul.signal("CONT");
     eventually("it is back", || (times(&artwork.log(), "Consul is back") == 1).then_some(()));
+}
+
+/// A token for what a file of deploy/consul/policies allows.
+fn token(consul: &Consul, name: &str) -> String {
+    let rules = root().join("deploy/consul/policies").join(name).with_extension("hcl");
+    let rules = std::fs::read_to_string(rules).expect("a policy");
+    consul.put("/v1/acl/policy", &json!({"Name": name, "Rules": rules}));
+    let token = consul.put("/v1/acl/token", &json!({"Policies": [{"Name": name}]}));
+    token["SecretID"].as_str().expect("a token").to_owned()
+}
+
+#[test]
+fn the_policies_allow_what_a_service_does_and_no_more() {
+    let secret = "11111111-1111-1111-1111-111111111111";
+    // As in deploy/consul/agent.hcl; `master` is what every version understands.
+    let acl = json!({"enabled": true, "default_policy": "deny", "tokens": {"master": secret}});
+    let Some(consul) = Consul::start_with(json!({"acl": acl}), Some(secret)) else { return };
+    let (catalogs, artworks) = (token(&consul, "catalog"), token(&consul, "artwork"));
+    let start = |binary, token: &str| {
+        Process::start(binary, &[("MESH__REGISTRY", &consul.registry()), ("MESH__CONSUL__TOKEN", token)])
+    };
+    let _catalog = start("catalog", &catalogs);
+    consul.passing("catalog", 1);
+
+    let pretender = start("artwork", &catalogs);
+    let refused =
+        eventually("it is refused", || pretender.log().lines().find(|line| line.contains("ERROR")).map(str::to_owned));
+    for words in ["Consul does not let us register", "service:write on artwork", "MESH__CONSUL__TOKEN"] {
+        assert!(refused.contains(words), "{refused}");
+    }
+    assert!(!pretender.log().contains(&catalogs), "the log holds a token");
+    assert!(consul.instances("artwork").is_empty());
+
+    let artwork = start("artwork", &artworks);
+    consul.passing("artwork", 1);
+    if Grpcurl::installed() {
+        eventually("the catalog is found", || (ask(&artwork) == answered()).then_some(()));
+    }
+}
+
+#[test]
+fn what_a_service_says_of_itself_is_what_its_file_says() {
+    for service in ["catalog", "artwork"] {
+        let Some(consul) = Consul::start() else { return };
+        let address = format!("127.0.0.1:{}", if service == "catalog" { 50051 } else { 50052 });
+        let file = root().join("deploy/consul/services").join(service).with_extension("hcl");
+        consul.register_file(&file);
+        let id = format!("{service}-{}", address.replace(':', "-"));
+        let by_file = consul.get(&format!("/v1/agent/service/{id}"));
+        let checks = consul.get("/v1/agent/checks");
+
+        // The address in the file may be taken on this machine, so what is said of another is compared.
+        let process = start(service, &consul);
+        let own_id = format!("{service}-{}", process.address.to_string().replace(':', "-"));
+        let own = eventually("it is registered", || consul.get("/v1/agent/services").get(&own_id).cloned());
+        for key in ["Service", "Tags", "Address", "Weights"] {
+            assert_eq!(by_file[key], own[key], "{key} of {service}");
+        }
+        let own_checks = consul.get("/v1/agent/checks");
+        let (by_file, own) = (&checks[format!("{id}:grpc")], &own_checks[format!("{own_id}:grpc")]);
+        for key in ["Name", "Type", "ServiceName"] {
+            assert_eq!(by_file[key], own[key], "{key} of the check of {service}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -105,6 +106,14 @@ impl Consul {
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Registers what a file says, as people do.
+    pub(crate) fn register_file(&self, file: &Path) {
+        let mut register = Command::new(find_program("consul", &[]).expect("Consul"));
+        register.args(["services", "register", &format!("-http-addr=http://{}", self.address)]).arg(file);
+        let register = register.output().expect("Consul runs");
+        assert!(register.status.success(), "{}", String::from_utf8_lossy(&register.stderr));
     }
 
     /// Ends it without warning.

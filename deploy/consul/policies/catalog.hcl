@@ -1,0 +1,16 @@
+# What the token of a catalog process may do.
+
+# Register its own instances, and take them out again; nobody else's.
+service "catalog" {
+  policy = "write"
+}
+
+# Find whom it calls. Which services that are is no secret inside a mesh.
+service_prefix "" {
+  policy = "read"
+}
+
+# See where they are: discovery leaves out instances whose node may not be read, and does not say so.
+node_prefix "" {
+  policy = "read"
+}
