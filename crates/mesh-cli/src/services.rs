@@ -1,0 +1,163 @@
+//! Who serves, where, and how well: in the words of Consul, or of one process.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow};
+use consul_api_client::health::{CheckStatus, HealthCheck, Instance};
+use futures_util::stream;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_reflection::pb::v1::{ListServiceResponse, ServerReflectionRequest};
+
+use crate::shown::{self, Table};
+use crate::target::{Address, Consul, Process, Target};
+
+/// One line for every instance, or for every contract of one process.
+pub(crate) async fn list(target: &Target) -> anyhow::Result<ExitCode> {
+    match target {
+        Target::Consul(consul) => registered(consul).await?,
+        Target::Process(process) => contracts(process).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn registered(consul: &Consul) -> anyhow::Result<()> {
+    let services = consul.services().await?;
+    let probes = Probes::of(consul).await;
+    let mut table = Table::new(["SERVICE", "INSTANCE", "ADDRESS", "HEALTH", "WHY"]);
+    for service in services {
+        for instance in consul.instances(&service).await? {
+            let address = Address::of(&instance).map_or("-".to_owned(), |address| address.to_string());
+            let (health, why) = health(&instance, &probes);
+            table.row([service.clone(), instance.service.id, address, health.to_owned(), why]);
+        }
+    }
+    if table.is_empty() {
+        let address = &consul.address;
+        shown::remark(&format!("Consul at {address} knows no services, or none that MESH__CONSUL__TOKEN may see"));
+    } else {
+        write!(io::stdout(), "{table}")?;
+    }
+    Ok(())
+}
+
+/// What the probes of the agent itself have said. An agent tells others at once how a check stands, but only every few
+/// minutes what it says, if that is all that changes: an instance that never passed would have nothing to say for long.
+#[derive(Default)]
+struct Probes {
+    node: String,
+    checks: BTreeMap<String, HealthCheck>,
+}
+
+impl Probes {
+    /// None, if they cannot be had: what others have been told is there all the same.
+    async fn of(consul: &Consul) -> Self {
+        let agent = consul.client.agent();
+        match (agent.info().await, agent.checks().await) {
+            (Ok(info), Ok(checks)) => Self { node: info.node_name, checks },
+            _ => Self::default(),
+        }
+    }
+
+    fn newest<'a>(&'a self, check: &'a HealthCheck, node: &str) -> &'a HealthCheck {
+        let own = self.checks.get(&check.id).filter(|own| node == self.node && own.status == check.status);
+        own.unwrap_or(check)
+    }
+}
+
+/// How an instance is, and what the worst of its checks says.
+fn health(instance: &Instance, probes: &Probes) -> (&'static str, String) {
+    let status = instance.status();
+    let health = match status {
+        CheckStatus::Passing => return ("passing", String::new()),
+        CheckStatus::Warning => "warning",
+        CheckStatus::Critical => "critical",
+    };
+    let worst = instance.checks.iter().filter(|check| check.status == status);
+    let mut worst = worst.map(|check| probes.newest(check, &instance.node.name));
+    let said = worst.find_map(|check| check.output.lines().find(|line| !line.trim().is_empty()));
+    (health, said.unwrap_or("its check has not said why").to_owned())
+}
+
+async fn contracts(process: &Process) -> anyhow::Result<()> {
+    let mut table = Table::new(["SERVICE", "ADDRESS", "HEALTH"]);
+    for contract in served(process).await? {
+        let health = serving(process, &contract).await?;
+        table.row([contract, process.address.to_string(), health]);
+    }
+    write!(io::stdout(), "{table}")?;
+    Ok(())
+}
+
+/// The contracts that a process serves, as its reflection has them; without reflection and health themselves.
+pub(crate) async fn served(process: &Process) -> anyhow::Result<Vec<String>> {
+    let request = MessageRequest::ListServices(String::new());
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(request) };
+    let mut client = ServerReflectionClient::new(process.channel.clone());
+    let asked = client.server_reflection_info(stream::iter([request]));
+    let cannot = |status| anyhow!("{} does not say what it serves: {}", process.address, shown::status(&status));
+    let mut answers = process.answer(asked).await?.map_err(cannot)?;
+    let answer = process.answer(async { answers.message().await.map(tonic::Response::new) }).await?.map_err(cannot)?;
+    let Some(MessageResponse::ListServicesResponse(ListServiceResponse { service })) =
+        answer.and_then(|answer| answer.message_response)
+    else {
+        return Err(anyhow!("{} does not say what it serves", process.address));
+    };
+    let names = service.into_iter().map(|service| service.name);
+    Ok(names.filter(|name| !name.starts_with("grpc.")).collect())
+}
+
+/// What a process says of the health of a contract; `-` if it says nothing.
+async fn serving(process: &Process, contract: &str) -> anyhow::Result<String> {
+    let request = HealthCheckRequest { service: contract.to_owned() };
+    let said = match process.answer(HealthClient::new(process.channel.clone()).check(request)).await? {
+        Ok(answer) => match answer.status() {
+            ServingStatus::Serving => "serving",
+            ServingStatus::NotServing => "not serving",
+            ServingStatus::Unknown | ServingStatus::ServiceUnknown => "unknown",
+        },
+        Err(status) if matches!(status.code(), Code::NotFound | Code::Unimplemented) => "-",
+        Err(status) => return Err(anyhow!(shown::status(&status))).context(contract.to_owned()),
+    };
+    Ok(said.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn instance(checks: serde_json::Value) -> Instance {
+        let service = json!({"ID": "a-1", "Service": "a"});
+        let instance = json!({"Node": {"Node": "here", "Address": "10.0.0.7"}, "Service": service, "Checks": checks});
+        serde_json::from_value(instance).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_passing_says_why_in_a_line() {
+        let none = Probes::default();
+        let node = json!({"CheckID": "serfHealth", "Status": "passing", "Output": "Agent alive"});
+        assert_eq!(health(&instance(json!([node])), &none), ("passing", String::new()));
+        let refused = json!({"CheckID": "service:a-1", "Status": "critical", "Output": "\nrefused\nby 10.0.0.7"});
+        assert_eq!(health(&instance(json!([node, refused])), &none), ("critical", "refused".to_owned()));
+    }
+
+    #[test]
+    fn the_agents_own_probes_know_more_of_its_own_node() {
+        let silent = instance(json!([{"CheckID": "service:a-1", "Status": "critical"}]));
+        assert_eq!(health(&silent, &Probes::default()).1, "its check has not said why");
+        let own = json!({"service:a-1": {"CheckID": "service:a-1", "Status": "critical", "Output": "refused"}});
+        let mut probes = Probes { node: "here".to_owned(), checks: serde_json::from_value(own).unwrap() };
+        assert_eq!(health(&silent, &probes).1, "refused");
+        probes.node = "elsewhere".to_owned();
+        assert_eq!(health(&silent, &probes).1, "its check has not said why");
+    }
+}
