@@ -22,7 +22,7 @@ const SIZES: [(&str, u32); 4] =
     [("SIZE_THUMBNAIL", 160), ("SIZE_MOBILE", 480), ("SIZE_TABLET", 1024), ("SIZE_TV", 1920)];
 
 /// A picture that does not compress: over 5 MB.
-fn large_picture() -> Vec<u8> {
+pub(crate) fn large_picture() -> Vec<u8> {
     let mut noise = 1_u32;
     let picture = RgbImage::from_fn(2400, 1350, |x, y| {
         noise ^= noise << 13;
@@ -53,12 +53,12 @@ fn request(title_id: &Value, image: &[u8]) -> Value {
     json!({"request_id": uuid(), "title_id": title_id, "image": STANDARD.encode(image)})
 }
 
-fn render(grpcurl: &Grpcurl, title_id: &Value, image: &[u8]) -> String {
+pub(crate) fn render(grpcurl: &Grpcurl, title_id: &Value, image: &[u8]) -> String {
     let operation = grpcurl.call_with_input("artwork.v1.ArtworkService/RenderArtwork", &request(title_id, image));
     operation.json()["name"].as_str().expect("a name").to_owned()
 }
 
-fn wait(grpcurl: &Grpcurl, name: &str) -> Value {
+pub(crate) fn wait(grpcurl: &Grpcurl, name: &str) -> Value {
     let done = grpcurl.call("google.longrunning.Operations/WaitOperation", &json!({"name": name, "timeout": "30s"}));
     let done = done.json();
     assert_eq!(done["done"], true, "{done}");

@@ -9,5 +9,6 @@ mod consul; // being found, and finding others, through Consul
 mod docs; // what the documents say is true
 mod drain; // how a process ends
 mod harness; // how all of them start and stop what they test
+mod operations_cli; // what `mesh` says to people
 mod serving; // reflection, health, pages for operators, deadlines
 mod topologies; // the same behaviour, wherever the services run
