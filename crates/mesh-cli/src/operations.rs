@@ -190,7 +190,7 @@ pub(crate) async fn cancel(name: &Name, target: &Target) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-async fn get(process: &Process, name: &Name) -> anyhow::Result<Operation> {
+pub(crate) async fn get(process: &Process, name: &Name) -> anyhow::Result<Operation> {
     let request = GetOperationRequest { name: name.text.clone() };
     process.answer(client(process).get_operation(request)).await?.map_err(|status| unanswered(&status, name))
 }

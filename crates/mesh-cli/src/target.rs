@@ -1,17 +1,16 @@
 //! Whom to ask: a process that somebody names, or one that Consul finds by the name of a service.
 
+use std::error::Error as _;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Chain, Context as _, anyhow, bail};
 use consul_api_client::health::{Instance, Query};
 use consul_api_client::{Blocking, Client, Error};
 use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Response, Status};
-
-use crate::shown;
 
 /// How long connecting may take, to a process or to an agent.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -33,6 +32,7 @@ pub(crate) enum Target {
 }
 
 /// A process that has accepted a connection.
+#[derive(Clone)]
 pub(crate) struct Process {
     pub(crate) address: Address,
     pub(crate) channel: Channel,
@@ -50,20 +50,22 @@ impl Target {
         match (process, consul) {
             (Some(address), _) => Process::connect(address).await.map(Self::Process),
             (None, Some(address)) => Consul::at(address).map(Self::Consul),
-            (None, None) => {
-                if let Ok(process) = Process::connect(PROCESS.parse()?).await {
-                    return Ok(Self::Process(process));
-                }
-                let consul = Consul::at(AGENT.parse()?)?;
-                let answers = consul.client.status().leader().await.is_ok();
-                answers.then_some(Self::Consul(consul)).with_context(|| {
-                    format!(
-                        "nobody serves at {PROCESS}, and no Consul agent answers at {AGENT}: `cargo run` in another \
-                         terminal, or say whom to ask with --address HOST:PORT or --consul HOST:PORT"
-                    )
-                })
-            }
+            (None, None) => Self::nearest().await,
         }
+    }
+
+    async fn nearest() -> anyhow::Result<Self> {
+        if let Ok(process) = Process::connect(PROCESS.parse()?).await {
+            return Ok(Self::Process(process));
+        }
+        let consul = Consul::at(AGENT.parse()?)?;
+        if consul.client.status().leader().await.is_err() {
+            bail!(
+                "nobody serves at {PROCESS}, and no Consul agent answers at {AGENT}: `cargo run` in another terminal, \
+                 or say whom to ask with --address HOST:PORT or --consul HOST:PORT"
+            );
+        }
+        Ok(Self::Consul(consul))
     }
 
     /// A process that serves `service`.
@@ -84,12 +86,6 @@ impl Target {
     }
 }
 
-impl Clone for Process {
-    fn clone(&self) -> Self {
-        Self { address: self.address.clone(), channel: self.channel.clone() }
-    }
-}
-
 impl Process {
     async fn connect(address: Address) -> anyhow::Result<Self> {
         let endpoint = Endpoint::from(address.uri()).connect_timeout(CONNECT).tcp_nodelay(true);
@@ -99,13 +95,19 @@ impl Process {
         }
     }
 
-    /// Waits for an answer, but not for ever. The call's own status is inside, for some are answers themselves.
+    /// Waits for an answer, but not for ever. A status that the process has sent is inside, for some are answers; one
+    /// that has a cause was made here, because nothing came that could be understood.
     pub(crate) async fn answer<T>(
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> anyhow::Result<Result<T, Status>> {
+        let address = &self.address;
         let answer = timeout(ANSWER, call).await;
-        let answer = answer.with_context(|| format!("{} has not answered within {ANSWER:?}", self.address))?;
+        let answer = answer.map_err(|_| anyhow!("{address} has not answered within {ANSWER:?}"))?;
+        if let Some(cause) = answer.as_ref().err().and_then(|status| status.source()) {
+            let root = Chain::new(cause).last().unwrap_or(cause);
+            bail!("no answer from {address} ({root}): does it speak gRPC, and does it still run?");
+        }
         Ok(answer.map(Response::into_inner))
     }
 }
@@ -152,8 +154,8 @@ impl Consul {
     async fn process(&self, service: &str) -> anyhow::Result<Process> {
         let mut instances = self.found(&Query::service(service).passing()).await?;
         fastrand::shuffle(&mut instances);
-        for instance in &instances {
-            if let Ok(process) = Process::connect(Address::of(instance)?).await {
+        for address in instances.iter().filter_map(Address::of) {
+            if let Ok(process) = Process::connect(address).await {
                 return Ok(process);
             }
         }
@@ -173,8 +175,8 @@ impl Consul {
             match self.client.health().instances(&passing, Blocking { index, wait: CHANGE }).await {
                 Ok(answer) => {
                     index = answer.next(index);
-                    let mut addresses = answer.value.iter().map(|instance| Address::of(instance).ok());
-                    if !answer.value.is_empty() && addresses.all(|address| address.as_ref() != Some(from)) {
+                    let mut addresses = answer.value.iter().filter_map(Address::of);
+                    if !answer.value.is_empty() && addresses.all(|address| address != *from) {
                         return;
                     }
                 }
@@ -196,12 +198,12 @@ impl Address {
         self.0.clone()
     }
 
-    pub(crate) fn of(instance: &Instance) -> anyhow::Result<Self> {
+    /// Where an instance says it is; `None` if nobody could call it there.
+    pub(crate) fn of(instance: &Instance) -> Option<Self> {
         let (host, port) = (instance.address(), instance.service.port);
         // Consul has IPv6 addresses without brackets.
         let text = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let parsed = text.parse();
-        parsed.with_context(|| format!("{} is registered at {}", instance.service.id, shown::one_line(&text)))
+        text.parse().ok()
     }
 }
 

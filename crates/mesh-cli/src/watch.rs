@@ -10,7 +10,7 @@ use contracts::mesh::operations::v1::{OperationMetadata, State};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::operations::{Name, metadata, progress, state, unanswered};
+use crate::operations::{Name, get, metadata, progress, state, unanswered};
 use crate::target::Target;
 use crate::{message, shown};
 
@@ -53,6 +53,8 @@ pub(crate) async fn watch(name: &Name, target: &Target) -> anyhow::Result<ExitCo
 /// The kit's helper resumes where it was told to watch; it cannot know that a service is somewhere else by now.
 async fn follow(target: &Target, name: &Name, mut told: impl FnMut(&Operation)) -> anyhow::Result<Operation> {
     let mut process = target.process(&name.service).await?;
+    // The helper waits for whoever is away, and would wait for ever for somebody who does not even speak gRPC.
+    get(&process, name).await?;
     loop {
         tokio::select! {
             done = mesh::client::watch_until_done(process.channel.clone(), &name.text, &mut told) => {
