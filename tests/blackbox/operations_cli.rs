@@ -1,6 +1,6 @@
 //! What `mesh` says to people: about long work and about who is there, asked of a process and through Consul.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
@@ -95,6 +95,21 @@ fn long_work_is_watched_listed_and_shown() {
 }
 
 #[test]
+fn every_page_is_listed() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
+    // A page has 50 if nobody says how many.
+    let names: Vec<_> = (0..51).map(|_| render(&grpcurl, &title_id, &small_picture())).collect();
+    let table = mesh(["--address", &process.address.to_string()], &["operations", "list"]).answer();
+    let listed: Vec<_> = table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(listed, names.iter().rev().collect::<Vec<_>>(), "the newest first");
+}
+
+#[test]
 fn what_failed_says_why() {
     if !Grpcurl::installed() {
         return;
@@ -171,9 +186,31 @@ fn what_cannot_be_answered_is_said_in_a_line() {
         let said = mesh(["--consul", &closed], command);
         assert!(said.complaint().starts_with(&format!("no Consul agent answers at {closed}: ")), "{said:?}");
     }
-    for wrong in [&["--address", "8080", "services"][..], &["--address", &closed, "services", "--consul", &closed], &[]]
-    {
-        assert_eq!(mesh(whom, wrong).code, Some(2), "{wrong:?}");
+}
+
+#[test]
+fn somebody_elses_port_is_told_from_a_mesh() {
+    let stranger = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = stranger.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for mut stream in stranger.incoming().flatten() {
+            let _ = stream.write_all(b"HTTP/1.1 400 What?\r\n\r\n");
+            held.push(stream);
+        }
+    });
+    let name = format!("services/artwork/operations/{}", uuid());
+    for command in [&["services"][..], &["operations", "list"], &["operations", "watch", &name]] {
+        let said = mesh(["--address", &address], command);
+        assert!(said.complaint().contains("does it speak gRPC"), "{said:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_told_apart() {
+    let both = ["--address", "127.0.0.1:1", "services", "--consul", "127.0.0.1:1"];
+    for wrong in [&["--address", "8080", "services"][..], &both, &["operations", "show"], &[]] {
+        assert_eq!(output("mesh", wrong, |_| ()).status.code(), Some(2), "{wrong:?}");
     }
 }
 
