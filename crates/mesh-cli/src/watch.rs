@@ -42,8 +42,9 @@ pub(crate) async fn watch(name: &Name, target: &Target) -> anyhow::Result<ExitCo
     };
     let done = followed?;
     match done.result {
+        // Which it says itself.
         Some(operation::Result::Error(error)) if metadata(&done).state() == State::Cancelled => {
-            bail!("the operation was cancelled: {}", shown::error(&error))
+            bail!(shown::error(&error))
         }
         Some(operation::Result::Error(error)) => bail!("the operation failed: {}", shown::error(&error)),
         _ => Ok(ExitCode::SUCCESS),
