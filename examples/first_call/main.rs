@@ -6,7 +6,8 @@
 //! cargo run --example first_call     # in another
 //! ```
 //!
-//! `-- http://127.0.0.1:50052` names another address, `-- --paint FILE` only writes the picture.
+//! Another address goes behind `--`; where services have processes of their own, the catalog's and then artwork's:
+//! `-- http://127.0.0.1:50051 http://127.0.0.1:50052`. `-- --paint FILE` only writes the picture.
 
 mod paint;
 
@@ -26,7 +27,7 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-const USAGE: &str = "usage: first_call [http://ADDRESS] or first_call --paint FILE";
+const USAGE: &str = "usage: first_call [http://ADDRESS [http://ADDRESS-OF-ARTWORK]] or first_call --paint FILE";
 /// How long to follow the rendering, also past a server that is away for a while.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -36,9 +37,10 @@ async fn main() -> ExitCode {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
         ["-h" | "--help"] => Err(USAGE.into()),
-        [] => first_call("http://127.0.0.1:8080").await,
+        [] => first_call("http://127.0.0.1:8080", "http://127.0.0.1:8080").await,
         ["--paint", file] => paint::png(2400, 1350).and_then(|png| Ok(std::fs::write(file, png)?)),
-        [address] => first_call(address).await,
+        [address] => first_call(address, address).await,
+        [catalog, artwork] => first_call(catalog, artwork).await,
         _ => Err(USAGE.into()),
     };
     match result {
@@ -50,24 +52,27 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn first_call(address: &str) -> Result<(), Box<dyn Error>> {
-    let connecting = Endpoint::from_shared(address.to_owned())?.connect().await;
-    let channel = connecting.map_err(|_| format!("nobody serves at {address}: `cargo run` in another terminal"))?;
-
-    let title_id = create_title(channel.clone()).await?;
+async fn first_call(catalog: &str, artwork: &str) -> Result<(), Box<dyn Error>> {
+    let (catalog, artwork) = (connect(catalog).await?, connect(artwork).await?);
+    let title_id = create_title(catalog).await?;
     println!("title      {title_id}");
-    let operation = render_artwork(channel.clone(), &title_id).await?;
+    let operation = render_artwork(artwork.clone(), &title_id).await?;
     println!("operation  {}", operation.name);
 
     // It resumes by itself, whatever happens to the server or to the connection.
-    let following = mesh::client::watch_until_done(channel.clone(), &operation.name, show_progress);
+    let following = mesh::client::watch_until_done(artwork.clone(), &operation.name, show_progress);
     let done =
         timeout(PATIENCE, following).await.map_err(|_| "\nthe server has been away for too long")?.map_err(said)?;
     println!();
     if let Some(operation::Result::Error(error)) = done.result {
         return Err(error.message.into());
     }
-    save_renditions(channel, &title_id, Path::new("out")).await
+    save_renditions(artwork, &title_id, Path::new("out")).await
+}
+
+async fn connect(address: &str) -> Result<Channel, Box<dyn Error>> {
+    let connected = Endpoint::from_shared(address.to_owned())?.connect().await;
+    Ok(connected.map_err(|_| format!("nobody serves at {address}: `cargo run` in another terminal"))?)
 }
 
 async fn create_title(channel: Channel) -> Result<String, Box<dyn Error>> {

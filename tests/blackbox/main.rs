@@ -12,3 +12,4 @@ mod harness; // how all of them start and stop what they test
 mod operations_cli; // what `mesh` says to people
 mod serving; // reflection, health, pages for operators, deadlines
 mod topologies; // the same behaviour, wherever the services run
+mod up; // every service in a process of its own, by one command

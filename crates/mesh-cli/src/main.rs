@@ -2,13 +2,15 @@
 //! client has.
 //!
 //! Rooms, in reading order: [`target`] finds out whom to ask; [`operations`] and [`watch`] ask after long work,
-//! [`services`] after who is there; [`shown`] and [`message`] put what they hear into words.
+//! [`services`] after who is there; [`shown`] and [`message`] put what they hear into words. [`up`] asks nobody: it starts
+//! a mesh.
 
 mod message;
 mod operations;
 mod services;
 mod shown;
 mod target;
+mod up;
 mod watch;
 
 use std::io;
@@ -56,6 +58,16 @@ enum Command {
     Operations(Operations),
     /// Who serves, where, and how well
     Services,
+    /// Starts every service of this project in a process of its own, with a Consul agent between them
+    ///
+    /// For development: the agent lives in memory, and all of it ends with Ctrl-C. Databases are where `cargo run` has
+    /// them, so nothing is lost between one way to run it and the other. scripts/up builds first.
+    #[command(verbatim_doc_comment)]
+    Up {
+        /// Where the agent's HTTP API is, on 127.0.0.1; 0 picks a free port
+        #[arg(long, value_name = "PORT", default_value_t = 8500)]
+        consul_port: u16,
+    },
 }
 
 #[derive(Subcommand)]
@@ -121,6 +133,7 @@ async fn run(Cli { whom, command }: Cli) -> anyhow::Result<ExitCode> {
     // Not before the rest of the command line is known to make sense.
     let target = async || Target::find(whom.address, whom.consul).await;
     match command {
+        Command::Up { consul_port } => up::up(consul_port).await,
         Command::Services => services::list(&target().await?).await,
         Command::Operations(Operations::List { service }) => {
             operations::list(service.as_deref(), &target().await?).await

@@ -19,6 +19,17 @@ pub(crate) fn remark(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// A line of somebody's, with the name in front, in a colour of its own where there are colours.
+pub(crate) fn labelled(name: &str, width: usize, line: &str) -> String {
+    if io::stdout().is_terminal() {
+        // Six colours that can be read on black and on white.
+        let colour = 31 + name.bytes().map(u32::from).sum::<u32>() % 6;
+        format!("\x1b[{colour}m{name:<width$} |\x1b[0m {line}")
+    } else {
+        format!("{name:<width$} | {line}").trim_end().to_owned()
+    }
+}
+
 /// Columns as wide as what stands in them. The last one is left out if nothing does.
 pub(crate) struct Table<const N: usize> {
     rows: Vec<[String; N]>,
