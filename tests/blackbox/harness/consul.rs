@@ -38,7 +38,11 @@ impl Consul {
     pub(crate) fn start_at(ports: [u16; 3], settings: &Value, token: Option<&str>) -> Option<Self> {
         let [http, serf, server] = ports;
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let ports = json!({"http": http, "grpc": -1, "dns": -1, "serf_lan": serf, "serf_wan": -1, "server": server});
+        let mut ports =
+            json!({"http": http, "grpc": -1, "dns": -1, "serf_lan": serf, "serf_wan": -1, "server": server});
+        if has_grpc_over_tls(&find_program("consul", &[]).expect("Consul")) {
+            ports["grpc_tls"] = (-1).into();
+        }
         let mut config = json!({"ports": ports, "disable_update_check": true, "bind_addr": "127.0.0.1"});
         for (key, value) in settings.as_object().expect("settings") {
             config[key] = value.clone();
@@ -140,6 +144,16 @@ fn spawn(folder: &TempDir) -> Child {
     let mut command = Command::new(find_program("consul", &[]).expect("Consul"));
     command.args(["agent", "-dev", "-config-file", "config.json"]).current_dir(folder.path());
     command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn().expect("Consul starts")
+}
+
+/// From 1.14 on agents open one more port, on which those of several tests would meet; before that they refuse to hear
+/// of it.
+fn has_grpc_over_tls(program: &Path) -> bool {
+    let said = Command::new(program).arg("version").output().expect("Consul runs").stdout;
+    let said = String::from_utf8_lossy(&said);
+    let version = said.lines().next().and_then(|line| line.strip_prefix("Consul v")).expect("a version");
+    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    (parts.next(), parts.next()) >= (Some(1), Some(14))
 }
 
 /// Three at a time, so that they differ.

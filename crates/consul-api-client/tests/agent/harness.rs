@@ -46,7 +46,8 @@ impl Agent {
     }
 
     pub(crate) fn launch(program: &Path, folder: TempDir, ports: &str, settings: &str, url: String) -> Self {
-        let ports = format!(r#""ports":{{"grpc":-1,"dns":-1,"serf_wan":-1,{ports}}}"#);
+        let more = if has_grpc_over_tls(program) { r#""grpc_tls":-1,"# } else { "" };
+        let ports = format!(r#""ports":{{"grpc":-1,"dns":-1,"serf_wan":-1,{more}{ports}}}"#);
         let config = format!(r#"{{{ports},"disable_update_check":true,"bind_addr":"127.0.0.1"{settings}}}"#);
         std::fs::write(folder.path().join("config.json"), config).unwrap();
         let child = spawn(program, &folder);
@@ -110,6 +111,16 @@ impl Drop for Agent {
             eprintln!("{}", std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default());
         }
     }
+}
+
+/// From 1.14 on agents open one more port, on which those of several tests would meet; before that they refuse to hear
+/// of it.
+fn has_grpc_over_tls(program: &Path) -> bool {
+    let said = Command::new(program).arg("version").output().expect("Consul runs").stdout;
+    let said = String::from_utf8_lossy(&said);
+    let version = said.lines().next().and_then(|line| line.strip_prefix("Consul v")).expect("a version");
+    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    (parts.next(), parts.next()) >= (Some(1), Some(14))
 }
 
 /// Three at a time, so that they differ.
