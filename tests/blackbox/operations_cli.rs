@@ -78,7 +78,8 @@ fn long_work_is_watched_listed_and_shown() {
     let name = render(&grpcurl, &title_id, &small_picture());
     let told = mesh(whom, &["operations", "watch", &name]).answer();
     assert!(told.lines().last().is_some_and(|last| last.ends_with("Z 4/4 succeeded")), "{told}");
-    assert!(told.lines().is_sorted(), "{told}");
+    let done: Vec<_> = told.lines().filter_map(|line| line.split(' ').nth(1)?.strip_suffix("/4")).collect();
+    assert!(done.len() > 1 && done.is_sorted(), "{told}");
     assert!(!told.contains('\u{1b}') && !told.contains('\r'), "not for a terminal: {told:?}");
 
     for list in [&["operations", "list"][..], &["operations", "list", "artwork"]] {
@@ -138,19 +139,27 @@ fn an_interrupt_ends_the_watching_and_a_cancel_the_work() {
     let grpcurl = process.grpcurl();
     let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
 
-    let name = render(&grpcurl, &title_id, &large_picture());
-    let (watch, _out) = watching(whom, &name);
-    let kill = Command::new("kill").args(["-INT", &watch.id().to_string()]).status();
-    assert!(kill.expect("kill runs").success());
-    let ended = watch.wait_with_output().expect("it ends");
+    // On a machine that stands still for a second the work may be faster.
+    let interrupted = (0..5).find_map(|_| {
+        let name = render(&grpcurl, &title_id, &large_picture());
+        let (watch, _out) = watching(whom, &name);
+        Command::new("kill").args(["-INT", &watch.id().to_string()]).status().expect("kill runs");
+        let ended = watch.wait_with_output().expect("it ends");
+        (ended.status.code() != Some(0)).then_some((name, ended))
+    });
+    let (name, ended) = interrupted.expect("a watch that lasts");
     assert_eq!(ended.status.code(), Some(130), "{ended:?}");
     assert!(String::from_utf8_lossy(&ended.stderr).contains("goes on"), "{ended:?}");
     assert_eq!(wait(&grpcurl, &name)["metadata"]["state"], "STATE_SUCCEEDED");
 
-    let name = render(&grpcurl, &title_id, &large_picture());
-    let asked = mesh(whom, &["operations", "cancel", &name]).answer();
-    assert!(asked.contains("which is a request") || asked.contains("is done, and cancelled"), "{asked}");
-    let watched = mesh(whom, &["operations", "watch", &name]);
+    let cancelled = (0..5).find_map(|_| {
+        let name = render(&grpcurl, &title_id, &large_picture());
+        let asked = mesh(whom, &["operations", "cancel", &name]).answer();
+        assert!(asked.contains("which is a request") || asked.contains("is done"), "{asked}");
+        let watched = mesh(whom, &["operations", "watch", &name]);
+        (watched.code != Some(0)).then_some(watched)
+    });
+    let watched = cancelled.expect("work that can be cancelled");
     assert!(watched.complaint().starts_with("Cancelled: the operation was cancelled"), "{watched:?}");
 }
 
@@ -170,7 +179,7 @@ fn what_cannot_be_answered_is_said_in_a_line() {
         assert!(said.complaint().contains("`artwork/1` is no operation's name"), "{said:?}");
     }
     let said = mesh(whom, &["operations", "list", "catalog"]);
-    assert!(said.complaint().contains("(SERVICE_NOT_FOUND): `mesh services`"), "{said:?}");
+    assert!(said.complaint().contains("`catalog` does no long work"), "{said:?}");
 
     let closed = closed_port().to_string();
     for command in [&["services"][..], &["operations", "list"], &["operations", "watch", &unknown]] {
@@ -235,8 +244,11 @@ fn consul_says_who_is_there_and_whom_to_ask() {
     let process = Process::start("monolith", &[("MESH__REGISTRY", &consul.registry())]);
     let (here, gone) = (process.address.to_string(), closed_port());
     let check = json!({"TCP": gone.to_string(), "Interval": "1s"});
-    let library = json!({"Name": "library", "Address": gone.ip(), "Port": gone.port(), "Check": check});
+    let library =
+        json!({"Name": "library", "Tags": ["grpc"], "Address": gone.ip(), "Port": gone.port(), "Check": check});
     consul.put("/v1/agent/service/register", &library);
+    // It does not speak gRPC, and is not asked for operations.
+    consul.put("/v1/agent/service/register", &json!({"Name": "postgres", "Port": gone.port()}));
     consul.passing("artwork", 1);
     consul.passing("catalog", 1);
     let table = eventually("the probe of what is gone", || {
@@ -245,7 +257,7 @@ fn consul_says_who_is_there_and_whom_to_ask() {
     assert_eq!(line(&table, "SERVICE"), ["SERVICE", "INSTANCE", "ADDRESS", "HEALTH", "WHY"]);
     assert_eq!(line(&table, "artwork")[2..], [&*here, "passing"]);
     assert_eq!(line(&table, "library")[..4], ["library", "library", &gone.to_string(), "critical"]);
-    assert_eq!(table.lines().count(), 4, "and not Consul itself: {table}");
+    assert_eq!(table.lines().count(), 5, "and not Consul itself: {table}");
     let said = mesh(whom, &["operations", "show", &unknown.replace("artwork", "library")]);
     assert!(said.complaint().contains("no instance of `library` is passing"), "{said:?}");
 

@@ -14,7 +14,7 @@ use crate::blocking::{Blocking, Indexed};
 use crate::error::Error;
 use crate::registration::Weights;
 use crate::transport::{Call, Transport};
-use crate::wire::{encode, or_default};
+use crate::wire::{encode, host_port, or_default};
 
 /// The endpoints under `/v1/health`.
 #[derive(Clone, Copy)]
@@ -148,6 +148,11 @@ impl Instance {
     /// The host to call: the instance's own, or that of its node if it has none.
     pub fn address(&self) -> &str {
         if self.service.address.is_empty() { &self.node.address } else { &self.service.address }
+    }
+
+    /// Where to call it, as a URL has it: `host:port`, with brackets around an IPv6 address.
+    pub fn authority(&self) -> String {
+        host_port(self.address(), self.service.port)
     }
 
     /// The worst of its checks; passing if there are none.

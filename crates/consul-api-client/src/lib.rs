@@ -42,3 +42,4 @@ pub use check::Check;
 pub use client::{Builder, Client};
 pub use error::Error;
 pub use registration::{Registration, Weights};
+pub use wire::host_port;

@@ -51,7 +51,10 @@ impl FromStr for Name {
 pub(crate) async fn list(service: Option<&str>, target: &Target) -> anyhow::Result<ExitCode> {
     let (operations, complaints) = match service {
         Some(service) => {
-            let refused = |status| anyhow!("{}: `mesh services` lists who is there", shown::status(&status));
+            let refused = |status: Status| match does_no_long_work(&status) {
+                true => anyhow!("`{service}` does no long work, or is not there: `mesh services` lists who is"),
+                false => anyhow!("{}", shown::status(&status)),
+            };
             (of(service, target).await?.map_err(refused)?, Vec::new())
         }
         None => everywhere(target).await?,
@@ -86,7 +89,7 @@ async fn everywhere(target: &Target) -> anyhow::Result<(Vec<Operation>, Vec<Stri
 /// The services that may do long work. Which of them do is known when they are asked.
 async fn candidates(target: &Target) -> anyhow::Result<BTreeSet<String>> {
     match target {
-        Target::Consul(consul) => Ok(consul.services().await?.into_iter().collect()),
+        Target::Consul(consul) => Ok(consul.grpc_services().await?.into_iter().collect()),
         Target::Process(process) => {
             // A service has the name of its contract's package, without the version.
             let contracts = services::served(process).await?;

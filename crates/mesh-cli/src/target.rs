@@ -1,5 +1,6 @@
 //! Whom to ask: a process that somebody names, or one that Consul finds by the name of a service.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt;
 use std::str::FromStr;
@@ -61,7 +62,7 @@ impl Target {
         let consul = Consul::at(AGENT.parse()?)?;
         if consul.client.status().leader().await.is_err() {
             bail!(
-                "nobody serves at {PROCESS}, and no Consul agent answers at {AGENT}: `cargo run` in another terminal, \
+                "nobody serves at {PROCESS}, and no Consul agent answers at {AGENT}: `cargo run` or scripts/up in another terminal, \
                  or say whom to ask with --address HOST:PORT or --consul HOST:PORT"
             );
         }
@@ -123,8 +124,20 @@ impl Consul {
 
     /// The names of all services, without that of Consul's own servers.
     pub(crate) async fn services(&self) -> anyhow::Result<Vec<String>> {
+        Ok(self.tagged_services().await?.into_keys().collect())
+    }
+
+    /// The names of those that speak gRPC, which is what they are tagged with: a database may be registered, too.
+    pub(crate) async fn grpc_services(&self) -> anyhow::Result<Vec<String>> {
+        let services = self.tagged_services().await?.into_iter();
+        Ok(services.filter(|(_, tags)| tags.iter().any(|tag| tag == "grpc")).map(|(name, _)| name).collect())
+    }
+
+    async fn tagged_services(&self) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
         let services = self.client.catalog().services(None).await.map_err(|error| self.refused(error))?;
-        Ok(services.value.into_keys().filter(|name| name != "consul").collect())
+        let mut services = services.value;
+        services.remove("consul");
+        Ok(services)
     }
 
     /// All instances of a service, in the order of their ids.
@@ -180,11 +193,9 @@ impl Consul {
                         return;
                     }
                 }
-                Err(_) => {
-                    index = 0;
-                    sleep(PAUSE).await;
-                }
+                Err(_) => index = 0,
             }
+            sleep(PAUSE).await;
         }
     }
 }
@@ -200,10 +211,7 @@ impl Address {
 
     /// Where an instance says it is; `None` if nobody could call it there.
     pub(crate) fn of(instance: &Instance) -> Option<Self> {
-        let (host, port) = (instance.address(), instance.service.port);
-        // Consul has IPv6 addresses without brackets.
-        let text = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        text.parse().ok()
+        instance.authority().parse().ok()
     }
 }
 

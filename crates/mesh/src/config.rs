@@ -36,6 +36,8 @@ pub struct Config {
     pub process: &'static str,
     /// Where gRPC and HTTP are served. Port 0 picks a free one.
     pub listen: SocketAddr,
+    /// The variable that says so, for whoever has to choose another.
+    pub(crate) listen_variable: String,
     /// Where `/metrics`, `/healthz` and `/readyz` are served, if not on [`listen`](Self::listen).
     pub admin_listen: Option<SocketAddr>,
     /// How long a drain may take before what is left is cut off. 0 s to 10 min.
@@ -127,8 +129,7 @@ impl Config {
             None => {}
         }
         settings.environment(environment);
-        let listen = if process.alone { listen_key(process.name) } else { "listen".to_owned() };
-        settings.flag("--listen", &listen, flags.listen);
+        settings.flag("--listen", &own_listen_key(process), flags.listen);
         settings.flag("--data-dir", "data_dir", flags.data_dir);
         for assignment in &flags.settings {
             settings.assignment(assignment);
@@ -154,6 +155,7 @@ impl Config {
         };
 
         let mut registry = registry::take(process, &mut settings);
+        let advertised = settings.origin("advertise").is_some();
         let advertise = settings.take("advertise", registry::ADVERTISE, Advertise::parse);
 
         // The file is shared by every process of a system, so it may speak of services that are not in this one.
@@ -178,12 +180,13 @@ impl Config {
         let listen = listen.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), process.port));
 
         refuse_shared_databases(&databases, &mut settings);
-        registry::refuse_nowhere(&registry, advertise.as_ref(), listen, &mut settings);
+        registry::refuse_nowhere(&registry, advertised, listen, &mut settings);
         settings.finish()?;
 
         Ok(Self {
             process: process.name,
             listen,
+            listen_variable: settings::variable(&own_listen_key(process)),
             admin_listen,
             drain_limit: drain_limit.unwrap_or(DRAIN_LIMIT),
             call_deadline: call_deadline.unwrap_or(CALL_DEADLINE),
@@ -198,6 +201,11 @@ impl Config {
     pub(crate) fn database(&self, service: &str) -> Option<&Database> {
         self.databases.get(service)
     }
+}
+
+/// The key that wins where a process listens.
+fn own_listen_key(process: &Process) -> String {
+    if process.alone { listen_key(process.name) } else { "listen".to_owned() }
 }
 
 fn listen_key(service: &str) -> String {

@@ -1,7 +1,7 @@
 //! Where the services of other processes are, and how others find those of this one.
 //!
-//! Nothing here is ever waited for: a process starts, serves and ends the same whether its registry can be reached or
-//! not. Three kinds of it: `local`, there are no others; `static`, they are where the configuration says; `consul`, an
+//! A process starts, serves and ends whether its registry can be reached or not: what an agent that does not answer can
+//! cost is the first call to a peer, and a second of a drain. Three kinds of it: `local`, there are no others; `static`, they are where the configuration says; `consul`, an
 //! agent of Consul knows, and is told. What one kind can do and the others cannot stays in this room: a
 //! [`Channel`](crate::Channel) sees a set of [`Instance`]s that is replaced from time to time.
 //!
@@ -81,7 +81,7 @@ impl Registry {
     ) -> Registered {
         match self {
             Self::Consul(agent) => register::register(agent, services, health, address, advertise),
-            Self::Local | Self::Static(_) => Registered::none(),
+            Self::Local | Self::Static(_) => Registered::new(0),
         }
     }
 }

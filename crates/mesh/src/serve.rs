@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use http::{Request, header};
 use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 
@@ -60,7 +61,7 @@ pub struct Running {
 /// One line that says what to do: an address that is taken, a database that cannot be opened.
 pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Running> {
     // Before the databases: a second process should learn that the address is taken, not that a file is locked.
-    let listener = listener::bind(config.listen, "--listen or MESH__LISTEN").await?;
+    let listener = listener::bind(config.listen, &format!("--listen or {}", config.listen_variable)).await?;
     let admin_listener = match config.admin_listen {
         Some(address) => Some(listener::bind(address, "admin.listen or MESH__ADMIN__LISTEN").await?),
         None => None,
@@ -131,11 +132,12 @@ impl Running {
     /// Ends well: not to be found and not ready any more, no new connections, streams ended, calls in flight finished,
     /// all of it within the drain limit; what is left then is cut off.
     pub async fn drain(self) {
+        let until = Instant::now() + self.drain_limit;
         self.health.drain().await;
         // Before anything is refused here, so that callers look elsewhere first.
-        self.registered.withdraw().await;
+        let _ = timeout_at(until, self.registered.withdraw()).await;
         self.draining.cancel();
-        if tokio::time::timeout(self.drain_limit, self.foreground.finish()).await.is_err() {
+        if timeout_at(until, self.foreground.finish()).await.is_err() {
             tracing::warn!(limit = ?self.drain_limit, "drain limit reached; what was still in flight is cut off");
         }
         self.foreground.cut();

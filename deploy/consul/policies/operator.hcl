@@ -7,3 +7,8 @@ service_prefix "" {
 node_prefix "" {
   policy = "read"
 }
+
+# Ask an agent what its own probes have said last: others learn the words of a check only now and then.
+agent_prefix "" {
+  policy = "read"
+}

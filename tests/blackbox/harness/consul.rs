@@ -14,6 +14,7 @@ use super::{LIMIT, eventually, find_program, skip};
 pub(crate) struct Consul {
     child: Child,
     pub(crate) address: SocketAddr,
+    pub(crate) ports: [u16; 3],
     folder: TempDir,
     token: Option<String>,
 }
@@ -35,8 +36,8 @@ impl Consul {
     }
 
     /// The same where it was announced to be: for those who come before it.
-    pub(crate) fn start_at(ports: [u16; 3], settings: &Value, token: Option<&str>) -> Option<Self> {
-        let [http, serf, server] = ports;
+    pub(crate) fn start_at(given: [u16; 3], settings: &Value, token: Option<&str>) -> Option<Self> {
+        let [http, serf, server] = given;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut ports =
             json!({"http": http, "grpc": -1, "dns": -1, "serf_lan": serf, "serf_wan": -1, "server": server});
@@ -49,7 +50,7 @@ impl Consul {
         }
         std::fs::write(folder.path().join("config.json"), config.to_string()).expect("a file");
         let address = SocketAddr::from(([127, 0, 0, 1], http));
-        let mut agent = Self { child: spawn(&folder), address, folder, token: token.map(str::to_owned) };
+        let mut agent = Self { child: spawn(&folder), address, ports: given, folder, token: token.map(str::to_owned) };
         agent.has_leader().then_some(agent)
     }
 
@@ -80,9 +81,12 @@ impl Consul {
 
     /// Asks it to do something.
     pub(crate) fn put(&self, path: &str, body: &Value) -> Value {
-        let (status, answer) = self.request("PUT", path, &body.to_string()).expect("Consul answers");
-        assert_eq!(status, 200, "{path}: {answer}");
-        serde_json::from_str(&answer).unwrap_or_default()
+        self.try_put(path, body).unwrap_or_else(|| panic!("Consul refuses {path}"))
+    }
+
+    pub(crate) fn try_put(&self, path: &str, body: &Value) -> Option<Value> {
+        let (status, answer) = self.request("PUT", path, &body.to_string())?;
+        (status == 200).then(|| serde_json::from_str(&answer).unwrap_or_default())
     }
 
     /// All instances of a service, healthy or not.
@@ -157,7 +161,7 @@ fn has_grpc_over_tls(program: &Path) -> bool {
 }
 
 /// Three at a time, so that they differ.
-pub(crate) fn free_ports() -> [u16; 3] {
+fn free_ports() -> [u16; 3] {
     let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     held.map(|listener| listener.local_addr().expect("an address").port())
 }

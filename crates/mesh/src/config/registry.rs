@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::uri::Authority;
 
@@ -74,14 +74,12 @@ fn default_for(process: &Process) -> Registry {
 }
 
 /// "Every interface" is where to listen, but nowhere to call.
-pub(super) fn refuse_nowhere(
-    registry: &Registry,
-    advertise: Option<&Advertise>,
-    listen: SocketAddr,
-    settings: &mut Settings,
-) {
-    if matches!(registry, Registry::Consul(_)) && advertise.is_none() && listen.ip().is_unspecified() {
-        let message = format!("must say where others reach what listens on {listen}, for Consul to tell them");
+pub(super) fn refuse_nowhere(registry: &Registry, advertised: bool, listen: SocketAddr, settings: &mut Settings) {
+    if matches!(registry, Registry::Consul(_)) && !advertised && listen.ip().is_unspecified() {
+        let message = format!(
+            "must say where others reach what listens on {listen}, such as 10.0.0.7, for Consul to tell them; \
+             registry = \"local\" does without Consul"
+        );
         settings.problem("advertise", Origin::default(), message);
     }
 }
@@ -91,7 +89,8 @@ fn parse_registry(text: &str) -> Option<Registry> {
         "local" => Some(Registry::Local),
         "static" => Some(Registry::Static(BTreeMap::new())),
         _ => {
-            let Advertise { host, port } = Advertise::parse(text.strip_prefix("consul://")?)?;
+            let agent = text.strip_prefix("consul://")?;
+            let Advertise { host, port } = Advertise::parse(agent.strip_suffix('/').unwrap_or(agent))?;
             let agent = format!("{host}:{}", port.unwrap_or(CONSUL_PORT)).parse().ok()?;
             Some(Registry::Consul(Consul { agent, token: None, token_origin: String::new() }))
         }
@@ -109,7 +108,9 @@ fn parse_token(text: &str) -> Option<String> {
 impl Advertise {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let authority: Authority = text.parse().ok()?;
-        let plain = !authority.as_str().contains('@') && !authority.host().is_empty();
+        let host = authority.host().trim_matches(['[', ']']);
+        let everywhere = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let plain = !authority.as_str().contains('@') && !host.is_empty() && !everywhere;
         // `host:` and `host:70000` are authorities, too.
         let port = match text[authority.host().len()..].strip_prefix(':') {
             Some(port) => Some(port.parse().ok().filter(|port| *port != 0)?),
@@ -154,7 +155,7 @@ mod tests {
             _ => None,
         };
         assert_eq!(agent("consul://agent.internal").unwrap(), "agent.internal:8500");
-        assert_eq!(agent("consul://[::1]:1").unwrap(), "[::1]:1");
+        assert_eq!(agent("consul://[::1]:1/").unwrap(), "[::1]:1");
         for wrong in
             ["consul://", "consul://a:", "consul://a:0", "consul://a:70000", "consul://u@a", "consul:/a", "http://a"]
         {
@@ -166,7 +167,8 @@ mod tests {
     fn nobody_can_call_every_interface() {
         let everywhere = ["--listen=0.0.0.0:0", "--set=registry=consul://127.0.0.1"];
         let problems = problems(&everywhere, &[]);
-        assert!(problems[0].contains("advertise"), "{problems:?}");
+        assert!(problems.len() == 1 && problems[0].contains("advertise"), "{problems:?}");
+        assert_eq!(super::super::tests::problems(&everywhere, &[("MESH__ADVERTISE", "0.0.0.0")]).len(), 1);
         let advertise = [("MESH__ADVERTISE", "10.0.0.7")];
         let config = load(Service::new("catalog"), &everywhere, &advertise).unwrap();
         assert_eq!(config.advertise, Some(Advertise { host: "10.0.0.7".to_owned(), port: None }));

@@ -52,6 +52,11 @@ impl fmt::Display for Origin {
     }
 }
 
+/// The variable that sets a key.
+pub(super) fn variable(key: &str) -> String {
+    format!("MESH__{}", key.to_uppercase().replace('.', "__"))
+}
+
 /// Everything that was said, merged; a key is taken once, and what nobody takes is unknown.
 #[derive(Default)]
 pub(super) struct Settings {
@@ -167,7 +172,7 @@ impl Settings {
         }
         for (name, key) in std::mem::take(&mut self.nearly) {
             if self.known.contains(&key) {
-                let meant = format!("MESH__{}", key.to_uppercase().replace('.', "__"));
+                let meant = variable(&key);
                 self.problem("", Origin::Variable(name), format!("is not read; did you mean {meant}?"));
             }
         }

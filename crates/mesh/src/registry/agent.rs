@@ -67,6 +67,11 @@ impl Agent {
         Attempts { agent: self.clone(), purpose, failures: 0, refused: None }
     }
 
+    /// Where the token comes from that it is asked with.
+    pub(super) fn token_origin(&self) -> &str {
+        &self.0.token_origin
+    }
+
     fn waiting(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,43 +87,62 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// The agent has answered.
+    /// The agent has done what it was asked for.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
         self.refused = None;
+        self.answered();
+    }
+
+    /// It has not, or not as was hoped for. Tells people what is news to them, and waits before the next attempt.
+    pub(super) async fn failed(&mut self, error: &Error) {
+        sleep(self.note(error)).await;
+    }
+
+    /// How long to wait.
+    fn note(&mut self, error: &Error) -> Duration {
+        // Each of the two is counted from its own beginning.
+        if error.is_transient() == self.refused.is_some() {
+            self.failures = 0;
+        }
+        self.failures += 1;
+        if error.is_transient() {
+            self.refused = None;
+            self.missed(error);
+            return pause(self.failures, LONGEST_PAUSE);
+        }
+        // A refusal is an answer.
+        self.answered();
+        let said = self.refused.replace(error.to_string());
+        if said != self.refused {
+            self.complain(error);
+        }
+        pause(self.failures, REFUSED_PAUSE)
+    }
+
+    fn missed(&self, error: &Error) {
+        let first = {
+            let mut waiting = self.agent.waiting();
+            waiting.insert(self.purpose.clone()) && waiting.len() == 1
+        };
+        if first {
+            tracing::warn!(%error, "Consul is away; serving without it, and trying again and again (registry = \"local\" does without)");
+        }
+    }
+
+    fn answered(&self) {
         let mut waiting = self.agent.waiting();
         if waiting.remove(&self.purpose) && waiting.is_empty() {
             tracing::info!(agent = self.agent.0.address, "Consul is back");
         }
     }
 
-    /// It has not, or not as was hoped for. Tells people what is news to them, and waits before the next attempt.
-    pub(super) async fn failed(&mut self, error: &Error) {
-        self.failures += 1;
-        if error.is_transient() {
-            let first = {
-                let mut waiting = self.agent.waiting();
-                waiting.insert(self.purpose.clone()) && waiting.len() == 1
-            };
-            if first {
-                tracing::warn!(%error, "Consul is away; going on with what is known, and trying again and again");
-            }
-        } else {
-            let said = self.refused.replace(error.to_string());
-            if said != self.refused {
-                self.refuse(error);
-            }
-        }
-        let longest = if error.is_transient() { LONGEST_PAUSE } else { REFUSED_PAUSE };
-        sleep(pause(self.failures, longest)).await;
-    }
-
-    fn refuse(&self, error: &Error) {
+    fn complain(&self, error: &Error) {
         let Self { agent, purpose, .. } = self;
         match error {
             Error::Permission { .. } => {
                 let rule = error.missing_rule().unwrap_or_else(|| "one that Consul does not name".to_owned());
-                tracing::error!(%error, rule, token = agent.0.token_origin, "Consul does not let us {purpose}");
+                tracing::error!(%error, rule, token = agent.token_origin(), "Consul does not let us {purpose}");
             }
             _ => tracing::error!(%error, "Consul does not let us {purpose}"),
         }
@@ -126,7 +150,7 @@ impl Attempts {
 }
 
 /// Longer with every failure in a row, and never the same for all processes.
-fn pause(failures: u32, longest: Duration) -> Duration {
+pub(super) fn pause(failures: u32, longest: Duration) -> Duration {
     let ceiling = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest);
     ceiling.mul_f64(0.5 + 0.5 * fastrand::f64())
 }
@@ -143,5 +167,24 @@ mod tests {
         }
         assert!(pause(1, LONGEST_PAUSE) <= FIRST_PAUSE);
         assert!(pause(20, LONGEST_PAUSE) >= LONGEST_PAUSE / 2);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_refuses_is_not_away_and_is_asked_again_soon_at_first() {
+        let agent = "127.0.0.1:1".parse().unwrap();
+        let consul = Consul { agent, token: None, token_origin: "none".to_owned() };
+        let agent = Agent::new(&consul, Tasks::default()).unwrap();
+        let away = Error::Timeout { address: String::new(), limit: ANSWER };
+        let refused = Error::Permission { request: String::new(), message: String::new() };
+        let (mut one, mut other) = (agent.attempts("one".to_owned()), agent.attempts("other".to_owned()));
+        for _ in 0..20 {
+            one.note(&away);
+        }
+        other.note(&away);
+        assert_eq!(agent.waiting().len(), 2);
+        assert!(one.note(&refused) <= FIRST_PAUSE, "a refusal begins anew");
+        other.succeeded();
+        assert!(agent.waiting().is_empty(), "nobody misses an agent that answers");
+        assert!(one.note(&away) <= FIRST_PAUSE, "and so does an outage");
     }
 }

@@ -21,19 +21,18 @@ const BREATH: Duration = Duration::from_millis(20);
 pub(super) async fn follow(agent: Agent, service: &'static str, endpoints: Endpoints) {
     let query = Query::service(service).passing();
     let mut attempts = agent.attempts(format!("find `{service}`"));
-    let (mut index, mut known) = (0, None);
+    let (mut index, mut known): (_, Option<Found>) = (0, None);
     loop {
         match agent.client().health().instances(&query, Blocking { index, wait: WAIT }).await {
             Ok(answer) => {
                 attempts.succeeded();
                 index = answer.next(index);
-                let found = Some(instances(service, &answer.value));
-                if let Some(found) = found.as_ref().filter(|_| found != known) {
-                    let addresses: Vec<_> = found.iter().map(|instance| instance.authority.as_str()).collect();
-                    tracing::info!(service, instances = addresses.join(" "), "found in Consul");
-                    endpoints.set(found);
+                let found = Found::new(&answer.value);
+                if known.as_ref() != Some(&found) {
+                    found.tell(service);
+                    endpoints.set(&found.instances);
+                    known = Some(found);
                 }
-                known = found;
                 sleep(BREATH).await;
             }
             Err(error) => {
@@ -49,24 +48,42 @@ pub(super) async fn follow(agent: Agent, service: &'static str, endpoints: Endpo
     }
 }
 
-/// Where they are, in an order that does not depend on that of the answer.
-fn instances(service: &str, found: &[health::Instance]) -> Vec<Instance> {
-    let mut instances: Vec<_> = found.iter().filter_map(|instance| place(service, instance)).collect();
-    instances.sort_by(|a, b| a.authority.as_str().cmp(b.authority.as_str()));
-    instances.dedup_by(|a, b| a.authority == b.authority);
-    instances
+/// What there is of a service.
+#[derive(PartialEq)]
+struct Found {
+    /// In an order that does not depend on that of the answer.
+    instances: Vec<Instance>,
+    /// The ids of those that nobody could call where they say they are.
+    nowhere: Vec<String>,
 }
 
-fn place(service: &str, instance: &health::Instance) -> Option<Instance> {
-    let (host, port) = (instance.address(), instance.service.port);
-    // An IPv6 address has no brackets in Consul.
-    let bare_v6 = host.parse::<std::net::Ipv6Addr>().is_ok();
-    let authority = if bare_v6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let authority = authority.parse().ok().filter(|_| port != 0);
-    if authority.is_none() {
-        tracing::warn!(service, instance = instance.service.id, host, port, "is in Consul without a usable address");
+impl Found {
+    fn new(found: &[health::Instance]) -> Self {
+        let (mut instances, mut nowhere) = (Vec::new(), Vec::new());
+        for instance in found {
+            match instance.authority().parse() {
+                Ok(authority) if instance.service.port != 0 => {
+                    instances.push(Instance { authority, weight: instance.weight() });
+                }
+                _ => nowhere.push(instance.service.id.clone()),
+            }
+        }
+        instances.sort_by(|a, b| a.authority.as_str().cmp(b.authority.as_str()));
+        instances.dedup_by(|a, b| a.authority == b.authority);
+        nowhere.sort();
+        Self { instances, nowhere }
     }
-    authority.map(|authority| Instance { authority, weight: instance.weight() })
+
+    fn tell(&self, service: &str) {
+        if !self.nowhere.is_empty() {
+            tracing::warn!(service, instances = self.nowhere.join(" "), "in Consul without an address to call");
+        }
+        if self.instances.is_empty() {
+            return tracing::warn!(service, "no instance in Consul");
+        }
+        let addresses: Vec<_> = self.instances.iter().map(|instance| instance.authority.as_str()).collect();
+        tracing::info!(service, instances = addresses.join(" "), "found in Consul");
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +109,9 @@ mod tests {
             found("10.0.0.8", "10.0.0.9", 0, 1),
             found("no host", "10.0.0.9", 1, 1),
         ];
-        let places: Vec<_> = instances("a", &all).into_iter().map(|i| (i.authority.to_string(), i.weight)).collect();
+        let found = Found::new(&all);
+        assert_eq!(found.nowhere.len(), 2);
+        let places: Vec<_> = found.instances.iter().map(|i| (i.authority.to_string(), i.weight)).collect();
         let expected = [("10.0.0.7:1", 5), ("[fd00::1]:3", 1), ("b.internal:2", 1)];
         assert_eq!(places, expected.map(|(authority, weight)| (authority.to_owned(), weight)));
     }

@@ -1,12 +1,13 @@
 //! Being found: registering with the agent, staying registered, and going before the process does.
 //!
-//! An instance is known by its service and its address, not by a number drawn at its start: two processes cannot have
-//! the same address, and one that starts where another was killed takes over its entry. With a fresh id the dead one's
-//! would stay beside it, and stay healthy, because its check finds somebody at home.
+//! An instance is known by its service and the address it advertises, not by a number drawn at its start: two processes
+//! that can be told apart have two, and one that starts where another was killed takes over its entry. With a fresh id
+//! the dead one's would stay beside it, and stay healthy, because its check finds somebody at home.
 //!
 //! Its health is what it says itself to begin with, and what the agent finds from then on. Consul's default would be
 //! that everything is ill until the agent has looked, which makes a second of outage of every new instance, and of every
-//! restart of an agent that forgets.
+//! restart of an agent that forgets. It is not believed twice: what an agent has let go of, perhaps because it could
+//! never reach it, begins as critical.
 //!
 //! An agent may forget (one without a disk forgets at every restart), and nobody tells. So after registering, a
 //! question waits for as long as the entry is what it was, and ends when it is not.
@@ -14,12 +15,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use consul_api_client::health::CheckStatus;
-use consul_api_client::{Check, Error, Registration};
-use tokio::time::{sleep, timeout};
+use consul_api_client::health::{CheckStatus, Query};
+use consul_api_client::{Check, Error, Registration, host_port};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::agent::{Agent, Attempts, WAIT};
+use super::agent::{self, Agent, Attempts, WAIT};
 use crate::config::Advertise;
 use crate::health::Health;
 use crate::serve::Tasks;
@@ -32,8 +33,12 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// What a drain gives an agent that does not answer.
 const WITHDRAW_WITHIN: Duration = Duration::from_secs(1);
-/// Before registering once more what was changed or forgotten: two who quarrel over an entry shall do so slowly.
-const AFTER_CHANGE: Duration = Duration::from_millis(100);
+/// What it gives callers to learn of it, who would be refused otherwise.
+const LEARNED_WITHIN: Duration = Duration::from_millis(100);
+/// The longest pause before an entry is made again that somebody changes whenever it is made.
+const LONGEST_QUARREL: Duration = Duration::from_secs(10);
+/// How long what is registered may take to be seen.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What there is to say of a service.
 pub(crate) struct Registrant {
@@ -44,23 +49,29 @@ pub(crate) struct Registrant {
 
 /// Services that can be found until they are withdrawn. Dropping it only stops to look after them.
 pub(crate) struct Registered {
+    services: usize,
     leaving: CancellationToken,
     keepers: Tasks,
     _cut_on_drop: DropGuard,
 }
 
 impl Registered {
-    /// None so far.
-    pub(super) fn none() -> Self {
+    pub(super) fn new(services: usize) -> Self {
         let keepers = Tasks::default();
-        Self { leaving: CancellationToken::new(), _cut_on_drop: keepers.cut_on_drop(), keepers }
+        Self { services, leaving: CancellationToken::new(), _cut_on_drop: keepers.cut_on_drop(), keepers }
     }
 
-    /// Takes all of them out, so that nobody looks for them here any more. Takes a second at most.
+    /// Takes all of them out, and returns when nobody looks for them here any more; after a second in any case.
     pub(crate) async fn withdraw(self) {
+        if self.services == 0 {
+            return;
+        }
         self.leaving.cancel();
-        if timeout(WITHDRAW_WITHIN, self.keepers.finish()).await.is_err() {
-            tracing::warn!("Consul does not answer: its health check will find out that this process has ended");
+        match timeout(WITHDRAW_WITHIN, self.keepers.finish()).await {
+            Ok(()) => sleep(LEARNED_WITHIN).await,
+            Err(_) => {
+                tracing::warn!("Consul does not answer: its health check will find out that this process has ended")
+            }
         }
     }
 }
@@ -73,7 +84,7 @@ pub(super) fn register(
     address: SocketAddr,
     advertise: Option<&Advertise>,
 ) -> Registered {
-    let registered = Registered::none();
+    let registered = Registered::new(services.len());
     for registrant in services {
         let entry = Entry::new(&registrant, address, advertise);
         registered.keepers.run(keep(agent.clone(), entry, health.clone(), registered.leaving.clone()));
@@ -97,7 +108,7 @@ impl Entry {
         let port = advertise.and_then(|advertise| advertise.port).unwrap_or(address.port());
         let id = format!("{service}-{host}-{port}");
 
-        let target = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let target = host_port(&host, port);
         // All contracts of a service are as well as the service is. One that has none is as well as its process.
         let target = contracts.first().map_or(target.clone(), |contract| format!("{target}/{contract}"));
         let check = Check::grpc(target, EVERY).id(format!("{id}:grpc")).name("grpc.health.v1.Health/Check");
@@ -125,23 +136,34 @@ fn versions(contracts: &[&'static str]) -> Vec<&'static str> {
 /// Keeps an entry in Consul until it is time to leave, and takes it out then.
 async fn keep(agent: Agent, entry: Entry, health: Health, leaving: CancellationToken) {
     let mut attempts = agent.attempts(format!("register `{}`", entry.id));
-    let mut registered = false;
+    let (mut registered, mut quarrels, mut trusted) = (false, 0, true);
     while !leaving.is_cancelled() {
-        // Not given up when it is time to leave: it might still arrive, behind our leaving.
-        match put(&agent, &entry, health.is_ready(entry.service)).await {
+        let ready = trusted && health.is_ready(entry.service);
+        // Given up late when it is time to leave: it might still arrive, behind our leaving.
+        let put = tokio::select! {
+            put = put(&agent, &entry, ready) => put,
+            () = async { leaving.cancelled().await; sleep(WITHDRAW_WITHIN / 2).await } => break,
+        };
+        match put {
             Ok(version) => {
                 attempts.succeeded();
-                registered = true;
                 tracing::info!(id = entry.id, "registered in Consul");
-                leaving.run_until_cancelled(changed(&agent, &entry, version, &mut attempts)).await;
+                let look = !std::mem::replace(&mut registered, true);
+                let begun = Instant::now();
+                let changed = changed(&agent, &entry, version, &mut attempts, look);
+                let Some(why) = leaving.run_until_cancelled(changed).await else { break };
+                // An agent that has lost its memory was away, too. One that was there has a reason to have let go.
+                trusted = why == Change::AgentAway;
+                quarrels = if trusted || begun.elapsed() > WAIT { 0 } else { quarrels + 1 };
+                leaving.run_until_cancelled(sleep(agent::pause(quarrels, LONGEST_QUARREL))).await;
             }
             Err(error) => drop(leaving.run_until_cancelled(attempts.failed(&error)).await),
         }
     }
     // Also if it never worked: an attempt that was given up may have arrived.
     match agent.client().agent().deregister(&entry.id).await {
+        _ if !registered => {}
         Ok(()) => tracing::info!(id = entry.id, "deregistered from Consul"),
-        Err(_) if !registered => {}
         Err(error) => tracing::warn!(id = entry.id, %error, "not deregistered; its health check will tell Consul"),
     }
 }
@@ -154,19 +176,65 @@ async fn put(agent: &Agent, entry: &Entry, ready: bool) -> Result<String, Error>
     Ok(kept.map(|service| service.content_hash).unwrap_or_default())
 }
 
-/// Waits until the agent has something else than `version`, or nothing.
-async fn changed(agent: &Agent, entry: &Entry, version: String, attempts: &mut Attempts) {
-    loop {
-        match agent.client().agent().service_changed(&entry.id, &version, WAIT).await {
-            Ok(Some(service)) if service.content_hash == version => attempts.succeeded(),
-            Ok(_) => {
-                tracing::warn!(id = entry.id, "Consul has forgotten or changed the registration; it is made again");
-                return sleep(AFTER_CHANGE).await;
+/// Why an entry is not what it was any more.
+#[derive(PartialEq)]
+enum Change {
+    /// Nobody knows: the agent went away, perhaps with its memory.
+    AgentAway,
+    /// The agent has something else, or nothing: what was critical for too long, or what somebody took out.
+    AgentSays,
+}
+
+/// Waits until the agent has something else than `version`, or nothing; looks, meanwhile, whether others can see it.
+async fn changed(agent: &Agent, entry: &Entry, version: String, attempts: &mut Attempts, look: bool) -> Change {
+    let looking = async {
+        if look {
+            warn_if_invisible(agent, entry).await;
+        }
+        std::future::pending().await
+    };
+    let waiting = async {
+        loop {
+            match agent.client().agent().service_changed(&entry.id, &version, WAIT).await {
+                Ok(Some(service)) if service.content_hash == version => attempts.succeeded(),
+                Ok(_) => {
+                    tracing::warn!(
+                        id = entry.id,
+                        "Consul has let go of the registration, or has another; it is made again"
+                    );
+                    return Change::AgentSays;
+                }
+                // Whether it still knows is found out by registering: that changes nothing if it does.
+                Err(error) => {
+                    attempts.failed(&error).await;
+                    return Change::AgentAway;
+                }
             }
-            // Whether it still knows is found out by registering: that changes nothing if it does.
-            Err(error) => return attempts.failed(&error).await,
+        }
+    };
+    tokio::select! {
+        change = waiting => change,
+        () = looking => Change::AgentSays,
+    }
+}
+
+/// A token that may register and not read finds nobody, and Consul gives no hint: its answers are empty.
+async fn warn_if_invisible(agent: &Agent, entry: &Entry) {
+    for _ in 0..VISIBLE_WITHIN.as_secs() {
+        sleep(Duration::from_secs(1)).await;
+        match agent.client().health().instances(&Query::service(entry.service), None).await {
+            Ok(found) if found.value.iter().any(|instance| instance.service.id == entry.id) => return,
+            Ok(_) => {}
+            Err(_) => return,
         }
     }
+    let token = agent.token_origin();
+    tracing::warn!(
+        id = entry.id,
+        token,
+        "this service cannot see itself in Consul, and probably no other: its token needs read rights for services \
+         and nodes"
+    );
 }
 
 #[cfg(test)]
