@@ -72,7 +72,7 @@ async fn first_call(catalog: &str, artwork: &str) -> Result<(), Box<dyn Error>> 
 
 async fn connect(address: &str) -> Result<Channel, Box<dyn Error>> {
     let connected = Endpoint::from_shared(address.to_owned())?.connect().await;
-    Ok(connected.map_err(|_| format!("nobody serves at {address}: `cargo run` in another terminal"))?)
+    Ok(connected.map_err(|_| format!("nobody serves at {address}: `cargo run` in another terminal; {USAGE}"))?)
 }
 
 async fn create_title(channel: Channel) -> Result<String, Box<dyn Error>> {

@@ -8,8 +8,7 @@ use std::sync::mpsc;
 
 use tempfile::TempDir;
 
-use crate::harness::consul::Consul;
-use crate::harness::{Grpcurl, LIMIT, command, eventually, root};
+use crate::harness::{Consul, Grpcurl, LIMIT, command, eventually, root};
 
 /// A folder that looks like a project to it.
 fn project(services: &[&str]) -> TempDir {
@@ -114,7 +113,9 @@ fn everything_runs_by_one_command_and_nothing_is_left_of_it() {
 
 /// The one line that it complains with.
 fn refusal(mut up: Command) -> String {
-    let refused = up.output().expect("mesh runs");
+    let mut refused = up.spawn().expect("mesh starts");
+    eventually("it refuses", || refused.try_wait().expect("a child"));
+    let refused = refused.wait_with_output().expect("its output");
     let complaints = String::from_utf8(refused.stderr).expect("UTF-8");
     assert_eq!(refused.status.code(), Some(1), "{complaints}");
     assert_eq!(complaints.lines().count(), 1, "{complaints}");

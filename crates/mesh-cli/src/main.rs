@@ -65,7 +65,7 @@ enum Command {
     #[command(verbatim_doc_comment)]
     Up {
         /// Where the agent's HTTP API is, on 127.0.0.1; 0 picks a free port
-        #[arg(long, value_name = "PORT", default_value_t = 8500)]
+        #[arg(long, value_name = "PORT", default_value_t = up::DEFAULT_PORT)]
         consul_port: u16,
     },
 }

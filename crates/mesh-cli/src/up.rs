@@ -34,6 +34,9 @@ const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Who has something to say when it is not a child.
 const OURSELVES: &str = "up";
+const CONSUL: &str = "consul";
+/// Where everybody looks for an agent who is not told otherwise.
+pub(crate) const DEFAULT_PORT: u16 = 8500;
 
 /// Starts all, says when they are ready, and stays until it is asked to end.
 pub(crate) async fn up(consul_port: u16) -> anyhow::Result<ExitCode> {
@@ -47,7 +50,7 @@ pub(crate) async fn up(consul_port: u16) -> anyhow::Result<ExitCode> {
     };
     if started.is_ok() && !signals.asked {
         tokio::select! {
-            () = up.go_on() => {}
+            () = up.go_on() => up.say(OURSELVES, "nothing runs any more"),
             () = signals.next() => {}
         }
     }
@@ -56,7 +59,8 @@ pub(crate) async fn up(consul_port: u16) -> anyhow::Result<ExitCode> {
         // What has not ended yet is killed when it is dropped.
         () = signals.again() => {}
     }
-    started.map(|()| ExitCode::SUCCESS)
+    let asked = signals.asked;
+    started.map(|()| if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The program of each service: one a folder, the monolith aside, beside this program.
@@ -86,13 +90,14 @@ struct Up {
     sender: mpsc::UnboundedSender<Event>,
     /// How wide the names are in front of the lines.
     width: usize,
+    stopping: bool,
 }
 
 impl Up {
     fn new(programs: &BTreeMap<String, PathBuf>) -> Self {
         let (sender, said) = mpsc::unbounded_channel();
-        let width = programs.keys().map(String::len).chain(["consul".len()]).max().unwrap_or_default();
-        Self { services: Vec::new(), agent: None, said, sender, width }
+        let width = programs.keys().map(String::len).chain([CONSUL.len()]).max().unwrap_or_default();
+        Self { services: Vec::new(), agent: None, said, sender, width, stopping: false }
     }
 
     /// Until everybody can be found, or one of them has ended instead.
@@ -100,13 +105,19 @@ impl Up {
         let begun = Instant::now();
         let agent = consul::Agent::prepare(port)?;
         let client = Client::new(format!("http://{}", agent.address))?;
-        self.agent = Some(Child::spawn("consul", agent.command(), &self.sender)?);
-        let leader = async || client.status().leader().await.ok().flatten();
-        self.until("Consul", leader).await?;
+        self.agent = Some(Child::spawn(CONSUL, agent.command(), &self.sender)?);
+        // Somebody else's may answer there, while ours ends because of it.
+        let ours = async || {
+            let node = client.agent().info().await.ok()?.node_name;
+            client.status().leader().await.ok().flatten().filter(|_| node == agent.node)
+        };
+        self.until(CONSUL, ours).await?;
 
         for (name, program) in programs {
             let mut command = std::process::Command::new(program);
             command.env("MESH__REGISTRY", format!("consul://{}", agent.address));
+            // What mesh.toml says of one process would be said of all of them.
+            command.env("MESH__ADVERTISE", "127.0.0.1");
             if std::env::var_os("MESH__LOG__FORMAT").is_none() {
                 command.env("MESH__LOG__FORMAT", "pretty");
             }
@@ -124,7 +135,13 @@ impl Up {
         for (name, place) in places {
             self.say(OURSELVES, &format!("  {name:width$}  {place}", width = self.width));
         }
-        self.say(OURSELVES, &format!("  {:width$}  {}", "consul", agent.address, width = self.width));
+        self.say(OURSELVES, &format!("  {CONSUL:width$}  {}", agent.address, width = self.width));
+        if port != DEFAULT_PORT {
+            self.say(
+                OURSELVES,
+                &format!("for others to find it: MESH__REGISTRY=consul://{0}, mesh --consul {0}", agent.address),
+            );
+        }
         self.say(OURSELVES, "in another terminal: scripts/demo. Ctrl-C ends all of it.");
         Ok(())
     }
@@ -152,19 +169,20 @@ impl Up {
         bail!("{whom} is not ready after {READY_WITHIN:?}")
     }
 
-    /// Lets them speak until none of them is left.
+    /// Lets them speak until none of them is left: services may end and be started by hand, agents, too.
     async fn go_on(&mut self) {
-        while !self.services.is_empty() {
+        while !self.services.is_empty() || self.agent.is_some() {
             // The channel never closes, for this has a sender of it.
             let Some(event) = self.said.recv().await else { return };
             if let Some(gone) = self.hear(event) {
-                self.say(OURSELVES, &format!("{gone}; the others go on"));
+                self.say(OURSELVES, &format!("{gone}; what else runs goes on"));
             }
         }
     }
 
     /// Services first, for they have to take leave of the agent.
     async fn stop(&mut self) {
+        self.stopping = true;
         self.services.iter().for_each(Child::ask_to_end);
         while !self.services.is_empty() {
             let Some(event) = self.said.recv().await else { return };
@@ -181,13 +199,17 @@ impl Up {
             // Killed then.
             let _ = timeout(AGENT_ENDS_WITHIN, ended).await;
         }
+        self.say(OURSELVES, "all ended");
     }
 
     /// Passes on what a child says; what there is to tell if it has ended.
     fn hear(&mut self, event: Event) -> Option<String> {
         match event {
             Event::Line { name, line } => {
-                self.say(&name, &line);
+                // The last words of an agent of one are about others that it misses.
+                if !(self.stopping && name == CONSUL) {
+                    self.say(&name, &line);
+                }
                 None
             }
             Event::Ended { name, how } => {

@@ -10,6 +10,8 @@ use anyhow::Context as _;
 pub(super) struct Agent {
     program: PathBuf,
     pub(super) address: SocketAddr,
+    /// What it calls itself, unlike any other on this machine.
+    pub(super) node: String,
     serf: u16,
     server: u16,
 }
@@ -28,16 +30,18 @@ impl Agent {
         // All of them are held until all are known, so that they differ.
         let (serf, server) = (free(0)?, free(0)?);
         let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-        Ok(Self { program, address: http.local_addr()?, serf: port(&serf)?, server: port(&server)? })
+        let node = format!("up-{}", std::process::id());
+        Ok(Self { program, address: http.local_addr()?, node, serf: port(&serf)?, server: port(&server)? })
     }
 
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=warn"]);
+        command.args(["agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=err"]);
         command.args(["-dns-port=-1", "-grpc-port=-1", "-serf-wan-port=-1"]);
         if has_grpc_over_tls(&self.program) {
             command.arg("-grpc-tls-port=-1");
         }
+        command.arg(format!("-node={}", self.node));
         command.arg(format!("-http-port={}", self.address.port()));
         command.arg(format!("-serf-lan-port={}", self.serf)).arg(format!("-server-port={}", self.server));
         command
