@@ -19,19 +19,20 @@ impl Mesh {
     ///
     /// If they cannot be served: a test has nothing better to do.
     pub async fn start(process: impl Into<Process>) -> Self {
-        Self::start_in(tempfile::tempdir().expect("a temporary folder"), process).await
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), &[], process).await
     }
 
-    /// The same, where another one has been.
+    /// The same where another one has been, or with settings: `services.catalog.database_url=postgres://…`.
     ///
     /// # Panics
     ///
     /// As [`start`](Self::start).
-    pub async fn start_in(folder: tempfile::TempDir, process: impl Into<Process>) -> Self {
+    pub async fn start_in(folder: tempfile::TempDir, settings: &[String], process: impl Into<Process>) -> Self {
         let process = process.into();
         let data_dir = format!("--data-dir={}", folder.path().display());
         let arguments = ["test", "--listen=127.0.0.1:0", "--set=registry=local", &data_dir].map(OsString::from);
-        let config = Config::load(&process, arguments, []).expect("a configuration");
+        let settings = settings.iter().map(|setting| format!("--set={setting}").into());
+        let config = Config::load(&process, arguments.into_iter().chain(settings), []).expect("a configuration");
         let running = start(process.services, &config).await.expect("a mesh that serves");
         Self { running, folder }
     }

@@ -1,19 +1,26 @@
-//! A Postgres of the test's own, from the installed binaries, in a temporary folder and on a free port.
+//! A Postgres of the test's own, from the installed binaries, in a temporary folder and on a free port. The kit's own
+//! tests use this file, too.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{eventually, find_program, skip};
+use super::programs::{eventually, find_program, skip};
+use super::sql::execute;
 
 /// Postgres refuses to run as root; where the tests do, it runs as `nobody`.
 const NOBODY: u32 = 65534;
 
-/// A running Postgres, ended when it is dropped.
+/// Starts a Postgres and waits for a word, which ends it. A test that is gone says nothing any more: then the databases
+/// go, too. So one that is kept in a `static`, which nobody drops, is not left behind.
+const KEEPER: &str = r#""$0" "$@" & read -r _ || gone=yes; kill -QUIT $!; wait; [ -z "$gone" ] || rm -rf "$FOLDER""#;
+
+/// A running Postgres, ended when it is dropped, or with its process.
 pub(crate) struct Postgres {
-    server: Child,
+    keeper: Child,
     port: u16,
     folder: TempDir,
 }
@@ -37,8 +44,8 @@ impl Postgres {
         assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
 
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let server = serve(&data, port);
-        let postgres = Self { server, port, folder };
+        let keeper = serve(&data, port);
+        let postgres = Self { keeper, port, folder };
         postgres.accepts();
         Some(postgres)
     }
@@ -46,19 +53,20 @@ impl Postgres {
     /// A new, empty database.
     pub(crate) fn database(&self, name: &str) -> String {
         let url = format!("postgres://postgres@127.0.0.1:{}/postgres", self.port);
-        super::execute(&url, &format!("CREATE DATABASE {name}"));
+        execute(&url, &format!("CREATE DATABASE {name}"));
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 
     /// Ends it at once, as a crash would.
     pub(crate) fn stop(&mut self) {
-        self.signal("QUIT");
-        self.server.wait().expect("a child");
+        let word = self.keeper.stdin.take().map(|mut keeper| keeper.write_all(b"end\n"));
+        assert!(matches!(word, Some(Ok(()))), "Postgres has a keeper: {word:?}");
+        self.keeper.wait().expect("a child");
     }
 
     /// Starts it again where it was.
     pub(crate) fn restart(&mut self) {
-        self.server = serve(&self.folder.path().join("data"), self.port);
+        self.keeper = serve(&self.folder.path().join("data"), self.port);
         self.accepts();
     }
 
@@ -70,16 +78,11 @@ impl Postgres {
             ask.expect("pg_isready runs").success().then_some(())
         });
     }
-
-    fn signal(&self, name: &str) {
-        let kill = Command::new("kill").args([&format!("-{name}"), &self.server.id().to_string()]).status();
-        assert!(kill.expect("kill runs").success());
-    }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if self.server.try_wait().ok().flatten().is_none() {
+        if self.keeper.stdin.is_some() {
             self.stop();
         }
     }
@@ -87,11 +90,14 @@ impl Drop for Postgres {
 
 fn serve(data: &Path, port: u16) -> Child {
     let log = std::fs::File::create(data.with_extension("log")).expect("a log");
-    let mut server = as_nobody(&find_program("postgres", &folders()).expect("postgres comes with initdb"));
-    server.arg("-D").arg(data).arg("-p").arg(port.to_string()).args(["-c", "listen_addresses=127.0.0.1"]);
-    // No socket in a folder that others share, and no fsync: these databases are not meant to survive the machine.
-    server.args(["-c", "unix_socket_directories=", "-c", "fsync=off"]).current_dir(data);
-    server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("postgres starts")
+    let mut keeper = as_nobody(Path::new("/bin/sh"));
+    keeper.arg("-c").arg(KEEPER).env("FOLDER", data.parent().expect("a folder"));
+    keeper.arg(find_program("postgres", &folders()).expect("postgres comes with initdb"));
+    keeper.arg("-D").arg(data).arg("-p").arg(port.to_string()).args(["-c", "listen_addresses=127.0.0.1"]);
+    // No socket in a folder that others share, and no fsync: these databases are not meant to survive the machine. Many
+    // tests at once, each with a pool or two.
+    keeper.args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=500"]).current_dir(data);
+    keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().expect("a shell starts")
 }
 
 fn as_nobody(program: &Path) -> Command {

@@ -69,7 +69,7 @@ pub(crate) fn output_in(folder: &TempDir, binary: &str, arguments: &[&str]) -> O
             child.kill().expect("a child");
             panic!("{binary} {arguments:?} did not end");
         }
-        super::pause();
+        super::programs::pause();
     }
     child.wait_with_output().expect("its output")
 }

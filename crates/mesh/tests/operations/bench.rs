@@ -1,0 +1,231 @@
+//! What every test begins with: a mesh that does long work, and a client. The work itself is made up: it is started with
+//! a `Duration` and ends with one, so that no service's contract is needed.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+
+use contracts::google::longrunning::operations_client::OperationsClient;
+use contracts::google::longrunning::{
+    CancelOperationRequest, GetOperationRequest, Operation, WaitOperationRequest, operation,
+};
+use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
+use contracts::mesh::operations::v1::{OperationMetadata, Progress, State, WatchRequest, watch_response};
+use mesh::operations::work::Start;
+use mesh::operations::{Context, Work};
+use mesh::testing::Mesh;
+use mesh::{Operations, Service, Store};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::postgres::Postgres;
+
+/// Does as many steps as its request has seconds, then what its request's nanoseconds say.
+pub(crate) struct Steps {
+    attempts: Arc<AtomicU32>,
+    /// As a service that calls a peer has it: it must not keep the mesh alive.
+    _peer: mesh::Channel,
+}
+
+pub(crate) const SUCCEED: i32 = 0;
+pub(crate) const FAIL_ONCE: i32 = 1;
+pub(crate) const FAIL_FOR_GOOD: i32 = 2;
+pub(crate) const PANIC: i32 = 3;
+pub(crate) const HANG: i32 = 4;
+pub(crate) const TELL: i32 = 5;
+
+impl Work for Steps {
+    const KIND: &'static str = "Steps";
+    const ATTEMPTS: u32 = 2;
+    const CONCURRENCY: usize = 16;
+    type Request = prost_types::Duration;
+    type Response = prost_types::Duration;
+    type Error = Status;
+
+    async fn run(&self, context: &Context, request: prost_types::Duration) -> Result<prost_types::Duration, Status> {
+        let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
+        for step in 1..=request.seconds {
+            let name = step.to_string();
+            if context.finished::<prost_types::Duration>(&name).await?.is_none() {
+                let done = prost_types::Duration { seconds: step, nanos: 0 };
+                context.step(&name).await?.commit(&done, &done).await?;
+            }
+        }
+        match request.nanos {
+            FAIL_ONCE if attempt == 0 => Err(Status::unavailable("not now")),
+            FAIL_FOR_GOOD => Err(mesh::error::status(Code::FailedPrecondition, "work", "NEVER", "never")),
+            PANIC => panic!("on purpose"),
+            HANG => std::future::pending().await,
+            TELL => {
+                for told in 1..=500 {
+                    context.progress(&prost_types::Duration { seconds: told, nanos: 0 }).await?;
+                }
+                Ok(request)
+            }
+            _ => Ok(request),
+        }
+    }
+}
+
+/// A mesh with one service that does `Steps`, and what a service has in its hands.
+pub(crate) struct Bench {
+    pub(crate) mesh: Mesh,
+    pub(crate) operations: Operations,
+    pub(crate) store: Store,
+    pub(crate) attempts: Arc<AtomicU32>,
+    pub(crate) channel: Channel,
+    settings: Vec<String>,
+}
+
+fn service(attempts: Arc<AtomicU32>, hands: mpsc::Sender<(Operations, Store)>) -> Service {
+    Service::new("work").works(move |resources| {
+        hands.send((resources.operations(), resources.store())).unwrap();
+        Steps { attempts, _peer: resources.channel("work") }
+    })
+}
+
+/// One server for all tests of this process, which ends with it.
+fn server() -> Option<&'static Postgres> {
+    static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
+    SERVER.get_or_init(Postgres::start).as_ref()
+}
+
+impl Bench {
+    pub(crate) async fn sqlite() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), Vec::new()).await
+    }
+
+    /// On a database of its own; `None`, and a word about it, where no Postgres is installed.
+    pub(crate) async fn postgres() -> Option<Self> {
+        // Starting a server takes its time, which is not this runtime's.
+        let url = tokio::task::spawn_blocking(|| {
+            let name = format!("mesh_{}", uuid::Uuid::new_v4().simple());
+            server().map(|server| server.database(&name))
+        });
+        let settings = vec![format!("services.work.database_url={}", url.await.unwrap()?)];
+        Some(Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), settings).await)
+    }
+
+    async fn start_in(folder: tempfile::TempDir, attempts: Arc<AtomicU32>, settings: Vec<String>) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let mesh = Mesh::start_in(folder, &settings, service(Arc::clone(&attempts), sender)).await;
+        let (operations, store) = receiver.recv().unwrap();
+        let channel = Channel::from_shared(mesh.url()).unwrap().connect().await.unwrap();
+        Self { mesh, operations, store, attempts, channel, settings }
+    }
+
+    /// Ends the process well, and starts another at the same database.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { mesh, attempts, operations, store, settings, .. } = self;
+        drop((operations, store));
+        let folder = mesh.drain().await;
+        Self::start_in(folder, attempts, settings).await
+    }
+
+    pub(crate) async fn begin(&self, steps: i64, then: i32) -> String {
+        let request = prost_types::Duration { seconds: steps, nanos: then };
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut tx = self.store.begin().await.unwrap();
+        let operation = self.operations.start(&mut tx, &Start::<Steps>::new(&id, &request)).await.unwrap();
+        tx.commit().await.unwrap();
+        operation.name
+    }
+
+    pub(crate) async fn get(&self, name: &str) -> Operation {
+        let request = GetOperationRequest { name: name.to_owned() };
+        OperationsClient::new(self.channel.clone()).get_operation(request).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn wait(&self, name: &str) -> Operation {
+        let timeout = Some(prost_types::Duration { seconds: 30, nanos: 0 });
+        let request = WaitOperationRequest { name: name.to_owned(), timeout };
+        let operation = OperationsClient::new(self.channel.clone()).wait_operation(request).await.unwrap().into_inner();
+        assert!(operation.done, "{operation:?}");
+        operation
+    }
+
+    pub(crate) async fn cancel(&self, name: &str) {
+        let request = CancelOperationRequest { name: name.to_owned() };
+        OperationsClient::new(self.channel.clone()).cancel_operation(request).await.unwrap();
+    }
+
+    /// Until the operation is being worked on.
+    pub(crate) async fn running(&self, name: &str) {
+        let mut watch = self.watch(name, Vec::new()).await;
+        while metadata(&watch.next().await.unwrap().1).state() != State::Running {}
+    }
+
+    pub(crate) async fn watch(&self, name: &str, cursor: Vec<u8>) -> Watch {
+        watch(self.channel.clone(), name, cursor).await
+    }
+
+    /// Changes rows behind the kit's back.
+    pub(crate) async fn tamper(&self, set: &'static str) {
+        let mut tx = self.store.begin().await.unwrap();
+        sqlx::query(set).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// The whole history of an operation that is done: every revision but the first.
+    pub(crate) async fn history(&self, name: &str) -> Vec<Operation> {
+        let first = self.watch(name, Vec::new()).await.next().await.unwrap().0;
+        // A cursor ends with its revision, big-endian.
+        let begin = [&first[..first.len() - 8], &1_i64.to_be_bytes()].concat();
+        let mut watch = self.watch(name, begin).await;
+        let mut history = Vec::new();
+        while let Some((_, operation)) = watch.next().await {
+            history.push(operation);
+        }
+        history
+    }
+}
+
+pub(crate) async fn watch(channel: Channel, name: &str, cursor: Vec<u8>) -> Watch {
+    let request =
+        WatchRequest { name: name.to_owned(), cursor, progress: Progress::All.into(), ..WatchRequest::default() };
+    Watch { stream: OperationEventsServiceClient::new(channel).watch(request).await.unwrap().into_inner() }
+}
+
+pub(crate) struct Watch {
+    pub(crate) stream: tonic::Streaming<contracts::mesh::operations::v1::WatchResponse>,
+}
+
+impl Watch {
+    /// The next that is told of the operation, and its cursor; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<(Vec<u8>, Operation)> {
+        loop {
+            let frame = self.stream.message().await.unwrap()?;
+            match frame.event.unwrap() {
+                watch_response::Event::Snapshot(operation) | watch_response::Event::Update(operation) => {
+                    return Some((frame.cursor, operation));
+                }
+                watch_response::Event::Heartbeat(_) => {}
+                watch_response::Event::Gap(_) => panic!("a gap"),
+            }
+        }
+    }
+}
+
+pub(crate) fn metadata(operation: &Operation) -> OperationMetadata {
+    operation.metadata.as_ref().unwrap().to_msg().unwrap()
+}
+
+pub(crate) fn states(history: &[Operation]) -> Vec<State> {
+    history.iter().map(|operation| metadata(operation).state()).collect()
+}
+
+pub(crate) fn failure(operation: Operation) -> (Code, String) {
+    let Some(operation::Result::Error(error)) = operation.result else { panic!("{operation:?}") };
+    let status = Status::with_details(error.code.into(), "", prost::Message::encode_to_vec(&error).into());
+    (status.code(), status.get_error_details().error_info().unwrap().reason.clone())
+}
+
+/// Revisions without a hole, one end, and nothing behind it.
+pub(crate) fn assert_whole(history: &[Operation]) {
+    let revisions: Vec<_> = history.iter().map(|operation| metadata(operation).revision).collect();
+    let dense: Vec<_> = (2..).take(history.len()).collect();
+    assert_eq!(revisions, dense);
+    let ends: Vec<_> = history.iter().map(|operation| operation.done).collect();
+    assert_eq!(ends.iter().filter(|done| **done).count(), 1);
+    assert!(ends.last().unwrap());
+}

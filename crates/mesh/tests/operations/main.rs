@@ -1,0 +1,37 @@
+//! What the kit promises about long work, on a real mesh with a real database: on SQLite and on Postgres, each test
+//! written once. Without Postgres its half says that it was skipped.
+
+#![expect(clippy::unwrap_used, reason = "a test has nothing better to do")]
+
+/// Makes two tests of a function that takes a [`Bench`](bench::Bench).
+macro_rules! on_both {
+    ($name:ident) => {
+        mod $name {
+            #[tokio::test]
+            async fn sqlite() {
+                super::$name(crate::bench::Bench::sqlite().await).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                if let Some(bench) = crate::bench::Bench::postgres().await {
+                    super::$name(bench).await;
+                }
+            }
+        }
+    };
+}
+
+mod bench; // what every test begins with
+mod lifecycle; // how an operation begins, goes on and ends
+mod watch; // following one operation
+mod workers; // what becomes of an operation when who works on it goes away
+
+// How the tests of the whole start a Postgres.
+#[path = "../../../../tests/blackbox/harness/postgres.rs"]
+#[expect(dead_code, reason = "no test here stops it")]
+mod postgres;
+#[path = "../../../../tests/blackbox/harness/programs.rs"]
+mod programs;
+#[path = "../../../../tests/blackbox/harness/sql.rs"]
+mod sql;
