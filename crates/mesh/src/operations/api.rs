@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use contracts::google::longrunning::operations_server::{self, OperationsServer};
 use contracts::google::longrunning::{
-    CancelOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse, Operation,
-    WaitOperationRequest,
+    CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse,
+    Operation, WaitOperationRequest,
 };
 use contracts::mesh::operations::v1::operation_events_service_server::{
     OperationEventsService, OperationEventsServiceServer,
@@ -98,6 +98,21 @@ impl operations_server::Operations for Api {
         Ok(Response::new(row.to_operation(operations.service)))
     }
 
+    async fn delete_operation(&self, request: Request<DeleteOperationRequest>) -> Result<Response<()>, Status> {
+        let name = &request.get_ref().name;
+        let (operations, _, row) = self.find(name).await?;
+        // What is done stays done, so what was read a moment ago is enough to know.
+        if !row.is_done() {
+            let message = format!("{name} is not done; cancel it first, and wait for its end");
+            return Err(status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_DONE", message));
+        }
+        let mut tx = operations.store.begin().await?;
+        let deleted = storage::delete(&mut tx, row.id).await?;
+        tx.commit().await?;
+        // Somebody else was faster.
+        if deleted { Ok(Response::new(())) } else { Err(name::unknown(name)) }
+    }
+
     async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Result<Response<()>, Status> {
         let (operations, _, row) = self.find(&request.get_ref().name).await?;
         let Operations { service, store, wakes } = &operations;
@@ -134,9 +149,9 @@ impl operations_server::Operations for Api {
         let mut sleeper = operations.wakes.on_operation(row.id);
         loop {
             sleeper.look();
-            if let Some(latest) = storage::get(operations.store.reader(), &row.owner, row.id).await? {
-                row = latest;
-            }
+            let latest = storage::get(operations.store.reader(), &row.owner, row.id).await?;
+            // Done and deleted meanwhile.
+            row = latest.ok_or_else(|| name::unknown(&request.name))?;
             // A drain does not wait for work that it has stopped itself.
             let ends = async {
                 tokio::select! {

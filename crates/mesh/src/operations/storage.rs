@@ -196,6 +196,13 @@ pub(super) async fn list(
     Ok(list.try_map(read).fetch_all(database).await?)
 }
 
+/// Forgets an operation that is done; false if it is not there any more. What the feed has told of it stays: its owner's
+/// positions have no holes.
+pub(super) async fn delete(tx: &mut Transaction, id: Uuid) -> Result<bool, Error> {
+    let delete = sqlx::query("DELETE FROM operations WHERE id = $1 AND state >= 3").bind(id.to_string());
+    Ok(delete.execute(&mut **tx).await?.rows_affected() == 1)
+}
+
 /// Now, outside of a transaction.
 pub(super) async fn read_now(store: &Store) -> Result<i64, Error> {
     Ok(sqlx::query(store.dialect().now()).fetch_one(store.reader()).await?.try_get(0)?)

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 
 use contracts::google::longrunning::operations_client::OperationsClient;
 use contracts::google::longrunning::{
-    CancelOperationRequest, GetOperationRequest, Operation, WaitOperationRequest, operation,
+    CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, Operation, WaitOperationRequest, operation,
 };
 use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
 use contracts::mesh::operations::v1::{OperationMetadata, Progress, State, WatchRequest, watch_response};
@@ -149,6 +149,11 @@ impl Bench {
         OperationsClient::new(self.channel.clone()).cancel_operation(request).await.unwrap();
     }
 
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), Status> {
+        let request = DeleteOperationRequest { name: name.to_owned() };
+        OperationsClient::new(self.channel.clone()).delete_operation(request).await.map(drop)
+    }
+
     /// Until the operation is being worked on.
     pub(crate) async fn running(&self, name: &str) {
         let mut watch = self.watch(name, Vec::new()).await;
@@ -212,6 +217,12 @@ pub(crate) fn metadata(operation: &Operation) -> OperationMetadata {
 
 pub(crate) fn states(history: &[Operation]) -> Vec<State> {
     history.iter().map(|operation| metadata(operation).state()).collect()
+}
+
+/// The code and the reason of a call that was refused.
+pub(crate) fn refused<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
+    let status = answer.unwrap_err();
+    (status.code(), status.get_error_details().error_info().unwrap().reason.clone())
 }
 
 pub(crate) fn failure(operation: Operation) -> (Code, String) {

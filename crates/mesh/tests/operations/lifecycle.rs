@@ -1,13 +1,14 @@
 //! How an operation begins, goes on and ends.
 
 use contracts::google::longrunning::operations_client::OperationsClient;
-use contracts::google::longrunning::{ListOperationsRequest, WaitOperationRequest, operation};
+use contracts::google::longrunning::{GetOperationRequest, ListOperationsRequest, WaitOperationRequest, operation};
 use contracts::mesh::operations::v1::State;
 use mesh::operations::work::Start;
 use tonic::Code;
 
 use crate::bench::{
-    Bench, FAIL_FOR_GOOD, FAIL_ONCE, HANG, PANIC, SUCCEED, Steps, TELL, assert_whole, failure, metadata, states,
+    Bench, FAIL_FOR_GOOD, FAIL_ONCE, HANG, PANIC, SUCCEED, Steps, TELL, assert_whole, failure, metadata, refused,
+    states,
 };
 
 on_both!(an_operation_is_told_from_its_begin_to_its_one_end);
@@ -139,4 +140,20 @@ async fn what_takes_too_long_fails(bench: Bench) {
     bench.tamper("UPDATE operations SET fence = fence + 1, deadline_at = 1, lease_until = 0").await;
     let done = bench.wait(&name).await;
     assert_eq!(failure(done), (Code::DeadlineExceeded, "OPERATION_DEADLINE_EXCEEDED".to_owned()));
+}
+
+on_both!(what_is_done_can_be_deleted_and_what_is_not_cannot);
+async fn what_is_done_can_be_deleted_and_what_is_not_cannot(bench: Bench) {
+    let name = bench.begin(0, HANG).await;
+    bench.running(&name).await;
+    assert_eq!(refused(bench.delete(&name).await), (Code::FailedPrecondition, "OPERATION_NOT_DONE".to_owned()));
+    assert_eq!(metadata(&bench.get(&name).await).state(), State::Running, "it is not cancelled");
+
+    bench.cancel(&name).await;
+    bench.wait(&name).await;
+    bench.delete(&name).await.unwrap();
+    let get = GetOperationRequest { name: name.clone() };
+    let unknown = (Code::NotFound, "OPERATION_NOT_FOUND".to_owned());
+    assert_eq!(refused(OperationsClient::new(bench.channel.clone()).get_operation(get).await), unknown);
+    assert_eq!(refused(bench.delete(&name).await), unknown);
 }
