@@ -15,15 +15,17 @@
 //! 5. **The end comes once.** A done operation never changes, and has a response or an error.
 //! 6. **Who asks is not in the request.** An operation belongs to an [`Owner`]; to others it does not exist.
 //!
-//! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `storage` its tables, `feed` what has
-//! become of it; `worker` claims and runs, `outcome` says what the end of an attempt means; `watch` follows; `api`
+//! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `schema` its tables, `storage` their
+//! SQL, `list` what is listed of them, `feed` what has become of it; `worker` claims and runs, `outcome` says what the end of an attempt means; `watch` follows; `api`
 //! serves the contract; `wake` wakes.
 
 mod api;
 pub(crate) mod feed;
+mod list;
 mod name;
 mod outcome;
 mod row;
+mod schema;
 mod storage;
 mod wake;
 mod watch;
@@ -35,7 +37,7 @@ use prost::Message as _;
 use sqlx::AnyExecutor;
 
 pub(crate) use api::serve;
-pub(crate) use storage::SCHEMA;
+pub(crate) use schema::SCHEMA;
 pub(crate) use wake::Wakes;
 pub use work::{Context, Work};
 pub(crate) use worker::{Kind, Workers};

@@ -22,6 +22,7 @@ use tonic::{Code, Request, Response, Status, async_trait};
 use uuid::Uuid;
 
 use super::feed::Change;
+use super::list::{self, Filter, Place};
 use super::row::Row;
 use super::storage;
 use super::watch::{self, Cursor, Wish};
@@ -81,14 +82,18 @@ impl operations_server::Operations for Api {
         let request = request.into_inner();
         let mut bad = Violations::default();
         let service = name::parse_parent(&request.name, &mut bad).unwrap_or_default();
-        let page = Page::<Uuid>::read(request.page_size, &request.page_token, &mut bad);
+        let filter = Filter::parse(&request.filter, &mut bad);
+        let page = Page::<Place>::read(request.page_size, &request.page_token, &mut bad);
+        let identity = list::identity(&request);
+        Place::check(page.after, identity, &mut bad);
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
         let (operations, _) = self.services.get(service).ok_or_else(|| {
             let message = format!("no service `{service}` does long work here");
             status(Code::NotFound, DOMAIN, "SERVICE_NOT_FOUND", message)
         })?;
-        let rows = storage::list(operations.store.reader(), &Owner::current(), page.after, page.fetch()).await?;
-        let (rows, next_page_token) = page.cut(rows, |row| row.id);
+        let (reader, before) = (operations.store.reader(), page.after.map(|place| place.id));
+        let rows = list::list(reader, &Owner::current(), &filter, before, page.fetch()).await?;
+        let (rows, next_page_token) = page.cut(rows, |row| Place::new(row.id, identity));
         let operations = rows.iter().map(|row| row.to_operation(operations.service)).collect();
         Ok(Response::new(ListOperationsResponse { operations, next_page_token }))
     }

@@ -8,62 +8,7 @@ use uuid::Uuid;
 use super::Owner;
 use super::feed::{self, Change};
 use super::row::Row;
-use crate::store::{Dialect, Error, Migration, Store, Transaction};
-
-/// What is here and not read yet waits for what comes: `feed.position` and `feed_owner` for a feed of all that an owner
-/// has, `floor` and `finished` for retention, `worker` for whoever looks into a database that stands still.
-///
-/// Input stands apart: beside the state it would be written again with every progress. Empty bytes stand for nothing,
-/// since a NULL has a type in Postgres and none in SQLite.
-pub(crate) const SCHEMA: Migration = Migration::new(
-    2,
-    "operations",
-    "CREATE TABLE operations (
-        id TEXT NOT NULL PRIMARY KEY,
-        owner TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        request_id TEXT NOT NULL,
-        request_hash BYTEA NOT NULL,
-        state BIGINT NOT NULL,
-        revision BIGINT NOT NULL,
-        attempt BIGINT NOT NULL,
-        fence BIGINT NOT NULL,
-        worker TEXT NOT NULL,
-        lease_until BIGINT NOT NULL,
-        run_at BIGINT NOT NULL,
-        deadline_at BIGINT NOT NULL,
-        cancel_requested BIGINT NOT NULL,
-        progress BYTEA NOT NULL,
-        result BYTEA NOT NULL,
-        created BIGINT NOT NULL,
-        updated BIGINT NOT NULL,
-        finished BIGINT NOT NULL,
-        UNIQUE (owner, kind, request_id)
-    );
-    CREATE INDEX operations_claimable ON operations (run_at) WHERE state = 1;
-    CREATE INDEX operations_running ON operations (lease_until) WHERE state = 2;
-    CREATE INDEX operations_of_owner ON operations (owner, id);
-    CREATE INDEX operations_changed ON operations (updated);
-    CREATE TABLE operation_input (operation TEXT NOT NULL PRIMARY KEY, input BYTEA NOT NULL);
-    CREATE TABLE operation_steps (
-        operation TEXT NOT NULL,
-        name TEXT NOT NULL,
-        result BYTEA NOT NULL,
-        PRIMARY KEY (operation, name)
-    );
-    CREATE TABLE feed_owner (owner TEXT NOT NULL PRIMARY KEY, next BIGINT NOT NULL, floor BIGINT NOT NULL);
-    CREATE TABLE feed (
-        owner TEXT NOT NULL,
-        position BIGINT NOT NULL,
-        operation TEXT NOT NULL,
-        revision BIGINT NOT NULL,
-        type BIGINT NOT NULL,
-        payload BYTEA NOT NULL,
-        PRIMARY KEY (owner, position)
-    );
-    CREATE UNIQUE INDEX feed_of_operation ON feed (operation, revision);
-    CREATE TABLE store_meta (id BIGINT NOT NULL PRIMARY KEY, epoch TEXT NOT NULL);",
-);
+use crate::store::{Dialect, Error, Store, Transaction};
 
 /// What it takes to store a new operation.
 pub(super) struct New<'a> {
@@ -146,7 +91,9 @@ pub(super) async fn save(
     Ok(())
 }
 
-const COLUMNS: &str = "id, owner, kind, state, revision, attempt, fence, worker, lease_until, run_at, deadline_at,
+/// What [`read`] reads.
+pub(super) const COLUMNS: &str =
+    "id, owner, kind, state, revision, attempt, fence, worker, lease_until, run_at, deadline_at,
     cancel_requested, progress, result, created, updated";
 
 /// An operation, kept for this transaction.
@@ -180,20 +127,6 @@ pub(super) async fn by_request(
     let find = sqlx::query(AssertSqlSafe(find)).bind(&owner.0).bind(kind).bind(request_id);
     let find = find.try_map(|row: AnyRow| Ok((row.try_get("request_hash")?, read(row)?)));
     Ok(find.fetch_optional(database).await?.map(|(hash, row)| (row, hash)))
-}
-
-/// The operations of `owner` before the one with the id `before`, the newest first.
-pub(super) async fn list(
-    database: impl AnyExecutor<'_>,
-    owner: &Owner,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<Row>, Error> {
-    // Behind every UUID there is.
-    let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
-    let list = format!("SELECT {COLUMNS} FROM operations WHERE owner = $1 AND id < $2 ORDER BY id DESC LIMIT $3");
-    let list = sqlx::query(AssertSqlSafe(list)).bind(&owner.0).bind(before).bind(limit);
-    Ok(list.try_map(read).fetch_all(database).await?)
 }
 
 /// Forgets an operation that is done; false if it is not there any more. What the feed has told of it stays: its owner's
@@ -278,7 +211,7 @@ pub(super) async fn epoch(store: &Store) -> Result<Uuid, Error> {
     Ok(epoch)
 }
 
-fn read(row: AnyRow) -> sqlx::Result<Row> {
+pub(super) fn read(row: AnyRow) -> sqlx::Result<Row> {
     let state: i64 = row.try_get("state")?;
     let state = i32::try_from(state).ok().and_then(|state| State::try_from(state).ok());
     Ok(Row {

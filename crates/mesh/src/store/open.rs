@@ -64,7 +64,8 @@ pub(crate) async fn open(
         Database::Postgres(url) => postgres(service, url).await?,
     };
     // Two sets, two tables of what was applied: the kit's own schema and the service's grow apart.
-    migrate(service, &store, "mesh_migrations", &[requests::SCHEMA, operations::SCHEMA]).await?;
+    let ours = [&[requests::SCHEMA], &operations::SCHEMA[..]].concat();
+    migrate(service, &store, "mesh_migrations", &ours).await?;
     migrate(service, &store, "service_migrations", migrations).await?;
     Ok(store)
 }

@@ -67,7 +67,21 @@ impl Work for Steps {
     }
 }
 
-/// A mesh with one service that does `Steps`, and what a service has in its hands.
+/// Another kind: ends with what it was begun with.
+pub(crate) struct Echo;
+
+impl Work for Echo {
+    const KIND: &'static str = "Echo";
+    type Request = prost_types::Duration;
+    type Response = prost_types::Duration;
+    type Error = Status;
+
+    async fn run(&self, _: &Context, request: prost_types::Duration) -> Result<prost_types::Duration, Status> {
+        Ok(request)
+    }
+}
+
+/// A mesh with one service that does `Steps` and `Echo`, and what a service has in its hands.
 pub(crate) struct Bench {
     pub(crate) mesh: Mesh,
     pub(crate) operations: Operations,
@@ -78,10 +92,11 @@ pub(crate) struct Bench {
 }
 
 fn service(attempts: Arc<AtomicU32>, hands: mpsc::Sender<(Operations, Store)>) -> Service {
-    Service::new("work").works(move |resources| {
+    let steps = Service::new("work").works(move |resources| {
         hands.send((resources.operations(), resources.store())).unwrap();
         Steps { attempts, _peer: resources.channel("work") }
-    })
+    });
+    steps.works(|_| Echo)
 }
 
 /// One server for all tests of this process, which ends with it.
@@ -123,10 +138,13 @@ impl Bench {
     }
 
     pub(crate) async fn begin(&self, steps: i64, then: i32) -> String {
-        let request = prost_types::Duration { seconds: steps, nanos: then };
+        self.begin_a::<Steps>(prost_types::Duration { seconds: steps, nanos: then }).await
+    }
+
+    pub(crate) async fn begin_a<W: Work>(&self, request: W::Request) -> String {
         let id = uuid::Uuid::new_v4().to_string();
         let mut tx = self.store.begin().await.unwrap();
-        let operation = self.operations.start(&mut tx, &Start::<Steps>::new(&id, &request)).await.unwrap();
+        let operation = self.operations.start(&mut tx, &Start::<W>::new(&id, &request)).await.unwrap();
         tx.commit().await.unwrap();
         operation.name
     }
