@@ -29,6 +29,11 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 /// What a call to a peer gets whose caller said nothing, so that no service waits for another for ever.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Long enough to come back to after a holiday.
+const KEEP_OPERATIONS: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Long enough to repair what follows a feed.
+const KEEP_EVENTS: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// A configuration that has been checked: nothing downstream sees raw input.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -50,7 +55,18 @@ pub struct Config {
     pub registry: Registry,
     /// What Consul is told of where this process is, if not the address it listens on.
     pub advertise: Option<Advertise>,
+    /// How long operations are remembered.
+    pub retention: Retention,
     databases: BTreeMap<String, Database>,
+}
+
+/// How long operations are remembered. 1 min to 10 years each.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// An operation, from when it is done.
+    pub operations: Duration,
+    /// What a stream can be resumed with, from when it was told.
+    pub events: Duration,
 }
 
 /// How logs look, and which are written.
@@ -149,6 +165,11 @@ impl Config {
             "a time from 1ms to 1h, such as 10s",
             within(Duration::from_millis(1), 3600),
         );
+        let keep = || within(Duration::from_secs(60), 10 * YEAR);
+        let retention = Retention {
+            operations: settings.take("operations.keep", KEEP, keep()).unwrap_or(KEEP_OPERATIONS),
+            events: settings.take("operations.keep_events", KEEP, keep()).unwrap_or(KEEP_EVENTS),
+        };
         let log = Log {
             format: settings.take("log.format", "pretty or json", parse_format),
             level: settings.take("log.level", LEVEL, parse_level).unwrap_or_else(default_level),
@@ -193,6 +214,7 @@ impl Config {
             log,
             registry,
             advertise,
+            retention,
             databases,
         })
     }
@@ -231,6 +253,11 @@ fn refuse_shared_databases(databases: &BTreeMap<String, Database>, settings: &mu
 const ADDRESS: &str = "an address such as 127.0.0.1:8080 (port 0 picks a free one)";
 const LEVEL: &str = "off, error, warn, info, debug, trace, or levels by module such as info,mesh=debug";
 const DATABASE: &str = "sqlite://path/to/file.db or postgres://user@host/database";
+
+const KEEP: &str = "a time from 1m to 10years, such as 30d";
+
+/// In seconds, as humantime has it.
+const YEAR: u64 = 31_557_600;
 
 fn default_level() -> Targets {
     Targets::new().with_default(tracing::Level::INFO)

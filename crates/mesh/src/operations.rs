@@ -17,13 +17,14 @@
 //!
 //! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `schema` its tables, `storage` their
 //! SQL, `list` what is listed of them, `feed` what has become of it; `worker` claims and runs, `outcome` says what the end of an attempt means; `watch` follows; `api`
-//! serves the contract; `wake` wakes.
+//! serves the contract; `wake` wakes; `retention` forgets.
 
 mod api;
 pub(crate) mod feed;
 mod list;
 mod name;
 mod outcome;
+mod retention;
 mod row;
 mod schema;
 mod storage;
@@ -37,6 +38,7 @@ use prost::Message as _;
 use sqlx::AnyExecutor;
 
 pub(crate) use api::serve;
+pub(crate) use retention::forget;
 pub(crate) use schema::SCHEMA;
 pub(crate) use wake::Wakes;
 pub use work::{Context, Work};

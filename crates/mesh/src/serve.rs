@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 
 use crate::channel::Peers;
-use crate::config::Config;
+use crate::config::{Config, Retention};
 use crate::handler::{Answering, GrpcServices, Handler, add};
 use crate::health::{Health, Watched};
 use crate::operations::{self, Operations, Wakes, Workers};
@@ -32,7 +32,7 @@ use admin::Admin;
 pub(crate) use stack::stack;
 pub(crate) use tasks::Tasks;
 
-/// How often a store forgets what it need not keep.
+/// How often a store forgets what it need not keep; oftener if it keeps something for less than that.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 
 /// A process that serves. Dropping it ends it at once; [`drain`](Self::drain) ends it well.
@@ -95,7 +95,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     }
     let health = Health::new(reporter, built.watched).await;
     background.run(health.clone().watch());
-    background.run(housekeeping(stores.clone()));
+    background.run(housekeeping(stores.clone(), config.retention));
 
     let admin = Admin { health: health.clone(), metrics };
     let address = listener.local_addr()?;
@@ -224,13 +224,17 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-async fn housekeeping(stores: Vec<Store>) {
-    let mut ticks = tokio::time::interval(HOUSEKEEPING);
+async fn housekeeping(stores: Vec<Store>, retention: Retention) {
+    let mut ticks = tokio::time::interval(HOUSEKEEPING.min(retention.operations).min(retention.events));
     loop {
         ticks.tick().await;
         for store in &stores {
-            if let Err(error) = store.forget_answers().await {
-                tracing::warn!(%error, "housekeeping failed; it is tried again in an hour");
+            let forgotten = async {
+                store.forget_answers().await?;
+                operations::forget(store, retention).await
+            };
+            if let Err(error) = forgotten.await {
+                tracing::warn!(%error, "housekeeping failed; it is tried again later");
             }
         }
     }

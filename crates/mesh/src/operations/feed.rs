@@ -1,7 +1,8 @@
 //! The feed: one row for every change of every operation, in the order in which an owner's operations changed.
 //!
 //! A position is the owner's, a revision the operation's. Both are counters in rows that the transaction holds, and so
-//! without holes: a sequence of the database would hand out numbers in another order than that of the commits.
+//! without holes: a sequence of the database would hand out numbers in another order than that of the commits. An owner's
+//! counter is `feed_owner.next`, the position that was given out last; what is below `floor` has been forgotten.
 
 use contracts::google::longrunning::Operation;
 use prost::Message as _;
@@ -32,13 +33,15 @@ pub(crate) struct Entry {
     operation: Uuid,
     revision: i64,
     change: Change,
+    told: i64,
     payload: Vec<u8>,
 }
 
 impl Entry {
     pub(super) fn new(service: &str, row: &Row, change: Change) -> Self {
         let payload = row.to_operation(service).encode_to_vec();
-        Self { owner: row.owner.0.clone(), operation: row.id, revision: row.revision, change, payload }
+        let (owner, operation, revision, told) = (row.owner.0.clone(), row.id, row.revision, row.updated);
+        Self { owner, operation, revision, change, told, payload }
     }
 }
 
@@ -50,10 +53,10 @@ pub(crate) async fn append(connection: &mut AnyConnection, mut entries: Vec<Entr
         let next = "INSERT INTO feed_owner (owner, next, floor) VALUES ($1, 1, 1)
             ON CONFLICT (owner) DO UPDATE SET next = feed_owner.next + 1 RETURNING next";
         let position: i64 = sqlx::query(next).bind(&entry.owner).fetch_one(&mut *connection).await?.try_get(0)?;
-        let append = "INSERT INTO feed (owner, position, operation, revision, type, payload)
-            VALUES ($1, $2, $3, $4, $5, $6)";
+        let append = "INSERT INTO feed (owner, position, operation, revision, type, told, payload)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)";
         let append = sqlx::query(append).bind(&entry.owner).bind(position).bind(entry.operation.to_string());
-        let append = append.bind(entry.revision).bind(entry.change as i64).bind(entry.payload);
+        let append = append.bind(entry.revision).bind(entry.change as i64).bind(entry.told).bind(entry.payload);
         append.execute(&mut *connection).await?;
     }
     Ok(())

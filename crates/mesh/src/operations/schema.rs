@@ -3,7 +3,7 @@
 use crate::store::Migration;
 
 /// All of it, in order; the first of the kit's own migrations is for requests.
-pub(crate) const SCHEMA: [Migration; 2] = [OPERATIONS, LISTS];
+pub(crate) const SCHEMA: [Migration; 3] = [OPERATIONS, LISTS, RETENTION];
 
 /// `worker` is not read: it is for whoever looks into a database that stands still.
 ///
@@ -67,4 +67,13 @@ const LISTS: Migration = Migration::new(
     "CREATE INDEX operations_open ON operations (owner, id) WHERE state < 3;
     CREATE INDEX operations_unsuccessful ON operations (owner, id) WHERE state > 3;
     CREATE INDEX operations_of_kind ON operations (owner, kind, id);",
+);
+
+/// When the feed told something, by the clock of the database, and which operations have ended, by when.
+const RETENTION: Migration = Migration::new(
+    4,
+    "operations_retention",
+    "ALTER TABLE feed ADD COLUMN told BIGINT NOT NULL DEFAULT 0;
+    UPDATE feed SET told = COALESCE((SELECT updated FROM operations WHERE operations.id = feed.operation), 0);
+    CREATE INDEX operations_finished ON operations (finished) WHERE finished > 0;",
 );

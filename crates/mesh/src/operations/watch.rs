@@ -75,6 +75,8 @@ struct Watcher {
     epoch: Uuid,
     /// The last revision that was put into `ahead`.
     revision: i64,
+    /// The operation's revision when this began: that much was told, and is missing if it cannot be read.
+    told: i64,
     progress: Progress,
     heartbeat: Duration,
     until: Instant,
@@ -101,6 +103,7 @@ pub(super) fn watch(
         id: row.id,
         epoch,
         revision: 0,
+        told: row.revision,
         progress: wish.progress,
         heartbeat: heartbeat.clamp(Duration::from_secs(5), Duration::from_secs(30)),
         until: Instant::now() + AGE + AGE_JITTER.mul_f64(fastrand::f64()),
@@ -163,8 +166,11 @@ impl Watcher {
     async fn read(&mut self) -> Result<(), Status> {
         let (store, id, revision) = (self.operations.store.clone(), self.id, self.revision);
         let events = finish(async move { feed::events(store.reader(), id, revision, PAGE).await }).await?;
-        let dense = events.first().is_none_or(|first| first.revision == self.revision + 1);
-        if !dense {
+        let whole = match events.first() {
+            Some(first) => first.revision == self.revision + 1,
+            None => self.revision >= self.told,
+        };
+        if !whole {
             // What is missing is not kept any more; what is there now is all there is to say.
             let (store, owner) = (self.operations.store.clone(), self.owner.clone());
             let row = finish(async move { storage::get(store.reader(), &owner, id).await }).await?;

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
+use std::time::Duration;
 
 use contracts::google::longrunning::operations_client::OperationsClient;
 use contracts::google::longrunning::{
@@ -150,8 +151,12 @@ impl Bench {
     }
 
     pub(crate) async fn get(&self, name: &str) -> Operation {
+        self.find(name).await.unwrap()
+    }
+
+    pub(crate) async fn find(&self, name: &str) -> Result<Operation, Status> {
         let request = GetOperationRequest { name: name.to_owned() };
-        OperationsClient::new(self.channel.clone()).get_operation(request).await.unwrap().into_inner()
+        Ok(OperationsClient::new(self.channel.clone()).get_operation(request).await?.into_inner())
     }
 
     pub(crate) async fn wait(&self, name: &str) -> Operation {
@@ -189,12 +194,29 @@ impl Bench {
         tx.commit().await.unwrap();
     }
 
+    /// What a query counts becomes `expected`.
+    pub(crate) async fn until(&self, count: &'static str, expected: i64) {
+        let start = std::time::Instant::now();
+        loop {
+            let counted: i64 = sqlx::query_scalar(count).fetch_one(self.store.reader()).await.unwrap();
+            if counted == expected {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "{count}: {counted}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The cursor of who has applied a revision of an operation.
+    pub(crate) async fn cursor(&self, name: &str, revision: i64) -> Vec<u8> {
+        let first = self.watch(name, Vec::new()).await.next().await.unwrap().0;
+        // It ends with the revision, big-endian.
+        [&first[..first.len() - 8], &revision.to_be_bytes()].concat()
+    }
+
     /// The whole history of an operation that is done: every revision but the first.
     pub(crate) async fn history(&self, name: &str) -> Vec<Operation> {
-        let first = self.watch(name, Vec::new()).await.next().await.unwrap().0;
-        // A cursor ends with its revision, big-endian.
-        let begin = [&first[..first.len() - 8], &1_i64.to_be_bytes()].concat();
-        let mut watch = self.watch(name, begin).await;
+        let mut watch = self.watch(name, self.cursor(name, 1).await).await;
         let mut history = Vec::new();
         while let Some((_, operation)) = watch.next().await {
             history.push(operation);

@@ -1,7 +1,7 @@
 //! How an operation begins, goes on and ends.
 
 use contracts::google::longrunning::operations_client::OperationsClient;
-use contracts::google::longrunning::{GetOperationRequest, ListOperationsRequest, WaitOperationRequest, operation};
+use contracts::google::longrunning::{ListOperationsRequest, WaitOperationRequest, operation};
 use contracts::mesh::operations::v1::State;
 use mesh::operations::work::Start;
 use tonic::Code;
@@ -152,8 +152,7 @@ async fn what_is_done_can_be_deleted_and_what_is_not_cannot(bench: Bench) {
     bench.cancel(&name).await;
     bench.wait(&name).await;
     bench.delete(&name).await.unwrap();
-    let get = GetOperationRequest { name: name.clone() };
     let unknown = (Code::NotFound, "OPERATION_NOT_FOUND".to_owned());
-    assert_eq!(refused(OperationsClient::new(bench.channel.clone()).get_operation(get).await), unknown);
+    assert_eq!(refused(bench.find(&name).await), unknown);
     assert_eq!(refused(bench.delete(&name).await), unknown);
 }

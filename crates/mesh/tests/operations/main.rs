@@ -25,6 +25,7 @@ macro_rules! on_both {
 mod bench; // what every test begins with
 mod lifecycle; // how an operation begins, goes on and ends
 mod list; // by what they are, a page at a time
+mod retention; // what is forgotten, and what is told of it
 mod watch; // following one operation
 mod workers; // what becomes of an operation when who works on it goes away
 
