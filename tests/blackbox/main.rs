@@ -10,6 +10,7 @@ mod docs; // what the documents say is true
 mod drain; // how a process ends
 mod harness; // how all of them start and stop what they test
 mod operations_cli; // what `mesh` says to people
+mod restore; // what an operator does after a backup was restored
 mod serving; // reflection, health, pages for operators, deadlines
 mod topologies; // the same behaviour, wherever the services run
 mod up; // every service in a process of its own, by one command

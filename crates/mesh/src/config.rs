@@ -57,6 +57,8 @@ pub struct Config {
     pub advertise: Option<Advertise>,
     /// How long operations are remembered.
     pub retention: Retention,
+    /// Whether to renew the epoch of the databases, and then to end instead of serving.
+    pub renew_epoch: bool,
     databases: BTreeMap<String, Database>,
 }
 
@@ -122,6 +124,9 @@ struct Flags {
     /// Any key of mesh.toml, such as `drain_limit=5s`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// After a backup was restored: make streams that are resumed begin anew, and end (see docs/OPERATIONS.md)
+    #[arg(long)]
+    renew_epoch: bool,
 }
 
 impl Config {
@@ -151,7 +156,7 @@ impl Config {
             settings.assignment(assignment);
         }
 
-        Self::check(process, settings)
+        Ok(Self { renew_epoch: flags.renew_epoch, ..Self::check(process, settings)? })
     }
 
     fn check(process: &Process, mut settings: Settings) -> Result<Self, Error> {
@@ -215,6 +220,7 @@ impl Config {
             registry,
             advertise,
             retention,
+            renew_epoch: false,
             databases,
         })
     }

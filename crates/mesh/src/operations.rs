@@ -17,9 +17,11 @@
 //!
 //! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `schema` its tables, `storage` their
 //! SQL, `list` what is listed of them, `feed` what has become of it; `worker` claims and runs, `outcome` says what the end of an attempt means; `watch` follows; `api`
-//! serves the contract; `wake` wakes; `retention` forgets.
+//! serves the contract; `wake` wakes; `retention` forgets, and `epoch` tells a database from
+//! the one it was before a backup was restored.
 
 mod api;
+mod epoch;
 pub(crate) mod feed;
 mod list;
 mod name;
@@ -38,6 +40,7 @@ use prost::Message as _;
 use sqlx::AnyExecutor;
 
 pub(crate) use api::serve;
+pub(crate) use epoch::renew_epoch;
 pub(crate) use retention::forget;
 pub(crate) use schema::SCHEMA;
 pub(crate) use wake::Wakes;

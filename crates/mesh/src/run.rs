@@ -1,4 +1,5 @@
-//! A process from its first line to its last: read the configuration, build, say where, wait, drain.
+//! A process from its first line to its last: read the configuration, build, say where, wait, drain. With
+//! `--renew-epoch` it does just that, and ends.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use anyhow::Context as _;
 use crate::config::{self, Config};
 use crate::serve::{Running, start};
 use crate::service::{Example, Process, Service};
-use crate::telemetry;
+use crate::{operations, store, telemetry};
 
 /// The configuration, or the command line, cannot be used. As clap has it.
 const USAGE: u8 = 2;
@@ -36,7 +37,13 @@ pub fn run(process: impl Into<Process>) -> ExitCode {
     };
     let served = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from);
     let served = served.and_then(|runtime| {
-        let served = runtime.block_on(serve(process.services, &config));
+        let served = runtime.block_on(async {
+            if config.renew_epoch {
+                renew_epochs(&process.services, &config).await
+            } else {
+                serve(process.services, &config).await
+            }
+        });
         // Not waiting for threads that compute: the drain has kept its limit, and nothing is lost with them.
         runtime.shutdown_background();
         served
@@ -63,6 +70,20 @@ async fn serve(services: Vec<Service>, config: &Config) -> anyhow::Result<()> {
     tokio::select! {
         () = running.drain() => tracing::info!("drained"),
         signal = stop.signal() => tracing::warn!(signal, "not waiting for the drain"),
+    }
+    Ok(())
+}
+
+/// What an operator does after a backup was restored: docs/OPERATIONS.md says when and why.
+async fn renew_epochs(services: &[Service], config: &Config) -> anyhow::Result<()> {
+    for service in services.iter().filter(|service| service.owns_data()) {
+        let name = service.name();
+        let database = config.database(name).with_context(|| format!("`{name}` has no database"))?;
+        let store = store::open(name, database, service.migrations()).await?;
+        let renewed = operations::renew_epoch(&store).await;
+        store.close().await;
+        let epoch = renewed.with_context(|| format!("cannot renew the epoch of `{name}`"))?;
+        writeln!(std::io::stdout(), "{name} begins the epoch {epoch}")?;
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ use super::list::{self, Filter, Place};
 use super::row::Row;
 use super::storage;
 use super::watch::{self, Cursor, Wish};
-use super::{Operations, Owner, name, outcome};
+use super::{Operations, Owner, epoch, name, outcome};
 use crate::context;
 use crate::error::{DOMAIN, Violations, invalid_fields, status};
 use crate::handler::{GrpcServices, add};
@@ -46,7 +46,7 @@ pub(crate) async fn serve(
 ) -> Result<(), Error> {
     let mut services = HashMap::new();
     for operations in all {
-        let epoch = storage::epoch(&operations.store).await?;
+        let epoch = epoch::epoch(&operations.store).await?;
         services.insert(operations.service, (operations, epoch));
     }
     let api = Api { services: Arc::new(services), draining };

@@ -200,17 +200,6 @@ pub(super) async fn finish_step(tx: &mut Transaction, id: Uuid, name: &str, resu
     Ok(())
 }
 
-/// What makes the cursors of this database different from those of any other.
-pub(super) async fn epoch(store: &Store) -> Result<Uuid, Error> {
-    let mut tx = store.begin().await?;
-    let begin = sqlx::query("INSERT INTO store_meta (id, epoch) VALUES (1, $1) ON CONFLICT (id) DO NOTHING");
-    begin.bind(Uuid::new_v4().to_string()).execute(&mut *tx).await?;
-    let epoch = sqlx::query("SELECT epoch FROM store_meta WHERE id = 1").try_map(|row: AnyRow| uuid(&row));
-    let epoch = epoch.fetch_one(&mut *tx).await?;
-    tx.commit().await?;
-    Ok(epoch)
-}
-
 pub(super) fn read(row: AnyRow) -> sqlx::Result<Row> {
     let state: i64 = row.try_get("state")?;
     let state = i32::try_from(state).ok().and_then(|state| State::try_from(state).ok());
@@ -235,7 +224,7 @@ pub(super) fn read(row: AnyRow) -> sqlx::Result<Row> {
 }
 
 /// The UUID in a row's first column.
-fn uuid(row: &AnyRow) -> sqlx::Result<Uuid> {
+pub(super) fn uuid(row: &AnyRow) -> sqlx::Result<Uuid> {
     let text: String = row.try_get(0)?;
     text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
