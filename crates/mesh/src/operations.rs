@@ -16,8 +16,8 @@
 //! 6. **Who asks is not in the request.** An operation belongs to an [`Owner`]; to others it does not exist.
 //!
 //! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `schema` its tables, `storage` their
-//! SQL, `list` what is listed of them, `feed` what has become of it; `worker` claims and runs, `outcome` says what the end of an attempt means; `watch` follows; `api`
-//! serves the contract; `wake` wakes; `retention` forgets, and `epoch` tells a database from
+//! SQL, `list` what is listed of them, `feed` what has become of it; `worker` claims and runs, `outcome` says what the end of an attempt means; `stream` is what all streams have in common, `patience` lets go of those
+//! that nobody reads, `watch` follows one operation; `api` serves the contract; `wake` wakes; `retention` forgets, and `epoch` tells a database from
 //! the one it was before a backup was restored.
 
 mod api;
@@ -26,10 +26,12 @@ pub(crate) mod feed;
 mod list;
 mod name;
 mod outcome;
+mod patience;
 mod retention;
 mod row;
 mod schema;
 mod storage;
+mod stream;
 mod wake;
 mod watch;
 pub mod work;
@@ -48,6 +50,7 @@ pub use work::{Context, Work};
 pub(crate) use worker::{Kind, Workers};
 
 use crate::store::{self, Store, Transaction};
+use patience::Patience;
 use work::Start;
 
 /// Who operations belong to: the caller's identity.
@@ -69,11 +72,12 @@ pub struct Operations {
     service: &'static str,
     store: Store,
     wakes: Wakes,
+    patience: Patience,
 }
 
 impl Operations {
     pub(crate) fn new(service: &'static str, store: Store, wakes: Wakes) -> Self {
-        Self { service, store, wakes }
+        Self { service, store, wakes, patience: Patience::default() }
     }
 
     /// The operation that this request started before, if it did. Asks nothing else, so a repeat is answered even if
@@ -116,9 +120,9 @@ impl Operations {
         }
     }
 
-    /// Looks for changes that nobody was woken for. Never ends by itself.
+    /// Looks for changes that nobody was woken for, and for streams that nobody reads. Never ends by itself.
     pub(crate) async fn poll(self) {
-        self.wakes.poll(self.store).await;
+        tokio::join!(self.wakes.poll(self.store), self.patience.sweep());
     }
 
     async fn find<W: Work>(

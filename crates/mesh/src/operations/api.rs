@@ -120,7 +120,7 @@ impl operations_server::Operations for Api {
 
     async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Result<Response<()>, Status> {
         let (operations, _, row) = self.find(&request.get_ref().name).await?;
-        let Operations { service, store, wakes } = &operations;
+        let Operations { service, store, wakes, .. } = &operations;
         let mut tx = store.begin().await?;
         let now = storage::now(&mut tx, store.dialect()).await?;
         let locked = storage::lock(&mut tx, store.dialect(), row.id).await?;

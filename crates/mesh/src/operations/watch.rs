@@ -1,34 +1,21 @@
 //! Follows one operation: from its feed, in order, to its end.
-//!
-//! A watcher is a pull: it reads the next page when its client has taken the last one, so a client that does not read
-//! costs one page and no more, and holds nothing that others need. It takes its wake-up before it reads, so nothing slips through in between.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use contracts::mesh::operations::v1::{Gap, Heartbeat, Progress, WatchResponse, watch_response};
 use futures_util::Stream;
-use tokio::time::{Instant, sleep_until};
-use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use uuid::Uuid;
 
 use super::feed::{self, Change, Event};
 use super::row::Row;
 use super::storage;
-use super::wake::Sleeper;
+use super::stream::{Follow, Then, finish, stream};
 use super::{Operations, Owner, name};
-use crate::error::{Violations, unavailable};
-use crate::store::Error;
+use crate::error::Violations;
 
 /// How much is read ahead of the client.
 const PAGE: i64 = 64;
-/// How long a stream lives, so that clients spread over instances again: 25 to 35 minutes.
-const AGE: Duration = Duration::from_secs(25 * 60);
-const AGE_JITTER: Duration = Duration::from_secs(10 * 60);
-const HEARTBEAT: Duration = Duration::from_secs(15);
-/// An event that comes alone is told at once; of those that follow closely, several are told together.
-const BETWEEN_READS: Duration = Duration::from_millis(5);
 
 /// A place in the history of one operation: this database's epoch, the operation, a revision of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,19 +60,12 @@ struct Watcher {
     owner: Owner,
     id: Uuid,
     epoch: Uuid,
-    /// The last revision that was put into `ahead`.
+    /// The last revision that was read.
     revision: i64,
     /// The operation's revision when this began: that much was told, and is missing if it cannot be read.
     told: i64,
     progress: Progress,
-    heartbeat: Duration,
-    until: Instant,
-    sleeper: Sleeper,
-    last_read: Instant,
-    /// When it last said something.
-    last_frame: Instant,
-    ahead: VecDeque<WatchResponse>,
-    ended: bool,
+    done: bool,
 }
 
 /// Begins to follow an operation that is `row` now.
@@ -95,9 +75,8 @@ pub(super) fn watch(
     row: &Row,
     wish: Wish,
 ) -> impl Stream<Item = Result<WatchResponse, Status>> + Send + use<> {
-    let heartbeat = wish.heartbeat.unwrap_or(HEARTBEAT);
+    let (sleeper, patience) = (operations.wakes.on_operation(row.id), operations.patience.clone());
     let mut watcher = Watcher {
-        sleeper: operations.wakes.on_operation(row.id),
         operations,
         owner: row.owner.clone(),
         id: row.id,
@@ -105,65 +84,28 @@ pub(super) fn watch(
         revision: 0,
         told: row.revision,
         progress: wish.progress,
-        heartbeat: heartbeat.clamp(Duration::from_secs(5), Duration::from_secs(30)),
-        until: Instant::now() + AGE + AGE_JITTER.mul_f64(fastrand::f64()),
-        last_read: Instant::now(),
-        last_frame: Instant::now(),
-        ahead: VecDeque::new(),
-        ended: false,
+        done: false,
     };
-    match wish.cursor {
-        // The end is said again to who comes back after it: OK without it would say nothing.
-        Some(cursor) if cursor.epoch == epoch && cursor.revision < row.revision => watcher.revision = cursor.revision,
-        Some(cursor) if cursor.epoch == epoch && cursor.revision == row.revision && !row.is_done() => {
-            watcher.revision = cursor.revision;
-        }
-        Some(cursor) if cursor.epoch == epoch && cursor.revision == row.revision => watcher.snapshot(row),
+    let begin = match wish.cursor {
         // Another database's, or ahead of this one: a backup was restored.
-        Some(_) => watcher.gap(row),
-        None => watcher.snapshot(row),
-    }
-    futures_util::stream::unfold(watcher, |mut watcher| async move {
-        let frame = watcher.next().await?;
-        // What goes wrong ends the stream.
-        watcher.ended |= frame.is_err();
-        Some((frame, watcher))
-    })
+        Some(cursor) if cursor.epoch != epoch || cursor.revision > row.revision => watcher.gap(row),
+        // The end is said again to who comes back after it: OK without it would say nothing.
+        Some(cursor) if cursor.revision < row.revision || !row.is_done() => {
+            watcher.revision = cursor.revision;
+            Vec::new()
+        }
+        _ => vec![watcher.snapshot(row)],
+    };
+    stream(watcher, begin, sleeper, wish.heartbeat, &patience)
 }
 
-impl Watcher {
-    async fn next(&mut self) -> Option<Result<WatchResponse, Status>> {
-        loop {
-            if let Some(frame) = self.ahead.pop_front() {
-                self.last_frame = Instant::now();
-                return Some(Ok(frame));
-            }
-            if self.ended {
-                return None;
-            }
-            self.sleeper.look();
-            self.last_read = Instant::now();
-            if let Err(status) = self.read().await {
-                // Here, for a status in the trailers of a stream has lost its cause.
-                let cause = std::error::Error::source(&status).map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(operation = %self.id, cause, "a stream ends: {}", status.message());
-                return Some(Err(status));
-            }
-            if !self.ahead.is_empty() || self.ended {
-                continue;
-            }
-            tokio::select! {
-                () = self.sleeper.woken() => sleep_until(self.last_read + BETWEEN_READS).await,
-                () = sleep_until(self.last_frame + self.heartbeat) => self.push(watch_response::Event::Heartbeat(Heartbeat {})),
-                () = sleep_until(self.until) => {
-                    let message = "this stream has lived long enough; resume it by its cursor";
-                    return Some(Err(unavailable("STREAM_DRAINING", message, Duration::from_millis(100))));
-                }
-            }
-        }
-    }
+impl Follow for Watcher {
+    type Frame = WatchResponse;
 
-    async fn read(&mut self) -> Result<(), Status> {
+    async fn read(&mut self) -> Result<(Vec<WatchResponse>, Then), Status> {
+        if self.done {
+            return Ok((Vec::new(), Then::End));
+        }
         let (store, id, revision) = (self.operations.store.clone(), self.id, self.revision);
         let events = finish(async move { feed::events(store.reader(), id, revision, PAGE).await }).await?;
         let whole = match events.first() {
@@ -174,20 +116,28 @@ impl Watcher {
             // What is missing is not kept any more; what is there now is all there is to say.
             let (store, owner) = (self.operations.store.clone(), self.owner.clone());
             let row = finish(async move { storage::get(store.reader(), &owner, id).await }).await?;
-            self.gap(&row.ok_or_else(|| name::unknown(&name::format(self.operations.service, id)))?);
-            return Ok(());
+            let row = row.ok_or_else(|| name::unknown(&name::format(self.operations.service, id)))?;
+            return Ok((self.gap(&row), Then::Read));
         }
-        let newest = events.last().map(|event| event.revision);
+        let (newest, count) = (events.last().map(|event| event.revision), events.len());
+        let mut frames = Vec::new();
         for event in events {
             self.revision = event.revision;
-            self.ended |= event.operation.done;
+            self.done |= event.operation.done;
             if self.wanted(&event, newest) {
-                self.push(watch_response::Event::Update(event.operation));
+                frames.push(self.frame(watch_response::Event::Update(event.operation)));
             }
         }
-        Ok(())
+        let more = self.done || count == PAGE.cast_unsigned() as usize;
+        Ok((frames, if more { Then::Read } else { Then::Wait }))
     }
 
+    fn heartbeat(&self) -> WatchResponse {
+        self.frame(watch_response::Event::Heartbeat(Heartbeat {}))
+    }
+}
+
+impl Watcher {
     fn wanted(&self, event: &Event, newest: Option<i64>) -> bool {
         match self.progress {
             Progress::All => true,
@@ -196,29 +146,23 @@ impl Watcher {
         }
     }
 
-    fn gap(&mut self, row: &Row) {
-        self.revision = row.revision;
-        self.push(watch_response::Event::Gap(Gap {}));
-        self.snapshot(row);
+    /// The gap's own cursor is the empty one: who applies it, and is cut off, begins with the snapshot.
+    fn gap(&mut self, row: &Row) -> Vec<WatchResponse> {
+        let gap = WatchResponse { cursor: Vec::new(), event: Some(watch_response::Event::Gap(Gap {})) };
+        vec![gap, self.snapshot(row)]
     }
 
-    fn snapshot(&mut self, row: &Row) {
+    fn snapshot(&mut self, row: &Row) -> WatchResponse {
         self.revision = row.revision;
-        self.ended = row.is_done();
-        self.push(watch_response::Event::Snapshot(row.to_operation(self.operations.service)));
+        self.told = row.revision;
+        self.done = row.is_done();
+        self.frame(watch_response::Event::Snapshot(row.to_operation(self.operations.service)))
     }
 
-    fn push(&mut self, event: watch_response::Event) {
+    fn frame(&self, event: watch_response::Event) -> WatchResponse {
         let cursor = Cursor { epoch: self.epoch, id: self.id, revision: self.revision };
-        self.ahead.push_back(WatchResponse { cursor: cursor.to_bytes(), event: Some(event) });
+        WatchResponse { cursor: cursor.to_bytes(), event: Some(event) }
     }
-}
-
-/// Finishes a query whether or not this stream is polled meanwhile. A client that does not read stops its stream
-/// wherever it stands; in the middle of a query, that would be with one of the few connections in its hands.
-async fn finish<T: Send + 'static>(query: impl Future<Output = Result<T, Error>> + Send + 'static) -> Result<T, Error> {
-    let task = AbortOnDropHandle::new(tokio::spawn(query));
-    task.await.unwrap_or(Err(Error::Unavailable(sqlx::Error::WorkerCrashed)))
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ impl Context {
         change: Change,
         edit: impl FnOnce(&mut Row, i64),
     ) -> Result<(), Error> {
-        let Operations { service, store, wakes } = &self.operations;
+        let Operations { service, store, wakes, .. } = &self.operations;
         let row = storage::lock(tx, store.dialect(), self.id).await?;
         let mut row = row.filter(|row| row.fence == self.fence && row.is_running()).ok_or(Error::LeaseLost)?;
         if let Some(waiting) = self.throttle().waiting.take() {

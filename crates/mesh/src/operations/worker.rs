@@ -130,7 +130,7 @@ impl Worker {
 
     /// Takes the oldest operation that wants to be worked on, if there is one.
     async fn claim(&self) -> Result<Option<(Row, Vec<u8>)>, Error> {
-        let Operations { service, store, wakes } = &self.operations;
+        let Operations { service, store, wakes, .. } = &self.operations;
         loop {
             let mut tx = store.begin().await?;
             let now = storage::now(&mut tx, store.dialect()).await?;

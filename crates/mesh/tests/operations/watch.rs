@@ -1,7 +1,9 @@
 //! Following one operation.
 
+use std::time::Duration;
+
 use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
-use contracts::mesh::operations::v1::{WatchRequest, watch_response};
+use contracts::mesh::operations::v1::{Progress, WatchRequest, watch_response};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -64,6 +66,8 @@ async fn a_cursor_ahead_of_the_database_or_of_another_one_is_answered_with_a_gap
         let gap = watch.stream.message().await.unwrap().unwrap();
         assert!(matches!(gap.event, Some(watch_response::Event::Gap(_))), "{gap:?}");
         assert!(watch.next().await.unwrap().1.done);
+        let resumed = bench.watch(&name, gap.cursor).await.next().await.unwrap();
+        assert!(resumed.1.done, "who was cut off between the two misses nothing");
         assert!(watch.next().await.is_none());
     }
 }
@@ -82,6 +86,20 @@ async fn the_helper_shows_the_end_and_not_the_way_there(bench: Bench) {
     assert_eq!(refused.code(), Code::NotFound);
 }
 
+on_both!(who_wants_the_end_only_is_told_it_at_once);
+async fn who_wants_the_end_only_is_told_it_at_once(bench: Bench) {
+    // More than a page of what is not wanted.
+    let name = bench.begin(200, SUCCEED).await;
+    bench.wait(&name).await;
+    let (cursor, progress) = (bench.cursor(&name, 1).await, Progress::TerminalOnly.into());
+    let request = WatchRequest { name, cursor, progress, ..WatchRequest::default() };
+    let mut events = OperationEventsServiceClient::new(bench.channel.clone());
+    let mut stream = events.watch(request).await.unwrap().into_inner();
+    let end = tokio::time::timeout(Duration::from_secs(4), stream.message()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(end.event, Some(watch_response::Event::Update(operation)) if operation.done));
+    assert!(stream.message().await.unwrap().is_none());
+}
+
 on_both!(a_quiet_operation_is_heard_of_by_its_heartbeat);
 async fn a_quiet_operation_is_heard_of_by_its_heartbeat(bench: Bench) {
     let name = bench.begin(0, HANG).await;
@@ -93,7 +111,7 @@ async fn a_quiet_operation_is_heard_of_by_its_heartbeat(bench: Bench) {
     let mut events = OperationEventsServiceClient::new(bench.channel.clone());
     let mut stream = events.watch(request).await.unwrap().into_inner();
     let snapshot = stream.message().await.unwrap().unwrap();
-    let beat = tokio::time::timeout(std::time::Duration::from_secs(8), stream.message()).await.unwrap();
+    let beat = tokio::time::timeout(Duration::from_secs(8), stream.message()).await.unwrap();
     let beat = beat.unwrap().unwrap();
     assert!(matches!(beat.event, Some(watch_response::Event::Heartbeat(_))), "{beat:?}");
     assert_eq!(beat.cursor, snapshot.cursor);
