@@ -17,7 +17,7 @@
 //!
 //! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `schema` its tables, `storage` their
 //! SQL, `list` what is listed of them, `feed` what has become of it; `worker` claims and runs, `outcome` says what the end of an attempt means; `stream` is what all streams have in common, `patience` lets go of those
-//! that nobody reads, `watch` follows one operation; `api` serves the contract; `wake` wakes; `retention` forgets, and `epoch` tells a database from
+//! that nobody reads, `watch` follows one operation, `subscribe` all of an owner, by a `reader` that they share; `api` serves the contract; `wake` wakes; `retention` forgets, and `epoch` tells a database from
 //! the one it was before a backup was restored.
 
 mod api;
@@ -27,11 +27,13 @@ mod list;
 mod name;
 mod outcome;
 mod patience;
+mod reader;
 mod retention;
 mod row;
 mod schema;
 mod storage;
 mod stream;
+mod subscribe;
 mod wake;
 mod watch;
 pub mod work;
@@ -51,6 +53,8 @@ pub(crate) use worker::{Kind, Workers};
 
 use crate::store::{self, Store, Transaction};
 use patience::Patience;
+use reader::Readers;
+use row::Row;
 use work::Start;
 
 /// Who operations belong to: the caller's identity.
@@ -73,11 +77,12 @@ pub struct Operations {
     store: Store,
     wakes: Wakes,
     patience: Patience,
+    readers: Readers,
 }
 
 impl Operations {
     pub(crate) fn new(service: &'static str, store: Store, wakes: Wakes) -> Self {
-        Self { service, store, wakes, patience: Patience::default() }
+        Self { service, store, wakes, patience: Patience::default(), readers: Readers::default() }
     }
 
     /// The operation that this request started before, if it did. Asks nothing else, so a repeat is answered even if
@@ -108,11 +113,9 @@ impl Operations {
         };
         match storage::insert(tx, self.service, new, now).await? {
             Some(row) => {
-                let (wakes, service, id) = (self.wakes.clone(), self.service, row.id);
-                tx.once_committed(move || {
-                    wakes.work(service);
-                    wakes.operation(id);
-                });
+                let (wakes, service) = (self.wakes.clone(), self.service);
+                tx.once_committed(move || wakes.work(service));
+                self.wake_followers(tx, &row);
                 Ok(row.to_operation(self.service))
             }
             // Nothing is deleted under an id that was just found taken, but by somebody's hand.
@@ -122,7 +125,16 @@ impl Operations {
 
     /// Looks for changes that nobody was woken for, and for streams that nobody reads. Never ends by itself.
     pub(crate) async fn poll(self) {
-        tokio::join!(self.wakes.poll(self.store), self.patience.sweep());
+        tokio::join!(self.wakes.poll(self.service, &self.store), self.patience.sweep());
+    }
+
+    /// Wakes who follows an operation, once what has become of it is committed.
+    fn wake_followers(&self, tx: &mut Transaction, row: &Row) {
+        let (wakes, service, id, owner) = (self.wakes.clone(), self.service, row.id, row.owner.clone());
+        tx.once_committed(move || {
+            wakes.operation(id);
+            wakes.feed(service, &owner);
+        });
     }
 
     async fn find<W: Work>(

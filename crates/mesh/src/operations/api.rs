@@ -14,7 +14,9 @@ use contracts::google::longrunning::{
 use contracts::mesh::operations::v1::operation_events_service_server::{
     OperationEventsService, OperationEventsServiceServer,
 };
-use contracts::mesh::operations::v1::{Progress, State, WatchRequest, WatchResponse};
+use contracts::mesh::operations::v1::{
+    Progress, State, SubscribeRequest, SubscribeResponse, WatchRequest, WatchResponse,
+};
 use futures_util::Stream;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +28,7 @@ use super::list::{self, Filter, Place};
 use super::row::Row;
 use super::storage;
 use super::watch::{self, Cursor, Wish};
-use super::{Operations, Owner, epoch, name, outcome};
+use super::{Operations, Owner, epoch, name, outcome, subscribe};
 use crate::context;
 use crate::error::{DOMAIN, Violations, invalid_fields, status};
 use crate::handler::{GrpcServices, add};
@@ -63,6 +65,14 @@ struct Api {
 }
 
 impl Api {
+    /// The service that a request names.
+    fn service(&self, name: &str) -> Result<&(Operations, Uuid), Status> {
+        self.services.get(name).ok_or_else(|| {
+            let message = format!("no service `{name}` does long work here");
+            status(Code::NotFound, DOMAIN, "SERVICE_NOT_FOUND", message)
+        })
+    }
+
     /// The operation that a request names.
     async fn find(&self, name: &str) -> Result<(Operations, Uuid, Row), Status> {
         let mut bad = Violations::default();
@@ -81,16 +91,13 @@ impl operations_server::Operations for Api {
     ) -> Result<Response<ListOperationsResponse>, Status> {
         let request = request.into_inner();
         let mut bad = Violations::default();
-        let service = name::parse_parent(&request.name, &mut bad).unwrap_or_default();
+        let service = name::parse_parent("name", &request.name, &mut bad).unwrap_or_default();
         let filter = Filter::parse(&request.filter, &mut bad);
         let page = Page::<Place>::read(request.page_size, &request.page_token, &mut bad);
         let identity = list::identity(&request);
         Place::check(page.after, identity, &mut bad);
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
-        let (operations, _) = self.services.get(service).ok_or_else(|| {
-            let message = format!("no service `{service}` does long work here");
-            status(Code::NotFound, DOMAIN, "SERVICE_NOT_FOUND", message)
-        })?;
+        let (operations, _) = self.service(service)?;
         let (reader, before) = (operations.store.reader(), page.after.map(|place| place.id));
         let rows = list::list(reader, &Owner::current(), &filter, before, page.fetch()).await?;
         let (rows, next_page_token) = page.cut(rows, |row| Place::new(row.id, identity));
@@ -120,7 +127,7 @@ impl operations_server::Operations for Api {
 
     async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Result<Response<()>, Status> {
         let (operations, _, row) = self.find(&request.get_ref().name).await?;
-        let Operations { service, store, wakes, .. } = &operations;
+        let Operations { service, store, .. } = &operations;
         let mut tx = store.begin().await?;
         let now = storage::now(&mut tx, store.dialect()).await?;
         let locked = storage::lock(&mut tx, store.dialect(), row.id).await?;
@@ -133,8 +140,7 @@ impl operations_server::Operations for Api {
             outcome::cancel_unbegun(&mut row);
         }
         storage::save(&mut tx, service, &mut row, Change::State, now).await?;
-        let (wakes, id) = (wakes.clone(), row.id);
-        tx.once_committed(move || wakes.operation(id));
+        operations.wake_followers(&mut tx, &row);
         tx.commit().await?;
         Ok(Response::new(()))
     }
@@ -172,9 +178,12 @@ impl operations_server::Operations for Api {
     }
 }
 
+type Frames<F> = Pin<Box<dyn Stream<Item = Result<F, Status>> + Send>>;
+
 #[async_trait]
 impl OperationEventsService for Api {
-    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+    type WatchStream = Frames<WatchResponse>;
+    type SubscribeStream = Frames<SubscribeResponse>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
@@ -186,8 +195,31 @@ impl OperationEventsService for Api {
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
 
         let (operations, epoch, row) = self.find(&request.name).await?;
-        let heartbeat = request.heartbeat.and_then(|heartbeat| Duration::try_from(heartbeat).ok());
-        let wish = Wish { cursor, heartbeat, progress: progress.unwrap_or_default() };
+        let wish = Wish { cursor, heartbeat: heartbeat(request.heartbeat), progress: progress.unwrap_or_default() };
         Ok(Response::new(Box::pin(watch::watch(operations, epoch, &row, wish))))
     }
+
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
+        let request = request.into_inner();
+        let mut bad = Violations::default();
+        let service = name::parse_parent("parent", &request.parent, &mut bad).unwrap_or_default();
+        let cursor = subscribe::Cursor::parse(&request.cursor, &mut bad);
+        bad.check(request.kinds.iter().all(|kind| !kind.is_empty()), "kinds", "must not be blank");
+        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
+
+        let (operations, epoch) = self.service(service)?;
+        let wish = subscribe::Wish {
+            cursor,
+            kinds: request.kinds.into_iter().collect(),
+            terminal_only: request.terminal_only,
+            heartbeat: heartbeat(request.heartbeat),
+        };
+        let frames = subscribe::subscribe(operations.clone(), *epoch, Owner::current(), wish).await?;
+        Ok(Response::new(Box::pin(frames)))
+    }
+}
+
+/// What cannot be read as a duration is negative, and as good as none.
+fn heartbeat(asked: Option<prost_types::Duration>) -> Option<Duration> {
+    asked.and_then(|asked| Duration::try_from(asked).ok())
 }

@@ -5,26 +5,40 @@
 //! counter is `feed_owner.next`, the position that was given out last; what is below `floor` has been forgotten.
 
 use contracts::google::longrunning::Operation;
+pub(super) use contracts::mesh::operations::v1::Change;
 use prost::Message as _;
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AnyExecutor, Row as _};
+use sqlx::{AnyConnection, AnyExecutor, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
+use super::Owner;
 use super::row::Row;
 use crate::store::Error;
 
-/// What a row of the feed is about: whether it may be left out where something newer is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    State = 1,
-    Progress = 2,
-}
-
 /// A row of the feed.
 pub(super) struct Event {
+    pub(super) position: i64,
     pub(super) revision: i64,
     pub(super) change: Change,
+    pub(super) kind: String,
     pub(super) operation: Operation,
+    /// How long the operation is when it is encoded.
+    pub(super) size: usize,
+}
+
+/// From where to where a feed reaches.
+pub(super) struct Extent {
+    /// The first position that is kept; one behind the last if none is.
+    floor: i64,
+    /// The last that was given out, 0 if none was.
+    pub(super) last: i64,
+}
+
+impl Extent {
+    /// Whether all that follows a position is kept, and the position is one of this feed.
+    pub(super) fn leads_on_from(&self, position: i64) -> bool {
+        (self.floor - 1..=self.last).contains(&position)
+    }
 }
 
 /// A row of the feed that waits for its transaction's commit.
@@ -33,6 +47,7 @@ pub(crate) struct Entry {
     operation: Uuid,
     revision: i64,
     change: Change,
+    kind: String,
     told: i64,
     payload: Vec<u8>,
 }
@@ -41,7 +56,7 @@ impl Entry {
     pub(super) fn new(service: &str, row: &Row, change: Change) -> Self {
         let payload = row.to_operation(service).encode_to_vec();
         let (owner, operation, revision, told) = (row.owner.0.clone(), row.id, row.revision, row.updated);
-        Self { owner, operation, revision, change, told, payload }
+        Self { owner, operation, revision, change, kind: row.kind.clone(), told, payload }
     }
 }
 
@@ -53,14 +68,18 @@ pub(crate) async fn append(connection: &mut AnyConnection, mut entries: Vec<Entr
         let next = "INSERT INTO feed_owner (owner, next, floor) VALUES ($1, 1, 1)
             ON CONFLICT (owner) DO UPDATE SET next = feed_owner.next + 1 RETURNING next";
         let position: i64 = sqlx::query(next).bind(&entry.owner).fetch_one(&mut *connection).await?.try_get(0)?;
-        let append = "INSERT INTO feed (owner, position, operation, revision, type, told, payload)
-            VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        let append = "INSERT INTO feed (owner, position, operation, revision, type, kind, told, payload)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
         let append = sqlx::query(append).bind(&entry.owner).bind(position).bind(entry.operation.to_string());
-        let append = append.bind(entry.revision).bind(entry.change as i64).bind(entry.told).bind(entry.payload);
+        let append =
+            append.bind(entry.revision).bind(entry.change as i64).bind(entry.kind).bind(entry.told).bind(entry.payload);
         append.execute(&mut *connection).await?;
     }
     Ok(())
 }
+
+/// What [`read`] reads.
+const COLUMNS: &str = "position, revision, type, kind, payload";
 
 /// What happened to an operation after a revision, in order.
 pub(super) async fn events(
@@ -69,15 +88,51 @@ pub(super) async fn events(
     after: i64,
     limit: i64,
 ) -> Result<Vec<Event>, Error> {
-    let events = "SELECT revision, type, payload FROM feed WHERE operation = $1 AND revision > $2
-        ORDER BY revision LIMIT $3";
-    let events = sqlx::query(events).bind(id.to_string()).bind(after).bind(limit).try_map(|row: AnyRow| {
-        let payload: Vec<u8> = row.try_get(2)?;
-        Ok(Event {
-            revision: row.try_get(0)?,
-            change: if row.try_get::<i64, _>(1)? == Change::Progress as i64 { Change::Progress } else { Change::State },
-            operation: Operation::decode(payload.as_slice()).map_err(|error| sqlx::Error::Decode(error.into()))?,
-        })
-    });
-    Ok(events.fetch_all(database).await?)
+    let events =
+        format!("SELECT {COLUMNS} FROM feed WHERE operation = $1 AND revision > $2 ORDER BY revision LIMIT $3");
+    let events = sqlx::query(AssertSqlSafe(events)).bind(id.to_string()).bind(after).bind(limit);
+    Ok(events.try_map(read).fetch_all(database).await?)
+}
+
+/// What an owner's feed tells after a position, in order.
+pub(super) async fn page(
+    database: impl AnyExecutor<'_>,
+    owner: &Owner,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Event>, Error> {
+    let page = format!("SELECT {COLUMNS} FROM feed WHERE owner = $1 AND position > $2 ORDER BY position LIMIT $3");
+    let page = sqlx::query(AssertSqlSafe(page)).bind(&owner.0).bind(after).bind(limit);
+    Ok(page.try_map(read).fetch_all(database).await?)
+}
+
+/// From where to where an owner's feed reaches.
+pub(super) async fn extent(database: impl AnyExecutor<'_>, owner: &Owner) -> Result<Extent, Error> {
+    let extent = sqlx::query("SELECT floor, next FROM feed_owner WHERE owner = $1").bind(&owner.0);
+    let extent = extent.try_map(|row: AnyRow| Ok(Extent { floor: row.try_get(0)?, last: row.try_get(1)? }));
+    Ok(extent.fetch_optional(database).await?.unwrap_or(Extent { floor: 1, last: 0 }))
+}
+
+/// The last positions of some owners' feeds, in one query.
+pub(super) async fn last(database: impl AnyExecutor<'_>, owners: &[String]) -> Result<Vec<(String, i64)>, Error> {
+    // The two databases have no parameter in common that holds a list.
+    let each: Vec<_> = (1..=owners.len()).map(|n| format!("${n}")).collect();
+    let last = format!("SELECT owner, next FROM feed_owner WHERE owner IN ({})", each.join(", "));
+    let last = owners.iter().fold(sqlx::query(AssertSqlSafe(last)), |last, owner| last.bind(owner));
+    let last = last.try_map(|row: AnyRow| Ok((row.try_get(0)?, row.try_get(1)?)));
+    Ok(last.fetch_all(database).await?)
+}
+
+fn read(row: AnyRow) -> sqlx::Result<Event> {
+    let payload: Vec<u8> = row.try_get("payload")?;
+    let change = i32::try_from(row.try_get::<i64, _>("type")?).unwrap_or_default();
+    Ok(Event {
+        position: row.try_get("position")?,
+        revision: row.try_get("revision")?,
+        // What is not known is no progress, and so never left out.
+        change: Change::try_from(change).unwrap_or(Change::State),
+        kind: row.try_get("kind")?,
+        operation: Operation::decode(payload.as_slice()).map_err(|error| sqlx::Error::Decode(error.into()))?,
+        size: payload.len(),
+    })
 }

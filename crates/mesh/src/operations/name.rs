@@ -34,10 +34,10 @@ pub(super) fn parse<'a>(name: &'a str, bad: &mut Violations) -> Option<Name<'a>>
     parsed
 }
 
-/// Reads `services/{service}`; notes it as bad if it is not that.
-pub(super) fn parse_parent<'a>(name: &'a str, bad: &mut Violations) -> Option<&'a str> {
-    let service = name.strip_prefix("services/").filter(|service| !service.is_empty() && !service.contains('/'));
-    bad.check(service.is_some(), "name", "must be services/{service}");
+/// Reads `services/{service}`; notes `field` as bad if it is not that.
+pub(super) fn parse_parent<'a>(field: &str, parent: &'a str, bad: &mut Violations) -> Option<&'a str> {
+    let service = parent.strip_prefix("services/").filter(|service| !service.is_empty() && !service.contains('/'));
+    bad.check(service.is_some(), field, "must be services/{service}");
     service
 }
 

@@ -3,7 +3,7 @@
 use crate::store::Migration;
 
 /// All of it, in order; the first of the kit's own migrations is for requests.
-pub(crate) const SCHEMA: [Migration; 3] = [OPERATIONS, LISTS, RETENTION];
+pub(crate) const SCHEMA: [Migration; 4] = [OPERATIONS, LISTS, RETENTION, KINDS];
 
 /// `worker` is not read: it is for whoever looks into a database that stands still.
 ///
@@ -76,4 +76,12 @@ const RETENTION: Migration = Migration::new(
     "ALTER TABLE feed ADD COLUMN told BIGINT NOT NULL DEFAULT 0;
     UPDATE feed SET told = COALESCE((SELECT updated FROM operations WHERE operations.id = feed.operation), 0);
     CREATE INDEX operations_finished ON operations (finished) WHERE finished > 0;",
+);
+
+/// Of what kind of work the feed tells, so that whoever wants some kinds is not told of the others.
+const KINDS: Migration = Migration::new(
+    5,
+    "operations_kinds",
+    "ALTER TABLE feed ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+    UPDATE feed SET kind = COALESCE((SELECT kind FROM operations WHERE operations.id = feed.operation), '');",
 );

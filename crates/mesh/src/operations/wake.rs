@@ -1,8 +1,8 @@
 //! Wake-ups: "look again", to whoever is concerned and to nobody else.
 //!
-//! They are keyed, by operation for watchers and by service for workers: one shared channel would wake every idle
-//! stream at every commit. They carry nothing and may be lost: [`Wakes::poll`] looks now and then at what has changed,
-//! one query for all watchers, which is also how a change by another replica is noticed.
+//! They are keyed, by operation for watchers, by owner for subscribers and by service for workers: one shared channel would
+//! wake every idle stream at every commit. They carry nothing and may be lost: [`Wakes::poll`] looks now and then at what
+//! has changed, one query for all watchers and one for all feeds, which is also how a change by another replica is noticed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,21 +11,24 @@ use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::storage;
+use super::{Owner, feed, storage};
 use crate::store::Store;
 
 /// How late a change is noticed whose wake-up was lost, or that another replica made.
 const POLL: Duration = Duration::from_millis(500);
 /// How far back to look, so that a transaction that commits late is not passed over: in microseconds.
 const LOOK_BACK: i64 = 10_000_000;
+/// How many owners one query asks for: far fewer than a database takes parameters.
+const OWNERS: usize = 500;
 
 /// The wake-ups of one process. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Wakes(Arc<Mutex<HashMap<Key, watch::Sender<()>>>>);
 
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
 enum Key {
     Operation(Uuid),
+    Feed(&'static str, String),
     Work(&'static str),
 }
 
@@ -39,28 +42,40 @@ pub(crate) struct Sleeper {
 impl Wakes {
     /// Wakes who follows an operation.
     pub(crate) fn operation(&self, id: Uuid) {
-        self.wake(Key::Operation(id));
+        self.wake(&Key::Operation(id));
+    }
+
+    /// Wakes who follows all that an owner has at a service.
+    pub(crate) fn feed(&self, service: &'static str, owner: &Owner) {
+        self.wake(&Key::Feed(service, owner.0.clone()));
     }
 
     /// Wakes who works for a service.
     pub(crate) fn work(&self, service: &'static str) {
-        self.wake(Key::Work(service));
+        self.wake(&Key::Work(service));
     }
 
     pub(crate) fn on_operation(&self, id: Uuid) -> Sleeper {
         self.sleeper(Key::Operation(id))
     }
 
+    pub(crate) fn on_feed(&self, service: &'static str, owner: &Owner) -> Sleeper {
+        self.sleeper(Key::Feed(service, owner.0.clone()))
+    }
+
     pub(crate) fn on_work(&self, service: &'static str) -> Sleeper {
         self.sleeper(Key::Work(service))
     }
 
-    /// Looks again and again for changes that nobody was woken for. Never ends by itself.
-    pub(crate) async fn poll(&self, store: Store) {
+    /// Looks again and again for changes at a service that nobody was woken for. Never ends by itself.
+    pub(crate) async fn poll(&self, service: &'static str, store: &Store) {
+        tokio::join!(self.poll_operations(store), self.poll_feeds(service, store));
+    }
+
+    async fn poll_operations(&self, store: &Store) {
         let mut known = HashMap::new();
         let mut since = None;
-        let mut ticks = tokio::time::interval(POLL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = ticks();
         loop {
             ticks.tick().await;
             let followed = self.lock().keys().any(|key| matches!(key, Key::Operation(_)));
@@ -70,8 +85,8 @@ impl Wakes {
                 continue;
             }
             // What cannot be asked now is asked at the next tick, and whoever follows learns of it by asking itself.
-            let Ok(begin) = storage::read_now(&store).await else { continue };
-            if let Ok(changed) = storage::changed_since(&store, since.unwrap_or(begin) - LOOK_BACK).await {
+            let Ok(begin) = storage::read_now(store).await else { continue };
+            if let Ok(changed) = storage::changed_since(store, since.unwrap_or(begin) - LOOK_BACK).await {
                 since = Some(begin);
                 let news = changed.iter().filter(|(id, revision)| known.get(id) != Some(revision));
                 news.for_each(|(id, _)| self.operation(*id));
@@ -80,14 +95,43 @@ impl Wakes {
         }
     }
 
-    fn wake(&self, key: Key) {
-        if let Some(sender) = self.lock().get(&key) {
+    async fn poll_feeds(&self, service: &'static str, store: &Store) {
+        let mut known = HashMap::new();
+        let mut ticks = ticks();
+        loop {
+            ticks.tick().await;
+            let followed = self.followed_owners(service);
+            let mut now = HashMap::new();
+            for owners in followed.chunks(OWNERS) {
+                match feed::last(store.reader(), owners).await {
+                    Ok(last) => now.extend(last),
+                    // Whoever is not known at the next tick is woken once too often.
+                    Err(_) => break,
+                }
+            }
+            let news = now.iter().filter(|(owner, last)| known.get(*owner) != Some(*last));
+            news.for_each(|(owner, _)| self.wake(&Key::Feed(service, owner.clone())));
+            known = now;
+        }
+    }
+
+    fn followed_owners(&self, service: &'static str) -> Vec<String> {
+        let senders = self.lock();
+        let owners = senders.keys().filter_map(|key| match key {
+            Key::Feed(of, owner) if *of == service => Some(owner.clone()),
+            _ => None,
+        });
+        owners.collect()
+    }
+
+    fn wake(&self, key: &Key) {
+        if let Some(sender) = self.lock().get(key) {
             sender.send_replace(());
         }
     }
 
     fn sleeper(&self, key: Key) -> Sleeper {
-        let receiver = self.lock().entry(key).or_default().subscribe();
+        let receiver = self.lock().entry(key.clone()).or_default().subscribe();
         Sleeper { key, wakes: self.clone(), receiver }
     }
 
@@ -96,10 +140,22 @@ impl Wakes {
     }
 }
 
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(POLL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
 impl Sleeper {
     /// Call this before looking: what happens from here on will wake.
     pub(crate) fn look(&mut self) {
         self.receiver.mark_unchanged();
+    }
+
+    /// Whether something has happened since [`look`](Self::look).
+    pub(crate) fn is_woken(&self) -> bool {
+        // The sender lives as long as anybody listens.
+        self.receiver.has_changed().unwrap_or(true)
     }
 
     /// Until something has happened since [`look`](Self::look).

@@ -168,7 +168,7 @@ impl Context {
         change: Change,
         edit: impl FnOnce(&mut Row, i64),
     ) -> Result<(), Error> {
-        let Operations { service, store, wakes, .. } = &self.operations;
+        let Operations { service, store, .. } = &self.operations;
         let row = storage::lock(tx, store.dialect(), self.id).await?;
         let mut row = row.filter(|row| row.fence == self.fence && row.is_running()).ok_or(Error::LeaseLost)?;
         if let Some(waiting) = self.throttle().waiting.take() {
@@ -177,8 +177,7 @@ impl Context {
         let now = storage::now(tx, store.dialect()).await?;
         edit(&mut row, now);
         storage::save(tx, service, &mut row, change, now).await?;
-        let (wakes, id) = (wakes.clone(), self.id);
-        tx.once_committed(move || wakes.operation(id));
+        self.operations.wake_followers(tx, &row);
         Ok(())
     }
 }

@@ -130,7 +130,7 @@ impl Worker {
 
     /// Takes the oldest operation that wants to be worked on, if there is one.
     async fn claim(&self) -> Result<Option<(Row, Vec<u8>)>, Error> {
-        let Operations { service, store, wakes, .. } = &self.operations;
+        let Operations { service, store, .. } = &self.operations;
         loop {
             let mut tx = store.begin().await?;
             let now = storage::now(&mut tx, store.dialect()).await?;
@@ -147,8 +147,7 @@ impl Worker {
                 input = Some(storage::input(&mut tx, row.id).await?);
             }
             storage::save(&mut tx, service, &mut row, Change::State, now).await?;
-            let (wakes, id) = (wakes.clone(), row.id);
-            tx.once_committed(move || wakes.operation(id));
+            self.operations.wake_followers(&mut tx, &row);
             tx.commit().await?;
             if let Some(input) = input {
                 return Ok(Some((row, input)));

@@ -138,6 +138,11 @@ impl Bench {
         Self::start_in(folder, attempts, settings).await
     }
 
+    /// Another process at the same database. SQLite does not have two.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), self.settings.clone()).await
+    }
+
     pub(crate) async fn begin(&self, steps: i64, then: i32) -> String {
         self.begin_a::<Steps>(prost_types::Duration { seconds: steps, nanos: then }).await
     }
