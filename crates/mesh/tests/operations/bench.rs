@@ -138,6 +138,13 @@ impl Bench {
         Self::start_in(folder, attempts, settings).await
     }
 
+    /// The same, listening where the first did.
+    pub(crate) async fn restart_there(mut self) -> Self {
+        let address = self.mesh.url().replace("http://", "services.work.listen=");
+        self.settings.push(address);
+        self.restart().await
+    }
+
     /// Another process at the same database. SQLite does not have two.
     pub(crate) async fn beside(&self) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), self.settings.clone()).await

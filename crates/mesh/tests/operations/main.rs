@@ -23,6 +23,7 @@ macro_rules! on_both {
 }
 
 mod bench; // what every test begins with
+mod client; // what the helpers for callers hide
 mod lifecycle; // how an operation begins, goes on and ends
 mod list; // by what they are, a page at a time
 mod retention; // what is forgotten, and what is told of it
@@ -30,11 +31,13 @@ mod subscribe; // following all operations
 mod watch; // following one operation
 mod workers; // what becomes of an operation when who works on it goes away
 
-// How the tests of the whole start a Postgres.
+// How the tests of the whole start a Postgres, and cut a network.
 #[path = "../../../../tests/blackbox/harness/postgres.rs"]
 #[expect(dead_code, reason = "no test here stops it")]
 mod postgres;
 #[path = "../../../../tests/blackbox/harness/programs.rs"]
 mod programs;
+#[path = "../../../../tests/blackbox/harness/proxy.rs"]
+mod proxy;
 #[path = "../../../../tests/blackbox/harness/sql.rs"]
 mod sql;

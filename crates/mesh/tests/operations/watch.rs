@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
 use contracts::mesh::operations::v1::{Progress, WatchRequest, watch_response};
-use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::bench::{Bench, FAIL_ONCE, HANG, SUCCEED, metadata, watch};
@@ -70,20 +69,6 @@ async fn a_cursor_ahead_of_the_database_or_of_another_one_is_answered_with_a_gap
         assert!(resumed.1.done, "who was cut off between the two misses nothing");
         assert!(watch.next().await.is_none());
     }
-}
-
-on_both!(the_helper_shows_the_end_and_not_the_way_there);
-async fn the_helper_shows_the_end_and_not_the_way_there(bench: Bench) {
-    let name = bench.begin(3, SUCCEED).await;
-    let mut revisions = Vec::new();
-    let done = mesh::client::watch_until_done(bench.channel.clone(), &name, |operation| {
-        revisions.push(metadata(operation).revision);
-    });
-    assert!(done.await.unwrap().done);
-    assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
-    let unknown = format!("services/work/operations/{}", uuid::Uuid::new_v4());
-    let refused = mesh::client::watch_until_done(bench.channel.clone(), &unknown, |_| ()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::NotFound);
 }
 
 on_both!(who_wants_the_end_only_is_told_it_at_once);
