@@ -4,11 +4,13 @@
 //! 0 and 1, times as microseconds since 1970). What differs between the two databases differs here.
 //!
 //! SQLite has one writer whatever one does, so writes go through one connection and wait their turn in this process,
-//! where the wait is fair and visible, instead of failing with "database is locked". Reads have connections of their
+//! where the wait is fair and visible, instead of failing with "database is locked"; those that wait become durable
+//! together (`group`). Reads have connections of their
 //! own and, with a write-ahead log, never wait for the writer. Postgres has one pool for both.
 
 mod dialect;
 mod error;
+mod group;
 mod open;
 mod requests;
 
@@ -20,6 +22,7 @@ use sqlx::{Any, AnyConnection, AnyPool};
 use crate::operations::feed;
 pub(crate) use dialect::Dialect;
 pub use error::Error;
+use group::Group;
 pub(crate) use open::open;
 pub use requests::Request;
 pub(crate) use requests::hash;
@@ -39,11 +42,20 @@ impl Migration {
     }
 }
 
+/// Who writes. Cheap to clone.
+#[derive(Clone, Debug)]
+enum Writer {
+    /// One after the other.
+    Sqlite(Group),
+    /// All at once.
+    Postgres(AnyPool),
+}
+
 /// The database that one service owns. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     readers: AnyPool,
-    writer: AnyPool,
+    writer: Writer,
     dialect: Dialect,
     /// Held as long as any clone is: one process at a time opens an embedded database.
     _lock: Option<std::sync::Arc<std::fs::File>>,
@@ -61,7 +73,10 @@ impl Store {
     ///
     /// [`Error::Unavailable`] if the database cannot be reached, or is too busy to give a connection in time.
     pub async fn begin(&self) -> Result<Transaction, Error> {
-        let inner = self.writer.begin_with(self.dialect.begin()).await?;
+        let inner = match &self.writer {
+            Writer::Sqlite(group) => Inner::Sqlite(group.join().await?),
+            Writer::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+        };
         Ok(Transaction { inner, feed: Vec::new(), committed: Vec::new() })
     }
 
@@ -80,7 +95,10 @@ impl Store {
 
     /// Waits for what is being written, then closes every connection.
     pub(crate) async fn close(&self) {
-        self.writer.close().await;
+        match &self.writer {
+            Writer::Sqlite(group) => group.clone().commit().await,
+            Writer::Postgres(pool) => pool.close().await,
+        }
         self.readers.close().await;
     }
 }
@@ -88,9 +106,14 @@ impl Store {
 /// A transaction: all of it or, if it is dropped before [`commit`](Self::commit), none of it. Use it as a connection:
 /// `sqlx::query(…).execute(&mut *tx)`.
 pub struct Transaction {
-    inner: sqlx::Transaction<'static, Any>,
+    inner: Inner,
     feed: Vec<feed::Entry>,
     committed: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+enum Inner {
+    Sqlite(group::Member),
+    Postgres(sqlx::Transaction<'static, Any>),
 }
 
 impl Transaction {
@@ -100,8 +123,12 @@ impl Transaction {
     ///
     /// [`Error::Unavailable`] if the database went away; whether it committed is then not known.
     pub async fn commit(mut self) -> Result<(), Error> {
-        feed::append(&mut self.inner, self.feed).await?;
-        self.inner.commit().await?;
+        let feed = std::mem::take(&mut self.feed);
+        feed::append(&mut self, feed).await?;
+        match self.inner {
+            Inner::Sqlite(member) => member.commit().await?,
+            Inner::Postgres(transaction) => transaction.commit().await?,
+        }
         self.committed.into_iter().for_each(|then| then());
         Ok(())
     }
@@ -120,13 +147,19 @@ impl Transaction {
 impl Deref for Transaction {
     type Target = AnyConnection;
     fn deref(&self) -> &AnyConnection {
-        &self.inner
+        match &self.inner {
+            Inner::Sqlite(member) => member,
+            Inner::Postgres(transaction) => transaction,
+        }
     }
 }
 
 impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.inner
+        match &mut self.inner {
+            Inner::Sqlite(member) => member,
+            Inner::Postgres(transaction) => transaction,
+        }
     }
 }
 

@@ -8,15 +8,6 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// Begins a transaction that may write. SQLite takes its lock at once: a read that turns into a write later may
-    /// find that it is too late.
-    pub(crate) fn begin(self) -> &'static str {
-        match self {
-            Self::Sqlite => "BEGIN IMMEDIATE",
-            Self::Postgres => "BEGIN",
-        }
-    }
-
     /// Now, by the one clock that all replicas share: the database's, in microseconds since 1970.
     pub(crate) fn now(self) -> &'static str {
         match self {

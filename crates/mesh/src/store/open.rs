@@ -11,7 +11,7 @@ use sqlx::migrate::{MigrateError, MigrationType, Migrator};
 use sqlx::{AnyConnection, ConnectOptions as _, Connection as _, SqlSafeStr as _, SqlStr};
 use tokio::time::timeout;
 
-use super::{Dialect, Migration, Store, requests};
+use super::{Dialect, Group, Migration, Store, Writer, requests};
 use crate::config::Database;
 use crate::operations;
 
@@ -59,18 +59,13 @@ pub(crate) async fn open(
     static DRIVERS: Once = Once::new();
     DRIVERS.call_once(sqlx::any::install_default_drivers);
 
-    let store = match database {
-        Database::Sqlite(path) => sqlite(service, path).await?,
-        Database::Postgres(url) => postgres(service, url).await?,
-    };
-    // Two sets, two tables of what was applied: the kit's own schema and the service's grow apart.
-    let ours = [&[requests::SCHEMA], &operations::SCHEMA[..]].concat();
-    migrate(service, &store, "mesh_migrations", &ours).await?;
-    migrate(service, &store, "service_migrations", migrations).await?;
-    Ok(store)
+    match database {
+        Database::Sqlite(path) => sqlite(service, path, migrations).await,
+        Database::Postgres(url) => postgres(service, url, migrations).await,
+    }
 }
 
-async fn sqlite(service: &'static str, path: &Path) -> Result<Store, OpenError> {
+async fn sqlite(service: &'static str, path: &Path, migrations: &[Migration]) -> Result<Store, OpenError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let unwritable = |cause| OpenError::Unwritable { path: folder.to_owned(), cause };
     std::fs::create_dir_all(folder).map_err(unwritable)?;
@@ -85,15 +80,13 @@ async fn sqlite(service: &'static str, path: &Path) -> Result<Store, OpenError> 
     let broken = |cause| OpenError::Broken { path: path.to_owned(), cause };
     let mut first = AnyConnection::connect_with(&options).await.map_err(broken)?;
     prepare(&mut first, "").await.map_err(broken)?;
-    first.close().await.map_err(broken)?;
+    migrate(service, &mut first, migrations).await?;
 
-    let connect = |connections, pragmas: &'static str| {
-        let pool = AnyPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE);
-        pool.after_connect(move |connection, _| Box::pin(prepare(connection, pragmas))).connect_with(options.clone())
-    };
-    let writer = connect(1, "").await.map_err(unreachable)?;
     // What writes past the writer is a mistake, and learns so.
-    let readers = connect(SQLITE_READERS, "PRAGMA query_only = ON;").await.map_err(unreachable)?;
+    let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(ACQUIRE);
+    let readers = readers.after_connect(|connection, _| Box::pin(prepare(connection, "PRAGMA query_only = ON;")));
+    let readers = readers.connect_with(options).await.map_err(unreachable)?;
+    let writer = Writer::Sqlite(Group::new(first, ACQUIRE));
     Ok(Store { readers, writer, dialect: Dialect::Sqlite, _lock: Some(Arc::new(lock)) })
 }
 
@@ -126,7 +119,7 @@ async fn prepare(connection: &mut AnyConnection, more: &'static str) -> sqlx::Re
     sqlx::raw_sql(more).execute(connection).await.map(drop)
 }
 
-async fn postgres(service: &'static str, url: &str) -> Result<Store, OpenError> {
+async fn postgres(service: &'static str, url: &str, migrations: &[Migration]) -> Result<Store, OpenError> {
     let unreachable = |cause| OpenError::Unreachable { service, cause };
     let options = quiet(url).map_err(unreachable)?;
     // Alone, for a pool tries again and again, and then knows only that it took too long.
@@ -139,7 +132,8 @@ async fn postgres(service: &'static str, url: &str) -> Result<Store, OpenError> 
         .map_err(unreachable)?;
     let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);
     let pool = pool.connect_with(options).await.map_err(unreachable)?;
-    Ok(Store { readers: pool.clone(), writer: pool, dialect: Dialect::Postgres, _lock: None })
+    migrate(service, &mut *pool.acquire().await.map_err(unreachable)?, migrations).await?;
+    Ok(Store { readers: pool.clone(), writer: Writer::Postgres(pool), dialect: Dialect::Postgres, _lock: None })
 }
 
 /// Statements are the service's business: spans and errors tell what an operator needs.
@@ -147,9 +141,21 @@ fn quiet(url: &str) -> sqlx::Result<AnyConnectOptions> {
     Ok(url.parse::<AnyConnectOptions>()?.disable_statement_logging())
 }
 
+/// Brings the schema up to date: two sets, with two tables of what was applied, since the kit's own schema and the
+/// service's grow apart.
 async fn migrate(
     service: &'static str,
-    store: &Store,
+    connection: &mut AnyConnection,
+    migrations: &[Migration],
+) -> Result<(), OpenError> {
+    let ours = [&[requests::SCHEMA], &operations::SCHEMA[..]].concat();
+    migrate_one(service, connection, "mesh_migrations", &ours).await?;
+    migrate_one(service, connection, "service_migrations", migrations).await
+}
+
+async fn migrate_one(
+    service: &'static str,
+    connection: &mut AnyConnection,
     table: &'static str,
     migrations: &[Migration],
 ) -> Result<(), OpenError> {
@@ -166,7 +172,7 @@ async fn migrate(
     });
     let mut migrator = Migrator::with_migrations(resolved.collect());
     migrator.dangerous_set_table_name(table);
-    migrator.run(&store.writer).await.map_err(|cause| match cause {
+    migrator.run(connection).await.map_err(|cause| match cause {
         MigrateError::VersionMissing(found) => OpenError::Newer { service, known, found },
         MigrateError::VersionMismatch(version) => OpenError::Edited { service, version },
         cause => OpenError::Migrate { service, cause },
