@@ -181,3 +181,120 @@ impl DerefMut for Member {
         &mut self.writer.connection
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Database;
+    use crate::store::{Migration, Store, open};
+    use futures_util::future::join_all;
+    use sqlx::Row as _;
+
+    const SCHEMA: &[Migration] =
+        &[Migration::new(1, "things", "CREATE TABLE things (id BIGINT NOT NULL PRIMARY KEY);")];
+
+    async fn store() -> (Store, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(folder.path().join("things.db"));
+        (open("things", &database, SCHEMA).await.unwrap(), folder)
+    }
+
+    async fn insert(store: &Store, id: i64) -> Result<(), Error> {
+        let mut tx = store.begin().await?;
+        sqlx::query("INSERT INTO things (id) VALUES ($1)").bind(id).execute(&mut *tx).await?;
+        tx.commit().await
+    }
+
+    async fn count(store: &Store) -> i64 {
+        sqlx::query("SELECT count(*) FROM things").fetch_one(store.reader()).await.unwrap().get(0)
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_in_the_same_group_and_who_comes_alone_waits_for_nobody() {
+        let (store, _folder) = store().await;
+        insert(&store, 0).await.unwrap();
+        assert_eq!(count(&store).await, 1);
+
+        // What one of them has written can be read when it is durable, and that is when all of them are.
+        let holding = store.begin().await.unwrap();
+        let seen = (1..=20).map(|id| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                insert(&store, id).await.unwrap();
+                count(&store).await
+            })
+        });
+        let seen: Vec<_> = seen.collect();
+        tokio::task::yield_now().await;
+        holding.commit().await.unwrap();
+        let seen: Vec<_> = join_all(seen).await.into_iter().map(Result::unwrap).collect();
+        assert!(seen.iter().filter(|seen| **seen == 21).count() > 15, "they were not together: {seen:?}");
+    }
+
+    #[tokio::test]
+    async fn who_rolls_back_or_goes_away_takes_nobody_along() {
+        let (store, _folder) = store().await;
+        let each = (0..60).map(|id| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                match id % 3 {
+                    0 => insert(&store, id).await.is_ok(),
+                    // A key that is there.
+                    1 => insert(&store, id - 1).await.is_ok(),
+                    _ => {
+                        let mut tx = store.begin().await.unwrap();
+                        sqlx::query("INSERT INTO things (id) VALUES ($1)").bind(id).execute(&mut *tx).await.unwrap();
+                        false
+                    }
+                }
+            })
+        });
+        let committed = join_all(each.collect::<Vec<_>>()).await;
+        let committed = committed.into_iter().filter(|one| *one.as_ref().unwrap()).count();
+        assert_eq!((committed, count(&store).await), (20, 20));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_is_dropped_anywhere_leaves_all_or_nothing_and_a_writer_that_works() {
+        let (store, _folder) = store().await;
+        for (id, polls) in (0..200).zip((0..20).cycle()) {
+            let mut inserting = Box::pin(insert(&store, id));
+            for _ in 0..polls {
+                if futures_util::poll!(&mut inserting).is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        insert(&store, 1000).await.unwrap();
+        let before = count(&store).await;
+        insert(&store, 1001).await.unwrap();
+        assert_eq!(count(&store).await, before + 1);
+    }
+
+    #[tokio::test]
+    async fn when_sqlite_undoes_everything_everybody_is_told() {
+        let (store, _folder) = store().await;
+        let holding = store.begin().await.unwrap();
+        let before = tokio::spawn({
+            let store = store.clone();
+            async move { insert(&store, 1).await }
+        });
+        let breaking = tokio::spawn({
+            let store = store.clone();
+            async move {
+                let mut tx = store.begin().await?;
+                // As SQLite does by itself when the disk is full.
+                sqlx::query("ROLLBACK").execute(&mut *tx).await?;
+                tx.commit().await
+            }
+        });
+        tokio::task::yield_now().await;
+        // Alone in its group: they have come since.
+        holding.commit().await.unwrap();
+        assert!(matches!(before.await.unwrap(), Err(Error::Unavailable(_))));
+        assert!(matches!(breaking.await.unwrap(), Err(Error::Unavailable(_))));
+        assert_eq!(count(&store).await, 0);
+        insert(&store, 2).await.unwrap();
+    }
+}
