@@ -16,13 +16,16 @@
 //! 6. **Who asks is not in the request.** An operation belongs to an [`Owner`]; to others it does not exist.
 //!
 //! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `schema` its tables, `storage` their
-//! SQL, `list` what is listed of them, `feed` what has become of it; `worker` claims and runs, `outcome` says what the end of an attempt means; `stream` is what all streams have in common, `patience` lets go of those
-//! that nobody reads, `watch` follows one operation, `subscribe` all of an owner, by a `reader` that they share; `api` serves the contract; `wake` wakes; `retention` forgets, and `epoch` tells a database from
-//! the one it was before a backup was restored.
+//! SQL, `lane` writes together what comes together, `list` is what is listed, `feed` what has become of it; `worker`
+//! claims and runs, `outcome` says what the end of an attempt means; `stream` is what all streams have in common,
+//! `patience` lets go of those that nobody reads, `watch` follows one operation, `subscribe` all of an owner, by a
+//! `reader` that they share; `api` serves the contract; `wake` wakes; `retention` forgets, and `epoch` tells a database
+//! from the one it was before a backup was restored.
 
 mod api;
 mod epoch;
 pub(crate) mod feed;
+mod lane;
 mod list;
 mod name;
 mod outcome;
@@ -39,8 +42,9 @@ mod watch;
 pub mod work;
 mod worker;
 
+use std::collections::HashSet;
+
 use contracts::google::longrunning::Operation;
-use prost::Message as _;
 use sqlx::AnyExecutor;
 
 pub(crate) use api::serve;
@@ -52,6 +56,9 @@ pub use work::{Context, Work};
 pub(crate) use worker::{Kind, Workers};
 
 use crate::store::{self, Store, Transaction};
+pub(crate) use lane::Queue;
+
+use lane::Lane;
 use patience::Patience;
 use reader::Readers;
 use row::Row;
@@ -60,7 +67,7 @@ use work::Start;
 /// Who operations belong to: the caller's identity.
 ///
 /// There is no authentication yet, so there is one owner, and it is anonymous. It is decided here and nowhere else.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub(crate) struct Owner(String);
 
 impl Owner {
@@ -78,11 +85,15 @@ pub struct Operations {
     wakes: Wakes,
     patience: Patience,
     readers: Readers,
+    lane: Lane,
 }
 
 impl Operations {
-    pub(crate) fn new(service: &'static str, store: Store, wakes: Wakes) -> Self {
-        Self { service, store, wakes, patience: Patience::default(), readers: Readers::default() }
+    /// With the queue of their changes, which somebody has to [write](Queue::write).
+    pub(crate) fn new(service: &'static str, store: Store, wakes: Wakes) -> (Self, Queue) {
+        let (lane, queue) = lane::lane();
+        let (patience, readers) = (Patience::default(), Readers::default());
+        (Self { service, store, wakes, patience, readers, lane }, queue)
     }
 
     /// The operation that this request started before, if it did. Asks nothing else, so a repeat is answered even if
@@ -95,31 +106,40 @@ impl Operations {
         self.find(self.store.reader(), start).await
     }
 
-    /// Starts an operation, in the transaction that holds whatever else belongs to it; or finds the one that the same
-    /// request started before. It is begun once the transaction is committed.
+    /// Starts an operation, or finds the one that the same request started before. When this returns, it is durable.
     ///
     /// # Errors
     ///
     /// As for [`started`](Self::started).
-    pub async fn start<W: Work>(&self, tx: &mut Transaction, start: &Start<'_, W>) -> Result<Operation, store::Error> {
-        let now = storage::now(tx, self.store.dialect()).await?;
-        let new = storage::New {
-            owner: &Owner::current(),
-            kind: W::KIND,
-            request_id: start.request_id,
-            request_hash: &start.hash,
-            input: start.request.encode_to_vec(),
-            deadline_at: now + micros(W::DEADLINE),
-        };
-        match storage::insert(tx, self.service, new, now).await? {
+    pub async fn start<W: Work>(&self, start: &Start<'_, W>) -> Result<Operation, store::Error> {
+        match self.lane.start(start.to_new()).await? {
+            Some(row) => Ok(row.to_operation(self.service)),
+            None => self.find(self.store.reader(), start).await?.ok_or_else(forgotten),
+        }
+    }
+
+    /// The same in the transaction that holds whatever else belongs to it: rows of the service's own. It is begun once
+    /// that is committed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`started`](Self::started).
+    pub async fn start_in<W: Work>(
+        &self,
+        tx: &mut Transaction,
+        start: &Start<'_, W>,
+    ) -> Result<Operation, store::Error> {
+        let dialect = self.store.dialect();
+        let now = storage::now(tx, dialect).await?;
+        let started = storage::insert(tx, dialect, self.service, vec![start.to_new()], now).await?;
+        match started.into_iter().flatten().next() {
             Some(row) => {
                 let (wakes, service) = (self.wakes.clone(), self.service);
                 tx.once_committed(move || wakes.work(service));
-                self.wake_followers(tx, &row);
+                self.wake_followers(tx, &[&row]);
                 Ok(row.to_operation(self.service))
             }
-            // Nothing is deleted under an id that was just found taken, but by somebody's hand.
-            None => self.find(&mut **tx, start).await?.ok_or(store::Error::Unavailable(sqlx::Error::RowNotFound)),
+            None => self.find(&mut **tx, start).await?.ok_or_else(forgotten),
         }
     }
 
@@ -128,12 +148,14 @@ impl Operations {
         tokio::join!(self.wakes.poll(self.service, &self.store), self.patience.sweep());
     }
 
-    /// Wakes who follows an operation, once what has become of it is committed.
-    fn wake_followers(&self, tx: &mut Transaction, row: &Row) {
-        let (wakes, service, id, owner) = (self.wakes.clone(), self.service, row.id, row.owner.clone());
+    /// Wakes who follows operations, once what has become of them is committed.
+    fn wake_followers(&self, tx: &mut Transaction, rows: &[&Row]) {
+        let (wakes, service) = (self.wakes.clone(), self.service);
+        let operations: Vec<_> = rows.iter().map(|row| row.id).collect();
+        let owners: HashSet<_> = rows.iter().map(|row| row.owner.clone()).collect();
         tx.once_committed(move || {
-            wakes.operation(id);
-            wakes.feed(service, &owner);
+            operations.into_iter().for_each(|id| wakes.operation(id));
+            owners.iter().for_each(|owner| wakes.feed(service, owner));
         });
     }
 
@@ -149,6 +171,11 @@ impl Operations {
             None => Ok(None),
         }
     }
+}
+
+/// Nothing is deleted under an id that was just found taken, but by somebody who was faster.
+fn forgotten() -> store::Error {
+    store::Error::Unavailable(sqlx::Error::RowNotFound)
 }
 
 fn micros(duration: std::time::Duration) -> i64 {

@@ -73,7 +73,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     let local = services.iter().map(Service::name).collect();
     let registry = Registry::new(&config.registry, &background)?;
     let peers = Peers::new(local, registry.clone(), config.call_deadline);
-    let built = build(services, config, &peers, &wakes).await?;
+    let built = build(services, config, &peers, &wakes, &background).await?;
     let registrant = |service: &Watched| Registrant { service: service.name, contracts: service.contracts.clone() };
     let registrants = built.watched.iter().map(registrant).collect();
     let stores: Vec<_> = built.watched.iter().filter_map(|service| service.store.clone()).collect();
@@ -161,7 +161,13 @@ struct Built {
     workers: Vec<Workers>,
 }
 
-async fn build(services: Vec<Service>, config: &Config, peers: &Peers, wakes: &Wakes) -> anyhow::Result<Built> {
+async fn build(
+    services: Vec<Service>,
+    config: &Config,
+    peers: &Peers,
+    wakes: &Wakes,
+    background: &Tasks,
+) -> anyhow::Result<Built> {
     let mut built =
         Built { grpc: GrpcServices::new(), watched: Vec::new(), operations: Vec::new(), workers: Vec::new() };
     for service in services {
@@ -171,7 +177,11 @@ async fn build(services: Vec<Service>, config: &Config, peers: &Peers, wakes: &W
             _ => None,
         };
         let operations = store.clone().filter(|_| service.does_long_work());
-        let operations = operations.map(|store| Operations::new(name, store, wakes.clone()));
+        let operations = operations.map(|store| {
+            let (operations, queue) = Operations::new(name, store, wakes.clone());
+            background.run(queue.write(operations.clone()));
+            operations
+        });
         let peers = peers.clone();
         let resources = Resources { service: name, store: store.clone(), operations: operations.clone(), peers };
         let kinds = service.build(&resources, &mut built.grpc)?;

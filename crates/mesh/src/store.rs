@@ -13,6 +13,7 @@ mod error;
 mod group;
 mod open;
 mod requests;
+mod rows;
 
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,6 +27,7 @@ use group::Group;
 pub(crate) use open::open;
 pub use requests::Request;
 pub(crate) use requests::hash;
+pub(crate) use rows::{Column, hex};
 
 /// One step of a schema, applied once and never edited: `Migration::new(1, "titles", include_str!("…"))`.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +79,7 @@ impl Store {
             Writer::Sqlite(group) => Inner::Sqlite(group.join().await?),
             Writer::Postgres(pool) => Inner::Postgres(pool.begin().await?),
         };
-        Ok(Transaction { inner, feed: Vec::new(), committed: Vec::new() })
+        Ok(Transaction { inner, dialect: self.dialect, feed: Vec::new(), committed: Vec::new() })
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -107,6 +109,7 @@ impl Store {
 /// `sqlx::query(…).execute(&mut *tx)`.
 pub struct Transaction {
     inner: Inner,
+    dialect: Dialect,
     feed: Vec<feed::Entry>,
     committed: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -124,7 +127,8 @@ impl Transaction {
     /// [`Error::Unavailable`] if the database went away; whether it committed is then not known.
     pub async fn commit(mut self) -> Result<(), Error> {
         let feed = std::mem::take(&mut self.feed);
-        feed::append(&mut self, feed).await?;
+        let dialect = self.dialect;
+        feed::append(&mut self, dialect, feed).await?;
         match self.inner {
             Inner::Sqlite(member) => member.commit().await?,
             Inner::Postgres(transaction) => transaction.commit().await?,

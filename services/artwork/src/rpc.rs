@@ -56,12 +56,8 @@ impl ArtworkService for Artwork {
         if let Some(operation) = self.operations.started(&start).await? {
             return Ok(Response::new(operation));
         }
-        // Not within a transaction: the database does not wait for the network.
         self.title_exists(title).await?;
-        let mut tx = self.store.begin().await?;
-        let operation = self.operations.start(&mut tx, &start).await?;
-        tx.commit().await?;
-        Ok(Response::new(operation))
+        Ok(Response::new(self.operations.start(&start).await?))
     }
 
     async fn get_artwork(&self, request: Request<GetArtworkRequest>) -> Result<Response<GetArtworkResponse>, Status> {

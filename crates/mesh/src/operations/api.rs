@@ -127,21 +127,16 @@ impl operations_server::Operations for Api {
 
     async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Result<Response<()>, Status> {
         let (operations, _, row) = self.find(&request.get_ref().name).await?;
-        let Operations { service, store, .. } = &operations;
-        let mut tx = store.begin().await?;
-        let now = storage::now(&mut tx, store.dialect()).await?;
-        let locked = storage::lock(&mut tx, store.dialect(), row.id).await?;
-        // Done, or asked already: there is nothing to change.
-        let Some(mut row) = locked.filter(|row| !row.is_done() && !row.cancel_requested) else {
-            return Ok(Response::new(()));
+        let cancel = |row: Option<&mut Row>, _| {
+            // Done, or asked already: there is nothing to change.
+            let Some(row) = row.filter(|row| !row.is_done() && !row.cancel_requested) else { return Ok(None) };
+            row.cancel_requested = true;
+            if row.state == State::Pending {
+                outcome::cancel_unbegun(row);
+            }
+            Ok(Some(Change::State))
         };
-        row.cancel_requested = true;
-        if row.state == State::Pending {
-            outcome::cancel_unbegun(&mut row);
-        }
-        storage::save(&mut tx, service, &mut row, Change::State, now).await?;
-        operations.wake_followers(&mut tx, &row);
-        tx.commit().await?;
+        operations.lane.edit(row.id, cancel).await?;
         Ok(Response::new(()))
     }
 

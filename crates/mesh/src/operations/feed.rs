@@ -4,16 +4,20 @@
 //! without holes: a sequence of the database would hand out numbers in another order than that of the commits. An owner's
 //! counter is `feed_owner.next`, the position that was given out last; what is below `floor` has been forgotten.
 
+use std::collections::{BTreeMap, HashMap};
+
 use contracts::google::longrunning::Operation;
 pub(super) use contracts::mesh::operations::v1::Change;
 use prost::Message as _;
+use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AnyExecutor, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::Owner;
 use super::row::Row;
-use crate::store::Error;
+use crate::store::Column::{Bytes, Number, Text};
+use crate::store::{Dialect, Error, hex};
 
 /// A row of the feed.
 pub(super) struct Event {
@@ -62,20 +66,64 @@ impl Entry {
 
 /// Appends what a transaction has to tell; the last that it does. The counter is the one row that all operations of an
 /// owner share: taken any sooner, it would be held for longer, and two transactions could take each other's.
-pub(crate) async fn append(connection: &mut AnyConnection, mut entries: Vec<Entry>) -> sqlx::Result<()> {
-    entries.sort_by(|one, other| one.owner.cmp(&other.owner));
-    for entry in entries {
-        let next = "INSERT INTO feed_owner (owner, next, floor) VALUES ($1, 1, 1)
-            ON CONFLICT (owner) DO UPDATE SET next = feed_owner.next + 1 RETURNING next";
-        let position: i64 = sqlx::query(next).bind(&entry.owner).fetch_one(&mut *connection).await?.try_get(0)?;
-        let append = "INSERT INTO feed (owner, position, operation, revision, type, kind, told, payload)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-        let append = sqlx::query(append).bind(&entry.owner).bind(position).bind(entry.operation.to_string());
-        let append =
-            append.bind(entry.revision).bind(entry.change as i64).bind(entry.kind).bind(entry.told).bind(entry.payload);
-        append.execute(&mut *connection).await?;
+pub(crate) async fn append(tx: &mut AnyConnection, dialect: Dialect, entries: Vec<Entry>) -> sqlx::Result<()> {
+    if entries.is_empty() {
+        return Ok(());
     }
+    let mut last = count(tx, dialect, &entries).await?;
+    // Backwards, because what is known is the last position of each owner.
+    let sent = entries.iter().rev().map(|entry| {
+        let next = last.entry(entry.owner.as_str()).or_default();
+        let position = *next;
+        *next -= 1;
+        json!({"owner": entry.owner, "position": position, "operation": entry.operation.to_string(), "revision": entry.revision,
+            "type": entry.change as i64, "kind": entry.kind, "told": entry.told, "payload": hex(&entry.payload)})
+    });
+    let sent = sent.collect::<Value>().to_string();
+    let table = dialect.rows(&[
+        Text("owner"),
+        Number("position"),
+        Text("operation"),
+        Number("revision"),
+        Number("type"),
+        Text("kind"),
+        Number("told"),
+        Bytes("payload"),
+    ]);
+    let append = format!(
+        "INSERT INTO feed (owner, position, operation, revision, type, kind, told, payload)
+        SELECT owner, position, operation, revision, type, kind, told, payload FROM {table} AS new"
+    );
+    sqlx::query(AssertSqlSafe(append)).bind(sent).execute(tx).await?;
     Ok(())
+}
+
+/// Gives out as many positions to each owner as it has entries; the last of each.
+async fn count<'a>(
+    tx: &mut AnyConnection,
+    dialect: Dialect,
+    entries: &'a [Entry],
+) -> sqlx::Result<HashMap<&'a str, i64>> {
+    let mut counts = BTreeMap::<_, i64>::new();
+    for entry in entries {
+        *counts.entry(entry.owner.as_str()).or_default() += 1;
+    }
+    let sent: Value = counts.iter().map(|(owner, count)| json!({"owner": owner, "count": count})).collect();
+    // In the order of their names, so that two transactions do not wait for each other.
+    let count = format!(
+        "INSERT INTO feed_owner (owner, next, floor) SELECT owner, count, 1 FROM {} AS new WHERE true ORDER BY owner
+        ON CONFLICT (owner) DO UPDATE SET next = feed_owner.next + excluded.next RETURNING owner, next",
+        dialect.rows(&[Text("owner"), Number("count")])
+    );
+    let count = sqlx::query(AssertSqlSafe(count)).bind(sent.to_string());
+    let given = count.try_map(|row: AnyRow| Ok((row.try_get::<String, _>(0)?, row.try_get(1)?))).fetch_all(tx).await?;
+    let mut last = HashMap::new();
+    for (owner, next) in given {
+        if let Some((owner, _)) = counts.get_key_value(owner.as_str()) {
+            last.insert(*owner, next);
+        }
+    }
+    Ok(last)
 }
 
 /// What [`read`] reads.

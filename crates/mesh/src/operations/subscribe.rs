@@ -94,7 +94,7 @@ pub(super) async fn subscribe(
     owner: Owner,
     wish: Wish,
 ) -> Result<impl Stream<Item = Result<SubscribeResponse, Status>> + Send + use<>, Status> {
-    let Operations { service, store, wakes, patience, readers } = &operations;
+    let Operations { service, store, wakes, patience, readers, .. } = &operations;
     let (sleeper, patience) = (wakes.on_feed(service, &owner), patience.clone());
     let reader = readers.of(&owner, service, store, wakes);
     let feed = feed::extent(store.reader(), &owner).await?;

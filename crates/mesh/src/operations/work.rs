@@ -30,8 +30,8 @@ use uuid::Uuid;
 
 use super::feed::Change;
 use super::row::Row;
-use super::storage;
-use super::{Operations, name};
+use super::storage::{self, New};
+use super::{Operations, Owner, name};
 use crate::store::{self, Error, Transaction};
 
 /// Progress that comes faster than this waits for the next that is written: of a step, or of the end.
@@ -73,6 +73,18 @@ pub struct Start<'a, W: Work> {
 }
 
 impl<'a, W: Work> Start<'a, W> {
+    /// What is stored of it.
+    pub(super) fn to_new(&self) -> New {
+        New {
+            owner: Owner::current(),
+            kind: W::KIND,
+            request_id: self.request_id.to_owned(),
+            request_hash: self.hash.clone(),
+            input: self.request.encode_to_vec(),
+            deadline: W::DEADLINE,
+        }
+    }
+
     /// `request` is the whole of it: another one under the same id is refused.
     pub fn new(request_id: &'a str, request: &'a W::Request) -> Self {
         Self { request_id, request, hash: store::hash(W::KIND, request) }
@@ -130,9 +142,7 @@ impl Context {
             }
             throttle.written = Some(Instant::now());
         }
-        let mut tx = self.operations.store.begin().await?;
-        self.write(&mut tx, Change::Progress, |_, _| ()).await?;
-        tx.commit().await
+        self.edit(Change::Progress, |_, _| ()).await.map(drop)
     }
 
     /// What a step has left behind, if an earlier attempt, or this one, has finished it.
@@ -161,23 +171,35 @@ impl Context {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the operation, if it is still this attempt's; `edit` is told the time.
-    pub(super) async fn write(
+    /// Changes the operation, if it is still this attempt's; `edit` is told the time. The operation as it is then.
+    pub(super) async fn edit(
         &self,
-        tx: &mut Transaction,
         change: Change,
-        edit: impl FnOnce(&mut Row, i64),
-    ) -> Result<(), Error> {
+        edit: impl FnOnce(&mut Row, i64) + Send + 'static,
+    ) -> Result<Option<Row>, Error> {
+        let (fence, waiting) = (self.fence, self.throttle().waiting.take());
+        let edit = move |row: Option<&mut Row>, now: i64| {
+            let row = row.filter(|row| row.fence == fence && row.is_running()).ok_or(Error::LeaseLost)?;
+            if let Some(waiting) = waiting {
+                row.progress = waiting;
+            }
+            edit(row, now);
+            Ok(Some(change))
+        };
+        self.operations.lane.edit(self.id, edit).await
+    }
+
+    /// The same in a transaction that does more.
+    async fn edit_in(&self, tx: &mut Transaction, change: Change, edit: impl FnOnce(&mut Row)) -> Result<(), Error> {
         let Operations { service, store, .. } = &self.operations;
-        let row = storage::lock(tx, store.dialect(), self.id).await?;
+        let row = storage::lock(tx, store.dialect(), &[self.id]).await?.pop();
         let mut row = row.filter(|row| row.fence == self.fence && row.is_running()).ok_or(Error::LeaseLost)?;
-        if let Some(waiting) = self.throttle().waiting.take() {
-            row.progress = waiting;
-        }
         let now = storage::now(tx, store.dialect()).await?;
-        edit(&mut row, now);
-        storage::save(tx, service, &mut row, change, now).await?;
-        self.operations.wake_followers(tx, &row);
+        edit(&mut row);
+        let mut changed = storage::Changed::new(service);
+        changed.note(&mut row, change, now);
+        storage::save(tx, store.dialect(), changed).await?;
+        self.operations.wake_followers(tx, &[&row]);
         Ok(())
     }
 }
@@ -198,7 +220,9 @@ impl Step<'_> {
     /// [`Error::LeaseLost`], [`Error::Unavailable`]; nothing of the step has happened then.
     pub async fn commit(mut self, result: &impl Message, progress: &impl Name) -> Result<(), Error> {
         storage::finish_step(&mut self.tx, self.context.id, self.name, result.encode_to_vec()).await?;
-        self.context.write(&mut self.tx, Change::Progress, |row, _| row.progress = encode(progress)).await?;
+        // What waits is older than this.
+        self.context.throttle().waiting = None;
+        self.context.edit_in(&mut self.tx, Change::Progress, |row| row.progress = encode(progress)).await?;
         self.tx.commit().await
     }
 }

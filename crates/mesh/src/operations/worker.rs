@@ -108,51 +108,72 @@ impl Worker {
     async fn claim_and_run(self: Arc<Self>) {
         let permits = Arc::new(Semaphore::new(self.kind.concurrency));
         let mut sleeper = self.operations.wakes.on_work(self.operations.service);
+        // Looking costs the one writer of an embedded database: who was not woken asks a reader first.
+        let mut woken = true;
         while !self.draining.is_cancelled() {
             let Some(Ok(permit)) = self.draining.run_until_cancelled(permits.clone().acquire_owned()).await else {
                 break;
             };
             sleeper.look();
-            match self.claim().await {
-                Ok(Some((row, input))) => {
-                    self.tasks.run(Arc::clone(&self).work(row, input, permit));
-                    continue;
+            let claimed = if woken || self.is_there_work().await {
+                let free = std::iter::from_fn(|| permits.clone().try_acquire_owned().ok());
+                self.claim(std::iter::once(permit).chain(free).collect()).await
+            } else {
+                Ok(0)
+            };
+            match claimed {
+                Ok(0) => {
+                    // Not all workers of a database at the same moment.
+                    let pause = timeout(POLL.mul_f64(0.5 + fastrand::f64()), sleeper.woken());
+                    woken = matches!(self.draining.run_until_cancelled(pause).await, Some(Ok(())));
                 }
-                Ok(None) => {}
-                Err(error) => tracing::warn!(kind = self.kind.name, %error, "cannot look for work"),
+                Ok(_) => woken = true,
+                Err(error) => {
+                    tracing::warn!(kind = self.kind.name, %error, "cannot look for work");
+                    self.draining.run_until_cancelled(sleep(POLL)).await;
+                }
             }
-            drop(permit);
-            // Not all workers of a database at the same moment.
-            let pause = POLL.mul_f64(0.5 + fastrand::f64());
-            self.draining.run_until_cancelled(timeout(pause, sleeper.woken())).await;
         }
     }
 
-    /// Takes the oldest operation that wants to be worked on, if there is one.
-    async fn claim(&self) -> Result<Option<(Row, Vec<u8>)>, Error> {
+    async fn is_there_work(&self) -> bool {
+        // What cannot be asked is found out by trying.
+        storage::is_claimable(&self.operations.store, self.kind.name).await.unwrap_or(true)
+    }
+
+    /// Takes the oldest operations that want to be worked on, as many as there are permits, and begins them; how many
+    /// it took.
+    async fn claim(self: &Arc<Self>, permits: Vec<OwnedSemaphorePermit>) -> Result<usize, Error> {
         let Operations { service, store, .. } = &self.operations;
-        loop {
-            let mut tx = store.begin().await?;
-            let now = storage::now(&mut tx, store.dialect()).await?;
-            let Some(mut row) = storage::claimable(&mut tx, store.dialect(), self.kind.name, now).await? else {
-                return Ok(None);
-            };
-            let mut input = None;
-            if !outcome::end_hopeless(&mut row, self.kind.attempts, now) {
+        let mut tx = store.begin().await?;
+        let now = storage::now(&mut tx, store.dialect()).await?;
+        let rows = storage::claimable(&mut tx, store.dialect(), self.kind.name, now, permits.len()).await?;
+        let (mut changed, mut begun) = (storage::Changed::new(service), Vec::new());
+        let taken = rows.len();
+        for mut row in rows {
+            let hopeless = outcome::end_hopeless(&mut row, self.kind.attempts, now);
+            if !hopeless {
                 row.state = State::Running;
                 row.attempt += 1;
                 row.fence += 1;
                 row.worker.clone_from(&self.id);
                 row.lease_until = now + super::micros(LEASE);
-                input = Some(storage::input(&mut tx, row.id).await?);
             }
-            storage::save(&mut tx, service, &mut row, Change::State, now).await?;
-            self.operations.wake_followers(&mut tx, &row);
-            tx.commit().await?;
-            if let Some(input) = input {
-                return Ok(Some((row, input)));
+            changed.note(&mut row, Change::State, now);
+            if !hopeless {
+                begun.push(row);
             }
         }
+        let ids: Vec<_> = begun.iter().map(|row| row.id).collect();
+        let mut inputs = storage::inputs(&mut tx, store.dialect(), &ids).await?;
+        self.operations.wake_followers(&mut tx, &changed.rows());
+        storage::save(&mut tx, store.dialect(), changed).await?;
+        tx.commit().await?;
+        for (row, permit) in begun.into_iter().zip(permits) {
+            let input = inputs.remove(&row.id).unwrap_or_default();
+            self.tasks.run(Arc::clone(self).work(row, input, permit));
+        }
+        Ok(taken)
     }
 
     async fn work(self: Arc<Self>, row: Row, input: Vec<u8>, _permit: OwnedSemaphorePermit) {
@@ -169,7 +190,7 @@ impl Worker {
             () = sleep(Duration::from_micros(left)) => Outcome::TooLate,
             () = self.draining.cancelled() => Outcome::Draining,
         };
-        self.end(&context, &outcome).await;
+        self.end(&context, &Arc::new(outcome)).await;
     }
 
     /// Until somebody asks this operation to stop.
@@ -211,7 +232,7 @@ impl Worker {
     }
 
     /// Writes how an attempt ended, as long as the lease may still be ours.
-    async fn end(&self, context: &Context, outcome: &Outcome) {
+    async fn end(&self, context: &Context, outcome: &Arc<Outcome>) {
         let start = Instant::now();
         loop {
             match self.try_end(context, outcome).await {
@@ -232,16 +253,12 @@ impl Worker {
         }
     }
 
-    async fn try_end(&self, context: &Context, outcome: &Outcome) -> Result<State, Error> {
-        let mut tx = self.operations.store.begin().await?;
-        let mut state = State::Unspecified;
-        let edit = |row: &mut Row, now| {
-            outcome.apply(row, self.kind.attempts, now);
-            state = row.state;
-        };
-        context.write(&mut tx, Change::State, edit).await?;
-        tx.commit().await?;
-        if let Outcome::Returned(Err(failure)) = outcome {
+    async fn try_end(&self, context: &Context, outcome: &Arc<Outcome>) -> Result<State, Error> {
+        let (ending, attempts) = (Arc::clone(outcome), self.kind.attempts);
+        let edit = move |row: &mut Row, now| ending.apply(row, attempts, now);
+        let row = context.edit(Change::State, edit).await?;
+        let state = row.map_or(State::Unspecified, |row| row.state);
+        if let Outcome::Returned(Err(failure)) = &**outcome {
             let cause = std::error::Error::source(failure).map(ToString::to_string).unwrap_or_default();
             tracing::warn!(operation = context.name(), ?state, cause, "attempt failed: {}", failure.message());
         }

@@ -24,6 +24,19 @@ pub enum Error {
     Defect(#[source] sqlx::Error),
 }
 
+impl Error {
+    /// The same for somebody else whom it has struck.
+    pub(crate) fn again(&self) -> Self {
+        let said = |cause: &sqlx::Error| sqlx::Error::Protocol(cause.to_string());
+        match self {
+            Self::Unavailable(cause) => Self::Unavailable(said(cause)),
+            Self::RequestIdReused => Self::RequestIdReused,
+            Self::LeaseLost => Self::LeaseLost,
+            Self::Defect(cause) => Self::Defect(said(cause)),
+        }
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let unavailable = match &error {

@@ -157,7 +157,7 @@ impl Bench {
     pub(crate) async fn begin_a<W: Work>(&self, request: W::Request) -> String {
         let id = uuid::Uuid::new_v4().to_string();
         let mut tx = self.store.begin().await.unwrap();
-        let operation = self.operations.start(&mut tx, &Start::<W>::new(&id, &request)).await.unwrap();
+        let operation = self.operations.start_in(&mut tx, &Start::<W>::new(&id, &request)).await.unwrap();
         tx.commit().await.unwrap();
         operation.name
     }

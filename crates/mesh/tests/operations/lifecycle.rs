@@ -32,7 +32,7 @@ async fn the_same_request_starts_one_operation_and_another_under_its_id_none(ben
     let mut names = Vec::new();
     for _ in 0..3 {
         let mut tx = bench.store.begin().await.unwrap();
-        names.push(bench.operations.start(&mut tx, &start).await.unwrap().name);
+        names.push(bench.operations.start_in(&mut tx, &start).await.unwrap().name);
         tx.commit().await.unwrap();
     }
     assert!(names.iter().all(|name| name == &names[0]), "{names:?}");
@@ -40,7 +40,7 @@ async fn the_same_request_starts_one_operation_and_another_under_its_id_none(ben
 
     let other = prost_types::Duration { seconds: 2, nanos: 0 };
     let mut tx = bench.store.begin().await.unwrap();
-    let refused = bench.operations.start(&mut tx, &Start::<Steps>::new(&id, &other)).await.unwrap_err();
+    let refused = bench.operations.start_in(&mut tx, &Start::<Steps>::new(&id, &other)).await.unwrap_err();
     assert!(matches!(refused, mesh::store::Error::RequestIdReused));
 }
 
@@ -48,7 +48,7 @@ on_both!(what_is_not_committed_has_not_started);
 async fn what_is_not_committed_has_not_started(bench: Bench) {
     let (id, request) = (uuid::Uuid::new_v4().to_string(), prost_types::Duration::default());
     let mut tx = bench.store.begin().await.unwrap();
-    bench.operations.start(&mut tx, &Start::<Steps>::new(&id, &request)).await.unwrap();
+    bench.operations.start_in(&mut tx, &Start::<Steps>::new(&id, &request)).await.unwrap();
     drop(tx);
     let request = ListOperationsRequest { name: "services/work".to_owned(), ..Default::default() };
     let listed = OperationsClient::new(bench.channel.clone()).list_operations(request).await.unwrap().into_inner();

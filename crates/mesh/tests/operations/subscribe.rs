@@ -285,7 +285,7 @@ async fn what_another_process_commits_is_told_within_the_poll() {
         let start = Instant::now();
         let (id, request) = (uuid::Uuid::new_v4().to_string(), prost_types::Duration::default());
         let mut tx = other.store.begin().await.unwrap();
-        let begun = other.operations.start(&mut tx, &Start::<Steps>::new(&id, &request)).await.unwrap();
+        let begun = other.operations.start_in(&mut tx, &Start::<Steps>::new(&id, &request)).await.unwrap();
         // Nobody begins it, so that nothing is committed here by which this process would be woken.
         sqlx::query("UPDATE operations SET run_at = run_at * 2").execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();

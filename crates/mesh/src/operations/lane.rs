@@ -1,0 +1,177 @@
+//! The lane: changes of operations that need no transaction of their own, written together.
+//!
+//! Most changes of operations bring no rows of the service's: a start, the end of an attempt, a cancellation. One task a
+//! store takes as many of them as wait, up to a bound, and writes them in one transaction with one statement a table.
+//! While that becomes durable, the next gather. A change that comes alone waits for nobody.
+//!
+//! A change says what it wants by a function of the row as it is under its lock, which may refuse. What it waits for is
+//! the commit; if it stops waiting, the change is made all the same, so a caller that goes away leaves all of it or
+//! nothing.
+
+use std::collections::HashMap;
+
+use sqlx::Error as SqlError;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::Operations;
+use super::feed::Change;
+use super::row::Row;
+use super::storage::{self, New};
+use crate::store::Error;
+
+/// How many are written together at most.
+const MOST: usize = 64;
+/// How many may wait: whoever comes then waits to wait.
+const QUEUE: usize = 1024;
+
+/// What a change does to a row: nothing, or something to tell. `None` is a row that is not there.
+pub(super) type Edit = Box<dyn FnOnce(Option<&mut Row>, i64) -> Result<Option<Change>, Error> + Send>;
+
+enum Item {
+    Start(New, oneshot::Sender<Result<Option<Row>, Error>>),
+    Edit(Uuid, Edit, oneshot::Sender<Result<Option<Row>, Error>>),
+}
+
+/// Where changes queue. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Lane(mpsc::Sender<Item>);
+
+/// The other end.
+pub(crate) struct Queue(mpsc::Receiver<Item>);
+
+pub(super) fn lane() -> (Lane, Queue) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (Lane(sender), Queue(receiver))
+}
+
+impl Lane {
+    /// Starts an operation; `None` if its request has started one already.
+    pub(super) async fn start(&self, new: New) -> Result<Option<Row>, Error> {
+        self.send(|reply| Item::Start(new, reply)).await
+    }
+
+    /// Changes an operation; as it is then.
+    pub(super) async fn edit(
+        &self,
+        id: Uuid,
+        edit: impl FnOnce(Option<&mut Row>, i64) -> Result<Option<Change>, Error> + Send + 'static,
+    ) -> Result<Option<Row>, Error> {
+        self.send(|reply| Item::Edit(id, Box::new(edit), reply)).await
+    }
+
+    async fn send<T>(&self, item: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Item) -> Result<T, Error> {
+        let gone = || Error::Unavailable(SqlError::PoolClosed);
+        let (reply, answer) = oneshot::channel();
+        self.0.send(item(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+impl Queue {
+    /// Writes what comes. Never ends by itself.
+    pub(crate) async fn write(mut self, operations: Operations) {
+        let mut items = Vec::with_capacity(MOST);
+        while self.0.recv_many(&mut items, MOST).await > 0 {
+            let (batch, waiting) = Batch::new(items.drain(..));
+            match batch.write(&operations).await {
+                Ok(written) => waiting.answer(written),
+                Err(error) => waiting.fail(&error),
+            }
+        }
+    }
+}
+
+/// What is written together, without those who wait for it.
+struct Batch {
+    starts: Vec<New>,
+    edits: Vec<(Uuid, Edit)>,
+}
+
+/// Who waits, in the order of what they wait for.
+struct Waiting {
+    starts: Vec<oneshot::Sender<Result<Option<Row>, Error>>>,
+    edits: Vec<oneshot::Sender<Result<Option<Row>, Error>>>,
+}
+
+/// What became of each.
+struct Written {
+    starts: Vec<Option<Row>>,
+    edits: Vec<Result<Option<Row>, Error>>,
+}
+
+impl Batch {
+    fn new(items: impl Iterator<Item = Item>) -> (Self, Waiting) {
+        let mut batch = Self { starts: Vec::new(), edits: Vec::new() };
+        let mut waiting = Waiting { starts: Vec::new(), edits: Vec::new() };
+        for item in items {
+            match item {
+                Item::Start(new, reply) => {
+                    batch.starts.push(new);
+                    waiting.starts.push(reply);
+                }
+                Item::Edit(id, edit, reply) => {
+                    batch.edits.push((id, edit));
+                    waiting.edits.push(reply);
+                }
+            }
+        }
+        (batch, waiting)
+    }
+
+    async fn write(self, operations: &Operations) -> Result<Written, Error> {
+        let Operations { service, store, wakes, .. } = operations;
+        let mut tx = store.begin().await?;
+        let now = storage::now(&mut tx, store.dialect()).await?;
+        let starts = storage::insert(&mut tx, store.dialect(), service, self.starts, now).await?;
+        if starts.iter().any(Option::is_some) {
+            let (wakes, service) = (wakes.clone(), *service);
+            tx.once_committed(move || wakes.work(service));
+        }
+        operations.wake_followers(&mut tx, &starts.iter().flatten().collect::<Vec<_>>());
+
+        let ids: Vec<_> = self.edits.iter().map(|(id, _)| *id).collect();
+        let locked = storage::lock(&mut tx, store.dialect(), &ids).await?;
+        let mut rows: HashMap<_, _> = locked.into_iter().map(|row| (row.id, row)).collect();
+        let mut changed = storage::Changed::new(service);
+        let edits = self.edits.into_iter().map(|(id, edit)| apply(rows.get_mut(&id), edit, now, &mut changed));
+        let edits = edits.collect();
+        operations.wake_followers(&mut tx, &changed.rows());
+        storage::save(&mut tx, store.dialect(), changed).await?;
+        tx.commit().await?;
+        Ok(Written { starts, edits })
+    }
+}
+
+/// Lets an edit have its way with a row, and notes what became of it.
+fn apply(row: Option<&mut Row>, edit: Edit, now: i64, changed: &mut storage::Changed) -> Result<Option<Row>, Error> {
+    let Some(row) = row else { return edit(None, now).map(|_| None) };
+    // What is refused, or nothing to tell, leaves no trace for the next one of this batch.
+    let mut edited = row.clone();
+    if let Some(change) = edit(Some(&mut edited), now)? {
+        changed.note(&mut edited, change, now);
+        *row = edited;
+    }
+    Ok(Some(row.clone()))
+}
+
+impl Waiting {
+    /// Whoever does not wait any more does not want to know.
+    fn answer(self, written: Written) {
+        for (waiting, row) in self.starts.into_iter().zip(written.starts) {
+            let _ = waiting.send(Ok(row));
+        }
+        for (waiting, result) in self.edits.into_iter().zip(written.edits) {
+            let _ = waiting.send(result);
+        }
+    }
+
+    fn fail(self, error: &Error) {
+        for waiting in self.starts {
+            let _ = waiting.send(Err(error.again()));
+        }
+        for waiting in self.edits {
+            let _ = waiting.send(Err(error.again()));
+        }
+    }
+}
