@@ -98,6 +98,32 @@ fn long_work_is_watched_listed_and_shown() {
 }
 
 #[test]
+fn a_service_is_followed_through_all_that_it_does() {
+    let Some(process) = monolith() else { return };
+    let grpcurl = process.grpcurl();
+    let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
+    let mut follow = command("mesh");
+    follow.args(["--address", &process.address.to_string(), "operations", "follow", "artwork"]);
+    let mut follow = follow.stdout(Stdio::piped()).spawn().expect("it starts");
+    let lines = BufReader::new(follow.stdout.take().expect("its output")).lines().map_while(Result::ok);
+
+    let names = [(); 2].map(|()| render(&grpcurl, &title_id, &small_picture()));
+    let (mut told, mut ended) = (String::new(), 0);
+    for line in lines {
+        ended += usize::from(line.contains("succeeded"));
+        told = told + &line + "\n";
+        if ended == 2 {
+            break;
+        }
+    }
+    follow.kill().and_then(|()| follow.wait()).expect("a child");
+    for name in names {
+        let states = told.lines().filter(|line| line.ends_with(&name)).count();
+        assert!(states >= 3, "{name}: {told}");
+    }
+}
+
+#[test]
 fn every_page_is_listed() {
     let Some(process) = monolith() else { return };
     let grpcurl = process.grpcurl();

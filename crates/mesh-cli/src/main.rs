@@ -91,6 +91,14 @@ enum Operations {
         /// services/SERVICE/operations/UUID
         name: String,
     },
+    /// Follows all that a service does, until Ctrl-C: a line for every change, beginning with what is not done
+    ///
+    /// It resumes by itself, and leaves nothing out.
+    #[command(verbatim_doc_comment)]
+    Follow {
+        /// Such as artwork
+        service: String,
+    },
     /// Asks one to stop, which it may not do before it is done
     Cancel {
         /// services/SERVICE/operations/UUID
@@ -140,6 +148,7 @@ async fn run(Cli { whom, command }: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Operations(Operations::Show { name }) => operations::show(&name.parse()?, &target().await?).await,
         Command::Operations(Operations::Watch { name }) => watch::watch(&name.parse()?, &target().await?).await,
+        Command::Operations(Operations::Follow { service }) => watch::follow_all(&service, &target().await?).await,
         Command::Operations(Operations::Cancel { name }) => operations::cancel(&name.parse()?, &target().await?).await,
     }
 }

@@ -1,12 +1,15 @@
-//! Follows an operation to its end: a bar on a terminal, elsewhere a line for every change.
+//! Follows an operation to its end: a bar on a terminal, elsewhere a line for every change. Or all that a service does,
+//! a line for every change.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use contracts::google::longrunning::{Operation, operation};
+use contracts::mesh::operations::v1::subscribe_response::Frame;
 use contracts::mesh::operations::v1::{OperationMetadata, State};
+use mesh::client::Subscription;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -70,6 +73,31 @@ async fn follow(target: &Target, name: &Name, mut told: impl FnMut(&Operation)) 
                 Err(_) => sleep(PAUSE).await,
             }
         };
+    }
+}
+
+/// Shows every change of every operation of a service, from what is not done now on.
+pub(crate) async fn follow_all(service: &str, target: &Target) -> anyhow::Result<ExitCode> {
+    let process = target.process(service).await?;
+    let mut subscription = Subscription::new(process.channel, format!("services/{service}"), Vec::new());
+    loop {
+        let frame = tokio::select! {
+            frame = subscription.next() => frame.map_err(|status| anyhow!(shown::status(&status)))?,
+            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(INTERRUPTED)),
+        };
+        let operation = match frame.frame {
+            Some(Frame::Snapshot(operation)) => Some(operation),
+            Some(Frame::Event(event)) => event.operation,
+            Some(Frame::Reset(_)) => {
+                shown::remark("something was missed that is not kept any more; this is how it is now");
+                None
+            }
+            _ => None,
+        };
+        if let Some(operation) = operation {
+            let line = format!("{} {}", change(&metadata(&operation)), operation.name);
+            writeln!(io::stdout(), "{}", shown::one_line(&line))?;
+        }
     }
 }
 

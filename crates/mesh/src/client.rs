@@ -24,6 +24,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// The largest frame that is taken: an operation holds a response, and services decide how large that is.
+const LARGEST: usize = 16 * 1024 * 1024;
+
 fn heartbeat() -> prost_types::Duration {
     prost_types::Duration { seconds: HEARTBEAT.as_secs().cast_signed(), nanos: 0 }
 }
@@ -41,6 +44,8 @@ fn is_final(code: Code) -> bool {
             | Code::Unauthenticated
             | Code::Unimplemented
             | Code::FailedPrecondition
+            // A frame that is too large is too large the next time.
+            | Code::OutOfRange
     )
 }
 

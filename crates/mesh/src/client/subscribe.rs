@@ -6,7 +6,7 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-use super::{SILENCE, heartbeat, is_final, pause, silent};
+use super::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 
 /// Follows everything that a caller has at one service, for as long as it is asked for more.
 ///
@@ -37,7 +37,8 @@ impl Subscription {
     pub fn new(channel: Channel, parent: impl Into<String>, cursor: Vec<u8>) -> Self {
         let (parent, heartbeat) = (parent.into(), Some(heartbeat()));
         let request = SubscribeRequest { parent, cursor, heartbeat, ..SubscribeRequest::default() };
-        Self { events: OperationEventsServiceClient::new(channel), request, stream: None, failures: 0 }
+        let events = OperationEventsServiceClient::new(channel).max_decoding_message_size(LARGEST);
+        Self { events, request, stream: None, failures: 0 }
     }
 
     /// Only these kinds of work, such as `RenderArtwork`; all of them if there are none.
@@ -62,7 +63,7 @@ impl Subscription {
     /// # Errors
     ///
     /// What no retry mends: NOT_FOUND (no such service), INVALID_ARGUMENT (not a cursor of this kind), PERMISSION_DENIED,
-    /// UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind).
+    /// UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind), OUT_OF_RANGE (more than 16 MiB).
     pub async fn next(&mut self) -> Result<SubscribeResponse, Status> {
         loop {
             match self.try_next().await {

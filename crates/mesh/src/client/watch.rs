@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::{SILENCE, heartbeat, is_final, pause, silent};
+use super::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 
 /// Follows the operation `name` until it is done, and gives it as it is then; `on_update` sees every change of
 /// its state and the latest progress, in order and once. Whether it succeeded is in the operation.
@@ -18,13 +18,13 @@ use super::{SILENCE, heartbeat, is_final, pause, silent};
 /// # Errors
 ///
 /// What no retry mends: NOT_FOUND (unknown or expired), INVALID_ARGUMENT (no operation's name), PERMISSION_DENIED,
-/// UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind).
+/// UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind), OUT_OF_RANGE (more than 16 MiB).
 pub async fn watch_until_done(
     channel: Channel,
     name: &str,
     mut on_update: impl FnMut(&Operation),
 ) -> Result<Operation, Status> {
-    let mut events = OperationEventsServiceClient::new(channel);
+    let mut events = OperationEventsServiceClient::new(channel).max_decoding_message_size(LARGEST);
     let mut cursor = Vec::new();
     let mut failures = 0;
     loop {
