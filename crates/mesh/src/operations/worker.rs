@@ -148,6 +148,10 @@ impl Worker {
         let mut tx = store.begin().await?;
         let now = storage::now(&mut tx, store.dialect()).await?;
         let rows = storage::claimable(&mut tx, store.dialect(), self.kind.name, now, permits.len()).await?;
+        // What a drain has given back is for whoever comes next.
+        if rows.is_empty() || self.draining.is_cancelled() {
+            return Ok(0);
+        }
         let (mut changed, mut begun) = (storage::Changed::new(service), Vec::new());
         let taken = rows.len();
         for mut row in rows {
