@@ -101,23 +101,28 @@ impl<F: Follow> Follower<F> {
                 self.last_frame = Instant::now();
                 return Some(Ok(frame));
             }
+            let now = Instant::now();
+            let beat = self.last_frame + self.heartbeat;
             match self.then {
-                Then::Read => match self.read().await {
-                    Ok(()) => {}
-                    Err(status) => return Some(Err(status)),
-                },
+                Then::End => return None,
+                _ if self.until <= now => return Some(Err(too_old())),
+                // Also if it has been reading what is not wanted.
+                _ if beat <= now => {
+                    self.ahead.push_back(self.follow.heartbeat());
+                    self.then = Then::Read;
+                }
+                Then::Read => {
+                    if let Err(status) = self.read().await {
+                        return Some(Err(status));
+                    }
+                }
                 Then::Wait => tokio::select! {
                     () = self.sleeper.woken() => {
                         sleep_until(self.last_read + BETWEEN_READS).await;
                         self.then = Then::Read;
                     }
-                    () = sleep_until(self.last_frame + self.heartbeat) => {
-                        self.ahead.push_back(self.follow.heartbeat());
-                        self.then = Then::Read;
-                    }
-                    () = sleep_until(self.until) => return Some(Err(too_old())),
+                    () = sleep_until(beat.min(self.until)) => {}
                 },
-                Then::End => return None,
             }
         }
     }

@@ -106,6 +106,12 @@ fn server() -> Option<&'static Postgres> {
     SERVER.get_or_init(Postgres::start).as_ref()
 }
 
+/// A promise that is broken often shows as silence: a test that waits for ever says nothing.
+pub(crate) async fn within_limit(test: impl Future<Output = ()>) {
+    let passed = tokio::time::timeout(Duration::from_secs(60), test).await;
+    assert!(passed.is_ok(), "waits in vain");
+}
+
 impl Bench {
     pub(crate) async fn sqlite() -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), Vec::new()).await
@@ -152,6 +158,26 @@ impl Bench {
 
     pub(crate) async fn begin(&self, steps: i64, then: i32) -> String {
         self.begin_a::<Steps>(prost_types::Duration { seconds: steps, nanos: then }).await
+    }
+
+    /// Begins what will wait for as long as a test lasts.
+    pub(crate) async fn begin_asleep(&self) -> String {
+        let (id, request) = (uuid::Uuid::new_v4().to_string(), prost_types::Duration { seconds: 0, nanos: HANG });
+        let mut tx = self.store.begin().await.unwrap();
+        let operation = self.operations.start_in(&mut tx, &Start::<Steps>::new(&id, &request)).await.unwrap();
+        let later = sqlx::query("UPDATE operations SET run_at = run_at * 2 WHERE request_id = $1").bind(&id);
+        later.execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        operation.name
+    }
+
+    /// Wakes one of those, and waits until it is being worked on.
+    pub(crate) async fn awake(&self, name: &str) {
+        let mut tx = self.store.begin().await.unwrap();
+        let now = sqlx::query("UPDATE operations SET run_at = 1 WHERE id = $1").bind(name.rsplit('/').next());
+        now.execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        self.running(name).await;
     }
 
     pub(crate) async fn begin_a<W: Work>(&self, request: W::Request) -> String {

@@ -9,13 +9,13 @@ macro_rules! on_both {
         mod $name {
             #[tokio::test]
             async fn sqlite() {
-                super::$name(crate::bench::Bench::sqlite().await).await;
+                crate::bench::within_limit(super::$name(crate::bench::Bench::sqlite().await)).await;
             }
 
             #[tokio::test]
             async fn postgres() {
                 if let Some(bench) = crate::bench::Bench::postgres().await {
-                    super::$name(bench).await;
+                    crate::bench::within_limit(super::$name(bench)).await;
                 }
             }
         }

@@ -65,10 +65,19 @@ async fn a_cursor_ahead_of_the_database_or_of_another_one_is_answered_with_a_gap
         let gap = watch.stream.message().await.unwrap().unwrap();
         assert!(matches!(gap.event, Some(watch_response::Event::Gap(_))), "{gap:?}");
         assert!(watch.next().await.unwrap().1.done);
-        let resumed = bench.watch(&name, gap.cursor).await.next().await.unwrap();
-        assert!(resumed.1.done, "who was cut off between the two misses nothing");
         assert!(watch.next().await.is_none());
     }
+}
+
+on_both!(who_is_cut_off_behind_a_gap_is_given_the_snapshot);
+async fn who_is_cut_off_behind_a_gap_is_given_the_snapshot(bench: Bench) {
+    let name = bench.begin(0, HANG).await;
+    bench.running(&name).await;
+    let ahead = bench.cursor(&name, 99).await;
+    let gap = bench.watch(&name, ahead).await.stream.message().await.unwrap().unwrap();
+    assert!(matches!(gap.event, Some(watch_response::Event::Gap(_))), "{gap:?}");
+    let snapshot = bench.watch(&name, gap.cursor).await.next().await.unwrap();
+    assert_eq!(snapshot.1, bench.get(&name).await);
 }
 
 on_both!(who_wants_the_end_only_is_told_it_at_once);
