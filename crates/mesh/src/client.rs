@@ -2,8 +2,8 @@
 //!
 //! Streams break: a network fails, an instance is replaced, a stream reaches its age. None of this is the caller's
 //! business as long as the work goes on, and the feed behind it forgets nothing. So nobody has to write the loop:
-//! [`watch_until_done`] follows one operation and [`Subscription`] all of a caller's. Both resume by their cursor, wait a
-//! little longer after every failure in a row, and take silence for a failure, since a dead connection says nothing.
+//! [`watch_until_done`] follows one operation and [`Subscription`] all of a caller's. Both resume by their cursor, wait
+//! a little longer after every failure in a row, and take silence for a failure, since a dead connection says nothing.
 
 mod subscribe;
 mod watch;

@@ -10,8 +10,8 @@ use super::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 
 /// Follows everything that a caller has at one service, for as long as it is asked for more.
 ///
-/// Store the cursor of each frame with what you have made of it, in one transaction if you can, heartbeats included: then
-/// a process that begins anew with what it has stored misses nothing and does nothing twice.
+/// Store the cursor of each frame with what you have made of it, in one transaction if you can, heartbeats included:
+/// then a process that begins anew with what it has stored misses nothing and does nothing twice.
 ///
 /// ```no_run
 /// # use mesh::client::Subscription;
@@ -55,10 +55,11 @@ impl Subscription {
         self
     }
 
-    /// The next frame. Asking for it says that the one before is applied: after a failure it is not given again. A stream
-    /// that was resumed says once more when it has caught up.
+    /// The next frame. Asking for it says that the one before is applied: after a failure it is not given again. A
+    /// stream that was resumed says once more when it has caught up.
     ///
-    /// It waits for as long as it takes, also for a server that is away. It may be dropped at any time, and asked again.
+    /// It waits for as long as it takes, also for a server that is away. It may be dropped at any time, and asked
+    /// again.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! What makes the cursors of a database different from those of any other, and of itself before a backup was restored.
 //!
-//! A restored database has forgotten what it told last, and will tell something else under the same numbers. Its cursors
-//! would seem to fit, and whoever holds one would miss the difference without a word. A new epoch makes them strangers.
+//! A restored database has forgotten what it told last, and will tell something else under the same numbers. Its
+//! cursors would seem to fit, and whoever holds one would miss the difference without a word. A new epoch makes them
+//! strangers.
 
 use sqlx::any::AnyRow;
 use uuid::Uuid;

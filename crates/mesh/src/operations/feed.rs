@@ -1,8 +1,9 @@
 //! The feed: one row for every change of every operation, in the order in which an owner's operations changed.
 //!
 //! A position is the owner's, a revision the operation's. Both are counters in rows that the transaction holds, and so
-//! without holes: a sequence of the database would hand out numbers in another order than that of the commits. An owner's
-//! counter is `feed_owner.next`, the position that was given out last; what is below `floor` has been forgotten.
+//! without holes: a sequence of the database would hand out numbers in another order than that of the commits. An
+//! owner's counter is `feed_owner.next`, the position that was given out last; what is below `floor` has been
+//! forgotten.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,7 +1,7 @@
 //! Which of an owner's operations a list is asked for, and how it is handed out.
 //!
-//! The filter is the part of [AIP-160](https://google.aip.dev/160) that an index answers. What looks like more than that
-//! is refused: a filter that was half understood would show operations that nobody asked for.
+//! The filter is the part of [AIP-160](https://google.aip.dev/160) that an index answers. What looks like more than
+//! that is refused: a filter that was half understood would show operations that nobody asked for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,8 +52,8 @@ impl Filter {
         Some(())
     }
 
-    /// As conditions in SQL, each with AND in front; a kind is parameter $4. They say `< 3` and `> 3` in the words of the
-    /// partial indexes, which SQLite wants to read before it takes one.
+    /// As conditions in SQL, each with AND in front; a kind is parameter $4. They say `< 3` and `> 3` in the words of
+    /// the partial indexes, which SQLite wants to read before it takes one.
     fn conditions(&self) -> String {
         let mut sql = String::new();
         match self.done {

@@ -1,13 +1,14 @@
 //! Lets go of streams whose clients do not take what there is for them.
 //!
-//! A client that does not read stops its stream wherever it stands: HTTP/2 has no room for another frame, so nobody polls
-//! the stream, and it cannot notice by itself. It is looked at from outside. Every stream has something to say at its next
-//! heartbeat at the latest; one that nobody has asked for longer than that and a minute has a client that takes nothing.
+//! A client that does not read stops its stream wherever it stands: HTTP/2 has no room for another frame, so nobody
+//! polls the stream, and it cannot notice by itself. It is looked at from outside. Every stream has something to say at
+//! its next heartbeat at the latest; one that nobody has asked for longer than that and a minute has a client that
+//! takes nothing.
 //!
 //! What can be done at once is to free what the stream holds: what it has read ahead, and its place among those who are
-//! woken. (A connection of the database it does not hold, see `stream::finish`.) The client cannot be told, since it does
-//! not read. If it ever reads again, it finds ABORTED, reason `SLOW_CONSUMER`, behind what was on its way already, and
-//! resumes by its cursor.
+//! woken. (A connection of the database it does not hold, see `stream::finish`.) The client cannot be told, since it
+//! does not read. If it ever reads again, it finds ABORTED, reason `SLOW_CONSUMER`, behind what was on its way already,
+//! and resumes by its cursor.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

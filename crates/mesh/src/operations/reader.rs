@@ -152,8 +152,8 @@ impl Recent {
         })
     }
 
-    /// Keeps what was read behind a position, instead of what does not lead there. It never goes back: who is far behind
-    /// gets by without.
+    /// Keeps what was read behind a position, instead of what does not lead there. It never goes back: who is far
+    /// behind gets by without.
     fn add(&mut self, position: i64, events: Vec<Arc<Event>>) {
         let last = self.before + i64::try_from(self.events.len()).unwrap_or(i64::MAX);
         if position < last {

@@ -1,8 +1,8 @@
 //! Forgetting: operations a while after they are done, what the feed has told of them sooner.
 //!
-//! It goes in small transactions, so that those who write wait no longer than for each other. The feed is forgotten from
-//! its begin only, and its floor is raised with it: whoever comes back to a place below learns that something is missing,
-//! instead of not learning it.
+//! It goes in small transactions, so that those who write wait no longer than for each other. The feed is forgotten
+//! from its begin only, and its floor is raised with it: whoever comes back to a place below learns that something is
+//! missing, instead of not learning it.
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, Row as _};

@@ -251,8 +251,8 @@ pub(super) async fn by_request(
     Ok(find.fetch_optional(database).await?.map(|(hash, row)| (row, hash)))
 }
 
-/// Forgets an operation that is done; false if it is not there any more. What the feed has told of it stays: its owner's
-/// positions have no holes.
+/// Forgets an operation that is done; false if it is not there any more. What the feed has told of it stays: its
+/// owner's positions have no holes.
 pub(super) async fn delete(tx: &mut Transaction, id: Uuid) -> Result<bool, Error> {
     let delete = sqlx::query("DELETE FROM operations WHERE id = $1 AND state >= 3").bind(id.to_string());
     Ok(delete.execute(&mut **tx).await?.rows_affected() == 1)

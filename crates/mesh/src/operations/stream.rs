@@ -1,8 +1,8 @@
 //! What every stream does, whatever it follows: say what there is, wait for more, say that it lives, end in time.
 //!
 //! A stream is a pull: it reads the next page when its client has taken the last one, so a client that does not read
-//! costs one page and no more, and holds nothing that others need. It takes its wake-up before it reads, so nothing slips
-//! through in between.
+//! costs one page and no more, and holds nothing that others need. It takes its wake-up before it reads, so nothing
+//! slips through in between.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Follows all that an owner has at one service: what is not done first, then what becomes of it.
 //!
-//! A snapshot is given a page at a time, and no transaction is kept open for it. It is whole all the same: it belongs to
-//! one position of the feed, and leaves out what has changed behind that, which the feed is about to tell. So a stream
-//! that breaks in its middle is resumed in its middle.
+//! A snapshot is given a page at a time, and no transaction is kept open for it. It is whole all the same: it belongs
+//! to one position of the feed, and leaves out what has changed behind that, which the feed is about to tell. So a
+//! stream that breaks in its middle is resumed in its middle.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use crate::error::Violations;
 /// How much of a snapshot is read at once.
 const PAGE: i64 = 64;
 
-/// A place in a feed: this database's epoch, a position; in a snapshot of that position also the last operation that was
-/// given, nil if none was.
+/// A place in a feed: this database's epoch, a position; in a snapshot of that position also the last operation that
+/// was given, nil if none was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
     epoch: Uuid,

@@ -1,8 +1,9 @@
 //! Wake-ups: "look again", to whoever is concerned and to nobody else.
 //!
-//! They are keyed, by operation for watchers, by owner for subscribers and by service for workers: one shared channel would
-//! wake every idle stream at every commit. They carry nothing and may be lost: [`Wakes::poll`] looks now and then at what
-//! has changed, one query for all watchers and one for all feeds, which is also how a change by another replica is noticed.
+//! They are keyed, by operation for watchers, by owner for subscribers and by service for workers: one shared channel
+//! would wake every idle stream at every commit. They carry nothing and may be lost: [`Wakes::poll`] looks now and then
+//! at what has changed, one query for all watchers and one for all feeds, which is also how a change by another replica
+//! is noticed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! What every test begins with: a mesh that does long work, and a client. The work itself is made up: it is started with
-//! a `Duration` and ends with one, so that no service's contract is needed.
+//! What every test begins with: a mesh that does long work, and a client. The work itself is made up: it is started
+//! with a `Duration` and ends with one, so that no service's contract is needed.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};

@@ -112,8 +112,8 @@ async fn a_quiet_operation_is_heard_of_by_its_heartbeat(bench: Bench) {
     bench.wait(&other).await;
 }
 
-/// A watcher that does not read is a page and a window, not a queue: what it has missed is in the database, and which one that
-/// is makes no difference to this process.
+/// A watcher that does not read is a page and a window, not a queue: what it has missed is in the database, and which
+/// one that is makes no difference to this process.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn watchers_that_never_read_do_not_grow_the_process() {
