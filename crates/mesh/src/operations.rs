@@ -15,14 +15,15 @@
 //! 5. **The end comes once.** A done operation never changes, and has a response or an error.
 //! 6. **Who asks is not in the request.** An operation belongs to an [`Owner`]; to others it does not exist.
 //!
-//! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `schema` its tables, `storage` their
-//! SQL, `lane` writes together what comes together, `list` is what is listed, `feed` what has become of it; `worker`
+//! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `schema` its tables, `storage`
+//! reads and `changes` writes them, `lane` writes together what comes together, `list` is what is listed, `feed` what has become of it; `worker`
 //! claims and runs, `outcome` says what the end of an attempt means; `stream` is what all streams have in common,
 //! `patience` lets go of those that nobody reads, `watch` follows one operation, `subscribe` all of an owner, by a
 //! `reader` that they share; `api` serves the contract; `wake` wakes; `retention` forgets, and `epoch` tells a database
 //! from the one it was before a backup was restored.
 
 mod api;
+mod changes;
 mod epoch;
 pub(crate) mod feed;
 mod lane;
@@ -131,7 +132,7 @@ impl Operations {
     ) -> Result<Operation, store::Error> {
         let dialect = self.store.dialect();
         let now = storage::now(tx, dialect).await?;
-        let started = storage::insert(tx, dialect, self.service, vec![start.to_new()], now).await?;
+        let started = changes::insert(tx, dialect, self.service, vec![start.to_new()], now).await?;
         match started.into_iter().flatten().next() {
             Some(row) => {
                 let (wakes, service) = (self.wakes.clone(), self.service);

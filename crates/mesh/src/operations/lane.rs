@@ -15,9 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::Operations;
+use super::changes::{self, New};
 use super::feed::Change;
 use super::row::Row;
-use super::storage::{self, New};
+use super::storage;
 use crate::store::Error;
 
 /// How many are written together at most.
@@ -123,7 +124,7 @@ impl Batch {
         let Operations { service, store, wakes, .. } = operations;
         let mut tx = store.begin().await?;
         let now = storage::now(&mut tx, store.dialect()).await?;
-        let starts = storage::insert(&mut tx, store.dialect(), service, self.starts, now).await?;
+        let starts = changes::insert(&mut tx, store.dialect(), service, self.starts, now).await?;
         if starts.iter().any(Option::is_some) {
             let (wakes, service) = (wakes.clone(), *service);
             tx.once_committed(move || wakes.work(service));
@@ -133,18 +134,18 @@ impl Batch {
         let ids: Vec<_> = self.edits.iter().map(|(id, _)| *id).collect();
         let locked = storage::lock(&mut tx, store.dialect(), &ids).await?;
         let mut rows: HashMap<_, _> = locked.into_iter().map(|row| (row.id, row)).collect();
-        let mut changed = storage::Changed::new(service);
+        let mut changed = changes::Changed::new(service);
         let edits = self.edits.into_iter().map(|(id, edit)| apply(rows.get_mut(&id), edit, now, &mut changed));
         let edits = edits.collect();
         operations.wake_followers(&mut tx, &changed.rows());
-        storage::save(&mut tx, store.dialect(), changed).await?;
+        changes::save(&mut tx, store.dialect(), changed).await?;
         tx.commit().await?;
         Ok(Written { starts, edits })
     }
 }
 
 /// Lets an edit have its way with a row, and notes what became of it.
-fn apply(row: Option<&mut Row>, edit: Edit, now: i64, changed: &mut storage::Changed) -> Result<Option<Row>, Error> {
+fn apply(row: Option<&mut Row>, edit: Edit, now: i64, changed: &mut changes::Changed) -> Result<Option<Row>, Error> {
     let Some(row) = row else { return edit(None, now).map(|_| None) };
     // What is refused, or nothing to tell, leaves no trace for the next one of this batch.
     let mut edited = row.clone();

@@ -28,9 +28,10 @@ use tokio::time::Instant;
 use tonic::Status;
 use uuid::Uuid;
 
+use super::changes::{self, New};
 use super::feed::Change;
 use super::row::Row;
-use super::storage::{self, New};
+use super::storage;
 use super::{Operations, Owner, name};
 use crate::store::{self, Error, Transaction};
 
@@ -196,9 +197,9 @@ impl Context {
         let mut row = row.filter(|row| row.fence == self.fence && row.is_running()).ok_or(Error::LeaseLost)?;
         let now = storage::now(tx, store.dialect()).await?;
         edit(&mut row);
-        let mut changed = storage::Changed::new(service);
+        let mut changed = changes::Changed::new(service);
         changed.note(&mut row, change, now);
-        storage::save(tx, store.dialect(), changed).await?;
+        changes::save(tx, store.dialect(), changed).await?;
         self.operations.wake_followers(tx, &[&row]);
         Ok(())
     }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::Operations;
+use super::changes;
 use super::feed::Change;
 use super::outcome::{self, Outcome};
 use super::row::Row;
@@ -152,7 +153,7 @@ impl Worker {
         if rows.is_empty() || self.draining.is_cancelled() {
             return Ok(0);
         }
-        let (mut changed, mut begun) = (storage::Changed::new(service), Vec::new());
+        let (mut changed, mut begun) = (changes::Changed::new(service), Vec::new());
         let taken = rows.len();
         for mut row in rows {
             let hopeless = outcome::end_hopeless(&mut row, self.kind.attempts, now);
@@ -171,7 +172,7 @@ impl Worker {
         let ids: Vec<_> = begun.iter().map(|row| row.id).collect();
         let mut inputs = storage::inputs(&mut tx, store.dialect(), &ids).await?;
         self.operations.wake_followers(&mut tx, &changed.rows());
-        storage::save(&mut tx, store.dialect(), changed).await?;
+        changes::save(&mut tx, store.dialect(), changed).await?;
         tx.commit().await?;
         for (row, permit) in begun.into_iter().zip(permits) {
             let input = inputs.remove(&row.id).unwrap_or_default();
