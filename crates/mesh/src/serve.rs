@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use http::{Request, header};
 use hyper::body::Incoming;
+use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
@@ -61,11 +62,7 @@ pub struct Running {
 /// One line that says what to do: an address that is taken, a database that cannot be opened.
 pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Running> {
     // Before the databases: a second process should learn that the address is taken, not that a file is locked.
-    let listener = listener::bind(config.listen, &format!("--listen or {}", config.listen_variable)).await?;
-    let admin_listener = match config.admin_listen {
-        Some(address) => Some(listener::bind(address, "admin.listen or MESH__ADMIN__LISTEN").await?),
-        None => None,
-    };
+    let listeners = Listeners::bind(config).await?;
     let (foreground, background) = (Tasks::default(), Tasks::default());
     let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
     let (draining, metrics, wakes) = (CancellationToken::new(), Metrics::new(), Wakes::default());
@@ -98,14 +95,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     background.run(housekeeping(stores.clone(), config.retention));
 
     let admin = Admin { health: health.clone(), metrics };
-    let address = listener.local_addr()?;
-    let admin_address = admin_listener.as_ref().map(|listener| listener.local_addr()).transpose()?;
-    let here = admin_listener.is_none().then(|| admin.clone());
-    foreground.run(listener::serve(listener, draining.clone(), foreground.clone(), answer(stack, here)));
-    if let Some(listener) = admin_listener {
-        let pages = move |request: Request<Incoming>| std::future::ready(admin.answer(&request));
-        foreground.run(listener::serve(listener, draining.clone(), foreground.clone(), pages));
-    }
+    let (address, admin_address) = listeners.serve(stack, admin, &draining, &foreground)?;
     // Last: whoever finds a service here can call it.
     let registered = registry.register(registrants, &health, address, config.advertise.as_ref());
     Ok(Running {
@@ -151,6 +141,43 @@ impl Running {
             }
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), closed).await;
+    }
+}
+
+/// What this process listens on.
+struct Listeners {
+    services: TcpListener,
+    /// For the pages for operators, if they are not to be where the services are.
+    admin: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let services = listener::bind(config.listen, &format!("--listen or {}", config.listen_variable)).await?;
+        let admin = match config.admin_listen {
+            Some(address) => Some(listener::bind(address, "admin.listen or MESH__ADMIN__LISTEN").await?),
+            None => None,
+        };
+        Ok(Self { services, admin })
+    }
+
+    /// Answers until `draining`; where.
+    fn serve(
+        self,
+        stack: Handler,
+        admin: Admin,
+        draining: &CancellationToken,
+        tasks: &Tasks,
+    ) -> anyhow::Result<(SocketAddr, Option<SocketAddr>)> {
+        let address = self.services.local_addr()?;
+        let admin_address = self.admin.as_ref().map(TcpListener::local_addr).transpose()?;
+        let here = self.admin.is_none().then(|| admin.clone());
+        tasks.run(listener::serve(self.services, draining.clone(), tasks.clone(), answer(stack, here)));
+        if let Some(listener) = self.admin {
+            let pages = move |request: Request<Incoming>| std::future::ready(admin.answer(&request));
+            tasks.run(listener::serve(listener, draining.clone(), tasks.clone(), pages));
+        }
+        Ok((address, admin_address))
     }
 }
 
