@@ -156,6 +156,12 @@ fn what_failed_says_why() {
     assert!(table.contains("WHY") && table.contains("(UNDECODABLE_IMAGE)"), "{table}");
     let shown = mesh(whom, &["operations", "show", &name]).answer();
     assert!(shown.contains(r#""reason": "UNDECODABLE_IMAGE""#), "{shown}");
+
+    // The picture is no better the second time.
+    let again = mesh(whom, &["operations", "retry", &name]).answer();
+    assert_ne!(again.trim(), name);
+    let watched = mesh(whom, &["operations", "watch", again.trim()]);
+    assert!(watched.complaint().contains("(UNDECODABLE_IMAGE)"), "{watched:?}");
 }
 
 #[test]

@@ -99,6 +99,11 @@ enum Operations {
         /// Such as artwork
         service: String,
     },
+    /// Starts a new one with what one that has failed was started with, and prints its name
+    Retry {
+        /// services/SERVICE/operations/UUID
+        name: String,
+    },
     /// Asks one to stop, which it may not do before it is done
     Cancel {
         /// services/SERVICE/operations/UUID
@@ -149,6 +154,7 @@ async fn run(Cli { whom, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Operations(Operations::Show { name }) => operations::show(&name.parse()?, &target().await?).await,
         Command::Operations(Operations::Watch { name }) => watch::watch(&name.parse()?, &target().await?).await,
         Command::Operations(Operations::Follow { service }) => watch::follow_all(&service, &target().await?).await,
+        Command::Operations(Operations::Retry { name }) => operations::retry(&name.parse()?, &target().await?).await,
         Command::Operations(Operations::Cancel { name }) => operations::cancel(&name.parse()?, &target().await?).await,
     }
 }

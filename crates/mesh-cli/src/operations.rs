@@ -11,7 +11,8 @@ use contracts::google::longrunning::operations_client::OperationsClient;
 use contracts::google::longrunning::{
     CancelOperationRequest, GetOperationRequest, ListOperationsRequest, Operation, operation,
 };
-use contracts::mesh::operations::v1::{OperationMetadata, State};
+use contracts::mesh::operations::v1::operation_control_service_client::OperationControlServiceClient;
+use contracts::mesh::operations::v1::{OperationMetadata, RetryRequest, State};
 use prost::Message as _;
 use prost_types::{Any, Timestamp};
 use tonic::transport::Channel;
@@ -190,6 +191,16 @@ pub(crate) async fn cancel(name: &Name, target: &Target) -> anyhow::Result<ExitC
     } else {
         writeln!(io::stdout(), "asked to stop, which is a request: it is {state} now, and may still finish first")?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts again what has failed.
+pub(crate) async fn retry(name: &Name, target: &Target) -> anyhow::Result<ExitCode> {
+    let process = target.process(&name.service).await?;
+    let mut control = OperationControlServiceClient::new(process.channel.clone()).max_decoding_message_size(LARGEST);
+    let request = RetryRequest { name: name.text.clone(), request_id: uuid::Uuid::new_v4().to_string() };
+    let begun = process.answer(control.retry(request)).await?.map_err(|status| unanswered(&status, name))?;
+    writeln!(io::stdout(), "{}", begun.name)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -19,7 +19,7 @@
 //! reads and `changes` writes them, `lane` writes together what comes together, `list` is what is listed, `feed` what has become of it; `worker`
 //! claims and runs, `outcome` says what the end of an attempt means; `stream` is what all streams have in common,
 //! `patience` lets go of those that nobody reads, `watch` follows one operation, `subscribe` all of an owner, by a
-//! `reader` that they share; `api` serves the contract; `wake` wakes; `retention` forgets, and `epoch` tells a database
+//! `reader` that they share; `api` serves the contract, `retry` begins once more; `wake` wakes; `retention` forgets, and `epoch` tells a database
 //! from the one it was before a backup was restored.
 
 mod api;
@@ -33,6 +33,7 @@ mod outcome;
 mod patience;
 mod reader;
 mod retention;
+mod retry;
 mod row;
 mod schema;
 mod storage;
@@ -59,6 +60,7 @@ pub(crate) use worker::{Kind, Workers};
 use crate::store::{self, Store, Transaction};
 pub(crate) use lane::Queue;
 
+use changes::New;
 use lane::Lane;
 use patience::Patience;
 use reader::Readers;
@@ -104,7 +106,7 @@ impl Operations {
     ///
     /// [`store::Error::RequestIdReused`] if the id came with another request; [`store::Error::Unavailable`].
     pub async fn started<W: Work>(&self, start: &Start<'_, W>) -> Result<Option<Operation>, store::Error> {
-        self.find(self.store.reader(), start).await
+        self.find(self.store.reader(), W::KIND, start.request_id, &start.hash).await
     }
 
     /// Starts an operation, or finds the one that the same request started before. When this returns, it is durable.
@@ -113,9 +115,14 @@ impl Operations {
     ///
     /// As for [`started`](Self::started).
     pub async fn start<W: Work>(&self, start: &Start<'_, W>) -> Result<Operation, store::Error> {
-        match self.lane.start(start.to_new()).await? {
+        self.start_or_find(start.to_new()).await
+    }
+
+    async fn start_or_find(&self, new: New) -> Result<Operation, store::Error> {
+        let (kind, request_id, hash) = (new.kind.clone(), new.request_id.clone(), new.request_hash.clone());
+        match self.lane.start(new).await? {
             Some(row) => Ok(row.to_operation(self.service)),
-            None => self.find(self.store.reader(), start).await?.ok_or_else(forgotten),
+            None => self.find(self.store.reader(), &kind, &request_id, &hash).await?.ok_or_else(forgotten),
         }
     }
 
@@ -140,7 +147,7 @@ impl Operations {
                 self.wake_followers(tx, &[&row]);
                 Ok(row.to_operation(self.service))
             }
-            None => self.find(&mut **tx, start).await?.ok_or_else(forgotten),
+            None => self.find(&mut **tx, W::KIND, start.request_id, &start.hash).await?.ok_or_else(forgotten),
         }
     }
 
@@ -160,14 +167,16 @@ impl Operations {
         });
     }
 
-    async fn find<W: Work>(
+    async fn find(
         &self,
         database: impl AnyExecutor<'_>,
-        start: &Start<'_, W>,
+        kind: &str,
+        request_id: &str,
+        hash: &[u8],
     ) -> Result<Option<Operation>, store::Error> {
-        let found = storage::by_request(database, &Owner::current(), W::KIND, start.request_id).await?;
+        let found = storage::by_request(database, &Owner::current(), kind, request_id).await?;
         match found {
-            Some((_, hash)) if hash != start.hash => Err(store::Error::RequestIdReused),
+            Some((_, before)) if before != hash => Err(store::Error::RequestIdReused),
             Some((row, _)) => Ok(Some(row.to_operation(self.service))),
             None => Ok(None),
         }

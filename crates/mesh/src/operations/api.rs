@@ -1,5 +1,5 @@
 //! The contract's side: one `google.longrunning.Operations` and one `OperationEventsService` for all services of a
-//! process, each call given to the service that the operation's name names.
+//! process, each call given to the service that the operation's name names. `retry` has the third contract.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -11,6 +11,7 @@ use contracts::google::longrunning::{
     CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse,
     Operation, WaitOperationRequest,
 };
+use contracts::mesh::operations::v1::operation_control_service_server::OperationControlServiceServer;
 use contracts::mesh::operations::v1::operation_events_service_server::{
     OperationEventsService, OperationEventsServiceServer,
 };
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, async_trait};
 use uuid::Uuid;
 
+use super::changes;
 use super::feed::Change;
 use super::list::{self, Filter, Place};
 use super::row::Row;
@@ -53,12 +55,13 @@ pub(crate) async fn serve(
     }
     let api = Api { services: Arc::new(services), draining };
     add(grpc, OperationsServer::new(api.clone()));
+    add(grpc, OperationControlServiceServer::new(api.clone()));
     add(grpc, OperationEventsServiceServer::new(api));
     Ok(())
 }
 
 #[derive(Clone)]
-struct Api {
+pub(super) struct Api {
     /// By service, with the epoch of its database.
     services: Arc<HashMap<&'static str, (Operations, Uuid)>>,
     draining: CancellationToken,
@@ -74,7 +77,7 @@ impl Api {
     }
 
     /// The operation that a request names.
-    async fn find(&self, name: &str) -> Result<(Operations, Uuid, Row), Status> {
+    pub(super) async fn find(&self, name: &str) -> Result<(Operations, Uuid, Row), Status> {
         let mut bad = Violations::default();
         let Some(parsed) = name::parse(name, &mut bad) else { return Err(invalid_fields(DOMAIN, bad)) };
         let (operations, epoch) = self.services.get(parsed.service).ok_or_else(|| name::unknown(name))?;
@@ -119,7 +122,7 @@ impl operations_server::Operations for Api {
             return Err(status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_DONE", message));
         }
         let mut tx = operations.store.begin().await?;
-        let deleted = storage::delete(&mut tx, row.id).await?;
+        let deleted = changes::delete(&mut tx, operations.store.dialect(), row.id).await?;
         tx.commit().await?;
         // Somebody else was faster.
         if deleted { Ok(Response::new(())) } else { Err(name::unknown(name)) }

@@ -18,7 +18,7 @@ use crate::store::{Dialect, Error, Transaction, hex};
 /// What it takes to store a new operation.
 pub(super) struct New {
     pub(super) owner: Owner,
-    pub(super) kind: &'static str,
+    pub(super) kind: String,
     pub(super) request_id: String,
     pub(super) request_hash: Vec<u8>,
     pub(super) input: Vec<u8>,
@@ -75,7 +75,7 @@ fn begun(new: &New, now: i64) -> Row {
     Row {
         id: Uuid::now_v7(),
         owner: new.owner.clone(),
-        kind: new.kind.to_owned(),
+        kind: new.kind.clone(),
         state: State::Pending,
         revision: 1,
         attempt: 0,
@@ -176,21 +176,36 @@ pub(super) async fn save(tx: &mut Transaction, dialect: Dialect, changed: Change
     if update.execute(&mut **tx).await?.rows_affected() != changed.rows.len() as u64 {
         return Err(Error::LeaseLost);
     }
-    let done = changed.rows.values().filter(|(row, _)| row.is_done()).map(|(row, _)| row.id).collect::<Vec<_>>();
-    forget_work(tx, dialect, &done).await?;
+    let done = || changed.rows.values().map(|(row, _)| row).filter(|row| row.is_done());
+    // What has failed may be tried again with what it was started with.
+    let over = done().filter(|row| row.state != State::Failed);
+    forget(tx, dialect, "operation_input", &over.map(|row| row.id).collect::<Vec<_>>()).await?;
+    forget(tx, dialect, "operation_steps", &done().map(|row| row.id).collect::<Vec<_>>()).await?;
     changed.told.into_iter().for_each(|entry| tx.tell(entry));
     Ok(())
 }
 
-/// What operations were started with and what their steps left is of no use once they are done.
-async fn forget_work(tx: &mut Transaction, dialect: Dialect, done: &[Uuid]) -> Result<(), Error> {
-    if done.is_empty() {
+/// Forgets an operation that is done; false if it is not there any more. What the feed has told of it stays: its owner's
+/// positions have no holes.
+pub(super) async fn delete(tx: &mut Transaction, dialect: Dialect, id: Uuid) -> Result<bool, Error> {
+    let delete = sqlx::query("DELETE FROM operations WHERE id = $1 AND state >= 3").bind(id.to_string());
+    let deleted = delete.execute(&mut **tx).await?.rows_affected() == 1;
+    forget(tx, dialect, "operation_input", if deleted { std::slice::from_ref(&id) } else { &[] }).await?;
+    Ok(deleted)
+}
+
+/// Forgets what a table has of operations.
+pub(super) async fn forget(
+    tx: &mut Transaction,
+    dialect: Dialect,
+    table: &'static str,
+    operations: &[Uuid],
+) -> Result<(), Error> {
+    if operations.is_empty() {
         return Ok(());
     }
-    let (sent, table) = (ids(done), dialect.rows(&[Text("id")]));
-    for forgotten in ["operation_input", "operation_steps"] {
-        let delete = format!("DELETE FROM {forgotten} WHERE operation IN (SELECT id FROM {table} AS done)");
-        sqlx::query(AssertSqlSafe(delete)).bind(&sent).execute(&mut **tx).await?;
-    }
+    let wanted = dialect.rows(&[Text("id")]);
+    let delete = format!("DELETE FROM {table} WHERE operation IN (SELECT id FROM {wanted} AS wanted)");
+    sqlx::query(AssertSqlSafe(delete)).bind(ids(operations)).execute(&mut **tx).await?;
     Ok(())
 }

@@ -7,7 +7,7 @@
 use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, Row as _};
 
-use super::{micros, storage};
+use super::{changes, micros, storage};
 use crate::config::Retention;
 use crate::store::{Error, Store};
 
@@ -35,10 +35,12 @@ pub(crate) async fn forget(store: &Store, retention: Retention) -> Result<(), Er
 async fn forget_operations(store: &Store, until: i64) -> Result<bool, Error> {
     let mut tx = store.begin().await?;
     let delete = "DELETE FROM operations WHERE id IN
-        (SELECT id FROM operations WHERE finished > 0 AND finished < $1 ORDER BY finished LIMIT $2)";
-    let deleted = sqlx::query(delete).bind(until).bind(BATCH).execute(&mut *tx).await?.rows_affected();
+        (SELECT id FROM operations WHERE finished > 0 AND finished < $1 ORDER BY finished LIMIT $2) RETURNING id";
+    let delete = sqlx::query(delete).bind(until).bind(BATCH);
+    let deleted = delete.try_map(|row| storage::uuid(&row)).fetch_all(&mut *tx).await?;
+    changes::forget(&mut tx, store.dialect(), "operation_input", &deleted).await?;
     tx.commit().await?;
-    Ok(deleted == BATCH.cast_unsigned())
+    Ok(deleted.len() == BATCH.cast_unsigned() as usize)
 }
 
 /// Some of those who have a feed with anything in it, behind the one called `last`.

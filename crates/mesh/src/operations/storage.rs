@@ -65,13 +65,6 @@ pub(super) async fn by_request(
     Ok(find.fetch_optional(database).await?.map(|(hash, row)| (row, hash)))
 }
 
-/// Forgets an operation that is done; false if it is not there any more. What the feed has told of it stays: its
-/// owner's positions have no holes.
-pub(super) async fn delete(tx: &mut Transaction, id: Uuid) -> Result<bool, Error> {
-    let delete = sqlx::query("DELETE FROM operations WHERE id = $1 AND state >= 3").bind(id.to_string());
-    Ok(delete.execute(&mut **tx).await?.rows_affected() == 1)
-}
-
 /// Now, outside of a transaction.
 pub(super) async fn read_now(store: &Store) -> Result<i64, Error> {
     Ok(sqlx::query(store.dialect().now()).fetch_one(store.reader()).await?.try_get(0)?)
@@ -141,6 +134,12 @@ pub(super) async fn inputs(
     let inputs = sqlx::query(AssertSqlSafe(inputs)).bind(ids(wanted));
     let inputs = inputs.try_map(|row| Ok((uuid(&row)?, row.try_get(1)?))).fetch_all(&mut **tx).await?;
     Ok(inputs.into_iter().collect())
+}
+
+/// What an operation was started with, if that is kept.
+pub(super) async fn input(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Option<Vec<u8>>, Error> {
+    let input = sqlx::query("SELECT input FROM operation_input WHERE operation = $1").bind(id.to_string());
+    Ok(input.try_map(|row: AnyRow| row.try_get(0)).fetch_optional(database).await?)
 }
 
 /// What a step has left, if it was finished.

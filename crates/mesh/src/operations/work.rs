@@ -78,7 +78,7 @@ impl<'a, W: Work> Start<'a, W> {
     pub(super) fn to_new(&self) -> New {
         New {
             owner: Owner::current(),
-            kind: W::KIND,
+            kind: W::KIND.to_owned(),
             request_id: self.request_id.to_owned(),
             request_hash: self.hash.clone(),
             input: self.request.encode_to_vec(),

@@ -27,6 +27,7 @@ mod client; // what the helpers for callers hide
 mod lifecycle; // how an operation begins, goes on and ends
 mod list; // by what they are, a page at a time
 mod retention; // what is forgotten, and what is told of it
+mod retry; // beginning once more what has failed
 mod subscribe; // following all operations
 mod watch; // following one operation
 mod workers; // what becomes of an operation when who works on it goes away

@@ -1,0 +1,46 @@
+//! Once more with what has failed: a new operation of the same kind, with the same input.
+//!
+//! The failed one stays as it is, since a done operation never changes. What it was started with is kept for this until
+//! it is forgotten or deleted; of one that succeeded or was cancelled it is not.
+
+use std::time::Duration;
+
+use contracts::google::longrunning::Operation;
+use contracts::mesh::operations::v1::operation_control_service_server::OperationControlService;
+use contracts::mesh::operations::v1::{RetryRequest, State};
+use tonic::{Code, Request, Response, Status, async_trait};
+
+use super::api::Api;
+use super::changes::New;
+use super::{name, storage};
+use crate::error::{DOMAIN, Violations, invalid_fields, status};
+use crate::store;
+
+#[async_trait]
+impl OperationControlService for Api {
+    async fn retry(&self, request: Request<RetryRequest>) -> Result<Response<Operation>, Status> {
+        let mut request = request.into_inner();
+        let mut bad = Violations::default();
+        let _ = name::parse(&request.name, &mut bad);
+        request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
+        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
+
+        let (operations, _, row) = self.find(&request.name).await?;
+        let input = storage::input(operations.store.reader(), row.id).await?;
+        let Some(input) = input.filter(|_| row.state == State::Failed) else {
+            let message = format!("{} has not failed, so there is nothing to retry", request.name);
+            return Err(status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_FAILED", message));
+        };
+        let hash = store::hash("Retry", &request);
+        let new = New {
+            owner: row.owner,
+            kind: row.kind,
+            request_id: request.request_id,
+            request_hash: hash,
+            input,
+            // As long as it had.
+            deadline: Duration::from_micros(u64::try_from(row.deadline_at - row.created).unwrap_or_default()),
+        };
+        Ok(Response::new(operations.start_or_find(new).await?))
+    }
+}
