@@ -1,0 +1,103 @@
+//! How much one process can tell: a server in a process of its own, a few operations that tell of one step after the
+//! other, and more and more streams that follow them over loopback. What arrives is counted at the clients.
+//!
+//! Beside it stands what there was to deliver in the same time, each change as often as its operation was followed: what
+//! is missing from it was not told in time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use anyhow::anyhow;
+use sqlx::{AnyConnection, Row as _};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use crate::Plan;
+use crate::machine::{Engine, Machine};
+use crate::report::{Report, Samples};
+use crate::server::Server;
+use crate::watching::{is_progress, next, watch};
+
+/// How many operations tell.
+const TELLING: usize = 4;
+/// How many streams share a connection.
+const SHARED_BY: usize = 64;
+
+pub(crate) async fn measure(machine: &Machine, engine: Engine, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    let place = machine.place(engine, "deliveries").await?.map_err(anyhow::Error::msg)?;
+    let served = place.clone();
+    let server = tokio::task::spawn_blocking(move || Server::start(&served, TELLING)).await??;
+    let mut database = place.connect().await?;
+    let mut measured = vec![(Samples::default(), Samples::default()); plan.streams.len()];
+    for _ in 0..plan.rounds {
+        for (&streams, (arrived, told)) in plan.streams.iter().zip(&mut measured) {
+            let round = round(&server, &mut database, streams, plan).await?;
+            arrived.push(round.0);
+            told.push(round.1);
+        }
+    }
+    let most = plan.streams.last();
+    for (streams, (arrived, told)) in plan.streams.iter().zip(&measured) {
+        let goal = if Some(streams) == most { "200,000" } else { "" };
+        report.compare(&format!("deliveries/s, streams: {streams}"), arrived, "to be delivered", told, goal);
+    }
+    Ok(())
+}
+
+/// How many changes a second arrived, and how many there were to arrive.
+async fn round(
+    server: &Server,
+    database: &mut AnyConnection,
+    streams: usize,
+    plan: &Plan,
+) -> anyhow::Result<(f64, f64)> {
+    let followed: Vec<_> = server.telling.iter().cycle().take(streams).collect();
+    let (arrived, open) = (Arc::new(AtomicU32::new(0)), Arc::new(Semaphore::new(0)));
+    let mut followers = JoinSet::new();
+    for followed in followed.chunks(SHARED_BY) {
+        let channel = Channel::from_shared(server.url.clone())?.connect().await?;
+        for name in followed {
+            let following = follow(channel.clone(), (*name).clone(), Arc::clone(&arrived), Arc::clone(&open));
+            followers.spawn(following);
+        }
+    }
+    let window = async {
+        let _open = open.acquire_many(u32::try_from(streams)?).await?;
+        let (before, begin, first) =
+            (told(database, &followed).await?, Instant::now(), arrived.load(Ordering::Relaxed));
+        tokio::time::sleep(plan.turn).await;
+        let (seconds, last) = (begin.elapsed().as_secs_f64(), arrived.load(Ordering::Relaxed));
+        let told = told(database, &followed).await? - before;
+        Ok((f64::from(last - first) / seconds, told as f64 / seconds))
+    };
+    tokio::select! {
+        measured = window => measured,
+        // An operation that tells does not end, and neither does who follows it.
+        Some(ended) = followers.join_next() => Err(ended?.err().unwrap_or_else(|| anyhow!("a stream has ended"))),
+    }
+}
+
+/// Counts what arrives of an operation, once its stream is open.
+async fn follow(channel: Channel, name: String, arrived: Arc<AtomicU32>, open: Arc<Semaphore>) -> anyhow::Result<()> {
+    let mut frames = watch(channel, name).await?;
+    next(&mut frames).await?;
+    open.add_permits(1);
+    loop {
+        let frame = next(&mut frames).await?;
+        arrived.fetch_add(u32::from(is_progress(&frame)), Ordering::Relaxed);
+    }
+}
+
+/// How often the operations have changed so far, each counted for everyone who follows it. Asked of the database: a
+/// busy server would answer late.
+async fn told(database: &mut AnyConnection, followed: &[&String]) -> anyhow::Result<i64> {
+    let mut all = 0;
+    for row in sqlx::query("SELECT id, revision FROM operations").fetch_all(database).await? {
+        let (id, revision): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let followers = followed.iter().filter(|name| name.ends_with(&id)).count();
+        all += revision * i64::try_from(followers)?;
+    }
+    Ok(all)
+}

@@ -1,0 +1,81 @@
+//! What a stream costs that has nothing to say: the resident memory of a server in a process of its own, before and
+//! with many of them, divided. Every stream watches an operation of its own, which nobody works on.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use contracts::mesh::operations::v1::WatchResponse;
+
+use crate::Plan;
+use crate::limit::Limit;
+use crate::machine::{Engine, Machine};
+use crate::report::{Report, Samples};
+use crate::server::Server;
+use crate::watching::{next, watch};
+
+/// How many streams share a connection: as many as the server allows.
+const SHARED_BY: usize = 200;
+/// How many connections open their streams at the same time.
+const AT_ONCE: usize = 8;
+/// How many operations are stored at once.
+const BATCH: usize = 1_000;
+/// Until what was needed to open a stream is done with.
+const SETTLE: Duration = Duration::from_secs(1);
+
+pub(crate) async fn measure(machine: &Machine, engine: Engine, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    let place = machine.place(engine, "memory").await?.map_err(anyhow::Error::msg)?;
+    let started = place.clone();
+    let server = tokio::task::spawn_blocking(move || Server::start(&started, 0)).await??;
+    let mut limit = Limit::open(&place).await?;
+    let mut streams = Vec::new();
+    let before = server.resident();
+    for &idle in plan.idle {
+        let mut names = Vec::new();
+        while streams.len() + names.len() < idle {
+            let ids = limit.sets(BATCH.min(idle - streams.len() - names.len())).await?;
+            names.extend(ids.iter().map(|id| format!("services/bench/operations/{id}")));
+        }
+        streams.extend(open(&server, names).await?);
+        tokio::time::sleep(SETTLE).await;
+
+        let what = format!("KB per idle Watch, streams: {idle}");
+        match before.zip(server.resident()) {
+            Some((before, after)) => {
+                let mut samples = Samples::default();
+                samples.push((after - before) / idle as f64 / 1000.0);
+                report.alone(&what, &samples, "10");
+            }
+            None => report.missing(&what, "only on Linux, where /proc tells"),
+        }
+    }
+    Ok(())
+}
+
+/// Opens a stream for each name, and takes the snapshot that it begins with.
+async fn open(server: &Server, names: Vec<String>) -> anyhow::Result<Vec<Streaming<WatchResponse>>> {
+    let (mut opening, mut streams) = (JoinSet::new(), Vec::new());
+    for names in names.chunks(SHARED_BY).map(<[String]>::to_vec) {
+        if opening.len() == AT_ONCE
+            && let Some(opened) = opening.join_next().await
+        {
+            streams.extend(opened??);
+        }
+        let channel = Channel::from_shared(server.url.clone())?.connect().await?;
+        opening.spawn(async move {
+            let mut streams = Vec::new();
+            for name in names {
+                let mut stream = watch(channel.clone(), name).await?;
+                next(&mut stream).await?;
+                streams.push(stream);
+            }
+            anyhow::Ok(streams)
+        });
+    }
+    while let Some(opened) = opening.join_next().await {
+        streams.extend(opened??);
+    }
+    Ok(streams)
+}

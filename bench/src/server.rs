@@ -1,0 +1,69 @@
+//! The service in a process of its own, which is this program again: so its memory is its own, and what is delivered
+//! crosses from one process to another.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context as _;
+
+use crate::machine::{Engine, Place};
+use crate::service::{Site, Telling};
+
+/// What the other process does: serves, says where, and ends when its input does.
+pub(crate) async fn serve(data_dir: &Path, url: &str, telling: usize) -> anyhow::Result<()> {
+    let place = Place { engine: Engine::Sqlite, url: url.to_owned(), folder: data_dir.to_owned() };
+    let site = Site::start(&place, Telling).await?;
+    let mut words = vec![site.mesh.url()];
+    for _ in 0..telling {
+        words.push(site.begin::<Telling>(false).await?);
+    }
+    writeln!(std::io::stdout(), "{}", words.join(" "))?;
+    tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop)).await?;
+    Ok(())
+}
+
+/// A server that ends with this.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) url: String,
+    /// The names of the operations that tell.
+    pub(crate) telling: Vec<String>,
+}
+
+impl Server {
+    pub(crate) fn start(place: &Place, telling: usize) -> anyhow::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("serve")
+            .arg(&place.folder)
+            .args([&place.url, &telling.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("this program does not start again")?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().context("a child has an output")?;
+        let mut server = Self { child, url: String::new(), telling: Vec::new() };
+        BufReader::new(stdout).read_line(&mut line)?;
+        let mut words = line.split_whitespace().map(ToOwned::to_owned);
+        server.url = words.next().context("the server has ended before it served")?;
+        server.telling = words.collect();
+        Ok(server)
+    }
+
+    /// How much memory it has in use, in bytes; `None` where that is not in /proc.
+    pub(crate) fn resident(&self) -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: u32 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(f64::from(kibibytes) * 1024.0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It keeps nothing that is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

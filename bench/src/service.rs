@@ -1,0 +1,148 @@
+//! The service that is measured, with one kind of work at a time: the workers of another would take their turns, too.
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use mesh::operations::work::Start;
+use mesh::operations::{Context, Work};
+use mesh::testing::Mesh;
+use mesh::{Migration, Operations, Service, Store};
+use tokio::sync::{Mutex, Semaphore, oneshot};
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::machine::Place;
+
+/// One row of its own beside an operation: what a service stores when it starts one.
+pub(crate) const THING: &str = "INSERT INTO things (id, name, created) VALUES ($1, $2, $3)";
+const MIGRATIONS: &[Migration] = &[Migration::new(
+    1,
+    "things",
+    "CREATE TABLE things (id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL, created BIGINT NOT NULL);",
+)];
+
+/// Requests, responses and progress: a message that everybody has.
+pub(crate) type Message = prost_types::Duration;
+
+/// A mesh with that service, and what the service has in its hands.
+pub(crate) struct Site {
+    pub(crate) mesh: Mesh,
+    pub(crate) operations: Operations,
+    pub(crate) store: Store,
+}
+
+impl Site {
+    pub(crate) async fn start<W: Work>(place: &Place, work: W) -> anyhow::Result<Self> {
+        let (sender, hands) = mpsc::channel();
+        let service = Service::new("bench").owns(MIGRATIONS).works(move |resources| {
+            // Received below, or nobody wants it any more.
+            let _ = sender.send((resources.operations(), resources.store()));
+            work
+        });
+        let folder = tempfile::tempdir_in(&place.folder)?;
+        let database = format!("services.bench.database_url={}", place.url);
+        let mesh = Mesh::start_in(folder, &[database], service).await;
+        let (operations, store) = hands.recv().context("the service was not built")?;
+        Ok(Self { mesh, operations, store })
+    }
+
+    /// What a handler does that starts an operation: one transaction, with a row of its own or without.
+    pub(crate) async fn begin<W: Work<Request = Message>>(&self, thing: bool) -> anyhow::Result<String> {
+        let id = Uuid::new_v4().to_string();
+        let mut tx = self.store.begin().await?;
+        if thing {
+            let insert = sqlx::query(THING).bind(&id).bind("thing").bind(mesh::store::now());
+            insert.execute(&mut *tx).await?;
+        }
+        let request = Message::default();
+        let operation = self.operations.start(&mut tx, &Start::<W>::new(&id, &request)).await?;
+        tx.commit().await?;
+        Ok(operation.name)
+    }
+}
+
+/// Work that nobody does, so that starting it is all that happens.
+pub(crate) struct Undone;
+
+impl Work for Undone {
+    const KIND: &'static str = "Undone";
+    const CONCURRENCY: usize = 0;
+    type Request = Message;
+    type Response = Message;
+    type Error = Status;
+
+    async fn run(&self, _: &Context, request: Message) -> Result<Message, Status> {
+        Ok(request)
+    }
+}
+
+/// Work of no length. Whoever starts it waits for room first.
+pub(crate) struct Instantly {
+    pub(crate) room: Arc<Semaphore>,
+}
+
+impl Work for Instantly {
+    const KIND: &'static str = "Instantly";
+    const CONCURRENCY: usize = 64;
+    type Request = Message;
+    type Response = Message;
+    type Error = Status;
+
+    async fn run(&self, _: &Context, request: Message) -> Result<Message, Status> {
+        self.room.add_permits(1);
+        Ok(request)
+    }
+}
+
+/// When a step's commit was called, and when it returned.
+pub(crate) struct Committed {
+    pub(crate) called: Instant,
+    pub(crate) returned: Instant,
+}
+
+/// Work that tells of a step whenever it is asked to.
+pub(crate) struct Asked {
+    pub(crate) asked: Mutex<tokio::sync::mpsc::Receiver<oneshot::Sender<Committed>>>,
+}
+
+impl Work for Asked {
+    const KIND: &'static str = "Asked";
+    type Request = Message;
+    type Response = Message;
+    type Error = Status;
+
+    async fn run(&self, context: &Context, request: Message) -> Result<Message, Status> {
+        let mut asked = self.asked.lock().await;
+        for step in 1.. {
+            let Some(answer) = asked.recv().await else { break };
+            let (name, told) = (step.to_string(), Message { seconds: step, nanos: 0 });
+            let step = context.step(&name).await?;
+            let called = Instant::now();
+            step.commit(&told, &told).await?;
+            let _ = answer.send(Committed { called, returned: Instant::now() });
+        }
+        Ok(request)
+    }
+}
+
+/// Work that tells of one step after the other, as fast as they become durable. By steps, for progress without them is
+/// told ten times a second at most.
+pub(crate) struct Telling;
+
+impl Work for Telling {
+    const KIND: &'static str = "Telling";
+    const DEADLINE: Duration = Duration::from_secs(24 * 3600);
+    const CONCURRENCY: usize = 64;
+    type Request = Message;
+    type Response = Message;
+    type Error = Status;
+
+    async fn run(&self, context: &Context, request: Message) -> Result<Message, Status> {
+        for step in 1.. {
+            let (name, told) = (step.to_string(), Message { seconds: step, nanos: 0 });
+            context.step(&name).await?.commit(&told, &told).await?;
+        }
+        Ok(request)
+    }
+}
