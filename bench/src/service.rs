@@ -47,16 +47,17 @@ impl Site {
         Ok(Self { mesh, operations, store })
     }
 
-    /// What a handler does that starts an operation: one transaction, with a row of its own or without.
+    /// What a handler does that starts an operation, alone or in a transaction with a row of its own.
     pub(crate) async fn begin<W: Work<Request = Message>>(&self, thing: bool) -> anyhow::Result<String> {
-        let id = Uuid::new_v4().to_string();
-        let mut tx = self.store.begin().await?;
-        if thing {
-            let insert = sqlx::query(THING).bind(&id).bind("thing").bind(mesh::store::now());
-            insert.execute(&mut *tx).await?;
+        let (id, request) = (Uuid::new_v4().to_string(), Message::default());
+        let start = Start::<W>::new(&id, &request);
+        if !thing {
+            return Ok(self.operations.start(&start).await?.name);
         }
-        let request = Message::default();
-        let operation = self.operations.start(&mut tx, &Start::<W>::new(&id, &request)).await?;
+        let mut tx = self.store.begin().await?;
+        let insert = sqlx::query(THING).bind(&id).bind("thing").bind(mesh::store::now());
+        insert.execute(&mut *tx).await?;
+        let operation = self.operations.start_in(&mut tx, &start).await?;
         tx.commit().await?;
         Ok(operation.name)
     }
