@@ -8,6 +8,7 @@ mod catalog; // the catalog's promises, on SQLite and on Postgres
 mod consul; // being found, and finding others, through Consul
 mod docs; // what the documents say is true
 mod drain; // how a process ends
+mod faults; // what holds when something dies, stands still or goes away
 mod harness; // how all of them start and stop what they test
 mod operations_cli; // what `mesh` says to people
 mod restore; // what an operator does after a backup was restored

@@ -89,8 +89,11 @@ impl Process {
 
     /// Starts a binary on a free port where another has been.
     pub(crate) fn start_in(folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {
+        Self::spawn(command(binary), folder, binary, environment)
+    }
+
+    fn spawn(mut command: Command, folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
-        let mut command = command(binary);
         command.current_dir(folder.path());
         command.env("MESH__LISTEN", "127.0.0.1:0").envs(environment.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();

@@ -40,11 +40,16 @@ impl RawCall {
         Self { runtime, response, request }
     }
 
-    /// Sends the message, and waits for the end.
-    pub(crate) fn finish(mut self, message: &[u8]) -> Ended {
+    /// Sends the message, and does not look at what comes back.
+    pub(crate) fn send(&mut self, message: &[u8]) {
         let length = u32::try_from(message.len()).expect("a short message").to_be_bytes();
         let frame: Vec<u8> = [&[0], &length[..], message].concat();
         self.request.send_data(frame.into(), true).expect("it takes the message");
+    }
+
+    /// Sends the message, and waits for the end.
+    pub(crate) fn finish(mut self, message: &[u8]) -> Ended {
+        self.send(message);
         self.runtime.block_on(async {
             let response = self.response.await.expect("it answers");
             let code = |headers: &http::HeaderMap| {

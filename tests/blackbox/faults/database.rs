@@ -1,0 +1,46 @@
+//! The database goes away under load, and comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use contracts::mesh::operations::v1::State;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use super::system::System;
+use crate::harness::postgres::Postgres;
+use crate::harness::uuid;
+
+#[test]
+fn while_the_database_is_away_callers_are_told_so_and_nothing_is_lost() {
+    let Some(mut postgres) = Postgres::start() else { return };
+    let system = System::on(&postgres, 1);
+    let enough = Arc::new(AtomicBool::new(false));
+    let clients = (0..6).map(|client| {
+        let (caller, enough) = (system.caller().strict(), Arc::clone(&enough));
+        system.spawn(async move {
+            while !enough.load(Ordering::Relaxed) {
+                let name = caller.start(&uuid()).await;
+                if client < 3 {
+                    caller.follow_with_help(&name).await;
+                } else {
+                    caller.follow(&name).await;
+                }
+            }
+        })
+    });
+    let clients = clients.collect();
+    for _ in 0..3 {
+        system.recorder.grows(100);
+        postgres.stop();
+        let refused = system.run(system.caller().try_start(&uuid())).expect_err("there is no database");
+        let reason = refused.get_error_details().error_info().map(|info| info.reason.clone());
+        assert_eq!((refused.code(), reason.as_deref()), (Code::Unavailable, Some("DATABASE_UNAVAILABLE")));
+        postgres.restart();
+    }
+    system.recorder.grows(100);
+    enough.store(true, Ordering::Relaxed);
+    system.join(clients);
+    let evidence = system.verdict();
+    assert_eq!(evidence.ended(State::Succeeded), evidence.operations.len());
+}
