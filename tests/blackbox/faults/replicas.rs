@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use contracts::mesh::operations::v1::State;
+use tonic::Code;
 
 use super::caller::metadata;
 use super::evidence::Session;
@@ -43,6 +44,35 @@ fn a_worker_that_stood_still_for_too_long_changes_nothing() {
     system.replica(worker).signal("CONT");
     eventually("its write is refused", || system.says(worker, "the lease was lost", &name).then_some(()));
     assert_eq!(system.join(vec![waiting])[0], end);
+    system.verdict();
+}
+
+#[test]
+fn a_process_that_stands_still_in_a_transaction_does_not_hold_the_others() {
+    let Some(mut system) = System::postgres(2) else { return };
+    let (caller, other) = (system.caller(), system.caller_of(1));
+    let first = system.run(caller.start(&uuid()));
+    system.run(caller.follow(&first));
+
+    // It is stopped while it waits for the row that all operations of an owner share, and then gets it.
+    let mut holder = Session::open(&system.database);
+    holder.execute("BEGIN; SELECT next FROM feed_owner FOR UPDATE");
+    let id = uuid();
+    let asking = system.spawn({
+        let (caller, id) = (caller.clone(), id.clone());
+        async move { caller.try_start(&id).await }
+    });
+    let mut onlooker = Session::open(&system.database);
+    eventually("it waits", || onlooker.waits_for_a_lock().then_some(()));
+    system.replica(0).signal("STOP");
+    holder.execute("ROLLBACK");
+
+    let name = system.run(other.start(&uuid()));
+    system.run(other.follow(&name));
+    system.replica(0).signal("CONT");
+    let refused = system.join(vec![asking]).remove(0).expect_err("its transaction is over");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    system.run(async { caller.follow(&caller.start(&id).await).await });
     system.verdict();
 }
 

@@ -53,13 +53,13 @@ impl From<sqlx::Error> for Error {
 }
 
 /// Whether what a database answered with `code` passes by itself. Postgres: connection exceptions, serialization
-/// failures and deadlocks, too little of something, shutting down. SQLite: busy and locked.
+/// failures and deadlocks, too little of something, shutting down, a transaction that stood still. SQLite: busy and locked.
 fn passes(code: &str) -> bool {
     code.starts_with("08")
         || code.starts_with("40")
         || code.starts_with("53")
         || code.starts_with("57P")
-        || matches!(code, "5" | "6" | "261" | "517")
+        || matches!(code, "25P03" | "5" | "6" | "261" | "517")
 }
 
 impl From<Error> for Status {

@@ -21,6 +21,10 @@ const ACQUIRE: Duration = Duration::from_secs(3);
 const SQLITE_READERS: u32 = 4;
 /// Per service and process; Postgres allows 100 in all by default.
 const POSTGRES_CONNECTIONS: u32 = 10;
+/// A process that stands still in a transaction, or has vanished without closing its connection, would keep its rows from
+/// all others until the kernel gives the connection up, which takes hours. Transactions do not wait for anything else, so
+/// nothing that moves is silent in one for that long.
+const LET_GO: &str = "SET idle_in_transaction_session_timeout = '10s'";
 
 /// Why a service's database cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +135,8 @@ async fn postgres(service: &'static str, url: &str, migrations: &[Migration]) ->
         .await
         .map_err(unreachable)?;
     let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);
+    let pool = pool
+        .after_connect(|connection, _| Box::pin(async { sqlx::raw_sql(LET_GO).execute(connection).await.map(drop) }));
     let pool = pool.connect_with(options).await.map_err(unreachable)?;
     migrate(service, &mut *pool.acquire().await.map_err(unreachable)?, migrations).await?;
     Ok(Store { readers: pool.clone(), writer: Writer::Postgres(pool), dialect: Dialect::Postgres, _lock: None })
