@@ -41,6 +41,7 @@ macro_rules! on_both {
 
 mod caller; // a client that does not give up
 mod database; // the database goes away
+mod durable; // an acknowledgement means that it is on the disk
 mod evidence; // what the database says
 mod hangup; // the client goes away
 mod killed; // the process dies before, in and after a commit

@@ -92,6 +92,19 @@ impl Process {
         Self::spawn(command(binary), folder, binary, environment)
     }
 
+    /// Starts a binary under a program that looks on, and leaves the process to whoever started it.
+    pub(crate) fn start_under(mut onlooker: Command, binary: &str) -> Self {
+        let command = command(binary);
+        onlooker.arg(command.get_program());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => onlooker.env(name, value),
+                None => onlooker.env_remove(name),
+            };
+        }
+        Self::spawn(onlooker, tempfile::tempdir().expect("a temporary folder"), binary, &[])
+    }
+
     fn spawn(mut command: Command, folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
         command.current_dir(folder.path());
