@@ -3,6 +3,8 @@
 
 use std::error::Error as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use contracts::artwork::v1::RenderArtworkRequest;
@@ -16,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::recorder::Recorder;
+use crate::harness::uuid;
 
 /// Between a failure and the next attempt.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -130,8 +133,20 @@ impl Caller {
         end.unwrap_or_else(|status| panic!("the helper shows {status:?}"))
     }
 
+    /// Starts one after the other and follows each to its end, by the helper or without, until it is enough.
+    pub(super) async fn keep_on(self, helped: bool, enough: Arc<AtomicBool>) {
+        while !enough.load(Ordering::Relaxed) {
+            let name = self.start(&uuid()).await;
+            if helped {
+                self.follow_with_help(&name).await;
+            } else {
+                self.follow(&name).await;
+            }
+        }
+    }
+
     /// Goes on after a failure that may be, a moment later.
-    async fn bear(&self, status: Status) {
+    pub(super) async fn bear(&self, status: Status) {
         // A status with a source was made on this side: there was none from the other.
         let broken = status.source().is_some() && (self.breaks || status.code() == Code::Cancelled);
         assert!(broken || status.code() == Code::Unavailable, "{status:?}");

@@ -17,17 +17,8 @@ fn while_the_database_is_away_callers_are_told_so_and_nothing_is_lost() {
     let system = System::on(&postgres, 1);
     let enough = Arc::new(AtomicBool::new(false));
     let clients = (0..6).map(|client| {
-        let (caller, enough) = (system.caller().strict(), Arc::clone(&enough));
-        system.spawn(async move {
-            while !enough.load(Ordering::Relaxed) {
-                let name = caller.start(&uuid()).await;
-                if client < 3 {
-                    caller.follow_with_help(&name).await;
-                } else {
-                    caller.follow(&name).await;
-                }
-            }
-        })
+        let caller = system.caller().strict();
+        system.spawn(caller.keep_on(client < 3, Arc::clone(&enough)))
     });
     let clients = clients.collect();
     for _ in 0..3 {

@@ -1,5 +1,7 @@
 //! The process dies: before a commit, between a commit and its answer, and at any moment of many of them.
 
+use std::error::Error as _;
+
 use prost::Message as _;
 
 use super::evidence::{Evidence, Session};
@@ -67,7 +69,16 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged(mut system: System) 
     for _ in 0..BURSTS {
         let clients = (0..8).map(|_| {
             let caller = system.caller();
-            system.spawn(async move { while caller.try_start(&uuid()).await.is_ok() {} })
+            system.spawn(async move {
+                // Until it is cut off.
+                loop {
+                    match caller.try_start(&uuid()).await {
+                        Err(status) if status.source().is_some() => return,
+                        Err(status) => caller.bear(status).await,
+                        Ok(_) => {}
+                    }
+                }
+            })
         });
         let clients: Vec<_> = clients.collect();
         moments.pass(&system, 20..120);

@@ -13,7 +13,7 @@ use contracts::mesh::operations::v1::State;
 
 use super::caller::Caller;
 use super::evidence::Evidence;
-use super::system::System;
+use super::system::{System, smallest_picture};
 use crate::artwork::small_picture;
 use crate::harness::uuid;
 
@@ -28,8 +28,7 @@ impl Moments {
     /// Says by which seed.
     pub(super) fn new() -> Self {
         let seed = asked("SOAK_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
-        // Not by a macro of the standard library, which the test runner would swallow.
-        let _ = writeln!(std::io::stderr(), "SOAK_SEED={seed}");
+        say(&format!("SOAK_SEED={seed}"));
         Self { random: fastrand::Rng::with_seed(seed) }
     }
 
@@ -38,6 +37,12 @@ impl Moments {
         system.recorder.grows(self.random.usize(lines));
         system.pause(Duration::from_micros(self.random.u64(..5000)));
     }
+}
+
+/// Not by a macro of the standard library, which the test runner would swallow.
+fn say(what: &str) {
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "{test}: {what}");
 }
 
 fn asked(name: &str) -> Option<u64> {
@@ -49,7 +54,7 @@ fn whatever_is_killed_whenever_it_holds(mut system: System) {
     let mut moments = Moments::new();
     let enough = Arc::new(AtomicBool::new(false));
     let clients = (0..CLIENTS).map(|client| {
-        let picture = if client % 2 == 0 { small_picture() } else { super::system::smallest_picture() };
+        let picture = if client < CLIENTS / 2 { small_picture() } else { smallest_picture() };
         let caller = system.caller_of(client % system.replicas()).with_image(&picture);
         system.spawn(keep_on(caller, moments.random.fork(), Arc::clone(&enough)))
     });
@@ -62,7 +67,7 @@ fn whatever_is_killed_whenever_it_holds(mut system: System) {
             system.end_leases();
         });
         if kill % 20 == 0 {
-            let _ = writeln!(std::io::stderr(), "{kill} kills");
+            say(&format!("{kill} kills"));
         }
     }
     system.recorder.grows(50);
@@ -73,7 +78,7 @@ fn whatever_is_killed_whenever_it_holds(mut system: System) {
     let asked = system.recorder.read().asked;
     assert_eq!(evidence.operations.len(), asked.len(), "each request that was repeated is one operation");
     let ended = [State::Succeeded, State::Cancelled, State::Failed].map(|state| evidence.ended(state));
-    let _ = writeln!(std::io::stderr(), "{} operations: {ended:?} succeeded, cancelled, given up", asked.len());
+    say(&format!("{} operations; {ended:?} have succeeded, were cancelled, were given up", asked.len()));
     assert!(ended[0] > 0);
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -13,6 +14,7 @@ use prost::Message as _;
 use tempfile::NamedTempFile;
 
 use super::system::PATIENCE;
+use crate::harness::uuid;
 
 /// Writes the file. Cheap to clone.
 #[derive(Clone)]
@@ -67,12 +69,28 @@ impl Recorder {
         self.0.grown.notify_all();
     }
 
-    /// Waits until there are this many lines more.
+    /// How many lines there are.
+    pub(super) fn lines(&self) -> usize {
+        *self.0.lines.lock().expect("no panic")
+    }
+
+    /// Waits until there are this many more.
     pub(super) fn grows(&self, by: usize) {
+        self.reaches(self.lines() + by);
+    }
+
+    /// Waits until there are this many.
+    pub(super) fn reaches(&self, enough: usize) {
         let lines = self.0.lines.lock().expect("no panic");
-        let enough = *lines + by;
         let waited = self.0.grown.wait_timeout_while(lines, PATIENCE, |lines| *lines < enough).expect("no panic");
         assert!(*waited.0 >= enough, "nothing happens any more");
+    }
+
+    /// Keeps it for whoever wants to know what a test that fails has seen.
+    pub(super) fn keep(&self) {
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("recorder-{}", uuid()));
+        std::fs::copy(self.0.file.path(), &kept).expect("a disk");
+        eprintln!("--- what its clients have seen: {}", kept.display());
     }
 
     /// All of it.

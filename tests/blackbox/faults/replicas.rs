@@ -91,11 +91,13 @@ fn what_another_replica_did_is_told_within_the_poll() {
     let (here, there) = (system.caller(), system.caller_of(1));
     for _ in 0..5 {
         let name = system.run(here.start(&uuid()));
+        let before = system.recorder.lines();
         let following = system.spawn({
             let (there, name) = (there.clone(), name.clone());
             async move { (there.follow(&name).await, Instant::now()) }
         });
-        system.recorder.grows(1);
+        // It follows, and has been told what there is.
+        system.recorder.reaches(before + 2);
         system.run(here.cancel(&name));
         let cancelled = Instant::now();
         let (_, told) = system.join(vec![following]).remove(0);
@@ -114,17 +116,8 @@ fn replicas_are_replaced_one_by_one_and_nobody_notices() {
     let Some(mut system) = System::postgres(2) else { return };
     let enough = Arc::new(AtomicBool::new(false));
     let clients = (0..6).map(|client| {
-        let (caller, enough) = (system.caller_of(client % 2).strict(), Arc::clone(&enough));
-        system.spawn(async move {
-            while !enough.load(Ordering::Relaxed) {
-                let name = caller.start(&uuid()).await;
-                if client < 3 {
-                    caller.follow_with_help(&name).await;
-                } else {
-                    caller.follow(&name).await;
-                }
-            }
-        })
+        let caller = system.caller_of(client % 2).strict();
+        system.spawn(caller.keep_on(client < 3, Arc::clone(&enough)))
     });
     let clients = clients.collect();
     for replica in [0, 1, 0, 1] {

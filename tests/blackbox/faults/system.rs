@@ -194,6 +194,14 @@ impl System {
     }
 }
 
+impl Drop for System {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.recorder.keep();
+        }
+    }
+}
+
 fn borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
     environment.iter().map(|(name, value)| (*name, &**value)).collect()
 }
