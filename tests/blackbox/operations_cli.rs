@@ -289,7 +289,7 @@ fn consul_says_who_is_there_and_whom_to_ask() {
     assert_eq!(line(&table, "SERVICE"), ["SERVICE", "INSTANCE", "ADDRESS", "HEALTH", "WHY"]);
     assert_eq!(line(&table, "artwork")[2..], [&*here, "passing"]);
     assert_eq!(line(&table, "library")[..4], ["library", "library", &gone.to_string(), "critical"]);
-    assert_eq!(table.lines().count(), 5, "and not Consul itself: {table}");
+    assert!(!table.lines().any(|line| line.starts_with("consul ")), "and not Consul itself: {table}");
     let said = mesh(whom, &["operations", "show", &unknown.replace("artwork", "library")]);
     assert!(said.complaint().contains("no instance of `library` is passing"), "{said:?}");
 
