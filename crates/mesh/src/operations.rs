@@ -138,7 +138,7 @@ impl Operations {
         start: &Start<'_, W>,
     ) -> Result<Operation, store::Error> {
         let dialect = self.store.dialect();
-        let now = storage::now(tx, dialect).await?;
+        let now = storage::now(&mut **tx, dialect).await?;
         let started = changes::insert(tx, dialect, self.service, vec![start.to_new()], now).await?;
         match started.into_iter().flatten().next() {
             Some(row) => {

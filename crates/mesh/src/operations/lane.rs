@@ -123,7 +123,7 @@ impl Batch {
     async fn write(self, operations: &Operations) -> Result<Written, Error> {
         let Operations { service, store, wakes, .. } = operations;
         let mut tx = store.begin().await?;
-        let now = storage::now(&mut tx, store.dialect()).await?;
+        let now = storage::now(&mut *tx, store.dialect()).await?;
         let starts = changes::insert(&mut tx, store.dialect(), service, self.starts, now).await?;
         if starts.iter().any(Option::is_some) {
             let (wakes, service) = (wakes.clone(), *service);

@@ -16,7 +16,7 @@ const BATCH: i64 = 250;
 
 /// Forgets what is older than it need be.
 pub(crate) async fn forget(store: &Store, retention: Retention) -> Result<(), Error> {
-    let now = storage::read_now(store).await?;
+    let now = storage::now(store.reader(), store.dialect()).await?;
     while forget_operations(store, now - micros(retention.operations)).await? {}
 
     let until = now - micros(retention.events);

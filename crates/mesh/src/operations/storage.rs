@@ -12,11 +12,14 @@ use uuid::Uuid;
 use super::Owner;
 use super::row::Row;
 use crate::store::Column::Text;
-use crate::store::{Dialect, Error, Store, Transaction};
+use crate::store::{self, Dialect, Error, Store, Transaction};
 
-/// Now, by the clock of the database, which all replicas share.
-pub(super) async fn now(tx: &mut Transaction, dialect: Dialect) -> Result<i64, Error> {
-    Ok(sqlx::query(dialect.now()).fetch_one(&mut **tx).await?.try_get(0)?)
+/// Now, by the clock that all replicas share.
+pub(super) async fn now(database: impl AnyExecutor<'_>, dialect: Dialect) -> Result<i64, Error> {
+    match dialect.shared_clock() {
+        Some(ask) => Ok(sqlx::query(ask).fetch_one(database).await?.try_get(0)?),
+        None => Ok(store::now()),
+    }
 }
 
 /// What [`read`] reads.
@@ -65,11 +68,6 @@ pub(super) async fn by_request(
     Ok(find.fetch_optional(database).await?.map(|(hash, row)| (row, hash)))
 }
 
-/// Now, outside of a transaction.
-pub(super) async fn read_now(store: &Store) -> Result<i64, Error> {
-    Ok(sqlx::query(store.dialect().now()).fetch_one(store.reader()).await?.try_get(0)?)
-}
-
 /// What changed at or after a time, with its revision.
 pub(super) async fn changed_since(store: &Store, since: i64) -> Result<Vec<(Uuid, i64)>, Error> {
     let changed = sqlx::query("SELECT id, revision FROM operations WHERE updated >= $1").bind(since);
@@ -103,7 +101,7 @@ pub(super) async fn claimable(
 
 /// Whether there is anything that [`claimable`] would find.
 pub(super) async fn is_claimable(store: &Store, kind: &str) -> Result<bool, Error> {
-    let now = read_now(store).await?;
+    let now = now(store.reader(), store.dialect()).await?;
     let find = "SELECT 1 FROM operations WHERE state = 2 AND lease_until <= $1 AND kind = $2
         UNION ALL SELECT 1 FROM operations WHERE state = 1 AND run_at <= $1 AND kind = $2 LIMIT 1";
     Ok(sqlx::query(find).bind(now).bind(kind).fetch_optional(store.reader()).await?.is_some())

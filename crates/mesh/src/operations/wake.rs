@@ -86,7 +86,7 @@ impl Wakes {
                 continue;
             }
             // What cannot be asked now is asked at the next tick, and whoever follows learns of it by asking itself.
-            let Ok(begin) = storage::read_now(store).await else { continue };
+            let Ok(begin) = storage::now(store.reader(), store.dialect()).await else { continue };
             if let Ok(changed) = storage::changed_since(store, since.unwrap_or(begin) - LOOK_BACK).await {
                 since = Some(begin);
                 let news = changed.iter().filter(|(id, revision)| known.get(id) != Some(revision));

@@ -195,7 +195,7 @@ impl Context {
         let Operations { service, store, .. } = &self.operations;
         let row = storage::lock(tx, store.dialect(), &[self.id]).await?.pop();
         let mut row = row.filter(|row| row.fence == self.fence && row.is_running()).ok_or(Error::LeaseLost)?;
-        let now = storage::now(tx, store.dialect()).await?;
+        let now = storage::now(&mut **tx, store.dialect()).await?;
         edit(&mut row);
         let mut changed = changes::Changed::new(service);
         changed.note(&mut row, change, now);

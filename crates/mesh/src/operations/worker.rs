@@ -147,7 +147,7 @@ impl Worker {
     async fn claim(self: &Arc<Self>, permits: Vec<OwnedSemaphorePermit>) -> Result<usize, Error> {
         let Operations { service, store, .. } = &self.operations;
         let mut tx = store.begin().await?;
-        let now = storage::now(&mut tx, store.dialect()).await?;
+        let now = storage::now(&mut *tx, store.dialect()).await?;
         let rows = storage::claimable(&mut tx, store.dialect(), self.kind.name, now, permits.len()).await?;
         // What a drain has given back is for whoever comes next.
         if rows.is_empty() || self.draining.is_cancelled() {
@@ -230,7 +230,7 @@ impl Worker {
     async fn renew(&self, context: &Context) -> Result<bool, Error> {
         let store = &self.operations.store;
         let mut tx = store.begin().await?;
-        let until = storage::now(&mut tx, store.dialect()).await? + super::micros(LEASE);
+        let until = storage::now(&mut *tx, store.dialect()).await? + super::micros(LEASE);
         let kept = storage::renew(&mut tx, context.id, context.fence, until).await?;
         tx.commit().await?;
         Ok(kept)

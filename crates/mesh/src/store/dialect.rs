@@ -8,11 +8,12 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// Now, by the one clock that all replicas share: the database's, in microseconds since 1970.
-    pub(crate) fn now(self) -> &'static str {
+    /// How to ask for the time, by the one clock that all replicas share: the database's, in microseconds since 1970.
+    /// `None` if there are no replicas: then it is that of this process.
+    pub(crate) fn shared_clock(self) -> Option<&'static str> {
         match self {
-            Self::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000000 AS BIGINT)",
-            Self::Postgres => "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+            Self::Sqlite => None,
+            Self::Postgres => Some("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"),
         }
     }
 
