@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::artwork::tiny_picture;
-use crate::harness::{Consul, Grpcurl, Process, RawCall, command, eventually, root, uuid};
+use crate::drain::half_a_call;
+use crate::harness::{Consul, Grpcurl, Process, command, eventually, root, uuid};
 
 /// How often the agent looks, and how long it waits for an answer, together.
 const UNTIL_CRITICAL: Duration = Duration::from_secs(2);
@@ -73,7 +74,7 @@ fn who_is_asked_to_end_is_gone_from_consul_before() {
     let mut catalog = start("catalog", &consul);
     let found = consul.passing("catalog", 1);
     // A call in flight holds the process for as long as its drain may take.
-    let _half = RawCall::begin(catalog.address, "/catalog.v1.CatalogService/GetTitle", &[]);
+    let _half = half_a_call(&catalog);
     catalog.signal("TERM");
     eventually("it is gone", || consul.instances("catalog").is_empty().then_some(()));
     assert!(catalog.runs(), "it was gone only when the process was");

@@ -55,14 +55,19 @@ fn a_silent_connection_does_not_hold_the_process() {
     assert!(took < SOON, "took {took:?}");
 }
 
-#[test]
-fn the_limit_is_kept() {
-    let mut process = Process::start("monolith", &[("MESH__DRAIN_LIMIT", "1s")]);
-    // Half a request: a call in flight that will never finish.
-    let _half = RawCall::begin(process.address, "/catalog.v1.CatalogService/GetTitle", &[]);
+/// Half a request: a call in flight that will never finish.
+pub(crate) fn half_a_call(process: &Process) -> RawCall {
+    let half = RawCall::begin(process.address, "/catalog.v1.CatalogService/GetTitle", &[]);
     eventually("the call is in flight", || {
         process.http("/metrics").contains(r#"grpc_method="GetTitle"} 1"#).then_some(())
     });
+    half
+}
+
+#[test]
+fn the_limit_is_kept() {
+    let mut process = Process::start("monolith", &[("MESH__DRAIN_LIMIT", "1s")]);
+    let _half = half_a_call(&process);
     process.signal("TERM");
     let (status, took) = process.ended();
     assert_eq!(status.code(), Some(0));
@@ -73,7 +78,7 @@ fn the_limit_is_kept() {
 #[test]
 fn a_draining_process_takes_no_new_connections() {
     let mut process = Process::start("monolith", &[("MESH__DRAIN_LIMIT", "3s")]);
-    let _half = RawCall::begin(process.address, "/catalog.v1.CatalogService/GetTitle", &[]);
+    let _half = half_a_call(&process);
     process.signal("TERM");
     // While the call in flight keeps it.
     eventually("connections are refused", || TcpStream::connect(process.address).is_err().then_some(()));

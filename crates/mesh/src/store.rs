@@ -69,7 +69,8 @@ impl Store {
         &self.readers
     }
 
-    /// Begins a transaction that may write.
+    /// Begins a transaction that may write. Do not wait for anything else while it is open: on SQLite it has the one
+    /// writer, for which all others wait, and Postgres ends it when it is silent for ten seconds.
     ///
     /// # Errors
     ///

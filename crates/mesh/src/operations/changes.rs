@@ -39,6 +39,7 @@ pub(super) async fn insert(
     if news.is_empty() {
         return Ok(Vec::new());
     }
+    // In the order of their requests, so that two transactions do not wait for each other: see the statement.
     let rows: Vec<_> = news.iter().map(|new| begun(new, now)).collect();
     let sent = rows.iter().zip(&news).map(|(row, new)| {
         json!({"id": row.id.to_string(), "owner": row.owner.0, "kind": row.kind, "request_id": new.request_id,
@@ -56,7 +57,8 @@ pub(super) async fn insert(
         "INSERT INTO operations (id, owner, kind, request_id, request_hash, state, revision, attempt, fence,
             worker, lease_until, run_at, deadline_at, cancel_requested, progress, result, created, updated, finished)
         SELECT id, owner, kind, request_id, request_hash, 1, 1, 0, 0, '', 0, $2, deadline_at, 0, $3, $3, $2, $2, 0
-        FROM {table} AS new WHERE true ON CONFLICT (owner, kind, request_id) DO NOTHING RETURNING id"
+        FROM {table} AS new WHERE true ORDER BY owner, kind, request_id
+        ON CONFLICT (owner, kind, request_id) DO NOTHING RETURNING id"
     );
     let insert = sqlx::query(AssertSqlSafe(insert)).bind(sent.collect::<Value>().to_string()).bind(now);
     let inserted = insert.bind(Vec::new()).try_map(|row| uuid(&row)).fetch_all(&mut **tx).await?;

@@ -82,7 +82,8 @@ impl Reader {
     async fn read(&self, position: i64) -> Result<Page, Error> {
         if position < self.recent().before {
             let events = self.query(position).await?;
-            return Ok(page(position, &events, true));
+            // There were events behind it a moment ago.
+            return Ok(if events.is_empty() { Page::Gone } else { page(position, &events, true) });
         }
         let _turn = self.turn.lock().await;
         {
@@ -90,9 +91,12 @@ impl Reader {
             if let Some(page) = recent.after(position) {
                 return Ok(page);
             }
-            recent.sleeper.look();
+            recent.look();
         }
         let events = self.query(position).await?;
+        if events.is_empty() && !feed::extent(self.store.reader(), &self.owner).await?.leads_on_from(position) {
+            return Ok(Page::Gone);
+        }
         let more = events.len() == PAGE;
         let page = page(position, &events, more);
         if let Page::Events(..) = page {
@@ -140,6 +144,13 @@ struct Recent {
 }
 
 impl Recent {
+    /// Before reading. Until what was read is added, nobody else is told that there is nothing: they have been woken by
+    /// the same, and it is not known here yet.
+    fn look(&mut self) {
+        self.all = false;
+        self.sleeper.look();
+    }
+
     /// What follows a position, if that is known.
     fn after(&self, position: i64) -> Option<Page> {
         let skip = usize::try_from(position.checked_sub(self.before)?).ok()?;
@@ -223,7 +234,8 @@ mod tests {
         wake();
         assert_eq!(known(&recent, 12), Some((vec![13], true)));
         assert_eq!(known(&recent, 13), None);
-        recent.sleeper.look();
+        recent.look();
+        assert_eq!(known(&recent, 13), None, "somebody is asking: nobody knows yet");
         recent.add(13, events(14..=14));
         assert_eq!(known(&recent, 12), Some((vec![13, 14], false)));
     }

@@ -21,7 +21,9 @@ impl OperationControlService for Api {
     async fn retry(&self, request: Request<RetryRequest>) -> Result<Response<Operation>, Status> {
         let mut request = request.into_inner();
         let mut bad = Violations::default();
-        let _ = name::parse(&request.name, &mut bad);
+        if let Some(name) = name::parse(&request.name, &mut bad) {
+            request.name = name::format(name.service, name.id);
+        }
         request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
 

@@ -152,7 +152,9 @@ impl Follow for Subscriber {
 impl Subscriber {
     /// The next page of what is not done.
     async fn snapshot(&mut self, last: Uuid) -> Result<Vec<SubscribeResponse>, Status> {
-        let (store, owner, position) = (self.operations.store.clone(), self.owner.clone(), self.position);
+        let (store, owner) = (self.operations.store.clone(), self.owner.clone());
+        // What has changed since is left to the feed, unless the feed leaves it out.
+        let position = if self.terminal_only { i64::MAX } else { self.position };
         let rows = finish(async move { list::open_at(store.reader(), &owner, position, last, PAGE).await }).await?;
         let mut frames = Vec::new();
         for row in &rows {

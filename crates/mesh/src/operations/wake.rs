@@ -18,7 +18,7 @@ use crate::store::Store;
 /// How late a change is noticed whose wake-up was lost, or that another replica made.
 const POLL: Duration = Duration::from_millis(500);
 /// How far back to look, so that a transaction that commits late is not passed over: in microseconds.
-const LOOK_BACK: i64 = 10_000_000;
+const LOOK_BACK: i64 = 30_000_000;
 /// How many owners one query asks for: far fewer than a database takes parameters.
 const OWNERS: usize = 500;
 

@@ -159,7 +159,8 @@ impl Context {
     }
 
     /// Begins the transaction that finishes a step: what is written in it, and that the step is finished, happen
-    /// together or not at all.
+    /// together or not at all. Do the work first: on SQLite it has the one writer, for which all others wait, and Postgres
+    /// ends it when it is silent for ten seconds.
     ///
     /// # Errors
     ///
@@ -179,15 +180,22 @@ impl Context {
         edit: impl FnOnce(&mut Row, i64) + Send + 'static,
     ) -> Result<Option<Row>, Error> {
         let (fence, waiting) = (self.fence, self.throttle().waiting.take());
+        let written = waiting.clone();
         let edit = move |row: Option<&mut Row>, now: i64| {
             let row = row.filter(|row| row.fence == fence && row.is_running()).ok_or(Error::LeaseLost)?;
-            if let Some(waiting) = waiting {
+            if let Some(waiting) = written {
                 row.progress = waiting;
             }
             edit(row, now);
             Ok(Some(change))
         };
-        self.operations.lane.edit(self.id, edit).await
+        let edited = self.operations.lane.edit(self.id, edit).await;
+        if edited.is_err() {
+            // Unless something newer has come meanwhile.
+            let mut throttle = self.throttle();
+            throttle.waiting = throttle.waiting.take().or(waiting);
+        }
+        edited
     }
 
     /// The same in a transaction that does more.
@@ -221,10 +229,11 @@ impl Step<'_> {
     /// [`Error::LeaseLost`], [`Error::Unavailable`]; nothing of the step has happened then.
     pub async fn commit(mut self, result: &impl Message, progress: &impl Name) -> Result<(), Error> {
         storage::finish_step(&mut self.tx, self.context.id, self.name, result.encode_to_vec()).await?;
+        self.context.edit_in(&mut self.tx, Change::Progress, |row| row.progress = encode(progress)).await?;
+        self.tx.commit().await?;
         // What waits is older than this.
         self.context.throttle().waiting = None;
-        self.context.edit_in(&mut self.tx, Change::Progress, |row| row.progress = encode(progress)).await?;
-        self.tx.commit().await
+        Ok(())
     }
 }
 

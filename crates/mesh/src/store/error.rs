@@ -53,13 +53,16 @@ impl From<sqlx::Error> for Error {
 }
 
 /// Whether what a database answered with `code` passes by itself. Postgres: connection exceptions, serialization
-/// failures and deadlocks, too little of something, shutting down, a transaction that stood still. SQLite: busy and locked.
+/// failures and deadlocks, too little of something, shutting down, a transaction that stood still. SQLite: busy, locked,
+/// a disk that fails or is full.
 fn passes(code: &str) -> bool {
     code.starts_with("08")
         || code.starts_with("40")
         || code.starts_with("53")
         || code.starts_with("57P")
-        || matches!(code, "25P03" | "5" | "6" | "261" | "517")
+        || code == "25P03"
+        // The rest of SQLite's codes only says more about these: busy, locked, I/O, full.
+        || code.parse::<u32>().is_ok_and(|code| code < 10_000 && matches!(code & 0xff, 5 | 6 | 10 | 13))
 }
 
 impl From<Error> for Status {
