@@ -147,8 +147,10 @@ impl Caller {
 
     /// Goes on after a failure that may be, a moment later.
     pub(super) async fn bear(&self, status: Status) {
-        // A status with a source was made on this side: there was none from the other.
-        let broken = status.source().is_some() && (self.breaks || status.code() == Code::Cancelled);
+        // A status with a source was made on this side: there was none from the other. A connection that closes well,
+        // as one does that was asked to, is CANCELLED or UNKNOWN in the words of tonic's client.
+        let closed = matches!(status.code(), Code::Cancelled | Code::Unknown);
+        let broken = status.source().is_some() && (self.breaks || closed);
         assert!(broken || status.code() == Code::Unavailable, "{status:?}");
         tokio::time::sleep(PAUSE).await;
     }
