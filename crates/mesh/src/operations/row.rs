@@ -37,8 +37,9 @@ impl Row {
         matches!(self.state, State::Succeeded | State::Failed | State::Cancelled)
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        self.state == State::Running
+    /// Whether it is being worked on by whoever got this fence: nobody else may write.
+    pub(super) fn is_held_under(&self, fence: i64) -> bool {
+        self.fence == fence && self.state == State::Running
     }
 
     /// Ends it.

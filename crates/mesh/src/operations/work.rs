@@ -182,7 +182,7 @@ impl Context {
         let (fence, waiting) = (self.fence, self.throttle().waiting.take());
         let written = waiting.clone();
         let edit = move |row: Option<&mut Row>, now: i64| {
-            let row = row.filter(|row| row.fence == fence && row.is_running()).ok_or(Error::LeaseLost)?;
+            let row = row.filter(|row| row.is_held_under(fence)).ok_or(Error::LeaseLost)?;
             if let Some(waiting) = written {
                 row.progress = waiting;
             }
@@ -202,7 +202,7 @@ impl Context {
     async fn edit_in(&self, tx: &mut Transaction, change: Change, edit: impl FnOnce(&mut Row)) -> Result<(), Error> {
         let Operations { service, store, .. } = &self.operations;
         let row = storage::lock(tx, store.dialect(), &[self.id]).await?.pop();
-        let mut row = row.filter(|row| row.fence == self.fence && row.is_running()).ok_or(Error::LeaseLost)?;
+        let mut row = row.filter(|row| row.is_held_under(self.fence)).ok_or(Error::LeaseLost)?;
         let now = storage::now(&mut **tx, store.dialect()).await?;
         edit(&mut row);
         let mut changed = changes::Changed::new(service);
