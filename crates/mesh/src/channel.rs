@@ -1,13 +1,19 @@
 //! How a service calls a peer: one cheap-to-clone channel under every typed client, wherever the peer runs.
 //!
-//! A peer that lives in this process is called through the same layers as by somebody from the network, without a
-//! socket; one that does not, over the network, see [`remote`]. What the caller gives a call is the same either way: a
-//! deadline, never later than that of the call it is itself serving, and the trace it is part of. Nothing is spawned
-//! for a call in memory, so a caller that goes away stops its peer's work by dropping it, exactly as a reset stream does
-//! over the network.
+//! What the caller gives a call is the same either way: the trace it is part of, and a deadline, never later than that of
+//! the call it is itself serving. Then a peer that lives in this process is called through the same layers as by
+//! somebody from the network, without a socket. Nothing is spawned for that, so a caller that goes away stops its peer's
+//! work by dropping it, exactly as a reset stream does over the network.
+//!
+//! A peer that does not is called over the network. From the outside in: [`retry`] tries again what may be tried again,
+//! [`endpoints`] picks one of the peer's instances, [`endpoint`] counts what that has to do and how it fares, with
+//! [`ejection`] for those that fail, and [`connections`] carries the bytes.
 
+mod connections;
+mod ejection;
+mod endpoint;
 mod endpoints;
-mod remote;
+mod retry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -27,6 +33,8 @@ use crate::context::{Context, read_timeout, write_timeout};
 use crate::error::exceeded;
 use crate::handler::Handler;
 use crate::registry::Registry;
+use crate::telemetry::Metrics;
+use retry::Remote;
 
 /// Kept back at every hop, so that the callee gives up first and its answer still arrives.
 const MARGIN: Duration = Duration::from_millis(5);
@@ -42,13 +50,26 @@ struct Shared {
     /// Where to learn of the services that do not run here.
     registry: Registry,
     /// Those that there are channels to; all channels to a service share one.
-    remotes: Mutex<BTreeMap<&'static str, Handler>>,
+    remotes: Mutex<BTreeMap<&'static str, Arc<Remote>>>,
     call_deadline: Duration,
+    metrics: Metrics,
+}
+
+/// Who answers for a service.
+enum Peer {
+    Local(Handler),
+    Remote(Arc<Remote>),
 }
 
 impl Peers {
-    pub(crate) fn new(local: BTreeSet<&'static str>, registry: Registry, call_deadline: Duration) -> Self {
-        Self(Arc::new(Shared { local, stack: OnceLock::new(), registry, remotes: Mutex::default(), call_deadline }))
+    pub(crate) fn new(
+        local: BTreeSet<&'static str>,
+        registry: Registry,
+        call_deadline: Duration,
+        metrics: Metrics,
+    ) -> Self {
+        let (stack, remotes) = (OnceLock::new(), Mutex::default());
+        Self(Arc::new(Shared { local, stack, registry, remotes, call_deadline, metrics }))
     }
 
     /// From now on calls are answered.
@@ -68,19 +89,23 @@ impl Shared {
     fn find(&self, service: &'static str) {
         if !self.local.contains(service) {
             self.remotes().entry(service).or_insert_with(|| {
-                let endpoints = Endpoints::unknown();
+                let metrics = self.metrics.peer(service);
+                let endpoints = Endpoints::unknown(metrics.clone());
                 self.registry.follow(service, endpoints.clone());
-                remote::remote(service, endpoints)
+                Arc::new(Remote::new(service, endpoints, metrics))
             });
         }
     }
 
-    /// Who answers for a service.
-    fn handler(&self, service: &'static str) -> Option<Handler> {
-        if self.local.contains(service) { self.stack.get().cloned() } else { self.remotes().get(service).cloned() }
+    fn peer(&self, service: &'static str) -> Option<Peer> {
+        if self.local.contains(service) {
+            self.stack.get().cloned().map(Peer::Local)
+        } else {
+            self.remotes().get(service).cloned().map(Peer::Remote)
+        }
     }
 
-    fn remotes(&self) -> MutexGuard<'_, BTreeMap<&'static str, Handler>> {
+    fn remotes(&self) -> MutexGuard<'_, BTreeMap<&'static str, Arc<Remote>>> {
         self.remotes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,10 +114,10 @@ impl Shared {
 ///
 /// # Errors
 ///
-/// What the peer answers, and of its own: UNAVAILABLE with reason `NO_ENDPOINTS` if the service is nowhere to be found
-/// (nothing was sent; the caller may retry) or `ENDPOINT_UNREACHABLE` if the one that was picked cannot be reached or
-/// broke off (retry what is idempotent), DEADLINE_EXCEEDED when the call's time is over (whether the peer did its
-/// work is not known; retry only what is idempotent).
+/// What the peer answers, and of its own: UNAVAILABLE with reason `NO_ENDPOINTS` if the service is nowhere to be found or
+/// `ENDPOINT_UNREACHABLE` if its instances cannot be reached (nothing was sent), or `CONNECTION_LOST` if one broke off,
+/// and DEADLINE_EXCEEDED when the call's time is over (whether the peer did its work is not known). What may be retried
+/// has been: the caller should not.
 #[derive(Clone)]
 pub struct Channel {
     service: &'static str,
@@ -103,14 +128,14 @@ pub struct Channel {
 impl Channel {
     /// Who answers, and the time there is: what the request asks for, what is left of the call being served, or the
     /// default.
-    fn prepare(&self, request: &Request<Body>, context: &Context) -> Result<(Handler, Duration), Status> {
+    fn prepare(&self, request: &Request<Body>, context: &Context) -> Result<(Peer, Duration), Status> {
         let shared = self.shared.upgrade();
-        let handler = shared.as_ref().and_then(|shared| shared.handler(self.service));
-        let handler = handler.ok_or_else(|| remote::no_endpoints(self.service))?;
+        let peer = shared.as_ref().and_then(|shared| shared.peer(self.service));
+        let peer = peer.ok_or_else(|| retry::no_endpoints(self.service))?;
         let default = shared.map_or(Duration::ZERO, |shared| shared.call_deadline);
         let asked = read_timeout(request.headers())?;
         let left = context.remaining().map(|left| left.saturating_sub(MARGIN));
-        Ok((handler, asked.into_iter().chain(left).min().unwrap_or(default)))
+        Ok((peer, asked.into_iter().chain(left).min().unwrap_or(default)))
     }
 }
 
@@ -125,16 +150,22 @@ impl tower::Service<Request<Body>> for Channel {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let context = Context::current();
-        let (handler, budget) = match self.prepare(&request, &context) {
+        let (peer, budget) = match self.prepare(&request, &context) {
             Ok(prepared) => prepared,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
         write_timeout(request.headers_mut(), budget);
         context.trace.write(request.headers_mut());
         let until = Instant::now() + budget;
+        let answering = async move {
+            match peer {
+                Peer::Local(stack) => stack(request).await,
+                Peer::Remote(remote) => remote.call(request, until).await,
+            }
+        };
         Box::pin(async move {
             // The peer enforces it as well; this is for the one that does not answer.
-            match timeout_at(until, handler(request)).await {
+            match timeout_at(until, answering).await {
                 // What fails because time is over has failed because time is over, whatever it calls it itself.
                 Ok(response) if Instant::now() >= until && failed(&response) => Ok(exceeded().into_http()),
                 Ok(response) => Ok(response),
@@ -153,7 +184,6 @@ mod tests {
     use super::*;
     use crate::handler::GrpcService;
     use crate::serve::stack;
-    use crate::telemetry::Metrics;
     use std::collections::HashMap;
     use tower::Service as _;
 
@@ -169,7 +199,7 @@ mod tests {
             response.headers_mut().extend(request.headers().clone());
             Ok::<_, Infallible>(response)
         });
-        let peers = Peers::new(BTreeSet::from(["echo"]), Registry::Local, Duration::from_secs(10));
+        let peers = Peers::new(BTreeSet::from(["echo"]), Registry::Local, Duration::from_secs(10), Metrics::new());
         let services = HashMap::from([("echo.v1.Echo", GrpcService::new(echo))]);
         peers.ready(stack(services, Metrics::new(), tokio_util::sync::CancellationToken::new()));
         peers

@@ -69,7 +69,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
 
     let local = services.iter().map(Service::name).collect();
     let registry = Registry::new(&config.registry, &background)?;
-    let peers = Peers::new(local, registry.clone(), config.call_deadline);
+    let peers = Peers::new(local, registry.clone(), config.call_deadline, metrics.clone());
     let built = build(services, config, &peers, &wakes, &background).await?;
     let registrant = |service: &Watched| Registrant { service: service.name, contracts: service.contracts.clone() };
     let registrants = built.watched.iter().map(registrant).collect();

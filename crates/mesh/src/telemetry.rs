@@ -2,6 +2,7 @@
 //! duration.
 
 mod metrics;
+mod peers;
 mod rpc;
 
 use std::io::IsTerminal as _;
@@ -11,6 +12,7 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt};
 
 pub(crate) use metrics::Metrics;
+pub(crate) use peers::{EndpointMetrics, PeerMetrics};
 pub(crate) use rpc::observe;
 
 use crate::config::{Log, LogFormat};

@@ -1,43 +1,47 @@
 //! The instances of one service as they are known now, and the choice among them.
 //!
 //! Of two endpoints chosen by chance, the one with less to do is taken ("power of two choices"), which spreads load
-//! nearly as well as asking all of them. What an instance has to do is its calls in flight, compared with the share it
-//! wants. One that could not be reached is left out for a moment: failing fast, it would otherwise seem to have the
-//! least to do, and attract every call.
+//! nearly as well as asking all of them. One that is ejected is not chosen while there is another: failing fast, it
+//! would otherwise seem to have the least to do, and attract every call. Nor is one that this call has tried already.
 //!
-//! A registry replaces the whole set. An instance that stays keeps its connection, and one that goes keeps it until its
-//! last call has ended.
+//! A registry replaces the whole set. An instance that stays keeps its connections and its standing, and one that goes
+//! keeps them until its last call has ended.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
-use super::remote::Endpoint;
+use super::ejection::Share;
+use super::endpoint::Endpoint;
 use crate::registry::Instance;
+use crate::telemetry::PeerMetrics;
 
 /// The instances of one service. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Endpoints {
     /// `None` until the registry has answered, or has failed to.
     known: Arc<watch::Sender<Option<Snapshot>>>,
+    share: Arc<Share>,
+    metrics: PeerMetrics,
 }
 
 type Snapshot = Arc<[Arc<Endpoint>]>;
 
 impl Endpoints {
     /// Nothing is known yet: calls wait.
-    pub(crate) fn unknown() -> Self {
-        Self { known: Arc::new(watch::Sender::new(None)) }
+    pub(crate) fn unknown(metrics: PeerMetrics) -> Self {
+        Self { known: Arc::new(watch::Sender::new(None)), share: Arc::default(), metrics }
     }
 
     /// These are all there are.
     pub(crate) fn set(&self, instances: &[Instance]) {
+        self.share.all.store(instances.len(), Ordering::Relaxed);
         self.known.send_modify(|known| {
             let before = known.take().unwrap_or_default();
             let endpoint = |instance: &Instance| {
                 let stays = before.iter().find(|endpoint| endpoint.authority == instance.authority);
-                let endpoint = stays.cloned().unwrap_or_else(|| Arc::new(Endpoint::at(instance.authority.clone())));
+                let endpoint = stays.cloned().unwrap_or_else(|| self.endpoint(instance));
                 endpoint.weight.store(instance.weight, Ordering::Relaxed);
                 endpoint
             };
@@ -45,33 +49,47 @@ impl Endpoints {
         });
     }
 
-    /// One to call; `None` if there are none. Waits for as long as nothing is known.
-    pub(super) async fn pick(&self) -> Option<Arc<Endpoint>> {
+    fn endpoint(&self, instance: &Instance) -> Arc<Endpoint> {
+        let authority = instance.authority.clone();
+        let metrics = self.metrics.endpoint(authority.as_str());
+        Arc::new(Endpoint::new(authority, Arc::clone(&self.share), metrics))
+    }
+
+    /// One to call, other than those that were `tried` if that can be; `None` if there are none at all. Waits for as
+    /// long as nothing is known.
+    pub(super) async fn pick(&self, tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
         let now = self.known.borrow().clone();
         let known = match now {
             Some(known) => known,
             None => self.known.subscribe().wait_for(Option::is_some).await.ok()?.clone()?,
         };
-        pick(&known)
+        pick(&known, tried).cloned()
     }
 }
 
-/// One of those that are not left out; if all are, one of all: who knows whether they are back.
-fn pick(endpoints: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
-    let reachable: Vec<_> = endpoints.iter().filter(|endpoint| !endpoint.is_left_out()).collect();
-    let choice: Vec<_> = if reachable.is_empty() { endpoints.iter().collect() } else { reachable };
-    let one = by_weight(&choice)?;
-    // Another one, if there is another.
-    let other = (one + 1 + fastrand::usize(..choice.len().max(2) - 1)) % choice.len();
-    Some(Arc::clone(choice[if less_to_do(choice[other], choice[one]) { other } else { one }]))
+/// If all are ejected, one of all: who knows whether they are back.
+fn pick<'a>(endpoints: &'a [Arc<Endpoint>], tried: &[Arc<Endpoint>]) -> Option<&'a Arc<Endpoint>> {
+    let well = |endpoint: &Arc<Endpoint>| !endpoint.standing.is_ejected();
+    let new = |endpoint: &Arc<Endpoint>| !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
+    let pick = better_of_two(endpoints, |endpoint| well(endpoint) && new(endpoint));
+    let pick = pick.or_else(|| better_of_two(endpoints, well));
+    pick.or_else(|| better_of_two(endpoints, new)).or_else(|| better_of_two(endpoints, |_| true))
 }
 
-/// The index of one of them by chance, each as likely as it weighs.
-fn by_weight(endpoints: &[&Arc<Endpoint>]) -> Option<usize> {
-    let weight = |endpoint: &Arc<Endpoint>| u64::from(endpoint.weight.load(Ordering::Relaxed).max(1));
-    let all: u64 = endpoints.iter().copied().map(weight).sum();
+/// Of two by chance, the one with less to do.
+fn better_of_two(endpoints: &[Arc<Endpoint>], fit: impl Fn(&Arc<Endpoint>) -> bool) -> Option<&Arc<Endpoint>> {
+    let one = by_weight(endpoints, &fit)?;
+    let other = by_weight(endpoints, |endpoint| fit(endpoint) && !Arc::ptr_eq(endpoint, one));
+    other.filter(|other| less_to_do(other, one)).or(Some(one))
+}
+
+/// One of those that fit by chance, each as likely as it weighs.
+fn by_weight(endpoints: &[Arc<Endpoint>], fit: impl Fn(&Arc<Endpoint>) -> bool) -> Option<&Arc<Endpoint>> {
+    let weight = |endpoint: &Endpoint| u64::from(endpoint.weight.load(Ordering::Relaxed).max(1));
+    let fitting = || endpoints.iter().filter(|endpoint| fit(endpoint));
+    let all: u64 = fitting().map(|endpoint| weight(endpoint)).sum();
     let mut left = fastrand::u64(..all.max(1));
-    endpoints.iter().position(|endpoint| {
+    fitting().find(|endpoint| {
         let here = weight(endpoint);
         let found = left < here;
         left = left.saturating_sub(here);
@@ -79,16 +97,19 @@ fn by_weight(endpoints: &[&Arc<Endpoint>]) -> Option<usize> {
     })
 }
 
-/// Whether the calls in flight at `a` are fewer than those at `b`, for the share that each wants.
+/// Whether `a` has less to do than `b`, in time if that is known of both, or else in calls.
 fn less_to_do(a: &Endpoint, b: &Endpoint) -> bool {
-    let load = |endpoint: &Endpoint| endpoint.in_flight.load(Ordering::Relaxed) as u64;
-    let weight = |endpoint: &Endpoint| u64::from(endpoint.weight.load(Ordering::Relaxed).max(1));
-    load(a) * weight(b) < load(b) * weight(a)
+    match (a.load(), b.load()) {
+        ((Some(a), _), (Some(b), _)) | ((_, a), (_, b)) => a < b,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::ejection::Outcome;
+    use crate::telemetry::Metrics;
+    use std::time::Duration;
 
     fn instances(weights: &[u32]) -> Vec<Instance> {
         let instance = |(port, weight): (usize, &u32)| {
@@ -98,8 +119,12 @@ mod tests {
         weights.iter().enumerate().map(instance).collect()
     }
 
+    fn unknown() -> Endpoints {
+        Endpoints::unknown(Metrics::new().peer("echo"))
+    }
+
     fn snapshot(weights: &[u32]) -> (Endpoints, Snapshot) {
-        let endpoints = Endpoints::unknown();
+        let endpoints = unknown();
         endpoints.set(&instances(weights));
         let snapshot = endpoints.known.borrow().clone().unwrap();
         (endpoints, snapshot)
@@ -113,10 +138,14 @@ mod tests {
         endpoints
     }
 
-    /// How often each is picked out of a thousand times.
-    fn picked(endpoints: &[Arc<Endpoint>]) -> Vec<usize> {
-        let picked: Vec<_> = (0..1000).map(|_| pick(endpoints).unwrap()).collect();
+    /// How often each is picked out of a thousand times, by a call that has `tried` these.
+    fn picked_after(endpoints: &[Arc<Endpoint>], tried: &[Arc<Endpoint>]) -> Vec<usize> {
+        let picked: Vec<_> = (0..1000).map(|_| pick(endpoints, tried).unwrap()).collect();
         endpoints.iter().map(|one| picked.iter().filter(|other| Arc::ptr_eq(one, other)).count()).collect()
+    }
+
+    fn picked(endpoints: &[Arc<Endpoint>]) -> Vec<usize> {
+        picked_after(endpoints, &[])
     }
 
     #[tokio::test]
@@ -127,28 +156,48 @@ mod tests {
         assert!(three[0] > 0 && three[1] == 0 && three[2] > 0, "{three:?}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn of_two_the_slower_one_gets_less_to_do() {
+        let two = endpoints(&[0, 0]);
+        two[0].latency.lock().unwrap().took(Duration::from_millis(40));
+        // Of the other one nothing is known.
+        assert!(picked(&two).iter().all(|picked| *picked > 300), "{:?}", picked(&two));
+        two[1].latency.lock().unwrap().took(Duration::from_millis(10));
+        assert_eq!(picked(&two), [0, 1000]);
+        // Until that has more to do than it is faster.
+        two[1].in_flight.store(4, Ordering::Relaxed);
+        assert_eq!(picked(&two), [1000, 0]);
+    }
+
     #[tokio::test]
     async fn who_wants_more_gets_more() {
         let (_, idle) = snapshot(&[9, 1]);
         let picked_idle = picked(&idle);
-        assert!((800..1000).contains(&picked_idle[0]), "{picked_idle:?}");
+        assert!(picked_idle[0] > 800, "{picked_idle:?}");
         // Nine calls are to the one what one is to the other.
-        idle[0].in_flight.store(8, Ordering::Relaxed);
-        idle[1].in_flight.store(1, Ordering::Relaxed);
+        idle[0].in_flight.store(7, Ordering::Relaxed);
         assert_eq!(picked(&idle), [1000, 0]);
+        idle[0].in_flight.store(9, Ordering::Relaxed);
+        assert_eq!(picked(&idle), [0, 1000]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_reached_is_left_out_for_a_moment() {
+    #[tokio::test]
+    async fn what_is_ejected_is_not_picked_while_there_is_another() {
         let two = endpoints(&[0, 9]);
-        two[0].leave_out();
+        assert!(two[0].standing.ejects(Outcome::Unreachable));
         assert_eq!(picked(&two), [0, 1000]);
-        tokio::time::advance(super::super::remote::LEFT_OUT).await;
-        assert_eq!(picked(&two), [1000, 0]);
-        // If nothing else is left, it is tried.
-        two[0].leave_out();
-        assert!(pick(&two[..1]).is_some());
-        assert!(pick(&[]).is_none());
+        assert!(pick(&two[..1], &[]).is_some(), "who knows whether it is back");
+        assert!(pick(&[], &[]).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_tried_is_not_tried_again_while_there_is_another() {
+        let three = endpoints(&[0, 9, 0]);
+        assert_eq!(picked_after(&three, &[Arc::clone(&three[0]), Arc::clone(&three[2])]), [0, 1000, 0]);
+        // But rather that than one that is known to fail.
+        assert!(three[1].standing.ejects(Outcome::Unreachable));
+        let again = picked_after(&three, &[Arc::clone(&three[0]), Arc::clone(&three[2])]);
+        assert_eq!(again[1], 0, "{again:?}");
     }
 
     #[tokio::test]
@@ -160,17 +209,17 @@ mod tests {
         assert!(Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[1], &after[1]));
         assert_eq!(before[1].weight.load(Ordering::Relaxed), 7);
         endpoints.set(&[]);
-        assert!(endpoints.pick().await.is_none(), "nobody is left, and that is known");
+        assert!(endpoints.pick(&[]).await.is_none(), "nobody is left, and that is known");
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_wait_until_something_is_known() {
-        let endpoints = Endpoints::unknown();
+        let endpoints = unknown();
         let waiting = tokio::spawn({
             let endpoints = endpoints.clone();
-            async move { endpoints.pick().await.is_some() }
+            async move { endpoints.pick(&[]).await.is_some() }
         });
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!waiting.is_finished());
         endpoints.set(&instances(&[1]));
         assert!(waiting.await.unwrap());

@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
+use super::peers::{PeerMetrics, Peers};
 use crate::contract::Method;
 
 /// In seconds, from an answer out of memory to one that somebody waits for.
@@ -23,6 +24,7 @@ pub(crate) struct Metrics {
     handled: Family<Handled, Counter>,
     seconds: Family<Rpc, Histogram, fn() -> Histogram>,
     in_flight: Family<Rpc, Gauge>,
+    peers: Peers,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -48,7 +50,14 @@ impl Metrics {
         registry.register("grpc_server_handled", "RPCs completed, by the code they ended with", handled.clone());
         registry.register("grpc_server_handling_seconds", "Time from an RPC's start to its end", seconds.clone());
         registry.register("grpc_server_in_flight", "RPCs begun and not yet ended", in_flight.clone());
-        Self { handled, seconds, in_flight, registry: Arc::new(Mutex::new(registry)) }
+        let peers = Peers::default();
+        peers.register(&mut registry);
+        Self { handled, seconds, in_flight, peers, registry: Arc::new(Mutex::new(registry)) }
+    }
+
+    /// Of one peer that runs in other processes.
+    pub(crate) fn peer(&self, service: &'static str) -> PeerMetrics {
+        self.peers.of(service)
     }
 
     pub(crate) fn begin(&self, method: &'static Method) {

@@ -1,0 +1,167 @@
+//! The connections to one endpoint: made when the first call needs one, kept, and made again when they broke. Nothing
+//! waits for a peer to start.
+//!
+//! One connection carries any number of calls, but all of their frames go through one task and one lock. So a second
+//! one is opened when the first has much to do, and so on, up to a few; calls never wait for that one. Without a
+//! connection they all wait for the same attempt at making one, which goes on if they stop waiting.
+//!
+//! These are hyper's connections and not tonic's channels: hyper says of a request that failed whether it was ever
+//! sent, which is what decides whether it may be sent again.
+
+use std::error::Error;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use http::uri::Authority;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tonic::body::Body;
+
+/// How long to try before an endpoint counts as unreachable.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Finds out about an endpoint that vanished without a word.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Calls in flight at which a connection has much to do. Bench: two are faster from about here on.
+const BUSY: usize = 64;
+/// More of them than cores that serve them do not help.
+const MOST: usize = 4;
+
+/// Why a request was not answered.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{cause}")]
+pub(super) struct Unanswered {
+    /// Whether the endpoint may have begun to work for it.
+    pub(super) sent: bool,
+    /// For the log.
+    pub(super) cause: Arc<dyn Error + Send + Sync>,
+}
+
+/// The connections to one endpoint.
+pub(super) struct Connections {
+    authority: Authority,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    open: Vec<Connection>,
+    opening: Option<Opening>,
+}
+
+/// Somebody is about to have a connection.
+type Opening = Shared<BoxFuture<'static, Result<Connection, Unanswered>>>;
+
+#[derive(Clone)]
+struct Connection {
+    sender: SendRequest<Body>,
+    /// Every clone but the first is a call in flight.
+    calls: Arc<()>,
+}
+
+impl Connections {
+    pub(super) fn to(authority: Authority) -> Self {
+        Self { authority, state: Arc::default() }
+    }
+
+    /// Sends a request, and waits for the head of its answer. Dropping it tells the endpoint to stop.
+    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
+        let mut connection = self.connection().await?;
+        connection.sender.try_send_request(request).await.map_err(|mut failed| {
+            let returned = failed.take_message().is_some();
+            let cause = failed.into_error();
+            Unanswered { sent: !returned && !refused(&cause), cause: Arc::new(cause) }
+        })
+    }
+
+    /// The one with the least to do.
+    async fn connection(&self) -> Result<Connection, Unanswered> {
+        let opening = {
+            let mut state = lock(&self.state);
+            state.open.retain(|connection| !connection.sender.is_closed());
+            match state.open.iter().min_by_key(|connection| connection.calls()) {
+                Some(idlest) => {
+                    let (idlest, busy) = (idlest.clone(), idlest.calls() >= BUSY);
+                    if busy && state.open.len() < MOST {
+                        // It goes on without anybody who waits for it.
+                        drop(self.open(&mut state));
+                    }
+                    return Ok(idlest);
+                }
+                None => self.open(&mut state),
+            }
+        };
+        opening.await
+    }
+
+    /// Begins to open one, if nobody has.
+    fn open(&self, state: &mut State) -> Opening {
+        let (authority, shared) = (self.authority.clone(), Arc::downgrade(&self.state));
+        let opening = state.opening.get_or_insert_with(|| {
+            let opened = tokio::spawn(async move {
+                let connected = connect(&authority).await;
+                if let Some(shared) = shared.upgrade() {
+                    let mut state = lock(&shared);
+                    state.opening = None;
+                    state.open.extend(connected.as_ref().ok().cloned());
+                }
+                connected
+            });
+            // It fails only with its runtime, and then nobody waits.
+            opened.map(|opened| opened.unwrap_or_else(|gone| Err(unsent(gone)))).boxed().shared()
+        });
+        opening.clone()
+    }
+}
+
+impl Connection {
+    fn calls(&self) -> usize {
+        Arc::strong_count(&self.calls) - 1
+    }
+}
+
+async fn connect(authority: &Authority) -> Result<Connection, Unanswered> {
+    let connected = async {
+        let stream = TcpStream::connect(authority.as_str()).await.map_err(unsent)?;
+        // Small requests are what RPCs are made of: do not wait for more to put into a packet.
+        let _ = stream.set_nodelay(true);
+        let mut http2 = Builder::new(TokioExecutor::new());
+        http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
+        http2.handshake(TokioIo::new(stream)).await.map_err(unsent)
+    };
+    let timed_out =
+        || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {authority} within {CONNECT:?}"));
+    let (sender, connection) = timeout(CONNECT, connected).await.map_err(|_| unsent(timed_out()))??;
+    // Ends when nobody holds a sender and no call is in flight any more.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to a peer ended");
+        }
+    });
+    Ok(Connection { sender, calls: Arc::new(()) })
+}
+
+fn unsent(cause: impl Error + Send + Sync + 'static) -> Unanswered {
+    Unanswered { sent: false, cause: Arc::new(cause) }
+}
+
+/// Whether the endpoint has said that it will not look at the request: it is going away and has named the last one it
+/// looks at ([RFC 9113, 6.8](https://www.rfc-editor.org/rfc/rfc9113#section-6.8)), or it has refused the stream (8.7).
+fn refused(error: &hyper::Error) -> bool {
+    let refusal = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    refusal.is_some_and(|error| {
+        let leaves = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        let refuses = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (leaves || refuses)
+    })
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

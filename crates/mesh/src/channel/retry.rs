@@ -1,0 +1,159 @@
+//! Trying again: which calls, how often, and when not.
+//!
+//! A request that was never sent may be sent again, whatever it asks for. One that may have been received may be sent
+//! again if its contract says that this does no harm (`idempotency_level`). Both only after a failure that says "not
+//! now": a connection that broke, UNAVAILABLE, or RESOURCE_EXHAUSTED with the invitation to come back. The pause before
+//! it is random, so that callers who failed together do not come back together, and no shorter than the invitation.
+//!
+//! Retries are what turns a failure into an outage: when everything fails, every caller would multiply its calls. So
+//! they have a **budget** per peer instead of just a number per call: one for every six calls of the last ten seconds,
+//! and one a second for those who call seldom. A failing peer is asked at most a sixth more often than a healthy one.
+//!
+//! Only calls that are asked with one message are tried again: that message is read whole before it is first sent. So
+//! is the answer of a call that may be repeated, since a connection may still break after its head.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use tokio::time::{Instant, sleep};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+use tower::retry::budget::{Budget as _, TpsBudget};
+
+use super::connections::Unanswered;
+use super::endpoint::{Endpoint, lost, unreachable};
+use super::endpoints::Endpoints;
+use crate::context::write_timeout;
+use crate::contract::{self, IdempotencyLevel, Method};
+use crate::error::unavailable;
+use crate::telemetry::PeerMetrics;
+
+/// Attempts at one call, the first one among them.
+const ATTEMPTS: usize = 5;
+/// The longest pause before the first retry; twice as long each time.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// A peer that runs in other processes.
+pub(super) struct Remote {
+    pub(super) service: &'static str,
+    pub(super) endpoints: Endpoints,
+    budget: TpsBudget,
+    metrics: PeerMetrics,
+}
+
+impl Remote {
+    pub(super) fn new(service: &'static str, endpoints: Endpoints, metrics: PeerMetrics) -> Self {
+        // tower makes whole calls of the share: one for every six.
+        Self { service, endpoints, budget: TpsBudget::new(Duration::from_secs(10), 1, 0.16), metrics }
+    }
+
+    /// Asks one of its endpoints, and another one if that is allowed and of use before `until`.
+    pub(super) async fn call(&self, request: Request<Body>, until: Instant) -> Response<Body> {
+        self.budget.deposit();
+        let method = contract::method(request.uri().path());
+        if method.client_streaming {
+            return match self.endpoints.pick(&[]).await {
+                Some(endpoint) => self.respond(attempt(endpoint, request, until).await),
+                None => no_endpoints(self.service).into_http(),
+            };
+        }
+        let (head, message) = request.into_parts();
+        match message.collect().await {
+            Ok(message) => self.try_again(method, &head, &message.to_bytes(), until).await,
+            Err(status) => status.into_http(),
+        }
+    }
+
+    async fn try_again(&self, method: &Method, head: &Parts, message: &Bytes, until: Instant) -> Response<Body> {
+        let repeatable = matches!(method.idempotency, IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent);
+        let mut tried: Vec<Arc<Endpoint>> = Vec::new();
+        loop {
+            let Some(endpoint) = self.endpoints.pick(&tried).await else {
+                return no_endpoints(self.service).into_http();
+            };
+            let request = Request::from_parts(head.clone(), Body::new(Full::new(message.clone())));
+            let mut answer = attempt(Arc::clone(&endpoint), request, until).await;
+            if repeatable && !method.server_streaming {
+                answer = whole(answer).await;
+            }
+            let Some(invited) = worth_repeating(&answer, repeatable) else { return self.respond(answer) };
+            tried.push(endpoint);
+            let pause = pause(tried.len()).max(invited);
+            if tried.len() == ATTEMPTS || Instant::now() + pause >= until {
+                return self.respond(answer);
+            }
+            if !self.budget.withdraw() {
+                self.metrics.out_of_budget();
+                return self.respond(answer);
+            }
+            self.metrics.retried();
+            sleep(pause).await;
+        }
+    }
+
+    fn respond(&self, answer: Result<Response<Body>, Unanswered>) -> Response<Body> {
+        let status = |unanswered: Unanswered| {
+            if unanswered.sent { lost(unanswered.cause) } else { unreachable(self.service, unanswered.cause) }
+        };
+        answer.unwrap_or_else(|unanswered| status(unanswered).into_http())
+    }
+}
+
+async fn attempt(
+    endpoint: Arc<Endpoint>,
+    mut request: Request<Body>,
+    until: Instant,
+) -> Result<Response<Body>, Unanswered> {
+    // Not what there was for the first attempt.
+    write_timeout(request.headers_mut(), until.saturating_duration_since(Instant::now()));
+    endpoint.call(request, until).await
+}
+
+/// The answer once all of it is there.
+async fn whole(answer: Result<Response<Body>, Unanswered>) -> Result<Response<Body>, Unanswered> {
+    let (mut head, body) = answer?.into_parts();
+    match body.collect().await {
+        Ok(body) => {
+            // The head is where a failure is looked for; gRPC has it in the trailers if it came late.
+            if let Some(failed) = body.trailers().and_then(Status::from_header_map).filter(|s| s.code() != Code::Ok) {
+                return Ok(failed.into_http());
+            }
+            head.headers.remove(http::header::CONTENT_LENGTH);
+            Ok(Response::from_parts(head, Body::new(body.map_err(|never| match never {}))))
+        }
+        Err(status) => Err(Unanswered { sent: true, cause: Arc::new(status) }),
+    }
+}
+
+/// Whether to try again, and the pause that was asked for.
+fn worth_repeating(answer: &Result<Response<Body>, Unanswered>, repeatable: bool) -> Option<Duration> {
+    let response = match answer {
+        Err(unanswered) => return (repeatable || !unanswered.sent).then_some(Duration::ZERO),
+        Ok(response) => response,
+    };
+    if !repeatable || super::endpoint::code(response).is_none_or(|code| code == Code::Ok) {
+        return None;
+    }
+    let status = Status::from_header_map(response.headers());
+    let invited = status.as_ref().and_then(|status| status.get_details_retry_info()?.retry_delay);
+    match super::endpoint::code(response) {
+        Some(Code::Unavailable) => Some(invited.unwrap_or_default()),
+        Some(Code::ResourceExhausted) => invited,
+        _ => None,
+    }
+}
+
+/// Before the next attempt, after that many: "full jitter".
+fn pause(attempts: usize) -> Duration {
+    PAUSE.saturating_mul(1 << (attempts - 1).min(ATTEMPTS)).mul_f64(fastrand::f64())
+}
+
+/// UNAVAILABLE, reason `NO_ENDPOINTS`: the service is nowhere to be found, and nothing was sent.
+pub(super) fn no_endpoints(service: &str) -> Status {
+    unavailable("NO_ENDPOINTS", format!("there is no instance of `{service}`"), Duration::from_secs(1))
+}
