@@ -1,7 +1,6 @@
 //! How a service calls a peer: one cheap-to-clone channel under every typed client, wherever the peer runs.
 //!
-//! What the caller gives a call is the same either way: the trace it is part of, and a deadline, never later than that of
-//! the call it is itself serving. Then a peer that lives in this process is called through the same layers as by
+//! What the caller gives a call is the same either way: the trace it is part of, and a [`deadline`]. Then a peer that lives in this process is called through the same layers as by
 //! somebody from the network, without a socket. Nothing is spawned for that, so a caller that goes away stops its peer's
 //! work by dropping it, exactly as a reset stream does over the network.
 //!
@@ -10,6 +9,7 @@
 //! [`ejection`] for those that fail, and [`connections`] carries the bytes.
 
 mod connections;
+mod deadline;
 mod ejection;
 mod endpoint;
 mod endpoints;
@@ -22,22 +22,20 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
-use tokio::time::{Instant, timeout_at};
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 
 pub(crate) use endpoints::Endpoints;
 
-use crate::context::{Context, read_timeout, write_timeout};
-use crate::error::exceeded;
+use crate::context::Context;
+use crate::contract;
 use crate::handler::Handler;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
+use deadline::Deadline;
 use retry::Remote;
-
-/// Kept back at every hop, so that the callee gives up first and its answer still arrives.
-const MARGIN: Duration = Duration::from_millis(5);
 
 /// The services that can be called from this process. Cheap to clone.
 #[derive(Clone)]
@@ -126,16 +124,12 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Who answers, and the time there is: what the request asks for, what is left of the call being served, or the
-    /// default.
-    fn prepare(&self, request: &Request<Body>, context: &Context) -> Result<(Peer, Duration), Status> {
-        let shared = self.shared.upgrade();
-        let peer = shared.as_ref().and_then(|shared| shared.peer(self.service));
-        let peer = peer.ok_or_else(|| retry::no_endpoints(self.service))?;
-        let default = shared.map_or(Duration::ZERO, |shared| shared.call_deadline);
-        let asked = read_timeout(request.headers())?;
-        let left = context.remaining().map(|left| left.saturating_sub(MARGIN));
-        Ok((peer, asked.into_iter().chain(left).min().unwrap_or(default)))
+    /// Who answers, and until when.
+    fn prepare(&self, request: &Request<Body>, context: &Context) -> Result<(Peer, Deadline), Status> {
+        let shared = self.shared.upgrade().ok_or_else(|| retry::no_endpoints(self.service))?;
+        let peer = shared.peer(self.service).ok_or_else(|| retry::no_endpoints(self.service))?;
+        let method = contract::method(request.uri().path());
+        Ok((peer, Deadline::of(request, method, context, shared.call_deadline)?))
     }
 }
 
@@ -150,33 +144,23 @@ impl tower::Service<Request<Body>> for Channel {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let context = Context::current();
-        let (peer, budget) = match self.prepare(&request, &context) {
+        let (peer, deadline) = match self.prepare(&request, &context) {
             Ok(prepared) => prepared,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
-        write_timeout(request.headers_mut(), budget);
         context.trace.write(request.headers_mut());
-        let until = Instant::now() + budget;
-        let answering = async move {
-            match peer {
-                Peer::Local(stack) => stack(request).await,
-                Peer::Remote(remote) => remote.call(request, until).await,
-            }
-        };
-        Box::pin(async move {
-            // The peer enforces it as well; this is for the one that does not answer.
-            match timeout_at(until, answering).await {
-                // What fails because time is over has failed because time is over, whatever it calls it itself.
-                Ok(response) if Instant::now() >= until && failed(&response) => Ok(exceeded().into_http()),
-                Ok(response) => Ok(response),
-                Err(_) => Ok(exceeded().into_http()),
-            }
-        })
+        deadline.write(&mut request);
+        Box::pin(
+            deadline
+                .enforce(async move {
+                    match peer {
+                        Peer::Local(stack) => stack(request).await,
+                        Peer::Remote(remote) => remote.call(request, deadline).await,
+                    }
+                })
+                .map(Ok),
+        )
     }
-}
-
-fn failed(response: &Response<Body>) -> bool {
-    Status::from_header_map(response.headers()).is_some_and(|status| status.code() != Code::Ok)
 }
 
 #[cfg(test)]
@@ -185,6 +169,8 @@ mod tests {
     use crate::handler::GrpcService;
     use crate::serve::stack;
     use std::collections::HashMap;
+    use tokio::time::Instant;
+    use tonic::Code;
     use tower::Service as _;
 
     /// A mesh in which `echo` answers with the headers it got, after a while; `panic` does what it says.

@@ -1,11 +1,13 @@
 //! What the contracts say about themselves, read once from the descriptor set: which services and methods there are,
 //! and what may be done with each.
 
+mod descriptor;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use prost::Message as _;
-use prost_types::FileDescriptorSet;
 pub use prost_types::method_options::IdempotencyLevel;
 
 /// One RPC, as its contract describes it.
@@ -17,6 +19,8 @@ pub struct Method {
     pub name: &'static str,
     /// What its contract promises about repeated calls, and so whether a caller may retry it.
     pub idempotency: IdempotencyLevel,
+    /// The deadline of a call to it whose caller has none; the configured one if this is not said.
+    pub default_deadline: Option<Duration>,
     /// Whether it is asked with a stream.
     pub client_streaming: bool,
     /// Whether it answers with a stream.
@@ -28,6 +32,7 @@ static UNKNOWN: Method = Method {
     service: "unknown",
     name: "unknown",
     idempotency: IdempotencyLevel::IdempotencyUnknown,
+    default_deadline: None,
     client_streaming: false,
     server_streaming: false,
 };
@@ -61,21 +66,22 @@ pub(crate) fn services() -> BTreeSet<&'static str> {
 fn collect(set: &[u8], methods: &mut HashMap<String, Method>) {
     // The sets are compiled in: one that does not decode is a broken build, seen by every test.
     #[expect(clippy::unwrap_used)]
-    let set = FileDescriptorSet::decode(set).unwrap();
-    for file in &set.file {
-        for service in &file.service {
-            let full = format!("{}.{}", file.package(), service.name());
+    let set = descriptor::Set::decode(set).unwrap();
+    for file in set.files {
+        for service in file.services {
             // Bounded by the contracts, and wanted for as long as the process lives.
-            let full: &'static str = full.leak();
-            for method in &service.method {
+            let full: &'static str = format!("{}.{}", file.package, service.name).leak();
+            for method in service.methods {
+                let options = method.options.unwrap_or_default();
                 methods.insert(
-                    format!("/{full}/{}", method.name()),
+                    format!("/{full}/{}", method.name),
                     Method {
                         service: full,
-                        name: method.name().to_owned().leak(),
-                        idempotency: method.options.as_ref().map(|o| o.idempotency_level()).unwrap_or_default(),
-                        client_streaming: method.client_streaming(),
-                        server_streaming: method.server_streaming(),
+                        idempotency: options.idempotency_level(),
+                        default_deadline: options.default_deadline.and_then(|deadline| deadline.try_into().ok()),
+                        client_streaming: method.client_streaming,
+                        server_streaming: method.server_streaming,
+                        name: method.name.leak(),
                     },
                 );
             }
@@ -93,6 +99,13 @@ mod tests {
         assert_eq!(level("GetTitle"), IdempotencyLevel::NoSideEffects);
         assert_eq!(level("CreateTitle"), IdempotencyLevel::Idempotent);
         assert_eq!(level("DeleteTitle"), IdempotencyLevel::IdempotencyUnknown);
+    }
+
+    #[test]
+    fn the_deadline_of_a_method_can_be_read() {
+        let deadline = |name| method(&format!("/catalog.v1.CatalogService/{name}")).default_deadline;
+        assert_eq!(deadline("GetTitle"), Some(Duration::from_secs(2)));
+        assert_eq!(deadline("CreateTitle"), None);
     }
 
     #[test]

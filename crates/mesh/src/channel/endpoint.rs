@@ -20,6 +20,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::connections::{Connections, Unanswered};
+use super::deadline::Deadline;
 use super::ejection::{self, Outcome, Share, Standing};
 use crate::error::unavailable;
 use crate::telemetry::EndpointMetrics;
@@ -54,14 +55,14 @@ impl Endpoint {
         }
     }
 
-    /// Asks it. Who waits until `until` for nothing blames it for that.
+    /// Asks it. That nothing at all came until the deadline is its fault.
     pub(super) async fn call(
         self: Arc<Self>,
         mut request: Request<Body>,
-        until: Instant,
+        deadline: Deadline,
     ) -> Result<Response<Body>, Unanswered> {
         self.metrics.picked();
-        let mut call = Call::begin(Arc::clone(&self), until);
+        let mut call = Call::begin(Arc::clone(&self), deadline);
         *request.uri_mut() = self.locate(request.uri());
         match self.connections.send(request).await {
             Ok(response) => {
@@ -162,18 +163,20 @@ fn fading(since: Instant) -> f64 {
 struct Call {
     endpoint: Arc<Endpoint>,
     begin: Instant,
-    until: Instant,
+    deadline: Deadline,
+    answered: bool,
     ended: bool,
 }
 
 impl Call {
-    fn begin(endpoint: Arc<Endpoint>, until: Instant) -> Self {
+    fn begin(endpoint: Arc<Endpoint>, deadline: Deadline) -> Self {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint, begin: Instant::now(), until, ended: false }
+        Self { endpoint, begin: Instant::now(), deadline, answered: false, ended: false }
     }
 
     /// There is the head of an answer.
     fn answered(&mut self, code: Option<Code>) {
+        self.answered = true;
         let outcome = code.map(Outcome::of);
         // Failures are often fast, and must not make it look good.
         if outcome.is_none_or(|outcome| outcome == Outcome::Well) {
@@ -194,8 +197,8 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
-        // Somebody who leaves earlier has reasons of their own.
-        if Instant::now() >= self.until {
+        // Who leaves earlier has reasons of their own, and a stream may well be open when its time is over.
+        if !self.answered && self.deadline.is_over() {
             self.ended(Outcome::Badly);
         }
     }

@@ -19,16 +19,16 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tower::retry::budget::{Budget as _, TpsBudget};
 
 use super::connections::Unanswered;
+use super::deadline::Deadline;
 use super::endpoint::{Endpoint, lost, unreachable};
 use super::endpoints::Endpoints;
-use crate::context::write_timeout;
 use crate::contract::{self, IdempotencyLevel, Method};
 use crate::error::unavailable;
 use crate::telemetry::PeerMetrics;
@@ -52,24 +52,27 @@ impl Remote {
         Self { service, endpoints, budget: TpsBudget::new(Duration::from_secs(10), 1, 0.16), metrics }
     }
 
-    /// Asks one of its endpoints, and another one if that is allowed and of use before `until`.
-    pub(super) async fn call(&self, request: Request<Body>, until: Instant) -> Response<Body> {
+    /// Asks one of its endpoints, and another one if that is allowed and of use before the deadline.
+    pub(super) async fn call(&self, request: Request<Body>, deadline: Deadline) -> Response<Body> {
         self.budget.deposit();
         let method = contract::method(request.uri().path());
         if method.client_streaming {
             return match self.endpoints.pick(&[]).await {
-                Some(endpoint) => self.respond(attempt(endpoint, request, until).await),
+                Some(endpoint) => {
+                    let answer = attempt(endpoint, request, deadline).await;
+                    self.respond(answer).map(|body| deadline.enforce_body(body))
+                }
                 None => no_endpoints(self.service).into_http(),
             };
         }
         let (head, message) = request.into_parts();
         match message.collect().await {
-            Ok(message) => self.try_again(method, &head, &message.to_bytes(), until).await,
+            Ok(message) => self.try_again(method, &head, &message.to_bytes(), deadline).await,
             Err(status) => status.into_http(),
         }
     }
 
-    async fn try_again(&self, method: &Method, head: &Parts, message: &Bytes, until: Instant) -> Response<Body> {
+    async fn try_again(&self, method: &Method, head: &Parts, message: &Bytes, deadline: Deadline) -> Response<Body> {
         let repeatable = matches!(method.idempotency, IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent);
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         loop {
@@ -77,14 +80,16 @@ impl Remote {
                 return no_endpoints(self.service).into_http();
             };
             let request = Request::from_parts(head.clone(), Body::new(Full::new(message.clone())));
-            let mut answer = attempt(Arc::clone(&endpoint), request, until).await;
-            if repeatable && !method.server_streaming {
-                answer = whole(answer).await;
-            }
+            let answer = attempt(Arc::clone(&endpoint), request, deadline).await;
+            let answer = if repeatable && !method.server_streaming {
+                whole(answer).await
+            } else {
+                answer.map(|response| response.map(|body| deadline.enforce_body(body)))
+            };
             let Some(invited) = worth_repeating(&answer, repeatable) else { return self.respond(answer) };
             tried.push(endpoint);
             let pause = pause(tried.len()).max(invited);
-            if tried.len() == ATTEMPTS || Instant::now() + pause >= until {
+            if tried.len() == ATTEMPTS || deadline.left().is_some_and(|left| left <= pause) {
                 return self.respond(answer);
             }
             if !self.budget.withdraw() {
@@ -107,11 +112,11 @@ impl Remote {
 async fn attempt(
     endpoint: Arc<Endpoint>,
     mut request: Request<Body>,
-    until: Instant,
+    deadline: Deadline,
 ) -> Result<Response<Body>, Unanswered> {
     // Not what there was for the first attempt.
-    write_timeout(request.headers_mut(), until.saturating_duration_since(Instant::now()));
-    endpoint.call(request, until).await
+    deadline.write(&mut request);
+    endpoint.call(request, deadline).await
 }
 
 /// The answer once all of it is there.

@@ -1,0 +1,47 @@
+//! The part of `google/protobuf/descriptor.proto` that is read here, with our own option beside those of protobuf:
+//! the types of `prost-types` drop what they do not know.
+
+use prost_types::method_options::IdempotencyLevel;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Set {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) files: Vec<File>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct File {
+    #[prost(string, tag = "2")]
+    pub(super) package: String,
+    #[prost(message, repeated, tag = "6")]
+    pub(super) services: Vec<Service>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Service {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) methods: Vec<Method>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Method {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(message, optional, tag = "4")]
+    pub(super) options: Option<Options>,
+    #[prost(bool, tag = "5")]
+    pub(super) client_streaming: bool,
+    #[prost(bool, tag = "6")]
+    pub(super) server_streaming: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Options {
+    #[prost(enumeration = "IdempotencyLevel", tag = "34")]
+    pub(super) idempotency_level: i32,
+    /// `mesh.options.v1.default_deadline`.
+    #[prost(message, optional, tag = "50001")]
+    pub(super) default_deadline: Option<prost_types::Duration>,
+}
