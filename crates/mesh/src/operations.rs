@@ -76,6 +76,10 @@ pub(crate) struct Owner(String);
 impl Owner {
     /// The caller of the RPC that this task is handling.
     pub(crate) fn current() -> Self {
+        #[cfg(feature = "testing")]
+        if let Some(pretended) = crate::testing::pretended_owner() {
+            return Self(pretended);
+        }
         Self("anonymous".to_owned())
     }
 }
@@ -115,7 +119,7 @@ impl Operations {
     ///
     /// As for [`started`](Self::started).
     pub async fn start<W: Work>(&self, start: &Start<'_, W>) -> Result<Operation, store::Error> {
-        self.start_or_find(start.to_new()).await
+        self.start_or_find(start.to_new()?).await
     }
 
     async fn start_or_find(&self, new: New) -> Result<Operation, store::Error> {
@@ -139,7 +143,7 @@ impl Operations {
     ) -> Result<Operation, store::Error> {
         let dialect = self.store.dialect();
         let now = storage::now(&mut **tx, dialect).await?;
-        let started = changes::insert(tx, dialect, self.service, vec![start.to_new()], now).await?;
+        let started = changes::insert(tx, dialect, self.service, vec![start.to_new()?], now).await?;
         match started.into_iter().flatten().next() {
             Some(row) => {
                 let (wakes, service) = (self.wakes.clone(), self.service);

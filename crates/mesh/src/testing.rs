@@ -53,3 +53,16 @@ impl Mesh {
         self.running.channel(service)
     }
 }
+
+tokio::task_local! {
+    static OWNER: String;
+}
+
+/// Calls as somebody of that name would, once there is authentication: what operations are started here are theirs.
+pub async fn as_owner<F: Future>(name: impl Into<String>, call: F) -> F::Output {
+    OWNER.scope(name.into(), call).await
+}
+
+pub(crate) fn pretended_owner() -> Option<String> {
+    OWNER.try_with(Clone::clone).ok()
+}

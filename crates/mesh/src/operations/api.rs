@@ -139,7 +139,7 @@ impl operations_server::Operations for Api {
             }
             Ok(Some(Change::State))
         };
-        operations.lane.edit(row.id, cancel).await?;
+        operations.lane.edit(row.id, 0, cancel).await?;
         Ok(Response::new(()))
     }
 

@@ -7,8 +7,12 @@
 //! A change says what it wants by a function of the row as it is under its lock, which may refuse. What it waits for is
 //! the commit; if it stops waiting, the change is made all the same, so a caller that goes away leaves all of it or
 //! nothing.
+//!
+//! What is large is written with little else: the rows of a statement are text on their way to it, several times their
+//! size.
 
 use std::collections::HashMap;
+use std::iter::Peekable;
 
 use sqlx::Error as SqlError;
 use tokio::sync::{mpsc, oneshot};
@@ -21,8 +25,9 @@ use super::row::Row;
 use super::storage;
 use crate::store::Error;
 
-/// How many are written together at most.
+/// How many are written together at most, and how many bytes of theirs, unless one alone has more.
 const MOST: usize = 64;
+const MOST_BYTES: usize = 1024 * 1024;
 /// How many may wait: whoever comes then waits to wait.
 const QUEUE: usize = 1024;
 
@@ -31,7 +36,16 @@ pub(super) type Edit = Box<dyn FnOnce(Option<&mut Row>, i64) -> Result<Option<Ch
 
 enum Item {
     Start(New, oneshot::Sender<Result<Option<Row>, Error>>),
-    Edit(Uuid, Edit, oneshot::Sender<Result<Option<Row>, Error>>),
+    Edit(Uuid, usize, Edit, oneshot::Sender<Result<Option<Row>, Error>>),
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Start(new, _) => new.input.len(),
+            Self::Edit(_, bytes, ..) => *bytes,
+        }
+    }
 }
 
 /// Where changes queue. Cheap to clone.
@@ -52,13 +66,14 @@ impl Lane {
         self.send(|reply| Item::Start(new, reply)).await
     }
 
-    /// Changes an operation; as it is then.
+    /// Changes an operation, to which that brings about so many bytes; as it is then.
     pub(super) async fn edit(
         &self,
         id: Uuid,
+        bytes: usize,
         edit: impl FnOnce(Option<&mut Row>, i64) -> Result<Option<Change>, Error> + Send + 'static,
     ) -> Result<Option<Row>, Error> {
-        self.send(|reply| Item::Edit(id, Box::new(edit), reply)).await
+        self.send(|reply| Item::Edit(id, bytes, Box::new(edit), reply)).await
     }
 
     async fn send<T>(&self, item: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Item) -> Result<T, Error> {
@@ -74,10 +89,13 @@ impl Queue {
     pub(crate) async fn write(mut self, operations: Operations) {
         let mut items = Vec::with_capacity(MOST);
         while self.0.recv_many(&mut items, MOST).await > 0 {
-            let (batch, waiting) = Batch::new(items.drain(..));
-            match batch.write(&operations).await {
-                Ok(written) => waiting.answer(written),
-                Err(error) => waiting.fail(&error),
+            let mut items = items.drain(..).peekable();
+            while items.peek().is_some() {
+                let (batch, waiting) = Batch::take(&mut items);
+                match batch.write(&operations).await {
+                    Ok(written) => waiting.answer(written),
+                    Err(error) => waiting.fail(&error),
+                }
             }
         }
     }
@@ -102,16 +120,19 @@ struct Written {
 }
 
 impl Batch {
-    fn new(items: impl Iterator<Item = Item>) -> (Self, Waiting) {
+    /// The first of them, and those behind it that fit in.
+    fn take(items: &mut Peekable<impl Iterator<Item = Item>>) -> (Self, Waiting) {
         let mut batch = Self { starts: Vec::new(), edits: Vec::new() };
         let mut waiting = Waiting { starts: Vec::new(), edits: Vec::new() };
-        for item in items {
+        let mut room = None;
+        while let Some(item) = items.next_if(|next| room.is_none_or(|room| next.bytes() <= room)) {
+            room = Some(room.unwrap_or(MOST_BYTES).saturating_sub(item.bytes()));
             match item {
                 Item::Start(new, reply) => {
                     batch.starts.push(new);
                     waiting.starts.push(reply);
                 }
-                Item::Edit(id, edit, reply) => {
+                Item::Edit(id, _, edit, reply) => {
                     batch.edits.push((id, edit));
                     waiting.edits.push(reply);
                 }
@@ -174,5 +195,19 @@ impl Waiting {
         for waiting in self.edits {
             let _ = waiting.send(Err(error.again()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_bounded_by_its_bytes_and_never_empty() {
+        let edit = |bytes| Item::Edit(Uuid::nil(), bytes, Box::new(|_, _| Ok(None)), oneshot::channel().0);
+        let sizes = [10, 3 * MOST_BYTES, 0, MOST_BYTES - 1, 1, 1];
+        let mut items = sizes.map(edit).into_iter().peekable();
+        let batches = std::iter::from_fn(|| items.peek().is_some().then(|| Batch::take(&mut items).0.edits.len()));
+        assert_eq!(batches.collect::<Vec<_>>(), [1, 2, 2, 1]);
     }
 }

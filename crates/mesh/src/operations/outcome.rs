@@ -25,6 +25,14 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    /// How much of it is stored.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Returned(Ok(response)) => response.value.len(),
+            _ => 0,
+        }
+    }
+
     /// Brings an operation to where this leaves it, if its kind is begun at most `attempts` times.
     pub(super) fn apply(&self, row: &mut Row, attempts: i64, now: i64) {
         row.lease_until = 0;

@@ -75,15 +75,23 @@ pub struct Start<'a, W: Work> {
 
 impl<'a, W: Work> Start<'a, W> {
     /// What is stored of it.
-    pub(super) fn to_new(&self) -> New {
-        New {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Defect`]: no database takes the id, and it has not been checked. Told here, because it would take along
+    /// what is written with it.
+    pub(super) fn to_new(&self) -> Result<New, Error> {
+        if self.request_id.contains('\0') {
+            return Err(Error::Defect(sqlx::Error::Encode("the request_id holds a NUL".into())));
+        }
+        Ok(New {
             owner: Owner::current(),
             kind: W::KIND.to_owned(),
             request_id: self.request_id.to_owned(),
             request_hash: self.hash.clone(),
             input: self.request.encode_to_vec(),
             deadline: W::DEADLINE,
-        }
+        })
     }
 
     /// `request` is the whole of it: another one under the same id is refused.
@@ -143,7 +151,7 @@ impl Context {
             }
             throttle.written = Some(Instant::now());
         }
-        self.edit(Change::Progress, |_, _| ()).await.map(drop)
+        self.edit(Change::Progress, 0, |_, _| ()).await.map(drop)
     }
 
     /// What a step has left behind, if an earlier attempt, or this one, has finished it.
@@ -173,10 +181,12 @@ impl Context {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the operation, if it is still this attempt's; `edit` is told the time. The operation as it is then.
+    /// Changes the operation, if it is still this attempt's; `edit` brings so many bytes, and is told the time. The
+    /// operation as it is then.
     pub(super) async fn edit(
         &self,
         change: Change,
+        bytes: usize,
         edit: impl FnOnce(&mut Row, i64) + Send + 'static,
     ) -> Result<Option<Row>, Error> {
         let (fence, waiting) = (self.fence, self.throttle().waiting.take());
@@ -189,7 +199,8 @@ impl Context {
             edit(row, now);
             Ok(Some(change))
         };
-        let edited = self.operations.lane.edit(self.id, edit).await;
+        let bytes = bytes + waiting.as_ref().map_or(0, Vec::len);
+        let edited = self.operations.lane.edit(self.id, bytes, edit).await;
         if edited.is_err() {
             // Unless something newer has come meanwhile.
             let mut throttle = self.throttle();

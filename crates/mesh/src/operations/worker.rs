@@ -261,7 +261,7 @@ impl Worker {
     async fn try_end(&self, context: &Context, outcome: &Arc<Outcome>) -> Result<State, Error> {
         let (ending, attempts) = (Arc::clone(outcome), self.kind.attempts);
         let edit = move |row: &mut Row, now| ending.apply(row, attempts, now);
-        let row = context.edit(Change::State, edit).await?;
+        let row = context.edit(Change::State, outcome.bytes(), edit).await?;
         let state = row.map_or(State::Unspecified, |row| row.state);
         if let Outcome::Returned(Err(failure)) = &**outcome {
             let cause = std::error::Error::source(failure).map(ToString::to_string).unwrap_or_default();
