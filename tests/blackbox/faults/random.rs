@@ -45,7 +45,8 @@ fn say(what: &str) {
     let _ = writeln!(std::io::stderr(), "{test}: {what}");
 }
 
-fn asked(name: &str) -> Option<u64> {
+/// What `scripts/soak` wants instead of the default.
+pub(super) fn asked(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
