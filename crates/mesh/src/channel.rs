@@ -1,8 +1,9 @@
 //! How a service calls a peer: one cheap-to-clone channel under every typed client, wherever the peer runs.
 //!
-//! What the caller gives a call is the same either way: the trace it is part of, and a [`deadline`]. Then a peer that lives in this process is called through the same layers as by
-//! somebody from the network, without a socket. Nothing is spawned for that, so a caller that goes away stops its peer's
-//! work by dropping it, exactly as a reset stream does over the network.
+//! What the caller gives a call is the same either way: a place in the trace it is part of, and a [`deadline`]. Then a
+//! peer that lives in this process is called through the same layers as by somebody from the network, without a socket.
+//! Nothing is spawned for that, so a caller that goes away stops its peer's work by dropping it, exactly as a reset
+//! stream does over the network.
 //!
 //! A peer that does not is called over the network. From the outside in: [`retry`] tries again what may be tried again,
 //! [`endpoints`] picks one of the peer's instances, [`endpoint`] counts what that has to do and how it fares, with
@@ -33,7 +34,7 @@ use crate::context::Context;
 use crate::contract;
 use crate::handler::Handler;
 use crate::registry::Registry;
-use crate::telemetry::Metrics;
+use crate::telemetry::{self, Metrics};
 use deadline::Deadline;
 use retry::Remote;
 
@@ -123,16 +124,6 @@ pub struct Channel {
     shared: Weak<Shared>,
 }
 
-impl Channel {
-    /// Who answers, and until when.
-    fn prepare(&self, request: &Request<Body>, context: &Context) -> Result<(Peer, Deadline), Status> {
-        let shared = self.shared.upgrade().ok_or_else(|| retry::no_endpoints(self.service))?;
-        let peer = shared.peer(self.service).ok_or_else(|| retry::no_endpoints(self.service))?;
-        let method = contract::method(request.uri().path());
-        Ok((peer, Deadline::of(request, method, context, shared.call_deadline)?))
-    }
-}
-
 impl tower::Service<Request<Body>> for Channel {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -142,30 +133,48 @@ impl tower::Service<Request<Body>> for Channel {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let context = Context::current();
-        let (peer, deadline) = match self.prepare(&request, &context) {
-            Ok(prepared) => prepared,
-            Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let service = self.service;
+        let Some(shared) = self.shared.upgrade() else {
+            return Box::pin(std::future::ready(Ok(retry::no_endpoints(service).into_http())));
         };
-        context.trace.write(request.headers_mut());
-        deadline.write(&mut request);
-        Box::pin(
-            deadline
-                .enforce(async move {
-                    match peer {
-                        Peer::Local(stack) => stack(request).await,
-                        Peer::Remote(remote) => remote.call(request, deadline).await,
-                    }
-                })
-                .map(Ok),
-        )
+        let method = contract::method(request.uri().path());
+        // Outermost: a call that finds nobody is one, too.
+        let metrics = shared.metrics.client.clone();
+        let send = move |request: Request<Body>, context: Context| {
+            let deadline = Deadline::of(&request, method, &context, shared.call_deadline);
+            answer(service, shared.peer(service), deadline, request)
+        };
+        let answering = telemetry::call(metrics, service, method, Context::current(), request, send);
+        Box::pin(answering.map(Ok))
     }
+}
+
+async fn answer(
+    service: &str,
+    peer: Option<Peer>,
+    deadline: Result<Deadline, Status>,
+    mut request: Request<Body>,
+) -> Response<Body> {
+    let (peer, deadline) = match (peer, deadline) {
+        (Some(peer), Ok(deadline)) => (peer, deadline),
+        (_, Err(status)) => return status.into_http(),
+        (None, _) => return retry::no_endpoints(service).into_http(),
+    };
+    deadline.write(&mut request);
+    let answering = async {
+        match peer {
+            Peer::Local(stack) => stack(request).await,
+            Peer::Remote(remote) => remote.call(request, deadline).await,
+        }
+    };
+    deadline.enforce(answering).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::Trace;
     use crate::handler::GrpcService;
     use crate::serve::stack;
     use std::collections::HashMap;
@@ -217,7 +226,7 @@ mod tests {
     async fn what_is_left_of_a_deadline_travels_on_less_a_margin() {
         let deadline = Some(Instant::now() + Duration::from_secs(2));
         let context = Context { deadline, ..Context::default() };
-        let response = context.scope(call("echo", "Now", &[("grpc-timeout", "1H")])).await;
+        let response = context.clone().scope(call("echo", "Now", &[("grpc-timeout", "1H")])).await;
         assert_eq!(response.headers()["grpc-timeout"], "1995000u");
         let response = context.scope(call("echo", "Now", &[("grpc-timeout", "500m")])).await;
         assert_eq!(response.headers()["grpc-timeout"], "500000u");
@@ -225,10 +234,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_trace_travels_on() {
-        let context = Context::default();
-        let response = context.scope(call("echo", "Now", &[])).await;
-        let sent = response.headers()["traceparent"].to_str().unwrap();
-        assert!(sent.contains(&context.trace.trace_id().to_string()), "{sent}");
+        let context = Context { trace_state: Some("one=1".parse().unwrap()), ..Context::default() };
+        let response = context.clone().scope(call("echo", "Now", &[])).await;
+        let sent = Trace::from_headers(response.headers()).unwrap();
+        assert_eq!(sent.trace_id, context.trace.trace_id);
+        assert_ne!(sent.span_id, context.trace.span_id, "the call has a span of its own");
+        assert_eq!(response.headers()["tracestate"], "one=1");
     }
 
     #[tokio::test]

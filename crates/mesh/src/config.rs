@@ -4,6 +4,7 @@
 //! sees text. It asks [`settings`] for every key it knows, and whatever is left over is unknown: so there is no second
 //! list of keys to forget, and a misspelt key cannot pass. Every mistake is reported, not just the first.
 
+mod otlp;
 mod registry;
 mod settings;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use tracing_subscriber::filter::Targets;
 
+pub use otlp::Otlp;
 pub use registry::{Advertise, Consul, Registry};
 pub use settings::{Error, Problem};
 use settings::{Origin, Settings};
@@ -51,6 +53,8 @@ pub struct Config {
     pub call_deadline: Duration,
     /// How logs look, and which are written.
     pub log: Log,
+    /// Where spans go, if anywhere.
+    pub otlp: Option<Otlp>,
     /// How the services of other processes are found, and those of this one by them.
     pub registry: Registry,
     /// What Consul is told of where this process is, if not the address it listens on.
@@ -179,6 +183,7 @@ impl Config {
             format: settings.take("log.format", "pretty or json", parse_format),
             level: settings.take("log.level", LEVEL, parse_level).unwrap_or_else(default_level),
         };
+        let otlp = otlp::take(&mut settings);
 
         let mut registry = registry::take(process, &mut settings);
         let advertised = settings.origin("advertise").is_some();
@@ -217,6 +222,7 @@ impl Config {
             drain_limit: drain_limit.unwrap_or(DRAIN_LIMIT),
             call_deadline: call_deadline.unwrap_or(CALL_DEADLINE),
             log,
+            otlp,
             registry,
             advertise,
             retention,

@@ -21,18 +21,20 @@ tokio::task_local! {
 }
 
 /// What travels with a call.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Context {
     /// When the caller stops waiting; `None` if it never said.
     pub deadline: Option<Instant>,
     /// Which trace the call belongs to.
     pub trace: Trace,
+    /// What tracing systems have noted of that trace for themselves. It is passed on as it came.
+    pub(crate) trace_state: Option<HeaderValue>,
 }
 
 impl Context {
     /// The context of the call that this task is handling; empty outside of one.
     pub fn current() -> Self {
-        CURRENT.try_with(|context| *context).unwrap_or_default()
+        CURRENT.try_with(Clone::clone).unwrap_or_default()
     }
 
     /// How much time is left, if there is a limit.
@@ -53,9 +55,10 @@ impl Context {
 /// A place in a trace, as [W3C Trace Context](https://www.w3.org/TR/trace-context/) writes it in `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
-    trace_id: u128,
-    span_id: u64,
-    sampled: bool,
+    pub(crate) trace_id: u128,
+    pub(crate) span_id: u64,
+    /// Whether the spans of this trace are wanted: who begins it decides, and everybody behind follows.
+    pub(crate) sampled: bool,
 }
 
 /// The header that carries a [`Trace`].
@@ -73,9 +76,9 @@ impl Trace {
         Self { span_id: random_span_id(), ..self }
     }
 
-    /// The trace that the caller is in, or a new one if it says nothing that can be read.
-    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
-        headers.get(TRACEPARENT).and_then(|value| Self::parse(value.to_str().ok()?)).unwrap_or_else(Self::begin)
+    /// Where the caller is in a trace; `None` if it says nothing that can be read.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        headers.get(TRACEPARENT).and_then(|value| Self::parse(value.to_str().ok()?))
     }
 
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
@@ -117,6 +120,25 @@ impl Default for Trace {
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+}
+
+/// The header beside `traceparent`; it may come in several lines, which are one list.
+const TRACESTATE: &str = "tracestate";
+
+/// Reads `tracestate`, which means nothing without a `traceparent` that can be read.
+pub(crate) fn read_trace_state(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(TRACESTATE).iter();
+    let first = lines.next()?;
+    Trace::from_headers(headers)?;
+    let list = lines.fold(first.as_bytes().to_vec(), |list, line| [&list, &b","[..], line.as_bytes()].concat());
+    HeaderValue::from_bytes(&list).ok()
+}
+
+/// Writes `tracestate` as it was read.
+pub(crate) fn write_trace_state(headers: &mut HeaderMap, state: Option<&HeaderValue>) {
+    if let Some(state) = state {
+        headers.insert(TRACESTATE, state.clone());
     }
 }
 
@@ -167,8 +189,8 @@ fn hexadecimal(text: &str, length: usize) -> Option<u128> {
 }
 
 fn random_span_id() -> u64 {
-    // A v4 UUID's lower half holds 62 random bits, and its variant bits keep it from being zero.
-    uuid::Uuid::new_v4().as_u64_pair().1
+    // It need not be a secret, and every call makes two: no reason to ask the operating system. Zero is none.
+    fastrand::u64(1..)
 }
 
 /// A body that is made within a context.
@@ -186,7 +208,7 @@ impl http_body::Body for Scoped {
         cx: &mut task::Context<'_>,
     ) -> task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>> {
         let Self { context, body } = &mut *self;
-        CURRENT.sync_scope(*context, || Pin::new(body).poll_frame(cx))
+        CURRENT.sync_scope(context.clone(), || Pin::new(body).poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -227,6 +249,21 @@ mod tests {
     }
 
     #[test]
+    fn what_tracing_systems_have_noted_is_one_list_beside_a_trace() {
+        let mut headers = HeaderMap::new();
+        headers.append("tracestate", "one=1".parse().unwrap());
+        headers.append("tracestate", "two=2,three=3".parse().unwrap());
+        assert_eq!(read_trace_state(&headers), None);
+        Trace::begin().write(&mut headers);
+        let state = read_trace_state(&headers).unwrap();
+        assert_eq!(state, "one=1,two=2,three=3");
+        let mut sent = HeaderMap::new();
+        write_trace_state(&mut sent, Some(&state));
+        assert_eq!(read_trace_state(&sent), None, "it was not sent with a trace");
+        assert_eq!(sent["tracestate"], state);
+    }
+
+    #[test]
     fn timeouts_are_written_so_that_they_are_read_again() {
         for timeout in [Duration::ZERO, Duration::from_micros(1), Duration::from_secs(7), Duration::from_secs(80_000)] {
             let mut headers = HeaderMap::new();
@@ -246,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn spawned_work_does_not_inherit_the_deadline() {
-        let context = Context { deadline: Some(Instant::now()), trace: Trace::begin() };
+        let context = Context { deadline: Some(Instant::now()), ..Context::default() };
         context
             .scope(async {
                 assert!(Context::current().deadline.is_some());

@@ -58,7 +58,7 @@ pub fn run(process: impl Into<Process>) -> ExitCode {
 }
 
 async fn serve(services: Vec<Service>, config: &Config) -> anyhow::Result<()> {
-    telemetry::init(&config.log).context("cannot begin to log")?;
+    let exporter = telemetry::init(config)?;
     let examples: Vec<_> = services.iter().flat_map(Service::examples).cloned().collect();
     // Before anything can be served, so that no signal finds the default handler.
     let mut stop = Stop::listen().context("cannot listen for signals")?;
@@ -70,6 +70,10 @@ async fn serve(services: Vec<Service>, config: &Config) -> anyhow::Result<()> {
     tokio::select! {
         () = running.drain() => tracing::info!("drained"),
         signal = stop.signal() => tracing::warn!(signal, "not waiting for the drain"),
+    }
+    // Last, for what was served up to here has spans.
+    if let Some(exporter) = exporter {
+        exporter.flush().await;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::body::EndedBy;
-use crate::context::{Context, Trace, read_timeout};
+use crate::context::{Context, Trace, read_timeout, read_trace_state};
 use crate::error::exceeded;
 use crate::handler::{Handler, handler};
 
@@ -16,14 +16,15 @@ pub(crate) fn enforce(next: Handler) -> Handler {
     handler(move |request| {
         let timeout = read_timeout(request.headers());
         let trace = request.extensions().get().copied().unwrap_or_else(Trace::begin);
+        let trace_state = read_trace_state(request.headers());
         let next = next.clone();
         async move {
             let deadline = match timeout {
                 Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
                 Err(status) => return status.into_http(),
             };
-            let context = Context { deadline, trace };
-            let answering = async { context.scope(next(request)).await.map(|body| context.scope_body(body)) };
+            let context = Context { deadline, trace, trace_state };
+            let answering = async { context.clone().scope(next(request)).await.map(|body| context.scope_body(body)) };
             let Some(deadline) = deadline else { return answering.await };
             match timeout_at(deadline, answering).await {
                 Ok(response) => response.map(|body| {

@@ -29,7 +29,7 @@ pub(crate) fn stack(services: GrpcServices, metrics: Metrics, draining: Cancella
     // Around the drain: a stream's deadline may come before it.
     let handler = deadline::enforce(handler);
     // Outermost: what the caller is told is what is counted, panics and expired deadlines, too.
-    telemetry::observe(handler, metrics)
+    telemetry::observe(handler, metrics.server)
 }
 
 fn dispatch(services: GrpcServices) -> Handler {

@@ -21,11 +21,20 @@ const BUCKETS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0
 /// The measurements of one process. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Metrics {
+    /// Of the calls that it serves, in memory, too.
+    pub(crate) server: Rpcs,
+    /// Of the calls that its services make, each with all of its attempts.
+    pub(crate) client: Rpcs,
+    peers: Peers,
+    registry: Arc<Mutex<Registry>>,
+}
+
+/// Rate, errors and duration of calls, seen from one of their sides. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Rpcs {
     handled: Family<Handled, Counter>,
     seconds: Family<Rpc, Histogram, fn() -> Histogram>,
     in_flight: Family<Rpc, Gauge>,
-    peers: Peers,
-    registry: Arc<Mutex<Registry>>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -43,21 +52,38 @@ struct Handled {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let handled = Family::default();
-        let seconds = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
-        let in_flight = Family::default();
         let mut registry = Registry::default();
-        registry.register("grpc_server_handled", "RPCs completed, by the code they ended with", handled.clone());
-        registry.register("grpc_server_handling_seconds", "Time from an RPC's start to its end", seconds.clone());
-        registry.register("grpc_server_in_flight", "RPCs begun and not yet ended", in_flight.clone());
+        let (server, client) = (Rpcs::new("server", &mut registry), Rpcs::new("client", &mut registry));
         let peers = Peers::default();
         peers.register(&mut registry);
-        Self { handled, seconds, in_flight, peers, registry: Arc::new(Mutex::new(registry)) }
+        Self { server, client, peers, registry: Arc::new(Mutex::new(registry)) }
     }
 
     /// Of one peer that runs in other processes.
     pub(crate) fn peer(&self, service: &'static str) -> PeerMetrics {
         self.peers.of(service)
+    }
+
+    /// The text that `/metrics` answers with.
+    pub(crate) fn render(&self) -> String {
+        let mut page = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing to a String does not fail.
+        let _ = text::encode(&mut page, &registry);
+        page
+    }
+}
+
+impl Rpcs {
+    fn new(side: &str, registry: &mut Registry) -> Self {
+        let handled = Family::default();
+        let seconds = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
+        let in_flight = Family::default();
+        let name = |what| format!("grpc_{side}_{what}");
+        registry.register(name("handled"), "RPCs completed, by the code they ended with", handled.clone());
+        registry.register(name("handling_seconds"), "Time from an RPC's start to its end", seconds.clone());
+        registry.register(name("in_flight"), "RPCs begun and not yet ended", in_flight.clone());
+        Self { handled, seconds, in_flight }
     }
 
     pub(crate) fn begin(&self, method: &'static Method) {
@@ -69,15 +95,6 @@ impl Metrics {
         self.in_flight.get_or_create(&rpc(method)).dec();
         self.handled.get_or_create(&Handled { grpc_service, grpc_method, grpc_code: code_name(code) }).inc();
         self.seconds.get_or_create(&rpc(method)).observe(took.as_secs_f64());
-    }
-
-    /// The text that `/metrics` answers with.
-    pub(crate) fn render(&self) -> String {
-        let mut page = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        // Writing to a String does not fail.
-        let _ = text::encode(&mut page, &registry);
-        page
     }
 }
 

@@ -1,29 +1,30 @@
-//! One span and one measurement for every RPC, from its first header to its last trailer.
+//! One span and one measurement for every RPC that is served, from its first header to its last trailer.
 //!
-//! An RPC has ended when its body has: a stream that fails after an hour failed, although its head said OK. A call whose
-//! client left before the end is counted as cancelled, by the drop of what was watching it.
+//! A call whose client left before the end is counted as cancelled, by the drop of what was watching it.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
-use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::{Instrument as _, Span};
 
-use super::metrics::{Metrics, code_name};
+use super::metrics::{Rpcs, code_name};
+use super::{ended, span};
 use crate::context::Trace;
 use crate::contract::{self, Method};
 use crate::handler::{Handler, handler};
 
+/// What the spans of the log are known by.
+pub(super) const SPAN_TARGET: &str = "mesh::rpc";
+
 /// Observes every call that comes through.
-pub(crate) fn observe(next: Handler, metrics: Metrics) -> Handler {
+pub(crate) fn observe(next: Handler, metrics: Rpcs) -> Handler {
     handler(move |mut request| {
         let method = contract::method(request.uri().path());
-        let trace = Trace::from_headers(request.headers()).child();
+        let caller = Trace::from_headers(request.headers());
+        let exported = span::server(method, caller);
+        let trace = span::place(&exported);
+        let trace = trace.or_else(|| caller.map(Trace::child)).unwrap_or_else(Trace::begin);
         let span = tracing::info_span!(
+            target: SPAN_TARGET,
             "rpc",
             rpc.service = method.service,
             rpc.method = method.name,
@@ -31,42 +32,32 @@ pub(crate) fn observe(next: Handler, metrics: Metrics) -> Handler {
         );
         request.extensions_mut().insert(trace);
 
-        let mut rpc = Rpc::begin(method, metrics.clone(), span.clone());
-        let answering = span.in_scope(|| next(request)).instrument(span);
-        async move {
-            let response = answering.await;
-            // A call that fails before its first message has its status in the head; any other in the trailers.
-            if let Some(status) = Status::from_header_map(response.headers()) {
-                rpc.end(response.extensions().get().unwrap_or(&status));
-            }
-            response.map(|body| Body::new(Observed { body, rpc }))
-        }
+        let rpc = Rpc::begin(method, metrics.clone(), span.clone(), exported.clone());
+        let answering = ended::End::within(&rpc, || next(request)).instrument(exported).instrument(span);
+        async move { ended::watch(answering.await, rpc) }
     })
 }
 
 /// One RPC under way.
 struct Rpc {
     method: &'static Method,
-    metrics: Metrics,
+    metrics: Rpcs,
+    /// For the log.
     span: Span,
+    /// For a collector.
+    exported: Span,
     start: Instant,
     ended: bool,
 }
 
 impl Rpc {
-    fn begin(method: &'static Method, metrics: Metrics, span: Span) -> Self {
+    fn begin(method: &'static Method, metrics: Rpcs, span: Span, exported: Span) -> Self {
         metrics.begin(method);
-        Self { method, metrics, span, start: Instant::now(), ended: false }
+        Self { method, metrics, span, exported, start: Instant::now(), ended: false }
     }
 
-    fn end(&mut self, status: &Status) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        let took = self.start.elapsed();
-        self.metrics.end(self.method, status.code(), took);
-        let code = code_name(status.code());
-        let _entered = self.span.enter();
+    fn log(&self, status: &Status) {
+        let (code, took) = (code_name(status.code()), self.start.elapsed());
         // A cause is what the client was not told, and what somebody has to look at.
         match (std::error::Error::source(status), status.code()) {
             (Some(cause), _) => tracing::error!(code, ?took, cause, "{}", status.message()),
@@ -79,45 +70,23 @@ impl Rpc {
     }
 }
 
+impl ended::End for Rpc {
+    fn end(&mut self, status: &Status) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.metrics.end(self.method, status.code(), self.start.elapsed());
+        span::end_server(&self.exported, status);
+        self.within(|| self.log(status));
+    }
+
+    fn within<T>(&self, something: impl FnOnce() -> T) -> T {
+        self.span.in_scope(|| self.exported.in_scope(something))
+    }
+}
+
 impl Drop for Rpc {
     fn drop(&mut self) {
-        if !self.ended {
-            self.end(&Status::cancelled("the caller left"));
-        }
-    }
-}
-
-/// A body whose end is the end of its RPC.
-struct Observed {
-    body: Body,
-    rpc: Rpc,
-}
-
-impl http_body::Body for Observed {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let frame = this.rpc.span.in_scope(|| Pin::new(&mut this.body).poll_frame(cx));
-        match &frame {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map) {
-                    this.rpc.end(&status);
-                }
-            }
-            Poll::Ready(Some(Err(status))) => this.rpc.end(status),
-            Poll::Ready(None) => this.rpc.end(&Status::unknown("the body ended without a status")),
-            Poll::Pending => {}
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        ended::End::end(self, &Status::cancelled("the caller left"));
     }
 }
