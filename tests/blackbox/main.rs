@@ -14,4 +14,5 @@ mod operations_cli; // what `mesh` says to people
 mod restore; // what an operator does after a backup was restored
 mod serving; // reflection, health, pages for operators, deadlines
 mod topologies; // the same behaviour, wherever the services run
+mod tracing; // one trace through every hop, and what a collector sees of it
 mod up; // every service in a process of its own, by one command

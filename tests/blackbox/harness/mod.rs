@@ -3,6 +3,7 @@
 //! Nothing here uses a fixed port or sleeps until something ought to be ready: a process says where it listens, and
 //! everything else is asked again until it answers or a limit is reached.
 
+pub(crate) mod collector;
 mod consul;
 mod grpcurl;
 pub(crate) mod postgres;
