@@ -60,7 +60,7 @@ pub(crate) fn overloaded(message: impl Into<String>, delay: Duration) -> Status 
 }
 
 /// What gRPC's machinery says of a request that it cannot read.
-const MALFORMED: [&str; 3] = ["failed to decode", "Unexpected EOF", "protocol error"];
+const MALFORMED: [&str; 4] = ["failed to decode", "Unexpected EOF", "protocol error", "Missing request message"];
 
 /// A failure that comes without a reason is gRPC's own machinery's, or a service's that did not care. It gets one.
 pub(crate) fn with_reason(bare: Status) -> Status {
@@ -145,6 +145,12 @@ mod tests {
         assert_eq!(details.error_info().unwrap().reason, "INVALID_FIELDS");
         let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|bad| &bad.field).collect();
         assert_eq!(fields, ["name", "year"]);
+    }
+
+    #[test]
+    fn a_request_without_a_message_is_no_defect_of_ours() {
+        let reasoned = with_reason(Status::internal("Missing request message."));
+        assert_eq!(reasoned.code(), Code::InvalidArgument);
     }
 
     #[test]

@@ -65,7 +65,14 @@ impl http_body::Body for Counted {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let arrived = match polled {
+            // There is nobody to be told, and nothing that went wrong here: the call is dropped with its stream at
+            // once, and is counted as what it is, cancelled.
+            Poll::Ready(frame) if !broke_off(&frame) => Some(frame),
+            _ => None,
+        };
+        let Some(frame) = arrived else {
             let late = self.late.as_mut().is_some_and(|late| late.as_mut().poll(cx).is_ready());
             return if late { Poll::Ready(Some(Err(too_slow()))) } else { Poll::Pending };
         };
@@ -88,6 +95,12 @@ impl http_body::Body for Counted {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Whether the caller went away before its request had arrived.
+fn broke_off(frame: &Option<Result<Frame<Bytes>, Status>>) -> bool {
+    let Some(Err(status)) = frame else { return false };
+    std::error::Error::source(status).is_some_and(|cause| cause.is::<hyper::Error>())
 }
 
 fn too_slow() -> Status {
