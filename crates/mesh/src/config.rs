@@ -4,6 +4,7 @@
 //! sees text. It asks [`settings`] for every key it knows, and whatever is left over is unknown: so there is no second
 //! list of keys to forget, and a misspelt key cannot pass. Every mistake is reported, not just the first.
 
+mod limits;
 mod otlp;
 mod registry;
 mod settings;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use tracing_subscriber::filter::Targets;
 
+pub use limits::Limits;
 pub use otlp::Otlp;
 pub use registry::{Advertise, Consul, Registry};
 pub use settings::{Error, Problem};
@@ -51,6 +53,8 @@ pub struct Config {
     pub drain_limit: Duration,
     /// The deadline of a call to a peer whose caller has set none. 1 ms to 1 h.
     pub call_deadline: Duration,
+    /// What callers may take of this process.
+    pub limits: Limits,
     /// How logs look, and which are written.
     pub log: Log,
     /// Where spans go, if anywhere.
@@ -174,6 +178,7 @@ impl Config {
             "a time from 1ms to 1h, such as 10s",
             within(Duration::from_millis(1), 3600),
         );
+        let limits = limits::take(&mut settings);
         let keep = || within(Duration::from_secs(60), 10 * YEAR);
         let retention = Retention {
             operations: settings.take("operations.keep", KEEP, keep()).unwrap_or(KEEP_OPERATIONS),
@@ -221,6 +226,7 @@ impl Config {
             admin_listen,
             drain_limit: drain_limit.unwrap_or(DRAIN_LIMIT),
             call_deadline: call_deadline.unwrap_or(CALL_DEADLINE),
+            limits,
             log,
             otlp,
             registry,

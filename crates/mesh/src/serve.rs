@@ -1,6 +1,7 @@
 //! Serving: from services as their authors describe them to a process that answers, and back to one that has ended.
 
 mod admin;
+mod connection;
 mod deadline;
 mod drain;
 mod intake;
@@ -21,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 
 use crate::channel::Peers;
-use crate::config::{Config, Retention};
+use crate::config::{Config, Limits, Retention};
 use crate::handler::{Answering, GrpcServices, Handler, add};
 use crate::health::{Health, Watched};
 use crate::operations::{self, Operations, Wakes, Workers};
@@ -95,7 +96,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     background.run(housekeeping(stores.clone(), config.retention));
 
     let admin = Admin { health: health.clone(), metrics };
-    let (address, admin_address) = listeners.serve(stack, admin, &draining, &foreground)?;
+    let (address, admin_address) = listeners.serve(stack, admin, config.limits, &draining, &foreground)?;
     // Last: whoever finds a service here can call it.
     let registered = registry.register(registrants, &health, address, config.advertise.as_ref());
     Ok(Running {
@@ -166,16 +167,18 @@ impl Listeners {
         self,
         stack: Handler,
         admin: Admin,
+        limits: Limits,
         draining: &CancellationToken,
         tasks: &Tasks,
     ) -> anyhow::Result<(SocketAddr, Option<SocketAddr>)> {
         let address = self.services.local_addr()?;
         let admin_address = self.admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let here = self.admin.is_none().then(|| admin.clone());
-        tasks.run(listener::serve(self.services, draining.clone(), tasks.clone(), answer(stack, here)));
+        let answer = answer(stack, here);
+        tasks.run(listener::serve(self.services, draining.clone(), tasks.clone(), limits, answer));
         if let Some(listener) = self.admin {
             let pages = move |request: Request<Incoming>| std::future::ready(admin.answer(&request));
-            tasks.run(listener::serve(listener, draining.clone(), tasks.clone(), pages));
+            tasks.run(listener::serve(listener, draining.clone(), tasks.clone(), limits, pages));
         }
         Ok((address, admin_address))
     }

@@ -20,7 +20,7 @@ pub(crate) use grpcurl::Grpcurl;
 pub(crate) use process::{Process, command, output, output_in};
 pub(crate) use programs::{LIMIT, eventually, find_program, skip};
 pub(crate) use proxy::Proxy;
-pub(crate) use raw::RawCall;
+pub(crate) use raw::{RawCall, RawConnection};
 pub(crate) use sql::execute;
 
 /// Where this project is.

@@ -1,15 +1,24 @@
-//! One gRPC call by hand, for what no client does: half a request, or a deadline that only the server knows.
+//! gRPC calls by hand, for what no client does: half a request, or a deadline that only the server knows.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::client::ResponseFuture;
-use h2::{RecvStream, SendStream};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
 use tokio::runtime::Runtime;
+
+/// A connection by hand. Cheap to clone; closed with its last call.
+#[derive(Clone)]
+pub(crate) struct RawConnection {
+    runtime: Arc<Runtime>,
+    address: SocketAddr,
+    client: SendRequest<Bytes>,
+}
 
 /// A call of which the headers are sent and the message is not.
 pub(crate) struct RawCall {
-    runtime: Runtime,
+    connection: RawConnection,
     response: ResponseFuture,
     request: SendStream<Bytes>,
 }
@@ -21,23 +30,38 @@ pub(crate) struct Ended {
     pub(crate) body: Vec<u8>,
 }
 
-impl RawCall {
-    pub(crate) fn begin(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
+impl RawConnection {
+    pub(crate) fn open(address: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let mut request = http::Request::post(format!("http://{address}{path}"));
+        let client = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+            let (client, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
+            tokio::spawn(connection);
+            client
+        });
+        Self { runtime: Arc::new(runtime), address, client }
+    }
+
+    pub(crate) fn call(&self, path: &str, headers: &[(&str, &str)]) -> RawCall {
+        let mut request = http::Request::post(format!("http://{}{path}", self.address));
         for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")].iter().chain(headers) {
             request = request.header(*name, *value);
         }
         let request = request.body(()).expect("a request");
-        let (response, request) = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
-            let (client, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
-            tokio::spawn(connection);
+        let client = self.client.clone();
+        let (response, request) = self.runtime.block_on(async {
             let mut client = client.ready().await.expect("it takes a request");
             client.send_request(request, false).expect("it takes a request")
         });
-        Self { runtime, response, request }
+        RawCall { connection: self.clone(), response, request }
+    }
+}
+
+impl RawCall {
+    /// A call that is alone on its connection.
+    pub(crate) fn begin(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
+        RawConnection::open(address).call(path, headers)
     }
 
     /// Sends the message, and does not look at what comes back.
@@ -47,10 +71,20 @@ impl RawCall {
         self.request.send_data(frame.into(), true).expect("it takes the message");
     }
 
+    /// Takes the call back; the connection goes on.
+    pub(crate) fn reset(mut self) {
+        self.request.send_reset(Reason::CANCEL);
+    }
+
     /// Sends the message, and waits for the end.
     pub(crate) fn finish(mut self, message: &[u8]) -> Ended {
         self.send(message);
-        self.runtime.block_on(async {
+        self.ended()
+    }
+
+    /// Waits for the end of a call whose message is sent.
+    pub(crate) fn ended(self) -> Ended {
+        self.connection.runtime.block_on(async {
             let response = self.response.await.expect("it answers");
             let code = |headers: &http::HeaderMap| {
                 headers.get("grpc-status").map(|code| code.to_str().expect("a code").to_owned())
@@ -59,6 +93,11 @@ impl RawCall {
             let (body, trailers) = read(response.into_body()).await;
             Ended { code: in_head.or_else(|| code(&trailers?)).expect("a status"), body }
         })
+    }
+
+    /// The status of HTTP that a call is answered with which gRPC never sees.
+    pub(crate) fn refused(self) -> u16 {
+        self.connection.runtime.block_on(self.response).expect("it answers").status().as_u16()
     }
 }
 

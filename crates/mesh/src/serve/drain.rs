@@ -1,4 +1,5 @@
-//! A drain ends every stream: a client that keeps Health/Watch or reflection open must not keep the process.
+//! A drain ends every stream: a client that keeps Health/Watch or reflection open must not keep the process. And a
+//! connection that has grown old ends its own, for the same reason.
 //!
 //! Calls that answer once are left to finish, within the drain's limit. Streams could go on for ever, so they are ended
 //! at once with UNAVAILABLE and the invitation to come back: by then another instance answers. A client that has
@@ -9,14 +10,17 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::connection::Connection;
 use crate::body::EndedBy;
 use crate::handler::{Handler, handler};
 use crate::{contract, error};
 
-/// Ends the streams that come through it when `draining` is cancelled.
-pub(crate) fn end_streams(next: Handler, draining: CancellationToken) -> Handler {
+/// Ends the streams that come through it when `draining` is cancelled, or when their connection has to end.
+pub(super) fn end_streams(next: Handler, draining: CancellationToken) -> Handler {
     handler(move |request| {
         let streaming = contract::method(request.uri().path()).server_streaming;
+        // In memory there is no connection, and nothing that ends one.
+        let ending = request.extensions().get().map(|connection: &Connection| connection.ending.clone());
         let answering = next(request);
         let draining = draining.clone();
         async move {
@@ -24,16 +28,18 @@ pub(crate) fn end_streams(next: Handler, draining: CancellationToken) -> Handler
             if !streaming {
                 return response;
             }
-            let drained = async move {
-                draining.cancelled_owned().await;
-                drained()
+            let ended = async move {
+                tokio::select! {
+                    () = draining.cancelled_owned() => come_back("this instance is shutting down"),
+                    () = ending.unwrap_or_default().cancelled_owned() => come_back("this connection has grown old"),
+                }
             };
-            response.map(|body| EndedBy::wrap(body, drained))
+            response.map(|body| EndedBy::wrap(body, ended))
         }
     })
 }
 
-/// UNAVAILABLE, reason `STREAM_DRAINING`: come back at once, to another instance or to this one started anew.
-fn drained() -> Status {
-    error::unavailable("STREAM_DRAINING", "this instance is shutting down", Duration::from_millis(100))
+/// UNAVAILABLE, reason `STREAM_DRAINING`: come back at once, to another instance or over another connection.
+fn come_back(why: &str) -> Status {
+    error::unavailable("STREAM_DRAINING", why, Duration::from_millis(100))
 }
