@@ -1,16 +1,28 @@
-//! Clients that take more than they give: what they get, and that the others do not notice.
+//! Clients that take more than they give, and more of them than there is room for: what they get, and that the others do
+//! not notice.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::harness::{LIMIT, Process, RawCall, RawConnection, eventually};
+use contracts::catalog::v1::CreateTitleRequest;
+use contracts::mesh::operations::v1::SubscribeRequest;
+use prost::Message as _;
+use serde_json::json;
+
+use crate::artwork::tiny_picture;
+use crate::harness::{Grpcurl, LIMIT, Process, RawCall, RawConnection, eventually, uuid};
 
 const GET_TITLE: &str = "/catalog.v1.CatalogService/GetTitle";
+const CREATE_TITLE: &str = "/catalog.v1.CatalogService/CreateTitle";
+const SUBSCRIBE: &str = "/mesh.operations.v1.OperationEventsService/Subscribe";
+const CHECK: &str = "/grpc.health.v1.Health/Check";
 const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
 
+const OK: &str = "0";
 const INVALID_ARGUMENT: &str = "3";
+const RESOURCE_EXHAUSTED: &str = "8";
 const UNAVAILABLE: &str = "14";
 
 /// How HTTP/2 begins: its preface, and settings that say nothing.
@@ -30,7 +42,8 @@ fn in_flight(process: &Process, method: &str, calls: usize) {
 
 #[test]
 fn clients_that_dribble_hold_up_nobody() {
-    let process = Process::start("monolith", &[]);
+    let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "2")]);
+    // More requests that do not arrive than there are places.
     let connection = RawConnection::open(process.address);
     let half: Vec<_> = (0..50).map(|_| connection.call(GET_TITLE, &[])).collect();
     in_flight(&process, "GetTitle", half.len());
@@ -133,8 +146,75 @@ fn headers_have_an_end() {
 }
 
 #[test]
+fn what_cannot_be_started_in_time_is_refused_and_the_rest_is_served() {
+    let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "1")]);
+    let connection = RawConnection::open(process.address);
+    let create = || {
+        let title = CreateTitleRequest {
+            request_id: uuid(),
+            name: "Metropolis".to_owned(),
+            year: 1927,
+            ..CreateTitleRequest::default()
+        };
+        let mut call = connection.call(CREATE_TITLE, &[("grpc-timeout", "1M")]);
+        call.send(&title.encode_to_vec());
+        call
+    };
+    let flood: Vec<_> = (0..500).map(|_| create()).collect();
+    let check = RawCall::begin(process.address, CHECK, &[]);
+    assert_eq!(check.finish(b"").code, OK, "a busy instance is well");
+    let codes: Vec<_> = flood.into_iter().map(|call| call.ended().code).collect();
+
+    let count = |code| codes.iter().filter(|other| *other == code).count();
+    let (served, refused) = (count(OK), count(RESOURCE_EXHAUSTED));
+    assert_eq!(served + refused, codes.len(), "{codes:?}");
+    assert!(served > 0 && refused > 0, "{served} served, {refused} refused");
+    assert_eq!(create().ended().code, OK, "and then it is as before");
+
+    let metrics = process.http("/metrics");
+    let shed = format!(
+        r#"grpc_server_shed_total{{grpc_service="catalog.v1.CatalogService",grpc_method="CreateTitle"}} {refused}"#
+    );
+    assert!(metrics.contains(&shed), "{shed} is not in {metrics}");
+}
+
+#[test]
+fn a_call_and_what_it_asks_of_others_in_its_process_need_one_place() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "1")]);
+    let render = json!({"request_id": uuid(), "title_id": uuid(), "image": tiny_picture()});
+    let answer = process.grpcurl().call("artwork.v1.ArtworkService/RenderArtwork", &render);
+    assert_eq!(answer.failure().1, "TITLE_NOT_FOUND", "the catalog was asked");
+}
+
+#[test]
+fn streams_are_bounded_and_take_no_place_of_a_call() {
+    let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "1"), ("MESH__LIMITS__STREAMS", "2")]);
+    let request = SubscribeRequest { parent: "services/artwork".to_owned(), ..Default::default() }.encode_to_vec();
+    let subscribe = || {
+        let mut call = RawCall::begin(process.address, SUBSCRIBE, &[("grpc-timeout", "1M")]);
+        call.send(&request);
+        call
+    };
+    let open = [subscribe(), subscribe()];
+    in_flight(&process, "Subscribe", open.len());
+    assert_eq!(subscribe().ended().code, RESOURCE_EXHAUSTED);
+    is_served(&process);
+
+    for stream in open {
+        stream.reset();
+    }
+    in_flight(&process, "Subscribe", 0);
+    let again = subscribe();
+    in_flight(&process, "Subscribe", 1);
+    again.reset();
+}
+
+#[test]
 fn a_connection_grows_old_and_what_it_carries_ends_well() {
-    let limits = [("MESH__LIMITS__CONNECTION_AGE", "1s"), ("MESH__LIMITS__CONNECTION_GRACE", "2s")];
+    let limits = [("MESH__LIMITS__CONNECTION_AGE", "2s"), ("MESH__LIMITS__CONNECTION_GRACE", "1s")];
     let process = Process::start("monolith", &limits);
     let connection = RawConnection::open(process.address);
     let call = connection.call(GET_TITLE, &[]);

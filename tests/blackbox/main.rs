@@ -1,6 +1,6 @@
 //! Black-box tests of the whole: real binaries, real grpcurl, a real Postgres, a real Consul. What each file holds:
 
-mod abuse; // clients that take more than they give
+mod abuse; // clients that take more than they give, and too many of them
 mod architecture; // the invariants of docs/ARCHITECTURE.md that can be read off the tree
 mod artwork; // long work, from outside
 mod bad_input; // what a request that cannot be served gets

@@ -174,6 +174,7 @@ async fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limits;
     use crate::context::Trace;
     use crate::handler::GrpcService;
     use crate::serve::stack;
@@ -196,7 +197,7 @@ mod tests {
         });
         let peers = Peers::new(BTreeSet::from(["echo"]), Registry::Local, Duration::from_secs(10), Metrics::new());
         let services = HashMap::from([("echo.v1.Echo", GrpcService::new(echo))]);
-        peers.ready(stack(services, Metrics::new(), tokio_util::sync::CancellationToken::new()));
+        peers.ready(stack(services, Limits::default(), Metrics::new(), tokio_util::sync::CancellationToken::new()));
         peers
     }
 

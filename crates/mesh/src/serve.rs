@@ -6,6 +6,7 @@ mod deadline;
 mod drain;
 mod intake;
 mod listener;
+mod shed;
 mod stack;
 mod tasks;
 
@@ -86,7 +87,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     add(&mut grpc, health_service);
     serve_reflection(&mut grpc)?;
 
-    let stack = stack(grpc, metrics.clone(), draining.clone());
+    let stack = stack(grpc, config.limits, metrics.clone(), draining.clone());
     peers.ready(stack.clone());
     for workers in built.workers {
         workers.start(&draining, &foreground).await?;

@@ -182,7 +182,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_does_not_hear_that_it_is_old_is_cut() {
-        let limits = Limits { connection_age: Duration::from_secs(100), connection_grace: Duration::from_secs(20) };
+        let limits = Limits {
+            connection_age: Duration::from_secs(100),
+            connection_grace: Duration::from_secs(20),
+            ..Limits::default()
+        };
         let (mut client, server) = connect(limits).await;
         let start = Instant::now();
         // A request that nobody answers, by a protocol without pings.

@@ -12,18 +12,21 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tower::Service as _;
 
-use super::{deadline, drain, intake};
+use super::{deadline, drain, intake, shed};
+use crate::config::Limits;
 use crate::error::{DOMAIN, internal, status, with_reason};
 use crate::handler::{GrpcServices, Handler, handler};
 use crate::telemetry::{self, Metrics};
 
 /// Puts the layers around the services of a process.
-pub(crate) fn stack(services: GrpcServices, metrics: Metrics, draining: CancellationToken) -> Handler {
+pub(crate) fn stack(services: GrpcServices, limits: Limits, metrics: Metrics, draining: CancellationToken) -> Handler {
     // Innermost first.
     let handler = dispatch(services);
     // A panic is an answer to whatever is outside of it.
     let handler = catch_panics(handler);
     let handler = give_reasons(handler);
+    let handler = shed::shed(handler, limits, metrics.clone());
+    // Around the places: a request has to arrive before it gets one.
     let handler = intake::bound(handler, intake::IN_FLIGHT);
     let handler = drain::end_streams(handler, draining);
     // Around the drain: a stream's deadline may come before it.

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     pub(crate) server: Rpcs,
     /// Of the calls that its services make, each with all of its attempts.
     pub(crate) client: Rpcs,
+    shed: Family<Rpc, Counter>,
     peers: Peers,
     registry: Arc<Mutex<Registry>>,
 }
@@ -54,14 +55,21 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::default();
         let (server, client) = (Rpcs::new("server", &mut registry), Rpcs::new("client", &mut registry));
+        let shed = Family::default();
+        registry.register("grpc_server_shed", "RPCs refused because too many were in flight", shed.clone());
         let peers = Peers::default();
         peers.register(&mut registry);
-        Self { server, client, peers, registry: Arc::new(Mutex::new(registry)) }
+        Self { server, client, shed, peers, registry: Arc::new(Mutex::new(registry)) }
     }
 
     /// Of one peer that runs in other processes.
     pub(crate) fn peer(&self, service: &'static str) -> PeerMetrics {
         self.peers.of(service)
+    }
+
+    /// A call that was refused because too many were in flight.
+    pub(crate) fn shed(&self, method: &'static Method) {
+        self.shed.get_or_create(&rpc(method)).inc();
     }
 
     /// The text that `/metrics` answers with.
