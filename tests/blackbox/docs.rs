@@ -107,7 +107,10 @@ fn the_readmes_calls_answer_what_it_says() {
                 expected.extend(lines.next());
             }
             let answer = shell(command, process.address);
-            assert_eq!(shape(&answer), shape(&expected.join("\n")), "{command}");
+            let (answer, expected) = (shape(&answer), shape(&expected.join("\n")));
+            // Services come: what is listed may be more than what was there when this was written.
+            let listed = command.ends_with(" list") && expected.iter().all(|line| answer.contains(line));
+            assert!(listed || answer == expected, "{command}\n{answer:#?}\n{expected:#?}");
         }
     }
 }

@@ -14,6 +14,7 @@ mod harness; // how all of them start and stop what they test
 mod operations_cli; // what `mesh` says to people
 mod restore; // what an operator does after a backup was restored
 mod serving; // reflection, health, pages for operators, deadlines
+mod templates; // what new services are made of
 mod topologies; // the same behaviour, wherever the services run
 mod tracing; // one trace through every hop, and what a collector sees of it
 mod up; // every service in a process of its own, by one command

@@ -28,25 +28,21 @@ impl Item {
     }
 }
 
-/// Checks a name that somebody wants to store.
-pub(crate) fn check_name(name: &str, bad: &mut Violations) {
-    let valid = !name.trim().is_empty() && name.chars().count() <= 200;
-    bad.check(valid, "name", "must have 1 to 200 characters and not be blank");
+/// Whether somebody may store this name; [`NAME`] says what it must be.
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.trim().is_empty() && name.chars().count() <= 200
 }
+
+/// What a name must be, for whoever sent another one.
+pub(crate) const NAME: &str = "must have 1 to 200 characters and not be blank";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn allows(name: &str) -> bool {
-        let mut bad = Violations::default();
-        check_name(name, &mut bad);
-        bad.finish().is_ok()
-    }
-
     #[test]
     fn a_name_says_something_and_is_short() {
-        assert!(allows("x") && allows(&"é".repeat(200)));
-        assert!(!allows("") && !allows(" \t") && !allows(&"é".repeat(201)));
+        assert!(is_name("x") && is_name(&"é".repeat(200)));
+        assert!(!is_name("") && !is_name(" \t") && !is_name(&"é".repeat(201)));
     }
 }

@@ -6,7 +6,7 @@ use mesh::store::{self as kit, Store};
 use mesh::{Violations, error};
 use tonic::{Code, Request, Response, Status, async_trait};
 
-use crate::domain::{Error, Item, check_name};
+use crate::domain::{Error, Item, NAME, is_name};
 use crate::store;
 
 /// The domain of this service's reasons.
@@ -28,7 +28,7 @@ impl SampleService for Items {
         let request = request.into_inner();
         let mut bad = Violations::default();
         let request_id = bad.uuid(&request.request_id, "request_id");
-        check_name(&request.name, &mut bad);
+        bad.check(is_name(&request.name), "name", NAME);
         bad.finish().map_err(Error::Invalid)?;
 
         let request_id = request_id.to_string();

@@ -1,0 +1,30 @@
+//! The service that owns the items.
+//!
+//! A call comes in at [`rpc`], which speaks the contract; [`work`] is what goes on after ImportItems has answered;
+//! [`domain`] holds the rules; [`store`] the SQL.
+
+mod domain;
+mod rpc;
+mod store;
+mod work;
+
+use contracts::sample::v1::sample_service_server::SampleServiceServer;
+use mesh::{Migration, Service};
+
+const FIRST_ITEM: &str = r#"{"request_id": "{uuid}", "name": "first"}"#;
+const FIRST_IMPORT: &str = r#"{"request_id": "{uuid}", "names": ["second", "third", "fourth"]}"#;
+const MIGRATIONS: &[Migration] = &[Migration::new(1, "items", include_str!("../migrations/0001_items.sql"))];
+
+/// The service, to be run alone or with others.
+pub fn service() -> Service {
+    Service::new("sample")
+        .port(50055)
+        .owns(MIGRATIONS)
+        .works(|_| work::Import)
+        .serves(|resources| {
+            let items = rpc::Items::new(resources.store(), resources.operations());
+            SampleServiceServer::new(items)
+        })
+        .example("sample.v1.SampleService/CreateItem", FIRST_ITEM)
+        .example("sample.v1.SampleService/ImportItems", FIRST_IMPORT)
+}

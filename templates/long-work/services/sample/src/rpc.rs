@@ -1,0 +1,91 @@
+//! The contract on one side, the domain on the other.
+
+use contracts::google::longrunning::Operation;
+
+use contracts::sample::v1::sample_service_server::SampleService;
+use contracts::sample::v1::{self as wire, *};
+use mesh::operations::work::Start;
+use mesh::store::{self as kit, Store};
+use mesh::{Operations, Violations, error};
+use tonic::{Code, Request, Response, Status, async_trait};
+
+use crate::domain::{Error, Item, NAME, is_name};
+use crate::store;
+use crate::work::{self, Import};
+
+/// The domain of this service's reasons.
+const DOMAIN: &str = "sample";
+
+pub(crate) struct Items {
+    store: Store,
+    operations: Operations,
+}
+
+impl Items {
+    pub(crate) fn new(store: Store, operations: Operations) -> Self {
+        Self { store, operations }
+    }
+}
+
+#[async_trait]
+impl SampleService for Items {
+    async fn create_item(&self, request: Request<CreateItemRequest>) -> Result<Response<CreateItemResponse>, Status> {
+        let request = request.into_inner();
+        let mut bad = Violations::default();
+        let request_id = bad.uuid(&request.request_id, "request_id");
+        bad.check(is_name(&request.name), "name", NAME);
+        bad.finish().map_err(Error::Invalid)?;
+
+        let request_id = request_id.to_string();
+        let once = kit::Request::new("CreateItem", &request_id, &request);
+        let mut tx = self.store.begin().await?;
+        if let Some(first) = tx.answered(&once).await? {
+            return Ok(Response::new(first));
+        }
+        let item = Item::new(request.name, kit::now());
+        store::insert(&mut *tx, &item).await?;
+        let response = CreateItemResponse { item: Some(item.into()) };
+        tx.answer(&once, &response).await?;
+        tx.commit().await?;
+        Ok(Response::new(response))
+    }
+
+    async fn import_items(&self, request: Request<ImportItemsRequest>) -> Result<Response<Operation>, Status> {
+        let request = request.into_inner();
+        let mut bad = Violations::default();
+        let request_id = bad.uuid(&request.request_id, "request_id");
+        work::check(&request.names, &mut bad);
+        bad.finish().map_err(Error::Invalid)?;
+
+        // Durable when it is answered; `work` begins at once, here or in another process.
+        let request_id = request_id.to_string();
+        let started = self.operations.start(&Start::<Import>::new(&request_id, &request)).await?;
+        Ok(Response::new(started))
+    }
+
+    async fn get_item(&self, request: Request<GetItemRequest>) -> Result<Response<GetItemResponse>, Status> {
+        let mut bad = Violations::default();
+        let id = bad.uuid(&request.get_ref().item_id, "item_id");
+        bad.finish().map_err(Error::Invalid)?;
+
+        let item = store::get(self.store.reader(), id).await?.ok_or(Error::NotFound(id))?;
+        Ok(Response::new(GetItemResponse { item: Some(item.into()) }))
+    }
+}
+
+impl From<Item> for wire::Item {
+    fn from(item: Item) -> Self {
+        let create_time = Some(kit::timestamp(item.create_time));
+        Self { item_id: item.id.to_string(), name: item.name, create_time }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Invalid(violations) => error::invalid_fields(DOMAIN, violations),
+            Error::NotFound(_) => error::status(Code::NotFound, DOMAIN, "ITEM_NOT_FOUND", message),
+        }
+    }
+}
