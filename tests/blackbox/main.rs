@@ -8,6 +8,7 @@ mod bad_start; // what an operator reads when a process cannot start
 mod catalog; // the catalog's promises, on SQLite and on Postgres
 mod consul; // being found, and finding others, through Consul
 mod docs; // what the documents say is true
+mod doctor; // what `mesh doctor` says of a machine
 mod drain; // how a process ends
 mod faults; // what holds when something dies, stands still or goes away
 mod harness; // how all of them start and stop what they test

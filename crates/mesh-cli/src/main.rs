@@ -2,11 +2,13 @@
 //! client has.
 //!
 //! Rooms, in reading order: [`target`] finds out whom to ask; [`operations`] and [`watch`] ask after long work,
-//! [`services`] after who is there; [`shown`] and [`message`] put what they hear into words. [`up`] asks nobody: it starts
-//! a mesh.
+//! [`services`] after who is there; [`shown`] and [`message`] put what they hear into words. Two ask no mesh: [`up`]
+//! starts one, and [`doctor`] says what this machine lacks for it; [`programs`] finds what others have installed.
 
+mod doctor;
 mod message;
 mod operations;
+mod programs;
 mod services;
 mod shown;
 mod target;
@@ -58,6 +60,12 @@ enum Command {
     Operations(Operations),
     /// Who serves, where, and how well
     Services,
+    /// What this machine has of what a mesh needs, and what brings the rest
+    ///
+    /// A line for every tool and for every port. Exits with 1 if something is missing that `cargo run` and `cargo test`
+    /// cannot do without, and with 0 if only optional things are.
+    #[command(verbatim_doc_comment)]
+    Doctor,
     /// Starts every service of this project in a process of its own, with a Consul agent between them
     ///
     /// For development: the agent lives in memory, and all of it ends with Ctrl-C. Databases are where `cargo run` has
@@ -147,6 +155,7 @@ async fn run(Cli { whom, command }: Cli) -> anyhow::Result<ExitCode> {
     let target = async || Target::find(whom.address, whom.consul).await;
     match command {
         Command::Up { consul_port } => up::up(consul_port).await,
+        Command::Doctor => doctor::doctor(),
         Command::Services => services::list(&target().await?).await,
         Command::Operations(Operations::List { service }) => {
             operations::list(service.as_deref(), &target().await?).await

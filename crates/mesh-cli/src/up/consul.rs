@@ -1,10 +1,12 @@
 //! An agent of Consul for development: alone, in memory, on this machine only.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context as _;
+
+use crate::programs::{self, Version};
 
 /// An agent that is not started yet.
 pub(super) struct Agent {
@@ -20,7 +22,8 @@ impl Agent {
     /// Finds the program, and ports: its HTTP API gets `port`, or a free one if that is 0; the others, which nobody has
     /// to know, get free ones.
     pub(super) fn prepare(port: u16) -> anyhow::Result<Self> {
-        let program = find().context("Consul is not installed: `scripts/tools consul` brings it")?;
+        let program =
+            programs::find("consul", []).context("Consul is not installed: `scripts/tools consul` brings it")?;
         let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
         let http = free(port).with_context(|| {
             format!(
@@ -38,7 +41,8 @@ impl Agent {
         let mut command = Command::new(&self.program);
         command.args(["agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=err"]);
         command.args(["-dns-port=-1", "-grpc-port=-1", "-serf-wan-port=-1"]);
-        if has_grpc_over_tls(&self.program) {
+        // From 1.14 on an agent opens one more port, and before that it refuses to hear of it.
+        if Version::of(&self.program, "version") >= Some([1, 14].into()) {
             command.arg("-grpc-tls-port=-1");
         }
         command.arg(format!("-node={}", self.node));
@@ -46,23 +50,4 @@ impl Agent {
         command.arg(format!("-serf-lan-port={}", self.serf)).arg(format!("-server-port={}", self.server));
         command
     }
-}
-
-/// From 1.14 on an agent opens one more port, and before that it refuses to hear of it.
-fn has_grpc_over_tls(program: &Path) -> bool {
-    let said = Command::new(program).arg("version").output().map(|output| output.stdout).unwrap_or_default();
-    let said = String::from_utf8_lossy(&said);
-    let version = said.lines().next().and_then(|line| line.strip_prefix("Consul v")).unwrap_or_default();
-    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
-    (parts.next(), parts.next()) >= (Some(1), Some(14))
-}
-
-/// Looks where scripts/tools puts it, then on PATH.
-fn find() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(Path::new(".tools/bin").to_owned()).chain(std::env::split_paths(&path));
-    let mut programs = folders.map(|folder| folder.join("consul"));
-    let found = programs.find(|program| program.is_file())?;
-    // A relative path to a program is looked for on PATH if it is a bare name, and is told better in full.
-    std::path::absolute(found).ok()
 }

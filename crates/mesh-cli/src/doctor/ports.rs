@@ -1,0 +1,186 @@
+//! Where the processes of this project want to listen, and whether they can.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+
+use super::holder::{self, Holder};
+use super::{Finding, Need, State};
+
+/// An address that somebody wants to listen on.
+#[derive(Debug)]
+struct Wanted {
+    /// The program that is expected there.
+    whose: String,
+    address: SocketAddr,
+    need: Need,
+    serves: String,
+    remedy: String,
+}
+
+/// How the addresses of the monolith, of each service and of Consul are.
+pub(super) fn look() -> anyhow::Result<Vec<Finding>> {
+    let settings = Settings::read(Path::new("mesh.toml"))?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let wanted = wanted(&settings, &services(Path::new("services")), variable)?;
+    // Port 0 is whichever is free.
+    Ok(wanted.into_iter().filter(|wanted| wanted.address.port() != 0).map(Wanted::look).collect())
+}
+
+/// mesh.toml, of which only addresses matter here: the processes themselves check all of it.
+struct Settings(toml::Table);
+
+impl Settings {
+    fn read(file: &Path) -> anyhow::Result<Self> {
+        let text = match std::fs::read_to_string(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            text => text.with_context(|| format!("cannot read {}", file.display()))?,
+        };
+        text.parse().map(Self).map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            anyhow!("{}, line {line}: {}", file.display(), error.message())
+        })
+    }
+
+    /// A key's value: the environment wins over the file, as it does for the processes.
+    fn get(&self, key: &str, variable: &impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<SocketAddr>> {
+        let name = format!("MESH__{}", key.to_uppercase().replace('.', "__"));
+        let mut parts = key.split('.');
+        let first = parts.next().and_then(|part| self.0.get(part));
+        let value = parts.fold(first, |found, part| found?.get(part));
+        let value = variable(&name).or_else(|| value?.as_str().map(ToOwned::to_owned));
+        value.map(|text| text.parse().with_context(|| format!("`{key}` is `{text}`, which is no address"))).transpose()
+    }
+}
+
+/// The services of this project, and the port that each has by default: what its source says.
+fn services(folder: &Path) -> Vec<(String, u16)> {
+    let folders = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut services: Vec<_> = folders
+        .filter_map(|folder| {
+            let source = std::fs::read_to_string(folder.path().join("src/lib.rs")).ok()?;
+            Some((folder.file_name().to_string_lossy().into_owned(), default_port(&source)?))
+        })
+        .collect();
+    services.sort();
+    services
+}
+
+/// `.port(50051)`.
+fn default_port(source: &str) -> Option<u16> {
+    source.split_once(".port(")?.1.split_once(')')?.0.trim().parse().ok()
+}
+
+fn wanted(
+    settings: &Settings,
+    services: &[(String, u16)],
+    variable: impl Fn(&str) -> Option<String>,
+) -> anyhow::Result<Vec<Wanted>> {
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let everybody = settings.get("listen", &variable)?;
+    let mut wanted = vec![
+        Wanted {
+            whose: "monolith".to_owned(),
+            address: everybody.unwrap_or(local(8080)),
+            need: Need::Needed,
+            serves: "cargo run".to_owned(),
+            remedy: "end it, or: cargo run -- --listen 127.0.0.1:0".to_owned(),
+        },
+        Wanted {
+            whose: "consul".to_owned(),
+            address: local(crate::up::DEFAULT_PORT),
+            need: Need::Optional,
+            serves: "Consul, as scripts/up starts it".to_owned(),
+            remedy: "end it, or: scripts/up --consul-port 0".to_owned(),
+        },
+    ];
+    for (service, port) in services {
+        let key = format!("services.{service}.listen");
+        wanted.push(Wanted {
+            whose: service.clone(),
+            address: settings.get(&key, &variable)?.or(everybody).unwrap_or(local(*port)),
+            need: Need::Optional,
+            serves: format!("{service} in a process of its own"),
+            remedy: format!("end it, or set {key} in mesh.toml"),
+        });
+    }
+    Ok(wanted)
+}
+
+impl Wanted {
+    fn look(self) -> Finding {
+        // As a server would: std sets SO_REUSEADDR, so that connections of yesterday do not count.
+        match TcpListener::bind(self.address) {
+            Ok(_) => self.judge(None, None),
+            Err(error) => {
+                let in_use = error.kind() == io::ErrorKind::AddrInUse;
+                let holder = in_use.then(|| holder::of(self.address.port())).flatten();
+                self.judge(Some(&error), holder)
+            }
+        }
+    }
+
+    /// `refused` says why nobody can listen there, `holder` who does already, if that is known.
+    fn judge(self, refused: Option<&io::Error>, holder: Option<Holder>) -> Finding {
+        let (state, found) = match (refused, holder) {
+            (None, _) => (State::Free, String::new()),
+            (Some(_), Some(holder)) if holder.is(&self.whose) => (State::Serving, format!("by {holder}")),
+            (Some(_), Some(holder)) => (State::Taken, format!("by {holder}")),
+            (Some(error), None) if error.kind() == io::ErrorKind::AddrInUse => {
+                (State::Taken, "by a process that this user may not see".to_owned())
+            }
+            (Some(error), None) => (State::Taken, error.to_string()),
+        };
+        let Self { address, need, serves, remedy, .. } = self;
+        Finding { what: address.to_string(), need, state, found, serves, remedy }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(file: &str, environment: &[(&str, &str)]) -> anyhow::Result<Vec<String>> {
+        let services = [("catalog".to_owned(), 50051), ("film_reviews".to_owned(), 50053)];
+        let find = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let wanted = wanted(&Settings(file.parse()?), &services, find)?;
+        Ok(wanted.into_iter().map(|wanted| wanted.address.to_string()).collect())
+    }
+
+    #[test]
+    fn what_is_configured_wins_over_what_the_source_says() {
+        let default = ["127.0.0.1:8080", "127.0.0.1:8500", "127.0.0.1:50051", "127.0.0.1:50053"];
+        assert_eq!(addresses("", &[]).unwrap(), default);
+        let file = "services.catalog.listen = '0.0.0.0:1'\nservices.film_reviews.listen = '[::1]:2'";
+        let environment = [("MESH__SERVICES__FILM_REVIEWS__LISTEN", "127.0.0.1:3"), ("MESH__LISTEN", "127.0.0.1:4")];
+        let configured = ["127.0.0.1:4", "127.0.0.1:8500", "0.0.0.0:1", "127.0.0.1:3"];
+        assert_eq!(addresses(file, &environment).unwrap(), configured);
+    }
+
+    #[test]
+    fn what_is_no_address_is_named() {
+        let refused = addresses("services.catalog.listen = 'here'", &[]).unwrap_err();
+        assert!(refused.to_string().contains("services.catalog.listen"), "{refused}");
+    }
+
+    #[test]
+    fn the_default_port_is_read_from_the_source() {
+        assert_eq!(default_port("Service::new(\"catalog\")\n    .port(50051)\n    .owns(M)"), Some(50051));
+        assert_eq!(default_port("Service::new(\"none\")"), None);
+    }
+
+    #[test]
+    fn a_port_that_the_right_one_has_is_well() {
+        let state = |holder: Option<&str>| {
+            let wanted = wanted(&Settings(toml::Table::new()), &[], |_| None).unwrap().remove(0);
+            let holder = holder.map(|name| Holder { name: name.to_owned(), process: 7 });
+            wanted.judge(Some(&io::ErrorKind::AddrInUse.into()), holder).state
+        };
+        assert_eq!(
+            [state(Some("monolith")), state(Some("mono")), state(None)],
+            [State::Serving, State::Taken, State::Taken]
+        );
+    }
+}
