@@ -22,7 +22,7 @@ pub(crate) fn doctor() -> anyhow::Result<ExitCode> {
     // What is needed first.
     findings.sort_by_key(|finding| finding.need);
 
-    let mut table = Table::new(["WHAT", "", "STATE", "FOUND", "FOR", "TO DO"]);
+    let mut table = Table::new(["WHAT", "NEED", "STATE", "FOUND", "FOR", "TO DO"]);
     for Finding { what, need, state, found, serves, remedy } in &findings {
         let remedy = if state.is_bad() { remedy.clone() } else { String::new() };
         table.row([what, need.word(), state.word(), found, serves, &remedy].map(ToOwned::to_owned));
