@@ -5,11 +5,16 @@
 //! one is opened when the first has much to do, and so on, up to a few; calls never wait for that one. Without a
 //! connection they all wait for the same attempt at making one, which goes on if they stop waiting.
 //!
+//! A connection may be dead without anybody having said so: a firewall on the way has lost its memory, say. HTTP/2's
+//! pings find out, after twenty seconds. Callers find out sooner: one on which call after call ends without an answer
+//! is left to those it carries, and the next call gets another.
+//!
 //! These are hyper's connections and not tonic's channels: hyper says of a request that failed whether it was ever
 //! sent, which is what decides whether it may be sent again.
 
 use std::error::Error;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,13 +26,17 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::body::Body;
 
 /// How long to try before an endpoint counts as unreachable.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Finds out about an endpoint that vanished without a word.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Calls in a row without an answer after which a connection is not used any more.
+const SILENT: u32 = 3;
+/// But no younger one than this: a peer that is slow is not helped by ever more connections.
+const YOUNG: Duration = Duration::from_secs(1);
 /// Calls in flight at which a connection has much to do. Bench: two are faster from about here on.
 const BUSY: usize = 64;
 /// More of them than cores that serve them do not help.
@@ -62,7 +71,14 @@ type Opening = Shared<BoxFuture<'static, Result<Connection, Unanswered>>>;
 struct Connection {
     sender: SendRequest<Body>,
     /// Every clone but the first is a call in flight.
-    calls: Arc<()>,
+    calls: Arc<Calls>,
+}
+
+/// What has become of the calls on a connection.
+struct Calls {
+    begin: Instant,
+    /// In a row.
+    unanswered: AtomicU32,
 }
 
 impl Connections {
@@ -73,7 +89,11 @@ impl Connections {
     /// Sends a request, and waits for the head of its answer. Dropping it tells the endpoint to stop.
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
         let mut connection = self.connection().await?;
-        connection.sender.try_send_request(request).await.map_err(|mut failed| {
+        let waiting = Waiting(&connection.calls);
+        let answer = connection.sender.try_send_request(request).await;
+        drop(waiting);
+        connection.calls.unanswered.store(0, Ordering::Relaxed);
+        answer.map_err(|mut failed| {
             let returned = failed.take_message().is_some();
             let cause = failed.into_error();
             Unanswered { sent: !returned && !refused(&cause), cause: Arc::new(cause) }
@@ -84,7 +104,7 @@ impl Connections {
     async fn connection(&self) -> Result<Connection, Unanswered> {
         let opening = {
             let mut state = lock(&self.state);
-            state.open.retain(|connection| !connection.sender.is_closed());
+            state.open.retain(|connection| !connection.sender.is_closed() && !connection.is_silent());
             match state.open.iter().min_by_key(|connection| connection.calls()) {
                 Some(idlest) => {
                     let (idlest, busy) = (idlest.clone(), idlest.calls() >= BUSY);
@@ -124,6 +144,19 @@ impl Connection {
     fn calls(&self) -> usize {
         Arc::strong_count(&self.calls) - 1
     }
+
+    fn is_silent(&self) -> bool {
+        self.calls.unanswered.load(Ordering::Relaxed) >= SILENT && self.calls.begin.elapsed() > YOUNG
+    }
+}
+
+/// Somebody who waits for an answer. Who stops waiting is counted.
+struct Waiting<'a>(&'a Calls);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.unanswered.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 async fn connect(authority: &Authority) -> Result<Connection, Unanswered> {
@@ -144,7 +177,8 @@ async fn connect(authority: &Authority) -> Result<Connection, Unanswered> {
             tracing::debug!(%error, "connection to a peer ended");
         }
     });
-    Ok(Connection { sender, calls: Arc::new(()) })
+    let calls = Arc::new(Calls { begin: Instant::now(), unanswered: AtomicU32::new(0) });
+    Ok(Connection { sender, calls })
 }
 
 fn unsent(cause: impl Error + Send + Sync + 'static) -> Unanswered {
