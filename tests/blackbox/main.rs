@@ -5,6 +5,7 @@ mod architecture; // the invariants of docs/ARCHITECTURE.md that can be read off
 mod artwork; // long work, from outside
 mod bad_input; // what a request that cannot be served gets
 mod bad_start; // what an operator reads when a process cannot start
+mod calls; // what holds when a peer dies, is replaced, stands still or fails
 mod catalog; // the catalog's promises, on SQLite and on Postgres
 mod consul; // being found, and finding others, through Consul
 mod docs; // what the documents say is true

@@ -1,7 +1,6 @@
 //! The processes that a fault happens to: the monolith on SQLite, or the catalog and replicas of artwork on Postgres.
 
 use std::io::Cursor;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use contracts::catalog::v1::CreateTitleRequest;
@@ -49,10 +48,7 @@ impl System {
 
     /// So many replicas of artwork that share a database; `None`, and a word about it, where there is no Postgres.
     pub(super) fn postgres(replicas: usize) -> Option<Self> {
-        // One server for all tests, which ends with their process.
-        static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
-        let server = SERVER.get_or_init(Postgres::start).as_ref()?;
-        Some(Self::on(server, replicas))
+        Some(Self::on(Postgres::shared()?, replicas))
     }
 
     /// The same on a server of the test's own.

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
@@ -48,6 +49,12 @@ impl Postgres {
         let postgres = Self { keeper, port, folder };
         postgres.accepts();
         Some(postgres)
+    }
+
+    /// One server for all tests that leave it alone; it ends with their process.
+    pub(crate) fn shared() -> Option<&'static Self> {
+        static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
+        SERVER.get_or_init(Self::start).as_ref()
     }
 
     /// A new, empty database.

@@ -2,7 +2,7 @@
 //! with a `Duration` and ends with one, so that no service's contract is needed.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use contracts::google::longrunning::operations_client::OperationsClient;
@@ -100,12 +100,6 @@ fn service(attempts: Arc<AtomicU32>, hands: mpsc::Sender<(Operations, Store)>) -
     steps.works(|_| Echo)
 }
 
-/// One server for all tests of this process, which ends with it.
-fn server() -> Option<&'static Postgres> {
-    static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
-    SERVER.get_or_init(Postgres::start).as_ref()
-}
-
 /// A promise that is broken often shows as silence: a test that waits for ever says nothing.
 pub(crate) async fn within_limit(test: impl Future<Output = ()>) {
     let passed = tokio::time::timeout(Duration::from_secs(120), test).await;
@@ -122,7 +116,7 @@ impl Bench {
         // Starting a server takes its time, which is not this runtime's.
         let url = tokio::task::spawn_blocking(|| {
             let name = format!("mesh_{}", uuid::Uuid::new_v4().simple());
-            server().map(|server| server.database(&name))
+            Postgres::shared().map(|server| server.database(&name))
         });
         let settings = vec![format!("services.work.database_url={}", url.await.unwrap()?)];
         Some(Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), settings).await)
