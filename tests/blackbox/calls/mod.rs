@@ -8,6 +8,7 @@
 //!   away, all four stop ([`deadlines`]).
 //! - When everything fails, callers do not make it worse ([`storms`]).
 //! - What must not be repeated is not, once it may have been received ([`storms`], [`killed`]).
+//! - When a network is whole again, so are the calls, without a restart ([`partitions`]).
 //!
 //! The caller is the kit's own channel in a process of its own: a `hop` (crates/mesh/examples/hop.rs) that passes on what
 //! the test asks it. Whom it calls are real catalogs that share a Postgres, or hops again, which write down what they
@@ -15,9 +16,10 @@
 
 mod catalogs; // replicas that share a database
 mod deadlines; // four hops
-mod hops; // processes that pass calls on, and what they have seen
+pub(crate) mod hops; // processes that pass calls on, and what they have seen
 mod killed; // an instance dies
-mod load; // somebody who calls at a steady rate
+pub(crate) mod load; // somebody who calls at a steady rate
+mod partitions; // the network goes away
 mod rolling; // one instance after the other is replaced
 mod silent; // an instance that never answers
 mod storms; // all instances fail

@@ -74,8 +74,15 @@ impl Consul {
         self.try_get(path).unwrap_or_else(|| panic!("Consul does not answer to {path}"))
     }
 
+    /// The index that it answers with.
+    pub(crate) fn index(&self, path: &str) -> u64 {
+        let (_, head, _) = self.request("GET", path, "").expect("Consul answers");
+        let index = head.lines().find_map(|line| line.strip_prefix("X-Consul-Index: "));
+        index.and_then(|index| index.trim().parse().ok()).unwrap_or_else(|| panic!("no index: {head}"))
+    }
+
     fn try_get(&self, path: &str) -> Option<Value> {
-        let (status, body) = self.request("GET", path, "")?;
+        let (status, _, body) = self.request("GET", path, "")?;
         (status == 200).then(|| serde_json::from_str(&body).expect("Consul writes JSON"))
     }
 
@@ -85,7 +92,7 @@ impl Consul {
     }
 
     pub(crate) fn try_put(&self, path: &str, body: &Value) -> Option<Value> {
-        let (status, answer) = self.request("PUT", path, &body.to_string())?;
+        let (status, _, answer) = self.request("PUT", path, &body.to_string())?;
         (status == 200).then(|| serde_json::from_str(&answer).unwrap_or_default())
     }
 
@@ -102,8 +109,8 @@ impl Consul {
         })
     }
 
-    /// HTTP/1.0, whose answers have no chunks; `None` if there is no agent.
-    fn request(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    /// HTTP/1.0, whose answers have no chunks: the status, the head and the body; `None` if there is no agent.
+    fn request(&self, method: &str, path: &str, body: &str) -> Option<(u16, String, String)> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
         let token = self.token.as_ref().map(|token| format!("x-consul-token: {token}\r\n")).unwrap_or_default();
@@ -113,7 +120,7 @@ impl Consul {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+        Some((head.split(' ').nth(1)?.parse().ok()?, head.to_owned(), body.to_owned()))
     }
 
     /// Registers what a file says, as people do.

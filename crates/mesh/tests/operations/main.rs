@@ -39,6 +39,7 @@ mod postgres;
 #[path = "../../../../tests/blackbox/harness/programs.rs"]
 mod programs;
 #[path = "../../../../tests/blackbox/harness/proxy.rs"]
+#[expect(dead_code, reason = "no test here heals it")]
 mod proxy;
 #[path = "../../../../tests/blackbox/harness/sql.rs"]
 mod sql;
