@@ -1,9 +1,13 @@
 //! The same behaviour, wherever the services run.
 
+use std::time::{Duration, Instant};
+
 use contracts::artwork::v1::RenderArtworkRequest;
 use prost::Message as _;
 use serde_json::json;
 
+use crate::faults::Session;
+use crate::harness::postgres::Postgres;
 use crate::harness::{Consul, Grpcurl, Process, RawCall, eventually, uuid};
 use crate::{artwork, catalog};
 
@@ -44,6 +48,55 @@ fn in_a_process_each_found_through_consul() {
     suite(&catalog.grpcurl(), &artwork.grpcurl());
 }
 
+/// What nobody waits for any more is ended at the last hop: at its deadline, and when its caller goes away.
+fn lets_go(catalog: &Process, artwork: &Process, database: &str) {
+    // Nobody is answered.
+    let mut holder = Session::open(database);
+    holder.execute("BEGIN; LOCK TABLE titles");
+    let render = |headers: &[(&str, &str)]| {
+        let request = RenderArtworkRequest { request_id: uuid(), title_id: uuid(), image: artwork::small_picture() };
+        let mut call = RawCall::begin(artwork.address, "/artwork.v1.ArtworkService/RenderArtwork", headers);
+        call.send(&request.encode_to_vec());
+        call
+    };
+    let in_flight = |calls: usize| {
+        let line = format!(r#"grpc_method="GetTitle"}} {calls}"#);
+        eventually("so many calls are in flight", || catalog.http("/metrics").contains(&line).then_some(()));
+    };
+    assert_eq!(render(&[("grpc-timeout", "700m")]).end().code, "4", "DEADLINE_EXCEEDED");
+    in_flight(0);
+
+    let call = render(&[]);
+    in_flight(1);
+    let left = Instant::now();
+    drop(call);
+    in_flight(0);
+    assert!(left.elapsed() < Duration::from_secs(5), "it was only ended by its own deadline: {:?}", left.elapsed());
+    holder.execute("ROLLBACK");
+}
+
+#[test]
+fn what_nobody_waits_for_is_let_go_everywhere() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let database = || postgres.database(&format!("catalog_{}", uuid().replace('-', "")));
+    let at = |database| [("MESH__SERVICES__CATALOG__DATABASE_URL", database)];
+
+    let url = database();
+    let monolith = Process::start("monolith", &at(&*url));
+    lets_go(&monolith, &monolith, &url);
+
+    let url = database();
+    let catalog = Process::start("catalog", &at(&*url));
+    lets_go(&catalog, &artwork_beside(&catalog.address.to_string()), &url);
+
+    let Some(consul) = Consul::start() else { return };
+    let (url, registry) = (database(), consul.registry());
+    let registry = ("MESH__REGISTRY", &*registry);
+    let catalog = Process::start("catalog", &[registry, at(&*url)[0]]);
+    consul.passing("catalog", 1);
+    lets_go(&catalog, &Process::start("artwork", &[registry]), &url);
+}
+
 #[test]
 fn a_peer_may_come_late_and_go_for_a_while() {
     if !Grpcurl::installed() {
@@ -72,9 +125,9 @@ fn a_peer_that_never_answers_costs_the_deadline_and_no_more() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let artwork = artwork_beside(&silent.local_addr().expect("an address").to_string());
     let request = RenderArtworkRequest { request_id: uuid(), title_id: uuid(), image: artwork::small_picture() };
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let call = RawCall::begin(artwork.address, "/artwork.v1.ArtworkService/RenderArtwork", &[("grpc-timeout", "700m")]);
     let ended = call.finish(&request.encode_to_vec());
     assert_eq!(ended.code, "4", "DEADLINE_EXCEEDED");
-    assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }

@@ -18,13 +18,13 @@ const ATTEMPTS: i32 = 5;
 const PUBLISHED: i64 = -1;
 
 /// A connection that stays open, and with it what a transaction holds.
-pub(super) struct Session {
+pub(crate) struct Session {
     connection: AnyConnection,
     runtime: Runtime,
 }
 
 impl Session {
-    pub(super) fn open(url: &str) -> Self {
+    pub(crate) fn open(url: &str) -> Self {
         sqlx::any::install_default_drivers();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let connection = runtime.block_on(AnyConnection::connect(url)).expect("the database answers");
@@ -36,7 +36,7 @@ impl Session {
     }
 
     /// Executes one statement, or several.
-    pub(super) fn execute(&mut self, statements: &str) {
+    pub(crate) fn execute(&mut self, statements: &str) {
         let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut self.connection);
         self.runtime.block_on(statements).expect("the statement is right");
     }

@@ -50,3 +50,5 @@ mod random; // all of it at once, at random
 mod recorder; // what clients have seen
 mod replicas; // one of two stands still, or is replaced
 mod system; // the processes that a fault happens to
+
+pub(crate) use evidence::Session;

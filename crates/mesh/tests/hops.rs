@@ -1,0 +1,142 @@
+//! Four services in one process that call each other in memory: what travels with a call, and what its end ends. The
+//! same between processes is in tests/blackbox/calls/deadlines.rs.
+
+#![expect(clippy::unwrap_used, reason = "a test has nothing better to do")]
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use mesh::context::Context;
+use mesh::testing::Mesh;
+use mesh::{Channel, Service};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::{Code, Status};
+use tower::Service as _;
+
+/// One gRPC service for each hop.
+const CONTRACTS: [&str; 4] = ["one.v1.Hop", "two.v1.Hop", "three.v1.Hop", "four.v1.Hop"];
+
+#[derive(Debug, PartialEq)]
+enum Event {
+    /// A hop was called, with so much time.
+    Called(usize, Option<Duration>),
+    /// What it did was ended before it was done.
+    Dropped(usize),
+}
+
+/// Calls the next one; the last one never answers.
+#[derive(Clone)]
+struct Hop<const N: usize> {
+    next: Option<Channel>,
+    events: UnboundedSender<Event>,
+}
+
+impl NamedService for Hop<0> {
+    const NAME: &'static str = CONTRACTS[0];
+}
+impl NamedService for Hop<1> {
+    const NAME: &'static str = CONTRACTS[1];
+}
+impl NamedService for Hop<2> {
+    const NAME: &'static str = CONTRACTS[2];
+}
+impl NamedService for Hop<3> {
+    const NAME: &'static str = CONTRACTS[3];
+}
+
+impl<const N: usize> tower::Service<Request<Body>> for Hop<N> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        let (next, events) = (self.next.clone(), self.events.clone());
+        Box::pin(async move {
+            events.send(Event::Called(N, Context::current().remaining())).unwrap();
+            let _working = Working(N, events);
+            match next {
+                Some(mut next) => next.call(request(N + 1, None)).await,
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
+struct Working(usize, UnboundedSender<Event>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        let _ = self.1.send(Event::Dropped(self.0));
+    }
+}
+
+fn request(hop: usize, timeout: Option<&'static str>) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = format!("http://mesh/{}/Call", CONTRACTS[hop]).parse().unwrap();
+    if let Some(timeout) = timeout {
+        request.headers_mut().insert("grpc-timeout", HeaderValue::from_static(timeout));
+    }
+    request
+}
+
+fn hop<const N: usize>(name: &'static str, next: Option<&'static str>, events: &UnboundedSender<Event>) -> Service
+where
+    Hop<N>: NamedService,
+{
+    let events = events.clone();
+    Service::new(name).serves(move |resources| Hop::<N> { next: next.map(|next| resources.channel(next)), events })
+}
+
+async fn four_hops() -> (Mesh, UnboundedReceiver<Event>) {
+    let (sender, events) = unbounded_channel();
+    let one = hop::<0>("one", Some("two"), &sender);
+    let two = hop::<1>("two", Some("three"), &sender);
+    let three = hop::<2>("three", Some("four"), &sender);
+    let four = hop::<3>("four", None, &sender);
+    (Mesh::start([one, two, three, four]).await, events)
+}
+
+async fn next(events: &mut UnboundedReceiver<Event>) -> Event {
+    events.recv().await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_is_visible_reduced_at_the_last_hop_and_ends_them_all() {
+    let (mesh, mut events) = four_hops().await;
+    let start = Instant::now();
+    let answer = mesh.channel("one").call(request(0, Some("2S"))).await.unwrap();
+    // What is kept back at each hop is what lets the last one's answer arrive before the first one gives up.
+    assert!(start.elapsed() > Duration::from_millis(1900) && start.elapsed() < Duration::from_secs(2));
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    for (hop, budget) in [2000, 1995, 1990, 1985].into_iter().enumerate() {
+        assert_eq!(next(&mut events).await, Event::Called(hop, Some(Duration::from_millis(budget))));
+    }
+    for hop in [3, 2, 1, 0] {
+        assert_eq!(next(&mut events).await, Event::Dropped(hop));
+    }
+}
+
+#[tokio::test]
+async fn who_goes_away_ends_them_all() {
+    let (mesh, mut events) = four_hops().await;
+    let mut channel = mesh.channel("one");
+    let calling = tokio::spawn(async move { channel.call(request(0, None)).await });
+    while !matches!(next(&mut events).await, Event::Called(3, Some(_))) {}
+    calling.abort();
+    let mut dropped = Vec::new();
+    while dropped.len() < 4 {
+        dropped.push(next(&mut events).await);
+    }
+    assert!(dropped.contains(&Event::Dropped(0)) && dropped.contains(&Event::Dropped(3)), "{dropped:?}");
+}
