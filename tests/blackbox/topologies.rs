@@ -63,10 +63,10 @@ fn lets_go(catalog: &Process, artwork: &Process, database: &str) {
         let line = format!(r#"grpc_method="GetTitle"}} {calls}"#);
         eventually("so many calls are in flight", || catalog.http("/metrics").contains(&line).then_some(()));
     };
-    assert_eq!(render(&[("grpc-timeout", "700m")]).end().code, "4", "DEADLINE_EXCEEDED");
+    assert_eq!(render(&[("grpc-timeout", "700m")]).ended().code, "4", "DEADLINE_EXCEEDED");
     in_flight(0);
 
-    let call = render(&[]);
+    let call = render(&[("grpc-timeout", "30S")]);
     in_flight(1);
     let left = Instant::now();
     drop(call);

@@ -59,7 +59,7 @@ fn the_end_of_a_budget_is_never_called_otherwise() {
     // Long enough for the last hop, or over at the first one: it is the same to the caller.
     let calls: Vec<_> = ["1m", "10m", "30m", "60m", "100m", "300m"].iter().cycle().take(48).map(|t| begin(t)).collect();
     for call in calls {
-        assert_eq!(call.end().code, "4", "DEADLINE_EXCEEDED");
+        assert_eq!(call.ended().code, "4", "DEADLINE_EXCEEDED");
     }
 }
 

@@ -1,13 +1,13 @@
 //! An instance dies while it is called.
 //!
-//! For half a minute, as long as one likes: `scripts/soak calls`.
+//! For some seconds here, and for half a minute by `scripts/soak`.
 
 use std::time::{Duration, Instant};
 
 use tonic::Code;
 
 use super::catalogs::{Catalogs, caller_through};
-use super::hops::{self, What};
+use super::hops;
 use super::load::{Client, Kind, Load};
 use crate::harness::{Consul, Process, eventually};
 
@@ -75,7 +75,6 @@ fn what_it_was_doing_is_done_by_another_one_if_that_does_no_harm() {
         let other = &instances[1 - busy];
         if repeats == 1 {
             eventually("the other one is asked", || (hops::attempts(other, method) == 1).then_some(()));
-            assert!(hops::seen(other).iter().all(|seen| matches!(seen.what, What::Begun(_))), "it has what it needs");
         } else {
             let (failed, _caller) = runtime.block_on(calling).expect("no panic").expect_err("nobody knows what it did");
             assert_eq!(failed.code(), Code::Unavailable, "{failed:?}");

@@ -72,16 +72,16 @@ fn a_connection_that_the_network_has_forgotten_is_given_up() {
     let well = hops::answering("0");
     let proxy = Proxy::to(well.address);
     let caller = hops::to_with(&[proxy.address], &[("MESH__CALL_DEADLINE", "500ms")]);
-    once(caller.address, Kind::Get).expect("an answer");
+    once(caller.address, Kind::Create).expect("an answer");
     proxy.forget();
-    let start = Instant::now();
     // Callers, who are what finds out.
-    let load = Load::begin(caller.address, 20, &[Kind::Get]);
-    eventually("it is called again", || (hops::attempts(&well, "GetTitle") > 1).then_some(()));
+    let load = Load::begin(caller.address, 20, &[Kind::Create]);
+    let start = Instant::now();
+    eventually("it is called again", || (hops::attempts(&well, "CreateTitle") > 1).then_some(()));
     println!("well again after {:?}", start.elapsed());
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     drop(load.end());
-    let load = Load::begin(caller.address, 20, &[Kind::Get]);
+    let load = Load::begin(caller.address, 20, &[Kind::Create]);
     load.goes_on(20);
     load.ends_well();
 }

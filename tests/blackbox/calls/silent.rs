@@ -11,7 +11,7 @@ use super::hops;
 use super::load::{Call, Kind, Load};
 use crate::harness::eventually;
 
-/// What a call gets that says nothing.
+/// What a call gets that says nothing, and whose contract says nothing either.
 const DEADLINE: (&str, &str) = ("MESH__CALL_DEADLINE", "1s");
 /// Calls a second.
 const RATE: u32 = 40;
@@ -26,13 +26,13 @@ fn one_that_never_answers_is_left_out() {
     let (_silent, address) = silent.expect("an address");
     let well = hops::answering("0");
     let caller = hops::to_with(&[address, well.address], &[DEADLINE]);
-    let load = Load::begin(caller.address, RATE, &[Kind::Get]);
+    let load = Load::begin(caller.address, RATE, &[Kind::Create]);
     eventually("it is left out", || hops::leaves_out(&caller, address).then_some(()));
     let before = load.end();
     only_those_it_got_failed(&before);
     assert!(before.iter().any(|call| call.answer.is_err()), "nobody has asked it");
 
-    let after = Load::begin(caller.address, RATE, &[Kind::Get]);
+    let after = Load::begin(caller.address, RATE, &[Kind::Create]);
     after.goes_on(RATE as usize * 2);
     after.ends_well();
 }
@@ -41,25 +41,25 @@ fn one_that_never_answers_is_left_out() {
 fn one_that_stands_still_is_left_out_and_comes_back() {
     let instances = [hops::answering("0"), hops::answering("0")];
     let caller = hops::to_with(&instances.each_ref().map(|instance| instance.address), &[DEADLINE]);
-    let load = Load::begin(caller.address, RATE, &[Kind::Get]);
+    let load = Load::begin(caller.address, RATE, &[Kind::Create]);
     for instance in &instances {
-        eventually("it is called", || (hops::attempts(instance, "GetTitle") > 0).then_some(()));
+        eventually("it is called", || (hops::attempts(instance, "CreateTitle") > 0).then_some(()));
     }
     instances[0].signal("STOP");
     eventually("it is left out", || hops::leaves_out(&caller, instances[0].address).then_some(()));
     let failed = load.end();
     only_those_it_got_failed(&failed);
 
-    let without = Load::begin(caller.address, RATE, &[Kind::Get]);
+    let without = Load::begin(caller.address, RATE, &[Kind::Create]);
     without.goes_on(RATE as usize);
     without.ends_well();
-    let before = hops::attempts(&instances[0], "GetTitle");
+    let before = hops::attempts(&instances[0], "CreateTitle");
     instances[0].signal("CONT");
-    let with = Load::begin(caller.address, RATE, &[Kind::Get]);
+    let with = Load::begin(caller.address, RATE, &[Kind::Create]);
     // What it had taken before is not what it is asked now.
     eventually("it is called again", || {
         let well = caller.log().contains("back among those that are called");
-        (well && hops::attempts(&instances[0], "GetTitle") > before + RATE as usize).then_some(())
+        (well && hops::attempts(&instances[0], "CreateTitle") > before + RATE as usize).then_some(())
     });
     with.ends_well();
 }
