@@ -101,11 +101,14 @@ fn what_is_new_is_seen_soon_after_a_restart() {
     enter(&consul, "old", old.address, &json!({}));
     let caller = hop(&consul.registry());
     eventually("it is found", || has_found(&caller, old.address));
-    // The index it waits behind is one that the next agent will not reach for long.
-    for _ in 0..50 {
-        enter(&consul, "other", new.address, &json!({"Name": "other"}));
+    // The index it waits behind is one that the next agent will not reach for long. It is that of the service.
+    eventually("there has been much to wait for", || {
+        enter(&consul, "other", old.address, &json!({"Port": 1}));
+        consul.passing("catalog", 2);
         remove(&consul, "other");
-    }
+        consul.passing("catalog", 1);
+        (consul.index("/v1/health/service/catalog") > 100).then_some(())
+    });
     consul.kill();
     consul.restart();
     let start = Instant::now();
