@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::catalogs::{Catalogs, caller_through};
 use super::hops;
-use super::load::{Client, Kind, Load};
+use super::load::{Client, Kind, Load, seconds};
 use crate::harness::{Consul, Process, eventually};
 
 /// What can be repeated.
@@ -37,7 +37,7 @@ fn kill_one(mut catalogs: Catalogs, caller: &Process) {
     let load = Load::begin(caller.address, RATE, IDEMPOTENT);
     catalogs.is_called(0);
     catalogs.is_called(1);
-    let third = RATE as usize * seconds() / 3;
+    let third = RATE as usize * seconds(6) / 3;
     load.goes_on(third);
 
     let dead = catalogs.replicas[0].address;
@@ -53,10 +53,6 @@ fn kill_one(mut catalogs: Catalogs, caller: &Process) {
     load.goes_on(third);
     println!("{} retries", hops::metric(caller, "mesh_peer_retries_total"));
     load.ends_well();
-}
-
-fn seconds() -> usize {
-    std::env::var("SOAK_SECONDS").map_or(6, |seconds| seconds.parse().expect("SOAK_SECONDS is a number"))
 }
 
 #[test]

@@ -77,6 +77,11 @@ impl Client {
     }
 }
 
+/// How long, where it is not for `scripts/soak`, which says so by `SOAK_SECONDS`.
+pub(crate) fn seconds(otherwise: usize) -> usize {
+    std::env::var("SOAK_SECONDS").map_or(otherwise, |seconds| seconds.parse().expect("SOAK_SECONDS is a number"))
+}
+
 /// Asks once, without a runtime.
 pub(crate) fn once(address: SocketAddr, kind: Kind) -> Result<(), Status> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
