@@ -14,6 +14,8 @@ mod deadline;
 mod ejection;
 mod endpoint;
 mod endpoints;
+#[cfg(feature = "testing")]
+pub(crate) mod layers;
 mod retry;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -32,7 +32,11 @@ use crate::service::{Resources, Service};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 use admin::Admin;
+#[cfg(feature = "testing")]
+pub(crate) use connection::Connection;
 pub(crate) use stack::stack;
+#[cfg(feature = "testing")]
+pub(crate) use stack::{Layer, dispatch, layers};
 pub(crate) use tasks::Tasks;
 
 /// How often a store forgets what it need not keep; oftener if it keeps something for less than that.

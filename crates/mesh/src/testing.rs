@@ -1,10 +1,25 @@
-//! A real mesh for the tests of a service: on a free port of 127.0.0.1, with its databases in a temporary folder.
+//! A real mesh for the tests of a service: on a free port of 127.0.0.1, with its databases in a temporary folder. And,
+//! for the benchmark, [`layers`] with fewer and fewer of its parts.
+
+pub mod layers;
 
 use std::ffi::OsString;
 
 use crate::config::Config;
 use crate::serve::{Running, start};
 use crate::service::Process;
+
+/// Begins to log as a process does that nobody configured; once a process. A benchmark needs it: spans that nobody looks
+/// at cost nothing.
+///
+/// # Panics
+///
+/// If something logs already.
+pub fn log() {
+    let process = Process::from(crate::Service::new("test"));
+    let config = Config::load(&process, [OsString::from("test")], []).expect("a configuration");
+    crate::telemetry::init(&config).expect("nobody else to log");
+}
 
 /// A mesh that ends, and leaves nothing behind, when it is dropped.
 pub struct Mesh {

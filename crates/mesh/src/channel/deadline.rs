@@ -21,7 +21,7 @@ use crate::error::exceeded;
 const MARGIN: Duration = Duration::from_millis(5);
 
 /// When the answer to a call is of no use any more; `None` for a stream that may go on for ever.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Deadline(Option<Instant>);
 
 impl Deadline {

@@ -20,22 +20,30 @@ use crate::telemetry::{self, Metrics};
 
 /// Puts the layers around the services of a process.
 pub(crate) fn stack(services: GrpcServices, limits: Limits, metrics: Metrics, draining: CancellationToken) -> Handler {
-    // Innermost first.
-    let handler = dispatch(services);
-    // A panic is an answer to whatever is outside of it.
-    let handler = catch_panics(handler);
-    let handler = give_reasons(handler);
-    let handler = shed::shed(handler, limits, metrics.clone());
-    // Around the places: a request has to arrive before it gets one.
-    let handler = intake::bound(handler, intake::IN_FLIGHT);
-    let handler = drain::end_streams(handler, draining);
-    // Around the drain: a stream's deadline may come before it.
-    let handler = deadline::enforce(handler);
-    // Outermost: what the caller is told is what is counted, panics and expired deadlines, too.
-    telemetry::observe(handler, metrics.server)
+    layers(limits, metrics, draining).into_iter().fold(dispatch(services), |handler, (_, layer)| layer(handler))
 }
 
-fn dispatch(services: GrpcServices) -> Handler {
+pub(crate) type Layer = Box<dyn FnOnce(Handler) -> Handler>;
+
+/// Innermost first. A list, so that the benchmark can tell what each of them costs, by its name.
+pub(crate) fn layers(limits: Limits, metrics: Metrics, draining: CancellationToken) -> Vec<(&'static str, Layer)> {
+    let shedding = metrics.clone();
+    vec![
+        // A panic is an answer to whatever is outside of it.
+        ("panics", Box::new(catch_panics)),
+        ("reasons", Box::new(give_reasons)),
+        ("shed", Box::new(move |handler| shed::shed(handler, limits, shedding))),
+        // Around the places: a request has to arrive before it gets one.
+        ("intake", Box::new(|handler| intake::bound(handler, intake::IN_FLIGHT))),
+        ("drain", Box::new(|handler| drain::end_streams(handler, draining))),
+        // Around the drain: a stream's deadline may come before it.
+        ("deadline", Box::new(deadline::enforce)),
+        // Outermost: what the caller is told is what is counted, panics and expired deadlines, too.
+        ("telemetry", Box::new(|handler| telemetry::observe(handler, metrics.server))),
+    ]
+}
+
+pub(crate) fn dispatch(services: GrpcServices) -> Handler {
     handler(move |request| {
         let name = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         let service = services.get(name).cloned().ok_or_else(|| {
