@@ -1,7 +1,8 @@
 //! Rate, errors and duration of every RPC, under the names that gRPC's own interceptors made common, in the
 //! [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/) text format.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -32,10 +33,21 @@ pub(crate) struct Metrics {
 
 /// Rate, errors and duration of calls, seen from one of their sides. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Rpcs {
+pub(crate) struct Rpcs(Arc<Families>);
+
+struct Families {
     handled: Family<Handled, Counter>,
     seconds: Family<Rpc, Histogram, fn() -> Histogram>,
     in_flight: Family<Rpc, Gauge>,
+    /// By where a method is: there is one of each for as long as the process lives.
+    methods: RwLock<HashMap<usize, OfMethod>>,
+}
+
+/// What every call of a method is counted by. Found once, for to find it by its labels takes longer than to count.
+struct OfMethod {
+    succeeded: Counter,
+    seconds: Histogram,
+    in_flight: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -91,23 +103,47 @@ impl Rpcs {
         registry.register(name("handled"), "RPCs completed, by the code they ended with", handled.clone());
         registry.register(name("handling_seconds"), "Time from an RPC's start to its end", seconds.clone());
         registry.register(name("in_flight"), "RPCs begun and not yet ended", in_flight.clone());
-        Self { handled, seconds, in_flight }
+        Self(Arc::new(Families { handled, seconds, in_flight, methods: RwLock::default() }))
     }
 
     pub(crate) fn begin(&self, method: &'static Method) {
-        self.in_flight.get_or_create(&rpc(method)).inc();
+        self.of(method, |of| _ = of.in_flight.inc());
     }
 
     pub(crate) fn end(&self, method: &'static Method, code: Code, took: Duration) {
-        let Rpc { grpc_service, grpc_method } = rpc(method);
-        self.in_flight.get_or_create(&rpc(method)).dec();
-        self.handled.get_or_create(&Handled { grpc_service, grpc_method, grpc_code: code_name(code) }).inc();
-        self.seconds.get_or_create(&rpc(method)).observe(took.as_secs_f64());
+        self.of(method, |of| {
+            of.in_flight.dec();
+            of.seconds.observe(took.as_secs_f64());
+            if code == Code::Ok {
+                of.succeeded.inc();
+            } else {
+                self.0.handled.get_or_create(&handled(method, code)).inc();
+            }
+        });
+    }
+
+    fn of(&self, method: &'static Method, count: impl Fn(&OfMethod)) {
+        let place = std::ptr::from_ref(method).addr();
+        if let Some(of) = self.0.methods.read().unwrap_or_else(PoisonError::into_inner).get(&place) {
+            return count(of);
+        }
+        let of = OfMethod {
+            succeeded: self.0.handled.get_or_create_owned(&handled(method, Code::Ok)),
+            seconds: self.0.seconds.get_or_create_owned(&rpc(method)),
+            in_flight: self.0.in_flight.get_or_create_owned(&rpc(method)),
+        };
+        count(&of);
+        // Two may find it at the same time: they have found the same.
+        self.0.methods.write().unwrap_or_else(PoisonError::into_inner).insert(place, of);
     }
 }
 
 fn rpc(method: &'static Method) -> Rpc {
     Rpc { grpc_service: method.service, grpc_method: method.name }
+}
+
+fn handled(method: &'static Method, code: Code) -> Handled {
+    Handled { grpc_service: method.service, grpc_method: method.name, grpc_code: code_name(code) }
 }
 
 /// A code as gRPC's own metrics spell it.
