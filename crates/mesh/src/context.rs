@@ -82,10 +82,7 @@ impl Trace {
     }
 
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        // Hexadecimal digits and dashes only: always a valid header.
-        if let Ok(value) = HeaderValue::from_str(&self.to_string()) {
-            headers.insert(TRACEPARENT, value);
-        }
+        insert_once(headers, TRACEPARENT, self.to_string());
     }
 
     /// The part that all spans of a trace share, for a log.
@@ -163,8 +160,16 @@ pub(crate) fn write_timeout(headers: &mut HeaderMap, timeout: Duration) {
     } else {
         format!("{}m", timeout.as_millis().min(99_999_999))
     };
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        headers.insert(GRPC_TIMEOUT, value);
+    insert_once(headers, GRPC_TIMEOUT, text);
+}
+
+/// A header that is another one with every call. Marked as what HTTP/2 calls sensitive it is not put into the table of
+/// the connection's recent headers, from which it would only drive those that come again.
+fn insert_once(headers: &mut HeaderMap, name: &'static str, value: String) {
+    // Digits, letters and dashes only: always a valid header.
+    if let Ok(mut value) = HeaderValue::try_from(value) {
+        value.set_sensitive(true);
+        headers.insert(name, value);
     }
 }
 
