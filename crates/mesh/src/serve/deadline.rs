@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::body::EndedBy;
 use crate::context::{Context, Trace, read_timeout, read_trace_state};
+use crate::contract;
 use crate::error::exceeded;
 use crate::handler::{Handler, handler};
 
@@ -17,6 +18,7 @@ pub(crate) fn enforce(next: Handler) -> Handler {
         let timeout = read_timeout(request.headers());
         let trace = request.extensions().get().copied().unwrap_or_else(Trace::begin);
         let trace_state = read_trace_state(request.headers());
+        let streaming = contract::method(request.uri().path()).server_streaming;
         let next = next.clone();
         async move {
             let deadline = match timeout {
@@ -24,16 +26,25 @@ pub(crate) fn enforce(next: Handler) -> Handler {
                 Err(status) => return status.into_http(),
             };
             let context = Context { deadline, trace, trace_state };
-            let answering = async { context.clone().scope(next(request)).await.map(|body| context.scope_body(body)) };
-            let Some(deadline) = deadline else { return answering.await };
-            match timeout_at(deadline, answering).await {
-                Ok(response) => response.map(|body| {
+            let answering = context.clone().scope(next(request));
+            let answered = match deadline {
+                Some(deadline) => timeout_at(deadline, answering).await,
+                None => Ok(answering.await),
+            };
+            let response = match answered {
+                // Its one message is made already: nothing of it is left to do, or to stop.
+                Ok(response) if !streaming => return response,
+                Ok(response) => response.map(|body| context.scope_body(body)),
+                Err(_) => return exceeded().into_http(),
+            };
+            match deadline {
+                Some(deadline) => response.map(|body| {
                     EndedBy::wrap(body, async move {
                         sleep_until(deadline).await;
                         exceeded()
                     })
                 }),
-                Err(_) => exceeded().into_http(),
+                None => response,
             }
         }
     })
@@ -49,7 +60,8 @@ mod tests {
     use tonic::{Code, Status};
 
     fn request(timeout: &str) -> Request<Body> {
-        Request::builder().header("grpc-timeout", timeout).body(Body::empty()).unwrap()
+        let watch = "/grpc.health.v1.Health/Watch";
+        Request::builder().uri(watch).header("grpc-timeout", timeout).body(Body::empty()).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
