@@ -21,7 +21,7 @@ mod retry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(crate) use endpoints::Endpoints;
 
 use crate::context::Context;
 use crate::contract;
-use crate::handler::Handler;
+use crate::handler::{Answering, Handler};
 use crate::registry::Registry;
 use crate::telemetry::{self, Metrics};
 use deadline::Deadline;
@@ -51,7 +51,7 @@ struct Shared {
     /// Where to learn of the services that do not run here.
     registry: Registry,
     /// Those that there are channels to; all channels to a service share one.
-    remotes: Mutex<BTreeMap<&'static str, Arc<Remote>>>,
+    remotes: RwLock<BTreeMap<&'static str, Arc<Remote>>>,
     call_deadline: Duration,
     metrics: Metrics,
 }
@@ -69,7 +69,7 @@ impl Peers {
         call_deadline: Duration,
         metrics: Metrics,
     ) -> Self {
-        let (stack, remotes) = (OnceLock::new(), Mutex::default());
+        let (stack, remotes) = (OnceLock::new(), RwLock::default());
         Self(Arc::new(Shared { local, stack, registry, remotes, call_deadline, metrics }))
     }
 
@@ -89,7 +89,8 @@ impl Shared {
     /// Begins to look for a service that does not run here, before the first call does.
     fn find(&self, service: &'static str) {
         if !self.local.contains(service) {
-            self.remotes().entry(service).or_insert_with(|| {
+            let mut remotes = self.remotes.write().unwrap_or_else(PoisonError::into_inner);
+            remotes.entry(service).or_insert_with(|| {
                 let metrics = self.metrics.peer(service);
                 let endpoints = Endpoints::unknown(metrics.clone());
                 self.registry.follow(service, endpoints.clone());
@@ -102,12 +103,9 @@ impl Shared {
         if self.local.contains(service) {
             self.stack.get().cloned().map(Peer::Local)
         } else {
-            self.remotes().get(service).cloned().map(Peer::Remote)
+            let remotes = self.remotes.read().unwrap_or_else(PoisonError::into_inner);
+            remotes.get(service).cloned().map(Peer::Remote)
         }
-    }
-
-    fn remotes(&self) -> MutexGuard<'_, BTreeMap<&'static str, Arc<Remote>>> {
-        self.remotes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -163,12 +161,14 @@ async fn answer(
         (_, Err(status)) => return status.into_http(),
         (None, _) => return retry::no_endpoints(service).into_http(),
     };
-    deadline.write(&mut request);
-    let answering = async {
-        match peer {
-            Peer::Local(stack) => stack(request).await,
-            Peer::Remote(remote) => remote.call(request, deadline).await,
+    // Each boxed for itself: what a remote peer needs is large, and a call to a local one should not have to carry it.
+    let answering: Answering = match peer {
+        Peer::Local(stack) => {
+            deadline.write(&mut request);
+            stack(request)
         }
+        // It says at each attempt what is left then.
+        Peer::Remote(remote) => Box::pin(async move { remote.call(request, deadline).await }),
     };
     deadline.enforce(answering).await
 }

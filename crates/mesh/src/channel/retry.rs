@@ -114,7 +114,7 @@ async fn attempt(
     mut request: Request<Body>,
     deadline: Deadline,
 ) -> Result<Response<Body>, Unanswered> {
-    // Not what there was for the first attempt.
+    // What is left for this one.
     deadline.write(&mut request);
     endpoint.call(request, deadline).await
 }
