@@ -55,7 +55,7 @@ pub(crate) struct Connection {
 /// Answers what comes over a connection until it ends, is too old, or the process drains.
 pub(super) async fn serve<A, F>(stream: TcpStream, draining: CancellationToken, limits: Limits, answer: A)
 where
-    A: Fn(Request<Incoming>) -> F + Send + 'static,
+    A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     // Small answers are what RPCs are made of: do not wait for more to put into a packet.
@@ -72,8 +72,9 @@ where
     let from = Connection { ending: ending.clone() };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(from.clone());
-        let answering = answer(request);
-        async move { Ok::<_, Infallible>(answering.await) }
+        let answer = answer.clone();
+        // Nothing of it before it is awaited, which a task of its own does: the connection has all the others to read.
+        async move { Ok::<_, Infallible>(answer(request).await) }
     });
     let builder = builder();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
