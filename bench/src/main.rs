@@ -4,11 +4,12 @@
 //! read it. A number alone says more about the disk than about the kit, so both sides take turns, round by round, on
 //! the same database; the table has the median of the rounds, their spread, and the ratio within each round.
 //!
-//! Rooms, in the order of the table: [`starts`], [`lifecycles`], [`watching`], [`deliveries`], [`memory`] are what is
+//! Rooms of the operations, in the order of the table: [`starts`], [`lifecycles`], [`watching`], [`deliveries`], [`memory`] are what is
 //! measured. [`limit`] is the other side: bare loops of SQL. [`service`] is the service that is measured, [`server`]
 //! the same in a process of its own; [`machine`] knows the disk and the databases, [`postgres`] starts one; [`report`]
 //! makes the table.
 
+mod calls;
 mod deliveries;
 mod lifecycles;
 mod limit;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use calls::peer::Side;
 use machine::{Disk, Engine, Machine};
 use report::Report;
 
@@ -52,9 +54,21 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         data_dir: Option<PathBuf>,
     },
+    /// Calls between services: one table, in two minutes
+    Calls {
+        /// Seconds instead of minutes: shows that everything works, and no number that counts
+        #[arg(long)]
+        quick: bool,
+        /// One part only
+        #[arg(long)]
+        only: Option<calls::Part>,
+    },
     /// What this program runs of itself: a server in a process of its own
     #[command(hide = true)]
     Serve { data_dir: PathBuf, url: String, telling: usize },
+    /// The same for calls
+    #[command(hide = true)]
+    ServeCalls { side: Side },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -109,6 +123,8 @@ fn main() -> ExitCode {
                     // Not by the default handler, which would leave databases and a Postgres behind.
                     _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
                 },
+                Command::Calls { quick, only } => calls::measure(quick, only).await,
+                Command::ServeCalls { side } => side.serve().await,
                 Command::Serve { data_dir, url, telling } => server::serve(&data_dir, &url, telling).await,
             }
         });

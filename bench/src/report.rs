@@ -16,6 +16,15 @@ impl Samples {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
     }
 
+    /// The difference of each round.
+    pub(crate) fn less(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one - other).collect())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// What `share` of the samples are not above, with 0.5 for the median.
     pub(crate) fn percentile(&self, share: f64) -> f64 {
         let sorted = self.sorted();

@@ -1,7 +1,9 @@
 //! The service in a process of its own, which is this program again: so its memory is its own, and what is delivered
 //! crosses from one process to another.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -19,6 +21,11 @@ pub(crate) async fn serve(data_dir: &Path, url: &str, telling: usize) -> anyhow:
         words.push(site.begin::<Telling>(false).await?);
     }
     writeln!(std::io::stdout(), "{}", words.join(" "))?;
+    until_its_input_ends().await
+}
+
+/// A process that was started by another one ends with it.
+pub(crate) async fn until_its_input_ends() -> anyhow::Result<()> {
     tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop)).await?;
     Ok(())
 }
@@ -33,10 +40,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(place: &Place, telling: usize) -> anyhow::Result<Self> {
+        Self::run([OsStr::new("serve"), place.folder.as_ref(), place.url.as_ref(), telling.to_string().as_ref()])
+    }
+
+    /// This program again; what it serves is in the arguments.
+    pub(crate) fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg("serve")
-            .arg(&place.folder)
-            .args([&place.url, &telling.to_string()])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -49,6 +59,11 @@ impl Server {
         server.url = words.next().context("the server has ended before it served")?;
         server.telling = words.collect();
         Ok(server)
+    }
+
+    /// Where it serves.
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.url.trim_start_matches("http://").parse()?)
     }
 
     /// How much memory it has in use, in bytes; `None` where that is not in /proc.

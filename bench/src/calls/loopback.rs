@@ -1,0 +1,90 @@
+//! The kit and bare tonic over loopback: each with a server in a process of its own, one connection to it, and more
+//! and more callers that ask again when they have their answer.
+
+use std::time::{Duration, Instant};
+
+use contracts::google::longrunning::operations_client::OperationsClient;
+use mesh::testing::{Mesh, layers};
+use tokio::task::JoinSet;
+use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::codegen::StdError;
+use tonic::transport::Channel;
+
+use super::Plan;
+use super::peer::{Side, call, service};
+use crate::report::{Report, Samples};
+
+/// Of one side with one number of callers, a number a round.
+#[derive(Default)]
+struct Measured {
+    rate: Samples,
+    p50: Samples,
+    p99: Samples,
+}
+
+impl Measured {
+    fn push(&mut self, (rate, micros): (f64, Samples)) {
+        self.rate.push(rate);
+        self.p50.push(micros.percentile(0.5));
+        self.p99.push(micros.percentile(0.99));
+    }
+}
+
+pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    // A process that calls is one that serves: it has what every process does beside.
+    let _mesh = Mesh::start(service()).await;
+    let (kit_server, tonic_server) =
+        tokio::task::spawn_blocking(|| anyhow::Ok((Side::Kit.server()?, Side::Tonic.server()?))).await??;
+    let kit = layers::calling(kit_server.address()?).pop().map(OperationsClient::new);
+    let kit = kit.ok_or_else(|| anyhow::anyhow!("a channel has no layers"))?;
+    let tonic = OperationsClient::new(Channel::from_shared(tonic_server.url.clone())?.connect().await?);
+    for &callers in plan.callers {
+        let (mut kits, mut tonics) = (Measured::default(), Measured::default());
+        round(&kit, callers, plan.turn / 4).await?;
+        round(&tonic, callers, plan.turn / 4).await?;
+        for _ in 0..plan.rounds {
+            kits.push(round(&kit, callers, plan.turn).await?);
+            tonics.push(round(&tonic, callers, plan.turn).await?);
+        }
+        let goals = if callers == 64 { ["0.95 ×", "", "1.1 ×"] } else { [""; 3] };
+        let what = |what| format!("{what}, callers: {callers}");
+        report.compare(&what("calls/s"), &kits.rate, "bare tonic", &tonics.rate, goals[0]);
+        report.compare(&what("µs a call, p50"), &kits.p50, "bare tonic", &tonics.p50, goals[1]);
+        report.compare(&what("µs a call, p99"), &kits.p99, "bare tonic", &tonics.p99, goals[2]);
+    }
+    Ok(())
+}
+
+/// Calls a second, and how many microseconds each took.
+pub(super) async fn round<T>(
+    client: &OperationsClient<T>,
+    callers: usize,
+    time: Duration,
+) -> anyhow::Result<(f64, Samples)>
+where
+    T: GrpcService<Body, Error: Into<StdError>, ResponseBody: Send + 'static, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes, Error: Into<StdError> + Send>,
+{
+    let (begin, mut asking, mut all) = (Instant::now(), JoinSet::new(), Samples::default());
+    for _ in 0..callers {
+        let mut client = client.clone();
+        asking.spawn(async move {
+            let mut took = Vec::new();
+            while begin.elapsed() < time {
+                let asked = Instant::now();
+                call(&mut client).await?;
+                took.push(asked.elapsed());
+            }
+            anyhow::Ok(took)
+        });
+    }
+    while let Some(took) = asking.join_next().await {
+        took??.iter().for_each(|took| all.push(took.as_secs_f64() * 1e6));
+    }
+    Ok((all.len() as f64 / begin.elapsed().as_secs_f64(), all))
+}

@@ -1,0 +1,55 @@
+//! A peer in the same process, beside its handler alone, and beside what the same call takes over loopback: one caller
+//! that asks again when it has its answer.
+
+use std::time::Instant;
+
+use contracts::google::longrunning::operations_client::OperationsClient;
+use contracts::google::longrunning::operations_server::{Operations as _, OperationsServer};
+use mesh::testing::{Mesh, layers};
+use tonic::Request;
+
+use super::Plan;
+use super::peer::{Answering, Side, call, request, service};
+use crate::report::{Report, Samples};
+
+/// Calls of a batch.
+const BATCH: usize = 100;
+
+pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    let (mesh, handler) = (Mesh::start(service()).await, Answering::default());
+    let server = tokio::task::spawn_blocking(|| Side::Kit.server()).await??;
+    let mut kit = OperationsClient::new(mesh.channel("bench"));
+    let mut tonic = OperationsClient::new(OperationsServer::new(handler.clone()));
+    let loopback = layers::calling(server.address()?).pop().map(OperationsClient::new);
+    let mut loopback = loopback.ok_or_else(|| anyhow::anyhow!("a channel has no layers"))?;
+
+    let [mut handlers, mut tonics, mut kits, mut loopbacks] = [(); 4].map(|()| Samples::default());
+    for _ in 0..plan.rounds {
+        let mut batches = [(); 4].map(|()| Samples::default());
+        for _ in 0..plan.batches {
+            let direct = async || {
+                handler.get_operation(Request::new(request())).await?;
+                Ok(())
+            };
+            batches[0].push(micros(BATCH, direct).await?);
+            batches[1].push(micros(BATCH, async || call(&mut tonic).await).await?);
+            batches[2].push(micros(BATCH, async || call(&mut kit).await).await?);
+            batches[3].push(micros(BATCH / 10, async || call(&mut loopback).await).await?);
+        }
+        let all = [&mut handlers, &mut tonics, &mut kits, &mut loopbacks];
+        all.into_iter().zip(batches).for_each(|(samples, batches)| samples.push(batches.percentile(0.5)));
+    }
+    let beyond = kits.less(&handlers);
+    report.compare("µs in memory beyond the handler", &beyond, "bare tonic", &tonics.less(&handlers), "5");
+    report.compare("µs a call in memory", &kits, "over loopback", &loopbacks, "1 ÷ 40 = 0.025");
+    Ok(())
+}
+
+/// How long one call takes when they come one after the other.
+async fn micros(calls: usize, mut call: impl AsyncFnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    let begin = Instant::now();
+    for _ in 0..calls {
+        call().await?;
+    }
+    Ok(begin.elapsed().as_secs_f64() * 1e6 / calls as f64)
+}

@@ -1,0 +1,149 @@
+//! The service that is called. It is one that every mesh has, with a request and an answer as short as most, and a
+//! handler that does nothing but answer.
+
+use std::io::Write as _;
+
+use contracts::google::longrunning::operations_client::OperationsClient;
+use contracts::google::longrunning::operations_server::{Operations, OperationsServer};
+use contracts::google::longrunning::{
+    CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse,
+    Operation, WaitOperationRequest,
+};
+use contracts::mesh::operations::v1::{OperationMetadata, State};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use mesh::Service;
+use mesh::testing::Mesh;
+use tokio::net::TcpListener;
+use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::codegen::StdError;
+use tonic::{Request, Response, Status, async_trait};
+use tower::ServiceExt as _;
+
+use crate::server::{Server, until_its_input_ends};
+
+/// Whose server, and whose client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Side {
+    Kit,
+    Tonic,
+}
+
+impl Side {
+    /// The server of this side in a process of its own, which is this program again.
+    pub(crate) fn server(self) -> anyhow::Result<Server> {
+        Server::run(["serve-calls", if self == Self::Kit { "kit" } else { "tonic" }])
+    }
+
+    /// What that other process does.
+    pub(crate) async fn serve(self) -> anyhow::Result<()> {
+        match self {
+            Self::Kit => {
+                mesh::testing::log();
+                let mesh = Mesh::start(service()).await;
+                writeln!(std::io::stdout(), "{}", mesh.url())?;
+                until_its_input_ends().await
+            }
+            Self::Tonic => {
+                let listener = TcpListener::bind("127.0.0.1:0").await?;
+                writeln!(std::io::stdout(), "http://{}", listener.local_addr()?)?;
+                tokio::select! {
+                    ended = tonic(listener) => ended,
+                    ended = until_its_input_ends() => ended,
+                }
+            }
+        }
+    }
+}
+
+/// The service as the kit has it.
+pub(crate) fn service() -> Service {
+    Service::new("bench").serves(|_| OperationsServer::new(Answering::default()))
+}
+
+/// As many calls of a connection as the kit takes at the same time.
+const STREAMS: u32 = 1000;
+
+/// What tonic's own server does once it has a connection, without its layers. tonic's server itself would have to be
+/// compiled for this alone, and with it everything that stands on tonic a second time.
+async fn tonic(listener: TcpListener) -> anyhow::Result<()> {
+    let service = OperationsServer::new(Answering::default());
+    let mut http2 = auto::Builder::new(TokioExecutor::new()).http2_only();
+    http2.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let service = service.clone().map_request(|request: http::Request<Incoming>| request.map(Body::new));
+        let (http2, service) = (http2.clone(), TowerToHyperService::new(service));
+        tokio::spawn(async move { http2.serve_connection(TokioIo::new(stream), service).await });
+    }
+}
+
+/// Asks once.
+pub(crate) async fn call<T>(client: &mut OperationsClient<T>) -> anyhow::Result<()>
+where
+    T: GrpcService<Body, Error: Into<StdError>, ResponseBody: Send + 'static>,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes, Error: Into<StdError> + Send>,
+{
+    client.get_operation(request()).await?;
+    Ok(())
+}
+
+pub(crate) fn request() -> GetOperationRequest {
+    GetOperationRequest { name: NAME.to_owned() }
+}
+
+const NAME: &str = "services/bench/operations/0193a0c1-8f3e-7c55-9d5e-2b0c4d1f6a7b";
+
+/// Gives the same operation to everybody.
+#[derive(Clone)]
+pub(crate) struct Answering(Operation);
+
+impl Default for Answering {
+    fn default() -> Self {
+        let time = Some(mesh::store::timestamp(mesh::store::now()));
+        let metadata = OperationMetadata {
+            state: State::Running.into(),
+            revision: 2,
+            attempt: 1,
+            create_time: time,
+            update_time: time,
+            ..OperationMetadata::default()
+        };
+        let metadata = prost_types::Any::from_msg(&metadata).ok();
+        Self(Operation { name: NAME.to_owned(), metadata, ..Operation::default() })
+    }
+}
+
+#[async_trait]
+impl Operations for Answering {
+    async fn get_operation(&self, _: Request<GetOperationRequest>) -> Result<Response<Operation>, Status> {
+        Ok(Response::new(self.0.clone()))
+    }
+
+    async fn wait_operation(&self, _: Request<WaitOperationRequest>) -> Result<Response<Operation>, Status> {
+        Err(nobody_asks())
+    }
+
+    async fn list_operations(
+        &self,
+        _: Request<ListOperationsRequest>,
+    ) -> Result<Response<ListOperationsResponse>, Status> {
+        Err(nobody_asks())
+    }
+
+    async fn delete_operation(&self, _: Request<DeleteOperationRequest>) -> Result<Response<()>, Status> {
+        Err(nobody_asks())
+    }
+
+    async fn cancel_operation(&self, _: Request<CancelOperationRequest>) -> Result<Response<()>, Status> {
+        Err(nobody_asks())
+    }
+}
+
+fn nobody_asks() -> Status {
+    Status::unimplemented("nobody asks for this")
+}
