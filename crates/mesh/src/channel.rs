@@ -9,11 +9,13 @@
 //! [`endpoints`] picks one of the peer's instances, [`endpoint`] counts what that has to do and how it fares, with
 //! [`ejection`] for those that fail, and [`connections`] carries the bytes.
 
+mod attempt;
 mod connections;
 mod deadline;
 mod ejection;
 mod endpoint;
 mod endpoints;
+mod failure;
 #[cfg(feature = "testing")]
 pub(crate) mod layers;
 mod retry;
@@ -34,6 +36,7 @@ pub(crate) use endpoints::Endpoints;
 
 use crate::context::Context;
 use crate::contract;
+use crate::error::exceeded;
 use crate::handler::{Answering, Handler};
 use crate::registry::Registry;
 use crate::telemetry::{self, Metrics};
@@ -133,10 +136,12 @@ impl tower::Service<Request<Body>> for Channel {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // Marks of the call that is being served, if a handler passes its request on.
+        request.extensions_mut().clear();
         let service = self.service;
         let Some(shared) = self.shared.upgrade() else {
-            return Box::pin(std::future::ready(Ok(retry::no_endpoints(service).into_http())));
+            return Box::pin(std::future::ready(Ok(failure::no_endpoints(service).into_http())));
         };
         let method = contract::method(request.uri().path());
         // Outermost: a call that finds nobody is one, too.
@@ -157,9 +162,10 @@ async fn answer(
     mut request: Request<Body>,
 ) -> Response<Body> {
     let (peer, deadline) = match (peer, deadline) {
+        (_, Ok(deadline)) if deadline.is_over() => return exceeded().into_http(),
         (Some(peer), Ok(deadline)) => (peer, deadline),
         (_, Err(status)) => return status.into_http(),
-        (None, _) => return retry::no_endpoints(service).into_http(),
+        (None, _) => return failure::no_endpoints(service).into_http(),
     };
     // Each boxed for itself: what a remote peer needs is large, and a call to a local one should not have to carry it.
     let answering: Answering = match peer {

@@ -27,6 +27,13 @@ pub struct Method {
     pub server_streaming: bool,
 }
 
+impl Method {
+    /// Whether a call of it waits for something to happen instead of doing work.
+    pub(crate) fn waits(&self) -> bool {
+        self.server_streaming || self.client_streaming || self.name == "WaitOperation"
+    }
+}
+
 /// What is said of a path that no contract knows, so that a stranger cannot invent metric labels.
 static UNKNOWN: Method = Method {
     service: "unknown",

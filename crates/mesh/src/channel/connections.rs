@@ -30,9 +30,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tonic::body::Body;
 
+/// What an answer's headers may take. hyper's default of 16 KiB is less than a list of bad fields may be.
+const HEADERS: u32 = 64 * 1024;
 /// How long to try before an endpoint counts as unreachable.
 const CONNECT: Duration = Duration::from_secs(1);
-/// Finds out about an endpoint that vanished without a word.
+/// Finds out about an endpoint that vanished without a word, while there are calls to it.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Calls in a row without an answer after which a connection is not used any more.
 const SILENT: u32 = 3;
@@ -44,15 +46,21 @@ const BUSY: usize = 500;
 /// Room for as many streams as one process should have to another.
 const MOST: usize = 4;
 
-/// Why a request was not answered.
+/// Why a request was not answered, with a cause for the log.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{cause}")]
-pub(super) struct Unanswered {
-    /// Whether the endpoint may have begun to work for it.
-    pub(super) sent: bool,
-    /// For the log.
-    pub(super) cause: Arc<dyn Error + Send + Sync>,
+pub(super) enum Unanswered {
+    /// There is no connection to be had.
+    #[error("{0}")]
+    Unreachable(Cause),
+    /// The endpoint has said that it will not look at it.
+    #[error("{0}")]
+    Refused(Cause),
+    /// The endpoint may have begun to work for it.
+    #[error("{0}")]
+    Lost(Cause),
 }
+
+pub(super) type Cause = Arc<dyn Error + Send + Sync>;
 
 /// The connections to one endpoint.
 pub(super) struct Connections {
@@ -76,6 +84,9 @@ struct Connection {
     calls: Arc<Calls>,
 }
 
+/// A call's place on its connection, until the end of its answer.
+pub(super) struct InUse(#[expect(dead_code, reason = "it is counted")] Arc<Calls>);
+
 /// What has become of the calls on a connection.
 struct Calls {
     begin: Instant,
@@ -88,18 +99,31 @@ impl Connections {
         Self { authority, state: Arc::default() }
     }
 
-    /// Sends a request, and waits for the head of its answer. Dropping it tells the endpoint to stop.
-    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
-        let mut connection = self.connection().await?;
-        let waiting = Waiting(&connection.calls);
-        let answer = connection.sender.try_send_request(request).await;
-        drop(waiting);
-        connection.calls.unanswered.store(0, Ordering::Relaxed);
-        answer.map_err(|mut failed| {
-            let returned = failed.take_message().is_some();
-            let cause = failed.into_error();
-            Unanswered { sent: !returned && !refused(&cause), cause: Arc::new(cause) }
-        })
+    /// Sends a request, and waits for the head of its answer. Dropping it tells the endpoint to stop. Whoever has the
+    /// rest of the answer says so by what comes with it.
+    pub(super) async fn send(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, InUse), Unanswered> {
+        let mut tries = 0;
+        loop {
+            let mut connection = self.connection().await?;
+            let waiting = Waiting(&connection.calls);
+            let answer = connection.sender.try_send_request(request).await;
+            drop(waiting);
+            connection.calls.unanswered.store(0, Ordering::Relaxed);
+            let mut failed = match answer {
+                Ok(response) => return Ok((response, InUse(connection.calls))),
+                Err(failed) => failed,
+            };
+            // The connection has ended before its turn came, as one does that has grown old. There are others.
+            match failed.take_message() {
+                Some(unsent) if tries < MOST => (request, tries) = (unsent, tries + 1),
+                Some(_) => return Err(Unanswered::Refused(Arc::new(failed.into_error()))),
+                None => {
+                    let cause = failed.into_error();
+                    let why = if refused(&cause) { Unanswered::Refused } else { Unanswered::Lost };
+                    return Err(why(Arc::new(cause)));
+                }
+            }
+        }
     }
 
     /// The one with the least to do.
@@ -136,7 +160,7 @@ impl Connections {
                 connected
             });
             // It fails only with its runtime, and then nobody waits.
-            opened.map(|opened| opened.unwrap_or_else(|gone| Err(unsent(gone)))).boxed().shared()
+            opened.map(|opened| opened.unwrap_or_else(|gone| Err(unreachable(gone)))).boxed().shared()
         });
         opening.clone()
     }
@@ -163,17 +187,18 @@ impl Drop for Waiting<'_> {
 
 async fn connect(authority: &Authority) -> Result<Connection, Unanswered> {
     let connected = async {
-        let stream = TcpStream::connect(authority.as_str()).await.map_err(unsent)?;
+        let stream = TcpStream::connect(authority.as_str()).await.map_err(unreachable)?;
         // Small requests are what RPCs are made of: do not wait for more to put into a packet.
         let _ = stream.set_nodelay(true);
         let mut http2 = Builder::new(TokioExecutor::new());
+        http2.max_header_list_size(HEADERS);
         http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
-        http2.handshake(TokioIo::new(stream)).await.map_err(unsent)
+        http2.handshake(TokioIo::new(stream)).await.map_err(unreachable)
     };
     let timed_out =
         || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {authority} within {CONNECT:?}"));
-    let (sender, connection) = timeout(CONNECT, connected).await.map_err(|_| unsent(timed_out()))??;
-    // Ends when nobody holds a sender and no call is in flight any more.
+    let (sender, connection) = timeout(CONNECT, connected).await.map_err(|_| unreachable(timed_out()))??;
+    // It hands out requests, and ends with the last sender; what is in flight then goes on by itself.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to a peer ended");
@@ -183,8 +208,8 @@ async fn connect(authority: &Authority) -> Result<Connection, Unanswered> {
     Ok(Connection { sender, calls })
 }
 
-fn unsent(cause: impl Error + Send + Sync + 'static) -> Unanswered {
-    Unanswered { sent: false, cause: Arc::new(cause) }
+fn unreachable(cause: impl Error + Send + Sync + 'static) -> Unanswered {
+    Unanswered::Unreachable(Arc::new(cause))
 }
 
 /// Whether the endpoint has said that it will not look at the request: it is going away and has named the last one it

@@ -1,8 +1,8 @@
 //! Leaving out an endpoint that fails, and taking it back: passive outlier ejection.
 //!
 //! What is watched are the calls themselves. An endpoint is ejected when it cannot be connected to, and when five of its
-//! calls in a row failed in a way that is its own: with UNAVAILABLE, INTERNAL or UNKNOWN, with a connection that broke,
-//! or with silence until the caller's deadline. From then on it is asked for its health in the background, after a
+//! calls in a row failed in a way that is its own: with UNAVAILABLE that it does not pass on from deeper, with INTERNAL or
+//! UNKNOWN, with a connection that broke, or with silence until the caller's deadline. From then on it is asked for its health in the background, after a
 //! second first and after twice as long each time, and comes back when it is well. So no caller's request is what tries
 //! it out. One that comes back and fails again begins with a longer pause.
 //!
@@ -15,12 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
-use tonic::Code;
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::endpoint::Endpoint;
+use super::failure;
 
 /// Failures in a row.
 const TOO_MANY: u32 = 5;
@@ -42,8 +43,9 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    pub(super) fn of(code: Code) -> Self {
-        match code {
+    pub(super) fn of(status: &Status) -> Self {
+        match status.code() {
+            Code::Unavailable if failure::is_blameless(status) => Self::Well,
             Code::Unavailable | Code::Internal | Code::Unknown => Self::Badly,
             _ => Self::Well,
         }
@@ -152,14 +154,14 @@ impl Drop for Standing {
     }
 }
 
-/// Takes back an endpoint that was ejected, when it is well. Ends with it.
-pub(super) async fn watch(endpoint: Weak<Endpoint>) {
+/// Takes back an endpoint that was ejected for calls of `contract`, when it is well. Ends with it.
+pub(super) async fn watch(endpoint: Weak<Endpoint>, contract: &'static str) {
     let Some(mut pause) = endpoint.upgrade().map(|endpoint| endpoint.standing.pause()) else { return };
     loop {
         // Not all callers of an instance ask it at the same time.
         sleep(pause.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
         let Some(endpoint) = endpoint.upgrade() else { return };
-        if is_well(&endpoint).await {
+        if is_well(&endpoint, contract).await {
             endpoint.standing.reinstate();
             return tracing::info!(endpoint = %endpoint.authority, "back among those that are called");
         }
@@ -168,11 +170,12 @@ pub(super) async fn watch(endpoint: Weak<Endpoint>) {
 }
 
 /// Whether it says so, or serves but does not know the question.
-async fn is_well(endpoint: &Arc<Endpoint>) -> bool {
+async fn is_well(endpoint: &Arc<Endpoint>, contract: &'static str) -> bool {
     let mut health = HealthClient::new(endpoint.probing());
-    match timeout(ANSWER, health.check(HealthCheckRequest::default())).await {
+    let question = HealthCheckRequest { service: contract.to_owned() };
+    match timeout(ANSWER, health.check(question)).await {
         Ok(Ok(answer)) => answer.get_ref().status() == ServingStatus::Serving,
-        Ok(Err(status)) => status.code() == Code::Unimplemented,
+        Ok(Err(status)) => matches!(status.code(), Code::Unimplemented | Code::NotFound),
         Err(_) => false,
     }
 }

@@ -4,11 +4,11 @@
 //! nearly as well as asking all of them. One that is ejected is not chosen while there is another: failing fast, it
 //! would otherwise seem to have the least to do, and attract every call. Nor is one that this call has tried already.
 //!
-//! A registry replaces the whole set. An instance that stays keeps its connections and its standing, and one that goes
-//! keeps them until its last call has ended.
+//! A registry replaces the whole set. An instance that stays keeps its connections and its standing; so does one that
+//! goes and comes back before its last call has ended.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::watch;
 
@@ -22,6 +22,8 @@ use crate::telemetry::PeerMetrics;
 pub(crate) struct Endpoints {
     /// `None` until the registry has answered, or has failed to.
     known: Arc<watch::Sender<Option<Snapshot>>>,
+    /// Those that are known, and those that went and still have calls in flight.
+    alive: Arc<Mutex<Vec<Weak<Endpoint>>>>,
     share: Arc<Share>,
     metrics: PeerMetrics,
 }
@@ -31,22 +33,25 @@ type Snapshot = Arc<[Arc<Endpoint>]>;
 impl Endpoints {
     /// Nothing is known yet: calls wait.
     pub(crate) fn unknown(metrics: PeerMetrics) -> Self {
-        Self { known: Arc::new(watch::Sender::new(None)), share: Arc::default(), metrics }
+        let known = Arc::new(watch::Sender::new(None));
+        Self { known, alive: Arc::default(), share: Arc::default(), metrics }
     }
 
     /// These are all there are.
     pub(crate) fn set(&self, instances: &[Instance]) {
         self.share.all.store(instances.len(), Ordering::Relaxed);
-        self.known.send_modify(|known| {
-            let before = known.take().unwrap_or_default();
-            let endpoint = |instance: &Instance| {
-                let stays = before.iter().find(|endpoint| endpoint.authority == instance.authority);
-                let endpoint = stays.cloned().unwrap_or_else(|| self.endpoint(instance));
-                endpoint.weight.store(instance.weight, Ordering::Relaxed);
-                endpoint
-            };
-            *known = Some(instances.iter().map(endpoint).collect());
-        });
+        let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        let before: Vec<_> = alive.iter().filter_map(Weak::upgrade).collect();
+        let endpoint = |instance: &Instance| {
+            let stays = before.iter().find(|endpoint| endpoint.authority == instance.authority);
+            let endpoint = stays.cloned().unwrap_or_else(|| self.endpoint(instance));
+            endpoint.weight.store(instance.weight, Ordering::Relaxed);
+            endpoint
+        };
+        let now: Snapshot = instances.iter().map(endpoint).collect();
+        let went = before.iter().filter(|before| !now.iter().any(|endpoint| Arc::ptr_eq(endpoint, before)));
+        *alive = now.iter().chain(went).map(Arc::downgrade).collect();
+        self.known.send_replace(Some(now));
     }
 
     fn endpoint(&self, instance: &Instance) -> Arc<Endpoint> {
@@ -159,10 +164,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_two_the_slower_one_gets_less_to_do() {
         let two = endpoints(&[0, 0]);
-        two[0].latency.lock().unwrap().took(Duration::from_millis(40));
+        two[0].took(Duration::from_millis(40));
         // Of the other one nothing is known.
         assert!(picked(&two).iter().all(|picked| *picked > 300), "{:?}", picked(&two));
-        two[1].latency.lock().unwrap().took(Duration::from_millis(10));
+        two[1].took(Duration::from_millis(10));
         assert_eq!(picked(&two), [0, 1000]);
         // Until that has more to do than it is faster.
         two[1].in_flight.store(4, Ordering::Relaxed);
@@ -210,6 +215,10 @@ mod tests {
         assert_eq!(before[1].weight.load(Ordering::Relaxed), 7);
         endpoints.set(&[]);
         assert!(endpoints.pick(&[]).await.is_none(), "nobody is left, and that is known");
+        // As if there was a call in flight.
+        endpoints.set(&instances(&[1]));
+        let again = endpoints.known.borrow().clone().unwrap();
+        assert!(Arc::ptr_eq(&before[0], &again[0]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,7 +15,9 @@ use super::Peers;
 use super::connections::{Connections, Unanswered};
 use super::deadline::Deadline;
 use super::endpoints::Endpoints;
-use super::retry::{Remote, no_endpoints};
+use super::failure::no_endpoints;
+use super::retry::Remote;
+use crate::contract;
 use crate::handler::{Handler, handler};
 use crate::registry::{Instance, Registry};
 use crate::telemetry::Metrics;
@@ -42,7 +44,7 @@ fn connection(authority: Authority) -> Handler {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(authority.clone()));
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-        async move { connections.send(request).await.map_or_else(failed, |response| response.map(Body::new)) }
+        async move { connections.send(request).await.map_or_else(failed, |(response, _)| response.map(Body::new)) }
     })
 }
 
@@ -52,7 +54,10 @@ fn endpoint(authority: Authority) -> Handler {
         let endpoints = endpoints.clone();
         async move {
             match endpoints.pick(&[]).await {
-                Some(endpoint) => endpoint.call(request, Deadline::default()).await.unwrap_or_else(failed),
+                Some(endpoint) => endpoint
+                    .call(contract::method(request.uri().path()), request, Deadline::default())
+                    .await
+                    .unwrap_or_else(failed),
                 None => no_endpoints(SERVICE).into_http(),
             }
         }

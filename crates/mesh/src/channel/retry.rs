@@ -7,7 +7,9 @@
 //!
 //! Retries are what turns a failure into an outage: when everything fails, every caller would multiply its calls. So
 //! they have a **budget** per peer instead of just a number per call: one for every six calls of the last ten seconds,
-//! and one a second for those who call seldom. A failing peer is asked at most a sixth more often than a healthy one.
+//! and one a second on top, without which those who call seldom would have none. A failing peer is asked a sixth more
+//! often than a healthy one, and no more. Nor do retries multiply from hop to hop: what a peer passes on of a call of
+//! its own has been tried again there.
 //!
 //! Only calls that are asked with one message are tried again: that message is read whole before it is first sent. So
 //! is the answer of a call that may be repeated, since a connection may still break after its head.
@@ -27,21 +29,23 @@ use tower::retry::budget::{Budget as _, TpsBudget};
 
 use super::connections::Unanswered;
 use super::deadline::Deadline;
-use super::endpoint::{Endpoint, lost, unreachable};
+use super::endpoint::Endpoint;
 use super::endpoints::Endpoints;
+use super::failure;
 use crate::contract::{self, IdempotencyLevel, Method};
-use crate::error::unavailable;
 use crate::telemetry::PeerMetrics;
 
 /// Attempts at one call, the first one among them.
 const ATTEMPTS: usize = 5;
 /// The longest pause before the first retry; twice as long each time.
 const PAUSE: Duration = Duration::from_millis(25);
+/// Whoever is invited to come back later than this is better told so.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A peer that runs in other processes.
 pub(super) struct Remote {
-    pub(super) service: &'static str,
-    pub(super) endpoints: Endpoints,
+    service: &'static str,
+    endpoints: Endpoints,
     budget: TpsBudget,
     metrics: PeerMetrics,
 }
@@ -59,10 +63,10 @@ impl Remote {
         if method.client_streaming {
             return match self.endpoints.pick(&[]).await {
                 Some(endpoint) => {
-                    let answer = attempt(endpoint, request, deadline).await;
-                    self.respond(answer).map(|body| deadline.enforce_body(body))
+                    let answer = attempt(endpoint, method, request, deadline).await;
+                    self.respond(answer, false).map(|body| deadline.enforce_body(body))
                 }
-                None => no_endpoints(self.service).into_http(),
+                None => failure::no_endpoints(self.service).into_http(),
             };
         }
         let (head, message) = request.into_parts();
@@ -72,51 +76,61 @@ impl Remote {
         }
     }
 
-    async fn try_again(&self, method: &Method, head: &Parts, message: &Bytes, deadline: Deadline) -> Response<Body> {
+    async fn try_again(
+        &self,
+        method: &'static Method,
+        head: &Parts,
+        message: &Bytes,
+        deadline: Deadline,
+    ) -> Response<Body> {
         let repeatable = matches!(method.idempotency, IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent);
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
+        // Whether any endpoint may have begun to work for it.
+        let mut sent = false;
+        let mut last = None;
         loop {
             let Some(endpoint) = self.endpoints.pick(&tried).await else {
-                return no_endpoints(self.service).into_http();
+                let nobody = || failure::no_endpoints(self.service).into_http();
+                return last.map_or_else(nobody, |answer| self.respond(answer, sent));
             };
             let request = Request::from_parts(head.clone(), Body::new(Full::new(message.clone())));
-            let answer = attempt(Arc::clone(&endpoint), request, deadline).await;
+            let answer = attempt(Arc::clone(&endpoint), method, request, deadline).await;
             let answer = if repeatable && !method.server_streaming {
                 whole(answer).await
             } else {
                 answer.map(|response| response.map(|body| deadline.enforce_body(body)))
             };
-            let Some(invited) = worth_repeating(&answer, repeatable) else { return self.respond(answer) };
+            sent |= matches!(answer, Ok(_) | Err(Unanswered::Lost(_)));
+            let Some(invited) = worth_repeating(&answer, repeatable) else { return self.respond(answer, sent) };
             tried.push(endpoint);
             let pause = pause(tried.len()).max(invited);
             if tried.len() == ATTEMPTS || deadline.left().is_some_and(|left| left <= pause) {
-                return self.respond(answer);
+                return self.respond(answer, sent);
             }
             if !self.budget.withdraw() {
                 self.metrics.out_of_budget();
-                return self.respond(answer);
+                return self.respond(answer, sent);
             }
             self.metrics.retried();
+            last = Some(answer);
             sleep(pause).await;
         }
     }
 
-    fn respond(&self, answer: Result<Response<Body>, Unanswered>) -> Response<Body> {
-        let status = |unanswered: Unanswered| {
-            if unanswered.sent { lost(unanswered.cause) } else { unreachable(self.service, unanswered.cause) }
-        };
-        answer.unwrap_or_else(|unanswered| status(unanswered).into_http())
+    fn respond(&self, answer: Result<Response<Body>, Unanswered>, sent: bool) -> Response<Body> {
+        answer.unwrap_or_else(|why| failure::unanswered(self.service, why, sent).into_http())
     }
 }
 
 async fn attempt(
     endpoint: Arc<Endpoint>,
+    method: &'static Method,
     mut request: Request<Body>,
     deadline: Deadline,
 ) -> Result<Response<Body>, Unanswered> {
     // What is left for this one.
     deadline.write(&mut request);
-    endpoint.call(request, deadline).await
+    endpoint.call(method, request, deadline).await
 }
 
 /// The answer once all of it is there.
@@ -126,39 +140,35 @@ async fn whole(answer: Result<Response<Body>, Unanswered>) -> Result<Response<Bo
         Ok(body) => {
             // The head is where a failure is looked for; gRPC has it in the trailers if it came late.
             if let Some(failed) = body.trailers().and_then(Status::from_header_map).filter(|s| s.code() != Code::Ok) {
-                return Ok(failed.into_http());
+                let mut response = failed.into_http();
+                head.headers.extend(std::mem::take(response.headers_mut()));
+                *response.headers_mut() = head.headers;
+                return Ok(response);
             }
-            head.headers.remove(http::header::CONTENT_LENGTH);
             Ok(Response::from_parts(head, Body::new(body.map_err(|never| match never {}))))
         }
-        Err(status) => Err(Unanswered { sent: true, cause: Arc::new(status) }),
+        Err(status) => Err(Unanswered::Lost(Arc::new(status))),
     }
 }
 
 /// Whether to try again, and the pause that was asked for.
 fn worth_repeating(answer: &Result<Response<Body>, Unanswered>, repeatable: bool) -> Option<Duration> {
     let response = match answer {
-        Err(unanswered) => return (repeatable || !unanswered.sent).then_some(Duration::ZERO),
+        Err(Unanswered::Lost(_)) => return repeatable.then_some(Duration::ZERO),
+        Err(_) => return Some(Duration::ZERO),
         Ok(response) => response,
     };
-    if !repeatable || super::endpoint::code(response).is_none_or(|code| code == Code::Ok) {
-        return None;
-    }
-    let status = Status::from_header_map(response.headers());
-    let invited = status.as_ref().and_then(|status| status.get_details_retry_info()?.retry_delay);
-    match super::endpoint::code(response) {
-        Some(Code::Unavailable) => Some(invited.unwrap_or_default()),
-        Some(Code::ResourceExhausted) => invited,
+    let status = Status::from_header_map(response.headers()).filter(|_| repeatable)?;
+    let invited = status.get_details_retry_info().and_then(|invitation| invitation.retry_delay);
+    let pause = match status.code() {
+        Code::Unavailable if !failure::is_passed_on(&status) => Some(invited.unwrap_or_default()),
+        Code::ResourceExhausted => invited,
         _ => None,
-    }
+    };
+    pause.filter(|pause| *pause <= PATIENCE)
 }
 
 /// Before the next attempt, after that many: "full jitter".
 fn pause(attempts: usize) -> Duration {
     PAUSE.saturating_mul(1 << (attempts - 1).min(ATTEMPTS)).mul_f64(fastrand::f64())
-}
-
-/// UNAVAILABLE, reason `NO_ENDPOINTS`: the service is nowhere to be found, and nothing was sent.
-pub(super) fn no_endpoints(service: &str) -> Status {
-    unavailable("NO_ENDPOINTS", format!("there is no instance of `{service}`"), Duration::from_secs(1))
 }

@@ -55,7 +55,7 @@ pub(super) fn shed(next: Handler, limits: Limits, metrics: Metrics) -> Handler {
             if !needs_a_place(&request, method) {
                 return next(request).await;
             }
-            if waits(method) {
+            if method.waits() {
                 let Ok(place) = streams.try_acquire_owned() else {
                     return refused(method, &metrics).into_http();
                 };
@@ -74,11 +74,6 @@ pub(super) fn shed(next: Handler, limits: Limits, metrics: Metrics) -> Handler {
 
 fn needs_a_place(request: &Request<Body>, method: &Method) -> bool {
     request.extensions().get::<Connection>().is_some() && !method.service.starts_with("grpc.")
-}
-
-/// Whether a call waits for something to happen instead of doing work.
-fn waits(method: &Method) -> bool {
-    method.server_streaming || method.client_streaming || method.name == "WaitOperation"
 }
 
 /// RESOURCE_EXHAUSTED, reason `OVERLOADED`. Who was refused together is not to come back together.
