@@ -95,7 +95,7 @@ impl Drop for Attempt {
         // Who leaves earlier has reasons of their own, and a stream may well be open when its time is over.
         let silent = !self.answered && !self.ended && self.deadline.is_over();
         if silent && self.begin.elapsed() >= FAIR {
-            self.measure();
+            // Not measured: it would be avoided from then on, and neither ejected nor asked for its health.
             self.ended(Outcome::Badly);
         }
     }
