@@ -1,6 +1,7 @@
-//! The kit and bare tonic over loopback: each with a server in a process of its own, one connection to it, and more
-//! and more callers that ask again when they have their answer.
+//! The kit and bare tonic over loopback: each with a server in a process of its own, and more and more callers that ask
+//! again when they have their answer. The kit opens more connections when it has more to do; tonic is given as many.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use contracts::google::longrunning::operations_client::OperationsClient;
@@ -38,30 +39,31 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         tokio::task::spawn_blocking(|| anyhow::Ok((Side::Kit.server()?, Side::Tonic.server()?))).await??;
     let kit = layers::calling(kit_server.address()?).pop().map(OperationsClient::new);
     let kit = kit.ok_or_else(|| anyhow::anyhow!("a channel has no layers"))?;
-    let tonic = OperationsClient::new(Channel::from_shared(tonic_server.url.clone())?.connect().await?);
+    let mut tonics = Vec::new();
     for &callers in plan.callers {
-        let (mut kits, mut tonics) = (Measured::default(), Measured::default());
-        round(&kit, callers, plan.turn / 4).await?;
-        round(&tonic, callers, plan.turn / 4).await?;
+        let (mut kits, mut others) = (Measured::default(), Measured::default());
+        round(std::slice::from_ref(&kit), callers, plan.turn / 4).await?;
+        let connections = connections(kit_server.address()?).unwrap_or(1);
+        while tonics.len() < connections {
+            let channel = Channel::from_shared(tonic_server.url.clone())?.connect().await?;
+            tonics.push(OperationsClient::new(channel));
+        }
+        round(&tonics, callers, plan.turn / 4).await?;
         for _ in 0..plan.rounds {
-            kits.push(round(&kit, callers, plan.turn).await?);
-            tonics.push(round(&tonic, callers, plan.turn).await?);
+            kits.push(round(std::slice::from_ref(&kit), callers, plan.turn).await?);
+            others.push(round(&tonics, callers, plan.turn).await?);
         }
         let goals = if callers == 64 { ["0.95 ×", "", "1.1 ×"] } else { [""; 3] };
-        let what = |what| format!("{what}, callers: {callers}");
-        report.compare(&what("calls/s"), &kits.rate, "bare tonic", &tonics.rate, goals[0]);
-        report.compare(&what("µs a call, p50"), &kits.p50, "bare tonic", &tonics.p50, goals[1]);
-        report.compare(&what("µs a call, p99"), &kits.p99, "bare tonic", &tonics.p99, goals[2]);
+        let what = |what| format!("{what}, callers: {callers}, connections: {connections}");
+        report.compare(&what("calls/s"), &kits.rate, "bare tonic", &others.rate, goals[0]);
+        report.compare(&what("µs a call, p50"), &kits.p50, "bare tonic", &others.p50, goals[1]);
+        report.compare(&what("µs a call, p99"), &kits.p99, "bare tonic", &others.p99, goals[2]);
     }
     Ok(())
 }
 
 /// Calls a second, and how many microseconds each took.
-pub(super) async fn round<T>(
-    client: &OperationsClient<T>,
-    callers: usize,
-    time: Duration,
-) -> anyhow::Result<(f64, Samples)>
+async fn round<T>(clients: &[OperationsClient<T>], callers: usize, time: Duration) -> anyhow::Result<(f64, Samples)>
 where
     T: GrpcService<Body, Error: Into<StdError>, ResponseBody: Send + 'static, Future: Send>
         + Clone
@@ -71,8 +73,7 @@ where
     T::ResponseBody: http_body::Body<Data = bytes::Bytes, Error: Into<StdError> + Send>,
 {
     let (begin, mut asking, mut all) = (Instant::now(), JoinSet::new(), Samples::default());
-    for _ in 0..callers {
-        let mut client = client.clone();
+    for mut client in clients.iter().cycle().take(callers).cloned() {
         asking.spawn(async move {
             let mut took = Vec::new();
             while begin.elapsed() < time {
@@ -87,4 +88,17 @@ where
         took??.iter().for_each(|took| all.push(took.as_secs_f64() * 1e6));
     }
     Ok((all.len() as f64 / begin.elapsed().as_secs_f64(), all))
+}
+
+/// How many connections this machine has to a server; `None` where that is not in /proc.
+fn connections(server: SocketAddr) -> Option<usize> {
+    const ESTABLISHED: &str = "01";
+    let port = format!(":{:04X}", server.port());
+    let sockets = std::fs::read_to_string("/proc/self/net/tcp").ok()?;
+    // A number, the address here, the address there, the state; the server's ends are listed, too.
+    let to_server = |line: &&str| {
+        let mut words = line.split_whitespace().skip(2);
+        words.next().is_some_and(|there| there.ends_with(&port)) && words.next() == Some(ESTABLISHED)
+    };
+    Some(sockets.lines().filter(to_server).count())
 }
