@@ -47,8 +47,9 @@ const OF_DEADLINE: u32 = 4;
 pub(super) fn shed(next: Handler, limits: Limits, metrics: Metrics) -> Handler {
     let calls = Arc::new(Semaphore::new(limits.in_flight));
     let streams = Arc::new(Semaphore::new(limits.streams));
+    let metrics = Arc::new(metrics);
     handler(move |request| {
-        let (next, metrics) = (next.clone(), metrics.clone());
+        let (next, metrics) = (next.clone(), Arc::clone(&metrics));
         let (calls, streams) = (Arc::clone(&calls), Arc::clone(&streams));
         async move {
             let method = contract::method(request.uri().path());
@@ -91,7 +92,7 @@ struct Gate {
     /// Where the place is kept for as long as the call has it.
     place: Arc<OnceLock<OwnedSemaphorePermit>>,
     method: &'static Method,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     arrival: Arrival,
 }
 
