@@ -25,7 +25,7 @@ struct Plan {
     turn: Duration,
     /// How many callers there are over the network.
     callers: &'static [usize],
-    /// How many short turns a round in memory has, of which the median counts: nobody is interrupted in all of them.
+    /// How many short turns a round in memory has, of which those count that nothing came between.
     batches: usize,
 }
 

@@ -33,6 +33,11 @@ impl Samples {
         sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
     }
 
+    /// What turns take that nothing comes between: whatever else a machine has to do makes them longer, never shorter.
+    pub(crate) fn undisturbed(&self) -> f64 {
+        self.percentile(0.1)
+    }
+
     fn sorted(&self) -> Vec<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

@@ -58,7 +58,7 @@ fn server(runtime: &runtime::Runtime, rounds: usize, batches: usize) -> anyhow::
                 samples.push(if *logs { turn() } else { with_default(NoSubscriber::new(), turn) }?);
             }
         }
-        samples.iter_mut().zip(round).for_each(|(samples, round)| samples.push(round.percentile(0.5)));
+        samples.iter_mut().zip(round).for_each(|(samples, round)| samples.push(round.undisturbed()));
     }
     Ok(own(turns.into_iter().map(|(name, ..)| name), &samples))
 }
@@ -76,7 +76,7 @@ fn client(runtime: &runtime::Runtime, rounds: usize, batches: usize) -> anyhow::
                     samples.push(many_at_once(layer).await?);
                 }
             }
-            samples.iter_mut().zip(round).for_each(|(samples, round)| samples.push(round.percentile(0.5)));
+            samples.iter_mut().zip(round).for_each(|(samples, round)| samples.push(round.undisturbed()));
         }
         Ok(own(layers.iter().map(|layer| layer.name.to_owned()), &samples))
     })

@@ -37,7 +37,7 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
             batches[3].push(micros(BATCH / 10, async || call(&mut loopback).await).await?);
         }
         let all = [&mut handlers, &mut tonics, &mut kits, &mut loopbacks];
-        all.into_iter().zip(batches).for_each(|(samples, batches)| samples.push(batches.percentile(0.5)));
+        all.into_iter().zip(batches).for_each(|(samples, batches)| samples.push(batches.undisturbed()));
     }
     let beyond = kits.less(&handlers);
     report.compare("µs in memory beyond the handler", &beyond, "bare tonic", &tonics.less(&handlers), "5");
