@@ -66,6 +66,7 @@ fn who_weighs_more_is_called_more() {
     for (of_one, of_other) in [(9, 1), (1, 9)] {
         enter(&consul, "one", one.address, &weighs(of_one));
         enter(&consul, "other", other.address, &weighs(of_other));
+        eventually("both are found", || has_found(&caller, one.address).and(has_found(&caller, other.address)));
         let asked = || [&one, &other].map(|instance| hops::attempts(instance, "GetTitle"));
         let load = Load::begin(caller.address, 100, &[Kind::Get]);
         // Until it is known, and what was begun before is done.

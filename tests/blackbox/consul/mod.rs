@@ -39,7 +39,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::artwork::tiny_picture;
-use crate::harness::{Consul, Process, uuid};
+use crate::harness::{Consul, Process, eventually, uuid};
 
 /// What a busy machine may take on top.
 const SLACK: Duration = Duration::from_secs(3);
@@ -67,13 +67,16 @@ fn hop(registry: &str) -> Process {
     Process::start("hop", &[("MESH__REGISTRY", registry)])
 }
 
-/// Registers an instance of the catalog by hand, with more to be said of it.
+/// Registers an instance of the catalog by hand, with more to be said of it, and waits until Consul's own catalog has it:
+/// the agent passes it on a moment after it has answered.
 fn enter(consul: &Consul, id: &str, address: SocketAddr, more: &Value) {
     let mut entry = json!({"ID": id, "Name": "catalog", "Address": address.ip(), "Port": address.port()});
     for (key, value) in more.as_object().expect("keys and values") {
         entry[key] = value.clone();
     }
     consul.put("/v1/agent/service/register", &entry);
+    let listed = || consul.instances("catalog").iter().any(|instance| instance["Service"]["ID"] == id);
+    eventually("Consul lists it", || listed().then_some(()));
 }
 
 fn remove(consul: &Consul, id: &str) {
