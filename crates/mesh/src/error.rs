@@ -74,10 +74,14 @@ pub(crate) fn with_reason(bare: Status) -> Status {
         Code::Internal | Code::Unknown if MALFORMED.iter().any(|words| message.contains(words)) => {
             (Code::InvalidArgument, "MALFORMED_MESSAGE")
         }
+        Code::Unimplemented if message.contains("compressed with") => (Code::Unimplemented, "UNSUPPORTED_COMPRESSION"),
         Code::Unimplemented => (Code::Unimplemented, "UNKNOWN_METHOD"),
         code => (code, "UNSPECIFIED"),
     };
-    let mut reasoned = status(code, DOMAIN, reason, message);
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    // Such as which encodings it takes.
+    let metadata = bare.metadata().clone();
+    let mut reasoned = Status::with_error_details_and_metadata(code, message, details, metadata);
     if std::error::Error::source(&bare).is_some() {
         reasoned.set_source(Arc::new(bare));
     }
@@ -151,6 +155,15 @@ mod tests {
     fn a_request_without_a_message_is_no_defect_of_ours() {
         let reasoned = with_reason(Status::internal("Missing request message."));
         assert_eq!(reasoned.code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn what_comes_with_a_failure_stays_with_it() {
+        let mut bare = Status::unimplemented("Content is compressed with `br` which isn't supported");
+        bare.metadata_mut().insert("grpc-accept-encoding", "identity".parse().unwrap());
+        let reasoned = with_reason(bare);
+        assert_eq!(reasoned.metadata().get("grpc-accept-encoding").unwrap(), "identity");
+        assert_eq!(reasoned.get_error_details().error_info().unwrap().reason, "UNSUPPORTED_COMPRESSION");
     }
 
     #[test]
