@@ -6,6 +6,8 @@ mod deadline;
 mod drain;
 mod intake;
 mod listener;
+mod panics;
+mod reasons;
 mod shed;
 mod stack;
 mod tasks;

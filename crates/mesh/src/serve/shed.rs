@@ -25,6 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::Status;
@@ -60,7 +61,12 @@ pub(super) fn shed(next: Handler, limits: Limits, metrics: Metrics) -> Handler {
                 let Ok(place) = streams.try_acquire_owned() else {
                     return refused(method, &metrics).into_http();
                 };
-                return next(request).await.map(|body| Body::new(Placed { body, _place: place }));
+                // Until the stream ends: what looks at its frames is dropped with it.
+                let placed = move |frame| {
+                    let _ = &place;
+                    frame
+                };
+                return next(request).await.map(|body| Body::new(body.map_frame(placed)));
             }
             let place = Arc::new(OnceLock::new());
             let arrival = Arrival::Awaited;
@@ -154,35 +160,12 @@ async fn place(calls: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     timeout(wait, calls.acquire_owned()).await.ok()?.ok()
 }
 
-/// The answer of a stream, which has its place until it ends.
-struct Placed {
-    body: Body,
-    _place: OwnedSemaphorePermit,
-}
-
-impl http_body::Body for Placed {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::DOMAIN;
     use http::Response;
-    use http_body_util::{BodyExt as _, Full};
+    use http_body_util::Full;
     use tokio::sync::Notify;
     use tokio::task::JoinHandle;
     use tokio::time::Instant;

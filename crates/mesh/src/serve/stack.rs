@@ -3,18 +3,13 @@
 //! A call from the network and a call from a peer in the same process go through the same stack: that is what makes
 //! them the same call. A layer is a function from a handler to a handler.
 
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-
-use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Code;
 use tower::Service as _;
 
-use super::{deadline, drain, intake, shed};
+use super::{deadline, drain, intake, panics, reasons, shed};
 use crate::config::Limits;
-use crate::error::{DOMAIN, internal, status, with_reason};
+use crate::error::{DOMAIN, status};
 use crate::handler::{GrpcServices, Handler, handler};
 use crate::telemetry::{self, Metrics};
 
@@ -30,8 +25,8 @@ pub(crate) fn layers(limits: Limits, metrics: Metrics, draining: CancellationTok
     let shedding = metrics.clone();
     vec![
         // A panic is an answer to whatever is outside of it.
-        ("panics", Box::new(catch_panics)),
-        ("reasons", Box::new(give_reasons)),
+        ("panics", Box::new(panics::catch)),
+        ("reasons", Box::new(reasons::give)),
         ("shed", Box::new(move |handler| shed::shed(handler, limits, shedding))),
         // Around the places: a request has to arrive before it gets one.
         ("intake", Box::new(|handler| intake::bound(handler, intake::IN_FLIGHT))),
@@ -60,34 +55,4 @@ pub(crate) fn dispatch(services: GrpcServices) -> Handler {
             }
         }
     })
-}
-
-fn catch_panics(next: Handler) -> Handler {
-    handler(move |request| {
-        // A handler that has panicked is never called again: there is nothing to find in an odd state.
-        let answering = AssertUnwindSafe(next(request)).catch_unwind();
-        async move { answering.await.unwrap_or_else(|panic| panicked(panic.as_ref()).into_http()) }
-    })
-}
-
-fn give_reasons(next: Handler) -> Handler {
-    handler(move |request| {
-        let answering = next(request);
-        async move {
-            let mut response = answering.await;
-            match Status::from_header_map(response.headers()) {
-                Some(bare) if bare.code() != Code::Ok && bare.details().is_empty() => {
-                    // As its handler gave it: what came out of the headers has no cause.
-                    with_reason(response.extensions_mut().remove().unwrap_or(bare)).into_http()
-                }
-                _ => response,
-            }
-        }
-    })
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Status {
-    let said = panic.downcast_ref::<&str>().copied();
-    let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
-    internal(Arc::new(std::io::Error::other(format!("a handler panicked: {said}"))))
 }
