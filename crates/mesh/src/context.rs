@@ -67,7 +67,8 @@ const TRACEPARENT: &str = "traceparent";
 impl Trace {
     /// A trace that begins here.
     pub fn begin() -> Self {
-        Self { trace_id: uuid::Uuid::new_v4().as_u128(), span_id: random_span_id(), sampled: true }
+        // Neither need be a secret, and nearly every call makes one: no reason to ask the operating system. Zero is none.
+        Self { trace_id: fastrand::u128(1..), span_id: random_span_id(), sampled: true }
     }
 
     /// The next span of the same trace.
@@ -194,7 +195,6 @@ fn hexadecimal(text: &str, length: usize) -> Option<u128> {
 }
 
 fn random_span_id() -> u64 {
-    // It need not be a secret, and every call makes two: no reason to ask the operating system. Zero is none.
     fastrand::u64(1..)
 }
 

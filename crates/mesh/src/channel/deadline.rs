@@ -17,7 +17,7 @@ use crate::context::{Context, read_timeout, write_timeout};
 use crate::contract::Method;
 use crate::error::exceeded;
 
-/// Kept back at every hop, so that the callee gives up first and its answer still arrives.
+/// Kept back at every hop, so that whoever gives up first is the last one, and what it says still arrives at the others.
 const MARGIN: Duration = Duration::from_millis(5);
 
 /// When the answer to a call is of no use any more; `None` for a stream that may go on for ever.
