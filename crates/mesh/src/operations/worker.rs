@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tracing::Instrument as _;
 
 use super::Operations;
 use super::changes;
@@ -25,6 +26,7 @@ use super::outcome::{self, Outcome};
 use super::row::Row;
 use super::storage;
 use super::work::{Context, Work};
+use crate::context::Context as CallContext;
 use crate::error::internal;
 use crate::serve::Tasks;
 use crate::store::Error;
@@ -186,7 +188,10 @@ impl Worker {
         let left = u64::try_from(row.deadline_at - row.updated).unwrap_or_default();
         tracing::info!(operation = context.name(), kind = row.kind, attempt = row.attempt, "begun");
 
-        let running = AssertUnwindSafe((self.kind.run)(Arc::clone(&context), input)).catch_unwind();
+        // The calls that an attempt makes are one trace.
+        let span = tracing::info_span!("attempt", operation = context.name(), kind = row.kind, attempt = row.attempt);
+        let running = CallContext::default().scope((self.kind.run)(Arc::clone(&context), input)).instrument(span);
+        let running = AssertUnwindSafe(running).catch_unwind();
         let outcome = tokio::select! {
             biased;
             returned = running => Outcome::Returned(returned.unwrap_or_else(|_| Err(outcome::panicked()))),

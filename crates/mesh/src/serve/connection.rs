@@ -10,9 +10,9 @@
 //! A connection has an age because connections are what a balancer of TCP spreads: without one, a new instance would have
 //! nothing to do until an old one ends. When it has come, the client is told to use another (GOAWAY), and its calls are
 //! finished. Its streams may go on for a grace; those that are still there are ended in gRPC's words, so that clients
-//! resume them elsewhere. What is left after another grace does not listen, does not read, or waits for
-//! longer than that in WaitOperation, which clients call again; it is cut off. No two
-//! connections have the same age, so that those of one moment do not all come back in one moment.
+//! resume them elsewhere. What is left after another grace is cut off: it does not listen, or does not read, or waits in
+//! WaitOperation, which is called again. No two connections have the same age, so that those of one moment do not all
+//! come back in one moment.
 
 use std::convert::Infallible;
 use std::pin::pin;
