@@ -101,13 +101,15 @@ fn in_one_process() {
     let monolith = Process::start("monolith", &[("MESH__OTLP__ENDPOINT", &endpoint)]);
     tells_of_a_rendering(&collector, (&monolith, "monolith"), (&monolith, "monolith"));
 
-    // A trace that begins here has a root.
-    let roots = eventually("the title's creation", || {
-        let spans = collector.all_spans();
-        let created: Vec<_> = spans.into_iter().filter(|one| one.span.name.ends_with("CreateTitle")).collect();
-        (!created.is_empty()).then_some(created)
-    });
-    assert_eq!(roots.iter().map(Exported::parent).collect::<Vec<_>>(), [""]);
+    // A trace that begins here has a root; long work is such a trace, for it goes on when its caller's is over.
+    for begins in ["catalog.v1.CatalogService/CreateTitle", "attempt"] {
+        let roots = eventually(begins, || {
+            let mut spans = collector.all_spans();
+            spans.retain(|one| one.span.name == begins);
+            (!spans.is_empty()).then_some(spans)
+        });
+        assert_eq!(roots.iter().map(Exported::parent).collect::<Vec<_>>(), [""]);
+    }
 }
 
 #[test]
@@ -159,7 +161,8 @@ fn a_trace_travels_on_whether_it_is_exported_or_not() {
         artwork.signal("TERM");
         assert_eq!(artwork.ended().0.code(), Some(0));
     }
-    assert_eq!(collector.all_spans().len(), 2, "what was not sampled is not exported: {:#?}", collector.all_spans());
+    let calls = collector.all_spans().into_iter().filter(|one| one.text("rpc.system").is_some());
+    assert_eq!(calls.count(), 2, "what was not sampled is not exported: {:#?}", collector.all_spans());
 }
 
 #[test]
