@@ -21,6 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // So that a message can be put into a google.protobuf.Any under the URL that every client expects.
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names().type_name_domain(["."], "type.googleapis.com");
+    // So that a message with a map in it has the same bytes each time: that is how a repeated request is recognised.
+    config.btree_map(["."]);
     tonic_prost_build::configure()
         // tonic-types has these messages already, and the conversions from and to a `Status`.
         .extern_path(".google.rpc", "::tonic_types::pb")
