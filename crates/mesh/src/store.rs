@@ -25,8 +25,8 @@ pub(crate) use dialect::Dialect;
 pub use error::Error;
 use group::Group;
 pub(crate) use open::open;
-pub use requests::Request;
 pub(crate) use requests::hash;
+pub use requests::{Once, Request};
 pub(crate) use rows::{Column, hex};
 
 /// One step of a schema, applied once and never edited: `Migration::new(1, "titles", include_str!("…"))`.
@@ -78,7 +78,7 @@ impl Store {
     pub async fn begin(&self) -> Result<Transaction, Error> {
         let inner = match &self.writer {
             Writer::Sqlite(group) => Inner::Sqlite(group.join().await?),
-            Writer::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+            Writer::Postgres(pool) => Inner::Postgres(begin(pool).await?),
         };
         Ok(Transaction { inner, dialect: self.dialect, feed: Vec::new(), committed: Vec::new() })
     }
@@ -115,6 +115,20 @@ pub struct Transaction {
     committed: Vec<Box<dyn FnOnce() + Send>>,
 }
 
+/// As `pool.begin()`, to its end once there is a connection. When its future is dropped, sqlx gives the connection back
+/// while BEGIN is under way, and nobody ends what that begins.
+async fn begin(pool: &AnyPool) -> Result<sqlx::Transaction<'static, Any>, Error> {
+    let connection = pool.acquire().await?;
+    to_its_end(async { Ok(sqlx::Transaction::begin(connection, None).await?) }).await
+}
+
+/// Runs something to its end, whether or not its caller stays.
+async fn to_its_end<T: Send + 'static>(
+    task: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(task).await.unwrap_or(Err(Error::Unavailable(sqlx::Error::WorkerCrashed)))
+}
+
 enum Inner {
     Sqlite(group::Member),
     Postgres(sqlx::Transaction<'static, Any>),
@@ -132,7 +146,7 @@ impl Transaction {
         feed::append(&mut self, dialect, feed).await?;
         match self.inner {
             Inner::Sqlite(member) => member.commit().await?,
-            Inner::Postgres(transaction) => transaction.commit().await?,
+            Inner::Postgres(transaction) => to_its_end(async { Ok(transaction.commit().await?) }).await?,
         }
         self.committed.into_iter().for_each(|then| then());
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use contracts::mesh::operations::v1::State;
 
 use super::random::asked;
-use super::system::System;
+use super::system::{System, patiently};
 use crate::harness::uuid;
 
 /// How often each of so many clients runs a race, which is run so often by default.
@@ -23,14 +23,14 @@ fn nobody_misses_an_end_that_comes_at_once(system: System) {
             for _ in 0..rounds {
                 let name = caller.start(&uuid()).await;
                 if helped {
-                    caller.follow_with_help(&name).await;
+                    patiently(caller.follow_with_help(&name)).await;
                 } else {
-                    caller.follow(&name).await;
+                    patiently(caller.follow(&name)).await;
                 }
             }
         })
     });
-    system.join(clients.collect());
+    system.join_all(clients.collect());
     assert_eq!(system.verdict().ended(State::Succeeded) as u64, 16 * rounds);
 }
 
@@ -46,13 +46,17 @@ fn of_a_cancellation_and_an_end_one_wins(system: System) {
                 let name = caller.start(&uuid()).await;
                 // From before it is begun to after its end.
                 tokio::time::sleep(Duration::from_millis(round % 30 * (1 + client % 4))).await;
-                tokio::join!(other.cancel(&name), caller.follow(&name));
+                patiently(async { tokio::join!(other.cancel(&name), caller.follow(&name)) }).await;
             }
         })
     });
-    system.join(clients.collect());
+    system.join_all(clients.collect());
     let evidence = system.verdict();
     let (won, lost) = (evidence.ended(State::Cancelled), evidence.ended(State::Succeeded));
     assert_eq!((won + lost) as u64, 8 * rounds);
     assert!(won > 0 && lost > 0, "no race: {won} cancelled, {lost} not");
+    // What Postgres says when somebody gets a connection on which a transaction was left open, or ends one that is over.
+    for left in ["already a transaction in progress", "no transaction in progress"] {
+        assert!((0..system.replicas()).all(|replica| !system.says(replica, left, "")), "{left}");
+    }
 }

@@ -122,7 +122,7 @@ impl System {
 
     /// Does something with a client, within what patience there is.
     pub(super) fn run<T>(&self, client: impl Future<Output = T>) -> T {
-        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, client).await.expect("it goes on") })
+        self.runtime.block_on(patiently(client))
     }
 
     /// Lets time pass where something shall happen at another moment each time; never until something ought to be ready.
@@ -137,13 +137,12 @@ impl System {
 
     /// What all of them came to.
     pub(super) fn join<T>(&self, clients: Vec<JoinHandle<T>>) -> Vec<T> {
-        self.run(async {
-            let mut all = Vec::new();
-            for client in clients {
-                all.push(client.await.expect("no client panics"));
-            }
-            all
-        })
+        self.run(all(clients))
+    }
+
+    /// The same of clients that take as long as it takes, each step of which is [`patiently`] waited for.
+    pub(super) fn join_all<T>(&self, clients: Vec<JoinHandle<T>>) -> Vec<T> {
+        self.runtime.block_on(all(clients))
     }
 
     /// Kills a replica and, once `meanwhile` is done, starts it again at the same address.
@@ -196,6 +195,19 @@ impl Drop for System {
             self.recorder.keep();
         }
     }
+}
+
+/// Waits within what patience there is.
+pub(super) async fn patiently<T>(step: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, step).await.expect("it goes on")
+}
+
+async fn all<T>(clients: Vec<JoinHandle<T>>) -> Vec<T> {
+    let mut all = Vec::new();
+    for client in clients {
+        all.push(client.await.expect("no client panics"));
+    }
+    all
 }
 
 fn borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {

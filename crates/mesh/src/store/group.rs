@@ -20,7 +20,7 @@ use sqlx::AnyConnection;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::timeout;
 
-use super::Error;
+use super::{Error, to_its_end};
 
 /// How many are made durable together at most, so that the first of them does not wait for ever longer queues.
 const MOST: usize = 64;
@@ -160,13 +160,6 @@ impl Writer {
     async fn run(&mut self, sql: &'static str) -> sqlx::Result<()> {
         sqlx::raw_sql(sql).execute(&mut self.connection).await.map(drop)
     }
-}
-
-/// Runs something to its end, whether or not its caller stays.
-async fn to_its_end<T: Send + 'static>(
-    task: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::spawn(task).await.unwrap_or(Err(Error::Unavailable(sqlx::Error::WorkerCrashed)))
 }
 
 impl Deref for Member {
