@@ -3,7 +3,7 @@
 use contracts::catalog::v1::catalog_service_server::CatalogService;
 use contracts::catalog::v1::{self as wire, *};
 use mesh::page::Page;
-use mesh::store::{self as kit, Store};
+use mesh::store::{self as kit, Once, Store};
 use mesh::{Violations, error};
 use prost_types::FieldMask;
 use tonic::{Code, Request, Response, Status, async_trait};
@@ -44,10 +44,10 @@ impl CatalogService for Catalog {
         bad.finish().map_err(Error::Invalid)?;
 
         let once = kit::Request::new("CreateTitle", &request.request_id, &request);
-        let mut tx = self.store.begin().await?;
-        if let Some(first) = tx.answered(&once).await? {
-            return Ok(Response::new(first));
-        }
+        let mut tx = match self.store.begin_once(&once).await? {
+            Once::New(tx) => tx,
+            Once::Done(first) => return Ok(Response::new(first)),
+        };
         let title = Title::new(details, kit::now());
         store::insert(&mut *tx, &title).await?;
         let response = CreateTitleResponse { title: Some(title.into()) };

@@ -2,7 +2,8 @@
 //! ([AIP-155](https://google.aip.dev/155)).
 //!
 //! The id is claimed and the answer kept in the transaction that does the work: there is no moment at which one is
-//! there without the other. A repeat that arrives while the first is still at work waits for it at the primary key.
+//! there without the other. A repeat that arrives while the first is still at work waits for it: at the primary key, or,
+//! on SQLite, for its turn to write and then for the end of the group.
 
 use prost::Message;
 use sha2::{Digest as _, Sha256};
@@ -48,14 +49,33 @@ pub(crate) fn hash(method: &str, message: &impl Message) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-impl Transaction {
-    /// The answer that this request got before; `None` if it is new, and from here on claimed: [`answer`](Self::answer)
-    /// it before the commit.
+/// The transaction of a request that may have come before.
+pub enum Once<R> {
+    /// It has not: do it in this transaction, [`answer`](Transaction::answer) it there, and commit.
+    New(Transaction),
+    /// It has, and this was its answer.
+    Done(R),
+}
+
+impl Store {
+    /// Begins the transaction that does a request, unless it is done.
     ///
     /// # Errors
     ///
-    /// [`Error::RequestIdReused`] if the id came with another request. [`Error::Unavailable`] as for any statement.
-    pub async fn answered<R: Message + Default>(&mut self, request: &Request<'_>) -> Result<Option<R>, Error> {
+    /// [`Error::RequestIdReused`] if the id came with another request. [`Error::Unavailable`] as for
+    /// [`begin`](Self::begin).
+    pub async fn begin_once<R: Message + Default>(&self, request: &Request<'_>) -> Result<Once<R>, Error> {
+        let mut tx = self.begin().await?;
+        let Some(first) = tx.answered(request).await? else { return Ok(Once::New(tx)) };
+        // On SQLite the first may be in the group that this one is in, and is not durable before that.
+        tx.commit().await?;
+        Ok(Once::Done(first))
+    }
+}
+
+impl Transaction {
+    /// The answer that this request got before; `None` if it is new, and from here on claimed.
+    async fn answered<R: Message + Default>(&mut self, request: &Request<'_>) -> Result<Option<R>, Error> {
         let claim = "INSERT INTO mesh_requests (request_id, request_hash, response, create_time)
             VALUES ($1, $2, $3, $4) ON CONFLICT (request_id) DO NOTHING";
         let claim = sqlx::query(claim).bind(request.id).bind(&request.hash).bind(Vec::new()).bind(now());
@@ -91,5 +111,43 @@ impl Store {
         let expired = "DELETE FROM mesh_requests WHERE create_time < $1";
         sqlx::query(expired).bind(now() - KEPT).execute(&mut *tx).await?;
         tx.commit().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Database;
+    use crate::store::open;
+
+    /// Creates something with a `request_id` that others use, too; whether it was the first.
+    async fn create(store: Store) -> bool {
+        let request = Request::new("Create", "an id", &"message".to_owned());
+        match store.begin_once::<String>(&request).await.unwrap() {
+            Once::New(mut tx) => {
+                tx.answer(&request, &"answer".to_owned()).await.unwrap();
+                tx.commit().await.unwrap();
+                true
+            }
+            Once::Done(first) => {
+                assert_eq!(first, "answer");
+                // Readers see what is durable.
+                let durable = sqlx::query("SELECT COUNT(*) FROM mesh_requests").fetch_one(store.reader()).await;
+                assert_eq!(durable.unwrap().get::<i64, _>(0), 1);
+                false
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_repeat_is_answered_once_the_first_is_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open("things", &Database::Sqlite(folder.path().join("things.db")), &[]).await.unwrap();
+        // Until both wait for their turn, and so are one group.
+        let holding = store.begin().await.unwrap();
+        let (first, repeat) = (tokio::spawn(create(store.clone())), tokio::spawn(create(store.clone())));
+        tokio::task::yield_now().await;
+        holding.commit().await.unwrap();
+        assert_eq!((first.await.unwrap(), repeat.await.unwrap()), (true, false));
     }
 }

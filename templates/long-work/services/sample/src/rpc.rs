@@ -5,7 +5,7 @@ use contracts::google::longrunning::Operation;
 use contracts::sample::v1::sample_service_server::SampleService;
 use contracts::sample::v1::{self as wire, *};
 use mesh::operations::work::Start;
-use mesh::store::{self as kit, Store};
+use mesh::store::{self as kit, Once, Store};
 use mesh::{Operations, Violations, error};
 use tonic::{Code, Request, Response, Status, async_trait};
 
@@ -38,10 +38,10 @@ impl SampleService for Items {
 
         let request_id = request_id.to_string();
         let once = kit::Request::new("CreateItem", &request_id, &request);
-        let mut tx = self.store.begin().await?;
-        if let Some(first) = tx.answered(&once).await? {
-            return Ok(Response::new(first));
-        }
+        let mut tx = match self.store.begin_once(&once).await? {
+            Once::New(tx) => tx,
+            Once::Done(first) => return Ok(Response::new(first)),
+        };
         let item = Item::new(request.name, kit::now());
         store::insert(&mut *tx, &item).await?;
         let response = CreateItemResponse { item: Some(item.into()) };
