@@ -1,0 +1,148 @@
+//! The place of a call in a trace, in the headers of [W3C Trace Context](https://www.w3.org/TR/trace-context/).
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::insert_once;
+
+/// A place in a trace, as `traceparent` writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    pub(crate) trace_id: u128,
+    pub(crate) span_id: u64,
+    /// Whether the spans of this trace are wanted: who begins it decides, and everybody behind follows.
+    pub(crate) sampled: bool,
+}
+
+/// The header that carries a [`Trace`].
+const TRACEPARENT: &str = "traceparent";
+
+impl Trace {
+    /// A trace that begins here.
+    pub fn begin() -> Self {
+        // Neither need be a secret, and nearly every call makes one: no reason to ask the operating system. Zero is none.
+        Self { trace_id: fastrand::u128(1..), span_id: random_span_id(), sampled: true }
+    }
+
+    /// The next span of the same trace.
+    #[must_use]
+    pub fn child(self) -> Self {
+        Self { span_id: random_span_id(), ..self }
+    }
+
+    /// Where the caller is in a trace; `None` if it says nothing that can be read.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        headers.get(TRACEPARENT).and_then(|value| Self::parse(value.to_str().ok()?))
+    }
+
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        insert_once(headers, TRACEPARENT, self.to_string());
+    }
+
+    /// The part that all spans of a trace share, for a log.
+    pub(crate) fn trace_id(&self) -> impl fmt::Display {
+        let trace_id = self.trace_id;
+        fmt::from_fn(move |f| write!(f, "{trace_id:032x}"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        // A later version may add parts behind these four; version 00 may not, and ff is never valid.
+        if version == "ff" || (version == "00" && parts.next().is_some()) {
+            return None;
+        }
+        let trace = Self {
+            trace_id: hexadecimal(trace_id, 32)?,
+            span_id: hexadecimal(span_id, 16)? as u64,
+            sampled: hexadecimal(flags, 2)? & 1 == 1,
+        };
+        hexadecimal(version, 2)?;
+        (trace.trace_id != 0 && trace.span_id != 0).then_some(trace)
+    }
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self::begin()
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+}
+
+/// The header beside `traceparent`; it may come in several lines, which are one list.
+const TRACESTATE: &str = "tracestate";
+
+/// Reads `tracestate`, which means nothing without a `traceparent` that can be read.
+pub(crate) fn read_trace_state(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(TRACESTATE).iter();
+    let first = lines.next()?;
+    Trace::from_headers(headers)?;
+    let list = lines.fold(first.as_bytes().to_vec(), |list, line| [&list, &b","[..], line.as_bytes()].concat());
+    HeaderValue::from_bytes(&list).ok()
+}
+
+/// Writes `tracestate` as it was read.
+pub(crate) fn write_trace_state(headers: &mut HeaderMap, state: Option<&HeaderValue>) {
+    if let Some(state) = state {
+        headers.insert(TRACESTATE, state.clone());
+    }
+}
+
+fn hexadecimal(text: &str, length: usize) -> Option<u128> {
+    let lower_case = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if text.len() == length && lower_case { u128::from_str_radix(text, 16).ok() } else { None }
+}
+
+fn random_span_id() -> u64 {
+    fastrand::u64(1..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_carried_on_unchanged_and_its_span_is_not() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let trace = Trace::parse(text).unwrap();
+        assert_eq!(trace.to_string(), text);
+        let child = trace.child();
+        assert_eq!(child.trace_id, trace.trace_id);
+        assert_ne!(child.span_id, trace.span_id);
+    }
+
+    #[test]
+    fn what_cannot_be_read_begins_a_new_trace() {
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+        ] {
+            assert_eq!(Trace::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_tracing_systems_have_noted_is_one_list_beside_a_trace() {
+        let mut headers = HeaderMap::new();
+        headers.append("tracestate", "one=1".parse().unwrap());
+        headers.append("tracestate", "two=2,three=3".parse().unwrap());
+        assert_eq!(read_trace_state(&headers), None);
+        Trace::begin().write(&mut headers);
+        let state = read_trace_state(&headers).unwrap();
+        assert_eq!(state, "one=1,two=2,three=3");
+        let mut sent = HeaderMap::new();
+        write_trace_state(&mut sent, Some(&state));
+        assert_eq!(read_trace_state(&sent), None, "it was not sent with a trace");
+        assert_eq!(sent["tracestate"], state);
+    }
+}
