@@ -19,8 +19,12 @@ const BYTES: usize = 24;
 const DEPTH: usize = 8;
 
 /// Every message of the contracts; with none of them, all types are unknown.
-static POOL: LazyLock<DescriptorPool> =
-    LazyLock::new(|| DescriptorPool::decode(contracts::FILE_DESCRIPTOR_SET).unwrap_or_default());
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    let pool = DescriptorPool::decode(contracts::FILE_DESCRIPTOR_SET).unwrap_or_default();
+    #[cfg(test)]
+    let pool = tests::with_progress(pool);
+    pool
+});
 
 /// A message as JSON, with its type; of one that cannot be read, its type and its size.
 fn json(any: &Any) -> Json {
@@ -144,12 +148,55 @@ fn key(key: &MapKey) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use contracts::artwork::v1::{Artwork, GetRenditionResponse, RenderArtworkProgress, RenderArtworkResponse};
-    use contracts::artwork::v1::{Rendition, Size};
+pub(crate) mod tests {
     use contracts::google::longrunning::{Operation, operation};
+    use contracts::mesh::operations::v1::{OperationMetadata, State, WatchResponse};
+    use prost_types::field_descriptor_proto::{Label, Type};
+    use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
 
     use super::*;
+
+    /// How far some work is, as the contract of a service would have it. No service's own, because services come and go.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Progress {
+        #[prost(int32, tag = "1")]
+        pub(crate) done: i32,
+        #[prost(int32, tag = "2")]
+        pub(crate) total: i32,
+    }
+
+    impl prost::Name for Progress {
+        const NAME: &str = "Progress";
+        const PACKAGE: &str = "test.v1";
+
+        fn type_url() -> String {
+            format!("type.googleapis.com/{}", Self::full_name())
+        }
+    }
+
+    pub(super) fn with_progress(mut pool: DescriptorPool) -> DescriptorPool {
+        let field = |name: &str, number| FieldDescriptorProto {
+            name: Some(name.to_owned()),
+            number: Some(number),
+            label: Some(Label::Optional.into()),
+            r#type: Some(Type::Int32.into()),
+            ..FieldDescriptorProto::default()
+        };
+        let message = DescriptorProto {
+            name: Some("Progress".to_owned()),
+            field: vec![field("done", 1), field("total", 2)],
+            ..DescriptorProto::default()
+        };
+        let file = FileDescriptorProto {
+            name: Some("test.proto".to_owned()),
+            package: Some("test.v1".to_owned()),
+            message_type: vec![message],
+            syntax: Some("proto3".to_owned()),
+            ..FileDescriptorProto::default()
+        };
+        pool.add_file_descriptor_proto(file).unwrap();
+        pool
+    }
 
     fn any(message: &impl prost::Name) -> Any {
         Any::from_msg(message).unwrap()
@@ -157,25 +204,28 @@ mod tests {
 
     #[test]
     fn known_messages_are_json_with_their_type() {
-        let rendition = Rendition { size: Size::Tv.into(), width: 1920, ..Rendition::default() };
-        let time = Timestamp { seconds: 1, nanos: 0 };
-        let artwork = Artwork { title_id: "t".to_owned(), renditions: vec![rendition], create_time: Some(time) };
+        let metadata = OperationMetadata {
+            state: State::Running.into(),
+            attempt: 2,
+            create_time: Some(Timestamp { seconds: 1, nanos: 0 }),
+            progress: Some(any(&Progress { done: 1, total: 4 })),
+            ..OperationMetadata::default()
+        };
         let expected = json!({
-            "@type": "type.googleapis.com/artwork.v1.RenderArtworkResponse",
-            "artwork": {
-                "titleId": "t",
-                "renditions": [{"size": "SIZE_TV", "width": 1920}],
-                "createTime": "1970-01-01T00:00:01Z",
-            },
+            "@type": "type.googleapis.com/mesh.operations.v1.OperationMetadata",
+            "state": "STATE_RUNNING",
+            "attempt": 2,
+            "createTime": "1970-01-01T00:00:01Z",
+            "progress": {"@type": "type.googleapis.com/test.v1.Progress", "done": 1, "total": 4},
         });
-        assert_eq!(json(&any(&RenderArtworkResponse { artwork: Some(artwork) })), expected);
+        assert_eq!(json(&any(&metadata)), expected);
     }
 
     #[test]
     fn long_bytes_are_cut_short() {
-        let content = |length| json(&any(&GetRenditionResponse { rendition: None, content: vec![0; length] }));
-        assert_eq!(content(BYTES)["content"], "A".repeat(32));
-        assert_eq!(content(5_000_000)["content"], format!("{}… (5000000 bytes)", "A".repeat(32)));
+        let cursor = |length| json(&any(&WatchResponse { cursor: vec![0; length], event: None }));
+        assert_eq!(cursor(BYTES)["cursor"], "A".repeat(32));
+        assert_eq!(cursor(5_000_000)["cursor"], format!("{}… (5000000 bytes)", "A".repeat(32)));
     }
 
     #[test]
@@ -183,8 +233,8 @@ mod tests {
         let unknown = Any { type_url: "type.googleapis.com/made.up.V1".to_owned(), value: vec![0; 3] };
         assert_eq!(json(&unknown), json!({"@type": "type.googleapis.com/made.up.V1", "size": "3 bytes"}));
         assert_eq!(line(&unknown), "type.googleapis.com/made.up.V1 (3 bytes)");
-        let broken = Any { value: vec![0xff], ..any(&RenderArtworkProgress::default()) };
-        assert_eq!(line(&broken), "type.googleapis.com/artwork.v1.RenderArtworkProgress (1 byte)");
+        let broken = Any { value: vec![0xff], ..any(&Progress::default()) };
+        assert_eq!(line(&broken), "type.googleapis.com/test.v1.Progress (1 byte)");
 
         // Also inside of one that is known, and however deep they are in each other.
         let around = |inner| any(&Operation { metadata: Some(inner), ..Operation::default() });
@@ -195,8 +245,8 @@ mod tests {
 
     #[test]
     fn two_numbers_make_progress() {
-        assert_eq!(done_of_total(&any(&RenderArtworkProgress { done: 0, total: 4 })), Some((0, 4)));
-        assert_eq!(done_of_total(&any(&RenderArtworkProgress { done: -1, total: 4 })), Some((0, 4)));
+        assert_eq!(done_of_total(&any(&Progress { done: 0, total: 4 })), Some((0, 4)));
+        assert_eq!(done_of_total(&any(&Progress { done: -1, total: 4 })), Some((0, 4)));
         let other = Operation { result: Some(operation::Result::Error(Default::default())), ..Operation::default() };
         assert_eq!(done_of_total(&any(&other)), None);
     }

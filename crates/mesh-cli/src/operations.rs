@@ -245,10 +245,10 @@ pub(crate) fn progress(metadata: &OperationMetadata) -> String {
 
 #[cfg(test)]
 mod tests {
-    use contracts::artwork::v1::RenderArtworkProgress;
     use tonic_types::pb;
 
     use super::*;
+    use crate::message::tests::Progress;
 
     fn failed() -> Operation {
         let metadata = OperationMetadata {
@@ -257,7 +257,7 @@ mod tests {
             attempt: 2,
             create_time: Some(Timestamp { seconds: 100, nanos: 0 }),
             update_time: Some(Timestamp { seconds: 160, nanos: 0 }),
-            progress: Any::from_msg(&RenderArtworkProgress { done: 1, total: 4 }).ok(),
+            progress: Any::from_msg(&Progress { done: 1, total: 4 }).ok(),
             ..OperationMetadata::default()
         };
         let error =

@@ -162,13 +162,13 @@ fn words(metadata: &OperationMetadata) -> String {
 
 #[cfg(test)]
 mod tests {
-    use contracts::artwork::v1::RenderArtworkProgress;
     use prost_types::Any;
 
     use super::*;
+    use crate::message::tests::Progress;
 
     fn running(done: i32, total: i32) -> OperationMetadata {
-        let progress = Any::from_msg(&RenderArtworkProgress { done, total }).ok();
+        let progress = Any::from_msg(&Progress { done, total }).ok();
         OperationMetadata { state: State::Running.into(), attempt: 1, progress, ..OperationMetadata::default() }
     }
 

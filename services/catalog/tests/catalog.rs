@@ -72,3 +72,10 @@ async fn a_call_that_is_dropped_is_absent_or_complete() {
     let request = ListTitlesRequest { page_size: 200, ..Default::default() };
     assert_eq!(near.list_titles(request).await.unwrap().into_inner().titles.len(), 40);
 }
+
+#[test]
+fn the_contract_says_how_long_its_answers_are_of_use() {
+    let deadline = |name| mesh::contract::method(&format!("/catalog.v1.CatalogService/{name}")).default_deadline;
+    assert_eq!(deadline("GetTitle"), Some(std::time::Duration::from_secs(2)));
+    assert_eq!(deadline("CreateTitle"), None);
+}

@@ -140,9 +140,9 @@ mod tests {
 
     #[test]
     fn peers_are_where_a_static_registry_says() {
-        let addresses = ("MESH__STATIC__CATALOG", "127.0.0.1:1, 127.0.0.1:2");
+        let addresses = ("MESH__STATIC__OTHER", "127.0.0.1:1, 127.0.0.1:2");
         let Registry::Static(peers) = registry(&[("MESH__REGISTRY", "static"), addresses]) else { panic!() };
-        assert_eq!(peers["catalog"].len(), 2);
+        assert_eq!(peers["other"].len(), 2);
         assert!(matches!(registry(&[("MESH__REGISTRY", "local"), addresses]), Registry::Local));
         let wrong = problems(&["--set=registry=dns"], &[("MESH__STATIC__CATALOG", "127.0.0.1")]);
         assert_eq!(wrong.len(), 2, "{wrong:?}");

@@ -172,7 +172,7 @@ mod tests {
     use tonic::Code;
     use tonic_types::StatusExt as _;
 
-    const CALL: &str = "/catalog.v1.CatalogService/GetTitle";
+    const CALL: &str = "/google.longrunning.Operations/GetOperation";
     const STREAM: &str = "/mesh.operations.v1.OperationEventsService/Watch";
     const WAIT_OPERATION: &str = "/google.longrunning.Operations/WaitOperation";
     const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -238,11 +238,9 @@ mod tests {
         let info = details.error_info().unwrap();
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("OVERLOADED", DOMAIN));
         assert!(details.retry_info().unwrap().retry_delay.unwrap() >= Duration::from_millis(200));
-        assert!(
-            server.metrics.render().contains(
-                r#"grpc_server_shed_total{grpc_service="catalog.v1.CatalogService",grpc_method="GetTitle"} 1"#
-            )
-        );
+        assert!(server.metrics.render().contains(
+            r#"grpc_server_shed_total{grpc_service="google.longrunning.Operations",grpc_method="GetOperation"} 1"#
+        ));
 
         server.finish();
         assert!(status(&first.await.unwrap()).is_none());

@@ -77,14 +77,14 @@ mod tests {
     use crate::context::Trace;
     use crate::contract;
     use crate::telemetry::Metrics;
-    use crate::telemetry::span::tests::{GET_TITLE, Kept};
+    use crate::telemetry::span::tests::{ASKED, Kept};
     use futures_util::FutureExt as _;
     use opentelemetry::{KeyValue, Value};
 
     #[test]
     fn what_is_sent_carries_the_place_of_its_own_span_and_a_caller_that_leaves_ends_it() {
         let (kept, guard) = Kept::begin();
-        let request = Request::builder().uri(format!("http://mesh/{GET_TITLE}")).body(Body::empty()).unwrap();
+        let request = Request::builder().uri(format!("http://mesh/{ASKED}")).body(Body::empty()).unwrap();
         let mut sent = None;
         let answering = call(
             Metrics::new().client,
@@ -99,7 +99,7 @@ mod tests {
         );
         assert!(answering.boxed().now_or_never().is_none());
         drop(guard);
-        let span = kept.named(GET_TITLE);
+        let span = kept.named(ASKED);
         assert_eq!(span.span_context.span_id(), sent.unwrap().span_id.into());
         let code = KeyValue::new("rpc.grpc.status_code", Value::I64(1));
         assert!(span.attributes.contains(&code), "cancelled: {:?}", span.attributes);

@@ -162,8 +162,8 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::telemetry) const GET_TITLE: &str = "catalog.v1.CatalogService/GetTitle";
-    const RENDER: &str = "artwork.v1.ArtworkService/RenderArtwork";
+    pub(in crate::telemetry) const ASKED: &str = "google.longrunning.Operations/GetOperation";
+    const SERVED: &str = "google.longrunning.Operations/CancelOperation";
 
     fn method(name: &str) -> &'static Method {
         contract::method(&format!("/{name}"))
@@ -176,7 +176,7 @@ pub(super) mod tests {
         let nowhere = None::<Exporter>.as_ref().map(Exporter::layer);
         let _guard = report_to(tracing_subscriber::registry().with(nowhere).with(log));
         assert!(!tracing::debug_span!("of the log").is_disabled());
-        let (server, client) = (server(method(GET_TITLE), None), client(method(GET_TITLE), "catalog"));
+        let (server, client) = (server(method(ASKED), None), client(method(ASKED), "catalog"));
         assert!(server.is_disabled() && client.is_disabled());
         assert_eq!(place(&server), None);
     }
@@ -185,19 +185,19 @@ pub(super) mod tests {
     fn a_call_is_below_what_its_caller_does_and_above_its_peer() {
         let (kept, _guard) = Kept::begin();
         let caller = Trace::begin();
-        let served = server(method(RENDER), Some(caller));
+        let served = server(method(SERVED), Some(caller));
         served.in_scope(|| {
             // What the log says of the same call is no span of its own.
             tracing::info_span!(target: crate::telemetry::rpc::SPAN_TARGET, "rpc").in_scope(|| {
                 tracing::info_span!("a service's own").in_scope(|| {
-                    let called = client(method(GET_TITLE), "catalog");
+                    let called = client(method(ASKED), "catalog");
                     let asked = called.in_scope(|| server(method("grpc.health.v1.Health/Check"), place(&called)));
                     assert!(asked.is_disabled(), "health is of no interest");
                 });
             });
         });
         drop(served);
-        let (served, own, called) = (kept.named(RENDER), kept.named("a service's own"), kept.named(GET_TITLE));
+        let (served, own, called) = (kept.named(SERVED), kept.named("a service's own"), kept.named(ASKED));
         assert_eq!(served.parent_span_id, SpanId::from(caller.span_id));
         assert_eq!(own.parent_span_id, served.span_context.span_id());
         assert_eq!(called.parent_span_id, own.span_context.span_id());
@@ -209,11 +209,11 @@ pub(super) mod tests {
     fn a_trace_that_is_not_sampled_goes_on_and_is_not_exported() {
         let (kept, _guard) = Kept::begin();
         let caller = Trace { sampled: false, ..Trace::begin() };
-        let served = server(method(RENDER), Some(caller));
+        let served = server(method(SERVED), Some(caller));
         let here = place(&served).unwrap();
         assert_eq!((here.trace_id, here.sampled), (caller.trace_id, false));
         assert_ne!(here.span_id, caller.span_id);
-        let called = served.in_scope(|| place(&client(method(GET_TITLE), "catalog")).unwrap());
+        let called = served.in_scope(|| place(&client(method(ASKED), "catalog")).unwrap());
         assert_eq!((called.trace_id, called.sampled), (caller.trace_id, false));
         drop(served);
         assert!(kept.0.lock().unwrap().is_empty());
@@ -223,8 +223,8 @@ pub(super) mod tests {
     fn a_trace_that_begins_here_has_a_root() {
         let (kept, _guard) = Kept::begin();
         // Whatever else this thread is doing: a call from the network is not below it.
-        tracing::info_span!("something else").in_scope(|| drop(server(method(GET_TITLE), None)));
-        assert_eq!(kept.named(GET_TITLE).parent_span_id, SpanId::INVALID);
+        tracing::info_span!("something else").in_scope(|| drop(server(method(ASKED), None)));
+        assert_eq!(kept.named(ASKED).parent_span_id, SpanId::INVALID);
     }
 
     #[test]
@@ -232,10 +232,10 @@ pub(super) mod tests {
         for (code, by_server) in [(Code::NotFound, false), (Code::Unavailable, true), (Code::Ok, false)] {
             let (kept, _guard) = Kept::begin();
             let status = Status::new(code, "why");
-            end_server(&server(method(RENDER), None), &status);
-            end_client(&client(method(GET_TITLE), "catalog"), &status);
+            end_server(&server(method(SERVED), None), &status);
+            end_client(&client(method(ASKED), "catalog"), &status);
             let failed = |name: &str| kept.named(name).status == SpanStatus::error("why");
-            assert_eq!((failed(RENDER), failed(GET_TITLE)), (by_server, code != Code::Ok), "{code:?}");
+            assert_eq!((failed(SERVED), failed(ASKED)), (by_server, code != Code::Ok), "{code:?}");
         }
     }
 }
