@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tonic::transport::Endpoint;
 
 use crate::catalog::create;
-use crate::harness::{Grpcurl, LIMIT, Process, Proxy, output_in, uuid};
+use crate::harness::{Grpcurl, LIMIT, Process, Proxy, output_in, root, uuid};
 
 const SIZES: [(&str, u32); 4] =
     [("SIZE_THUMBNAIL", 160), ("SIZE_MOBILE", 480), ("SIZE_TABLET", 1024), ("SIZE_TV", 1920)];
@@ -406,4 +406,20 @@ fn a_rendering_on_postgres_is_the_same() {
     let request = json!({"title_id": title_id, "size": "SIZE_THUMBNAIL"});
     let thumbnail = grpcurl.call("artwork.v1.ArtworkService/GetRendition", &request).json();
     assert_eq!(thumbnail["rendition"]["width"], 160);
+}
+
+#[test]
+fn the_demo_tells_its_story() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let demo = root().join("scripts/demo");
+    let told = std::process::Command::new(demo).env("ADDRESS", process.address.to_string()).output();
+    let told = told.expect("bash runs");
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success(), "{text}{}", String::from_utf8_lossy(&told.stderr));
+    for line in ["told       SUCCEEDED", "saved      out/thumbnail.jpg, 160", "saved      out/tv.jpg, 1920"] {
+        assert!(text.contains(line), "{text}");
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::harness::{Process, command, execute, output};
+use crate::harness::{command, output};
 
 /// The complaints of a process that refuses to start.
-fn refuses(arguments: &[&str], prepare: impl FnOnce(&Path)) -> Vec<String> {
+pub(crate) fn refuses(arguments: &[&str], prepare: impl FnOnce(&Path)) -> Vec<String> {
     let output = output("monolith", arguments, prepare);
     assert!(!output.status.success());
     assert!(output.stdout.is_empty(), "it said that it listens");
@@ -14,7 +14,7 @@ fn refuses(arguments: &[&str], prepare: impl FnOnce(&Path)) -> Vec<String> {
 }
 
 /// The one complaint, which says all of `words`.
-fn refuses_with(words: &[&str], arguments: &[&str], prepare: impl FnOnce(&Path)) {
+pub(crate) fn refuses_with(words: &[&str], arguments: &[&str], prepare: impl FnOnce(&Path)) {
     let complaints = refuses(arguments, prepare);
     assert_eq!(complaints.len(), 1, "{complaints:#?}");
     for word in words {
@@ -22,11 +22,11 @@ fn refuses_with(words: &[&str], arguments: &[&str], prepare: impl FnOnce(&Path))
     }
 }
 
-fn mesh_toml(text: &str) -> impl FnOnce(&Path) {
+pub(crate) fn mesh_toml(text: &str) -> impl FnOnce(&Path) {
     move |folder| std::fs::write(folder.join("mesh.toml"), text).expect("a file")
 }
 
-const FREE: &str = "--listen=127.0.0.1:0";
+pub(crate) const FREE: &str = "--listen=127.0.0.1:0";
 
 #[test]
 fn a_taken_port() {
@@ -41,41 +41,6 @@ fn a_data_directory_that_cannot_be_written() {
     let words = ["cannot write to", "--data-dir"];
     refuses_with(&words, &[FREE, "--data-dir=file/data"], |folder| {
         std::fs::write(folder.join("file"), "").expect("a file");
-    });
-}
-
-#[test]
-fn a_second_process_on_the_same_database() {
-    let first = Process::start("monolith", &[]);
-    let data_dir = format!("--data-dir={}", first.folder.path().join("data").display());
-    refuses_with(&[".db", "another process"], &[FREE, &data_dir], |_| ());
-}
-
-#[test]
-fn a_database_newer_than_the_program() {
-    let folder = Process::start("monolith", &[]).kill();
-    let data = folder.path().join("data");
-    let newer = "INSERT INTO service_migrations (version, description, installed_on, success, checksum, execution_time)
-        VALUES (99, 'from the future', '2030-01-01', true, x'00', 0)";
-    execute(&format!("sqlite://{}", data.join("catalog.db").display()), newer);
-    refuses_with(&["newer than this program", "99"], &[FREE, &format!("--data-dir={}", data.display())], |_| ());
-}
-
-#[test]
-fn a_database_that_cannot_be_reached() {
-    let url = "services.catalog.database_url=postgres://me:secret@127.0.0.1:1/catalog";
-    let complaints = refuses(&[FREE, "--set", url], |_| ());
-    assert_eq!(complaints.len(), 1);
-    assert!(complaints[0].contains("services.catalog.database_url"), "{complaints:?}");
-    assert!(complaints[0].contains("refused"), "why: {complaints:?}");
-    assert!(!complaints[0].contains("secret"), "{complaints:?}");
-}
-
-#[test]
-fn a_file_that_is_no_database() {
-    refuses_with(&["catalog.db", "not a database"], &[FREE], |folder| {
-        std::fs::create_dir(folder.join("data")).expect("a folder");
-        std::fs::write(folder.join("data/catalog.db"), "A city above, a city below. ".repeat(100)).expect("a file");
     });
 }
 
@@ -97,12 +62,9 @@ fn a_taken_port_for_the_pages() {
 
 #[test]
 fn a_misspelt_key_anywhere() {
-    for (text, key, meant) in [
-        ("lisen = '127.0.0.1:0'", "lisen", "listen"),
-        ("[log]\nformt = 'json'", "log.formt", "log.format"),
-        ("[services.catalgo]\nlisten = '127.0.0.1:0'", "services.catalgo.listen", "services.catalog.listen"),
-        ("[services.catalog]\ndatabase = 'x'", "services.catalog.database", "the keys are"),
-    ] {
+    for (text, key, meant) in
+        [("lisen = '127.0.0.1:0'", "lisen", "listen"), ("[log]\nformt = 'json'", "log.formt", "log.format")]
+    {
         refuses_with(&["mesh.toml", &format!("`{key}`"), meant], &[FREE], mesh_toml(text));
     }
 }
@@ -112,7 +74,6 @@ fn a_value_that_is_not_allowed() {
     for (text, key, allowed) in [
         ("drain_limit = '11min'", "drain_limit", "0s to 10min"),
         ("call_deadline = 5", "call_deadline", "1ms to 1h"),
-        ("[services.catalog]\ndatabase_url = 'mysql://x'", "services.catalog.database_url", "postgres://"),
         ("[log]\nlevel = 'loud'", "log.level", "debug"),
     ] {
         refuses_with(&["mesh.toml", key, allowed], &[FREE], mesh_toml(text));

@@ -30,6 +30,44 @@ fn in_the_monolith_on_postgres() {
     keeps_its_promises(&Process::start("monolith", &[("MESH__SERVICES__CATALOG__DATABASE_URL", &url)]).grpcurl());
 }
 
+#[test]
+fn reflection_describes_it_in_the_words_of_its_contract() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let describe = |what: &str| process.grpcurl().run(&[], &["describe", what]).text();
+    let method = describe("catalog.v1.CatalogService.GetTitle");
+    assert!(method.contains("// Gives one title."), "comments: {method}");
+    assert!(method.contains("idempotency_level = NO_SIDE_EFFECTS"), "method options: {method}");
+    let message = describe("catalog.v1.Title");
+    assert!(message.contains("field_behavior) = OUTPUT_ONLY"), "custom options: {message}");
+}
+
+#[test]
+fn the_pages_say_that_it_is_ready_and_how_its_calls_ended() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let health = grpcurl.call("grpc.health.v1.Health/Check", &json!({"service": "catalog.v1.CatalogService"}));
+    assert_eq!(health.json()["status"], "SERVING");
+    let ready = process.http("/readyz");
+    assert!(ready.contains("catalog: ready"), "{ready}");
+
+    create(&grpcurl, "Metropolis");
+    failure(&grpcurl, "GetTitle", &json!({"title_id": uuid()}));
+    let metrics = process.http("/metrics");
+    for line in [
+        r#"grpc_server_handled_total{grpc_service="catalog.v1.CatalogService",grpc_method="CreateTitle",grpc_code="OK"} 1"#,
+        r#"grpc_server_handled_total{grpc_service="catalog.v1.CatalogService",grpc_method="GetTitle",grpc_code="NotFound"} 1"#,
+        r#"grpc_server_handling_seconds_count{grpc_service="catalog.v1.CatalogService",grpc_method="CreateTitle"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+}
+
 pub(crate) fn keeps_its_promises(catalog: &Grpcurl) {
     creates_once(catalog);
     creates_once_however_many_ask_at_the_same_time(catalog);

@@ -1,12 +1,9 @@
-//! How a process ends: asked to, with everything finished; killed, with everything kept.
+//! How a process ends that is asked to: with everything finished.
 
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use serde_json::json;
-
-use crate::catalog::{call, create};
 use crate::harness::{Grpcurl, Process, RawCall, eventually};
 
 /// Less than the default limit of 8 s by far: what ends by itself does not wait for the limit.
@@ -57,10 +54,10 @@ fn a_silent_connection_does_not_hold_the_process() {
 
 /// Half a request: a call in flight that will never finish.
 pub(crate) fn half_a_call(process: &Process) -> RawCall {
-    let half = RawCall::begin(process.address, "/catalog.v1.CatalogService/GetTitle", &[]);
-    eventually("the call is in flight", || {
-        process.http("/metrics").contains(r#"grpc_method="GetTitle"} 1"#).then_some(())
-    });
+    // Served by every process, and asked by nobody else: an agent of Consul asks for Check.
+    let half = RawCall::begin(process.address, "/grpc.health.v1.Health/Watch", &[]);
+    let line = r#"grpc_server_in_flight{grpc_service="grpc.health.v1.Health",grpc_method="Watch"} 1"#;
+    eventually("the call is in flight", || process.http("/metrics").contains(line).then_some(()));
     half
 }
 
@@ -84,16 +81,4 @@ fn a_draining_process_takes_no_new_connections() {
     eventually("connections are refused", || TcpStream::connect(process.address).is_err().then_some(()));
     assert!(process.runs());
     process.ended();
-}
-
-#[test]
-fn a_killed_process_has_lost_nothing_it_answered_for() {
-    if !Grpcurl::installed() {
-        return;
-    }
-    let process = Process::start("monolith", &[]);
-    let title = create(&process.grpcurl(), "Metropolis");
-    let again = Process::start_in(process.kill(), "monolith", &[]);
-    let read = call(&again.grpcurl(), "GetTitle", &json!({"title_id": title["titleId"]}));
-    assert_eq!(read["title"], title);
 }

@@ -8,6 +8,7 @@ mod bad_start; // what an operator reads when a process cannot start
 mod calls; // what holds when a peer dies, is replaced, stands still or fails
 mod catalog; // the catalog's promises, on SQLite and on Postgres
 mod consul; // being found, and finding others, through Consul
+mod database; // what becomes of a process with what it owns
 mod docs; // what the documents say is true
 mod doctor; // what `mesh doctor` says of a machine
 mod drain; // how a process ends
