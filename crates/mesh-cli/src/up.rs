@@ -142,7 +142,7 @@ impl Up {
                 &format!("for others to find it: MESH__REGISTRY=consul://{0}, mesh --consul {0}", agent.address),
             );
         }
-        self.say(OURSELVES, "in another terminal: scripts/demo. Ctrl-C ends all of it.");
+        self.say(OURSELVES, "in another terminal: target/debug/mesh services. Ctrl-C ends all of it.");
         Ok(())
     }
 

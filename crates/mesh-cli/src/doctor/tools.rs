@@ -38,7 +38,7 @@ fn tools() -> Vec<Tool> {
         needed("cargo", rust_version(), "compiling", Remedy::Command(RUST)),
         needed("cc", None, "linking, and SQLite", Remedy::Command(CC)),
         // The one that scripts/tools may bring through pip.
-        optional("grpcurl", Some([1, 8].into()), "calls by hand, scripts/demo, tests", Remedy::Script),
+        optional("grpcurl", Some([1, 8].into()), "calls by hand, tests", Remedy::Script),
         // crates/consul-api-client says why.
         optional("consul", Some([1, 8].into()), "scripts/up, tests", Remedy::Script),
         // Before that, initdb does not know an option that tests give it.
