@@ -1,6 +1,6 @@
 //! The contracts of the system: everything a service promises, generated from the `.proto` files beside this one.
 //!
-//! One module a package and version: [`catalog::v1`] holds the messages, the typed client and the server trait of
+//! One module a package and version: `catalog::v1` would hold the messages, the typed client and the server trait of
 //! `catalog.v1`. A new file under `proto/` appears here by itself; nothing generated is ever checked in.
 
 // Generated code carries the comments of the contract, and no others.

@@ -36,15 +36,6 @@ fn a_taken_port() {
 }
 
 #[test]
-fn a_data_directory_that_cannot_be_written() {
-    // Below a file, where not even root can make a folder.
-    let words = ["cannot write to", "--data-dir"];
-    refuses_with(&words, &[FREE, "--data-dir=file/data"], |folder| {
-        std::fs::write(folder.join("file"), "").expect("a file");
-    });
-}
-
-#[test]
 fn a_variable_with_too_few_underscores() {
     let mut command = command("monolith");
     let refused = command.env("MESH_LISTEN", "127.0.0.1:0").arg(FREE).output().expect("it starts");

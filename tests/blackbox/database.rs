@@ -9,6 +9,15 @@ use crate::harness::postgres::Postgres;
 use crate::harness::{Grpcurl, Process, eventually, execute};
 
 #[test]
+fn a_data_directory_that_cannot_be_written() {
+    // Below a file, where not even root can make a folder.
+    let words = ["cannot write to", "--data-dir"];
+    refuses_with(&words, &[FREE, "--data-dir=file/data"], |folder| {
+        std::fs::write(folder.join("file"), "").expect("a file");
+    });
+}
+
+#[test]
 fn a_second_process_on_the_same_database() {
     let first = Process::start("monolith", &[]);
     let data_dir = format!("--data-dir={}", first.folder.path().join("data").display());

@@ -1,4 +1,4 @@
-//! What a project may be called, and what its name does to Cargo.lock.
+//! What a project may be called.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -38,39 +38,21 @@ const BAD: &[&str] = &[
 ];
 
 pub(crate) fn bad_ones_are_refused(template: &Template) -> Result<()> {
+    // The packages of the workspace are those that come from nowhere.
     let lock = read_toml(&template.folder.join("Cargo.lock"))?;
     let packages = lock["package"].as_array().context("Cargo.lock has no packages")?;
-    // The packages of the workspace are those that come from nowhere. Of the dependencies, some: one is like another.
-    let (dependencies, ours): (Vec<_>, Vec<_>) = packages.iter().partition(|package| package.get("source").is_some());
-    let taken = ours.into_iter().chain(dependencies.into_iter().step_by(20));
-    let taken = taken.filter_map(|package| package["name"].as_str()).filter(|name| *name != template.name);
+    let ours = packages.iter().filter(|package| package.get("source").is_none());
+    let taken = ours.filter_map(|package| package["name"].as_str());
 
-    let folder = template.folder.with_file_name("refused");
+    let folder = template.place("refused");
     for name in taken.chain(BAD.iter().copied()) {
-        let Err(error) = template.generate_into(name, &folder) else { bail!("`{name}` is not refused") };
+        let Err(error) = template.generate_into(name, &folder, &[]) else { bail!("`{name}` is not refused") };
         let error = error.to_string();
         ensure!(error.contains("cannot be the name of the project"), "`{name}` is refused for another reason: {error}");
         let mut written = BTreeSet::new();
         collect(&folder, &folder, &mut written)?;
-        // The name of a dependency is found out late, when there is a folder for the project, though nothing in it.
-        written.remove(std::path::Path::new(name));
         ensure!(written.is_empty(), "`{name}` is refused, but {written:?} is there");
         fs::remove_dir_all(&folder)?;
-    }
-    Ok(())
-}
-
-/// Names that sort before, after and among all the others.
-pub(crate) fn lock_is_sorted(template: &Template) -> Result<()> {
-    for name in ["aaa", "b", "mesh-b", "meshes", "shop_2", "tonic-a", "zzz"] {
-        let project = template.generate(name)?;
-        let lock = project.folder.join("Cargo.lock");
-        let generated = fs::read(&lock)?;
-        // Not `--offline`: on a machine that has built nothing yet, cargo has to look at the dependencies first.
-        project.run("cargo", &["metadata", "--locked", "--format-version=1"])?;
-        // Without `--locked`, cargo would write what it would rather have.
-        project.run("cargo", &["metadata", "--format-version=1"])?;
-        ensure!(fs::read(&lock)? == generated, "cargo changes {}; in git it would be a change", lock.display());
     }
     Ok(())
 }

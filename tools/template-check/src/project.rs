@@ -25,6 +25,20 @@ impl Project {
         Self { folder, target, path }
     }
 
+    /// The same, with more programs to be found.
+    pub(crate) fn with_tools(mut self, tools: &Path) -> Self {
+        let mut path = tools.as_os_str().to_owned();
+        path.push(":");
+        path.push(self.path);
+        self.path = path;
+        self
+    }
+
+    /// The same, with other programs to be found.
+    pub(crate) fn with_path(&self, folders: &[&str]) -> Self {
+        Self { folder: self.folder.clone(), target: self.target.clone(), path: folders.join(":").into() }
+    }
+
     /// Runs a program in the folder of the project, and gives what it printed.
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
         self.run_in(".", program, arguments)
@@ -47,9 +61,30 @@ impl Project {
     /// Puts all of it under git, so that `is_clean` can tell what changes.
     pub(crate) fn commit(&self) -> Result<()> {
         self.run("git", &["init", "--quiet"])?;
+        for (key, value) in [("user.name", "template-check"), ("user.email", "template-check@localhost")] {
+            self.run("git", &["config", key, value])?;
+        }
+        self.run("git", &["config", "commit.gpgsign", "false"])?;
         self.run("git", &["add", "--all"])?;
-        let author = ["-c", "user.name=template-check", "-c", "user.email=template-check@localhost"];
-        self.run("git", &[&author[..], &["commit", "--quiet", "--no-gpg-sign", "--message=As generated"]].concat())?;
+        self.run("git", &["commit", "--quiet", "--allow-empty", "--message=As generated"])?;
+        Ok(())
+    }
+
+    /// Takes over the files of another project, and leaves those alone that are the same.
+    pub(crate) fn become_like(&self, other: &Self) -> Result<()> {
+        let theirs = other.files()?;
+        for file in self.files()?.difference(&theirs).filter(|file| !file.starts_with(".git")) {
+            let path = self.folder.join(file);
+            // A folder, if there is nothing in it: see `collect`.
+            if path.is_dir() { fs::remove_dir(path)? } else { fs::remove_file(path)? }
+        }
+        for file in &theirs {
+            let (from, to) = (other.folder.join(file), self.folder.join(file));
+            if fs::read(&to).ok() != Some(fs::read(&from)?) {
+                fs::create_dir_all(to.parent().unwrap_or(&self.folder))?;
+                fs::copy(from, to)?;
+            }
+        }
         Ok(())
     }
 

@@ -6,14 +6,14 @@ use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cargo_generate::{GenerateArgs, TemplatePath, Vcs};
 use toml::Table;
 
 use crate::project::Project;
 
+/// What it calls itself, and no project does.
+pub(crate) const NAME: &str = "mesh-starter";
+
 pub(crate) struct Template {
-    /// The name of its root package.
-    pub(crate) name: String,
     /// A copy of every tracked file, so that nothing else can find its way into a project.
     pub(crate) folder: PathBuf,
     pub(crate) files: BTreeSet<PathBuf>,
@@ -41,11 +41,11 @@ impl Template {
         let folder = work.join("template");
         let files = copy_tracked(&root, &folder)?;
         let config = read_toml(&folder.join("cargo-generate.toml"))?;
-        let rendered = paths(&config, "include")?;
-        let mut own = paths(&config, "ignore")?;
+        let lists = &config["template"];
+        let rendered = strings(lists, "include").context("cargo-generate.toml has lost its `include`")?;
+        let mut own = strings(lists, "ignore").context("cargo-generate.toml has lost its `ignore`")?;
         own.extend(["cargo-generate.toml", "hooks"].map(PathBuf::from));
-        let name = read_toml(&folder.join("Cargo.toml"))?["package"]["name"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { name, folder, files, rendered, own, work, target, tools: root.join(".tools/bin") })
+        Ok(Self { folder, files, rendered, own, work, target, tools: root.join(".tools/bin") })
     }
 
     /// Whether a file is the template's own: then no project has it.
@@ -53,17 +53,22 @@ impl Template {
         self.own.iter().any(|own| file.starts_with(own))
     }
 
-    pub(crate) fn generate(&self, name: &str) -> Result<Project> {
-        let projects = self.work.join("projects");
-        self.generate_into(name, &projects)?;
-        Ok(Project::new(projects.join(name), self.target.clone(), &self.tools))
+    /// Makes a project with these answers, `-d NAME=VALUE` as people give them, in a folder of its own below `place`.
+    pub(crate) fn generate(&self, place: &str, arguments: &[&str]) -> Result<Project> {
+        let folder = self.work.join(place);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        self.generate_into("shop", &folder, arguments)?;
+        Ok(self.project(folder.join("shop")))
     }
 
     /// Makes a project in a process of its own: cargo-generate talks a lot, and insists on a $USER.
-    pub(crate) fn generate_into(&self, name: &str, folder: &Path) -> Result<()> {
+    pub(crate) fn generate_into(&self, name: &str, folder: &Path, arguments: &[&str]) -> Result<()> {
         fs::create_dir_all(folder)?;
         let mut generate = Command::new(env::current_exe()?);
-        generate.arg("generate").arg(&self.folder).arg(name).arg(folder);
+        generate.args(["generate", "--silent", "--vcs=none", "--no-workspace", "--path"]).arg(&self.folder);
+        generate.arg(format!("--name={name}")).arg("--destination").arg(folder).args(arguments);
         if env::var_os("USER").is_none() {
             generate.env("USER", "template-check");
         }
@@ -71,21 +76,36 @@ impl Template {
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(())
     }
-}
 
-/// What the process does that [`Template::generate_into`] starts.
-pub(crate) fn generate(from: &str, name: &str, into: &str) -> Result<()> {
-    let template_path = TemplatePath { path: Some(from.to_owned()), ..Default::default() };
-    let arguments = GenerateArgs {
-        template_path,
-        name: Some(name.to_owned()),
-        destination: Some(into.into()),
-        silent: true,
-        vcs: Some(Vcs::None),
-        no_workspace: true,
-        ..Default::default()
-    };
-    cargo_generate::generate(arguments).map(drop)
+    pub(crate) fn project(&self, folder: PathBuf) -> Project {
+        Project::new(folder, self.target.clone(), &self.tools)
+    }
+
+    /// A folder of its own for whatever else has to be kept.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        self.work.join(name)
+    }
+
+    /// A path that was renamed, and not here, would be rendered or left out no more, and nobody would be told.
+    pub(crate) fn names_what_exists(&self) -> Result<()> {
+        let conditional = read_toml(&self.folder.join("cargo-generate.toml"))?;
+        let conditional = conditional["conditional"].as_table().context("no conditions")?.values();
+        let ignored = conditional.filter_map(|condition| strings(condition, "ignore")).flatten();
+        let twice = self.files.iter().filter_map(|file| file.strip_prefix("hooks/empty").ok()).map(PathBuf::from);
+        for path in ignored.chain(twice) {
+            ensure!(self.files.iter().any(|file| file.starts_with(&path)), "there is no {}", path.display());
+        }
+        for path in &self.rendered {
+            let twin = PathBuf::from(format!("{}.liquid", path.display()));
+            let text = [&twin, path].into_iter().find_map(|file| fs::read_to_string(self.folder.join(file)).ok());
+            let text = text.with_context(|| format!("there is no {}", path.display()))?;
+            // cargo keeps the tags when it changes a file, but somebody may have deleted it and had it made anew.
+            let lost =
+                "has lost its tags: `git restore --source COMMIT` brings it back, and cargo changes what it has to";
+            ensure!(text.contains("{%") || text.contains("{{"), "{} {lost}", path.display());
+        }
+        Ok(())
+    }
 }
 
 fn copy_tracked(from: &Path, to: &Path) -> Result<BTreeSet<PathBuf>> {
@@ -111,8 +131,7 @@ pub(crate) fn read_toml(file: &Path) -> Result<Table> {
     text.parse().with_context(|| file.display().to_string())
 }
 
-fn paths(config: &Table, list: &str) -> Result<Vec<PathBuf>> {
-    let list = config["template"].get(list).and_then(toml::Value::as_array);
-    let list = list.context("cargo-generate.toml has lost its `include` or `ignore`")?;
-    Ok(list.iter().filter_map(toml::Value::as_str).map(PathBuf::from).collect())
+fn strings(table: &toml::Value, list: &str) -> Option<Vec<PathBuf>> {
+    let list = table.get(list)?.as_array()?;
+    Some(list.iter().filter_map(toml::Value::as_str).map(PathBuf::from).collect())
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::project::Project;
-use crate::template::Template;
+use crate::template::{self, Template};
 
-/// A project of the template's own name is the template, but for what is the template's own.
+/// With the answers that are the defaults, a project is the template, but for what is the template's own.
 pub(crate) fn is_fixed_point(template: &Template) -> Result<()> {
-    let project = template.generate(&template.name)?;
+    let project = template.generate("fixed-point", &[])?;
     let mut expected = BTreeSet::new();
     for file in template.files.iter().filter(|file| !template.owns(file)) {
         expected.insert(twin_of(file).unwrap_or_else(|| file.clone()));
@@ -27,16 +27,7 @@ pub(crate) fn is_fixed_point(template: &Template) -> Result<()> {
         let same = match template.rendered.contains(file) {
             // A different text on purpose.
             _ if has_twin => true,
-            true => {
-                // cargo keeps the tags when it changes a file, but somebody may have deleted it and had it made anew.
-                let tags = fs::read_to_string(&ours)?.matches("{%").count();
-                let file = file.display();
-                ensure!(
-                    tags > 1,
-                    "{file} has lost its tags: `git restore --source <a commit that has them> {file}`, and let cargo change it"
-                );
-                same_but_for_tags(&ours, &theirs)?
-            }
+            true => same_but_for_tags(&ours, &theirs)?,
             false => fs::read(&ours)? == fs::read(&theirs)? && mode(&ours)? == mode(&theirs)?,
         };
         if !same {
@@ -62,7 +53,7 @@ pub(crate) fn has_no_trace(template: &Template, project: &Project) -> Result<()>
         let text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
         let rendered = template.rendered.contains(&file);
         for (number, line) in (1..).zip(text.lines()) {
-            if line.contains(&template.name) || rendered && (line.contains("{%") || line.contains("{{")) {
+            if line.contains(template::NAME) || rendered && (line.contains("{%") || line.contains("{{")) {
                 traces.push(format!("{}:{number}: {line}", file.display()));
             }
         }
@@ -76,25 +67,15 @@ fn twin_of(file: &Path) -> Option<PathBuf> {
     file.to_str()?.strip_suffix(".liquid").map(PathBuf::from)
 }
 
-/// Compares line by line; of a line with a tag, only what stands before the tag counts.
+/// Compares line by line; of a line with tags, what stands before the first and what stands behind the last.
 fn same_but_for_tags(ours: &Path, theirs: &Path) -> Result<bool> {
     let (ours, theirs) = (fs::read_to_string(ours)?, fs::read_to_string(theirs)?);
-    let mut theirs = theirs.lines().peekable();
-    for line in ours.lines() {
-        let same = match line.split_once("{%") {
-            Some((before, _)) => theirs.next_if(|their| their.starts_with(before)).is_some() || is_last(line, &ours),
-            None => theirs.next_if_eq(&line).is_some() || line.is_empty() && theirs.peek().is_none(),
-        };
-        if !same {
-            return Ok(false);
-        }
-    }
-    Ok(theirs.next().is_none())
-}
-
-/// The end of the manifest is a comment, and goes with its tag.
-fn is_last(line: &str, text: &str) -> bool {
-    text.lines().next_back() == Some(line)
+    let (ours, theirs): (Vec<_>, Vec<_>) = (ours.lines().collect(), theirs.lines().collect());
+    let same = |(our, their): (&&str, &&str)| match (our.split_once("{%"), our.rsplit_once(['}'])) {
+        (Some((before, _)), Some((_, behind))) => their.starts_with(before) && their.ends_with(behind),
+        _ => our == their,
+    };
+    Ok(ours.len() == theirs.len() && ours.iter().zip(&theirs).all(same))
 }
 
 #[cfg(unix)]

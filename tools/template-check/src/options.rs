@@ -1,0 +1,171 @@
+//! What can be answered, and what becomes of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::project::{Project, collect};
+use crate::template::{Template, read_toml};
+use crate::tree;
+
+pub(crate) const EXAMPLES: [&str; 2] = ["film", "none"];
+const DATABASES: [&str; 2] = ["sqlite", "postgres"];
+const LICENSES: [&str; 4] = ["MIT OR Apache-2.0", "MIT", "Apache-2.0", "none"];
+
+/// The service that is added to every project.
+const ADDED: &str = "reviews";
+
+#[derive(Clone, Copy)]
+pub(crate) struct Answers {
+    example: &'static str,
+    database: &'static str,
+    license: &'static str,
+}
+
+impl fmt::Display for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "example={}, database={}, license={}", self.example, self.database, self.license)
+    }
+}
+
+impl Answers {
+    /// An example, and the defaults of everything else.
+    pub(crate) fn with(example: &'static str) -> Self {
+        Self { example, database: DATABASES[0], license: LICENSES[0] }
+    }
+
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        EXAMPLES
+            .into_iter()
+            .flat_map(|example| DATABASES.map(|database| Self::with(example).on(database)))
+            .flat_map(|answers| LICENSES.map(|license| Self { license, ..answers }))
+    }
+
+    pub(crate) fn on(self, database: &'static str) -> Self {
+        Self { database, ..self }
+    }
+
+    fn generate(&self, template: &Template, place: &str) -> Result<Project> {
+        let define = |name, value| format!("--define={name}={value}");
+        let answers =
+            [define("example", self.example), define("database", self.database), define("license", self.license)];
+        template.generate(place, &answers.each_ref().map(String::as_str))
+    }
+}
+
+pub(crate) fn bad_ones_are_refused(template: &Template) -> Result<()> {
+    let folder = template.place("refused");
+    let bad = ["example=flim", "example=", "example=Film", "database=mysql", "database=sqlite,postgres", "license=GPL"];
+    for answer in bad {
+        let define = format!("--define={answer}");
+        let Err(error) = template.generate_into("shop", &folder, &[&define]) else {
+            bail!("`{answer}` is not refused")
+        };
+        let value = answer.split_once('=').map_or("", |(_, value)| value);
+        ensure!(error.to_string().contains(value), "`{answer}` is refused for another reason: {error}");
+        let mut written = BTreeSet::new();
+        collect(&folder, &folder, &mut written)?;
+        // cargo-generate asks when it has made the folder.
+        written.remove(&PathBuf::from("shop"));
+        ensure!(written.is_empty(), "`{answer}` is refused, but {written:?} is there");
+        fs::remove_dir_all(&folder)?;
+    }
+    Ok(())
+}
+
+/// What can be seen without building it.
+pub(crate) fn is_what_was_asked_for(template: &Template, answers: &Answers) -> Result<()> {
+    let project = answers.generate(template, "asked-for")?;
+    tree::has_no_trace(template, &project)?;
+    every_test_is_compiled(&project)?;
+    locks_what_it_needs(&project)?;
+
+    let license = read_toml(&project.folder.join("Cargo.toml"))?;
+    let license = license["workspace"]["package"]["license"].as_str().context("no licence")?.to_owned();
+    let expected = if answers.license == "none" { "LicenseRef-Proprietary" } else { answers.license };
+    ensure!(license == expected, "Cargo.toml says {license}");
+    for (text, name) in [("LICENSE-MIT", "MIT"), ("LICENSE-APACHE", "Apache-2.0")] {
+        ensure!(project.folder.join(text).exists() == license.contains(name), "{license}, and {text}");
+    }
+
+    is_made_again_of_its_answers(template, &project)?;
+    // What a licence does is seen by now.
+    if answers.license == LICENSES[0] { keeps_its_data_where_it_shall(answers, &project) } else { Ok(()) }
+}
+
+/// With one more service, too.
+fn keeps_its_data_where_it_shall(answers: &Answers, project: &Project) -> Result<()> {
+    project.commit()?;
+    project.run("scripts/new-service", &[ADDED])?;
+    let mesh = read_toml(&project.folder.join("mesh.toml"))?;
+    let services = mesh["services"].as_table().context("no services")?;
+    let expected = if answers.example == "film" { vec!["catalog", "artwork", ADDED] } else { vec![ADDED] };
+    ensure!(services.keys().eq(expected), "mesh.toml has {services:?}");
+    for (name, keys) in services {
+        let url = keys.get("database_url").and_then(toml::Value::as_str);
+        let expected = (answers.database == "postgres").then(|| format!("postgres://localhost/{name}"));
+        ensure!(url == expected.as_deref(), "mesh.toml keeps {name} in {url:?}");
+    }
+    locks_what_it_needs(project)?;
+    project.run("scripts/remove-service", &[ADDED])?;
+    project.is_clean()
+}
+
+/// A file that no `mod` names is compiled by nobody: one that was added for the film, and is not left out without it.
+fn every_test_is_compiled(project: &Project) -> Result<()> {
+    let folder = project.folder.join("tests/blackbox");
+    let contents = fs::read_to_string(folder.join("main.rs"))?;
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let name = name.trim_end_matches(".rs");
+        let named = name == "main" || contents.contains(&format!("mod {name};"));
+        ensure!(named, "tests/blackbox/main.rs does not name `{name}`: is it for cargo-generate.toml to leave out?");
+    }
+    Ok(())
+}
+
+/// Neither too much nor too little: cargo has nothing to change.
+fn locks_what_it_needs(project: &Project) -> Result<()> {
+    let lock = project.folder.join("Cargo.lock");
+    let before = fs::read_to_string(&lock)?;
+    // Not `--offline`: on a machine that has built nothing yet, cargo has to look at the dependencies first.
+    let locked = project.run("cargo", &["metadata", "--locked", "--format-version=1"]);
+    // Without `--locked`, cargo writes what it would rather have.
+    project.run("cargo", &["metadata", "--format-version=1"])?;
+    let after = fs::read_to_string(&lock)?;
+    let packages = |text: &str| text.lines().filter(|line| line.starts_with("name = ")).map(str::to_owned).collect();
+    let (before_it, after_it): (BTreeSet<String>, BTreeSet<String>) = (packages(&before), packages(&after));
+    let changes: Vec<_> = before_it.symmetric_difference(&after_it).collect();
+    ensure!(before == after, "cargo changes Cargo.lock, by {changes:?}: see hooks/options.rhai");
+    locked.map(drop)
+}
+
+/// .mesh/answers.toml is a values file, and holds every answer.
+fn is_made_again_of_its_answers(template: &Template, project: &Project) -> Result<()> {
+    let answers = format!("--values-file={}", project.folder.join(".mesh/answers.toml").display());
+    let again = template.generate("again", &[&answers])?;
+    let contents = |project: &Project| -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+        let files = project.files()?.into_iter().filter(|file| !file.starts_with(".git"));
+        files.map(|file| Ok((file.clone(), fs::read(project.folder.join(&file))?))).collect()
+    };
+    ensure!(
+        contents(project)? == contents(&again)?,
+        "its answers make another project: diff -r {0}/asked-for {0}/again",
+        template.place("").display()
+    );
+    Ok(())
+}
+
+/// A project to build. Those with the same example share a folder, of which only that is written which differs: cargo
+/// builds anew what the answers change, and nothing else.
+pub(crate) fn build(template: &Template, answers: &Answers) -> Result<Project> {
+    let made = answers.generate(template, "made")?;
+    let project = template.project(template.place("projects").join(answers.example).join("shop"));
+    fs::create_dir_all(&project.folder)?;
+    project.become_like(&made)?;
+    project.commit()?;
+    Ok(project)
+}

@@ -1,0 +1,163 @@
+//! scripts/update-from-template: two versions of the template, and a project that has gone its own way since the first.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::project::Project;
+use crate::template::Template;
+
+/// What the next version of the template changes: lines around those that users and scripts/new-service change, a file
+/// more and a file less.
+fn next_version(template: &Project) -> Result<()> {
+    edit(template, "mesh.toml", "# drain_limit = \"8s\"", "# drain_limit = \"9s\"")?;
+    for folder in ["", "hooks/empty/"] {
+        let main = format!("{folder}services/monolith/src/main.rs");
+        edit(template, &main, "//! Every service", "//! All that there is: every service")?;
+    }
+    edit(template, "Cargo.toml", "[profile.release]\n", "[profile.release]\ncodegen-units = 1\n")?;
+    edit(template, "Cargo.lock", "# It is not intended", "# It really is not intended")?;
+    edit(template, "docs/CONTRACTS.md", "# Contracts\n", "# All contracts\n")?;
+    fs::write(template.folder.join("docs/NEWS.md"), "# News\n")?;
+    fs::remove_file(template.folder.join("buf.yaml"))?;
+    template.commit()
+}
+
+struct Versions {
+    /// A repository of the template, with an old version and a new one.
+    template: Project,
+    old: String,
+    new: String,
+}
+
+impl Versions {
+    fn of(template: &Template) -> Result<Self> {
+        let folder = template.place("update");
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        let versions = template.project(folder.join("template"));
+        fs::create_dir_all(&versions.folder)?;
+        let now = template.project(template.folder.clone());
+        versions.become_like(&now)?;
+        versions.commit()?;
+        let old = head(&versions)?;
+        next_version(&versions)?;
+        let new = head(&versions)?;
+        Ok(Self { template: versions, old, new })
+    }
+
+    /// A project made of the old version, with what its user has made of it.
+    fn project(&self, template: &Template, example: &str) -> Result<Project> {
+        let source = format!("--define=template={}", self.template.folder.display());
+        let answers =
+            [&format!("--define=example={example}"), &source, &format!("--define=template_version={}", self.old)];
+        let made = template.generate(&format!("update/{example}"), &answers.map(String::as_str))?;
+        made.commit()?;
+        made.run("scripts/new-service", &["reviews"])?;
+        edit(&made, "mesh.toml", "# listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:8081\"")?;
+        edit(&made, "README.md", "# shop\n", "# The shop\n")?;
+        made.commit()?;
+        self.with_cargo_generate(template, made)
+    }
+
+    /// This program is `cargo generate`, for want of another one.
+    fn with_cargo_generate(&self, template: &Template, project: Project) -> Result<Project> {
+        let tools = template.place("update/bin");
+        fs::create_dir_all(&tools)?;
+        let program = tools.join("cargo-generate");
+        if !program.exists() {
+            fs::hard_link(std::env::current_exe()?, &program)
+                .or_else(|_| fs::copy(std::env::current_exe()?, &program).map(drop))?;
+        }
+        Ok(project.with_tools(&tools))
+    }
+}
+
+pub(crate) fn is_merged(template: &Template) -> Result<()> {
+    let versions = Versions::of(template)?;
+    for example in crate::options::EXAMPLES {
+        let shop = versions.project(template, example)?;
+        let before = head(&shop)?;
+        let said = shop.run("scripts/update-from-template", &[])?;
+        ensure!(said.contains(&versions.new[..12]), "it says {said}");
+        shop.is_clean()?;
+        ensure!(shop.run("git", &["rev-parse", "HEAD~1"])?.trim() == before, "the update is not one commit");
+
+        let holds = |file: &str, text: &str| -> Result<()> {
+            let found = fs::read_to_string(shop.folder.join(file)).with_context(|| file.to_owned())?;
+            ensure!(found.contains(text), "{file} has no `{text}`");
+            Ok(())
+        };
+        // What the template has changed, and what the user has.
+        holds("docs/NEWS.md", "# News")?;
+        ensure!(!shop.folder.join("buf.yaml").exists(), "buf.yaml is still there");
+        holds("mesh.toml", "# drain_limit = \"9s\"\n")?;
+        holds("mesh.toml", "\nlisten = \"127.0.0.1:8081\"\n")?;
+        holds("mesh.toml", "[services.reviews]")?;
+        holds("services/monolith/src/main.rs", "//! All that there is")?;
+        holds("services/monolith/src/main.rs", "reviews::service()")?;
+        holds("docs/CONTRACTS.md", "# All contracts")?;
+        holds("docs/CONTRACTS.md", "reviews.v1.ReviewsService/")?;
+        holds("README.md", "# The shop\n")?;
+        holds(".mesh/answers.toml", &versions.new[..12])?;
+        shop.run("cargo", &["metadata", "--locked", "--format-version=1"])?;
+
+        let said = shop.run("scripts/update-from-template", &[])?;
+        ensure!(said.contains("this project is at"), "a second time it says {said}");
+    }
+    Ok(())
+}
+
+pub(crate) fn is_refused(template: &Template) -> Result<()> {
+    let versions = Versions::of(template)?;
+    let shop = versions.project(template, "none")?;
+    let refuses = |shop: &Project, arguments: &[&str], why: &str| -> Result<()> {
+        let Err(error) = shop.run("scripts/update-from-template", arguments) else { bail!("not refused: {why}") };
+        let said = error.to_string();
+        let said: Vec<_> = said.lines().skip(1).collect();
+        ensure!(said.len() == 1 && said[0].contains(why), "`{why}` is refused with {said:?}");
+        Ok(())
+    };
+    refuses(&shop, &["v99"], "the template has no version `v99`")?;
+    refuses(&shop, &["--from", "v99"], "--from says")?;
+    refuses(&shop, &["--template", "/nowhere"], "cannot clone /nowhere")?;
+    refuses(&shop, &["--tempalte", "x"], "there is no option")?;
+    let without = shop.with_path(&["/usr/bin", "/bin"]);
+    refuses(&without, &[], "cargo install cargo-generate")?;
+    fs::write(shop.folder.join("new"), "")?;
+    refuses(&shop, &[], "commit or stash")?;
+    fs::remove_file(shop.folder.join("new"))?;
+
+    // Both have changed a line: git says so, and leaves it to the user.
+    edit(&shop, "mesh.toml", "# drain_limit = \"8s\"", "drain_limit = \"1s\"")?;
+    shop.commit()?;
+    let Err(error) = shop.run("scripts/update-from-template", &[]) else { bail!("a conflict goes unnoticed") };
+    let said = error.to_string();
+    ensure!(said.contains("mesh.toml") && said.contains("git cherry-pick --continue"), "of a conflict it says {said}");
+    let conflict = fs::read_to_string(shop.folder.join("mesh.toml"))?;
+    ensure!(conflict.contains("<<<<<<<"), "no conflict in {conflict}");
+    shop.run("git", &["cherry-pick", "--abort"])?;
+
+    edit(&shop, ".mesh/answers.toml", &versions.template.folder.display().to_string(), "")?;
+    refuses(&shop, &[], "--template URL does")?;
+    fs::remove_file(shop.folder.join(".mesh/answers.toml"))?;
+    refuses(&shop, &[], "there is no .mesh/answers.toml")?;
+    shop.run("git", &["checkout", "--quiet", "--", "."])?;
+    fs::rename(shop.folder.join(".git"), shop.folder.with_file_name("git"))?;
+    // It lies in a repository all the same, that of the template.
+    refuses(&shop, &[], "git repository")
+}
+
+fn head(project: &Project) -> Result<String> {
+    Ok(project.run("git", &["rev-parse", "HEAD"])?.trim().to_owned())
+}
+
+fn edit(project: &Project, file: &str, from: &str, to: &str) -> Result<()> {
+    let path = project.folder.join(Path::new(file));
+    let text = fs::read_to_string(&path).with_context(|| file.to_owned())?;
+    ensure!(text.contains(from), "{file} has no `{from}` to change");
+    fs::write(path, text.replacen(from, to, 1))?;
+    Ok(())
+}
