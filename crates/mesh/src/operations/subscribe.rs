@@ -1,8 +1,9 @@
 //! Follows all that an owner has at one service: what is not done first, then what becomes of it.
 //!
 //! A snapshot is given a page at a time, and no transaction is kept open for it. It is whole all the same: it belongs
-//! to one position of the feed, and leaves out what has changed behind that, which the feed is about to tell. So a
-//! stream that breaks in its middle is resumed in its middle.
+//! to one position of the feed, and leaves out what has changed behind that, which the feed is about to tell: only what
+//! the feed has told by the end of the last page makes it whole, and so `caught_up` comes behind that. A stream that
+//! breaks in its middle is resumed in its middle.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ struct Subscriber {
 enum Phase {
     /// Gives what is not done, behind this operation.
     Snapshot(Uuid),
-    /// Gives what was told before it came, which ends at this position.
+    /// Gives what was told before it came, or during its snapshot, which ends at this position.
     Replay(i64),
     Live,
 }
@@ -155,7 +156,12 @@ impl Subscriber {
         let (store, owner) = (self.operations.store.clone(), self.owner.clone());
         // What has changed since is left to the feed, unless the feed leaves it out.
         let position = if self.terminal_only { i64::MAX } else { self.position };
-        let rows = finish(async move { list::open_at(store.reader(), &owner, position, last, PAGE).await }).await?;
+        let (rows, end) = finish(async move {
+            let rows = list::open_at(store.reader(), &owner, position, last, PAGE).await?;
+            // Asked afterwards: what the page leaves out is told up to here.
+            Ok((rows, feed::extent(store.reader(), &owner).await?.last))
+        })
+        .await?;
         let mut frames = Vec::new();
         for row in &rows {
             self.phase = Phase::Snapshot(row.id);
@@ -164,12 +170,12 @@ impl Subscriber {
             }
         }
         if rows.len() < PAGE.cast_unsigned() as usize {
-            self.phase = Phase::Replay(self.position);
+            self.phase = Phase::Replay(end);
         }
         Ok(frames)
     }
 
-    /// Says so, once, when everything is told that was there when this began.
+    /// Says so, once, when everything is told that was there when this began, or when its snapshot ended.
     fn catch_up(&mut self, frames: &mut Vec<SubscribeResponse>) {
         if matches!(self.phase, Phase::Replay(until) if until <= self.position) {
             self.phase = Phase::Live;
