@@ -40,13 +40,17 @@ impl Outcome {
             Self::Returned(Ok(response)) => {
                 row.finish(State::Succeeded, operation::Result::Response(response.clone()));
             }
-            Self::Returned(Err(failure)) if passes(failure.code()) && row.attempt < attempts => {
-                row.state = State::Pending;
-                row.run_at = now + super::micros(pause_after(row.attempt));
+            Self::Returned(Err(failure)) if !passes(failure.code()) || row.attempt >= attempts => {
+                row.finish(State::Failed, error(failure));
             }
-            Self::Returned(Err(failure)) => row.finish(State::Failed, error(failure)),
-            Self::Cancelled => row.finish(State::Cancelled, error(&cancelled())),
             Self::TooLate => row.finish(State::Failed, error(&too_late())),
+            Self::Cancelled => row.finish(State::Cancelled, error(&cancelled())),
+            // From here on it would be begun again, only to be ended.
+            _ if row.cancel_requested => row.finish(State::Cancelled, error(&cancelled())),
+            Self::Returned(Err(_)) => {
+                row.state = State::Pending;
+                row.run_at = (now + super::micros(pause_after(row.attempt))).min(row.deadline_at);
+            }
             // Not its fault: the attempt does not count, and whoever comes next goes on at once.
             Self::Draining | Self::LeaseLost => {
                 row.state = State::Pending;
@@ -133,6 +137,42 @@ mod tests {
             let pause = pause_after(attempt);
             assert!(pause >= FIRST_PAUSE / 2 && pause <= LONGEST_PAUSE, "{attempt}: {pause:?}");
         }
+    }
+
+    /// What an attempt that ended so leaves of an operation.
+    fn left_by(outcome: &Outcome, cancel_requested: bool, deadline_at: i64) -> Row {
+        let mut row = Row {
+            id: uuid::Uuid::nil(),
+            owner: crate::operations::Owner::current(),
+            kind: String::new(),
+            state: State::Running,
+            revision: 2,
+            attempt: 1,
+            fence: 1,
+            worker: String::new(),
+            lease_until: 1,
+            run_at: 0,
+            deadline_at,
+            cancel_requested,
+            progress: Vec::new(),
+            result: Vec::new(),
+            created: 0,
+            updated: 0,
+        };
+        outcome.apply(&mut row, 2, 0);
+        row
+    }
+
+    #[test]
+    fn what_was_asked_to_stop_or_has_no_time_left_does_not_wait_for_another_attempt() {
+        let passing = Outcome::Returned(Err(Status::unavailable("not now")));
+        assert_eq!(left_by(&passing, false, i64::MAX).state, State::Pending);
+        assert_eq!(left_by(&passing, true, i64::MAX).state, State::Cancelled);
+        assert_eq!(left_by(&Outcome::Draining, true, i64::MAX).state, State::Cancelled);
+        assert_eq!(left_by(&passing, false, 7).run_at, 7, "by then it has failed");
+
+        let last = Outcome::Returned(Err(Status::not_found("for good")));
+        assert_eq!(left_by(&last, true, i64::MAX).state, State::Failed, "the end may still win");
     }
 
     #[test]
