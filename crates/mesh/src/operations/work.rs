@@ -17,14 +17,16 @@
 //! lease is lost: there is nothing to check and nothing to forget. What it has committed as steps stays, and is not
 //! done again by the next attempt.
 
+use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prost::{Message, Name};
 use prost_types::Any;
 use sqlx::AnyConnection;
-use tokio::time::Instant;
+use tokio::sync::{Notify, RwLock, RwLockReadGuard};
+use tokio::time::{Instant, sleep};
 use tonic::Status;
 use uuid::Uuid;
 
@@ -35,7 +37,7 @@ use super::storage;
 use super::{Operations, Owner, name};
 use crate::store::{self, Error, Transaction};
 
-/// Progress that comes faster than this waits for the next that is written: of a step, or of the end.
+/// Progress that comes faster than this waits, for so long at most.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// One kind of long work.
@@ -107,18 +109,23 @@ pub struct Context {
     pub(super) fence: i64,
     pub(super) attempt: i64,
     progress: Mutex<Throttle>,
+    /// Tells that something waits.
+    waits: Notify,
+    /// Read by open steps. What waits is not told beside them: a step's progress is newer, and must not be overwritten.
+    steps: RwLock<()>,
 }
 
 /// When progress was last written, and what has come since.
 #[derive(Default)]
 struct Throttle {
     written: Option<Instant>,
-    waiting: Option<Vec<u8>>,
+    waiting: Option<Arc<Vec<u8>>>,
 }
 
 impl Context {
     pub(super) fn new(operations: Operations, row: &Row) -> Self {
-        Self { operations, id: row.id, fence: row.fence, attempt: row.attempt, progress: Mutex::default() }
+        let (progress, waits, steps) = (Mutex::default(), Notify::new(), RwLock::default());
+        Self { operations, id: row.id, fence: row.fence, attempt: row.attempt, progress, waits, steps }
     }
 
     /// The operation's name.
@@ -145,13 +152,38 @@ impl Context {
     pub async fn progress<P: Name>(&self, progress: &P) -> Result<(), Error> {
         {
             let mut throttle = self.throttle();
-            throttle.waiting = Some(encode(progress));
+            throttle.waiting = Some(Arc::new(encode(progress)));
             if throttle.written.is_some_and(|written| written.elapsed() < PROGRESS_EVERY) {
+                self.waits.notify_one();
                 return Ok(());
             }
             throttle.written = Some(Instant::now());
         }
         self.edit(Change::Progress, 0, |_, _| ()).await.map(drop)
+    }
+
+    /// Tells what waits when it has waited long enough, for as long as this is polled beside the work.
+    pub(super) async fn tell_what_waits(&self) -> Infallible {
+        loop {
+            self.waits.notified().await;
+            sleep(PROGRESS_EVERY).await;
+            if !self.has_told().await {
+                self.waits.notify_one();
+            }
+        }
+    }
+
+    /// Tells what waits, if anything still does; false if that has to be tried again.
+    async fn has_told(&self) -> bool {
+        let Ok(_between_steps) = self.steps.try_write() else { return false };
+        {
+            let mut throttle = self.throttle();
+            if throttle.waiting.is_none() {
+                return true;
+            }
+            throttle.written = Some(Instant::now());
+        }
+        !matches!(self.edit(Change::Progress, 0, |_, _| ()).await, Err(Error::Unavailable(_)))
     }
 
     /// What a step has left behind, if an earlier attempt, or this one, has finished it.
@@ -174,7 +206,8 @@ impl Context {
     ///
     /// [`Error::Unavailable`].
     pub async fn step<'a>(&'a self, name: &'a str) -> Result<Step<'a>, Error> {
-        Ok(Step { tx: self.operations.store.begin().await?, context: self, name })
+        let _open = self.steps.read().await;
+        Ok(Step { tx: self.operations.store.begin().await?, context: self, name, _open })
     }
 
     fn throttle(&self) -> MutexGuard<'_, Throttle> {
@@ -189,22 +222,21 @@ impl Context {
         bytes: usize,
         edit: impl FnOnce(&mut Row, i64) + Send + 'static,
     ) -> Result<Option<Row>, Error> {
-        let (fence, waiting) = (self.fence, self.throttle().waiting.take());
+        let (fence, waiting) = (self.fence, self.throttle().waiting.clone());
         let written = waiting.clone();
         let edit = move |row: Option<&mut Row>, now: i64| {
             let row = row.filter(|row| row.is_held_under(fence)).ok_or(Error::LeaseLost)?;
-            if let Some(waiting) = written {
-                row.progress = waiting;
+            if let Some(written) = written {
+                row.progress.clone_from(&written);
             }
             edit(row, now);
             Ok(Some(change))
         };
-        let bytes = bytes + waiting.as_ref().map_or(0, Vec::len);
+        let bytes = bytes + waiting.as_ref().map_or(0, |waiting| waiting.len());
         let edited = self.operations.lane.edit(self.id, bytes, edit).await;
-        if edited.is_err() {
-            // Unless something newer has come meanwhile.
-            let mut throttle = self.throttle();
-            throttle.waiting = throttle.waiting.take().or(waiting);
+        // Only now: who is dropped while it is written leaves it to the end of the attempt.
+        if edited.is_ok() {
+            self.throttle().waiting.take_if(|latest| waiting.is_some_and(|written| Arc::ptr_eq(latest, &written)));
         }
         edited
     }
@@ -229,6 +261,7 @@ pub struct Step<'a> {
     tx: Transaction,
     context: &'a Context,
     name: &'a str,
+    _open: RwLockReadGuard<'a, ()>,
 }
 
 impl Step<'_> {

@@ -197,6 +197,7 @@ impl Worker {
             returned = running => Outcome::Returned(returned.unwrap_or_else(|_| Err(outcome::panicked()))),
             () = self.cancelled(&context) => Outcome::Cancelled,
             () = self.lease_lost(&context) => Outcome::LeaseLost,
+            never = context.tell_what_waits() => match never {},
             () = sleep(Duration::from_micros(left)) => Outcome::TooLate,
             () = self.draining.cancelled() => Outcome::Draining,
         };

@@ -34,6 +34,7 @@ pub(crate) const FAIL_FOR_GOOD: i32 = 2;
 pub(crate) const PANIC: i32 = 3;
 pub(crate) const HANG: i32 = 4;
 pub(crate) const TELL: i32 = 5;
+pub(crate) const TELL_AND_HANG: i32 = 6;
 
 impl Work for Steps {
     const KIND: &'static str = "Steps";
@@ -57,11 +58,11 @@ impl Work for Steps {
             FAIL_FOR_GOOD => Err(mesh::error::status(Code::FailedPrecondition, "work", "NEVER", "never")),
             PANIC => panic!("on purpose"),
             HANG => std::future::pending().await,
-            TELL => {
+            then @ (TELL | TELL_AND_HANG) => {
                 for told in 1..=500 {
                     context.progress(&prost_types::Duration { seconds: told, nanos: 0 }).await?;
                 }
-                Ok(request)
+                if then == TELL { Ok(request) } else { std::future::pending().await }
             }
             _ => Ok(request),
         }

@@ -7,8 +7,8 @@ use mesh::operations::work::Start;
 use tonic::Code;
 
 use crate::bench::{
-    Bench, FAIL_FOR_GOOD, FAIL_ONCE, HANG, PANIC, SUCCEED, Steps, TELL, assert_whole, failure, metadata, refused,
-    states,
+    Bench, FAIL_FOR_GOOD, FAIL_ONCE, HANG, PANIC, SUCCEED, Steps, TELL, TELL_AND_HANG, assert_whole, failure, metadata,
+    refused, states,
 };
 
 on_both!(an_operation_is_told_from_its_begin_to_its_one_end);
@@ -118,6 +118,14 @@ async fn of_progress_that_comes_too_fast_the_last_is_told(bench: Bench) {
     let history = bench.history(&name).await;
     assert_whole(&history);
     assert!(history.len() < 100, "{} changes for 500 calls", history.len());
+}
+
+on_both!(the_last_progress_does_not_wait_for_the_next);
+async fn the_last_progress_does_not_wait_for_the_next(bench: Bench) {
+    let mut watch = bench.watch(&bench.begin(0, TELL_AND_HANG).await, Vec::new()).await;
+    let last = prost_types::Duration { seconds: 500, nanos: 0 };
+    let last = prost_types::Any::from_msg(&last).unwrap();
+    while metadata(&watch.next().await.unwrap().1).progress.as_ref() != Some(&last) {}
 }
 
 on_both!(a_wait_is_bounded_whatever_it_asks_for);
