@@ -276,11 +276,8 @@ async fn housekeeping(stores: Vec<Store>, retention: Retention) {
     loop {
         ticks.tick().await;
         for store in &stores {
-            let forgotten = async {
-                store.forget_answers().await?;
-                operations::forget(store, retention).await
-            };
-            if let Err(error) = forgotten.await {
+            let done = [store.forget_answers().await, operations::forget(store, retention).await];
+            for error in done.into_iter().filter_map(Result::err) {
                 tracing::warn!(%error, "housekeeping failed; it is tried again later");
             }
         }

@@ -29,6 +29,10 @@ pub(crate) use requests::hash;
 pub use requests::{Once, Request};
 pub(crate) use rows::{Column, hex};
 
+/// How many rows housekeeping touches in one transaction: few, so that those who write wait no longer than for each
+/// other.
+pub(crate) const BATCH: i64 = 250;
+
 /// One step of a schema, applied once and never edited: `Migration::new(1, "titles", include_str!("…"))`.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration {

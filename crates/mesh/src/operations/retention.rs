@@ -9,10 +9,7 @@ use sqlx::{AnyExecutor, Row as _};
 
 use super::{changes, micros, storage};
 use crate::config::Retention;
-use crate::store::{Error, Store};
-
-/// How much goes in one transaction.
-const BATCH: i64 = 250;
+use crate::store::{BATCH, Error, Store};
 
 /// Forgets what is older than it need be.
 pub(crate) async fn forget(store: &Store, retention: Retention) -> Result<(), Error> {

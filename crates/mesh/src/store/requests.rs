@@ -9,7 +9,7 @@ use prost::Message;
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 
-use super::{Error, Migration, Store, Transaction, now};
+use super::{BATCH, Error, Migration, Store, Transaction, now};
 
 pub(super) const SCHEMA: Migration = Migration::new(
     1,
@@ -107,10 +107,19 @@ impl Transaction {
 impl Store {
     /// Forgets the answers that are older than what is promised. Called now and then, not by every request.
     pub(crate) async fn forget_answers(&self) -> Result<(), Error> {
+        let until = now() - KEPT;
+        while self.forget_some_answers(until).await? {}
+        Ok(())
+    }
+
+    /// Forgets some of those that were given before `until`; true if there may be more.
+    async fn forget_some_answers(&self, until: i64) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
-        let expired = "DELETE FROM mesh_requests WHERE create_time < $1";
-        sqlx::query(expired).bind(now() - KEPT).execute(&mut *tx).await?;
-        tx.commit().await
+        let delete = "DELETE FROM mesh_requests WHERE request_id IN
+            (SELECT request_id FROM mesh_requests WHERE create_time < $1 ORDER BY create_time LIMIT $2)";
+        let deleted = sqlx::query(delete).bind(until).bind(BATCH).execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        Ok(deleted == BATCH.cast_unsigned())
     }
 }
 
@@ -149,5 +158,21 @@ mod tests {
         tokio::task::yield_now().await;
         holding.commit().await.unwrap();
         assert_eq!((first.await.unwrap(), repeat.await.unwrap()), (true, false));
+    }
+
+    #[tokio::test]
+    async fn what_has_expired_is_forgotten_however_much_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open("things", &Database::Sqlite(folder.path().join("things.db")), &[]).await.unwrap();
+        create(store.clone()).await;
+        let mut tx = store.begin().await.unwrap();
+        for id in 0..2 * BATCH {
+            let old =
+                "INSERT INTO mesh_requests (request_id, request_hash, response, create_time) VALUES ($1, '', '', 1)";
+            sqlx::query(old).bind(id.to_string()).execute(&mut *tx).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        store.forget_answers().await.unwrap();
+        assert!(!create(store).await, "what is younger is known");
     }
 }
