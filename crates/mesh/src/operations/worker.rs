@@ -245,10 +245,14 @@ impl Worker {
     /// Writes how an attempt ended, as long as the lease may still be ours.
     async fn end(&self, context: &Context, outcome: &Arc<Outcome>) {
         let start = Instant::now();
+        let mut in_doubt = false;
         loop {
             match self.try_end(context, outcome).await {
                 Ok(State::Pending) => return tracing::info!(operation = context.name(), "goes on later"),
                 Ok(state) => return tracing::info!(operation = context.name(), ?state, "ended"),
+                Err(Error::LeaseLost) if in_doubt && self.is_end_written(context).await => {
+                    return tracing::info!(operation = context.name(), "ended");
+                }
                 Err(Error::LeaseLost) => {
                     return tracing::warn!(
                         operation = context.name(),
@@ -259,9 +263,18 @@ impl Worker {
                 Err(error) if start.elapsed() > GIVE_UP => {
                     return tracing::error!(operation = context.name(), %error, "cannot write how it ended");
                 }
-                Err(_) => sleep(POLL).await,
+                Err(_) => {
+                    in_doubt = true;
+                    sleep(POLL).await;
+                }
             }
         }
+    }
+
+    /// Whether the end of this attempt was committed by a database that went away before it could say so.
+    async fn is_end_written(&self, context: &Context) -> bool {
+        let row = storage::peek(self.operations.store.reader(), context.id).await;
+        matches!(row, Ok(Some(row)) if row.fence == context.fence && row.state != State::Running)
     }
 
     async fn try_end(&self, context: &Context, outcome: &Arc<Outcome>) -> Result<State, Error> {
