@@ -172,6 +172,12 @@ pub(super) async fn last(database: impl AnyExecutor<'_>, owners: &[String]) -> R
     Ok(last.fetch_all(database).await?)
 }
 
+/// How much all feeds have told: it grows with every change of an operation.
+pub(super) async fn told(database: impl AnyExecutor<'_>) -> Result<i64, Error> {
+    let told = sqlx::query("SELECT CAST(COALESCE(SUM(next), 0) AS BIGINT) FROM feed_owner");
+    Ok(told.fetch_one(database).await?.try_get(0)?)
+}
+
 fn read(row: AnyRow) -> sqlx::Result<Event> {
     let payload: Vec<u8> = row.try_get("payload")?;
     let change = i32::try_from(row.try_get::<i64, _>("type")?).unwrap_or_default();

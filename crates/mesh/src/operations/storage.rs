@@ -68,10 +68,12 @@ pub(super) async fn by_request(
     Ok(find.fetch_optional(database).await?.map(|(hash, row)| (row, hash)))
 }
 
-/// What changed at or after a time, with its revision.
-pub(super) async fn changed_since(store: &Store, since: i64) -> Result<Vec<(Uuid, i64)>, Error> {
-    let changed = sqlx::query("SELECT id, revision FROM operations WHERE updated >= $1").bind(since);
-    Ok(changed.try_map(|row: AnyRow| Ok((uuid(&row)?, row.try_get(1)?))).fetch_all(store.reader()).await?)
+/// The revisions of operations, in one query.
+pub(super) async fn revisions(store: &Store, wanted: &[Uuid]) -> Result<Vec<(Uuid, i64)>, Error> {
+    let table = store.dialect().rows(&[Text("id")]);
+    let revisions = format!("SELECT id, revision FROM operations WHERE id IN (SELECT id FROM {table} AS wanted)");
+    let revisions = sqlx::query(AssertSqlSafe(revisions)).bind(ids(wanted));
+    Ok(revisions.try_map(|row: AnyRow| Ok((uuid(&row)?, row.try_get(1)?))).fetch_all(store.reader()).await?)
 }
 
 /// The oldest operations of a kind that want to be worked on: those whose worker is gone, and those that wait.

@@ -2,8 +2,8 @@
 //!
 //! They are keyed, by operation for watchers, by owner for subscribers and by service for workers: one shared channel
 //! would wake every idle stream at every commit. They carry nothing and may be lost: [`Wakes::poll`] looks now and then
-//! at what has changed, one query for all watchers and one for all feeds, which is also how a change by another replica
-//! is noticed.
+//! at what is followed, for all watchers at once and for all feeds, which is also how a change by another replica is
+//! noticed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +17,8 @@ use crate::store::Store;
 
 /// How late a change is noticed whose wake-up was lost, or that another replica made.
 const POLL: Duration = Duration::from_millis(500);
-/// How far back to look, so that a transaction that commits late is not passed over: in microseconds.
-const LOOK_BACK: i64 = 30_000_000;
-/// How many owners one query asks for: far fewer than a database takes parameters.
-const OWNERS: usize = 500;
+/// How many operations or owners one query asks for: far fewer than a database takes parameters.
+const ASKED: usize = 500;
 
 /// The wake-ups of one process. Cheap to clone.
 #[derive(Clone, Default)]
@@ -75,24 +73,30 @@ impl Wakes {
 
     async fn poll_operations(&self, store: &Store) {
         let mut known = HashMap::new();
-        let mut since = None;
+        let mut told = None;
         let mut ticks = ticks();
         loop {
             ticks.tick().await;
-            let followed = self.lock().keys().any(|key| matches!(key, Key::Operation(_)));
-            if !followed {
-                // Who begins to follow begins with a look: what changed until then is nobody's concern.
-                since = None;
+            if !self.lock().keys().any(|key| matches!(key, Key::Operation(_))) {
                 continue;
             }
-            // What cannot be asked now is asked at the next tick, and whoever follows learns of it by asking itself.
-            let Ok(begin) = storage::now(store.reader(), store.dialect()).await else { continue };
-            if let Ok(changed) = storage::changed_since(store, since.unwrap_or(begin) - LOOK_BACK).await {
-                since = Some(begin);
-                let news = changed.iter().filter(|(id, revision)| known.get(id) != Some(revision));
-                news.for_each(|(id, _)| self.operation(*id));
-                known = changed.into_iter().collect();
+            // Most of the time nothing has changed, and that costs one query however many are followed. Asked before
+            // who follows: whoever comes later begins with a look that sees as much.
+            let Ok(count) = feed::told(store.reader()).await else { continue };
+            if told.replace(count) == Some(count) {
+                continue;
             }
+            let mut now = HashMap::new();
+            for ids in self.followed_operations().chunks(ASKED) {
+                match storage::revisions(store, ids).await {
+                    Ok(revisions) => now.extend(revisions),
+                    // Not for long, and it is asked again.
+                    Err(_) => told = None,
+                }
+            }
+            let news = now.iter().filter(|(id, revision)| known.get(*id) != Some(*revision));
+            news.for_each(|(id, _)| self.operation(*id));
+            known = now;
         }
     }
 
@@ -103,7 +107,7 @@ impl Wakes {
             ticks.tick().await;
             let followed = self.followed_owners(service);
             let mut now = HashMap::new();
-            for owners in followed.chunks(OWNERS) {
+            for owners in followed.chunks(ASKED) {
                 match feed::last(store.reader(), owners).await {
                     Ok(last) => now.extend(last),
                     // Whoever is not known at the next tick is woken once too often.
@@ -114,6 +118,12 @@ impl Wakes {
             news.for_each(|(owner, _)| self.wake(&Key::Feed(service, owner.clone())));
             known = now;
         }
+    }
+
+    fn followed_operations(&self) -> Vec<Uuid> {
+        let senders = self.lock();
+        let ids = senders.keys().filter_map(|key| if let Key::Operation(id) = key { Some(*id) } else { None });
+        ids.collect()
     }
 
     fn followed_owners(&self, service: &'static str) -> Vec<String> {
