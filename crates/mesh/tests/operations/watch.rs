@@ -1,6 +1,6 @@
 //! Following one operation.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
 use contracts::mesh::operations::v1::{Progress, WatchRequest, watch_response};
@@ -153,4 +153,20 @@ async fn watchers_that_never_read_do_not_grow_the_process() {
         last = Some(operation);
     }
     assert!(last.unwrap().done);
+}
+
+/// Only Postgres has more than one process at a database.
+#[tokio::test]
+async fn what_another_process_does_to_an_operation_is_told_within_the_poll() {
+    let Some(bench) = Bench::postgres().await else { return };
+    let other = bench.beside().await;
+    for _ in 0..3 {
+        let name = bench.begin_asleep().await;
+        let mut watch = bench.watch(&name, Vec::new()).await;
+        assert!(!watch.next().await.unwrap().1.done);
+        let start = Instant::now();
+        other.cancel(&name).await;
+        assert!(watch.next().await.unwrap().1.done);
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
 }
