@@ -147,7 +147,7 @@ impl Operations {
         match started.into_iter().flatten().next() {
             Some(row) => {
                 let (wakes, service) = (self.wakes.clone(), self.service);
-                tx.once_committed(move || wakes.work(service));
+                tx.once_committed(move || wakes.work(service, W::KIND));
                 self.wake_followers(tx, &[&row]);
                 Ok(row.to_operation(self.service))
             }

@@ -11,7 +11,7 @@
 //! What is large is written with little else: the rows of a statement are text on their way to it, several times their
 //! size.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::iter::Peekable;
 
 use sqlx::Error as SqlError;
@@ -146,10 +146,9 @@ impl Batch {
         let mut tx = store.begin().await?;
         let now = storage::now(&mut *tx, store.dialect()).await?;
         let starts = changes::insert(&mut tx, store.dialect(), service, self.starts, now).await?;
-        if starts.iter().any(Option::is_some) {
-            let (wakes, service) = (wakes.clone(), *service);
-            tx.once_committed(move || wakes.work(service));
-        }
+        let kinds: HashSet<_> = starts.iter().flatten().map(|row| row.kind.clone()).collect();
+        let (wakes, of) = (wakes.clone(), *service);
+        tx.once_committed(move || kinds.iter().for_each(|kind| wakes.work(of, kind)));
         operations.wake_followers(&mut tx, &starts.iter().flatten().collect::<Vec<_>>());
 
         let ids: Vec<_> = self.edits.iter().map(|(id, _)| *id).collect();

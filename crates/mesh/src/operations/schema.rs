@@ -3,7 +3,7 @@
 use crate::store::Migration;
 
 /// All of it, in order; the first of the kit's own migrations is for requests.
-pub(crate) const SCHEMA: [Migration; 4] = [OPERATIONS, LISTS, RETENTION, KINDS];
+pub(crate) const SCHEMA: [Migration; 5] = [OPERATIONS, LISTS, RETENTION, KINDS, WAITING];
 
 /// `worker` is not read: it is for whoever looks into a database that stands still.
 ///
@@ -84,4 +84,14 @@ const KINDS: Migration = Migration::new(
     "operations_kinds",
     "ALTER TABLE feed ADD COLUMN kind TEXT NOT NULL DEFAULT '';
     UPDATE feed SET kind = COALESCE((SELECT kind FROM operations WHERE operations.id = feed.operation), '');",
+);
+
+/// What waits to be worked on, by kind: a worker of one kind must not read past a queue of another. Nobody asks by
+/// `updated` any more.
+const WAITING: Migration = Migration::new(
+    6,
+    "operations_waiting",
+    "CREATE INDEX operations_waiting ON operations (kind, run_at) WHERE state = 1;
+    DROP INDEX operations_claimable;
+    DROP INDEX operations_changed;",
 );

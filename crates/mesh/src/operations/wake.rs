@@ -1,6 +1,6 @@
 //! Wake-ups: "look again", to whoever is concerned and to nobody else.
 //!
-//! They are keyed, by operation for watchers, by owner for subscribers and by service for workers: one shared channel
+//! They are keyed, by operation for watchers, by owner for subscribers and by kind for workers: one shared channel
 //! would wake every idle stream at every commit. They carry nothing and may be lost: [`Wakes::poll`] looks now and then
 //! at what is followed, for all watchers at once and for all feeds, which is also how a change by another replica is
 //! noticed.
@@ -28,7 +28,7 @@ pub(crate) struct Wakes(Arc<Mutex<HashMap<Key, watch::Sender<()>>>>);
 enum Key {
     Operation(Uuid),
     Feed(&'static str, String),
-    Work(&'static str),
+    Work(&'static str, String),
 }
 
 /// Somebody who wants to be woken.
@@ -49,9 +49,9 @@ impl Wakes {
         self.wake(&Key::Feed(service, owner.0.clone()));
     }
 
-    /// Wakes who works for a service.
-    pub(crate) fn work(&self, service: &'static str) {
-        self.wake(&Key::Work(service));
+    /// Wakes who works on a kind for a service.
+    pub(crate) fn work(&self, service: &'static str, kind: &str) {
+        self.wake(&Key::Work(service, kind.to_owned()));
     }
 
     pub(crate) fn on_operation(&self, id: Uuid) -> Sleeper {
@@ -62,8 +62,8 @@ impl Wakes {
         self.sleeper(Key::Feed(service, owner.0.clone()))
     }
 
-    pub(crate) fn on_work(&self, service: &'static str) -> Sleeper {
-        self.sleeper(Key::Work(service))
+    pub(crate) fn on_work(&self, service: &'static str, kind: &str) -> Sleeper {
+        self.sleeper(Key::Work(service, kind.to_owned()))
     }
 
     /// Looks again and again for changes at a service that nobody was woken for. Never ends by itself.

@@ -110,7 +110,7 @@ struct Worker {
 impl Worker {
     async fn claim_and_run(self: Arc<Self>) {
         let permits = Arc::new(Semaphore::new(self.kind.concurrency));
-        let mut sleeper = self.operations.wakes.on_work(self.operations.service);
+        let mut sleeper = self.operations.wakes.on_work(self.operations.service, self.kind.name);
         // Looking costs the one writer of an embedded database: who was not woken asks a reader first.
         let mut woken = true;
         while !self.draining.is_cancelled() {
