@@ -17,7 +17,7 @@
 //!
 //! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `schema` its tables, `storage`
 //! reads and `changes` writes them, `lane` writes together what comes together, `list` is what is listed, `feed` what has become of it; `worker`
-//! claims and runs, `outcome` says what the end of an attempt means; `stream` is what all streams have in common,
+//! claims and runs, `outcome` says what the end of an attempt means, and `overdue` ends what nobody does; `stream` is what all streams have in common,
 //! `patience` lets go of those that nobody reads, `watch` follows one operation, `subscribe` all of an owner, by a
 //! `reader` that they share; `api` serves the contract, `retry` begins once more; `wake` wakes; `retention` forgets, and `epoch` tells a database
 //! from the one it was before a backup was restored.
@@ -30,6 +30,7 @@ mod lane;
 mod list;
 mod name;
 mod outcome;
+mod overdue;
 mod patience;
 mod reader;
 mod retention;
@@ -51,6 +52,7 @@ use sqlx::AnyExecutor;
 
 pub(crate) use api::serve;
 pub(crate) use epoch::renew_epoch;
+pub(crate) use overdue::end_overdue;
 pub(crate) use retention::forget;
 pub(crate) use schema::SCHEMA;
 pub(crate) use wake::Wakes;

@@ -41,7 +41,8 @@ pub(crate) use stack::stack;
 pub(crate) use stack::{Layer, dispatch, layers};
 pub(crate) use tasks::Tasks;
 
-/// How often a store forgets what it need not keep; oftener if it keeps something for less than that.
+/// How often a store forgets what it need not keep, and ends what is out of time; oftener if it keeps something for less
+/// than that.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 
 /// A process that serves. Dropping it ends it at once; [`drain`](Self::drain) ends it well.
@@ -86,6 +87,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     for operations in &built.operations {
         background.run(operations.clone().poll());
     }
+    background.run(housekeeping(stores.clone(), built.operations.clone(), config.retention));
     if !built.operations.is_empty() {
         operations::serve(built.operations, &mut grpc, draining.clone()).await?;
     }
@@ -100,7 +102,6 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     }
     let health = Health::new(reporter, built.watched).await;
     background.run(health.clone().watch());
-    background.run(housekeeping(stores.clone(), config.retention));
 
     let admin = Admin { health: health.clone(), metrics };
     let (address, admin_address) = listeners.serve(stack, admin, config.limits, &draining, &foreground)?;
@@ -271,15 +272,19 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-async fn housekeeping(stores: Vec<Store>, retention: Retention) {
+async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Retention) {
     let mut ticks = tokio::time::interval(HOUSEKEEPING.min(retention.operations).min(retention.events));
     loop {
         ticks.tick().await;
+        let mut done = Vec::new();
+        for operations in &all {
+            done.push(operations::end_overdue(operations).await);
+        }
         for store in &stores {
-            let done = [store.forget_answers().await, operations::forget(store, retention).await];
-            for error in done.into_iter().filter_map(Result::err) {
-                tracing::warn!(%error, "housekeeping failed; it is tried again later");
-            }
+            done.extend([store.forget_answers().await, operations::forget(store, retention).await]);
+        }
+        for error in done.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "housekeeping failed; it is tried again later");
         }
     }
 }

@@ -109,6 +109,15 @@ pub(super) async fn is_claimable(store: &Store, kind: &str) -> Result<bool, Erro
     Ok(sqlx::query(find).bind(now).bind(kind).fetch_optional(store.reader()).await?.is_some())
 }
 
+/// Operations whose time is over and that nobody holds, of whatever kind.
+pub(super) async fn overdue(tx: &mut Transaction, dialect: Dialect, now: i64, limit: i64) -> Result<Vec<Row>, Error> {
+    let find = format!(
+        "SELECT {COLUMNS} FROM operations WHERE state < 3 AND deadline_at <= $1 AND lease_until <= $1 LIMIT $2{}",
+        dialect.lock_free_rows()
+    );
+    Ok(sqlx::query(AssertSqlSafe(find)).bind(now).bind(limit).try_map(read).fetch_all(&mut **tx).await?)
+}
+
 /// Lets go of everything that was being worked on; for a database of which this process is the only user.
 pub(super) async fn release_all(tx: &mut Transaction) -> Result<(), Error> {
     sqlx::query("UPDATE operations SET lease_until = 0 WHERE state = 2").execute(&mut **tx).await?;

@@ -61,6 +61,17 @@ async fn a_worker_that_lost_its_lease_writes_nothing(bench: Bench) {
     assert_whole(&bench.history(&name).await);
 }
 
+on_both!(what_nobody_works_on_ends_when_its_time_is_over);
+async fn what_nobody_works_on_ends_when_its_time_is_over(bench: Bench) {
+    let (over, waiting) = (bench.begin_asleep().await, bench.begin_asleep().await);
+    bench.tamper("UPDATE operations SET kind = 'Forgotten', run_at = 1").await;
+    bench.tamper("UPDATE operations SET deadline_at = 1 WHERE created = (SELECT MIN(created) FROM operations)").await;
+    let bench = bench.restart().await;
+    assert_eq!(failure(bench.wait(&over).await), (Code::DeadlineExceeded, "OPERATION_DEADLINE_EXCEEDED".to_owned()));
+    assert_whole(&bench.history(&over).await);
+    assert_eq!(metadata(&bench.get(&waiting).await).state(), State::Pending);
+}
+
 on_both!(what_kills_its_worker_every_time_is_given_up);
 async fn what_kills_its_worker_every_time_is_given_up(bench: Bench) {
     let name = bench.begin(0, HANG).await;
