@@ -100,13 +100,14 @@ impl Store {
         }
     }
 
-    /// Waits for what is being written, then closes every connection.
+    /// Closes what reads, which on Postgres writes, too; then waits for what SQLite's writer is at, and leaves everything
+    /// in the one file.
     pub(crate) async fn close(&self) {
-        match &self.writer {
-            Writer::Sqlite(group) => group.clone().commit().await,
-            Writer::Postgres(pool) => pool.close().await,
-        }
         self.readers.close().await;
+        if let Writer::Sqlite(group) = &self.writer {
+            group.clone().commit().await;
+            group.clone().empty_log().await;
+        }
     }
 }
 

@@ -87,6 +87,12 @@ impl Group {
             writer.commit().await;
         }
     }
+
+    /// Brings into the database's file what is only in the write-ahead log, which readers would hold back. If that cannot
+    /// be now, whoever opens the file next reads both.
+    pub(super) async fn empty_log(self) {
+        let _ = self.writer.lock().await.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
+    }
 }
 
 impl Member {
@@ -263,6 +269,16 @@ mod tests {
         let before = count(&store).await;
         insert(&store, 1001).await.unwrap();
         assert_eq!(count(&store).await, before + 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_closed_is_all_in_one_file() {
+        let (store, folder) = store().await;
+        insert(&store, 1).await.unwrap();
+        let log = || std::fs::metadata(folder.path().join("things.db-wal")).map_or(0, |log| log.len());
+        assert!(log() > 0);
+        store.close().await;
+        assert_eq!(log(), 0);
     }
 
     #[tokio::test]
