@@ -5,7 +5,7 @@ use crate::store::Migration;
 /// All of it, in order; the first of the kit's own migrations is for requests.
 pub(crate) const SCHEMA: [Migration; 5] = [OPERATIONS, LISTS, RETENTION, KINDS, WAITING];
 
-/// `worker` is not read: it is for whoever looks into a database that stands still.
+/// `worker` decides nothing: it is for whoever looks into a database that stands still.
 ///
 /// Input stands apart: beside the state it would be written again with every progress. Empty bytes stand for nothing,
 /// since a NULL has a type in Postgres and none in SQLite.

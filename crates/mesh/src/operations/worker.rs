@@ -1,8 +1,10 @@
 //! Claims work, runs it under a lease, and writes how it ended.
 //!
 //! The lease is kept by the same task that runs the work. What cannot renew it for too long gives up before the lease
-//! ends, so that two never work at once; and if a process stood still and did not notice, its fence is out of date and
-//! the database refuses it.
+//! ends, so that two do not work at once, as long as clocks go on alike. They do not always: leases end by the wall clock
+//! of the database, and a worker gives up by the monotonic one, which stands still while a machine sleeps. So after a
+//! sleep, or when a process stood still and did not notice, two attempts may run side by side, on SQLite in one process.
+//! What keeps the work whole is the fence: that of the older is out of date, and the database refuses it.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
