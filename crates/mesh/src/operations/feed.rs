@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::Owner;
 use super::row::Row;
+use super::stream::PAGE;
 use crate::store::Column::{Bytes, Number, Text};
 use crate::store::{Dialect, Error, hex};
 
@@ -130,28 +131,18 @@ async fn count<'a>(
 /// What [`read`] reads.
 const COLUMNS: &str = "position, revision, type, kind, payload";
 
-/// What happened to an operation after a revision, in order.
-pub(super) async fn events(
-    database: impl AnyExecutor<'_>,
-    id: Uuid,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<Event>, Error> {
+/// What happened to an operation after a revision, in order: a page of it.
+pub(super) async fn events(database: impl AnyExecutor<'_>, id: Uuid, after: i64) -> Result<Vec<Event>, Error> {
     let events =
-        format!("SELECT {COLUMNS} FROM feed WHERE operation = $1 AND revision > $2 ORDER BY revision LIMIT $3");
-    let events = sqlx::query(AssertSqlSafe(events)).bind(id.to_string()).bind(after).bind(limit);
+        format!("SELECT {COLUMNS} FROM feed WHERE operation = $1 AND revision > $2 ORDER BY revision LIMIT {PAGE}");
+    let events = sqlx::query(AssertSqlSafe(events)).bind(id.to_string()).bind(after);
     Ok(events.try_map(read).fetch_all(database).await?)
 }
 
-/// What an owner's feed tells after a position, in order.
-pub(super) async fn page(
-    database: impl AnyExecutor<'_>,
-    owner: &Owner,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<Event>, Error> {
-    let page = format!("SELECT {COLUMNS} FROM feed WHERE owner = $1 AND position > $2 ORDER BY position LIMIT $3");
-    let page = sqlx::query(AssertSqlSafe(page)).bind(&owner.0).bind(after).bind(limit);
+/// What an owner's feed tells after a position, in order: a page of it.
+pub(super) async fn page(database: impl AnyExecutor<'_>, owner: &Owner, after: i64) -> Result<Vec<Event>, Error> {
+    let page = format!("SELECT {COLUMNS} FROM feed WHERE owner = $1 AND position > $2 ORDER BY position LIMIT {PAGE}");
+    let page = sqlx::query(AssertSqlSafe(page)).bind(&owner.0).bind(after);
     Ok(page.try_map(read).fetch_all(database).await?)
 }
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::Owner;
 use super::row::Row;
 use super::storage::{COLUMNS, read};
+use super::stream::PAGE;
 use crate::error::Violations;
 use crate::store::{self, Error};
 
@@ -151,21 +152,20 @@ pub(super) async fn list(
 }
 
 /// What of `owner` was not done at a position of the feed and has not changed since, behind the operation `last`, the
-/// oldest first.
+/// oldest first: a page of it.
 pub(super) async fn open_at(
     database: impl AnyExecutor<'_>,
     owner: &Owner,
     position: i64,
     last: Uuid,
-    limit: i64,
 ) -> Result<Vec<Row>, Error> {
     let open = format!(
         "SELECT {COLUMNS} FROM operations WHERE owner = $1 AND state < 3 AND id > $2 AND NOT EXISTS (
             SELECT 1 FROM feed
             WHERE feed.operation = operations.id AND feed.revision = operations.revision AND feed.position > $3)
-        ORDER BY id LIMIT $4"
+        ORDER BY id LIMIT {PAGE}"
     );
-    let open = sqlx::query(AssertSqlSafe(open)).bind(&owner.0).bind(last.to_string()).bind(position).bind(limit);
+    let open = sqlx::query(AssertSqlSafe(open)).bind(&owner.0).bind(last.to_string()).bind(position);
     Ok(open.try_map(read).fetch_all(database).await?)
 }
 

@@ -8,12 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::Owner;
 use super::feed::{self, Event};
-use super::stream::finish;
+use super::stream::{PAGE, finish};
 use super::wake::{Sleeper, Wakes};
 use crate::store::{Error, Store};
 
-/// How much is read at once, and so ahead of a client.
-const PAGE: usize = 64;
 /// How much is kept for those who come a moment later, in events and in bytes.
 const RECENT: usize = 1024;
 const RECENT_BYTES: usize = 1024 * 1024;
@@ -106,8 +104,8 @@ impl Reader {
     }
 
     async fn query(&self, position: i64) -> Result<Vec<Arc<Event>>, Error> {
-        let events = feed::page(self.store.reader(), &self.owner, position, i64::try_from(PAGE).unwrap_or(i64::MAX));
-        Ok(events.await?.into_iter().map(Arc::new).collect())
+        let events = feed::page(self.store.reader(), &self.owner, position).await?;
+        Ok(events.into_iter().map(Arc::new).collect())
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

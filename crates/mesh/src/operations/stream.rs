@@ -24,6 +24,8 @@ const AGE_JITTER: Duration = Duration::from_secs(10 * 60);
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(5);
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(30);
+/// How much is read at once, and so ahead of a client.
+pub(super) const PAGE: usize = 64;
 /// An event that comes alone is told at once; of those that follow closely, several are told together.
 const BETWEEN_READS: Duration = Duration::from_millis(5);
 

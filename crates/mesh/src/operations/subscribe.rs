@@ -17,12 +17,9 @@ use uuid::Uuid;
 
 use super::feed::{self, Event};
 use super::reader::{Page, Reader};
-use super::stream::{Follow, Then, finish, stream};
+use super::stream::{Follow, PAGE, Then, finish, stream};
 use super::{Operations, Owner, list};
 use crate::error::Violations;
-
-/// How much of a snapshot is read at once.
-const PAGE: i64 = 64;
 
 /// A place in a feed: this database's epoch, a position; in a snapshot of that position also the last operation that
 /// was given, nil if none was.
@@ -157,7 +154,7 @@ impl Subscriber {
         // What has changed since is left to the feed, unless the feed leaves it out.
         let position = if self.terminal_only { i64::MAX } else { self.position };
         let (rows, end) = finish(async move {
-            let rows = list::open_at(store.reader(), &owner, position, last, PAGE).await?;
+            let rows = list::open_at(store.reader(), &owner, position, last).await?;
             // Asked afterwards: what the page leaves out is told up to here.
             Ok((rows, feed::extent(store.reader(), &owner).await?.last))
         })
@@ -169,7 +166,7 @@ impl Subscriber {
                 frames.push(self.frame(Frame::Snapshot(row.to_operation(self.operations.service))));
             }
         }
-        if rows.len() < PAGE.cast_unsigned() as usize {
+        if rows.len() < PAGE {
             self.phase = Phase::Replay(end);
         }
         Ok(frames)

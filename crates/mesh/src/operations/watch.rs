@@ -10,12 +10,9 @@ use uuid::Uuid;
 use super::feed::{self, Change, Event};
 use super::row::Row;
 use super::storage;
-use super::stream::{Follow, Then, finish, stream};
+use super::stream::{Follow, PAGE, Then, finish, stream};
 use super::{Operations, Owner, name};
 use crate::error::Violations;
-
-/// How much is read ahead of the client.
-const PAGE: i64 = 64;
 
 /// A place in the history of one operation: this database's epoch, the operation, a revision of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +104,7 @@ impl Follow for Watcher {
             return Ok((Vec::new(), Then::End));
         }
         let (store, id, revision) = (self.operations.store.clone(), self.id, self.revision);
-        let events = finish(async move { feed::events(store.reader(), id, revision, PAGE).await }).await?;
+        let events = finish(async move { feed::events(store.reader(), id, revision).await }).await?;
         let whole = match events.first() {
             Some(first) => first.revision == self.revision + 1,
             None => self.revision >= self.told,
@@ -128,7 +125,7 @@ impl Follow for Watcher {
                 frames.push(self.frame(watch_response::Event::Update(event.operation)));
             }
         }
-        let more = self.done || count == PAGE.cast_unsigned() as usize;
+        let more = self.done || count == PAGE;
         Ok((frames, if more { Then::Read } else { Then::Wait }))
     }
 
