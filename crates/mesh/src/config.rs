@@ -4,26 +4,28 @@
 //! sees text. It asks [`settings`] for every key it knows, and whatever is left over is unknown: so there is no second
 //! list of keys to forget, and a misspelt key cannot pass. Every mistake is reported, not just the first.
 
+mod database;
 mod limits;
+mod log;
 mod otlp;
 mod registry;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
-use tracing_subscriber::filter::Targets;
 
+pub use database::Database;
 pub use limits::Limits;
+pub use log::{Log, LogFormat};
 pub use otlp::Otlp;
 pub use registry::{Advertise, Consul, Registry};
+use settings::Settings;
 pub use settings::{Error, Problem};
-use settings::{Origin, Settings};
 
 use crate::contract;
 use crate::service::{Process, Service};
@@ -77,43 +79,6 @@ pub struct Retention {
     pub operations: Duration,
     /// What a stream can be resumed with, from when it was told.
     pub events: Duration,
-}
-
-/// How logs look, and which are written.
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// For people or for machines. `None`: for people on a terminal, for machines elsewhere.
-    pub format: Option<LogFormat>,
-    /// A level, or levels by module: `info,mesh=debug`.
-    pub level: Targets,
-}
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people, in colour where the terminal has it.
-    Pretty,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Where a service keeps what it owns.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Database {
-    /// An embedded database: a file that one process at a time may open.
-    Sqlite(PathBuf),
-    /// A Postgres that replicas may share, by its URL.
-    Postgres(String),
-}
-
-/// Never shows a URL, which may hold a password.
-impl fmt::Debug for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
-            Self::Postgres(_) => f.debug_tuple("Postgres").finish_non_exhaustive(),
-        }
-    }
 }
 
 /// What the command line may say.
@@ -184,10 +149,7 @@ impl Config {
             operations: settings.take("operations.keep", KEEP, keep()).unwrap_or(KEEP_OPERATIONS),
             events: settings.take("operations.keep_events", KEEP, keep()).unwrap_or(KEEP_EVENTS),
         };
-        let log = Log {
-            format: settings.take("log.format", "pretty or json", parse_format),
-            level: settings.take("log.level", LEVEL, parse_level).unwrap_or_else(default_level),
-        };
+        let log = log::take(&mut settings);
         let otlp = otlp::take(&mut settings);
 
         let mut registry = registry::take(process, &mut settings);
@@ -200,7 +162,7 @@ impl Config {
         let mut own_listen = None;
         for name in contract::services().union(&running) {
             let address = settings.take(&listen_key(name), ADDRESS, parse_address);
-            let database = settings.take(&format!("services.{name}.database_url"), DATABASE, parse_database);
+            let database = database::take(name, &mut settings);
             let addresses = settings.take(&format!("static.{name}"), registry::ADDRESSES, registry::parse_addresses);
             if let (Registry::Static(peers), Some(addresses)) = (&mut registry, addresses) {
                 peers.insert((*name).to_owned(), addresses);
@@ -215,7 +177,7 @@ impl Config {
         let listen = own_listen.filter(|_| process.alone).or(listen);
         let listen = listen.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), process.port));
 
-        refuse_shared_databases(&databases, &mut settings);
+        database::refuse_shared(&databases, &mut settings);
         registry::refuse_nowhere(&registry, advertised, listen, &mut settings);
         settings.finish()?;
 
@@ -252,34 +214,12 @@ fn listen_key(service: &str) -> String {
     format!("services.{service}.listen")
 }
 
-/// A service owns its data: two of them in one database would soon read each other's tables.
-fn refuse_shared_databases(databases: &BTreeMap<String, Database>, settings: &mut Settings) {
-    let names: Vec<_> = databases.keys().collect();
-    for (i, first) in names.iter().enumerate() {
-        for second in &names[i + 1..] {
-            if databases[*first] == databases[*second] {
-                settings.problem(
-                    format!("services.{second}.database_url"),
-                    Origin::default(),
-                    format!("is the database of `{first}`, too; a service owns its data: give each its own"),
-                );
-            }
-        }
-    }
-}
-
 const ADDRESS: &str = "an address such as 127.0.0.1:8080 (port 0 picks a free one)";
-const LEVEL: &str = "off, error, warn, info, debug, trace, or levels by module such as info,mesh=debug";
-const DATABASE: &str = "sqlite://path/to/file.db or postgres://user@host/database";
 
 const KEEP: &str = "a time from 1m to 10years, such as 30d";
 
 /// In seconds, as humantime has it.
 const YEAR: u64 = 31_557_600;
-
-fn default_level() -> Targets {
-    Targets::new().with_default(tracing::Level::INFO)
-}
 
 fn parse_address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
@@ -289,38 +229,11 @@ fn parse_path(text: &str) -> Option<PathBuf> {
     (!text.is_empty()).then(|| text.into())
 }
 
-fn parse_format(text: &str) -> Option<LogFormat> {
-    match text {
-        "pretty" => Some(LogFormat::Pretty),
-        "json" => Some(LogFormat::Json),
-        _ => None,
-    }
-}
-
-fn parse_level(text: &str) -> Option<Targets> {
-    // `Targets` takes any bare word for the name of a module: a misspelt level would silence everything.
-    let bare_words_are_levels = text
-        .split(',')
-        .filter(|directive| !directive.contains('='))
-        .all(|directive| directive.parse::<tracing::metadata::LevelFilter>().is_ok());
-    if bare_words_are_levels { text.parse().ok() } else { None }
-}
-
 fn within(least: Duration, most_seconds: u64) -> impl Fn(&str) -> Option<Duration> {
     move |text| {
         let duration = humantime::parse_duration(text).ok()?;
         (least..=Duration::from_secs(most_seconds)).contains(&duration).then_some(duration)
     }
-}
-
-fn parse_database(text: &str) -> Option<Database> {
-    if let Some(path) = text.strip_prefix("sqlite://") {
-        let plain = !path.is_empty() && !path.contains(['?', '#']) && !path.contains(":memory:");
-        return plain.then(|| Database::Sqlite(path.into()));
-    }
-    let postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
-    let parses = text.parse::<sqlx::any::AnyConnectOptions>().is_ok_and(|options| options.database_url.has_host());
-    (postgres && parses).then(|| Database::Postgres(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -339,11 +252,11 @@ pub(super) mod tests {
         )
     }
 
-    fn catalog() -> Service {
+    pub(in crate::config) fn catalog() -> Service {
         Service::new("catalog").port(50051)
     }
 
-    fn both() -> [Service; 2] {
+    pub(in crate::config) fn both() -> [Service; 2] {
         [catalog(), Service::new("other")]
     }
 
@@ -404,27 +317,5 @@ pub(super) mod tests {
             let (_folder, flag) = file(text);
             assert_eq!(problems(&[&flag], &[]).len(), 1, "{text}");
         }
-    }
-
-    #[test]
-    fn a_misspelt_level_is_a_mistake() {
-        assert!(problems(&["--set=log.level=inof"], &[])[0].contains("debug"));
-        assert!(load(catalog(), &["--set=log.level=warn,mesh=debug"], &[]).is_ok());
-    }
-
-    #[test]
-    fn two_services_cannot_own_one_database() {
-        let url = "postgres://host/one";
-        let environment =
-            [("MESH__SERVICES__CATALOG__DATABASE_URL", url), ("MESH__SERVICES__OTHER__DATABASE_URL", url)];
-        let Err(Error::Invalid(problems)) = load(both(), &[], &environment) else { panic!() };
-        assert!(problems[0].to_string().contains("owns its data"), "{problems:?}");
-    }
-
-    #[test]
-    fn debug_output_holds_no_password() {
-        let environment = [("MESH__SERVICES__CATALOG__DATABASE_URL", "postgres://me:secret@host/one")];
-        let config = load(catalog(), &[], &environment).unwrap();
-        assert!(!format!("{config:?}").contains("secret"));
     }
 }
