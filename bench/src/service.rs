@@ -42,7 +42,9 @@ impl Site {
         });
         let folder = tempfile::tempdir_in(&place.folder)?;
         let database = format!("services.bench.database_url={}", place.url);
-        let mesh = Mesh::start_in(folder, &[database], service).await;
+        // What is measured is what a stream costs, not how many are allowed.
+        let streams = "limits.streams=1000000".to_owned();
+        let mesh = Mesh::start_in(folder, &[database, streams], service).await;
         let (operations, store) = hands.recv().context("the service was not built")?;
         Ok(Self { mesh, operations, store })
     }
