@@ -1,9 +1,10 @@
 //! Where the services of other processes are, and how others find those of this one.
 //!
 //! A process starts, serves and ends whether its registry can be reached or not: what an agent that does not answer can
-//! cost is the first call to a peer, and a second of a drain. Three kinds of it: `local`, there are no others; `static`, they are where the configuration says; `consul`, an
-//! agent of Consul knows, and is told. What one kind can do and the others cannot stays in this room: a
-//! [`Channel`](crate::Channel) sees a set of [`Instance`]s that is replaced from time to time.
+//! cost is the first call to a peer, and a second of a drain. Three kinds of it: `local`, there are no others; `static`,
+//! they are where the configuration says; `consul`, an agent of Consul knows, and is told. What one kind can do and the
+//! others cannot stays in this room: a [`Channel`](crate::Channel) sees a set of [`Instance`]s that is replaced from time
+//! to time.
 //!
 //! With Consul each service of this process has a task that keeps it registered (`register`), and each service that it
 //! calls has one that knows its instances (`follow`), however many channels there are. Both go on for as long as the
@@ -57,9 +58,18 @@ impl Registry {
     /// From now on `endpoints` are the instances of `service` that can be called.
     pub(crate) fn follow(&self, service: &'static str, endpoints: Endpoints) {
         match self {
-            Self::Local => endpoints.set(&[]),
+            Self::Local => {
+                tracing::warn!(service, "called from this process, and nobody says where it is: set `registry`");
+                endpoints.set(&[]);
+            }
             Self::Static(addresses) => {
                 let addresses = addresses.get(service).map(Vec::as_slice).unwrap_or_default();
+                if addresses.is_empty() {
+                    tracing::warn!(
+                        service,
+                        "called from this process, and nobody says where it is: set `static.{service}`"
+                    );
+                }
                 let instance = |address: &SocketAddr| {
                     // An IP address and a port are always an authority.
                     let authority = address.to_string().parse().ok()?;

@@ -68,7 +68,7 @@ impl Work for Render {
             };
             let picture = Arc::clone(decoded.get_or_try_init(decode).await?);
             let rendition = self.compute(move || domain::render(&picture, size)).await?;
-            tracing::info!(operation = context.name(), size = size.name(), "rendered");
+            tracing::info!(size = size.name(), "rendered");
 
             let mut step = context.step(size.name()).await?;
             store::insert(&mut *step, &context.name(), title, &rendition).await?;

@@ -29,7 +29,7 @@ pub(super) async fn follow(agent: Agent, service: &'static str, endpoints: Endpo
                 index = answer.next(index);
                 let found = Found::new(&answer.value);
                 if known.as_ref() != Some(&found) {
-                    found.tell(service);
+                    found.tell(service, known.is_some());
                     endpoints.set(&found.instances);
                     known = Some(found);
                 }
@@ -74,12 +74,16 @@ impl Found {
         Self { instances, nowhere }
     }
 
-    fn tell(&self, service: &str) {
+    /// `again` if something was known before: processes that start together do not find each other at once.
+    fn tell(&self, service: &str, again: bool) {
         if !self.nowhere.is_empty() {
             tracing::warn!(service, instances = self.nowhere.join(" "), "in Consul without an address to call");
         }
         if self.instances.is_empty() {
-            return tracing::warn!(service, "no instance in Consul");
+            return match again {
+                true => tracing::warn!(service, "no instance in Consul"),
+                false => tracing::info!(service, "no instance in Consul yet"),
+            };
         }
         let addresses: Vec<_> = self.instances.iter().map(|instance| instance.authority.as_str()).collect();
         tracing::info!(service, instances = addresses.join(" "), "found in Consul");
