@@ -22,7 +22,7 @@ fn long_work_is_a_service_with_more() {
     let [service, more] = ["templates/service", "templates/long-work"].map(|folder| root().join(folder));
     let mut folders = VecDeque::from([more.clone()]);
     while let Some(folder) = folders.pop_front() {
-        for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        for path in std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()) {
             if path.is_dir() {
                 folders.push_back(path);
                 continue;

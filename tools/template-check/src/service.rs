@@ -1,6 +1,8 @@
 //! scripts/new-service and scripts/remove-service, in a project.
 
-use anyhow::{Result, bail};
+use std::fs;
+
+use anyhow::{Result, bail, ensure};
 
 use crate::project::Project;
 
@@ -59,12 +61,33 @@ pub(crate) fn is_formatted(project: &Project) -> Result<()> {
     Ok(())
 }
 
+/// What somebody has written into a service that was added, or where git looks away, is not taken with it.
+fn work_is_kept(project: &Project) -> Result<()> {
+    let rpc = project.folder.join("services/reviews/src/rpc.rs");
+    let made = fs::read_to_string(&rpc)?;
+    fs::write(&rpc, format!("{made}// Mine.\n"))?;
+    refuses_to_remove(project)?;
+    fs::write(&rpc, made)?;
+    let ignored = project.folder.join("services/reviews/.env");
+    fs::write(&ignored, "MINE=1")?;
+    refuses_to_remove(project)?;
+    fs::remove_file(ignored)?;
+    Ok(())
+}
+
+fn refuses_to_remove(project: &Project) -> Result<()> {
+    let Err(error) = project.run("scripts/remove-service", &["reviews"]) else { bail!("work is lost") };
+    ensure!(error.to_string().contains("that git does not have"), "work is kept for another reason: {error}");
+    Ok(())
+}
+
 /// A service of each kind is added, cargo does something with them, and they go without a trace.
 pub(crate) fn come_and_go(project: &Project, cargo: &[&str]) -> Result<()> {
     // From a folder within, as people do.
     project.run_in("services", "../scripts/new-service", &["reviews"])?;
     project.run_in("services", "../scripts/new-service", &["ratings", LONG_WORK])?;
     project.run("cargo", cargo)?;
+    work_is_kept(project)?;
     for name in ["reviews", "ratings"] {
         project.run_in("proto", "../scripts/remove-service", &[name])?;
     }

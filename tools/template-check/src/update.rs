@@ -130,6 +130,14 @@ pub(crate) fn is_refused(template: &Template) -> Result<()> {
     refuses(&shop, &[], "commit or stash")?;
     fs::remove_file(shop.folder.join("new"))?;
 
+    let (known, unknown) = (format!("template_version = '{}'", versions.old), "template_version = ''");
+    edit(&shop, ".mesh/answers.toml", &known, unknown)?;
+    shop.commit()?;
+    // Both versions are older than the project.
+    refuses(&shop, &[], &format!("the template was at {}", versions.new))?;
+    edit(&shop, ".mesh/answers.toml", unknown, &known)?;
+    shop.commit()?;
+
     // Both have changed a line: git says so, and leaves it to the user.
     edit(&shop, "mesh.toml", "# drain_limit = \"8s\"", "drain_limit = \"1s\"")?;
     shop.commit()?;
