@@ -226,7 +226,8 @@ async fn what_is_forgotten_under_a_stream_is_answered_with_a_reset(bench: Bench)
     assert!(matches!(feed.next().await.1, Frame::Reset(_)));
     let mut told = feed.next().await.1;
     while !matches!(told, Frame::CaughtUp(_)) {
-        assert!(matches!(told, Frame::Snapshot(_)), "{told:?}");
+        // It may end while the snapshot is read, and is told of then.
+        assert!(matches!(told, Frame::Snapshot(_) | Frame::Event(_)), "{told:?}");
         told = feed.next().await.1;
     }
 }
