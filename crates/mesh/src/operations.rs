@@ -15,12 +15,13 @@
 //! 5. **The end comes once.** A done operation never changes, and has a response or an error.
 //! 6. **Who asks is not in the request.** An operation belongs to an [`Owner`]; to others it does not exist.
 //!
-//! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `schema` its tables, `storage`
-//! reads and `changes` writes them, `lane` writes together what comes together, `list` is what is listed, `feed` what has become of it; `worker`
-//! claims and runs, `outcome` says what the end of an attempt means, and `overdue` ends what nobody does; `stream` is what all streams have in common,
-//! `patience` lets go of those that nobody reads, `watch` follows one operation, `subscribe` all of an owner, by a
-//! `reader` that they share; `api` serves the contract, `retry` begins once more; `wake` wakes; `retention` forgets, and `epoch` tells a database
-//! from the one it was before a backup was restored.
+//! Rooms: [`work`] is what the author of a service writes; `row` is an operation, `schema` its tables, `storage` reads
+//! and `changes` writes them, `lane` writes together what comes together, `list` is what is listed, `feed` what has
+//! become of it; `worker` claims and runs, `outcome` says what the end of an attempt means, and `overdue` ends what
+//! nobody does; `stream` is what all streams have in common, `patience` lets go of those that nobody reads, `watch`
+//! follows one operation, `subscribe` all of an owner, by a `reader` that they share; `api` serves the contract,
+//! `retry` begins once more; `wake` wakes; `retention` forgets, and `epoch` tells a database from the one it was before
+//! a backup was restored.
 
 mod api;
 mod changes;

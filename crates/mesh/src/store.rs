@@ -120,20 +120,6 @@ pub struct Transaction {
     committed: Vec<Box<dyn FnOnce() + Send>>,
 }
 
-/// As `pool.begin()`, to its end once there is a connection. When its future is dropped, sqlx gives the connection back
-/// while BEGIN is under way, and nobody ends what that begins.
-async fn begin(pool: &AnyPool) -> Result<sqlx::Transaction<'static, Any>, Error> {
-    let connection = pool.acquire().await?;
-    to_its_end(async { Ok(sqlx::Transaction::begin(connection, None).await?) }).await
-}
-
-/// Runs something to its end, whether or not its caller stays.
-async fn to_its_end<T: Send + 'static>(
-    task: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::spawn(task).await.unwrap_or(Err(Error::Unavailable(sqlx::Error::WorkerCrashed)))
-}
-
 enum Inner {
     Sqlite(group::Member),
     Postgres(sqlx::Transaction<'static, Any>),
@@ -166,6 +152,20 @@ impl Transaction {
     pub(crate) fn once_committed(&mut self, then: impl FnOnce() + Send + 'static) {
         self.committed.push(Box::new(then));
     }
+}
+
+/// As `pool.begin()`, to its end once there is a connection. When its future is dropped, sqlx gives the connection back
+/// while BEGIN is under way, and nobody ends what that begins.
+async fn begin(pool: &AnyPool) -> Result<sqlx::Transaction<'static, Any>, Error> {
+    let connection = pool.acquire().await?;
+    to_its_end(async { Ok(sqlx::Transaction::begin(connection, None).await?) }).await
+}
+
+/// Runs something to its end, whether or not its caller stays.
+async fn to_its_end<T: Send + 'static>(
+    task: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(task).await.unwrap_or(Err(Error::Unavailable(sqlx::Error::WorkerCrashed)))
 }
 
 impl Deref for Transaction {

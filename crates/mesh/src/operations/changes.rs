@@ -111,7 +111,8 @@ async fn keep_inputs(tx: &mut Transaction, dialect: Dialect, inputs: Vec<(Uuid, 
     Ok(())
 }
 
-/// Rows that have changed since this transaction has [locked](super::storage::lock) them, and what there is to tell of that.
+/// Rows that have changed since this transaction has [locked](super::storage::lock) them, and what there is to tell of
+/// that.
 pub(super) struct Changed {
     service: &'static str,
     /// By id, each as it is now and with the revision it had.

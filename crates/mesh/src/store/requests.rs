@@ -129,6 +129,12 @@ mod tests {
     use crate::config::Database;
     use crate::store::open;
 
+    async fn store() -> (Store, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(folder.path().join("things.db"));
+        (open("things", &database, &[]).await.unwrap(), folder)
+    }
+
     /// Creates something with a `request_id` that others use, too; whether it was the first.
     async fn create(store: Store) -> bool {
         let request = Request::new("Create", "an id", &"message".to_owned());
@@ -150,8 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_repeat_is_answered_once_the_first_is_durable() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open("things", &Database::Sqlite(folder.path().join("things.db")), &[]).await.unwrap();
+        let (store, _folder) = store().await;
         // Until both wait for their turn, and so are one group.
         let holding = store.begin().await.unwrap();
         let (first, repeat) = (tokio::spawn(create(store.clone())), tokio::spawn(create(store.clone())));
@@ -162,8 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_expired_is_forgotten_however_much_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open("things", &Database::Sqlite(folder.path().join("things.db")), &[]).await.unwrap();
+        let (store, _folder) = store().await;
         create(store.clone()).await;
         let mut tx = store.begin().await.unwrap();
         for id in 0..2 * BATCH {
