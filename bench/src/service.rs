@@ -35,7 +35,7 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) async fn start<W: Work>(place: &Place, work: W) -> anyhow::Result<Self> {
         let (sender, hands) = mpsc::channel();
-        let service = Service::new("bench").owns(MIGRATIONS).works(move |resources| {
+        let service = Service::new("bench", &[]).owns(MIGRATIONS).works(move |resources| {
             // Received below, or nobody wants it any more.
             let _ = sender.send((resources.operations(), resources.store()));
             work

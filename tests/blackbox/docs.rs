@@ -139,9 +139,10 @@ fn every_call_is_listed_with_its_level() {
     use prost_types::method_options::IdempotencyLevel;
 
     let listed = read("docs/CONTRACTS.md");
-    let set = FileDescriptorSet::decode(contracts::FILE_DESCRIPTOR_SET).expect("a descriptor set");
+    let sets = [contracts::FILE_DESCRIPTOR_SET, mesh_proto::FILE_DESCRIPTOR_SET];
+    let sets = sets.map(|set| FileDescriptorSet::decode(set).expect("a descriptor set"));
     let mut calls = 0;
-    for file in &set.file {
+    for file in sets.iter().flat_map(|set| &set.file) {
         for service in &file.service {
             for method in &service.method {
                 let level = match method.options.as_ref().map(|options| options.idempotency_level()) {

@@ -42,7 +42,7 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
 type Own = Vec<(String, Samples)>;
 
 fn server(runtime: &runtime::Runtime, rounds: usize, batches: usize) -> anyhow::Result<Own> {
-    let layers = serving(OperationsServer::new(Answering::default()));
+    let layers = serving(&[], OperationsServer::new(Answering::default()));
     let mut turns: Vec<_> = layers.iter().map(|layer| (layer.name.to_owned(), layer.clone(), true)).collect();
     let (_, whole, _) = turns.last().cloned().context("a server has no layers")?;
     if let Some((name, _, logs)) = turns.last_mut() {
@@ -67,7 +67,7 @@ fn client(runtime: &runtime::Runtime, rounds: usize, batches: usize) -> anyhow::
     runtime.block_on(async {
         let mesh = Mesh::start(service()).await;
         let address = mesh.url().trim_start_matches("http://").parse()?;
-        let layers = calling(address);
+        let layers = calling(&[], address);
         let mut samples = vec![Samples::default(); layers.len()];
         for _ in 0..rounds {
             let mut round = vec![Samples::default(); layers.len()];

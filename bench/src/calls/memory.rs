@@ -20,7 +20,7 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let server = tokio::task::spawn_blocking(|| Side::Kit.server()).await??;
     let mut kit = OperationsClient::new(mesh.channel("bench"));
     let mut tonic = OperationsClient::new(OperationsServer::new(handler.clone()));
-    let loopback = layers::calling(server.address()?).pop().map(OperationsClient::new);
+    let loopback = layers::calling(&[], server.address()?).pop().map(OperationsClient::new);
     let mut loopback = loopback.ok_or_else(|| anyhow::anyhow!("a channel has no layers"))?;
 
     let [mut handlers, mut tonics, mut kits, mut loopbacks] = [(); 4].map(|()| Samples::default());

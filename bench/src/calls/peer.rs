@@ -61,7 +61,7 @@ impl Side {
 
 /// The service as the kit has it.
 pub(crate) fn service() -> Service {
-    Service::new("bench").serves(|_| OperationsServer::new(Answering::default()))
+    Service::new("bench", &[]).serves(|_| OperationsServer::new(Answering::default()))
 }
 
 /// As many calls of a connection as the kit takes at the same time.

@@ -23,7 +23,10 @@ use mesh::{Channel, Resources, Service};
 use tonic::{Request, Response, Status};
 
 fn main() -> ExitCode {
-    mesh::run(Service::new("hop").serves(|resources| CatalogServiceServer::new(Hop::new(resources))))
+    mesh::run(
+        Service::new("hop", contracts::FILE_DESCRIPTOR_SET)
+            .serves(|resources| CatalogServiceServer::new(Hop::new(resources))),
+    )
 }
 
 struct Hop {

@@ -35,9 +35,9 @@ use tonic::body::Body;
 pub(crate) use endpoints::Endpoints;
 
 use crate::context::Context;
-use crate::contract;
+use crate::contract::Methods;
 use crate::error::exceeded;
-use crate::handler::{Answering, Handler};
+use crate::handler::{Answering, Call, Handler};
 use crate::registry::Registry;
 use crate::telemetry::{self, Metrics};
 use deadline::Deadline;
@@ -55,6 +55,7 @@ struct Shared {
     registry: Registry,
     /// Those that there are channels to; all channels to a service share one.
     remotes: RwLock<BTreeMap<&'static str, Arc<Remote>>>,
+    methods: Methods,
     call_deadline: Duration,
     metrics: Metrics,
 }
@@ -69,11 +70,12 @@ impl Peers {
     pub(crate) fn new(
         local: BTreeSet<&'static str>,
         registry: Registry,
+        methods: Methods,
         call_deadline: Duration,
         metrics: Metrics,
     ) -> Self {
         let (stack, remotes) = (OnceLock::new(), RwLock::default());
-        Self(Arc::new(Shared { local, stack, registry, remotes, call_deadline, metrics }))
+        Self(Arc::new(Shared { local, stack, registry, remotes, methods, call_deadline, metrics }))
     }
 
     /// From now on calls are answered.
@@ -143,12 +145,12 @@ impl tower::Service<Request<Body>> for Channel {
         let Some(shared) = self.shared.upgrade() else {
             return Box::pin(std::future::ready(Ok(failure::no_endpoints(service).into_http())));
         };
-        let method = contract::method(request.uri().path());
+        let method = shared.methods.find(request.uri().path());
         // Outermost: a call that finds nobody is one, too.
         let metrics = shared.metrics.client.clone();
         let send = move |request: Request<Body>, context: Context| {
             let deadline = Deadline::of(&request, method, &context, shared.call_deadline);
-            answer(service, shared.peer(service), deadline, request)
+            answer(service, shared.peer(service), deadline, Call { method, request })
         };
         let answering = telemetry::call(metrics, service, method, Context::current(), request, send);
         Box::pin(answering.map(Ok))
@@ -159,7 +161,7 @@ async fn answer(
     service: &str,
     peer: Option<Peer>,
     deadline: Result<Deadline, Status>,
-    mut request: Request<Body>,
+    mut call: Call,
 ) -> Response<Body> {
     let (peer, deadline) = match (peer, deadline) {
         (_, Ok(deadline)) if deadline.is_over() => return exceeded().into_http(),
@@ -170,11 +172,11 @@ async fn answer(
     // Each boxed for itself: what a remote peer needs is large, and a call to a local one should not have to carry it.
     let answering: Answering = match peer {
         Peer::Local(stack) => {
-            deadline.write(&mut request);
-            stack(request)
+            deadline.write(&mut call.request);
+            stack(call)
         }
         // It says at each attempt what is left then.
-        Peer::Remote(remote) => Box::pin(async move { remote.call(request, deadline).await }),
+        Peer::Remote(remote) => Box::pin(async move { remote.call(call, deadline).await }),
     };
     deadline.enforce(answering).await
 }
@@ -203,7 +205,13 @@ mod tests {
             response.headers_mut().extend(request.headers().clone());
             Ok::<_, Infallible>(response)
         });
-        let peers = Peers::new(BTreeSet::from(["echo"]), Registry::Local, Duration::from_secs(10), Metrics::new());
+        let peers = Peers::new(
+            BTreeSet::from(["echo"]),
+            Registry::Local,
+            Methods::of(&[]),
+            Duration::from_secs(10),
+            Metrics::new(),
+        );
         let services = HashMap::from([("echo.v1.Echo", GrpcService::new(echo))]);
         peers.ready(stack(services, Limits::default(), Metrics::new(), tokio_util::sync::CancellationToken::new()));
         peers

@@ -27,7 +27,7 @@ pub use registry::{Advertise, Consul, Registry};
 use settings::Settings;
 pub use settings::{Error, Problem};
 
-use crate::contract;
+use crate::contract::Methods;
 use crate::service::{Process, Service};
 
 /// Kubernetes kills after 30 s, people lose patience after 10.
@@ -160,7 +160,8 @@ impl Config {
         let running: BTreeSet<&str> = process.services.iter().map(Service::name).collect();
         let mut databases = BTreeMap::new();
         let mut own_listen = None;
-        for name in contract::services().union(&running) {
+        let sets: Vec<_> = process.services.iter().map(Service::descriptors).collect();
+        for name in Methods::of(&sets).services().union(&running) {
             let address = settings.take(&listen_key(name), ADDRESS, parse_address);
             let database = database::take(name, &mut settings);
             let addresses = settings.take(&format!("static.{name}"), registry::ADDRESSES, registry::parse_addresses);
@@ -253,11 +254,11 @@ pub(super) mod tests {
     }
 
     pub(in crate::config) fn catalog() -> Service {
-        Service::new("catalog").port(50051)
+        Service::new("catalog", &[]).port(50051)
     }
 
     pub(in crate::config) fn both() -> [Service; 2] {
-        [catalog(), Service::new("other")]
+        [catalog(), Service::new("other", &[])]
     }
 
     pub(in crate::config) fn problems(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {

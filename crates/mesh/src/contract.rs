@@ -1,10 +1,10 @@
-//! What the contracts say about themselves, read once from the descriptor set: which services and methods there are,
-//! and what may be done with each.
+//! The method table: what the contracts say of their services and methods, read from the descriptor sets that are handed
+//! in, and from those of mesh itself.
 
 mod descriptor;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::LazyLock;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -34,7 +34,7 @@ impl Method {
     }
 }
 
-/// What is said of a path that no contract knows, so that a stranger cannot invent metric labels.
+/// The entry for a path that no contract knows: a client cannot invent metric labels.
 static UNKNOWN: Method = Method {
     service: "unknown",
     name: "unknown",
@@ -44,33 +44,50 @@ static UNKNOWN: Method = Method {
     server_streaming: false,
 };
 
-/// By path, as gRPC sends it: `/catalog.v1.CatalogService/GetTitle`.
-static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
-    let mut methods = HashMap::new();
-    for set in [
-        contracts::FILE_DESCRIPTOR_SET,
-        tonic_health::pb::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-    ] {
-        collect(set, &mut methods);
+/// The contracts that every process serves.
+pub(crate) const OWN: [&[u8]; 4] = [
+    mesh_proto::FILE_DESCRIPTOR_SET,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
+
+/// The methods of all contracts that a process knows. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Methods {
+    /// By path, as gRPC sends it: `/catalog.v1.CatalogService/GetTitle`.
+    by_path: Arc<HashMap<String, &'static Method>>,
+}
+
+impl Methods {
+    /// Those of the system, each an encoded `google.protobuf.FileDescriptorSet`, and those of mesh. The table is read
+    /// once, when a process starts, and its entries live as long as the process.
+    ///
+    /// # Panics
+    ///
+    /// If a set does not decode: sets are compiled in, so the build is broken.
+    pub fn of(system: &[&[u8]]) -> Self {
+        let mut by_path = HashMap::new();
+        for set in OWN.iter().chain(system) {
+            collect(set, &mut by_path);
+        }
+        Self { by_path: Arc::new(by_path) }
     }
-    methods
-});
 
-/// Finds the method behind a path; a path that no contract knows is `unknown`.
-pub fn method(path: &str) -> &'static Method {
-    METHODS.get(path).unwrap_or(&UNKNOWN)
+    /// The method behind a path; one that no contract knows is `unknown`.
+    pub fn find(&self, path: &str) -> &'static Method {
+        self.by_path.get(path).copied().unwrap_or(&UNKNOWN)
+    }
+
+    /// The names of the system's services: the first segment of each package that declares a gRPC service, but for
+    /// the packages that every system has.
+    pub fn services(&self) -> BTreeSet<&'static str> {
+        let packages = self.by_path.values().filter_map(|method| method.service.split('.').next());
+        packages.filter(|package| !["google", "grpc", "mesh"].contains(package)).collect()
+    }
 }
 
-/// The names of the services of this system: the first segment of every package under `proto/` that declares a gRPC
-/// service, except the packages that belong to everybody.
-pub(crate) fn services() -> BTreeSet<&'static str> {
-    let packages = METHODS.values().filter_map(|method| method.service.split('.').next());
-    packages.filter(|package| !["google", "grpc", "mesh"].contains(package)).collect()
-}
-
-fn collect(set: &[u8], methods: &mut HashMap<String, Method>) {
+fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
     // The sets are compiled in: one that does not decode is a broken build, seen by every test.
     #[expect(clippy::unwrap_used)]
     let set = descriptor::Set::decode(set).unwrap();
@@ -80,17 +97,16 @@ fn collect(set: &[u8], methods: &mut HashMap<String, Method>) {
             let full: &'static str = format!("{}.{}", file.package, service.name).leak();
             for method in service.methods {
                 let options = method.options.unwrap_or_default();
-                methods.insert(
-                    format!("/{full}/{}", method.name),
-                    Method {
-                        service: full,
-                        idempotency: options.idempotency_level(),
-                        default_deadline: options.default_deadline.and_then(|deadline| deadline.try_into().ok()),
-                        client_streaming: method.client_streaming,
-                        server_streaming: method.server_streaming,
-                        name: method.name.leak(),
-                    },
-                );
+                let path = format!("/{full}/{}", method.name);
+                let method = Method {
+                    service: full,
+                    idempotency: options.idempotency_level(),
+                    default_deadline: options.default_deadline.and_then(|deadline| deadline.try_into().ok()),
+                    client_streaming: method.client_streaming,
+                    server_streaming: method.server_streaming,
+                    name: method.name.leak(),
+                };
+                methods.entry(path).or_insert_with(|| Box::leak(Box::new(method)));
             }
         }
     }
@@ -102,7 +118,8 @@ mod tests {
 
     #[test]
     fn the_level_of_a_method_can_be_read() {
-        let level = |name| method(&format!("/google.longrunning.Operations/{name}")).idempotency;
+        let methods = Methods::of(&[]);
+        let level = |name| methods.find(&format!("/google.longrunning.Operations/{name}")).idempotency;
         assert_eq!(level("GetOperation"), IdempotencyLevel::NoSideEffects);
         assert_eq!(level("CancelOperation"), IdempotencyLevel::Idempotent);
         assert_eq!(level("MadeUp"), IdempotencyLevel::IdempotencyUnknown);
@@ -110,13 +127,11 @@ mod tests {
 
     #[test]
     fn what_no_contract_knows_is_unknown() {
-        assert_eq!(method("/made.up.Service/Method").service, "unknown");
+        assert_eq!(Methods::of(&[]).find("/made.up.Service/Method").service, "unknown");
     }
 
     #[test]
     fn everybodys_packages_are_no_services() {
-        for package in ["google", "grpc", "mesh"] {
-            assert!(!services().contains(package));
-        }
+        assert!(Methods::of(&[]).services().is_empty());
     }
 }

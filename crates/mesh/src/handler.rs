@@ -12,14 +12,30 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::util::BoxCloneSyncService;
 
+use crate::contract::Method;
+
 /// A gRPC service as its generated server is.
 pub(crate) type GrpcService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The gRPC services of a process by their full name.
 pub(crate) type GrpcServices = HashMap<&'static str, GrpcService>;
 
+/// A call on its way through the layers.
+pub(crate) struct Call {
+    /// What its contract says; looked up once, where the call enters.
+    pub(crate) method: &'static Method,
+    pub(crate) request: Request<Body>,
+}
+
+impl Call {
+    /// The same call with another body.
+    pub(crate) fn map_body(self, map: impl FnOnce(Body) -> Body) -> Self {
+        Self { method: self.method, request: self.request.map(map) }
+    }
+}
+
 /// Answers gRPC calls. Cheap to clone.
-pub(crate) type Handler = Arc<dyn Fn(Request<Body>) -> Answering + Send + Sync>;
+pub(crate) type Handler = Arc<dyn Fn(Call) -> Answering + Send + Sync>;
 
 /// An answer on its way. Dropping it stops the work for it.
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -27,10 +43,10 @@ pub(crate) type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>
 /// Makes a handler of a function.
 pub(crate) fn handler<F, A>(answer: F) -> Handler
 where
-    F: Fn(Request<Body>) -> A + Send + Sync + 'static,
+    F: Fn(Call) -> A + Send + Sync + 'static,
     A: Future<Output = Response<Body>> + Send + 'static,
 {
-    Arc::new(move |request| Box::pin(answer(request)))
+    Arc::new(move |call| Box::pin(answer(call)))
 }
 
 /// Adds a generated server under the name that its contract gives it.
@@ -45,4 +61,21 @@ where
     S::Future: Send + 'static,
 {
     grpc.insert(S::NAME, GrpcService::new(service));
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::contract::Methods;
+
+    pub(crate) const GET: &str = "/google.longrunning.Operations/GetOperation";
+    pub(crate) const WATCH: &str = "/grpc.health.v1.Health/Watch";
+
+    impl Call {
+        /// A call of one of mesh's own methods.
+        pub(crate) fn to(path: &str, body: Body) -> Self {
+            let request = Request::builder().uri(path).body(body).unwrap();
+            Self { method: Methods::of(&[]).find(path), request }
+        }
+    }
 }

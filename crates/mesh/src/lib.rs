@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # fn main() -> std::process::ExitCode {
-//! mesh::run([mesh::Service::new("catalog"), mesh::Service::new("artwork")])
+//! mesh::run([mesh::Service::new("catalog", &[]), mesh::Service::new("artwork", &[])])
 //! # }
 //! ```
 //!

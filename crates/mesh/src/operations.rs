@@ -48,7 +48,7 @@ mod worker;
 
 use std::collections::HashSet;
 
-use contracts::google::longrunning::Operation;
+use mesh_proto::google::longrunning::Operation;
 use sqlx::AnyExecutor;
 
 pub(crate) use api::serve;

@@ -26,7 +26,8 @@ use tonic::body::Body;
 
 use crate::channel::Peers;
 use crate::config::{Config, Limits, Retention};
-use crate::handler::{Answering, GrpcServices, Handler, add};
+use crate::contract::{self, Methods};
+use crate::handler::{Answering, Call, GrpcServices, Handler, add};
 use crate::health::{Health, Watched};
 use crate::operations::{self, Operations, Wakes, Workers};
 use crate::registry::{Registered, Registrant, Registry};
@@ -76,9 +77,11 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
     let (draining, metrics, wakes) = (CancellationToken::new(), Metrics::new(), Wakes::default());
 
+    let sets: Vec<_> = services.iter().map(Service::descriptors).collect();
+    let methods = Methods::of(&sets);
     let local = services.iter().map(Service::name).collect();
     let registry = Registry::new(&config.registry, &background)?;
-    let peers = Peers::new(local, registry.clone(), config.call_deadline, metrics.clone());
+    let peers = Peers::new(local, registry.clone(), methods.clone(), config.call_deadline, metrics.clone());
     let built = build(services, config, &peers, &wakes, &background).await?;
     let registrant = |service: &Watched| Registrant { service: service.name, contracts: service.contracts.clone() };
     let registrants = built.watched.iter().map(registrant).collect();
@@ -93,7 +96,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     }
     let (reporter, health_service) = tonic_health::server::health_reporter();
     add(&mut grpc, health_service);
-    serve_reflection(&mut grpc)?;
+    serve_reflection(&mut grpc, &sets)?;
 
     let stack = stack(grpc, config.limits, metrics.clone(), draining.clone());
     peers.ready(stack.clone());
@@ -104,7 +107,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     background.run(health.clone().watch());
 
     let admin = Admin { health: health.clone(), metrics };
-    let (address, admin_address) = listeners.serve(stack, admin, config.limits, &draining, &foreground)?;
+    let (address, admin_address) = listeners.serve(stack, methods, admin, config.limits, &draining, &foreground)?;
     // Last: whoever finds a service here can call it.
     let registered = registry.register(registrants, &health, address, config.advertise.as_ref());
     Ok(Running {
@@ -174,6 +177,7 @@ impl Listeners {
     fn serve(
         self,
         stack: Handler,
+        methods: Methods,
         admin: Admin,
         limits: Limits,
         draining: &CancellationToken,
@@ -182,7 +186,7 @@ impl Listeners {
         let address = self.services.local_addr()?;
         let admin_address = self.admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let here = self.admin.is_none().then(|| admin.clone());
-        let answer = answer(stack, here);
+        let answer = answer(stack, methods, here);
         tasks.run(listener::serve(self.services, draining.clone(), tasks.clone(), limits, answer));
         if let Some(listener) = self.admin {
             let pages = move |request: Request<Incoming>| std::future::ready(admin.answer(&request));
@@ -233,17 +237,17 @@ async fn build(
 }
 
 /// Reflection lists what this process serves and nothing else, in the version of today and in the one older tools ask.
-fn serve_reflection(grpc: &mut GrpcServices) -> anyhow::Result<()> {
+fn serve_reflection(grpc: &mut GrpcServices, system: &[&[u8]]) -> anyhow::Result<()> {
     const V1: &str = "grpc.reflection.v1.ServerReflection";
     const V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
     let names: BTreeSet<_> = grpc.keys().copied().collect();
     let builder = || {
-        let sets = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(contracts::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
-            .include_reflection_service(false);
+        // A file that several sets hold counts once.
+        let sets = contract::OWN.iter().chain(system);
+        let sets = sets.fold(tonic_reflection::server::Builder::configure(), |sets, set| {
+            sets.register_encoded_file_descriptor_set(set)
+        });
+        let sets = sets.include_reflection_service(false);
         names.iter().chain(&[V1, V1ALPHA]).fold(sets, |sets, name| sets.with_service_name(*name))
     };
     add(grpc, builder().build_v1().context("reflection")?);
@@ -252,7 +256,7 @@ fn serve_reflection(grpc: &mut GrpcServices) -> anyhow::Result<()> {
 }
 
 /// What one port answers: gRPC, and the pages for operators unless they have a port of their own.
-fn answer(stack: Handler, admin: Option<Admin>) -> impl Fn(Request<Incoming>) -> Answering + Clone {
+fn answer(stack: Handler, methods: Methods, admin: Option<Admin>) -> impl Fn(Request<Incoming>) -> Answering + Clone {
     move |request| {
         if !is_grpc(&request) {
             let page = admin.as_ref().map_or_else(admin::not_found, |admin| admin.answer(&request));
@@ -260,7 +264,8 @@ fn answer(stack: Handler, admin: Option<Admin>) -> impl Fn(Request<Incoming>) ->
         } else if request.version() != http::Version::HTTP_2 {
             Box::pin(std::future::ready(admin::needs_http_2()))
         } else {
-            stack(request.map(Body::new))
+            let method = methods.find(request.uri().path());
+            stack(Call { method, request: request.map(Body::new) })
         }
     }
 }

@@ -17,6 +17,7 @@ const MONOLITH_PORT: u16 = 8080;
 /// A service, described and not yet running. Give it to [`crate::run`], alone or with others.
 pub struct Service {
     name: &'static str,
+    descriptors: &'static [u8],
     port: u16,
     migrations: &'static [Migration],
     contracts: Vec<Contract>,
@@ -40,9 +41,12 @@ pub(crate) struct Example {
 }
 
 impl Service {
-    /// A service by its name, which is also the first segment of its contract's package: `catalog`.
-    pub fn new(name: &'static str) -> Self {
-        Self { name, port: 0, migrations: &[], contracts: Vec::new(), works: Vec::new(), examples: Vec::new() }
+    /// A service by its name, which is also the first segment of its contract's package: `catalog`; and the contracts
+    /// of the system it belongs to, `contracts::FILE_DESCRIPTOR_SET`, an encoded `google.protobuf.FileDescriptorSet`.
+    /// Reflection serves them, and calls take from them what may be retried and how long to wait.
+    pub fn new(name: &'static str, descriptors: &'static [u8]) -> Self {
+        let (migrations, contracts, works, examples) = (&[][..], Vec::new(), Vec::new(), Vec::new());
+        Self { name, descriptors, port: 0, migrations, contracts, works, examples }
     }
 
     /// The port it has when it runs alone and nobody configured another.
@@ -94,6 +98,10 @@ impl Service {
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    pub(crate) fn descriptors(&self) -> &'static [u8] {
+        self.descriptors
     }
 
     pub(crate) fn migrations(&self) -> &'static [Migration] {

@@ -16,7 +16,7 @@ use crate::service::Process;
 ///
 /// If something logs already.
 pub fn log() {
-    let process = Process::from(crate::Service::new("test"));
+    let process = Process::from(crate::Service::new("test", &[]));
     let config = Config::load(&process, [OsString::from("test")], []).expect("a configuration");
     crate::telemetry::init(&config).expect("nobody else to log");
 }

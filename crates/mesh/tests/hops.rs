@@ -94,7 +94,7 @@ where
     Hop<N>: NamedService,
 {
     let events = events.clone();
-    Service::new(name).serves(move |resources| Hop::<N> { next: next.map(|next| resources.channel(next)), events })
+    Service::new(name, &[]).serves(move |resources| Hop::<N> { next: next.map(|next| resources.channel(next)), events })
 }
 
 async fn four_hops() -> (Mesh, UnboundedReceiver<Event>) {

@@ -20,11 +20,13 @@ const LARGEST_REQUEST: usize = domain::LARGEST_IMAGE + 64 * 1024;
 
 /// The service, to be run alone or with others.
 pub fn service() -> Service {
-    Service::new("artwork").port(50052).owns(MIGRATIONS).works(|resources| work::Render::new(resources.store())).serves(
-        |resources| {
+    Service::new("artwork", contracts::FILE_DESCRIPTOR_SET)
+        .port(50052)
+        .owns(MIGRATIONS)
+        .works(|resources| work::Render::new(resources.store()))
+        .serves(|resources| {
             let catalog = CatalogServiceClient::new(resources.channel("catalog"));
             let artwork = rpc::Artwork::new(resources.store(), resources.operations(), catalog);
             ArtworkServiceServer::new(artwork).max_decoding_message_size(LARGEST_REQUEST)
-        },
-    )
+        })
 }

@@ -13,7 +13,7 @@ const MIGRATIONS: &[Migration] = &[Migration::new(1, "titles", include_str!("../
 
 /// The service, to be run alone or with others.
 pub fn service() -> Service {
-    Service::new("catalog")
+    Service::new("catalog", contracts::FILE_DESCRIPTOR_SET)
         .port(50051)
         .owns(MIGRATIONS)
         .serves(|resources| CatalogServiceServer::new(rpc::Catalog::new(resources.store())))

@@ -75,7 +75,8 @@ async fn a_call_that_is_dropped_is_absent_or_complete() {
 
 #[test]
 fn the_contract_says_how_long_its_answers_are_of_use() {
-    let deadline = |name| mesh::contract::method(&format!("/catalog.v1.CatalogService/{name}")).default_deadline;
+    let methods = mesh::contract::Methods::of(&[contracts::FILE_DESCRIPTOR_SET]);
+    let deadline = |name| methods.find(&format!("/catalog.v1.CatalogService/{name}")).default_deadline;
     assert_eq!(deadline("GetTitle"), Some(std::time::Duration::from_secs(2)));
     assert_eq!(deadline("CreateTitle"), None);
 }

@@ -87,7 +87,7 @@ fn failed(response: &Response<Body>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{IdempotencyLevel, method};
+    use crate::contract::{IdempotencyLevel, Methods};
 
     const CALL: &str = "/google.longrunning.Operations/GetOperation";
 
@@ -103,7 +103,7 @@ mod tests {
 
     /// What is left at the start of a call to a path that asks for so much, in a context with so much left.
     fn budget(path: &str, asked: Option<&str>, left: Option<u64>) -> Option<Duration> {
-        budget_of(method(path), asked, left)
+        budget_of(Methods::of(&[]).find(path), asked, left)
     }
 
     fn budget_of(method: &Method, asked: Option<&str>, left: Option<u64>) -> Option<Duration> {

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
 use http::uri::{Authority, Scheme, Uri};
-use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service as _;
@@ -17,8 +17,8 @@ use super::deadline::Deadline;
 use super::endpoints::Endpoints;
 use super::failure::no_endpoints;
 use super::retry::Remote;
-use crate::contract;
-use crate::handler::{Handler, handler};
+use crate::contract::Methods;
+use crate::handler::{Call, Handler, handler};
 use crate::registry::{Instance, Registry};
 use crate::telemetry::Metrics;
 
@@ -26,20 +26,20 @@ const SERVICE: &str = "bench";
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Innermost first, each around those before it. Every one has connections of its own.
-pub(crate) fn calling(server: SocketAddr) -> Vec<(&'static str, Handler)> {
+pub(crate) fn calling(server: SocketAddr, methods: &Methods) -> Vec<(&'static str, Handler)> {
     // An IP address and a port are always an authority.
     let Ok(authority) = server.to_string().parse::<Authority>() else { return Vec::new() };
     vec![
         ("connection", connection(authority.clone())),
         ("endpoint", endpoint(authority.clone())),
         ("retry", retry(authority)),
-        ("deadline and telemetry", channel(server)),
+        ("deadline and telemetry", channel(server, methods.clone())),
     ]
 }
 
 fn connection(authority: Authority) -> Handler {
     let connections = Arc::new(Connections::to(authority.clone()));
-    handler(move |mut request: Request<Body>| {
+    handler(move |Call { mut request, .. }| {
         let connections = Arc::clone(&connections);
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(authority.clone()));
@@ -50,14 +50,11 @@ fn connection(authority: Authority) -> Handler {
 
 fn endpoint(authority: Authority) -> Handler {
     let endpoints = endpoints(authority, &Metrics::new());
-    handler(move |request| {
+    handler(move |Call { method, request }| {
         let endpoints = endpoints.clone();
         async move {
             match endpoints.pick(&[]).await {
-                Some(endpoint) => endpoint
-                    .call(contract::method(request.uri().path()), request, Deadline::default())
-                    .await
-                    .unwrap_or_else(failed),
+                Some(endpoint) => endpoint.call(method, request, Deadline::default()).await.unwrap_or_else(failed),
                 None => no_endpoints(SERVICE).into_http(),
             }
         }
@@ -67,18 +64,18 @@ fn endpoint(authority: Authority) -> Handler {
 fn retry(authority: Authority) -> Handler {
     let metrics = Metrics::new();
     let remote = Arc::new(Remote::new(SERVICE, endpoints(authority, &metrics), metrics.peer(SERVICE)));
-    handler(move |request| {
+    handler(move |call| {
         let remote = Arc::clone(&remote);
-        async move { remote.call(request, Deadline::default()).await }
+        async move { remote.call(call, Deadline::default()).await }
     })
 }
 
 /// All of it, as services have it.
-fn channel(server: SocketAddr) -> Handler {
+fn channel(server: SocketAddr, methods: Methods) -> Handler {
     let registry = Registry::Static(BTreeMap::from([(SERVICE.to_owned(), vec![server])]));
-    let peers = Peers::new(BTreeSet::new(), registry, DEADLINE, Metrics::new());
+    let peers = Peers::new(BTreeSet::new(), registry, methods, DEADLINE, Metrics::new());
     let channel = peers.channel(SERVICE);
-    handler(move |request| {
+    handler(move |Call { request, .. }| {
         // A channel does not keep what it leads to.
         let _alive = &peers;
         let answering = channel.clone().call(request);

@@ -32,7 +32,8 @@ use super::deadline::Deadline;
 use super::endpoint::Endpoint;
 use super::endpoints::Endpoints;
 use super::failure;
-use crate::contract::{self, IdempotencyLevel, Method};
+use crate::contract::{IdempotencyLevel, Method};
+use crate::handler::Call;
 use crate::telemetry::PeerMetrics;
 
 /// Attempts at one call, the first one among them.
@@ -57,9 +58,9 @@ impl Remote {
     }
 
     /// Asks one of its endpoints, and another one if that is allowed and of use before the deadline.
-    pub(super) async fn call(&self, request: Request<Body>, deadline: Deadline) -> Response<Body> {
+    pub(super) async fn call(&self, call: Call, deadline: Deadline) -> Response<Body> {
         self.budget.deposit();
-        let method = contract::method(request.uri().path());
+        let Call { method, request } = call;
         if method.client_streaming {
             return match self.endpoints.pick(&[]).await {
                 Some(endpoint) => {

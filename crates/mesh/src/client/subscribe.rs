@@ -1,7 +1,7 @@
 //! Everything that a caller has at one service.
 
-use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
-use contracts::mesh::operations::v1::{SubscribeRequest, SubscribeResponse};
+use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
+use mesh_proto::mesh::operations::v1::{SubscribeRequest, SubscribeResponse};
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -15,7 +15,7 @@ use super::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 ///
 /// ```no_run
 /// # use mesh::client::Subscription;
-/// # async fn apply(_: contracts::mesh::operations::v1::SubscribeResponse) {}
+/// # async fn apply(_: mesh_proto::mesh::operations::v1::SubscribeResponse) {}
 /// # async fn follow(channel: tonic::transport::Channel, stored: Vec<u8>) -> Result<(), tonic::Status> {
 /// let mut subscription = Subscription::new(channel, "services/artwork", stored);
 /// loop {

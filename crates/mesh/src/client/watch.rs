@@ -1,8 +1,8 @@
 //! One operation, to its end.
 
-use contracts::google::longrunning::Operation;
-use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
-use contracts::mesh::operations::v1::{WatchRequest, watch_response};
+use mesh_proto::google::longrunning::Operation;
+use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
+use mesh_proto::mesh::operations::v1::{WatchRequest, watch_response};
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tonic::transport::Channel;

@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn what_is_not_said_is_the_default() {
         let settings = ["--set=limits.in_flight=7", "--set=limits.connection_grace=0s"];
-        let limits = load(Service::new("catalog"), &settings, &[]).unwrap().limits;
+        let limits = load(Service::new("catalog", &[]), &settings, &[]).unwrap().limits;
         assert_eq!((limits.in_flight, limits.connection_grace), (7, Duration::ZERO));
         assert_eq!(limits.streams, Limits::default().streams);
     }

@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn without_an_endpoint_spans_go_nowhere() {
-        let otlp = |arguments: &[&str]| load(Service::new("catalog"), arguments, &[]).unwrap().otlp;
+        let otlp = |arguments: &[&str]| load(Service::new("catalog", &[]), arguments, &[]).unwrap().otlp;
         assert!(otlp(&["--set=otlp.ratio=0.5"]).is_none());
         let configured = otlp(&["--set=otlp.endpoint=http://collector:4317", "--set=otlp.ratio=0.5"]).unwrap();
         assert_eq!((&*configured.endpoint, configured.ratio), ("http://collector:4317", 0.5));

@@ -127,14 +127,14 @@ mod tests {
     use crate::service::Service;
 
     fn registry(environment: &[(&str, &str)]) -> Registry {
-        load(Service::new("other"), &[], environment).unwrap().registry
+        load(Service::new("other", &[]), &[], environment).unwrap().registry
     }
 
     #[test]
     fn a_service_alone_looks_for_consul_and_several_for_nobody() {
         let Registry::Consul(consul) = registry(&[]) else { panic!() };
         assert_eq!(consul.agent, "127.0.0.1:8500");
-        let together = load([Service::new("catalog"), Service::new("other")], &[], &[]).unwrap();
+        let together = load([Service::new("catalog", &[]), Service::new("other", &[])], &[], &[]).unwrap();
         assert!(matches!(together.registry, Registry::Local));
     }
 
@@ -170,7 +170,7 @@ mod tests {
         assert!(problems.len() == 1 && problems[0].contains("advertise"), "{problems:?}");
         assert_eq!(super::super::tests::problems(&everywhere, &[("MESH__ADVERTISE", "0.0.0.0")]).len(), 1);
         let advertise = [("MESH__ADVERTISE", "10.0.0.7")];
-        let config = load(Service::new("catalog"), &everywhere, &advertise).unwrap();
+        let config = load(Service::new("catalog", &[]), &everywhere, &advertise).unwrap();
         assert_eq!(config.advertise, Some(Advertise { host: "10.0.0.7".to_owned(), port: None }));
     }
 

@@ -6,19 +6,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::google::longrunning::operations_server::{self, OperationsServer};
-use contracts::google::longrunning::{
+use futures_util::Stream;
+use mesh_proto::google::longrunning::operations_server::{self, OperationsServer};
+use mesh_proto::google::longrunning::{
     CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse,
     Operation, WaitOperationRequest,
 };
-use contracts::mesh::operations::v1::operation_control_service_server::OperationControlServiceServer;
-use contracts::mesh::operations::v1::operation_events_service_server::{
+use mesh_proto::mesh::operations::v1::operation_control_service_server::OperationControlServiceServer;
+use mesh_proto::mesh::operations::v1::operation_events_service_server::{
     OperationEventsService, OperationEventsServiceServer,
 };
-use contracts::mesh::operations::v1::{
+use mesh_proto::mesh::operations::v1::{
     Progress, State, SubscribeRequest, SubscribeResponse, WatchRequest, WatchResponse,
 };
-use futures_util::Stream;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, async_trait};

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use contracts::google::longrunning::Operation;
-pub(super) use contracts::mesh::operations::v1::Change;
+use mesh_proto::google::longrunning::Operation;
+pub(super) use mesh_proto::mesh::operations::v1::Change;
 use prost::Message as _;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;

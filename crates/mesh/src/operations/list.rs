@@ -6,8 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use contracts::google::longrunning::ListOperationsRequest;
-use contracts::mesh::operations::v1::State;
+use mesh_proto::google::longrunning::ListOperationsRequest;
+use mesh_proto::mesh::operations::v1::State;
 use sqlx::{AnyExecutor, AssertSqlSafe};
 use uuid::Uuid;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use contracts::google::longrunning::operation;
-use contracts::mesh::operations::v1::State;
+use mesh_proto::google::longrunning::operation;
+use mesh_proto::mesh::operations::v1::State;
 use prost::Message as _;
 use prost_types::Any;
 use tonic::{Code, Status};

@@ -185,8 +185,8 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
-    use contracts::google::longrunning::Operation;
-    use contracts::mesh::operations::v1::Change;
+    use mesh_proto::google::longrunning::Operation;
+    use mesh_proto::mesh::operations::v1::Change;
 
     use super::*;
 

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use contracts::google::longrunning::Operation;
-use contracts::mesh::operations::v1::operation_control_service_server::OperationControlService;
-use contracts::mesh::operations::v1::{RetryRequest, State};
+use mesh_proto::google::longrunning::Operation;
+use mesh_proto::mesh::operations::v1::operation_control_service_server::OperationControlService;
+use mesh_proto::mesh::operations::v1::{RetryRequest, State};
 use tonic::{Code, Request, Response, Status, async_trait};
 
 use super::api::Api;

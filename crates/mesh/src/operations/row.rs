@@ -1,7 +1,7 @@
 //! An operation as it is stored, and as the contract has it.
 
-use contracts::google::longrunning::{Operation, operation};
-use contracts::mesh::operations::v1::{OperationMetadata, State};
+use mesh_proto::google::longrunning::{Operation, operation};
+use mesh_proto::mesh::operations::v1::{OperationMetadata, State};
 use prost::Message as _;
 use prost_types::Any;
 use uuid::Uuid;

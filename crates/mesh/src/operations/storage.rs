@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use contracts::mesh::operations::v1::State;
+use mesh_proto::mesh::operations::v1::State;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};

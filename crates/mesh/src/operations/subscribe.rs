@@ -9,9 +9,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::mesh::operations::v1::subscribe_response::Frame;
-use contracts::mesh::operations::v1::{CaughtUp, Heartbeat, OperationEvent, Reset, SubscribeResponse};
 use futures_util::Stream;
+use mesh_proto::mesh::operations::v1::subscribe_response::Frame;
+use mesh_proto::mesh::operations::v1::{CaughtUp, Heartbeat, OperationEvent, Reset, SubscribeResponse};
 use tonic::Status;
 use uuid::Uuid;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use contracts::mesh::operations::v1::{Gap, Heartbeat, Progress, WatchResponse, watch_response};
 use futures_util::Stream;
+use mesh_proto::mesh::operations::v1::{Gap, Heartbeat, Progress, WatchResponse, watch_response};
 use tonic::Status;
 use uuid::Uuid;
 

@@ -11,8 +11,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::mesh::operations::v1::State;
 use futures_util::FutureExt as _;
+use mesh_proto::mesh::operations::v1::State;
 use prost::Message as _;
 use prost_types::Any;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

@@ -8,17 +8,16 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::body::EndedBy;
 use crate::context::{Context, Trace, read_timeout, read_trace_state};
-use crate::contract;
 use crate::error::exceeded;
 use crate::handler::{Handler, handler};
 
 /// Enforces the deadline of every call that comes through, and tells the handler of it.
 pub(crate) fn enforce(next: Handler) -> Handler {
-    handler(move |request| {
-        let timeout = read_timeout(request.headers());
-        let trace = request.extensions().get().copied().unwrap_or_else(Trace::begin);
-        let trace_state = read_trace_state(request.headers());
-        let streaming = contract::method(request.uri().path()).server_streaming;
+    handler(move |call| {
+        let timeout = read_timeout(call.request.headers());
+        let trace = call.request.extensions().get().copied().unwrap_or_else(Trace::begin);
+        let trace_state = read_trace_state(call.request.headers());
+        let streaming = call.method.server_streaming;
         let next = next.clone();
         async move {
             let deadline = match timeout {
@@ -26,7 +25,7 @@ pub(crate) fn enforce(next: Handler) -> Handler {
                 Err(status) => return status.into_http(),
             };
             let context = Context { deadline, trace, trace_state };
-            let answering = context.clone().scope(next(request));
+            let answering = context.clone().scope(next(call));
             let answered = match deadline {
                 Some(deadline) => timeout_at(deadline, answering).await,
                 None => Ok(answering.await),
@@ -53,15 +52,18 @@ pub(crate) fn enforce(next: Handler) -> Handler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{Request, Response};
+    use crate::handler::Call;
+    use crate::handler::tests::WATCH;
+    use http::Response;
     use http_body_util::BodyExt as _;
     use std::time::Duration;
     use tonic::body::Body;
     use tonic::{Code, Status};
 
-    fn request(timeout: &str) -> Request<Body> {
-        let watch = "/grpc.health.v1.Health/Watch";
-        Request::builder().uri(watch).header("grpc-timeout", timeout).body(Body::empty()).unwrap()
+    fn request(timeout: &str) -> Call {
+        let mut call = Call::to(WATCH, Body::empty());
+        call.request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        call
     }
 
     #[tokio::test(start_paused = true)]

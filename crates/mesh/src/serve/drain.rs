@@ -12,16 +12,16 @@ use tonic::Status;
 
 use super::connection::Connection;
 use crate::body::EndedBy;
+use crate::error;
 use crate::handler::{Handler, handler};
-use crate::{contract, error};
 
 /// Ends the streams that come through it when `draining` is cancelled, or when their connection has to end.
 pub(super) fn end_streams(next: Handler, draining: CancellationToken) -> Handler {
-    handler(move |request| {
-        let streaming = contract::method(request.uri().path()).server_streaming;
+    handler(move |call| {
+        let streaming = call.method.server_streaming;
         // In memory there is no connection, and nothing that ends one.
-        let ending = request.extensions().get().map(|connection: &Connection| connection.ending.clone());
-        let answering = next(request);
+        let ending = call.request.extensions().get().map(|connection: &Connection| connection.ending.clone());
+        let answering = next(call);
         let draining = draining.clone();
         async move {
             let response = answering.await;

@@ -13,7 +13,6 @@ use tokio::time::{Sleep, sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use crate::contract;
 use crate::error::{DOMAIN, overloaded, status};
 use crate::handler::{Handler, handler};
 
@@ -26,12 +25,11 @@ const ARRIVAL: Duration = Duration::from_secs(60);
 /// Refuses what would bring the bytes of all requests in flight above `limit`.
 pub(super) fn bound(next: Handler, limit: usize) -> Handler {
     let all = Arc::new(AtomicUsize::new(0));
-    handler(move |request| {
+    handler(move |call| {
         let held = Arc::new(Held { bytes: AtomicUsize::new(0), all: Arc::clone(&all) });
-        let stream = contract::method(request.uri().path()).client_streaming;
-        let late = (!stream).then(|| Box::pin(sleep(ARRIVAL)));
+        let late = (!call.method.client_streaming).then(|| Box::pin(sleep(ARRIVAL)));
         let counted = |body| Body::new(Counted { body, limit, late, held: Arc::clone(&held) });
-        let answering = next(request.map(counted));
+        let answering = next(call.map_body(counted));
         async move {
             let response = answering.await;
             // Until here: a message lives on in its handler after its body has been read.
@@ -110,13 +108,15 @@ fn too_slow() -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{Request, Response};
+    use crate::handler::Call;
+    use crate::handler::tests::GET;
+    use http::Response;
     use http_body_util::{BodyExt as _, Full};
 
     #[tokio::test]
     async fn what_is_too_much_together_is_refused_and_what_ended_does_not_count() {
-        let read = handler(|request: Request<Body>| async {
-            match request.into_body().collect().await {
+        let read = handler(|call| async {
+            match call.request.into_body().collect().await {
                 Ok(_) => {
                     tokio::task::yield_now().await;
                     Response::new(Body::empty())
@@ -125,7 +125,7 @@ mod tests {
             }
         });
         let bounded = bound(read, 10);
-        let send = |bytes: usize| bounded(Request::new(Body::new(Full::new(Bytes::from(vec![0; bytes])))));
+        let send = |bytes: usize| bounded(Call::to(GET, Body::new(Full::new(Bytes::from(vec![0; bytes])))));
         let refused = |response: &Response<Body>| {
             Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::ResourceExhausted)
         };
@@ -138,13 +138,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_does_not_arrive_is_not_waited_for() {
-        let read = handler(|request: Request<Body>| async {
-            let Err(status) = request.into_body().collect().await else { panic!("it arrived") };
+        let read = handler(|call| async {
+            let Err(status) = call.request.into_body().collect().await else { panic!("it arrived") };
             status.into_http()
         });
         let silent = futures_util::stream::pending::<Result<Frame<Bytes>, Status>>();
         let silent = http_body_util::StreamBody::new(silent);
-        let answer = bound(read, 10)(Request::new(Body::new(silent))).await;
+        let answer = bound(read, 10)(Call::to(GET, Body::new(silent))).await;
         assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
     }
 }

@@ -16,16 +16,15 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::body::trailers;
-use crate::contract;
 use crate::error::internal;
 use crate::handler::{Handler, handler};
 
 /// Answers for a handler that panics.
 pub(super) fn catch(next: Handler) -> Handler {
-    handler(move |request| {
-        let streaming = contract::method(request.uri().path()).server_streaming;
+    handler(move |call| {
+        let streaming = call.method.server_streaming;
         // A handler that has panicked is never called again: there is nothing to find in an odd state.
-        let answering = AssertUnwindSafe(next(request)).catch_unwind();
+        let answering = AssertUnwindSafe(next(call)).catch_unwind();
         async move {
             match answering.await {
                 Ok(response) if streaming => response.map(|body| Body::new(Caught(Some(body)))),
@@ -73,8 +72,10 @@ impl http_body::Body for Caught {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handler::Call;
+    use crate::handler::tests::WATCH;
     use futures_util::{StreamExt as _, stream};
-    use http::{Request, Response};
+    use http::Response;
     use http_body_util::{BodyExt as _, StreamBody};
     use tonic::Code;
 
@@ -87,8 +88,7 @@ mod tests {
             });
             Response::new(Body::new(StreamBody::new(frames)))
         });
-        let watch = Request::builder().uri("/grpc.health.v1.Health/Watch").body(Body::empty()).unwrap();
-        let collected = catch(panics)(watch).await.into_body().collect().await.unwrap();
+        let collected = catch(panics)(Call::to(WATCH, Body::empty())).await.into_body().collect().await.unwrap();
         let status = Status::from_header_map(collected.trailers().unwrap()).unwrap();
         assert_eq!(status.code(), Code::Internal);
         assert!(!status.message().contains("purpose"), "{status}");

@@ -7,15 +7,14 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::body::trailers;
-use crate::contract;
 use crate::error::with_reason;
 use crate::handler::{Handler, handler};
 
 /// Gives every failure that comes through it a reason.
 pub(super) fn give(next: Handler) -> Handler {
-    handler(move |request| {
-        let streaming = contract::method(request.uri().path()).server_streaming;
-        let answering = next(request);
+    handler(move |call| {
+        let streaming = call.method.server_streaming;
+        let answering = next(call);
         async move {
             let mut response = answering.await;
             match Status::from_header_map(response.headers()) {
@@ -45,8 +44,10 @@ fn is_bare(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handler::Call;
+    use crate::handler::tests::WATCH;
     use futures_util::stream;
-    use http::{Request, Response};
+    use http::Response;
     use http_body_util::StreamBody;
     use tonic_types::StatusExt as _;
 
@@ -56,8 +57,7 @@ mod tests {
             let end = Frame::trailers(trailers(&Status::not_found("no such thing")));
             Response::new(Body::new(StreamBody::new(stream::iter([Ok::<_, Status>(end)]))))
         });
-        let watch = Request::builder().uri("/grpc.health.v1.Health/Watch").body(Body::empty()).unwrap();
-        let collected = give(fails)(watch).await.into_body().collect().await.unwrap();
+        let collected = give(fails)(Call::to(WATCH, Body::empty())).await.into_body().collect().await.unwrap();
         let status = Status::from_header_map(collected.trailers().unwrap()).unwrap();
         assert_eq!((status.code(), status.message()), (Code::NotFound, "no such thing"));
         assert_eq!(status.get_error_details().error_info().unwrap().reason, "UNSPECIFIED");

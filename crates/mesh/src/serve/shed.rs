@@ -23,7 +23,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -34,9 +33,9 @@ use tonic::body::Body;
 use super::connection::Connection;
 use crate::config::Limits;
 use crate::context;
-use crate::contract::{self, Method};
+use crate::contract::Method;
 use crate::error::overloaded;
-use crate::handler::{Handler, handler};
+use crate::handler::{Call, Handler, handler};
 use crate::telemetry::Metrics;
 
 /// How long a call waits for a place. Longer than a burst, shorter than anybody's patience.
@@ -49,13 +48,13 @@ pub(super) fn shed(next: Handler, limits: Limits, metrics: Metrics) -> Handler {
     let calls = Arc::new(Semaphore::new(limits.in_flight));
     let streams = Arc::new(Semaphore::new(limits.streams));
     let metrics = Arc::new(metrics);
-    handler(move |request| {
+    handler(move |call| {
         let (next, metrics) = (next.clone(), Arc::clone(&metrics));
         let (calls, streams) = (Arc::clone(&calls), Arc::clone(&streams));
         async move {
-            let method = contract::method(request.uri().path());
-            if !needs_a_place(&request, method) {
-                return next(request).await;
+            let method = call.method;
+            if !needs_a_place(&call) {
+                return next(call).await;
             }
             if method.waits() {
                 let Ok(place) = streams.try_acquire_owned() else {
@@ -66,12 +65,12 @@ pub(super) fn shed(next: Handler, limits: Limits, metrics: Metrics) -> Handler {
                     let _ = &place;
                     frame
                 };
-                return next(request).await.map(|body| Body::new(body.map_frame(placed)));
+                return next(call).await.map(|body| Body::new(body.map_frame(placed)));
             }
             let place = Arc::new(OnceLock::new());
             let arrival = Arrival::Awaited;
             let gate = |body| Body::new(Gate { body, calls, place: Arc::clone(&place), method, metrics, arrival });
-            let response = next(request.map(gate)).await;
+            let response = next(call.map_body(gate)).await;
             // Until here.
             drop(place);
             response
@@ -79,8 +78,8 @@ pub(super) fn shed(next: Handler, limits: Limits, metrics: Metrics) -> Handler {
     })
 }
 
-fn needs_a_place(request: &Request<Body>, method: &Method) -> bool {
-    request.extensions().get::<Connection>().is_some() && !method.service.starts_with("grpc.")
+fn needs_a_place(call: &Call) -> bool {
+    call.request.extensions().get::<Connection>().is_some() && !call.method.service.starts_with("grpc.")
 }
 
 /// RESOURCE_EXHAUSTED, reason `OVERLOADED`. Who was refused together is not to come back together.
@@ -187,10 +186,10 @@ mod tests {
     fn server() -> Server {
         let go = Arc::new(Notify::new());
         let waits = Arc::clone(&go);
-        let work = handler(move |request: Request<Body>| {
+        let work = handler(move |call| {
             let go = Arc::clone(&waits);
             async move {
-                if let Err(status) = request.into_body().collect().await {
+                if let Err(status) = call.request.into_body().collect().await {
                     return status.into_http();
                 }
                 go.notified().await;
@@ -201,8 +200,10 @@ mod tests {
         Server { shed: shed(work, limits, metrics.clone()), metrics, go }
     }
 
-    fn request(path: &str, body: Body) -> Request<Body> {
-        Request::builder().uri(path).extension(Connection { ending: Default::default() }).body(body).unwrap()
+    fn request(path: &str, body: Body) -> Call {
+        let mut call = Call::to(path, body);
+        call.request.extensions_mut().insert(Connection { ending: Default::default() });
+        call
     }
 
     impl Server {
@@ -317,8 +318,7 @@ mod tests {
     async fn neither_health_nor_a_call_in_memory_needs_a_place() {
         let server = server();
         let _first = server.call(CALL).await;
-        let in_memory = Request::builder().uri(CALL).body(message()).unwrap();
-        let in_memory = tokio::spawn((server.shed)(in_memory));
+        let in_memory = tokio::spawn((server.shed)(Call::to(CALL, message())));
         let check = server.call(CHECK).await;
         tokio::time::sleep(WAIT * 2).await;
         for call in [in_memory, check] {

@@ -39,7 +39,8 @@ pub(crate) fn layers(limits: Limits, metrics: Metrics, draining: CancellationTok
 }
 
 pub(crate) fn dispatch(services: GrpcServices) -> Handler {
-    handler(move |request| {
+    handler(move |call| {
+        let request = call.request;
         let name = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         let service = services.get(name).cloned().ok_or_else(|| {
             let message = format!("this process does not serve `{name}`; reflection lists what it serves");

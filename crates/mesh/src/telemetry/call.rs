@@ -89,7 +89,7 @@ mod tests {
         let answering = call(
             Metrics::new().client,
             "catalog",
-            contract::method(request.uri().path()),
+            contract::Methods::of(&[]).find(request.uri().path()),
             Context::default(),
             request,
             |request, _| {

@@ -9,7 +9,7 @@ use tracing::{Instrument as _, Span};
 use super::metrics::{Rpcs, code_name};
 use super::{ended, span};
 use crate::context::Trace;
-use crate::contract::{self, Method};
+use crate::contract::Method;
 use crate::handler::{Handler, handler};
 
 /// What the spans of the log are known by.
@@ -17,9 +17,9 @@ pub(super) const SPAN_TARGET: &str = "mesh::rpc";
 
 /// Observes every call that comes through.
 pub(crate) fn observe(next: Handler, metrics: Rpcs) -> Handler {
-    handler(move |mut request| {
-        let method = contract::method(request.uri().path());
-        let caller = Trace::from_headers(request.headers());
+    handler(move |mut call| {
+        let method = call.method;
+        let caller = Trace::from_headers(call.request.headers());
         let exported = span::server(method, caller);
         let trace = span::place(&exported);
         let trace = trace.or_else(|| caller.map(Trace::child)).unwrap_or_else(Trace::begin);
@@ -30,10 +30,10 @@ pub(crate) fn observe(next: Handler, metrics: Rpcs) -> Handler {
             rpc.method = method.name,
             trace_id = %trace.trace_id(),
         );
-        request.extensions_mut().insert(trace);
+        call.request.extensions_mut().insert(trace);
 
         let rpc = Rpc::begin(method, metrics.clone(), span.clone(), exported.clone());
-        let answering = ended::End::within(&rpc, || next(request)).instrument(exported).instrument(span);
+        let answering = ended::End::within(&rpc, || next(call)).instrument(exported).instrument(span);
         async move { ended::watch(answering.await, rpc) }
     })
 }

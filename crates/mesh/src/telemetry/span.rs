@@ -166,7 +166,7 @@ pub(super) mod tests {
     const SERVED: &str = "google.longrunning.Operations/CancelOperation";
 
     fn method(name: &str) -> &'static Method {
-        contract::method(&format!("/{name}"))
+        contract::Methods::of(&[]).find(&format!("/{name}"))
     }
 
     #[test]

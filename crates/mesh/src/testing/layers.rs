@@ -14,13 +14,15 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 
 use crate::config::Limits;
-use crate::handler::{Answering, GrpcServices, Handler, add};
+use crate::contract::Methods;
+use crate::handler::{Answering, Call, GrpcServices, Handler, add};
 use crate::telemetry::Metrics;
 use crate::{channel, serve};
 
 /// A call with some of its layers, for a typed client to stand on. Cheap to clone.
 #[derive(Clone)]
 pub struct Layered {
+    methods: Methods,
     /// The outermost of its layers.
     pub name: &'static str,
     handler: Handler,
@@ -28,7 +30,7 @@ pub struct Layered {
 
 /// What a process has around its services: first none of it, then one layer more each time. There is no network, but
 /// requests come as if from there.
-pub fn serving<S>(service: S) -> Vec<Layered>
+pub fn serving<S>(contracts: &'static [u8], service: S) -> Vec<Layered>
 where
     S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + NamedService
@@ -38,6 +40,7 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
+    let methods = Methods::of(&[contracts]);
     let mut services = GrpcServices::new();
     add(&mut services, service);
     let innermost = serve::dispatch(services);
@@ -47,21 +50,23 @@ where
         layers().into_iter().take(depth).fold(("", innermost.clone()), around)
     });
     let all = std::iter::once(("dispatch", innermost.clone())).chain(layered);
-    all.map(|(name, handler)| Layered { name, handler: from_the_network(handler) }).collect()
+    all.map(|(name, handler)| Layered { methods: methods.clone(), name, handler: from_the_network(handler) }).collect()
 }
 
 fn from_the_network(next: Handler) -> Handler {
     let connection = serve::Connection { ending: CancellationToken::new() };
-    Arc::new(move |mut request| {
-        request.extensions_mut().insert(connection.clone());
-        next(request)
+    Arc::new(move |mut call| {
+        call.request.extensions_mut().insert(connection.clone());
+        next(call)
     })
 }
 
 /// What a channel has around its connections to the process that serves at `server`: first nothing, then one layer more
 /// each time. The last is a [`Channel`](crate::Channel) as services have it.
-pub fn calling(server: SocketAddr) -> Vec<Layered> {
-    channel::layers::calling(server).into_iter().map(|(name, handler)| Layered { name, handler }).collect()
+pub fn calling(contracts: &'static [u8], server: SocketAddr) -> Vec<Layered> {
+    let methods = Methods::of(&[contracts]);
+    let all = channel::layers::calling(server, &methods).into_iter();
+    all.map(|(name, handler)| Layered { methods: methods.clone(), name, handler }).collect()
 }
 
 impl tower::Service<Request<Body>> for Layered {
@@ -74,6 +79,7 @@ impl tower::Service<Request<Body>> for Layered {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        (self.handler)(request).map(Ok)
+        let method = self.methods.find(request.uri().path());
+        (self.handler)(Call { method, request }).map(Ok)
     }
 }

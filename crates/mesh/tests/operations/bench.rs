@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use contracts::google::longrunning::operations_client::OperationsClient;
-use contracts::google::longrunning::{
-    CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, Operation, WaitOperationRequest, operation,
-};
-use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
-use contracts::mesh::operations::v1::{OperationMetadata, Progress, State, WatchRequest, watch_response};
 use mesh::operations::work::Start;
 use mesh::operations::{Context, Work};
 use mesh::testing::Mesh;
 use mesh::{Operations, Service, Store};
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
+use mesh_proto::google::longrunning::{
+    CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, Operation, WaitOperationRequest, operation,
+};
+use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
+use mesh_proto::mesh::operations::v1::{OperationMetadata, Progress, State, WatchRequest, watch_response};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -94,7 +94,7 @@ pub(crate) struct Bench {
 }
 
 fn service(attempts: Arc<AtomicU32>, hands: mpsc::Sender<(Operations, Store)>) -> Service {
-    let steps = Service::new("work").works(move |resources| {
+    let steps = Service::new("work", &[]).works(move |resources| {
         hands.send((resources.operations(), resources.store())).unwrap();
         Steps { attempts, _peer: resources.channel("work") }
     });
@@ -274,7 +274,7 @@ pub(crate) async fn watch(channel: Channel, name: &str, cursor: Vec<u8>) -> Watc
 }
 
 pub(crate) struct Watch {
-    pub(crate) stream: tonic::Streaming<contracts::mesh::operations::v1::WatchResponse>,
+    pub(crate) stream: tonic::Streaming<mesh_proto::mesh::operations::v1::WatchResponse>,
 }
 
 impl Watch {

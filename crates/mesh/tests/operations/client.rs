@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use contracts::google::longrunning::Operation;
-use contracts::mesh::operations::v1::subscribe_response::Frame;
 use mesh::client::Subscription;
+use mesh_proto::google::longrunning::Operation;
+use mesh_proto::mesh::operations::v1::subscribe_response::Frame;
 use tonic::Code;
 use tonic::transport::Channel;
 

@@ -1,9 +1,9 @@
 //! How an operation begins, goes on and ends.
 
-use contracts::google::longrunning::operations_client::OperationsClient;
-use contracts::google::longrunning::{ListOperationsRequest, WaitOperationRequest, operation};
-use contracts::mesh::operations::v1::State;
 use mesh::operations::work::Start;
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
+use mesh_proto::google::longrunning::{ListOperationsRequest, WaitOperationRequest, operation};
+use mesh_proto::mesh::operations::v1::State;
 use tonic::Code;
 
 use crate::bench::{

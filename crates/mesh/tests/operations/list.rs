@@ -1,7 +1,7 @@
 //! Listing operations: by what they are, a page at a time.
 
-use contracts::google::longrunning::operations_client::OperationsClient;
-use contracts::google::longrunning::{ListOperationsRequest, ListOperationsResponse};
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
+use mesh_proto::google::longrunning::{ListOperationsRequest, ListOperationsResponse};
 use tonic::{Code, Status};
 
 use crate::bench::{Bench, Echo, FAIL_FOR_GOOD, HANG, SUCCEED, refused};

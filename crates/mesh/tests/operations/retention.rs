@@ -1,6 +1,6 @@
 //! What is forgotten, and what is told of it.
 
-use contracts::mesh::operations::v1::watch_response;
+use mesh_proto::mesh::operations::v1::watch_response;
 use tonic::Code;
 
 use crate::bench::{Bench, HANG, SUCCEED, metadata, refused};

@@ -1,9 +1,9 @@
 //! Beginning once more what has failed.
 
-use contracts::google::longrunning::DeleteOperationRequest;
-use contracts::google::longrunning::operations_client::OperationsClient;
-use contracts::mesh::operations::v1::operation_control_service_client::OperationControlServiceClient;
-use contracts::mesh::operations::v1::{RetryRequest, State};
+use mesh_proto::google::longrunning::DeleteOperationRequest;
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
+use mesh_proto::mesh::operations::v1::operation_control_service_client::OperationControlServiceClient;
+use mesh_proto::mesh::operations::v1::{RetryRequest, State};
 use sqlx::Row as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use contracts::google::longrunning::Operation;
-use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
-use contracts::mesh::operations::v1::subscribe_response::Frame;
-use contracts::mesh::operations::v1::{Change, State, SubscribeRequest, SubscribeResponse};
+use mesh_proto::google::longrunning::Operation;
+use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
+use mesh_proto::mesh::operations::v1::subscribe_response::Frame;
+use mesh_proto::mesh::operations::v1::{Change, State, SubscribeRequest, SubscribeResponse};
 use tonic::{Code, Status, Streaming};
 
 use crate::bench::{Bench, Echo, FAIL_ONCE, HANG, SUCCEED, metadata, refused};

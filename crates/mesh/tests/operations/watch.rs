@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
-use contracts::mesh::operations::v1::{Progress, WatchRequest, watch_response};
+use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
+use mesh_proto::mesh::operations::v1::{Progress, WatchRequest, watch_response};
 use tonic::transport::Channel;
 
 use crate::bench::{Bench, FAIL_ONCE, HANG, SUCCEED, metadata, watch};

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use contracts::google::longrunning::WaitOperationRequest;
-use contracts::google::longrunning::operations_client::OperationsClient;
-use contracts::mesh::operations::v1::State;
+use mesh_proto::google::longrunning::WaitOperationRequest;
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
+use mesh_proto::mesh::operations::v1::State;
 use tonic::Code;
 
 use crate::bench::{Bench, HANG, assert_whole, failure, metadata};

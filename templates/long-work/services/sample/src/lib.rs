@@ -17,7 +17,7 @@ const MIGRATIONS: &[Migration] = &[Migration::new(1, "items", include_str!("../m
 
 /// The service, to be run alone or with others.
 pub fn service() -> Service {
-    Service::new("sample")
+    Service::new("sample", contracts::FILE_DESCRIPTOR_SET)
         .port(50055)
         .owns(MIGRATIONS)
         .works(|_| work::Import)

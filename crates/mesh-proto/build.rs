@@ -1,0 +1,9 @@
+//! Generates the contracts of mesh itself: `proto/google` and `proto/mesh`, and nothing else under `proto/`.
+
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let proto = "../../proto";
+    let folders = ["google", "mesh"].map(|package| [proto, package].iter().collect());
+    mesh_build::generate(proto, &folders, &[])
+}
