@@ -7,7 +7,7 @@
 //! | starts and serves without an agent, registers when there is one | [`outages`]: `an_agent_may_come_late_and_is_missed_once` |
 //! | every instance has an id of its own; one that dies leaves the other | [`finding`]: `calls_go_to_all_instances_and_not_to_those_that_went` |
 //! | sends what the agent's version knows, and no more | every test: an unknown field is refused |
-//! | registers checks in the place of older ones | `agent`: `new_checks_leave_no_orphans`; [`registering`]: `who_is_killed_…` |
+//! | registers checks in the place of older ones | `agent`: `register_removes_checks_of_the_previous_registration`; [`registering`]: `who_is_killed_…` |
 //! | is registered again soon after its agent's restart | [`outages`]: `an_agent_that_has_forgotten_is_told_again` |
 //! | a registration that is repeated moves no index | [`registering`]: `a_registration_that_is_repeated_changes_nothing` |
 //! | passes within 2 s of its start | [`registering`]: `a_service_is_passing_within_two_seconds_of_its_start` |
@@ -23,7 +23,7 @@
 //! | bears flapping, and learns of a change at once | [`finding`]: `flapping_costs_little_and_hides_nothing` |
 //! | one watch for each service, however many channels | [`finding`]: `all_channels_share_one_watch` |
 //! | what stays keeps its connections | [`finding`]: `who_stays_keeps_its_connections` |
-//! | falls back to the node's address, heeds weights, tags and meta | [`finding`]: `an_instance_without_an_address_…`, `who_weighs_more_…`; `agent`: `what_is_registered_is_found_until_it_is_not` |
+//! | falls back to the node's address, heeds weights, tags and meta | [`finding`]: `an_instance_without_an_address_…`, `who_weighs_more_…`; `agent`: `instances_are_listed_until_they_deregister` |
 //! | says what a token lacks, and where it comes from | [`access`]: `the_policies_allow_what_a_service_does_and_no_more` |
 //! | warns who does not see itself | [`access`]: `who_does_not_see_itself_is_warned` |
 
