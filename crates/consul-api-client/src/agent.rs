@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{CheckStatus, HealthCheck};
 use crate::error::Error;
-use crate::health::{CheckStatus, HealthCheck};
-use crate::registration::{Registration, Weights};
+use crate::registration::Registration;
 use crate::transport::{Call, Transport};
+use crate::weights::Weights;
 use crate::wire::{encode, or_default};
 
 /// The endpoints under `/v1/agent`.

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use crate::blocking::{Blocking, Indexed};
 use crate::error::Error;
-use crate::registration::Weights;
 use crate::transport::{Call, Transport};
+use crate::weights::Weights;
 use crate::wire::{encode, or_default};
 
 /// The endpoints under `/v1/catalog`.

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::health::CheckStatus;
 use crate::wire::{duration, optional_duration};
 
 /// How the agent finds out whether an instance is well. It is critical until it has passed once.
@@ -78,7 +77,7 @@ impl Check {
         Self::new(Kind::Tcp { address: address.into(), interval })
     }
 
-    /// Waits to be told, by [`Agent::pass`](crate::agent::Agent::pass), within every `ttl`.
+    /// Waits to be told, by `Agent::pass`, within every `ttl`.
     pub fn ttl(ttl: Duration) -> Self {
         Self::new(Kind::Ttl { ttl })
     }
@@ -138,14 +137,49 @@ impl Check {
     }
 }
 
+/// How a check stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckStatus {
+    /// All is well.
+    Passing,
+    /// It can be called, but rather not.
+    Warning,
+    /// It is not to be called. Also what this crate does not know is read as this.
+    #[serde(other)]
+    Critical,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct HealthCheck {
+    /// What it is called by.
+    #[serde(rename = "CheckID")]
+    pub id: String,
+    /// What people see.
+    #[serde(default)]
+    pub name: String,
+    /// How it stands.
+    pub status: CheckStatus,
+    /// What the last probe said.
+    #[serde(default)]
+    pub output: String,
+    /// Empty: a check of the node.
+    #[serde(default, rename = "ServiceID")]
+    pub service_id: String,
+    /// Empty: a check of the node.
+    #[serde(default)]
+    pub service_name: String,
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use serde_json::json;
 
-    use super::Check;
-    use crate::health::CheckStatus;
+    use super::{Check, CheckStatus};
 
     #[test]
     fn every_kind_has_its_own_fields_and_no_others() {

@@ -1,14 +1,10 @@
 //! The entrance.
 
 use std::fmt;
-#[cfg(feature = "tls")]
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-use http::{HeaderValue, Uri};
 
 use crate::agent::Agent;
+use crate::builder::Builder;
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::health::Health;
@@ -20,20 +16,7 @@ use crate::transport::Transport;
 /// A client of one agent. Clones share their connections and are cheap.
 #[derive(Clone)]
 pub struct Client {
-    pub(crate) transport: Arc<Transport>,
-}
-
-/// What a client is made of.
-#[derive(Clone)]
-pub struct Builder {
-    url: String,
-    pub(crate) token: Option<String>,
-    pub(crate) datacenter: Option<String>,
-    pub(crate) timeout: Duration,
-    #[cfg(feature = "tls")]
-    pub(crate) ca_file: Option<PathBuf>,
-    #[cfg(feature = "tls")]
-    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    transport: Arc<Transport>,
 }
 
 impl Client {
@@ -48,16 +31,7 @@ impl Client {
 
     /// The same with more to say.
     pub fn builder(url: impl Into<String>) -> Builder {
-        Builder {
-            url: url.into(),
-            token: None,
-            datacenter: None,
-            timeout: Duration::from_secs(5),
-            #[cfg(feature = "tls")]
-            ca_file: None,
-            #[cfg(feature = "tls")]
-            identity: None,
-        }
+        Builder::new(url.into())
     }
 
     /// What a service does with its own agent.
@@ -97,53 +71,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Without the token.
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("url", &self.url).finish_non_exhaustive()
-    }
-}
-
 impl Builder {
-    /// An ACL token; it is sent as `X-Consul-Token`, and appears in no log of this crate.
-    #[must_use]
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
-        self
-    }
-
-    /// Whose catalog, health, keys and sessions are meant; without it, those of the agent's own datacenter.
-    #[must_use]
-    pub fn datacenter(mut self, datacenter: impl Into<String>) -> Self {
-        self.datacenter = Some(datacenter.into());
-        self
-    }
-
-    /// How long one request may take from its beginning to the last byte of its answer, connecting included; 5 seconds
-    /// if nothing is said. What a blocking query waits comes on top.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// A PEM file with the certificates that an https agent is trusted by; without it, those that browsers trust. Read
-    /// once, by [`build`](Self::build).
-    #[cfg(feature = "tls")]
-    #[must_use]
-    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.ca_file = Some(path.into());
-        self
-    }
-
-    /// PEM files with our own certificate and its key, for an agent that verifies who asks.
-    #[cfg(feature = "tls")]
-    #[must_use]
-    pub fn identity(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.identity = Some((certificate.into(), key.into()));
-        self
-    }
-
     /// Builds the client; nothing is sent yet.
     ///
     /// # Errors
@@ -151,29 +79,8 @@ impl Builder {
     /// [`Error::Configuration`]: a URL that is not `http://host:port` or `https://host:port`, the latter without the
     /// feature `tls`, a token that does not fit into a header, or a file that cannot be read.
     pub fn build(self) -> Result<Client, Error> {
-        let bad = |why: &str| Error::Configuration(format!("`{}` cannot be Consul's address: {why}", self.url));
-        let uri: Uri = self.url.parse().map_err(|error: http::uri::InvalidUri| bad(&error.to_string()))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") if cfg!(feature = "tls") => {}
-            Some("https") => return Err(bad("https needs the feature `tls` of consul-api-client")),
-            _ => return Err(bad("it begins neither with http:// nor with https://")),
-        }
-        // A user and a password would be sent nowhere.
-        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) || uri.query().is_some() {
-            return Err(bad("it is to be a scheme, a host and a port"));
-        }
-        let token = self.token.as_deref().map(secret).transpose()?;
-        let base = self.url.trim_end_matches('/').to_owned();
-        Ok(Client { transport: Arc::new(Transport::new(base, token, &self)?) })
+        Ok(Client { transport: Arc::new(Transport::new(&self)?) })
     }
-}
-
-fn secret(token: &str) -> Result<HeaderValue, Error> {
-    let mut value = HeaderValue::from_str(token.trim())
-        .map_err(|_| Error::Configuration("the token holds characters that fit into no header".to_owned()))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 #[cfg(test)]

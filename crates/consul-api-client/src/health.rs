@@ -8,13 +8,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use crate::address::host_port;
 use crate::blocking::{Blocking, Indexed};
+pub use crate::check::{CheckStatus, HealthCheck};
 use crate::error::Error;
-use crate::registration::Weights;
 use crate::transport::{Call, Transport};
-use crate::wire::{encode, host_port, or_default};
+use crate::weights::Weights;
+use crate::wire::{encode, or_default};
 
 /// The endpoints under `/v1/health`.
 #[derive(Clone, Copy)]
@@ -49,42 +51,6 @@ impl Query {
         self.tags.push(tag.into());
         self
     }
-}
-
-/// How a check stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CheckStatus {
-    /// All is well.
-    Passing,
-    /// It can be called, but rather not.
-    Warning,
-    /// It is not to be called. Also what this crate does not know is read as this.
-    #[serde(other)]
-    Critical,
-}
-
-/// One check.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct HealthCheck {
-    /// What it is called by.
-    #[serde(rename = "CheckID")]
-    pub id: String,
-    /// What people see.
-    #[serde(default)]
-    pub name: String,
-    /// How it stands.
-    pub status: CheckStatus,
-    /// What the last probe said.
-    #[serde(default)]
-    pub output: String,
-    /// Empty: a check of the node.
-    #[serde(default, rename = "ServiceID")]
-    pub service_id: String,
-    /// Empty: a check of the node.
-    #[serde(default)]
-    pub service_name: String,
 }
 
 /// One instance of a service, where it runs, and how it is.

@@ -21,8 +21,10 @@
 //! the same, and a blocking query keeps one of the 200 connections that an agent allows an address until its wait ends:
 //! let watches run.
 
+mod address;
 pub mod agent;
 pub mod blocking;
+mod builder;
 pub mod catalog;
 mod check;
 mod client;
@@ -35,11 +37,14 @@ pub mod status;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
+mod weights;
 mod wire;
 
+pub use address::host_port;
 pub use blocking::{Blocking, Indexed};
+pub use builder::Builder;
 pub use check::Check;
-pub use client::{Builder, Client};
+pub use client::Client;
 pub use error::Error;
-pub use registration::{Registration, Weights};
-pub use wire::host_port;
+pub use registration::Registration;
+pub use weights::Weights;

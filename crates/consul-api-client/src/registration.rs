@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::check::Check;
+use crate::weights::Weights;
 
 /// One instance of a service.
 ///
@@ -27,22 +28,6 @@ pub struct Registration {
     weights: Option<Weights>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     checks: Vec<Check>,
-}
-
-/// How large a part of the calls an instance wants, compared with its siblings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Weights {
-    /// While all its checks pass; 1 to 65535.
-    pub passing: u32,
-    /// While one of them warns; 0 to 65535.
-    pub warning: u32,
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Self { passing: 1, warning: 1 }
-    }
 }
 
 impl Registration {

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::client::Builder;
+use crate::builder::Builder;
 use crate::error::Error;
 
 /// Speaks http and https.

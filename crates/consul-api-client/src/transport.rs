@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 
 use crate::blocking::{Blocking, Indexed, longest};
-use crate::client::Builder;
+use crate::builder::Builder;
 use crate::error::Error;
 use crate::wire::{encode, go_duration};
 
@@ -105,7 +105,8 @@ impl Call {
 }
 
 impl Transport {
-    pub(crate) fn new(base: String, token: Option<HeaderValue>, builder: &Builder) -> Result<Self, Error> {
+    pub(crate) fn new(builder: &Builder) -> Result<Self, Error> {
+        let (base, token) = (builder.base()?, builder.token_header()?);
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         #[cfg(feature = "tls")]

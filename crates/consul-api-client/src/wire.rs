@@ -47,28 +47,16 @@ fn escape(text: &str, keep: &str) -> String {
     escaped
 }
 
-/// A host and a port as a URL has them. Consul has IPv6 addresses without brackets, or as somebody else wrote them.
-pub fn host_port(host: &str, port: u16) -> String {
-    let bare = host.contains(':') && !host.starts_with('[');
-    if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{encode, encode_path, go_duration, host_port};
+    use super::{encode, encode_path, go_duration};
 
     #[test]
     fn no_duration_becomes_the_default() {
         assert_eq!(go_duration(Duration::from_secs(60)), "60000ms");
         assert_eq!(go_duration(Duration::from_micros(1)), "1ms");
-    }
-
-    #[test]
-    fn an_ipv6_address_has_brackets_once() {
-        let hosts = ["10.0.0.7", "a.internal", "fd00::1", "[fd00::1]"].map(|host| host_port(host, 1));
-        assert_eq!(hosts, ["10.0.0.7:1", "a.internal:1", "[fd00::1]:1", "[fd00::1]:1"]);
     }
 
     #[test]
