@@ -1,6 +1,6 @@
-//! A host and a port as a URL has them.
+//! Formats network addresses.
 
-/// A host and a port as a URL has them. Consul has IPv6 addresses without brackets, or as somebody else wrote them.
+/// Formats `host:port` as in a URL: an IPv6 address gets brackets unless it already has them.
 pub fn host_port(host: &str, port: u16) -> String {
     let bare = host.contains(':') && !host.starts_with('[');
     if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -11,7 +11,7 @@ mod tests {
     use super::host_port;
 
     #[test]
-    fn an_ipv6_address_has_brackets_once() {
+    fn host_port_puts_brackets_around_ipv6_once() {
         let hosts = ["10.0.0.7", "a.internal", "fd00::1", "[fd00::1]"].map(|host| host_port(host, 1));
         assert_eq!(hosts, ["10.0.0.7:1", "a.internal:1", "[fd00::1]:1", "[fd00::1]:1"]);
     }

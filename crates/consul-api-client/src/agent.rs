@@ -1,12 +1,17 @@
-//! What a service does with its own agent: registering, and being looked after.
-//!
-//! Registering goes to the agent and not to the catalog: agents compare the catalog with what they know, and undo what
-//! they do not.
+//! Registers services with the local agent and reports on their checks.
 //!
 //! # Errors
 //!
-//! Every method may fail with any [`Error`] but `Configuration`; what each says under *Errors* is what it means there.
+//! Every method may return any [`Error`] except `Configuration`. A method's *Errors* section adds its own cases.
 //! [`Error::is_transient`] says whether to retry.
+//!
+//! # Does not
+//!
+//! - Write to the catalog: anti-entropy removes catalog entries of a node that its agent does not know.
+//!
+//! # See
+//!
+//! - [Agent endpoints](https://developer.hashicorp.com/consul/api-docs/agent)
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::check::{CheckStatus, HealthCheck};
 use crate::error::Error;
 use crate::registration::Registration;
-use crate::transport::{Call, Transport};
+use crate::transport::{Request, Transport};
 use crate::weights::Weights;
 use crate::wire::{encode, or_default};
 
@@ -26,54 +31,54 @@ pub struct Agent<'a> {
     transport: &'a Transport,
 }
 
-/// What an agent says of itself.
+/// The configuration of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Info {
-    /// Such as `1.8.7`.
+    /// The version of Consul, such as `1.8.7`.
     pub version: String,
-    /// The node it runs on.
+    /// The name of the node.
     pub node_name: String,
-    /// Where it is.
+    /// The datacenter.
     pub datacenter: String,
-    /// Whether it is one of the servers.
+    /// Whether the agent is a server.
     pub server: bool,
 }
 
-/// One service of an agent, as the agent holds it.
+/// One instance as the agent stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Service {
-    /// The id of this instance.
+    /// The id of the instance.
     #[serde(rename = "ID")]
     pub id: String,
     /// The name of the service.
     #[serde(rename = "Service")]
     pub name: String,
-    /// What to select it by.
+    /// The tags.
     #[serde(default, deserialize_with = "or_default")]
     pub tags: Vec<String>,
-    /// What else to know.
+    /// The metadata.
     #[serde(default, deserialize_with = "or_default")]
     pub meta: BTreeMap<String, String>,
-    /// Empty: that of the node.
+    /// The host to connect to. Empty: the node's address.
     #[serde(default)]
     pub address: String,
-    /// 0: none was given.
+    /// The port to connect to. 0: none was registered.
     #[serde(default)]
     pub port: u16,
-    /// How large a part of the calls it wants.
+    /// The load-balancing weights.
     #[serde(default)]
     pub weights: Weights,
-    /// Changes whenever anything of the above does: what to wait behind. Empty in a list of services.
+    /// A hash over the fields above, for [`Agent::service_changed`]. Empty in [`Agent::services`].
     #[serde(default)]
     pub content_hash: String,
 }
 
-/// A report of a TTL check.
+/// The new state of a TTL check.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Report<'a> {
+struct Update<'a> {
     status: CheckStatus,
     output: &'a str,
 }
@@ -83,133 +88,134 @@ impl<'a> Agent<'a> {
         Self { transport }
     }
 
-    /// Who it is. With ACLs, needs `agent:read`.
+    /// Returns the configuration of the agent. With ACLs, needs `agent:read`.
     pub async fn info(self) -> Result<Info, Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
-        struct Answer {
+        struct SelfResponse {
             config: Info,
         }
-        self.transport.send(Call::get("/v1/agent/self")).await?.json().map(|answer: Answer| answer.config)
+        self.transport.send(Request::get("/v1/agent/self")).await?.json().map(|response: SelfResponse| response.config)
     }
 
-    /// Registers an instance, or replaces the one of that id together with its checks: what was there before and is
-    /// not said any more goes away. With ACLs, needs `service:write`.
+    /// Registers an instance, or replaces the instance with the same id and all its checks. With ACLs, needs
+    /// `service:write`.
     ///
-    /// Idempotent: the same again changes nothing and wakes nobody, but its checks begin a new interval.
+    /// Idempotent: an identical registration notifies no watch, but restarts the interval of its checks.
     ///
     /// # Errors
     ///
-    /// - [`Error::Status`] 400: Consul refuses what was said, and its text says why. Never retry.
-    /// - [`Error::Timeout`]: the instance may appear later all the same.
+    /// - [`Error::Status`] 400: the registration is invalid; the message names the cause. Do not retry.
+    /// - [`Error::Timeout`]: the instance may still appear later.
     pub async fn register(self, registration: &Registration) -> Result<(), Error> {
-        let call = Call::put("/v1/agent/service/register").with("replace-existing-checks", "true");
-        self.transport.send(call.json(registration)).await.map(drop)
+        let request = Request::put("/v1/agent/service/register").parameter("replace-existing-checks", "true");
+        self.transport.send(request.json(registration)).await.map(drop)
     }
 
-    /// Takes an instance out, with its checks; those who watch see it within milliseconds. No difference is made
-    /// whether it was there: versions of Consul do not agree on what that is.
+    /// Deregisters an instance and its checks. Watches see the change within milliseconds. With ACLs, needs
+    /// `service:write`.
+    ///
+    /// Idempotent: accepts an unknown id, because versions of Consul answer it differently.
     pub async fn deregister(self, id: &str) -> Result<(), Error> {
-        let call = Call::put(format!("/v1/agent/service/deregister/{}", encode(id)));
-        match self.transport.send(call).await {
+        let request = Request::put(format!("/v1/agent/service/deregister/{}", encode(id)));
+        match self.transport.send(request).await {
             Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// All instances of this agent by id; with ACLs, those that may be read.
+    /// Returns all instances of this agent by id; with ACLs, only those that the token may read.
     pub async fn services(self) -> Result<BTreeMap<String, Service>, Error> {
-        self.transport.send(Call::get("/v1/agent/services")).await?.json()
+        self.transport.send(Request::get("/v1/agent/services")).await?.json()
     }
 
-    /// One instance; `None` if the agent does not know it.
+    /// Returns one instance; `None` if the agent does not know it.
     pub async fn service(self, id: &str) -> Result<Option<Service>, Error> {
-        self.get_service(id, |call| call).await
+        self.fetch_service(id, |request| request).await
     }
 
-    /// The same, held until the instance differs from the one that had `content_hash`, is gone, or `wait` is over.
+    /// Returns one instance once its hash differs from `content_hash`, once it is deregistered, or after `wait`.
     ///
-    /// An agent that has restarted without its memory answers `None` at once: this is how to notice that one has to
-    /// register again.
+    /// `None` comes at once from an agent that lost its state in a restart: register again.
     pub async fn service_changed(self, id: &str, content_hash: &str, wait: Duration) -> Result<Option<Service>, Error> {
-        self.get_service(id, |call| call.with("hash", content_hash).waiting(wait)).await
+        self.fetch_service(id, |request| request.parameter("hash", content_hash).wait(wait)).await
     }
 
-    async fn get_service(self, id: &str, how: impl FnOnce(Call) -> Call) -> Result<Option<Service>, Error> {
-        let call = how(Call::get(format!("/v1/agent/service/{}", encode(id))));
-        match self.transport.send(call).await {
-            Ok(answer) => answer.json().map(Some),
+    async fn fetch_service(self, id: &str, adjust: impl FnOnce(Request) -> Request) -> Result<Option<Service>, Error> {
+        let request = adjust(Request::get(format!("/v1/agent/service/{}", encode(id))));
+        match self.transport.send(request).await {
+            Ok(response) => response.json().map(Some),
             Err(error) => error.none(),
         }
     }
 
-    /// All checks of this agent by id.
+    /// Returns all checks of this agent by id.
     pub async fn checks(self) -> Result<BTreeMap<String, HealthCheck>, Error> {
-        self.transport.send(Call::get("/v1/agent/checks")).await?.json()
+        self.transport.send(Request::get("/v1/agent/checks")).await?.json()
     }
 
-    /// Takes an instance out of discovery without deregistering it; idempotent. The reason is shown to people.
+    /// Hides an instance from discovery without deregistering it. Idempotent. Consul displays `reason`.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]: it is not there.
+    /// [`Error::NotFound`]: the agent does not know the instance.
     pub async fn begin_service_maintenance(self, id: &str, reason: &str) -> Result<(), Error> {
-        let call = Call::put(format!("/v1/agent/service/maintenance/{}", encode(id)));
-        self.transport.send(call.with("enable", "true").with("reason", reason)).await.map(drop)
+        let request = Request::put(format!("/v1/agent/service/maintenance/{}", encode(id)));
+        self.transport.send(request.parameter("enable", "true").parameter("reason", reason)).await.map(drop)
     }
 
-    /// Puts it back.
+    /// Ends the maintenance of an instance. Idempotent.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]: it is not there.
+    /// [`Error::NotFound`]: the agent does not know the instance.
     pub async fn end_service_maintenance(self, id: &str) -> Result<(), Error> {
-        let call = Call::put(format!("/v1/agent/service/maintenance/{}", encode(id)));
-        self.transport.send(call.with("enable", "false")).await.map(drop)
+        let request = Request::put(format!("/v1/agent/service/maintenance/{}", encode(id)));
+        self.transport.send(request.parameter("enable", "false")).await.map(drop)
     }
 
-    /// Takes all of this node out of discovery; idempotent. With ACLs, needs `node:write`.
+    /// Hides all instances of this node from discovery. Idempotent. With ACLs, needs `node:write`.
     pub async fn begin_maintenance(self, reason: &str) -> Result<(), Error> {
-        let call = Call::put("/v1/agent/maintenance").with("enable", "true").with("reason", reason);
-        self.transport.send(call).await.map(drop)
+        let request = Request::put("/v1/agent/maintenance").parameter("enable", "true").parameter("reason", reason);
+        self.transport.send(request).await.map(drop)
     }
 
-    /// Puts it back.
+    /// Ends the maintenance of this node. Idempotent.
     pub async fn end_maintenance(self) -> Result<(), Error> {
-        self.transport.send(Call::put("/v1/agent/maintenance").with("enable", "false")).await.map(drop)
+        self.transport.send(Request::put("/v1/agent/maintenance").parameter("enable", "false")).await.map(drop)
     }
 
-    /// Tells a TTL check that all is well.
+    /// Reports a TTL check as passing and restarts its TTL. Idempotent.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]: the agent does not know the check, because it has restarted: register again.
+    /// [`Error::NotFound`]: the agent does not know the check, for example after a restart. Register again.
     pub async fn pass(self, check_id: &str, output: &str) -> Result<(), Error> {
-        self.report(check_id, CheckStatus::Passing, output).await
+        self.update_check(check_id, CheckStatus::Passing, output).await
     }
 
-    /// Tells it that something is not as it should be.
+    /// Reports a TTL check as warning and restarts its TTL. Idempotent.
     ///
     /// # Errors
     ///
     /// As [`pass`](Self::pass).
     pub async fn warn(self, check_id: &str, output: &str) -> Result<(), Error> {
-        self.report(check_id, CheckStatus::Warning, output).await
+        self.update_check(check_id, CheckStatus::Warning, output).await
     }
 
-    /// Tells it not to send calls.
+    /// Reports a TTL check as critical. Idempotent.
     ///
     /// # Errors
     ///
     /// As [`pass`](Self::pass).
     pub async fn fail(self, check_id: &str, output: &str) -> Result<(), Error> {
-        self.report(check_id, CheckStatus::Critical, output).await
+        self.update_check(check_id, CheckStatus::Critical, output).await
     }
 
-    async fn report(self, check_id: &str, status: CheckStatus, output: &str) -> Result<(), Error> {
-        // In the body, because an output may be longer than what fits into a URL.
-        let call = Call::put(format!("/v1/agent/check/update/{}", encode(check_id)));
-        self.transport.send(call.json(&Report { status, output })).await.map(drop)
+    async fn update_check(self, check_id: &str, status: CheckStatus, output: &str) -> Result<(), Error> {
+        // The output goes into the body, because it may exceed the length of a URL.
+        let request = Request::put(format!("/v1/agent/check/update/{}", encode(check_id)));
+        self.transport.send(request.json(&Update { status, output })).await.map(drop)
     }
 }
 
@@ -218,7 +224,7 @@ mod tests {
     use super::Service;
 
     #[test]
-    fn a_service_reads_as_consul_writes_it() {
+    fn service_decodes_a_response_of_consul() {
         let service: Service = serde_json::from_str(
             r#"{"ID":"a-1","Service":"a","Tags":null,"Meta":null,"Port":0,"Address":"",
                 "TaggedAddresses":{"lan":{"Address":"10.0.0.1","Port":1}},"Weights":{"Passing":1,"Warning":1},

@@ -1,38 +1,45 @@
-//! Waiting for a change: Consul's blocking queries.
+//! Waits for changes with Consul's blocking queries.
 //!
-//! The agent holds a request that carries an index until something is newer than it, or the wait is over. Four things
-//! have to be right, and each has left clients blind or spinning:
+//! The agent holds a request that carries an index until a newer state exists or the wait ends.
 //!
-//! - The agent adds up to a sixteenth to the wait. The client's own limit has to be longer than both.
-//! - An answer that is not a success carries an index too, and it means nothing. It is not read here.
-//! - Indexes start again when servers do. One that goes down has to be forgotten, and so has one after *any* error: a
-//!   fresh agent would compare it with its own small ones, and hold the request for a whole wait.
-//!   [`Indexed::next`] does the former, `Blocking { index: 0, .. }` after an error the latter.
-//! - The end of a wait looks like a change. Compare what you got with what you had.
+//! # Guarantees
+//!
+//! - The client's time limit exceeds the wait by the sixteenth that the agent may add.
+//! - An index is read from successful responses only. Error responses carry a meaningless one.
+//!
+//! # Does not
+//!
+//! - Reset the index. [`Indexed::next`] returns 0 after the index went backwards; after *any* error, continue with
+//!   `index: 0`. Otherwise a restarted agent, whose indexes are small, holds the request for a whole wait.
+//! - Detect changes. The end of a wait looks like a change: compare the value with the previous one.
+//!
+//! # See
+//!
+//! - [Blocking queries](https://developer.hashicorp.com/consul/api-docs/features/blocking)
 
 use std::time::Duration;
 
-/// How a request waits.
+/// The wait of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blocking {
-    /// The index of what is already known; 0 answers at once.
+    /// Index of the known state. With 0, the agent answers at once.
     pub index: u64,
-    /// How long to hold the request if nothing changes: 1 millisecond to 10 minutes, which is the most that Consul
-    /// does. Long waits cost nothing; a watch that has to notice a lost agent soon wants a short one.
+    /// Maximum time until the response: 1 millisecond to 10 minutes; Consul caps longer waits. A shorter wait detects
+    /// a lost agent sooner.
     pub wait: Duration,
 }
 
-/// An answer, and the state of the servers that it was read from.
+/// A value and the index of the state that it was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Indexed<T> {
-    /// What to wait behind. 0 if Consul does not say.
+    /// Index for the next blocking query; 0 if Consul sent none.
     pub index: u64,
-    /// The answer.
+    /// The decoded response.
     pub value: T,
 }
 
 impl<T> Indexed<T> {
-    /// The index to wait behind after this answer, when the question was asked with `previous`: 0 if indexes went down.
+    /// Returns the index for the next blocking query after one with index `previous`; 0 if the index went backwards.
     pub fn next(&self, previous: u64) -> u64 {
         if self.index < previous { 0 } else { self.index }
     }
@@ -42,7 +49,7 @@ impl<T> Indexed<T> {
     }
 }
 
-/// The agent adds up to a sixteenth, so that not all who began together end together.
+/// The agent adds up to a sixteenth as jitter.
 pub(crate) fn longest(wait: Duration) -> Duration {
     wait + wait / 16
 }
@@ -54,13 +61,13 @@ mod tests {
     use super::{Indexed, longest};
 
     #[test]
-    fn an_index_that_goes_down_is_forgotten() {
+    fn next_resets_an_index_that_goes_backwards() {
         let answer = Indexed { index: 7, value: () };
         assert_eq!([answer.next(0), answer.next(6), answer.next(7), answer.next(8)], [7, 7, 7, 0]);
     }
 
     #[test]
-    fn the_agents_part_of_the_wait_is_waited_for() {
+    fn longest_includes_the_agents_jitter() {
         assert_eq!(longest(Duration::from_secs(16)), Duration::from_secs(17));
     }
 }

@@ -1,4 +1,4 @@
-//! What a client is made of.
+//! Collects and validates the settings of a client.
 
 use std::fmt;
 #[cfg(feature = "tls")]
@@ -9,7 +9,7 @@ use http::{HeaderValue, Uri};
 
 use crate::error::Error;
 
-/// What a client is made of.
+/// The settings of a client.
 #[derive(Clone)]
 pub struct Builder {
     url: String,
@@ -22,7 +22,7 @@ pub struct Builder {
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// Without the token.
+/// Omits the token.
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("url", &self.url).finish_non_exhaustive()
@@ -43,30 +43,30 @@ impl Builder {
         }
     }
 
-    /// An ACL token; it is sent as `X-Consul-Token`, and appears in no log of this crate.
+    /// Sets the ACL token, sent as `X-Consul-Token`. Default: none. `Debug` and errors omit it.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// Whose catalog, health, keys and sessions are meant; without it, those of the agent's own datacenter.
+    /// Sets the datacenter for catalog, health, keys and sessions. Default: the agent's own.
     #[must_use]
     pub fn datacenter(mut self, datacenter: impl Into<String>) -> Self {
         self.datacenter = Some(datacenter.into());
         self
     }
 
-    /// How long one request may take from its beginning to the last byte of its answer, connecting included; 5 seconds
-    /// if nothing is said. What a blocking query waits comes on top.
+    /// Sets the time limit of one request, from connecting to the last byte of the response. Default: 5 seconds. A
+    /// blocking query adds its wait.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// A PEM file with the certificates that an https agent is trusted by; without it, those that browsers trust. Read
-    /// once, by [`build`](Self::build).
+    /// Sets the PEM file of CA certificates that verify an https agent. Default: Mozilla's root certificates.
+    /// [`build`](Self::build) reads the file once.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
@@ -74,7 +74,8 @@ impl Builder {
         self
     }
 
-    /// PEM files with our own certificate and its key, for an agent that verifies who asks.
+    /// Sets the PEM files of the client certificate and its key, for an agent with `verify_incoming_https`. Default:
+    /// none. [`build`](Self::build) reads the files once.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn identity(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
@@ -82,32 +83,33 @@ impl Builder {
         self
     }
 
-    /// What every request's path is added to.
+    /// The validated URL without a trailing slash.
     pub(crate) fn base(&self) -> Result<String, Error> {
-        let bad = |why: &str| Error::Configuration(format!("`{}` cannot be Consul's address: {why}", self.url));
+        let bad = |why: &str| Error::Configuration(format!("invalid Consul URL `{}`: {why}", self.url));
         let uri: Uri = self.url.parse().map_err(|error: http::uri::InvalidUri| bad(&error.to_string()))?;
         match uri.scheme_str() {
             Some("http") => {}
             Some("https") if cfg!(feature = "tls") => {}
             Some("https") => return Err(bad("https needs the feature `tls` of consul-api-client")),
-            _ => return Err(bad("it begins neither with http:// nor with https://")),
+            _ => return Err(bad("the scheme must be http or https")),
         }
-        // A user and a password would be sent nowhere.
+        // The client would not send a user and a password.
         if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) || uri.query().is_some() {
-            return Err(bad("it is to be a scheme, a host and a port"));
+            return Err(bad("expected http://host:port, without user, password and query"));
         }
         Ok(self.url.trim_end_matches('/').to_owned())
     }
 
-    /// The token as a header, which is not shown.
+    /// The token as a sensitive header, which `Debug` omits.
     pub(crate) fn token_header(&self) -> Result<Option<HeaderValue>, Error> {
         self.token.as_deref().map(secret).transpose()
     }
 }
 
 fn secret(token: &str) -> Result<HeaderValue, Error> {
-    let mut value = HeaderValue::from_str(token.trim())
-        .map_err(|_| Error::Configuration("the token holds characters that fit into no header".to_owned()))?;
+    let mut value = HeaderValue::from_str(token.trim()).map_err(|_| {
+        Error::Configuration("the ACL token contains a character that HTTP headers do not allow".to_owned())
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }

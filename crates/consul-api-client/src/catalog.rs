@@ -1,9 +1,9 @@
-//! What is registered anywhere, whether it is well or not.
+//! Lists all services and instances, regardless of health.
 //!
 //! # Errors
 //!
-//! Every method may fail with any [`Error`] but `Configuration` and `NotFound`. With ACLs, what the token may not read
-//! is left out without a word.
+//! Every method may return any [`Error`] except `Configuration` and `NotFound`. [`Error::is_transient`] says whether to
+//! retry. With ACLs, Consul silently omits entries that the token may not read.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::blocking::{Blocking, Indexed};
 use crate::error::Error;
-use crate::transport::{Call, Transport};
+use crate::transport::{Request, Transport};
 use crate::weights::Weights;
 use crate::wire::{encode, or_default};
 
@@ -21,7 +21,7 @@ pub struct Catalog<'a> {
     transport: &'a Transport,
 }
 
-/// One instance of a service, and its node.
+/// One instance of a service and its node.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Entry {
@@ -29,25 +29,25 @@ pub struct Entry {
     pub node: String,
     /// The address of the node.
     pub address: String,
-    /// The id of the instance; unique on its node only.
+    /// The id of the instance, unique on its node only.
     #[serde(rename = "ServiceID")]
     pub id: String,
     /// The name of the service.
     #[serde(rename = "ServiceName")]
     pub name: String,
-    /// Often empty: that of the node then.
+    /// The host to connect to. Empty: use the node's address.
     #[serde(default)]
     pub service_address: String,
-    /// 0: none was given.
+    /// The port to connect to. 0: none was registered.
     #[serde(default)]
     pub service_port: u16,
-    /// What to select it by.
+    /// The tags.
     #[serde(default, deserialize_with = "or_default")]
     pub service_tags: Vec<String>,
-    /// What else to know.
+    /// The metadata.
     #[serde(default, deserialize_with = "or_default")]
     pub service_meta: BTreeMap<String, String>,
-    /// How large a part of the calls it wants.
+    /// The load-balancing weights.
     #[serde(default)]
     pub service_weights: Weights,
 }
@@ -57,26 +57,26 @@ impl<'a> Catalog<'a> {
         Self { transport }
     }
 
-    /// The names of all services, each with the tags that any of its instances has.
+    /// Returns the names of all services, each with the tags of all its instances.
     pub async fn services(
         self,
         blocking: impl Into<Option<Blocking>>,
     ) -> Result<Indexed<BTreeMap<String, Vec<String>>>, Error> {
-        self.transport.send_dc(Call::get("/v1/catalog/services").blocking(blocking.into())).await?.indexed()
+        self.transport.send_dc(Request::get("/v1/catalog/services").blocking(blocking.into())).await?.indexed()
     }
 
-    /// The instances of a service; empty if nobody has registered it.
+    /// Returns the instances of a service; empty if there are none.
     pub async fn service(
         self,
         name: &str,
         blocking: impl Into<Option<Blocking>>,
     ) -> Result<Indexed<Vec<Entry>>, Error> {
-        let call = Call::get(format!("/v1/catalog/service/{}", encode(name)));
-        self.transport.send_dc(call.blocking(blocking.into())).await?.indexed()
+        let request = Request::get(format!("/v1/catalog/service/{}", encode(name)));
+        self.transport.send_dc(request.blocking(blocking.into())).await?.indexed()
     }
 
-    /// The names of all datacenters, nearest first.
+    /// Returns the names of all datacenters, nearest first.
     pub async fn datacenters(self) -> Result<Vec<String>, Error> {
-        self.transport.send(Call::get("/v1/catalog/datacenters")).await?.json()
+        self.transport.send(Request::get("/v1/catalog/datacenters")).await?.json()
     }
 }

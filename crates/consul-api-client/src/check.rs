@@ -1,4 +1,4 @@
-//! How an agent finds out whether an instance is well.
+//! Health checks: their definition and their state.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{duration, optional_duration};
 
-/// How the agent finds out whether an instance is well. It is critical until it has passed once.
+/// A health check that the agent runs. It is critical until it passes for the first time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Check {
@@ -56,28 +56,29 @@ enum Kind {
 }
 
 impl Check {
-    /// Calls `grpc.health.v1.Health/Check`. `target` is `host:port`, which asks for the whole server (the service ""),
-    /// or `host:port/package.Service`.
+    /// Calls `grpc.health.v1.Health/Check` every `interval`. `target` is `host:port` for the whole server (the service
+    /// ""), or `host:port/package.Service`.
     pub fn grpc(target: impl Into<String>, interval: Duration) -> Self {
         Self::new(Kind::Grpc { target: target.into(), tls: false, interval })
     }
 
-    /// The same over TLS. The agent verifies the certificate, unless [`tls_skip_verify`](Self::tls_skip_verify) is set.
+    /// As [`grpc`](Self::grpc), over TLS. The agent verifies the certificate unless
+    /// [`tls_skip_verify`](Self::tls_skip_verify) is set.
     pub fn grpc_tls(target: impl Into<String>, interval: Duration) -> Self {
         Self::new(Kind::Grpc { target: target.into(), tls: true, interval })
     }
 
-    /// Gets a URL: 2xx passes, 429 warns, all else is critical.
+    /// Sends GET to a URL every `interval`: 2xx is passing, 429 warning, any other result critical.
     pub fn http(url: impl Into<String>, interval: Duration) -> Self {
         Self::new(Kind::Http { url: url.into(), interval })
     }
 
-    /// Connects to `host:port`.
+    /// Connects to `host:port` every `interval`.
     pub fn tcp(address: impl Into<String>, interval: Duration) -> Self {
         Self::new(Kind::Tcp { address: address.into(), interval })
     }
 
-    /// Waits to be told, by `Agent::pass`, within every `ttl`.
+    /// Expects a report, such as `Agent::pass`, within every `ttl`; without one it becomes critical.
     pub fn ttl(ttl: Duration) -> Self {
         Self::new(Kind::Ttl { ttl })
     }
@@ -94,42 +95,43 @@ impl Check {
         }
     }
 
-    /// What it is called by; without it, `service:<id of the instance>`, with a number if there are several.
+    /// Sets the id. Default: `service:<instance id>`, followed by a number if the instance has several checks.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// What people see.
+    /// Sets the display name.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// How long one probe may take; Consul's default is 10 seconds.
+    /// Sets the time limit of one probe. Consul's default: 10 seconds.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// When to forget an instance that stays critical: after a minute at least, and looked at twice a minute.
+    /// Deregisters the instance after it was critical for this time: at least 1 minute. Consul looks every 30 seconds.
+    /// Default: never.
     #[must_use]
     pub fn deregister_after(mut self, after: Duration) -> Self {
         self.deregister_critical_service_after = Some(after);
         self
     }
 
-    /// What it is before the first probe. Critical, unless something else is said: calls must not come before that.
+    /// Sets the state before the first probe. Default: critical, which keeps traffic away until the check passes.
     #[must_use]
     pub fn initial(mut self, status: CheckStatus) -> Self {
         self.status = Some(status);
         self
     }
 
-    /// Accepts any certificate, for HTTP and gRPC.
+    /// Skips certificate verification of HTTP and gRPC probes.
     #[must_use]
     pub fn tls_skip_verify(mut self) -> Self {
         self.tls_skip_verify = true;
@@ -137,38 +139,38 @@ impl Check {
     }
 }
 
-/// How a check stands.
+/// The state of a check, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckStatus {
-    /// All is well.
+    /// Healthy.
     Passing,
-    /// It can be called, but rather not.
+    /// Degraded, but able to serve.
     Warning,
-    /// It is not to be called. Also what this crate does not know is read as this.
+    /// Unable to serve. Unknown states are read as critical.
     #[serde(other)]
     Critical,
 }
 
-/// One check.
+/// A check as Consul reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct HealthCheck {
-    /// What it is called by.
+    /// The id, unique on its node.
     #[serde(rename = "CheckID")]
     pub id: String,
-    /// What people see.
+    /// The display name.
     #[serde(default)]
     pub name: String,
-    /// How it stands.
+    /// The current state.
     pub status: CheckStatus,
-    /// What the last probe said.
+    /// The output of the last probe.
     #[serde(default)]
     pub output: String,
-    /// Empty: a check of the node.
+    /// The id of the instance; empty for a check of the node.
     #[serde(default, rename = "ServiceID")]
     pub service_id: String,
-    /// Empty: a check of the node.
+    /// The name of the service; empty for a check of the node.
     #[serde(default)]
     pub service_name: String,
 }
@@ -182,13 +184,13 @@ mod tests {
     use super::{Check, CheckStatus};
 
     #[test]
-    fn every_kind_has_its_own_fields_and_no_others() {
+    fn serialization_of_a_kind_has_only_its_fields() {
         let second = Duration::from_secs(1);
-        let is = |check: Check, expected| assert_eq!(serde_json::to_value(check).unwrap(), expected);
-        is(Check::http("http://a/", second), json!({"HTTP": "http://a/", "Interval": "1000ms"}));
-        is(Check::tcp("a:1", second), json!({"TCP": "a:1", "Interval": "1000ms"}));
-        is(Check::ttl(second).initial(CheckStatus::Passing), json!({"TTL": "1000ms", "Status": "passing"}));
+        let assert_json = |check: Check, expected| assert_eq!(serde_json::to_value(check).unwrap(), expected);
+        assert_json(Check::http("http://a/", second), json!({"HTTP": "http://a/", "Interval": "1000ms"}));
+        assert_json(Check::tcp("a:1", second), json!({"TCP": "a:1", "Interval": "1000ms"}));
+        assert_json(Check::ttl(second).initial(CheckStatus::Passing), json!({"TTL": "1000ms", "Status": "passing"}));
         let grpc = json!({"GRPC": "a:1", "GRPCUseTLS": true, "Interval": "1000ms", "TLSSkipVerify": true});
-        is(Check::grpc_tls("a:1", second).tls_skip_verify(), grpc);
+        assert_json(Check::grpc_tls("a:1", second).tls_skip_verify(), grpc);
     }
 }

@@ -1,4 +1,4 @@
-//! The entrance.
+//! The entry point: builds a client and hands out its endpoints.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,53 +13,53 @@ use crate::session::Sessions;
 use crate::status::Status;
 use crate::transport::Transport;
 
-/// A client of one agent. Clones share their connections and are cheap.
+/// A client of one agent. Clones are cheap and share connections.
 #[derive(Clone)]
 pub struct Client {
     transport: Arc<Transport>,
 }
 
 impl Client {
-    /// A client of the agent at `url`, such as `http://127.0.0.1:8500`, without a token. Nothing is sent yet.
+    /// Builds a client of the agent at `url`, such as `http://127.0.0.1:8500`, with default settings. Sends nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::Configuration`].
+    /// [`Error::Configuration`]: `url` is invalid.
     pub fn new(url: impl Into<String>) -> Result<Self, Error> {
         Self::builder(url).build()
     }
 
-    /// The same with more to say.
+    /// Starts a client of the agent at `url` with settings of its own.
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder::new(url.into())
     }
 
-    /// What a service does with its own agent.
+    /// Registers services with the agent and reports on checks.
     pub fn agent(&self) -> Agent<'_> {
         Agent::new(&self.transport)
     }
 
-    /// Finding healthy instances.
+    /// Finds healthy instances.
     pub fn health(&self) -> Health<'_> {
         Health::new(&self.transport)
     }
 
-    /// What is registered anywhere, healthy or not.
+    /// Lists all registrations, regardless of health.
     pub fn catalog(&self) -> Catalog<'_> {
         Catalog::new(&self.transport)
     }
 
-    /// The state of the servers.
+    /// Reads the state of the servers.
     pub fn status(&self) -> Status<'_> {
         Status::new(&self.transport)
     }
 
-    /// Keys and values, and locks on them.
+    /// Reads, writes and locks keys.
     pub fn kv(&self) -> Kv<'_> {
         Kv::new(&self.transport)
     }
 
-    /// What holds locks.
+    /// Manages the sessions that hold locks.
     pub fn sessions(&self) -> Sessions<'_> {
         Sessions::new(&self.transport)
     }
@@ -72,12 +72,12 @@ impl fmt::Debug for Client {
 }
 
 impl Builder {
-    /// Builds the client; nothing is sent yet.
+    /// Builds the client. Sends nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::Configuration`]: a URL that is not `http://host:port` or `https://host:port`, the latter without the
-    /// feature `tls`, a token that does not fit into a header, or a file that cannot be read.
+    /// [`Error::Configuration`]: the URL is neither `http://host:port` nor `https://host:port` (the latter needs the
+    /// feature `tls`), the token is not a valid header value, or a certificate file is invalid.
     pub fn build(self) -> Result<Client, Error> {
         Ok(Client { transport: Arc::new(Transport::new(&self)?) })
     }
@@ -88,17 +88,17 @@ mod tests {
     use super::Client;
 
     #[test]
-    fn what_is_no_address_is_refused_with_a_reason() {
+    fn build_rejects_an_invalid_url_with_a_reason() {
         for url in ["127.0.0.1:8500", "ftp://a", "http://", "", "http://u:p@a:1", "http://a/?dc=x"] {
             let error = Client::new(url).unwrap_err().to_string();
-            assert!(error.contains(url) && error.contains("cannot be Consul's address"), "{error}");
+            assert!(error.contains(url) && error.contains("invalid Consul URL"), "{error}");
         }
         assert!(Client::new("http://127.0.0.1:8500/").is_ok());
         assert_eq!(Client::new("https://127.0.0.1:8501").is_ok(), cfg!(feature = "tls"));
     }
 
     #[test]
-    fn a_token_is_not_shown() {
+    fn debug_output_omits_the_token() {
         let builder = Client::builder("http://a:1").token("s3cret");
         let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
         assert!(!shown.contains("s3cret"), "{shown}");

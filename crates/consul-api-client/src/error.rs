@@ -1,84 +1,83 @@
-//! What may go wrong, sorted by what the caller may do about it.
+//! Classifies failures by the action that the caller can take.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-/// A request that did not succeed.
+/// A failed request.
 ///
-/// [`Unreachable`](Self::Unreachable) and [`Timeout`](Self::Timeout) leave open whether a write was done: it may still
-/// land. Registering, deregistering and compare-and-set may simply be repeated.
+/// After [`Unreachable`](Self::Unreachable) and [`Timeout`](Self::Timeout), a write may have happened or may still
+/// happen. Register, deregister and compare-and-set are safe to repeat.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// What the client was built from does not hold together: a URL, a token, a file of certificates. Never retry.
+    /// An invalid setting: URL, token or certificate file. Do not retry.
     #[error("{0}")]
     Configuration(String),
-    /// No connection, or it broke before the answer was complete. Retry with a backoff.
-    #[error("Consul at {address} cannot be reached: {}", Chain(source.as_ref()))]
+    /// The connection failed, or broke before the response was complete. Retry with a backoff.
+    #[error("Consul at {address} is unreachable: {}", Chain(source.as_ref()))]
     Unreachable {
         /// The base URL.
         address: String,
-        /// What the network said.
+        /// The network error.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// There was no answer within the limit. Retry with a backoff.
-    #[error("Consul at {address} has not answered within {limit:?}")]
+    /// The response did not arrive within the limit. Retry with a backoff.
+    #[error("Consul at {address} did not answer within {limit:?}")]
     Timeout {
         /// The base URL.
         address: String,
-        /// How long was waited.
+        /// The limit of this request, including the wait of a blocking query.
         limit: Duration,
     },
-    /// One of the two does not trust the other. Passes only with other certificates, which may come by rotation: retry
-    /// seldom, and tell somebody.
-    #[error("no TLS with Consul at {address}: {}", Chain(source.as_ref()))]
+    /// One side rejected the other's certificate. Retry rarely, because rotation may bring a valid one; log the error.
+    #[error("TLS with Consul at {address} failed: {}", Chain(source.as_ref()))]
     Tls {
         /// The base URL.
         address: String,
-        /// What TLS said.
+        /// The TLS error.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// 403: the token is unknown, or may not do this. A new token takes some time to be known everywhere, so it may
-    /// pass; retry seldom, and show this text.
-    #[error("Consul refuses {request}: {message}")]
+    /// 403: the token is unknown or lacks a rule. Retry rarely, because a new token takes time to replicate; log the
+    /// error.
+    #[error("Consul denied {request}: {message}")]
     Permission {
         /// Method and path.
         request: String,
-        /// Consul's own words.
+        /// Consul's message.
         message: String,
     },
-    /// There is no such service, check or session: 404, and what older versions answer with 500 instead. Do not
-    /// retry; whoever registered it has to do so again.
-    #[error("Consul does not know what {request} is about: {message}")]
+    /// 404, or the 500 that older versions answer instead: the service, check or session does not exist. Do not retry;
+    /// create it again.
+    #[error("Consul found no match for {request}: {message}")]
     NotFound {
         /// Method and path.
         request: String,
-        /// Consul's own words.
+        /// Consul's message.
         message: String,
     },
-    /// Any other status. 5xx and 429 may pass by themselves (no leader, a server that is away, a limit of rate).
-    #[error("Consul answers {request} with {status}: {message}")]
+    /// Any other status. Retry 5xx and 429 with a backoff: no leader, a lost server, a rate limit. Do not retry others.
+    #[error("Consul answered {request} with {status}: {message}")]
     Status {
         /// Method and path.
         request: String,
-        /// The status of HTTP.
+        /// The HTTP status code.
         status: u16,
-        /// Consul's own words.
+        /// Consul's message.
         message: String,
     },
-    /// The answer is not what this crate expects: perhaps something else listens there. Do not retry.
-    #[error("what Consul answers to {request} makes no sense: {source}")]
+    /// The response is not the expected JSON; the address may belong to another program. Do not retry.
+    #[error("the response to {request} is not the JSON that Consul sends: {source}")]
     Undecodable {
         /// Method and path.
         request: String,
-        /// Where it stops making sense.
+        /// The position and cause.
         source: serde_json::Error,
     },
 }
 
 impl Error {
-    /// Whether the same request may succeed later without anybody's help: unreachable, no answer in time, 5xx, 429.
+    /// Whether the same request can succeed later without a change: `Unreachable`, `Timeout`, and status 5xx or 429.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Timeout { .. } => true,
@@ -87,8 +86,8 @@ impl Error {
         }
     }
 
-    /// The rule that a token would need, such as `service:write on artwork`, where Consul names it. Most often it does
-    /// for services, and for keys only in newer versions.
+    /// The ACL rule that the token lacks, such as `service:write on artwork`; `None` if Consul does not name it. Older
+    /// versions name it for services only.
     pub fn missing_rule(&self) -> Option<String> {
         let Self::Permission { message, .. } = self else { return None };
         let (_, rule) = message.split_once("Missing ").or_else(|| message.split_once("lacks permission "))?;
@@ -97,7 +96,7 @@ impl Error {
 
     pub(crate) fn status(request: String, status: u16, body: &[u8]) -> Self {
         let message = String::from_utf8_lossy(body).trim().to_owned();
-        // Older versions, 1.8 among them, say so in words alone.
+        // Older versions, 1.8 among them, answer 500 and differ in the message only.
         let unknown = ["Unknown service", "Unknown check"].iter().any(|words| message.starts_with(words))
             || message.contains("does not have associated TTL");
         match status {
@@ -108,13 +107,13 @@ impl Error {
         }
     }
 
-    /// A 404 that is an answer: there is none.
+    /// Turns `NotFound` into `None`.
     pub(crate) fn none<T>(self) -> Result<Option<T>, Self> {
         if matches!(self, Self::NotFound { .. }) { Ok(None) } else { Err(self) }
     }
 }
 
-/// The causes of an error in one line: "connection refused" stands three causes deep.
+/// Joins an error and its causes in one line: "connection refused" is the third cause.
 struct Chain<'a>(&'a (dyn StdError + Send + Sync + 'static));
 
 impl fmt::Display for Chain<'_> {
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_403_names_the_rule_in_old_words_and_in_new_ones() {
+    fn missing_rule_reads_old_and_new_messages() {
         let old = status(403, "Permission denied: Missing service:write on artwork");
         assert_eq!(old.missing_rule().as_deref(), Some("service:write on artwork"));
         let new = "Permission denied: token with AccessorID '00000000-0000-0000-0000-000000000002' lacks permission \
@@ -150,12 +149,12 @@ mod tests {
         assert_eq!(status(403, new).missing_rule().as_deref(), Some("service:write on artwork"));
         let bare = status(403, "ACL not found");
         assert_eq!(bare.missing_rule(), None);
-        assert_eq!(bare.to_string(), "Consul refuses PUT /v1/x: ACL not found");
+        assert_eq!(bare.to_string(), "Consul denied PUT /v1/x: ACL not found");
         assert!(!bare.is_transient());
     }
 
     #[test]
-    fn what_old_versions_say_in_words_is_not_found() {
+    fn status_maps_messages_of_old_versions_to_not_found() {
         for words in [r#"Unknown check "x""#, r#"Unknown service {"x" {}}"#] {
             assert!(matches!(status(500, words), Error::NotFound { .. }), "{words}");
         }

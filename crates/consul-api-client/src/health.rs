@@ -1,10 +1,18 @@
-//! Finding instances that are well.
+//! Finds healthy instances.
 //!
 //! # Errors
 //!
-//! Every method may fail with any [`Error`] but `Configuration` and `NotFound`. After one, keep what you had, and ask
-//! with an index of 0. An empty answer is not an error: it says that there are no instances, or, with ACLs, that the
-//! token may not see them. Consul does not tell these apart; whether you see yourself does.
+//! Every method may return any [`Error`] except `Configuration` and `NotFound`. After an error, keep the known
+//! instances and restart from index 0. [`Error::is_transient`] says whether to retry.
+//!
+//! # Does not
+//!
+//! - Report missing ACL rules: an empty list means no instances or no permission to see them. A registered service can
+//!   tell the two apart, because it sees itself only with permission.
+//!
+//! # See
+//!
+//! - [Health endpoints](https://developer.hashicorp.com/consul/api-docs/health)
 
 use std::collections::BTreeMap;
 
@@ -14,7 +22,7 @@ use crate::address::host_port;
 use crate::blocking::{Blocking, Indexed};
 pub use crate::check::{CheckStatus, HealthCheck};
 use crate::error::Error;
-use crate::transport::{Call, Transport};
+use crate::transport::{Request, Transport};
 use crate::weights::Weights;
 use crate::wire::{encode, or_default};
 
@@ -24,7 +32,7 @@ pub struct Health<'a> {
     transport: &'a Transport,
 }
 
-/// Which instances are wanted.
+/// Selects the instances of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     service: String,
@@ -33,19 +41,19 @@ pub struct Query {
 }
 
 impl Query {
-    /// All instances of a service, in whatever state.
+    /// Selects all instances of a service, regardless of health.
     pub fn service(name: impl Into<String>) -> Self {
         Self { service: name.into(), passing: false, tags: Vec::new() }
     }
 
-    /// Only those whose checks all pass, their node's included.
+    /// Keeps only instances whose checks all pass, including those of their node.
     #[must_use]
     pub fn passing(mut self) -> Self {
         self.passing = true;
         self
     }
 
-    /// Only those with this tag; of several, with all of them.
+    /// Keeps only instances with this tag. Several tags must all match.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
@@ -53,80 +61,80 @@ impl Query {
     }
 }
 
-/// One instance of a service, where it runs, and how it is.
+/// One instance of a service with its node and checks.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Instance {
-    /// Where it runs.
+    /// The node of the instance.
     pub node: Node,
-    /// What it has said of itself.
+    /// The registration of the instance.
     pub service: Service,
-    /// Its checks, and those of its node.
+    /// The checks of the instance and of its node.
     #[serde(default, deserialize_with = "or_default")]
     pub checks: Vec<HealthCheck>,
 }
 
-/// A machine with an agent.
+/// A machine that runs an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Node {
-    /// Its name.
+    /// The name.
     #[serde(rename = "Node")]
     pub name: String,
-    /// Its address.
+    /// The host, without a port.
     pub address: String,
-    /// Where it is.
+    /// The datacenter; empty if Consul sent none.
     #[serde(default, deserialize_with = "or_default")]
     pub datacenter: String,
-    /// What else to know.
+    /// The metadata.
     #[serde(default, deserialize_with = "or_default")]
     pub meta: BTreeMap<String, String>,
 }
 
-/// What an instance has said of itself.
+/// The registration of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Service {
-    /// The id of this instance; unique on its node only.
+    /// The id of the instance, unique on its node only.
     #[serde(rename = "ID")]
     pub id: String,
     /// The name of the service.
     #[serde(rename = "Service")]
     pub name: String,
-    /// What to select it by.
+    /// The tags.
     #[serde(default, deserialize_with = "or_default")]
     pub tags: Vec<String>,
-    /// What else to know.
+    /// The metadata.
     #[serde(default, deserialize_with = "or_default")]
     pub meta: BTreeMap<String, String>,
-    /// Often empty: [`Instance::address`] knows better.
+    /// The registered host, often empty. [`Instance::address`] falls back to the node's.
     #[serde(default)]
     pub address: String,
-    /// 0: none was given.
+    /// The port to connect to. 0: none was registered.
     #[serde(default)]
     pub port: u16,
-    /// How large a part of the calls it wants; [`Instance::weight`] looks at its checks too.
+    /// The load-balancing weights. [`Instance::weight`] selects one by the state of the checks.
     #[serde(default)]
     pub weights: Weights,
 }
 
 impl Instance {
-    /// The host to call: the instance's own, or that of its node if it has none.
+    /// Returns the host to connect to: the instance's own, or the node's if that is empty.
     pub fn address(&self) -> &str {
         if self.service.address.is_empty() { &self.node.address } else { &self.service.address }
     }
 
-    /// Where to call it, as a URL has it: `host:port`, with brackets around an IPv6 address.
+    /// Returns `host:port` as in a URL, with brackets around an IPv6 address.
     pub fn authority(&self) -> String {
         host_port(self.address(), self.service.port)
     }
 
-    /// The worst of its checks; passing if there are none.
+    /// Returns the worst state of all checks; passing if there are none.
     pub fn status(&self) -> CheckStatus {
         self.checks.iter().map(|check| check.status).max().unwrap_or(CheckStatus::Passing)
     }
 
-    /// How large a part of the calls it wants as it is now; 0 if it is critical.
+    /// Returns the weight for the current state; 0 if it is critical.
     pub fn weight(&self) -> u32 {
         match self.status() {
             CheckStatus::Passing => self.service.weights.passing,
@@ -141,32 +149,33 @@ impl<'a> Health<'a> {
         Self { transport }
     }
 
-    /// The instances of a service, in no order; with [`Blocking`], when they may have changed.
+    /// Returns the instances of a service, in no particular order. With [`Blocking`], waits until they may have
+    /// changed.
     ///
-    /// A service that nobody has registered has an empty list, and its watch is woken by changes of other services.
+    /// An unknown service has an empty list, and changes of other services end its blocking queries early.
     pub async fn instances(
         self,
         query: &Query,
         blocking: impl Into<Option<Blocking>>,
     ) -> Result<Indexed<Vec<Instance>>, Error> {
-        let mut call = Call::get(format!("/v1/health/service/{}", encode(&query.service)));
+        let mut request = Request::get(format!("/v1/health/service/{}", encode(&query.service)));
         if query.passing {
-            call = call.with("passing", "true");
+            request = request.parameter("passing", "true");
         }
         for tag in &query.tags {
-            call = call.with("tag", tag);
+            request = request.parameter("tag", tag);
         }
-        self.transport.send_dc(call.blocking(blocking.into())).await?.indexed()
+        self.transport.send_dc(request.blocking(blocking.into())).await?.indexed()
     }
 
-    /// The checks of all instances of a service, without those of their nodes.
+    /// Returns the checks of all instances of a service, without those of their nodes.
     pub async fn checks(
         self,
         service: &str,
         blocking: impl Into<Option<Blocking>>,
     ) -> Result<Indexed<Vec<HealthCheck>>, Error> {
-        let call = Call::get(format!("/v1/health/checks/{}", encode(service)));
-        self.transport.send_dc(call.blocking(blocking.into())).await?.indexed()
+        let request = Request::get(format!("/v1/health/checks/{}", encode(service)));
+        self.transport.send_dc(request.blocking(blocking.into())).await?.indexed()
     }
 }
 
@@ -174,7 +183,7 @@ impl<'a> Health<'a> {
 mod tests {
     use super::{CheckStatus, Instance};
 
-    /// As Consul 1.8.7 writes it, with what it writes besides, and `null` for what is empty.
+    /// A response of Consul 1.8.7, with fields that this crate ignores and `null` for empty collections.
     const ANSWER: &str = r#"{
         "Node": {"ID": "ee430ece-1b5b-c462-aa35-f613ef486832", "Node": "vm", "Address": "10.0.0.7",
             "Datacenter": "dc1", "TaggedAddresses": null, "Meta": null, "CreateIndex": 13, "ModifyIndex": 13},
@@ -186,7 +195,7 @@ mod tests {
             "Type": "", "Definition": {}, "CreateIndex": 13, "ModifyIndex": 13}]}"#;
 
     #[test]
-    fn without_an_address_of_its_own_it_has_that_of_its_node() {
+    fn address_falls_back_to_the_node() {
         let mut instance: Instance = serde_json::from_str(ANSWER).unwrap();
         assert_eq!((instance.address(), instance.service.port), ("10.0.0.7", 50052));
         instance.service.address = "10.0.0.8".to_owned();
@@ -194,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_check_decides_the_weight() {
+    fn weight_follows_the_worst_check() {
         for (status, expected) in [("passing", 10), ("warning", 1), ("critical", 0), ("brand new", 0)] {
             let answer = ANSWER.replace(r#""Status": "passing""#, &format!(r#""Status": "{status}""#));
             assert_eq!(serde_json::from_str::<Instance>(&answer).unwrap().weight(), expected, "{status}");

@@ -1,12 +1,19 @@
-//! Keys and values, and locks on them.
-//!
-//! A lock is advisory: it keeps those out who ask for it, and a holder that was paused may go on after it has lost it.
-//! Whatever is guarded has to refuse a smaller [`Entry::lock_index`] than it has seen: that is the fencing token.
+//! Reads, writes and locks keys.
 //!
 //! # Errors
 //!
-//! Every method may fail with any [`Error`] but `Configuration` and `NotFound`. A write that ended with `Unreachable`
-//! or `Timeout` may have been done: read before you conclude anything from a `false` at the second attempt.
+//! Every method may return any [`Error`] except `Configuration` and `NotFound`. [`Error::is_transient`] says whether to
+//! retry. A write that failed with `Unreachable` or `Timeout` may have happened: if the retry returns `false`, read the
+//! entry.
+//!
+//! # Does not
+//!
+//! - Enforce locks: they are advisory, and a paused holder may continue after it lost the lock. The guarded resource
+//!   must reject an [`Entry::lock_index`], the fencing token, that is smaller than the largest it has seen.
+//!
+//! # See
+//!
+//! - [KV store](https://developer.hashicorp.com/consul/api-docs/kv)
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +22,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::blocking::{Blocking, Indexed};
 use crate::error::Error;
-use crate::transport::{Answer, Call, Transport, is_success};
+use crate::transport::{Request, Response, Transport, is_success};
 use crate::wire::encode_path;
 
 /// The endpoints under `/v1/kv`.
@@ -24,25 +31,25 @@ pub struct Kv<'a> {
     transport: &'a Transport,
 }
 
-/// A key and what it holds.
+/// A key and its value.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Entry {
-    /// The whole key.
+    /// The full key.
     pub key: String,
-    /// At most 512 KiB.
+    /// The value, at most 512 KiB.
     #[serde(default, deserialize_with = "decode")]
     pub value: Vec<u8>,
-    /// What a writer may leave there.
+    /// An opaque number that a writer may set; 0 by default.
     #[serde(default)]
     pub flags: u64,
-    /// When it appeared.
+    /// The index of the creation.
     pub create_index: u64,
-    /// When it changed last: what [`Kv::compare_and_set`] compares.
+    /// The index of the last change, for [`Kv::compare_and_set`].
     pub modify_index: u64,
-    /// How often it has been locked: a fencing token.
+    /// The number of times that the key was locked: the fencing token.
     pub lock_index: u64,
-    /// Who holds its lock.
+    /// The id of the session that holds the lock.
     #[serde(default)]
     pub session: Option<String>,
 }
@@ -57,87 +64,90 @@ impl<'a> Kv<'a> {
         Self { transport }
     }
 
-    /// One entry; `None` if there is none. Both can be waited behind.
+    /// Returns one entry; `None` if the key does not exist. A blocking query works in both cases.
     pub async fn get(self, key: &str, blocking: impl Into<Option<Blocking>>) -> Result<Indexed<Option<Entry>>, Error> {
-        let entries: Indexed<Vec<Entry>> = self.read(path(key).blocking(blocking.into())).await?;
+        let entries: Indexed<Vec<Entry>> = self.read(get(key).blocking(blocking.into())).await?;
         Ok(entries.map(|entries| entries.into_iter().next()))
     }
 
-    /// All entries whose keys begin with `prefix`, in the order of keys.
+    /// Returns all entries whose keys start with `prefix`, sorted by key.
     pub async fn list(self, prefix: &str, blocking: impl Into<Option<Blocking>>) -> Result<Indexed<Vec<Entry>>, Error> {
-        self.read(path(prefix).with("recurse", "true").blocking(blocking.into())).await
+        self.read(get(prefix).parameter("recurse", "true").blocking(blocking.into())).await
     }
 
-    /// Their keys alone, up to and with the first `separator` behind the prefix if one is given: with `/`, one level
-    /// of folders.
+    /// Returns all keys that start with `prefix`, sorted. A `separator` cuts them after its first occurrence behind the
+    /// prefix: `/` lists one level of folders.
     pub async fn keys(self, prefix: &str, separator: Option<&str>) -> Result<Vec<String>, Error> {
-        let call = path(prefix).with("keys", "true").with_some("separator", separator);
-        Ok(self.read(call).await?.value)
+        let request = get(prefix).parameter("keys", "true").optional_parameter("separator", separator);
+        Ok(self.read(request).await?.value)
     }
 
-    /// Where nothing is, Consul answers 404, and nothing else does: so it is an answer here, with an index.
-    async fn read<T: serde::de::DeserializeOwned + Default>(self, call: Call) -> Result<Indexed<T>, Error> {
-        let call = call.with_some("dc", self.transport.datacenter());
-        match self.transport.exchange(call).await? {
-            (status, answer) if is_success(status) => answer.indexed(),
-            (404, answer) if answer.index() > 0 => Ok(Indexed { index: answer.index(), value: T::default() }),
-            (status, answer) => Err(answer.into_error(status)),
+    /// Maps a 404 with an index to the default: Consul answers so for missing keys only.
+    async fn read<T: serde::de::DeserializeOwned + Default>(self, request: Request) -> Result<Indexed<T>, Error> {
+        let request = request.optional_parameter("dc", self.transport.datacenter());
+        match self.transport.exchange(request).await? {
+            (status, response) if is_success(status) => response.indexed(),
+            (404, response) if response.index() > 0 => Ok(Indexed { index: response.index(), value: T::default() }),
+            (status, response) => Err(response.into_error(status)),
         }
     }
 
-    /// Writes, whatever was there.
+    /// Writes an entry unconditionally. Idempotent.
     pub async fn put(self, key: &str, value: impl Into<Bytes>) -> Result<(), Error> {
         self.transport.send_dc(put(key).body(value)).await.map(drop)
     }
 
-    /// Writes if the entry has not changed since its `modify_index`, with 0 if there is none; `false` if it has.
+    /// Writes an entry if it still has this `modify_index`; otherwise returns `false`. 0 stands for a missing key.
     pub async fn compare_and_set(self, key: &str, value: impl Into<Bytes>, modify_index: u64) -> Result<bool, Error> {
-        self.done(put(key).with("cas", &modify_index.to_string()).body(value)).await
+        self.send_for_bool(put(key).parameter("cas", &modify_index.to_string()).body(value)).await
     }
 
-    /// Locks a key and writes who has it; `false` if another session holds it, or a lock delay is not over. For the
-    /// session that holds it already, this writes and is `true`.
+    /// Locks a key for a session and writes its value. Returns `false` if another session holds the lock or a lock
+    /// delay is running. The current holder may call it again to write.
     ///
     /// # Errors
     ///
-    /// [`Error::Status`] 500 "invalid session": it has ended. Make a new one; `is_transient` cannot know.
+    /// [`Error::Status`] 500 "invalid session": the session has ended. Create a new one; a retry fails again, although
+    /// `is_transient` returns `true`.
     pub async fn acquire(self, key: &str, value: impl Into<Bytes>, session: &str) -> Result<bool, Error> {
-        self.done(put(key).with("acquire", session).body(value)).await
+        self.send_for_bool(put(key).parameter("acquire", session).body(value)).await
     }
 
-    /// Unlocks a key and writes; `false` if this session does not hold it.
+    /// Unlocks a key and writes its value. Returns `false` if this session does not hold the lock.
     pub async fn release(self, key: &str, value: impl Into<Bytes>, session: &str) -> Result<bool, Error> {
-        self.done(put(key).with("release", session).body(value)).await
+        self.send_for_bool(put(key).parameter("release", session).body(value)).await
     }
 
-    /// Deletes an entry; no difference is made whether there was one.
+    /// Deletes an entry. Idempotent: accepts an unknown key.
     pub async fn delete(self, key: &str) -> Result<(), Error> {
-        self.transport.send_dc(Call::delete(format!("/v1/kv/{}", encode_path(key)))).await.map(drop)
+        self.transport.send_dc(delete(key)).await.map(drop)
     }
 
-    /// Deletes all entries whose keys begin with `prefix`. An empty prefix is everything.
+    /// Deletes all entries whose keys start with `prefix`. Idempotent. An empty prefix deletes the whole store.
     pub async fn delete_all(self, prefix: &str) -> Result<(), Error> {
-        let call = Call::delete(format!("/v1/kv/{}", encode_path(prefix))).with("recurse", "true");
-        self.transport.send_dc(call).await.map(drop)
+        self.transport.send_dc(delete(prefix).parameter("recurse", "true")).await.map(drop)
     }
 
-    /// Deletes an entry if it has not changed since its `modify_index`; `false` if it has.
+    /// Deletes an entry if it still has this `modify_index`; otherwise returns `false`.
     pub async fn compare_and_delete(self, key: &str, modify_index: u64) -> Result<bool, Error> {
-        let call = Call::delete(format!("/v1/kv/{}", encode_path(key)));
-        self.done(call.with("cas", &modify_index.to_string())).await
+        self.send_for_bool(delete(key).parameter("cas", &modify_index.to_string())).await
     }
 
-    async fn done(self, call: Call) -> Result<bool, Error> {
-        self.transport.send_dc(call).await.and_then(Answer::json)
+    async fn send_for_bool(self, request: Request) -> Result<bool, Error> {
+        self.transport.send_dc(request).await.and_then(Response::json)
     }
 }
 
-fn path(key: &str) -> Call {
-    Call::get(format!("/v1/kv/{}", encode_path(key)))
+fn get(key: &str) -> Request {
+    Request::get(format!("/v1/kv/{}", encode_path(key)))
 }
 
-fn put(key: &str) -> Call {
-    Call::put(format!("/v1/kv/{}", encode_path(key)))
+fn put(key: &str) -> Request {
+    Request::put(format!("/v1/kv/{}", encode_path(key)))
+}
+
+fn delete(key: &str) -> Request {
+    Request::delete(format!("/v1/kv/{}", encode_path(key)))
 }
 
 #[cfg(test)]
@@ -145,7 +155,7 @@ mod tests {
     use super::Entry;
 
     #[test]
-    fn values_are_bytes_and_may_be_absent() {
+    fn entry_decodes_bytes_and_an_absent_value() {
         let entry = r#"{"LockIndex":1,"Key":"a","Flags":0,"Value":"AP8=","CreateIndex":5,"ModifyIndex":6}"#;
         let read: Entry = serde_json::from_str(entry).unwrap();
         assert_eq!((read.value, read.modify_index, read.session), (vec![0, 255], 6, None));

@@ -1,25 +1,28 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # Design
+//! # Modules
 //!
-//! Rooms, in reading order: [`Client`] is the entrance; [`agent`] what a service does with its own agent, with the
-//! [`Registration`] that it sends there; [`health`] how it finds others; [`blocking`] how it waits for a change, which
-//! is where most clients of Consul go wrong; [`catalog`], [`status`], [`kv`] and [`session`] the rest; [`error`] what
-//! may fail, and which failures pass by themselves.
+//! [`Client`] is the entry point. [`agent`] registers services and their checks, [`health`] finds instances,
+//! [`blocking`] waits for changes. [`catalog`], [`status`], [`kv`] and [`session`] cover the remaining endpoints.
+//! [`error`] classifies failures.
 //!
-//! **Only what is known is sent.** Consul answers an unknown JSON field with 400 and registers nothing, so a client
-//! that knows more than the agent cannot register at all. What this crate sends is understood by Consul 1.8; what it
-//! receives may have any number of fields more.
+//! # Guarantees
 //!
-//! **One request, one answer.** Nothing is retried, cached or kept in step in the background: how often to try, and
-//! what to serve meanwhile, is a decision of the mesh. [`Error::is_transient`] says what is worth trying again.
+//! - Requests carry only fields that Consul 1.8 accepts, because Consul rejects an unknown JSON field with 400.
+//!   Responses may carry additional fields.
+//! - Every request has a time limit, because a suspended agent accepts connections and never answers. The limit of a
+//!   blocking query is its wait, plus the sixteenth that the agent may add, plus [`Builder::timeout`].
+//! - A dropped future closes its connection and leaves the client usable. Consul may still execute the request.
 //!
-//! **Every request ends.** An agent that is stopped, or swapped out, accepts connections and never answers; nothing but
-//! a limit notices. A blocking query's limit is its wait, plus what the agent may add to it, plus that of any request.
+//! # Does not
 //!
-//! **Dropping a future is safe.** The connection it used is closed, not returned. What it asked for may be done all
-//! the same, and a blocking query keeps one of the 200 connections that an agent allows an address until its wait ends:
-//! let watches run.
+//! - Retry, cache or poll: the caller decides. [`Error::is_transient`] says whether a retry can succeed.
+//! - Cancel a blocking query on the agent. A dropped query occupies one of the 200 connections that an agent allows per
+//!   client address until its wait ends, so keep one watch per service running.
+//!
+//! # See
+//!
+//! - [Consul's HTTP API](https://developer.hashicorp.com/consul/api-docs)
 
 mod address;
 pub mod agent;

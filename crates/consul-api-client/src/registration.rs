@@ -1,4 +1,4 @@
-//! What a service tells its agent about itself.
+//! The registration that a service sends to its agent.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::check::Check;
 use crate::weights::Weights;
 
-/// One instance of a service.
+/// One instance of a service, to register with `Agent::register`.
 ///
-/// What is not said is not sent, so Consul's own defaults hold.
+/// Unset fields are not sent, so Consul's defaults apply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Registration {
@@ -31,7 +31,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// An instance of the service `name`, whose id is `name` too.
+    /// Describes an instance of the service `name`. The id defaults to `name`.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -45,49 +45,49 @@ impl Registration {
         }
     }
 
-    /// What tells it from other instances on the same agent. Two with one id would replace each other.
+    /// Sets the id, unique on the agent. An instance replaces another with the same id.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// Where it listens. Without an address, callers use that of its node.
+    /// Sets the host that callers connect to. Default: the node's address.
     #[must_use]
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.address = Some(address.into());
         self
     }
 
-    /// The port it listens on.
+    /// Sets the port that callers connect to. Default: none.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// One more word to select instances by.
+    /// Adds a tag. Queries filter by tags.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
     }
 
-    /// One more thing to know about it. Keys hold letters, digits, `-` and `_`, and at most 128 of them.
+    /// Adds a metadata entry. A key has at most 128 characters: letters, digits, `-` and `_`.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.meta.insert(key.into(), value.into());
         self
     }
 
-    /// How large a part of the calls it wants.
+    /// Sets the load-balancing weights. Default: 1 and 1.
     #[must_use]
     pub fn weights(mut self, weights: Weights) -> Self {
         self.weights = Some(weights);
         self
     }
 
-    /// One more check of its health.
+    /// Adds a health check.
     #[must_use]
     pub fn check(mut self, check: Check) -> Self {
         self.checks.push(check);
@@ -104,12 +104,12 @@ mod tests {
     use super::{Check, Registration, Weights};
 
     #[test]
-    fn only_what_is_said_is_sent() {
+    fn serialization_omits_unset_fields() {
         assert_eq!(serde_json::to_value(Registration::new("artwork")).unwrap(), json!({"Name": "artwork"}));
     }
 
     #[test]
-    fn all_that_is_said_is_sent_in_consuls_spelling() {
+    fn serialization_uses_consuls_field_names() {
         let check = Check::grpc("127.0.0.1:50052/artwork.v1.ArtworkService", Duration::from_secs(1))
             .id("artwork-1:grpc")
             .timeout(Duration::from_millis(500))

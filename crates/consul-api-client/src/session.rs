@@ -1,15 +1,19 @@
-//! Sessions: what holds a lock, and lets go of it when its holder is gone.
+//! Manages sessions: a session holds locks and releases them when its holder fails.
 //!
 //! # Errors
 //!
-//! Every method may fail with any [`Error`] but `Configuration`.
+//! Every method may return any [`Error`] except `Configuration`. [`Error::is_transient`] says whether to retry.
+//!
+//! # See
+//!
+//! - [Sessions](https://developer.hashicorp.com/consul/api-docs/session)
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::transport::{Call, Transport};
+use crate::transport::{Request, Transport};
 use crate::wire::{encode, optional_duration};
 
 /// The endpoints under `/v1/session`.
@@ -18,7 +22,7 @@ pub struct Sessions<'a> {
     transport: &'a Transport,
 }
 
-/// What a session is to be.
+/// The settings of a new session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Session {
@@ -32,65 +36,65 @@ pub struct Session {
     lock_delay: Option<Duration>,
 }
 
-/// What becomes of the keys that a session has locked, when it ends.
+/// The effect of a session's end on the keys that it has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Behavior {
-    /// They are unlocked. The default.
+    /// Unlocks the keys. The default.
     Release,
-    /// They are deleted.
+    /// Deletes the keys.
     Delete,
 }
 
-/// A session that there is.
+/// An existing session.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Info {
-    /// Its id.
+    /// The id.
     #[serde(rename = "ID")]
     pub id: String,
-    /// What people see.
+    /// The display name.
     #[serde(default)]
     pub name: String,
-    /// The node whose failure ends it.
+    /// The node whose failure ends the session.
     pub node: String,
-    /// What becomes of its keys.
+    /// The effect on locked keys.
     pub behavior: Behavior,
-    /// As Consul writes it: `10s`, or empty if it has none.
+    /// The TTL in Go's format, such as `10s`; empty without one.
     #[serde(default, rename = "TTL")]
     pub ttl: String,
 }
 
 impl Session {
-    /// One without a TTL, that ends with its node.
+    /// Describes a session without a TTL, which ends with its node.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What people see.
+    /// Sets the display name.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Ends it if it is not renewed for so long: 10 seconds to 24 hours. Consul takes up to twice that; renew it at a
-    /// third.
+    /// Ends the session unless it is renewed within `ttl`: 10 seconds to 24 hours. Consul may take twice as long. Renew
+    /// every third of it.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// What becomes of its keys.
+    /// Sets the effect on locked keys. Default: [`Behavior::Release`].
     #[must_use]
     pub fn behavior(mut self, behavior: Behavior) -> Self {
         self.behavior = Some(behavior);
         self
     }
 
-    /// For how long nobody gets a lock that was lost, so that a late holder can find out; Consul's default is
-    /// 15 seconds, and 60 are the most. Zero means none.
+    /// Sets how long a lost lock stays unavailable, so that a late holder can notice the loss: 0 to 60 seconds.
+    /// Consul's default: 15 seconds.
     #[must_use]
     pub fn lock_delay(mut self, delay: Duration) -> Self {
         self.lock_delay = Some(delay);
@@ -103,36 +107,37 @@ impl<'a> Sessions<'a> {
         Self { transport }
     }
 
-    /// Makes a session on the agent's node, and gives its id. Not idempotent: what a lost answer leaves behind ends
-    /// with its TTL. With ACLs, needs `session:write`.
+    /// Creates a session on the agent's node and returns its id. With ACLs, needs `session:write`.
+    ///
+    /// Not idempotent: after a lost response, a retry creates a second session; the first ends with its TTL.
     pub async fn create(self, session: &Session) -> Result<String, Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "UPPERCASE")]
         struct Created {
             id: String,
         }
-        let answer = self.transport.send_dc(Call::put("/v1/session/create").json(session)).await?;
-        answer.json().map(|created: Created| created.id)
+        let response = self.transport.send_dc(Request::put("/v1/session/create").json(session)).await?;
+        response.json().map(|created: Created| created.id)
     }
 
-    /// Lets its TTL begin anew.
+    /// Restarts the TTL of a session. Idempotent.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]: it has ended, and its locks are lost: step down.
+    /// [`Error::NotFound`]: the session has ended and its locks are lost. Step down.
     pub async fn renew(self, id: &str) -> Result<(), Error> {
-        self.transport.send_dc(Call::put(format!("/v1/session/renew/{}", encode(id)))).await.map(drop)
+        self.transport.send_dc(Request::put(format!("/v1/session/renew/{}", encode(id)))).await.map(drop)
     }
 
-    /// Ends it; no difference is made whether there was one.
+    /// Ends a session. Idempotent: accepts an unknown id.
     pub async fn destroy(self, id: &str) -> Result<(), Error> {
-        self.transport.send_dc(Call::put(format!("/v1/session/destroy/{}", encode(id)))).await.map(drop)
+        self.transport.send_dc(Request::put(format!("/v1/session/destroy/{}", encode(id)))).await.map(drop)
     }
 
-    /// What there is to know; `None` if it has ended.
+    /// Returns a session; `None` if it has ended.
     pub async fn info(self, id: &str) -> Result<Option<Info>, Error> {
-        let answer = self.transport.send_dc(Call::get(format!("/v1/session/info/{}", encode(id)))).await?;
-        Ok(answer.json::<Vec<Info>>()?.into_iter().next())
+        let response = self.transport.send_dc(Request::get(format!("/v1/session/info/{}", encode(id)))).await?;
+        Ok(response.json::<Vec<Info>>()?.into_iter().next())
     }
 }
 
@@ -145,7 +150,7 @@ mod tests {
     use super::{Behavior, Info, Session};
 
     #[test]
-    fn a_session_is_written_and_read_in_consuls_spelling() {
+    fn serialization_uses_consuls_field_names() {
         let session = Session::new().ttl(Duration::from_secs(10)).behavior(Behavior::Delete).lock_delay(Duration::ZERO);
         let expected = json!({"TTL": "10000ms", "Behavior": "delete", "LockDelay": "0ms"});
         assert_eq!(serde_json::to_value(session).unwrap(), expected);

@@ -1,11 +1,12 @@
-//! The state of the servers.
+//! Reads the state of the Consul servers.
 //!
 //! # Errors
 //!
-//! Every method may fail with any [`Error`] but `Configuration`, `NotFound` and `Permission`: no token is needed.
+//! Every method may return any [`Error`] except `Configuration`, `NotFound` and `Permission`, since no token is needed.
+//! [`Error::is_transient`] says whether to retry.
 
 use crate::error::Error;
-use crate::transport::{Call, Transport};
+use crate::transport::{Request, Transport};
 
 /// The endpoints under `/v1/status`.
 #[derive(Clone, Copy)]
@@ -18,14 +19,14 @@ impl<'a> Status<'a> {
         Self { transport }
     }
 
-    /// The address of the leader; `None` while there is none, when nothing that is stored can be written.
+    /// Returns the address of the leader; `None` without a leader, when all writes fail.
     pub async fn leader(self) -> Result<Option<String>, Error> {
-        let leader: String = self.transport.send_dc(Call::get("/v1/status/leader")).await?.json()?;
+        let leader: String = self.transport.send_dc(Request::get("/v1/status/leader")).await?.json()?;
         Ok(Some(leader).filter(|leader| !leader.is_empty()))
     }
 
-    /// The addresses of all servers.
+    /// Returns the addresses of all servers.
     pub async fn peers(self) -> Result<Vec<String>, Error> {
-        self.transport.send_dc(Call::get("/v1/status/peers")).await?.json()
+        self.transport.send_dc(Request::get("/v1/status/peers")).await?.json()
     }
 }

@@ -1,4 +1,4 @@
-//! https, by rustls.
+//! Connects over https with rustls.
 
 use std::error::Error as StdError;
 use std::path::Path;
@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::builder::Builder;
 use crate::error::Error;
 
-/// Speaks http and https.
+/// Connects over http and https.
 pub(crate) type Connector = HttpsConnector<HttpConnector>;
 
 pub(crate) fn connector(mut http: HttpConnector, builder: &Builder) -> Result<Connector, Error> {
@@ -32,7 +32,7 @@ fn config(builder: &Builder) -> Result<ClientConfig, Error> {
         }
         None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
     };
-    // Named, so that a process with several providers among its dependencies need not choose one for all.
+    // An explicit provider: a process that links several has no default one.
     let provider = rustls::crypto::ring::default_provider().into();
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -51,21 +51,21 @@ fn config(builder: &Builder) -> Result<ClientConfig, Error> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let read = CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, error))?;
     let certificates = read.collect::<Result<Vec<_>, _>>().map_err(|error| unusable(path, error))?;
-    if certificates.is_empty() { Err(unusable(path, "it holds no certificate")) } else { Ok(certificates) }
+    if certificates.is_empty() { Err(unusable(path, "the file contains no certificate")) } else { Ok(certificates) }
 }
 
 fn unusable(path: &Path, why: impl std::fmt::Display) -> Error {
-    Error::Configuration(format!("{} cannot be used: {why}", path.display()))
+    Error::Configuration(format!("cannot use {} for TLS: {why}", path.display()))
 }
 
-/// Whether rustls stands at the root of an error.
+/// Whether rustls caused an error.
 pub(crate) fn caused(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if error.is::<rustls::Error>() {
             return true;
         }
-        // An io::Error gives its cause's cause, and not its cause, as its source.
+        // `io::Error::source` skips the wrapped error and returns that error's source.
         next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(inner) => Some(inner),
             None => error.source(),

@@ -1,10 +1,10 @@
-//! One request, one answer, within a limit.
+//! Sends one request and returns its response within a time limit.
 
 use std::error::Error as StdError;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -21,7 +21,7 @@ type Connector = HttpConnector;
 #[cfg(feature = "tls")]
 type Connector = crate::tls::Connector;
 
-/// The connections to one agent.
+/// A connection pool to one agent.
 pub(crate) struct Transport {
     pool: Pool<Connector, Full<Bytes>>,
     base: String,
@@ -30,8 +30,8 @@ pub(crate) struct Transport {
     timeout: Duration,
 }
 
-/// What is asked. The query is kept apart: it may hold what does not belong into an error's text.
-pub(crate) struct Call {
+/// A request. The query stays separate from the path, because errors must not show it.
+pub(crate) struct Request {
     method: Method,
     path: String,
     query: String,
@@ -39,14 +39,14 @@ pub(crate) struct Call {
     wait: Duration,
 }
 
-/// An answer that is a success.
-pub(crate) struct Answer {
+/// A response.
+pub(crate) struct Response {
     request: String,
     headers: HeaderMap,
     body: Bytes,
 }
 
-impl Call {
+impl Request {
     pub(crate) fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path)
     }
@@ -63,7 +63,7 @@ impl Call {
         Self { method, path: path.into(), query: String::new(), body: Bytes::new(), wait: Duration::ZERO }
     }
 
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn parameter(mut self, name: &str, value: &str) -> Self {
         self.query.push(if self.query.is_empty() { '?' } else { '&' });
         self.query.push_str(name);
         self.query.push('=');
@@ -71,26 +71,26 @@ impl Call {
         self
     }
 
-    pub(crate) fn with_some(self, name: &str, value: Option<&str>) -> Self {
+    pub(crate) fn optional_parameter(self, name: &str, value: Option<&str>) -> Self {
         match value {
-            Some(value) => self.with(name, value),
+            Some(value) => self.parameter(name, value),
             None => self,
         }
     }
 
-    /// Holds for a time; everything that does is given that time on top of its limit.
-    pub(crate) fn waiting(mut self, wait: Duration) -> Self {
-        // Zero would mean Consul's default of minutes.
+    /// Makes the agent hold the request, and adds that time to the limit.
+    pub(crate) fn wait(mut self, wait: Duration) -> Self {
+        // Consul reads zero as its default of minutes.
         let wait = wait.max(Duration::from_millis(1));
         self.wait = longest(wait);
-        self.with("wait", &go_duration(wait))
+        self.parameter("wait", &go_duration(wait))
     }
 
     pub(crate) fn blocking(self, blocking: Option<Blocking>) -> Self {
         match blocking {
-            // With an index of 0 the agent does not wait, so neither does the client.
+            // The agent does not hold a request with index 0, so the limit needs no addition.
             Some(Blocking { index: 0, .. }) | None => self,
-            Some(Blocking { index, wait }) => self.with("index", &index.to_string()).waiting(wait),
+            Some(Blocking { index, wait }) => self.parameter("index", &index.to_string()).wait(wait),
         }
     }
 
@@ -100,7 +100,7 @@ impl Call {
     }
 
     pub(crate) fn json(self, body: &impl serde::Serialize) -> Self {
-        self.body(serde_json::to_vec(body).expect("structs of strings and numbers can be written as JSON"))
+        self.body(serde_json::to_vec(body).expect("structs of strings and numbers serialize to JSON"))
     }
 }
 
@@ -125,38 +125,40 @@ impl Transport {
         &self.base
     }
 
-    /// Asks for what every datacenter has.
-    pub(crate) async fn send_dc(&self, call: Call) -> Result<Answer, Error> {
-        self.send(call.with_some("dc", self.datacenter.as_deref())).await
+    /// Sends a request to the configured datacenter.
+    pub(crate) async fn send_dc(&self, request: Request) -> Result<Response, Error> {
+        self.send(request.optional_parameter("dc", self.datacenter.as_deref())).await
     }
 
-    pub(crate) async fn send(&self, call: Call) -> Result<Answer, Error> {
-        self.exchange(call).await.and_then(|(status, answer)| {
-            if is_success(status) { Ok(answer) } else { Err(Error::status(answer.request, status, &answer.body)) }
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, Error> {
+        self.exchange(request).await.and_then(|(status, response)| {
+            if is_success(status) { Ok(response) } else { Err(Error::status(response.request, status, &response.body)) }
         })
     }
 
-    /// The answer whatever its status: a missing key's 404 is one that can be waited behind.
-    pub(crate) async fn exchange(&self, call: Call) -> Result<(u16, Answer), Error> {
-        let limit = self.timeout + call.wait;
-        let request = format!("{} {}", call.method, call.path);
-        let mut ask = Request::builder().method(call.method).uri(format!("{}{}{}", self.base, call.path, call.query));
+    /// Returns the response regardless of its status.
+    pub(crate) async fn exchange(&self, request: Request) -> Result<(u16, Response), Error> {
+        let limit = self.timeout + request.wait;
+        let name = format!("{} {}", request.method, request.path);
+        let uri = format!("{}{}{}", self.base, request.path, request.query);
+        let mut outgoing = http::Request::builder().method(request.method).uri(uri);
         if let Some(token) = &self.token {
-            ask = ask.header("x-consul-token", token);
+            outgoing = outgoing.header("x-consul-token", token);
         }
-        let ask =
-            ask.body(Full::new(call.body)).map_err(|error| Error::Configuration(format!("{request}: {error}")))?;
+        let outgoing = outgoing
+            .body(Full::new(request.body))
+            .map_err(|error| Error::Configuration(format!("invalid request {name}: {error}")))?;
         let exchange = async {
-            let answer = self.pool.request(ask).await.map_err(|error| self.broken(error))?;
-            let (head, body) = answer.into_parts();
-            let body = body.collect().await.map_err(|error| self.broken(error))?.to_bytes();
-            Ok((head.status.as_u16(), Answer { request, headers: head.headers, body }))
+            let response = self.pool.request(outgoing).await.map_err(|error| self.connection_error(error))?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.map_err(|error| self.connection_error(error))?.to_bytes();
+            Ok((head.status.as_u16(), Response { request: name, headers: head.headers, body }))
         };
         let timeout = |_| Error::Timeout { address: self.base.clone(), limit };
         tokio::time::timeout(limit, exchange).await.map_err(timeout)?
     }
 
-    fn broken(&self, error: impl StdError + Send + Sync + 'static) -> Error {
+    fn connection_error(&self, error: impl StdError + Send + Sync + 'static) -> Error {
         let (address, source) = (self.base.clone(), Box::new(error));
         #[cfg(feature = "tls")]
         if crate::tls::caused(source.as_ref()) {
@@ -170,7 +172,7 @@ pub(crate) fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn json<T: DeserializeOwned>(self) -> Result<T, Error> {
         serde_json::from_slice(&self.body).map_err(|source| Error::Undecodable { request: self.request, source })
     }
@@ -184,7 +186,7 @@ impl Answer {
         index.and_then(|index| index.parse().ok()).unwrap_or(0)
     }
 
-    /// What failed, if this 404 is to be an error after all.
+    /// Turns an unsuccessful response into an error.
     pub(crate) fn into_error(self, status: u16) -> Error {
         Error::status(self.request, status, &self.body)
     }

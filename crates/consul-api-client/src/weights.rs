@@ -1,14 +1,14 @@
-//! How much of the traffic an instance receives.
+//! Load-balancing weights.
 
 use serde::{Deserialize, Serialize};
 
-/// How large a part of the calls an instance wants, compared with its siblings.
+/// An instance's share of the traffic, relative to the other instances of its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Weights {
-    /// While all its checks pass; 1 to 65535.
+    /// Weight while all checks pass: 1 to 65535. Default: 1.
     pub passing: u32,
-    /// While one of them warns; 0 to 65535.
+    /// Weight while a check warns: 0 to 65535. Default: 1.
     pub warning: u32,
 }
 

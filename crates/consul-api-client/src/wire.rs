@@ -1,10 +1,10 @@
-//! How Consul writes things.
+//! Encodes and decodes values in Consul's formats.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serializer};
 
-/// Consul reads durations as Go writes them. Rounded up to a millisecond: "0ms" would mean the default.
+/// Formats a duration as Go does. Rounds up to a millisecond, because Consul reads "0ms" as its default.
 pub(crate) fn go_duration(duration: Duration) -> String {
     format!("{}ms", duration.as_nanos().div_ceil(1_000_000))
 }
@@ -20,17 +20,17 @@ pub(crate) fn optional_duration<S: Serializer>(value: &Option<Duration>, seriali
     }
 }
 
-/// Go writes `null` for what is empty.
+/// Reads `null`, which Go writes for an empty collection, as the default.
 pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
-/// One part of a path or of a query.
+/// Percent-encodes one path segment or query value.
 pub(crate) fn encode(text: &str) -> String {
     escape(text, "-._~")
 }
 
-/// A path: its slashes stay.
+/// Percent-encodes a path and keeps its slashes.
 pub(crate) fn encode_path(text: &str) -> String {
     escape(text, "-._~/")
 }
@@ -54,13 +54,13 @@ mod tests {
     use super::{encode, encode_path, go_duration};
 
     #[test]
-    fn no_duration_becomes_the_default() {
+    fn durations_round_up_to_a_millisecond() {
         assert_eq!(go_duration(Duration::from_secs(60)), "60000ms");
         assert_eq!(go_duration(Duration::from_micros(1)), "1ms");
     }
 
     #[test]
-    fn names_cannot_change_the_request() {
+    fn encode_escapes_every_delimiter() {
         assert_eq!(encode("a/b?c&d=ü e"), "a%2Fb%3Fc%26d%3D%C3%BC%20e");
         assert_eq!(encode_path("jobs/a b"), "jobs/a%20b");
     }

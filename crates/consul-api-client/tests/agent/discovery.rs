@@ -1,4 +1,4 @@
-//! Finding instances, and waiting for them.
+//! Finds instances and waits for changes.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use consul_api_client::{Blocking, Registration, Weights};
 use crate::harness::{Agent, eventually, settled};
 
 #[tokio::test]
-async fn what_is_registered_is_found_until_it_is_not() {
+async fn instances_are_listed_until_they_deregister() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     let weights = Weights { passing: 10, warning: 2 };
@@ -16,7 +16,7 @@ async fn what_is_registered_is_found_until_it_is_not() {
     client.agent().register(&one.address("127.0.0.9").weights(weights)).await.unwrap();
     client.agent().register(&Registration::new("a").id("a-2").port(5002).tag("v1")).await.unwrap();
 
-    let all = eventually("both are there", async || {
+    let all = eventually("both instances are listed", async || {
         let found = client.health().instances(&Query::service("a"), None).await.unwrap().value;
         (found.len() == 2).then_some(found)
     });
@@ -24,7 +24,7 @@ async fn what_is_registered_is_found_until_it_is_not() {
     all.sort_by_key(|instance| instance.service.port);
     assert_eq!((all[0].address(), all[0].weight()), ("127.0.0.9", 10));
     assert_eq!(all[0].service.meta["version"], "1.0.0");
-    // Its node's.
+    // The address of the node.
     assert_eq!((all[1].address(), all[1].weight()), ("127.0.0.1", 1));
 
     let blue = client.health().instances(&Query::service("a").tag("v1").tag("blue"), None).await.unwrap().value;
@@ -39,7 +39,7 @@ async fn what_is_registered_is_found_until_it_is_not() {
     for id in ["a-1", "a-2"] {
         client.agent().deregister(id).await.unwrap();
     }
-    eventually("none is there", async || {
+    eventually("no instance is listed", async || {
         let found = client.health().instances(&Query::service("a"), None).await.unwrap().value;
         found.is_empty().then_some(())
     })
@@ -47,7 +47,7 @@ async fn what_is_registered_is_found_until_it_is_not() {
 }
 
 #[tokio::test]
-async fn a_watch_is_woken_by_a_change() {
+async fn blocking_query_returns_on_a_change() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     client.agent().register(&Registration::new("a").id("a-1")).await.unwrap();
@@ -62,16 +62,16 @@ async fn a_watch_is_woken_by_a_change() {
     assert!(!watch.is_finished());
     let start = Instant::now();
     client.agent().register(&Registration::new("a").id("a-2")).await.unwrap();
-    let (woken, at) = watch.await.unwrap();
+    let (changed, at) = watch.await.unwrap();
     assert!(at - start < Duration::from_secs(1), "{:?}", at - start);
-    assert_eq!(woken.value.len(), 2);
-    assert!(woken.next(index) > index);
+    assert_eq!(changed.value.len(), 2);
+    assert!(changed.next(index) > index);
 }
 
 #[tokio::test]
-async fn a_watch_ends_with_its_wait_and_not_with_an_error() {
+async fn blocking_query_returns_the_same_state_after_its_wait() {
     let Some(agent) = Agent::start().await else { return };
-    // Shorter than the wait: what is added to it counts.
+    // The timeout is shorter than the wait, so the limit must add the two.
     let client = consul_api_client::Client::builder(&agent.url).timeout(Duration::from_millis(800)).build().unwrap();
     let query = Query::service("consul");
     let index = settled(&client, &query, 1).await;
@@ -84,7 +84,7 @@ async fn a_watch_ends_with_its_wait_and_not_with_an_error() {
 }
 
 #[tokio::test]
-async fn a_dropped_watch_breaks_nothing() {
+async fn dropped_blocking_query_leaves_the_client_usable() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     let index = settled(&client, &Query::service("consul"), 1).await;

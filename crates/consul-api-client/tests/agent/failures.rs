@@ -1,4 +1,4 @@
-//! What is told when something does not work.
+//! Reports failures by kind.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use consul_api_client::{Blocking, Client, Error, Registration};
 use crate::harness::{Agent, eventually, free_ports, settled};
 
 #[tokio::test]
-async fn nobody_there_is_unreachable() {
+async fn unreachable_reports_the_url_and_the_cause() {
     let url = format!("http://127.0.0.1:{}", free_ports()[0]);
     let error = Client::new(&url).unwrap().status().leader().await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }) && error.is_transient(), "{error:?}");
@@ -19,14 +19,14 @@ async fn nobody_there_is_unreachable() {
 }
 
 #[tokio::test]
-async fn an_agent_that_stands_still_is_a_timeout() {
+async fn timeout_limits_requests_to_a_suspended_agent() {
     let Some(agent) = Agent::start().await else { return };
     let limit = Duration::from_millis(300);
     let client = Client::builder(&agent.url).timeout(limit).build().unwrap();
     let index = settled(&client, &Query::service("consul"), 1).await;
     agent.signal("STOP");
-    // A signal is sent before it has arrived.
-    eventually("it stands still", async || client.status().leader().await.err()).await;
+    // The signal takes effect later than `kill` returns.
+    eventually("the agent stops answering", async || client.status().leader().await.err()).await;
     let start = Instant::now();
     let error = client.agent().register(&Registration::new("late")).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }) && error.is_transient(), "{error:?}");
@@ -36,12 +36,13 @@ async fn an_agent_that_stands_still_is_a_timeout() {
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 
     agent.signal("CONT");
-    // The same client goes on, and what has timed out lands after all.
-    eventually("it has landed", async || client.agent().service("late").await.ok().flatten()).await;
+    // The same client still works, and the registration that timed out takes effect.
+    eventually("the late registration takes effect", async || client.agent().service("late").await.ok().flatten())
+        .await;
 }
 
 #[tokio::test]
-async fn an_agent_that_restarts_is_unreachable_and_then_found_by_the_same_client() {
+async fn client_reconnects_after_an_agents_restart() {
     let Some(mut agent) = Agent::start().await else { return };
     let (client, query) = (agent.client(), Query::service("consul"));
     client.agent().register(&Registration::new("a")).await.unwrap();
@@ -58,13 +59,13 @@ async fn an_agent_that_restarts_is_unreachable_and_then_found_by_the_same_client
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
 
     agent.restart();
-    let info = eventually("it is back", async || client.agent().info().await.ok()).await;
+    let info = eventually("the agent answers again", async || client.agent().info().await.ok()).await;
     assert!(info.server);
-    assert_eq!(client.agent().service("a").await.unwrap(), None, "a development agent forgets everything");
+    assert_eq!(client.agent().service("a").await.unwrap(), None, "a development agent keeps no state");
 }
 
 #[tokio::test]
-async fn refusals_are_in_consuls_words() {
+async fn status_errors_carry_consuls_message() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     let error = client.agent().register(&Registration::new("")).await.unwrap_err();
@@ -72,7 +73,7 @@ async fn refusals_are_in_consuls_words() {
     assert!(message.contains("Missing service name"), "{message}");
     assert!(!error.is_transient());
 
-    // Its 500 carries an index, which must not reach anybody.
+    // This 500 carries an index, which the client must not return.
     let elsewhere = Client::builder(&agent.url).datacenter("nowhere").build().unwrap();
     let error = elsewhere.health().instances(&Query::service("a"), None).await.unwrap_err();
     let Error::Status { status: 500, message, .. } = &error else { panic!("{error:?}") };
@@ -84,7 +85,7 @@ async fn refusals_are_in_consuls_words() {
 }
 
 #[tokio::test]
-async fn what_is_no_consul_makes_no_sense() {
+async fn undecodable_reports_a_response_of_another_program() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = Client::new(format!("http://{}", listener.local_addr().unwrap())).unwrap();
     std::thread::spawn(move || {
@@ -97,9 +98,9 @@ async fn what_is_no_consul_makes_no_sense() {
 }
 
 #[tokio::test]
-async fn a_403_says_what_is_missing() {
+async fn permission_errors_name_the_missing_rule() {
     let root = "11111111-1111-1111-1111-111111111111";
-    // `master` is what every version understands.
+    // All versions accept `master`; newer ones prefer another name.
     let settings = format!(r#","acl":{{"enabled":true,"default_policy":"deny","tokens":{{"master":"{root}"}}}}"#);
     let Some(agent) = Agent::start_with(&settings, Some(root)).await else { return };
 
@@ -114,7 +115,7 @@ async fn a_403_says_what_is_missing() {
     let error = unknown.kv().get("a", None).await.unwrap_err();
     assert!(matches!(&error, Error::Permission { message, .. } if message.contains("ACL not found")), "{error:?}");
 
-    // Discovery without rights is an empty success.
+    // Discovery without read permission returns an empty list.
     let blind = agent.client().health().instances(&Query::service("consul"), None).await.unwrap();
     assert!(blind.value.is_empty());
 

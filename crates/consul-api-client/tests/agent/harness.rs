@@ -1,4 +1,4 @@
-//! How tests start and stop agents.
+//! Starts and stops agents for the tests.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -12,10 +12,10 @@ use consul_api_client::health::Query;
 use consul_api_client::{Blocking, Client};
 use tempfile::TempDir;
 
-/// Long enough for a busy machine; nothing that passes waits for it.
+/// Time limit of every condition; generous, for a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A running agent, ended when it is dropped.
+/// A running agent. Drop kills it.
 pub(crate) struct Agent {
     child: Child,
     program: PathBuf,
@@ -24,15 +24,15 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// An agent with a leader; `None`, and a word about it, where Consul is not installed.
+    /// Starts an agent and waits for its leader. Prints a message and returns `None` if Consul is not installed.
     pub(crate) async fn start() -> Option<Self> {
         Self::start_with("", None).await
     }
 
-    /// The same with more of a configuration, and a token that may see the agent's node.
+    /// As `start`, with additional configuration and a token that may read the agent's node.
     pub(crate) async fn start_with(settings: &str, token: Option<&str>) -> Option<Self> {
         let program = find_consul()?;
-        // A port that was free may be taken before the agent binds it.
+        // Another process may take a free port before the agent binds it.
         for _ in 0..5 {
             let [http, serf, server] = free_ports();
             let ports = format!(r#""http":{http},"serf_lan":{serf},"server":{server}"#);
@@ -42,7 +42,7 @@ impl Agent {
                 return Some(agent);
             }
         }
-        panic!("no agent starts");
+        panic!("the agent did not start");
     }
 
     pub(crate) fn launch(program: &Path, folder: TempDir, ports: &str, settings: &str, url: String) -> Self {
@@ -54,7 +54,7 @@ impl Agent {
         Self { child, program: program.to_owned(), url, folder }
     }
 
-    /// Whether it gets as far as having a leader and knowing its own node; not if it has ended.
+    /// Waits until the agent has a leader and lists itself as passing. Returns `false` if the process ends first.
     async fn ready(&mut self, token: Option<&str>) -> bool {
         let mut builder = Client::builder(&self.url);
         if let Some(token) = token {
@@ -63,7 +63,7 @@ impl Agent {
         let client = builder.build().unwrap();
         let start = Instant::now();
         while start.elapsed() < LIMIT && self.child.try_wait().unwrap().is_none() {
-            // Sessions need the node's own check, which appears some time after the leader.
+            // Sessions need the node's check, which appears after the leader.
             let leader = client.status().leader().await.ok().flatten().is_some();
             let consul = Query::service("consul").passing();
             if leader && client.health().instances(&consul, None).await.is_ok_and(|found| !found.value.is_empty()) {
@@ -78,18 +78,18 @@ impl Agent {
         Client::new(&self.url).unwrap()
     }
 
-    /// Ends it without warning.
+    /// Kills the process with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Starts it again on the same ports.
+    /// Starts the process again on the same ports.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.program, &self.folder);
     }
 
-    /// Sends a signal by name: `STOP`, `CONT`.
+    /// Sends a signal by name, such as `STOP` or `CONT`.
     pub(crate) fn signal(&self, name: &str) {
         let kill = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(kill.unwrap().success());
@@ -113,41 +113,41 @@ impl Drop for Agent {
     }
 }
 
-/// From 1.14 on agents open one more port, on which those of several tests would meet; before that they refuse to hear
-/// of it.
+/// Whether agents open the port `grpc_tls`: since 1.14. It must be off, or parallel tests collide. Older versions
+/// reject the setting.
 fn has_grpc_over_tls(program: &Path) -> bool {
-    let said = Command::new(program).arg("version").output().expect("Consul runs").stdout;
-    let said = String::from_utf8_lossy(&said);
-    let version = said.lines().next().and_then(|line| line.strip_prefix("Consul v")).expect("a version");
+    let output = Command::new(program).arg("version").output().expect("Consul runs").stdout;
+    let output = String::from_utf8_lossy(&output);
+    let version = output.lines().next().and_then(|line| line.strip_prefix("Consul v")).expect("a version");
     let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
     (parts.next(), parts.next()) >= (Some(1), Some(14))
 }
 
-/// Three at a time, so that they differ.
+/// Returns three distinct free ports.
 pub(crate) fn free_ports() -> [u16; 3] {
     let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// Looks in `.tools/bin` of every folder above this one, then on PATH.
+/// Looks in `.tools/bin` of every parent folder, then on PATH.
 pub(crate) fn find_consul() -> Option<PathBuf> {
     let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join(".tools/bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = above.chain(std::env::split_paths(&path)).map(|folder| folder.join("consul")).find(|at| at.is_file());
     if found.is_none() {
-        let message = "SKIPPED: Consul is not installed; `scripts/tools consul` brings it";
+        let message = "SKIPPED: Consul is not installed; run `scripts/tools consul`";
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
-        // Not by a macro of the standard library, which the test runner would swallow.
+        // The test runner captures the output of `eprintln!`.
         let _ = writeln!(std::io::stderr(), "{message}");
     }
     found
 }
 
-/// The index of a service that has `count` instances, and that nothing changes any more: an agent tells its servers
-/// more about itself in the first second or so.
+/// Waits until a service has `count` instances and a stable index, and returns the index. An agent updates its own
+/// entries during its first second.
 pub(crate) async fn settled(client: &Client, query: &Query, count: usize) -> u64 {
     let index = Cell::new(0);
-    eventually("it has settled", async || {
+    eventually("the index is stable", async || {
         let blocking = Blocking { index: index.get(), wait: Duration::from_millis(700) };
         let found = client.health().instances(query, blocking).await.unwrap();
         let before = index.replace(found.next(index.get()));
@@ -156,19 +156,19 @@ pub(crate) async fn settled(client: &Client, query: &Query, count: usize) -> u64
     .await
 }
 
-/// Asks until there is an answer.
+/// Polls `ask` until it returns a value. Panics after `LIMIT`.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(start.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        assert!(start.elapsed() < LIMIT, "timed out after {LIMIT:?}: {what}");
         pause().await;
     }
 }
 
-/// Between two questions to another process there is nothing to wait for.
+/// The interval of polls: other processes offer no event to wait for.
 async fn pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }

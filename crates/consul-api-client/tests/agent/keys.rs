@@ -1,4 +1,4 @@
-//! Keys, values, sessions and locks.
+//! Reads, writes and locks keys; manages sessions.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use consul_api_client::{Blocking, Error};
 use crate::harness::Agent;
 
 #[tokio::test]
-async fn values_come_back_as_they_were() {
+async fn kv_returns_written_values_unchanged() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     let kv = client.kv();
@@ -31,7 +31,7 @@ async fn values_come_back_as_they_were() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_not_there_can_be_waited_for() {
+async fn blocking_query_waits_for_a_missing_key() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     let index = client.kv().get("a", None).await.unwrap().index;
@@ -47,7 +47,7 @@ async fn a_key_that_is_not_there_can_be_waited_for() {
 }
 
 #[tokio::test]
-async fn a_write_on_something_old_is_refused() {
+async fn compare_and_set_rejects_an_outdated_index() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     let kv = client.kv();
@@ -61,7 +61,7 @@ async fn a_write_on_something_old_is_refused() {
 }
 
 #[tokio::test]
-async fn a_lock_has_one_holder_and_a_fence_that_rises() {
+async fn lock_has_one_holder_and_an_increasing_index() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     let (kv, sessions) = (client.kv(), client.sessions());
@@ -78,7 +78,7 @@ async fn a_lock_has_one_holder_and_a_fence_that_rises() {
     let held = kv.get("lock", None).await.unwrap().value.unwrap();
     assert_eq!((held.session.as_deref(), held.value), (Some(one.as_str()), b"one, again".to_vec()));
 
-    // The end of a session is the end of its locks; without a delay, the next one has it at once.
+    // A session releases its locks when it ends; without a lock delay, the next session acquires at once.
     sessions.renew(&one).await.unwrap();
     sessions.destroy(&one).await.unwrap();
     assert_eq!(sessions.info(&one).await.unwrap(), None);

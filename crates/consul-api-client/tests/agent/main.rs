@@ -1,6 +1,6 @@
-//! Against real agents, each with ports of its own. Without Consul these tests say that they were skipped.
+//! Tests against real agents, each on ports of its own. Without Consul installed, the tests are skipped with a message.
 
-#![allow(clippy::unwrap_used, reason = "what a test cannot do without")]
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod discovery;
 mod failures;

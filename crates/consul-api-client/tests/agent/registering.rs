@@ -1,4 +1,4 @@
-//! What a service does with its own agent.
+//! Registers services with the agent and reports on checks.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::harness::{Agent, eventually};
 const WAIT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn an_agent_says_who_it_is() {
+async fn info_describes_the_agent() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     let info = client.agent().info().await.unwrap();
@@ -21,7 +21,7 @@ async fn an_agent_says_who_it_is() {
 }
 
 #[tokio::test]
-async fn every_kind_of_check_is_accepted() {
+async fn register_accepts_every_kind_of_check() {
     let Some(agent) = Agent::start().await else { return };
     let (client, second) = (agent.client(), Duration::from_secs(1));
     let all = Registration::new("a")
@@ -37,7 +37,7 @@ async fn every_kind_of_check_is_accepted() {
 }
 
 #[tokio::test]
-async fn new_checks_leave_no_orphans() {
+async fn register_removes_checks_of_the_previous_registration() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     for id in ["old", "new"] {
@@ -48,24 +48,24 @@ async fn new_checks_leave_no_orphans() {
 }
 
 #[tokio::test]
-async fn a_ttl_check_is_what_it_is_told_and_critical_when_it_is_not() {
+async fn ttl_check_follows_reports_and_turns_critical_without_them() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     let registration = Registration::new("a").check(Check::ttl(Duration::from_secs(1)).id("alive"));
     client.agent().register(&registration).await.unwrap();
 
     let agent = client.agent();
-    let standing = async || agent.checks().await.unwrap()["alive"].clone();
-    assert_eq!(standing().await.status, CheckStatus::Critical);
+    let alive = async || agent.checks().await.unwrap()["alive"].clone();
+    assert_eq!(alive().await.status, CheckStatus::Critical);
     agent.warn("alive", "slow").await.unwrap();
-    assert_eq!(standing().await.status, CheckStatus::Warning);
+    assert_eq!(alive().await.status, CheckStatus::Warning);
     agent.fail("alive", "no disk").await.unwrap();
-    assert_eq!(standing().await.status, CheckStatus::Critical);
+    assert_eq!(alive().await.status, CheckStatus::Critical);
     agent.pass("alive", "all is well").await.unwrap();
-    let passing = standing().await;
+    let passing = alive().await;
     assert_eq!((passing.status, passing.output.as_str()), (CheckStatus::Passing, "all is well"));
 
-    let critical = eventually("it is critical", async || {
+    let critical = eventually("the check turns critical", async || {
         let found = client.health().checks("a", None).await.unwrap().value;
         found.into_iter().find(|check| check.status == CheckStatus::Critical)
     });
@@ -78,12 +78,12 @@ async fn a_ttl_check_is_what_it_is_told_and_critical_when_it_is_not() {
 }
 
 #[tokio::test]
-async fn maintenance_hides_and_shows() {
+async fn maintenance_hides_instances_until_it_ends() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     client.agent().register(&Registration::new("a").id("a-1")).await.unwrap();
     let visible = async |expected: usize| {
-        eventually("it is or is not visible", async || {
+        eventually("the expected number of instances is passing", async || {
             let found = client.health().instances(&Query::service("a").passing(), None).await.unwrap();
             (found.value.len() == expected).then_some(())
         })
@@ -106,7 +106,7 @@ async fn maintenance_hides_and_shows() {
 }
 
 #[tokio::test]
-async fn who_waits_for_one_service_notices_its_end() {
+async fn service_changed_returns_on_deregistration() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
     client.agent().register(&Registration::new("a").id("a-1").port(1)).await.unwrap();
@@ -114,7 +114,7 @@ async fn who_waits_for_one_service_notices_its_end() {
     assert_eq!((before.name.as_str(), before.port), ("a", 1));
     assert_eq!(client.agent().services().await.unwrap()["a-1"].id, "a-1");
 
-    // Nothing happens: the same again, when the wait is over.
+    // Without a change, the wait ends with the same service.
     let short = Duration::from_millis(300);
     let same = client.agent().service_changed("a-1", &before.content_hash, short).await.unwrap();
     assert_eq!(same.as_ref(), Some(&before));

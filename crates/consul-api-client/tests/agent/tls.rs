@@ -1,4 +1,4 @@
-//! https, with certificates that Consul makes itself.
+//! Connects over https, with certificates that Consul creates.
 
 use std::process::Command;
 
@@ -7,12 +7,12 @@ use consul_api_client::{Client, Error};
 use crate::harness::{Agent, eventually, find_consul, free_ports};
 
 #[tokio::test]
-async fn both_sides_show_certificates() {
+async fn tls_verifies_both_sides() {
     let Some(consul) = find_consul() else { return };
     let folder = tempfile::tempdir().unwrap();
     for arguments in [["ca", "create"].as_slice(), &["cert", "create", "-server"], &["cert", "create", "-client"]] {
-        let made = Command::new(&consul).arg("tls").args(arguments).current_dir(folder.path()).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
+        let output = Command::new(&consul).arg("tls").args(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
     }
     let settings = r#","ca_file":"consul-agent-ca.pem","cert_file":"dc1-server-consul-0.pem",
         "key_file":"dc1-server-consul-0-key.pem","verify_incoming_https":true"#;
@@ -25,12 +25,12 @@ async fn both_sides_show_certificates() {
     let trusting = Client::builder(&url).ca_file(file("consul-agent-ca.pem"));
     let known = trusting.clone().identity(file("dc1-client-consul-0.pem"), file("dc1-client-consul-0-key.pem"));
     let known = known.build().unwrap();
-    eventually("there is a leader", async || known.status().leader().await.ok().flatten()).await;
+    eventually("a leader is elected", async || known.status().leader().await.ok().flatten()).await;
 
     let error = trusting.build().unwrap().status().leader().await.unwrap_err();
-    assert!(matches!(error, Error::Tls { .. }), "we show none: {error:?}");
+    assert!(matches!(error, Error::Tls { .. }), "without a client certificate: {error:?}");
     let error = Client::new(&url).unwrap().status().leader().await.unwrap_err();
-    assert!(matches!(error, Error::Tls { .. }) && !error.is_transient(), "we do not trust it: {error:?}");
+    assert!(matches!(error, Error::Tls { .. }) && !error.is_transient(), "without the agent's CA: {error:?}");
     let plain = url.replace("https", "http");
     let error = Client::new(plain).unwrap().status().leader().await.unwrap_err();
     assert!(matches!(error, Error::Status { status: 400, .. }), "{error:?}");
