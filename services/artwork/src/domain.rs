@@ -38,6 +38,16 @@ pub(crate) struct Rendition {
     pub(crate) content: Vec<u8>,
 }
 
+/// The pictures of a title.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Artwork {
+    pub(crate) title: Uuid,
+    /// One in every size, the smallest first, without their content.
+    pub(crate) renditions: Vec<Rendition>,
+    /// Microseconds since 1970.
+    pub(crate) create_time: i64,
+}
+
 /// Why artwork refuses, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

@@ -1,12 +1,13 @@
 //! Artwork: the pictures of titles, in the sizes that screens want. It owns the pictures, and renders them in the
 //! background.
 //!
-//! A call comes in at [`rpc`], which speaks the contract; [`work`] is what goes on after RenderArtwork has answered;
-//! [`domain`] holds the sizes and what is done to a picture; [`store`] the SQL.
+//! [`rpc`] answers calls, and [`work`] does what RenderArtwork starts. [`wire`] converts between the contract and
+//! [`domain`], which holds the sizes and the image processing; [`store`] holds the SQL.
 
 mod domain;
 mod rpc;
 mod store;
+mod wire;
 mod work;
 
 use contracts::artwork::v1::artwork_service_server::ArtworkServiceServer;

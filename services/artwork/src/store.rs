@@ -2,10 +2,10 @@
 
 use mesh::store::Error;
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AnyExecutor, Row as _};
+use sqlx::{AnyConnection, AnyExecutor, AnyPool, Row as _};
 use uuid::Uuid;
 
-use crate::domain::{Rendition, Size};
+use crate::domain::{Artwork, Rendition, Size};
 
 /// Adds a picture to a rendering that goes on.
 pub(crate) async fn insert(
@@ -35,18 +35,16 @@ pub(crate) async fn publish(database: &mut AnyConnection, rendering: &str, title
     Ok(())
 }
 
-/// When the artwork of a title was rendered; `None` if there is none.
-pub(crate) async fn create_time(database: impl AnyExecutor<'_>, title: Uuid) -> Result<Option<i64>, Error> {
-    let get = sqlx::query("SELECT create_time FROM artworks WHERE title_id = $1").bind(title.to_string());
-    Ok(get.try_map(|row: AnyRow| row.try_get(0)).fetch_optional(database).await?)
-}
-
-/// The pictures of a title, the smallest first, without their content.
-pub(crate) async fn describe(database: impl AnyExecutor<'_>, title: Uuid) -> Result<Vec<Rendition>, Error> {
+/// The artwork of a title; `None` if there is none.
+pub(crate) async fn artwork(database: &AnyPool, title: Uuid) -> Result<Option<Artwork>, Error> {
+    let created = sqlx::query("SELECT create_time FROM artworks WHERE title_id = $1").bind(title.to_string());
+    let created = created.try_map(|row: AnyRow| row.try_get(0)).fetch_optional(database).await?;
+    let Some(create_time) = created else { return Ok(None) };
     let describe = "SELECT r.size, r.width, r.height FROM renditions r
         JOIN artworks a ON a.rendering = r.rendering WHERE a.title_id = $1 ORDER BY r.size";
     let describe = sqlx::query(describe).bind(title.to_string()).try_map(|row| read(&row, Vec::new()));
-    Ok(describe.fetch_all(database).await?)
+    let renditions = describe.fetch_all(database).await?;
+    Ok(Some(Artwork { title, renditions, create_time }))
 }
 
 /// One picture of a title.

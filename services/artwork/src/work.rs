@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use contracts::artwork::v1::{self as wire, RenderArtworkProgress, RenderArtworkRequest, RenderArtworkResponse};
+use contracts::artwork::v1::{self as proto, RenderArtworkProgress, RenderArtworkRequest, RenderArtworkResponse};
 use image::DynamicImage;
 use mesh::operations::{Context, Work};
-use mesh::store::{self as kit, Store};
+use mesh::store::Store;
 use tokio::sync::{OnceCell, Semaphore};
 use uuid::Uuid;
 
@@ -59,7 +59,7 @@ impl Work for Render {
         let total = i32::try_from(Size::ALL.len()).unwrap_or(i32::MAX);
 
         for (done, size) in (1..).zip(Size::ALL) {
-            if context.finished::<wire::Rendition>(size.name()).await?.is_some() {
+            if context.finished::<proto::Rendition>(size.name()).await?.is_some() {
                 continue;
             }
             let decode = || async {
@@ -72,16 +72,16 @@ impl Work for Render {
 
             let mut step = context.step(size.name()).await?;
             store::insert(&mut *step, &context.name(), title, &rendition).await?;
-            step.commit(&wire::Rendition::from(rendition), &RenderArtworkProgress { done, total }).await?;
+            step.commit(&proto::Rendition::from(rendition), &RenderArtworkProgress { done, total }).await?;
         }
 
         if context.finished::<RenderArtworkProgress>("publish").await?.is_none() {
             let all = RenderArtworkProgress { done: total, total };
             let mut step = context.step("publish").await?;
-            store::publish(&mut step, &context.name(), title, kit::now()).await?;
+            store::publish(&mut step, &context.name(), title, mesh::store::now()).await?;
             step.commit(&all, &all).await?;
         }
-        let artwork = crate::rpc::artwork(&self.store, title).await?;
-        Ok(RenderArtworkResponse { artwork: Some(artwork) })
+        let artwork = store::artwork(self.store.reader(), title).await?.ok_or(Error::NotFound(title))?;
+        Ok(RenderArtworkResponse { artwork: Some(artwork.into()) })
     }
 }
