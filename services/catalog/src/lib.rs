@@ -1,10 +1,12 @@
 //! The catalog: what exists to be watched, and what it costs to rent. It owns the titles.
 //!
-//! A call comes in at [`rpc`], which speaks the contract; [`domain`] holds the rules; [`store`] the SQL.
+//! [`rpc`] answers calls. [`wire`] converts between the contract and [`domain`], which holds the rules; [`store`] holds
+//! the SQL.
 
 mod domain;
 mod rpc;
 mod store;
+mod wire;
 
 use contracts::catalog::v1::catalog_service_server::CatalogServiceServer;
 use mesh::{Migration, Service};

@@ -1,18 +1,14 @@
 //! The contract on one side, the domain on the other.
 
 use contracts::catalog::v1::catalog_service_server::CatalogService;
-use contracts::catalog::v1::{self as wire, *};
+use contracts::catalog::v1::*;
+use mesh::Violations;
 use mesh::page::Page;
-use mesh::store::{self as kit, Once, Store};
-use mesh::{Violations, error};
-use prost_types::FieldMask;
-use tonic::{Code, Request, Response, Status, async_trait};
+use mesh::store::{Once, Store};
+use tonic::{Request, Response, Status, async_trait};
 
 use crate::domain::{Details, Error, Field, Title};
-use crate::store;
-
-/// The domain of this service's reasons.
-const DOMAIN: &str = "catalog";
+use crate::{store, wire};
 
 pub(crate) struct Catalog {
     store: Store,
@@ -34,21 +30,16 @@ impl CatalogService for Catalog {
         let mut bad = Violations::default();
         // Some write UUIDs in capitals; it is the same request.
         request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
-        let details = Details {
-            name: request.name.clone(),
-            synopsis: request.synopsis.clone(),
-            year: request.year,
-            price_cents: request.price_cents,
-        };
+        let details = Details::from(&request);
         details.check(&Field::ALL, "", &mut bad);
         bad.finish().map_err(Error::Invalid)?;
 
-        let once = kit::Request::new("CreateTitle", &request.request_id, &request);
+        let once = mesh::store::Request::new("CreateTitle", &request.request_id, &request);
         let mut tx = match self.store.begin_once(&once).await? {
             Once::New(tx) => tx,
             Once::Done(first) => return Ok(Response::new(first)),
         };
-        let title = Title::new(details, kit::now());
+        let title = Title::new(details, mesh::store::now());
         store::insert(&mut *tx, &title).await?;
         let response = CreateTitleResponse { title: Some(title.into()) };
         tx.answer(&once, &response).await?;
@@ -73,7 +64,7 @@ impl CatalogService for Catalog {
 
         let titles = store::list(self.store.reader(), page.after, page.fetch()).await?;
         let (titles, next_page_token) = page.cut(titles, |title| title.id);
-        let titles = titles.into_iter().map(wire::Title::from).collect();
+        let titles = titles.into_iter().map(Into::into).collect();
         Ok(Response::new(ListTitlesResponse { titles, next_page_token }))
     }
 
@@ -87,15 +78,14 @@ impl CatalogService for Catalog {
         let id = bad.uuid(&given.title_id, "title.title_id");
         let seen = given.revision;
         bad.check(seen > 0, "title.revision", "must be the revision that was read");
-        let details =
-            Details { name: given.name, synopsis: given.synopsis, year: given.year, price_cents: given.price_cents };
-        let fields = parse_mask(request.update_mask, &details, &mut bad);
+        let details = Details::from(given);
+        let fields = wire::fields(request.update_mask, &details, &mut bad);
         details.check(&fields, "title.", &mut bad);
         bad.finish().map_err(Error::Invalid)?;
 
         let mut tx = self.store.begin().await?;
         let mut title = store::get(&mut *tx, id).await?.ok_or(Error::NotFound(id))?;
-        title.change(seen, &fields, details, kit::now())?;
+        title.change(seen, &fields, details, mesh::store::now())?;
         if !store::update(&mut *tx, &title, seen).await? {
             // Another replica was faster between the two statements; what it left is what the caller has to read.
             let current = store::get(&mut *tx, id).await?.ok_or(Error::NotFound(id))?;
@@ -119,57 +109,5 @@ impl CatalogService for Catalog {
         }
         tx.commit().await?;
         Ok(Response::new(DeleteTitleResponse {}))
-    }
-}
-
-fn parse_mask(mask: Option<FieldMask>, details: &Details, bad: &mut Violations) -> Vec<Field> {
-    let paths = mask.map(|mask| mask.paths).unwrap_or_default();
-    if paths.is_empty() {
-        let populated = details.populated();
-        bad.check(!populated.is_empty(), "update_mask", "must name what to change, or title must hold it");
-        return populated;
-    }
-    if paths == ["*"] {
-        return Field::ALL.to_vec();
-    }
-    let known = |path: &String| Field::ALL.into_iter().find(|field| field.name() == path);
-    for path in paths.iter().filter(|path| known(path).is_none()) {
-        let names = Field::ALL.map(Field::name).join(", ");
-        bad.check(
-            false,
-            "update_mask",
-            format!("names `{path}`; what can be changed is {names}, or * for all of them"),
-        );
-    }
-    paths.iter().filter_map(known).collect()
-}
-
-impl From<Title> for wire::Title {
-    fn from(title: Title) -> Self {
-        Self {
-            title_id: title.id.to_string(),
-            name: title.details.name,
-            synopsis: title.details.synopsis,
-            year: title.details.year,
-            price_cents: title.details.price_cents,
-            revision: title.revision,
-            create_time: Some(kit::timestamp(title.create_time)),
-            update_time: Some(kit::timestamp(title.update_time)),
-        }
-    }
-}
-
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
-        let message = error.to_string();
-        match error {
-            Error::Invalid(violations) => error::invalid_fields(DOMAIN, violations),
-            Error::NotFound(_) => error::status(Code::NotFound, DOMAIN, "TITLE_NOT_FOUND", message),
-            Error::Stale { current, .. } => {
-                let metadata = [("current_revision", current.to_string())];
-                error::status_with(Code::FailedPrecondition, DOMAIN, "STALE_REVISION", message, metadata)
-            }
-            Error::Store(error) => error.into(),
-        }
     }
 }
