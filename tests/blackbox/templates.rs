@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use crate::harness::root;
 
 /// The lines of templates/service that templates/long-work has others in the place of.
-const REPLACED: [&str; 8] = [
-    "//! A call comes in at [`rpc`], which speaks the contract; [`domain`] holds the rules; [`store`] the SQL.",
+const REPLACED: [&str; 9] = [
+    "//! [`rpc`] answers calls. [`wire`] converts between the contract and [`domain`], which holds the rules; [`store`] holds",
+    "//! the SQL.",
     "        .serves(|resources| SampleServiceServer::new(rpc::Items::new(resources.store())))",
-    "use mesh::{Violations, error};",
+    "use mesh::Violations;",
     "    pub(crate) fn new(store: Store) -> Self {",
     "        Self { store }",
     "| `sample` | 50055 | Owns the items. |",

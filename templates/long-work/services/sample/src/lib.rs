@@ -1,11 +1,12 @@
 //! The service that owns the items.
 //!
-//! A call comes in at [`rpc`], which speaks the contract; [`work`] is what goes on after ImportItems has answered;
-//! [`domain`] holds the rules; [`store`] the SQL.
+//! [`rpc`] answers calls, and [`work`] does what ImportItems starts. [`wire`] converts between the contract and
+//! [`domain`], which holds the rules; [`store`] holds the SQL.
 
 mod domain;
 mod rpc;
 mod store;
+mod wire;
 mod work;
 
 use contracts::sample::v1::sample_service_server::SampleServiceServer;

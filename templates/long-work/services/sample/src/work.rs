@@ -6,7 +6,7 @@
 use contracts::sample::v1::{ImportItemsProgress, ImportItemsRequest, ImportItemsResponse};
 use mesh::Violations;
 use mesh::operations::{Context, Work};
-use mesh::store::{self as kit, Error};
+use mesh::store::Error;
 
 use crate::domain::{Item, NAME, is_name};
 use crate::store;
@@ -61,7 +61,7 @@ async fn add(
     let mut step = context.step(step).await?;
     let mut added = ImportItemsResponse::default();
     for name in names {
-        let item = Item::new(name.clone(), kit::now());
+        let item = Item::new(name.clone(), mesh::store::now());
         store::insert(&mut *step, &item).await?;
         added.item_ids.push(item.id.to_string());
     }

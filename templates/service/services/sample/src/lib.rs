@@ -1,10 +1,12 @@
 //! The service that owns the items.
 //!
-//! A call comes in at [`rpc`], which speaks the contract; [`domain`] holds the rules; [`store`] the SQL.
+//! [`rpc`] answers calls. [`wire`] converts between the contract and [`domain`], which holds the rules; [`store`] holds
+//! the SQL.
 
 mod domain;
 mod rpc;
 mod store;
+mod wire;
 
 use contracts::sample::v1::sample_service_server::SampleServiceServer;
 use mesh::{Migration, Service};

@@ -1,16 +1,13 @@
 //! The contract on one side, the domain on the other.
 
 use contracts::sample::v1::sample_service_server::SampleService;
-use contracts::sample::v1::{self as wire, *};
-use mesh::store::{self as kit, Once, Store};
-use mesh::{Violations, error};
-use tonic::{Code, Request, Response, Status, async_trait};
+use contracts::sample::v1::*;
+use mesh::Violations;
+use mesh::store::{Once, Store};
+use tonic::{Request, Response, Status, async_trait};
 
 use crate::domain::{Error, Item, NAME, is_name};
 use crate::store;
-
-/// The domain of this service's reasons.
-const DOMAIN: &str = "sample";
 
 pub(crate) struct Items {
     store: Store,
@@ -32,12 +29,12 @@ impl SampleService for Items {
         bad.finish().map_err(Error::Invalid)?;
 
         let request_id = request_id.to_string();
-        let once = kit::Request::new("CreateItem", &request_id, &request);
+        let once = mesh::store::Request::new("CreateItem", &request_id, &request);
         let mut tx = match self.store.begin_once(&once).await? {
             Once::New(tx) => tx,
             Once::Done(first) => return Ok(Response::new(first)),
         };
-        let item = Item::new(request.name, kit::now());
+        let item = Item::new(request.name, mesh::store::now());
         store::insert(&mut *tx, &item).await?;
         let response = CreateItemResponse { item: Some(item.into()) };
         tx.answer(&once, &response).await?;
@@ -52,22 +49,5 @@ impl SampleService for Items {
 
         let item = store::get(self.store.reader(), id).await?.ok_or(Error::NotFound(id))?;
         Ok(Response::new(GetItemResponse { item: Some(item.into()) }))
-    }
-}
-
-impl From<Item> for wire::Item {
-    fn from(item: Item) -> Self {
-        let create_time = Some(kit::timestamp(item.create_time));
-        Self { item_id: item.id.to_string(), name: item.name, create_time }
-    }
-}
-
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
-        let message = error.to_string();
-        match error {
-            Error::Invalid(violations) => error::invalid_fields(DOMAIN, violations),
-            Error::NotFound(_) => error::status(Code::NotFound, DOMAIN, "ITEM_NOT_FOUND", message),
-        }
     }
 }
