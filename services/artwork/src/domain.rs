@@ -1,4 +1,4 @@
-//! The sizes, and what is done to a picture. No I/O, no wire types.
+//! The sizes, the limits and the image processing. No I/O, no wire types.
 
 use std::io::Cursor;
 
@@ -8,18 +8,18 @@ use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits};
 use mesh::Violations;
 use uuid::Uuid;
 
-/// In bytes, as it is sent.
+/// In bytes, encoded.
 pub(crate) const LARGEST_IMAGE: usize = 16 * 1024 * 1024;
-/// In pixels. A small file can hold an enormous picture.
-const MOST_PIXELS: u64 = 50_000_000;
-/// In bytes, once decoded: four for each pixel, and as much again for the decoder.
-const MOST_MEMORY: u64 = MOST_PIXELS * 8;
-/// In bytes: any client's default limit for a message, less what is around the picture.
+/// In pixels. Guards against decompression bombs: a small file may decode into an enormous picture.
+const MAX_PIXELS: u64 = 50_000_000;
+/// In bytes, decoded: four per pixel, and as much again for the decoder.
+const MAX_MEMORY: u64 = MAX_PIXELS * 8;
+/// In bytes: gRPC's default message limit, less the other fields of the response.
 const LARGEST_RENDITION: usize = 4 * 1024 * 1024 - 64 * 1024;
-/// JPEG qualities, the best first: the next is tried when a picture comes out too large.
+/// JPEG qualities, best first. A rendition that is too large is encoded again with the next one.
 const QUALITIES: [u8; 5] = [85, 75, 60, 40, 20];
 
-/// How wide a picture is at most.
+/// The maximum width of a rendition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
     Thumbnail,
@@ -48,20 +48,20 @@ pub(crate) struct Artwork {
     pub(crate) create_time: i64,
 }
 
-/// Why artwork refuses, or cannot go on.
+/// Why a call or a rendering fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{0}")]
     Invalid(Violations),
-    #[error("the catalog has no title {0}")]
+    #[error("title {0} does not exist in the catalog: create the title first")]
     UnknownTitle(Uuid),
-    #[error("there is no artwork of title {0}")]
+    #[error("title {0} has no artwork: render artwork for the title first")]
     NotFound(Uuid),
-    #[error("the picture cannot be decoded: {0}")]
+    #[error("image cannot be decoded ({0}): send a complete PNG, JPEG or WebP")]
     Undecodable(image::ImageError),
-    #[error("the picture is too large even in the lowest quality: it is too long for its width")]
+    #[error("a rendition is too large even at the lowest JPEG quality: send an image that is less tall for its width")]
     TooLarge,
-    #[error("rendering was interrupted")]
+    #[error("rendering was interrupted: retry the operation")]
     Interrupted,
     #[error(transparent)]
     Store(#[from] mesh::store::Error),
@@ -80,7 +80,7 @@ impl Size {
         }
     }
 
-    /// What its step is called; never changed, for renderings outlive processes.
+    /// The name of the size's step. Must never change: a restarted process finds finished steps by name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Thumbnail => "thumbnail",
@@ -91,7 +91,7 @@ impl Size {
     }
 }
 
-/// Checks what can be known of a picture without decoding it.
+/// Checks size, format and dimensions, without decoding the image.
 pub(crate) fn check(image: &[u8], violations: &mut Violations) {
     let field = "image";
     violations.check(!image.is_empty(), field, "must not be empty");
@@ -105,13 +105,13 @@ pub(crate) fn check(image: &[u8], violations: &mut Violations) {
     match dimensions {
         None => violations.check(false, field, "must be a PNG, JPEG or WebP"),
         Some((width, height)) => {
-            let few = u64::from(width) * u64::from(height) <= MOST_PIXELS;
+            let few = u64::from(width) * u64::from(height) <= MAX_PIXELS;
             violations.check(few, field, format!("must have at most 50 million pixels, not {width} × {height}"));
         }
     }
 }
 
-/// Decodes a picture, upright. Takes seconds and hundreds of megabytes for the largest.
+/// Decodes an image and applies its orientation. The largest images take seconds and hundreds of megabytes.
 pub(crate) fn decode(image: &[u8]) -> Result<DynamicImage, Error> {
     let mut decoder = reader(image).into_decoder().map_err(Error::Undecodable)?;
     let orientation = decoder.orientation().map_err(Error::Undecodable)?;
@@ -120,12 +120,12 @@ pub(crate) fn decode(image: &[u8]) -> Result<DynamicImage, Error> {
     Ok(picture)
 }
 
-/// Renders a picture in one size: its aspect ratio is kept, and nothing is enlarged.
+/// Renders a picture in one size, as a JPEG. Keeps the aspect ratio and never enlarges.
 pub(crate) fn render(picture: &DynamicImage, size: Size) -> Result<Rendition, Error> {
     let width = size.width().min(picture.width());
     let exact = f64::from(picture.height()) * f64::from(width) / f64::from(picture.width());
     let height = (exact.round() as u32).max(1);
-    // JPEG has no transparency.
+    // JPEG has no alpha channel.
     let resized = picture.resize_exact(width, height, FilterType::Triangle).into_rgb8();
     for quality in QUALITIES {
         let mut content = Vec::new();
@@ -140,10 +140,10 @@ pub(crate) fn render(picture: &DynamicImage, size: Size) -> Result<Rendition, Er
 
 fn reader(image: &[u8]) -> ImageReader<Cursor<&[u8]>> {
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MOST_MEMORY);
+    limits.max_alloc = Some(MAX_MEMORY);
     let mut reader = ImageReader::new(Cursor::new(image));
     reader.limits(limits);
-    // Reading from memory does not fail.
+    // Reading from memory cannot fail.
     reader.with_guessed_format().unwrap_or_else(|_| ImageReader::new(Cursor::new(image)))
 }
 
@@ -162,14 +162,14 @@ mod tests {
         bytes.into_inner()
     }
 
-    fn wrong_with(image: &[u8]) -> String {
+    fn violations_of(image: &[u8]) -> String {
         let mut violations = Violations::default();
         check(image, &mut violations);
-        violations.finish().map_or_else(|wrong| wrong.to_string(), |()| String::new())
+        violations.finish().map_or_else(|violations| violations.to_string(), |()| String::new())
     }
 
     #[test]
-    fn the_aspect_ratio_is_kept_and_nothing_is_enlarged() {
+    fn render_keeps_the_aspect_ratio_and_never_enlarges() {
         let of = |width, height, size| {
             let rendition = render(&picture(width, height), size).unwrap();
             let decoded = image::load_from_memory(&rendition.content).unwrap();
@@ -182,28 +182,28 @@ mod tests {
     }
 
     #[test]
-    fn the_three_formats_are_known_and_others_are_not() {
+    fn check_accepts_png_jpeg_and_webp_only() {
         for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP] {
-            assert_eq!(wrong_with(&encoded(format, 30, 20)), "", "{format:?}");
+            assert_eq!(violations_of(&encoded(format, 30, 20)), "", "{format:?}");
             assert_eq!(decode(&encoded(format, 30, 20)).unwrap().width(), 30);
         }
-        assert!(wrong_with(b"GIF89a and so on").contains("PNG, JPEG or WebP"));
-        assert!(wrong_with(b"").contains("empty"));
-        assert!(wrong_with(&vec![0; LARGEST_IMAGE + 1]).contains("16 MiB"));
+        assert!(violations_of(b"GIF89a and so on").contains("PNG, JPEG or WebP"));
+        assert!(violations_of(b"").contains("empty"));
+        assert!(violations_of(&vec![0; LARGEST_IMAGE + 1]).contains("16 MiB"));
     }
 
     #[test]
-    fn a_decompression_bomb_is_recognised_by_its_head() {
+    fn check_refuses_a_decompression_bomb_by_its_header() {
         let mut png = encoded(ImageFormat::Png, 1, 1);
-        // Width and height stand at a fixed place behind the signature; the checksum of that part follows them.
+        // The IHDR chunk follows the signature: width and height at a fixed offset, then its checksum.
         png[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
         let checksum = crc32(&png[12..29]);
         png[29..33].copy_from_slice(&checksum.to_be_bytes());
-        assert!(wrong_with(&png).contains("50 million pixels"), "{}", wrong_with(&png));
+        assert!(violations_of(&png).contains("50 million pixels"), "{}", violations_of(&png));
     }
 
     #[test]
-    fn half_a_picture_is_no_picture() {
+    fn decode_refuses_a_truncated_image() {
         let png = encoded(ImageFormat::Png, 300, 200);
         assert!(matches!(decode(&png[..png.len() / 2]), Err(Error::Undecodable(_))));
     }

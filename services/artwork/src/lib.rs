@@ -1,5 +1,4 @@
-//! Artwork: the pictures of titles, in the sizes that screens want. It owns the pictures, and renders them in the
-//! background.
+//! Artwork owns the pictures of titles and renders them in the background, in one size per class of screen.
 //!
 //! [`rpc`] answers calls, and [`work`] does what RenderArtwork starts. [`wire`] converts between the contract and
 //! [`domain`], which holds the sizes and the image processing; [`store`] holds the SQL.
@@ -16,10 +15,10 @@ use mesh::{Migration, Service};
 
 const MIGRATIONS: &[Migration] = &[Migration::new(1, "artwork", include_str!("../migrations/0001_artwork.sql"))];
 
-/// A picture of the largest size and what is around it. Only this service takes messages beyond gRPC's usual 4 MiB.
+/// In bytes: the largest image plus the other fields. Only this service accepts requests above gRPC's default of 4 MiB.
 const LARGEST_REQUEST: usize = domain::LARGEST_IMAGE + 64 * 1024;
 
-/// The service, to be run alone or with others.
+/// The service, ready to run alone or with others.
 pub fn service() -> Service {
     Service::new("artwork", contracts::FILE_DESCRIPTOR_SET)
         .port(50052)

@@ -1,4 +1,4 @@
-//! Artwork in a process of its own.
+//! Runs artwork in its own process.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The contract on one side, the domain on the other.
+//! Implements the contract: validates requests, reads the store and starts renderings.
 
 use contracts::artwork::v1::artwork_service_server::ArtworkService;
 use contracts::artwork::v1::*;
@@ -26,12 +26,15 @@ impl Artwork {
         Self { store, operations, catalog }
     }
 
-    async fn title_exists(&self, title: Uuid) -> Result<(), Status> {
+    /// # Errors
+    ///
+    /// NOT_FOUND if the catalog does not have the title; otherwise the catalog's own status.
+    async fn check_title(&self, title: Uuid) -> Result<(), Status> {
         let request = GetTitleRequest { title_id: title.to_string() };
         match self.catalog.clone().get_title(request).await {
             Ok(_) => Ok(()),
             Err(status) if status.code() == Code::NotFound => Err(Error::UnknownTitle(title).into()),
-            // In the peer's own words: it knows what it was, and whether to try again.
+            // Unchanged: the status says whether the call may be retried.
             Err(status) => Err(status),
         }
     }
@@ -43,7 +46,7 @@ impl ArtworkService for Artwork {
         let mut request = request.into_inner();
         let mut bad = Violations::default();
         let title = bad.uuid(&request.title_id, "title_id");
-        // Some write UUIDs in capitals; it is the same request.
+        // Some clients send UUIDs in capitals. Normalized, they identify the same request.
         request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
         request.title_id = title.to_string();
         domain::check(&request.image, &mut bad);
@@ -53,7 +56,7 @@ impl ArtworkService for Artwork {
         if let Some(operation) = self.operations.started(&start).await? {
             return Ok(Response::new(operation));
         }
-        self.title_exists(title).await?;
+        self.check_title(title).await?;
         Ok(Response::new(self.operations.start(&start).await?))
     }
 

@@ -1,4 +1,4 @@
-//! The pictures in the database: SQL, and nothing but SQL.
+//! The SQL of artwork.
 
 use mesh::store::Error;
 use sqlx::any::AnyRow;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::{Artwork, Rendition, Size};
 
-/// Adds a picture to a rendering that goes on.
+/// Adds a picture to a running rendering.
 pub(crate) async fn insert(
     database: impl AnyExecutor<'_>,
     rendering: &str,
@@ -22,20 +22,21 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Makes a finished rendering the artwork of its title, unless a later one is, and forgets those before.
+/// Makes a finished rendering the artwork of its title, unless a later rendering already is. Deletes the pictures of
+/// all earlier renderings.
 pub(crate) async fn publish(database: &mut AnyConnection, rendering: &str, title: Uuid, now: i64) -> Result<(), Error> {
     let publish = "INSERT INTO artworks (title_id, rendering, create_time) VALUES ($1, $2, $3)
         ON CONFLICT (title_id) DO UPDATE SET rendering = excluded.rendering, create_time = excluded.create_time
         WHERE artworks.rendering < excluded.rendering";
     sqlx::query(publish).bind(title.to_string()).bind(rendering).bind(now).execute(&mut *database).await?;
-    // Not what was asked for later: it may be going on.
+    // Later renderings stay: they may still run.
     let forget = "DELETE FROM renditions WHERE title_id = $1
         AND rendering < (SELECT rendering FROM artworks WHERE title_id = $1)";
     sqlx::query(forget).bind(title.to_string()).execute(database).await?;
     Ok(())
 }
 
-/// The artwork of a title; `None` if there is none.
+/// The artwork of a title; `None` until its first rendering is published.
 pub(crate) async fn artwork(database: &AnyPool, title: Uuid) -> Result<Option<Artwork>, Error> {
     let created = sqlx::query("SELECT create_time FROM artworks WHERE title_id = $1").bind(title.to_string());
     let created = created.try_map(|row: AnyRow| row.try_get(0)).fetch_optional(database).await?;
@@ -47,7 +48,7 @@ pub(crate) async fn artwork(database: &AnyPool, title: Uuid) -> Result<Option<Ar
     Ok(Some(Artwork { title, renditions, create_time }))
 }
 
-/// One picture of a title.
+/// One picture of a title, with its content.
 pub(crate) async fn get(database: impl AnyExecutor<'_>, title: Uuid, size: Size) -> Result<Option<Rendition>, Error> {
     let get = "SELECT r.size, r.width, r.height, r.content FROM renditions r
         JOIN artworks a ON a.rendering = r.rendering WHERE a.title_id = $1 AND r.size = $2";

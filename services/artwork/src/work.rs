@@ -1,4 +1,4 @@
-//! What goes on after RenderArtwork has answered: one picture in four sizes, each of them a step.
+//! Renders one picture in four sizes, each size a step of the operation that RenderArtwork starts.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::domain::{self, Error, Size};
 use crate::store;
 
-/// Pictures that are decoded, resized or encoded at the same time. Each takes a core, and up to 400 MB.
-const AT_THE_SAME_TIME: usize = 2;
+/// Limit on threads that decode, resize or encode. Each takes a core and up to 400 MB.
+const MAX_THREADS: usize = 2;
 
 pub(crate) struct Render {
     store: Store,
@@ -22,23 +22,23 @@ pub(crate) struct Render {
 
 impl Render {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, threads: Arc::new(Semaphore::new(AT_THE_SAME_TIME)) }
+        Self { store, threads: Arc::new(Semaphore::new(MAX_THREADS)) }
     }
 
-    /// Computes on a thread of its own, when there is one.
+    /// Runs `compute` on a blocking thread, once a permit is free.
     async fn compute<T: Send + 'static>(
         &self,
         compute: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let permit = Arc::clone(&self.threads).acquire_owned().await.map_err(|_| Error::Interrupted)?;
-        // The permit goes with the thread: an operation that is cancelled gives it back when the thread is done.
+        // The thread holds the permit: after a cancellation, the permit is released only when the thread ends.
         let thread = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             compute()
         });
         match thread.await {
             Ok(computed) => computed,
-            // A decoder's defect is this work's panic.
+            // A panic of the decoder becomes a panic of this work.
             Err(died) if died.is_panic() => std::panic::resume_unwind(died.into_panic()),
             Err(_) => Err(Error::Interrupted),
         }
@@ -54,7 +54,7 @@ impl Work for Render {
     async fn run(&self, context: &Context, request: RenderArtworkRequest) -> Result<RenderArtworkResponse, Error> {
         let title: Uuid = request.title_id.parse().unwrap_or_default();
         let image = Arc::new(request.image);
-        // Decoded once, and only if there is something left to render.
+        // Decoded at most once, and only if a size is left to render.
         let decoded: OnceCell<Arc<DynamicImage>> = OnceCell::new();
         let total = i32::try_from(Size::ALL.len()).unwrap_or(i32::MAX);
 
