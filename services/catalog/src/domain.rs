@@ -1,4 +1,4 @@
-//! What a title is, and the rules it keeps. No I/O, no wire types.
+//! Titles and their rules. No I/O, no wire types.
 
 use mesh::Violations;
 use uuid::Uuid;
@@ -8,14 +8,14 @@ use uuid::Uuid;
 pub(crate) struct Title {
     pub(crate) id: Uuid,
     pub(crate) details: Details,
-    /// Counts the changes, from 1.
+    /// 1 at creation, one more with every change.
     pub(crate) revision: i64,
     /// Microseconds since 1970, like [`update_time`](Self::update_time).
     pub(crate) create_time: i64,
     pub(crate) update_time: i64,
 }
 
-/// What the catalog's users decide about a title.
+/// The part of a title that callers set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Details {
     pub(crate) name: String,
@@ -24,7 +24,7 @@ pub(crate) struct Details {
     pub(crate) price_cents: i64,
 }
 
-/// Which details an update changes.
+/// A field of [`Details`], as an update selects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     Name,
@@ -33,14 +33,14 @@ pub(crate) enum Field {
     PriceCents,
 }
 
-/// Why the catalog refuses.
+/// Why a call fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{0}")]
     Invalid(Violations),
-    #[error("there is no title {0}")]
+    #[error("title {0} does not exist")]
     NotFound(Uuid),
-    #[error("the title is at revision {current}, not {given}: read it again and decide anew")]
+    #[error("title is at revision {current}, not {given}: read the title again before updating")]
     Stale { given: i64, current: i64 },
     #[error(transparent)]
     Store(#[from] mesh::store::Error),
@@ -49,7 +49,7 @@ pub(crate) enum Error {
 impl Field {
     pub(crate) const ALL: [Self; 4] = [Self::Name, Self::Synopsis, Self::Year, Self::PriceCents];
 
-    /// As the contract calls it.
+    /// The field's name in the contract.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Name => "name",
@@ -61,7 +61,7 @@ impl Field {
 }
 
 impl Details {
-    /// Checks the `fields` that somebody wants to store; `parent` is where they stand in the request.
+    /// Checks `fields`. Violations name a field with the prefix `parent`, its path in the request.
     pub(crate) fn check(&self, fields: &[Field], parent: &str, violations: &mut Violations) {
         for field in fields {
             let (valid, must) = match field {
@@ -72,7 +72,7 @@ impl Details {
                 }
                 Field::Synopsis => {
                     let plain = self.synopsis.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t'));
-                    let must = "must have at most 5000 characters, of control characters only line feeds and tabs";
+                    let must = "must have at most 5000 characters and no control characters but line feeds and tabs";
                     (plain && self.synopsis.chars().count() <= 5000, must)
                 }
                 // The oldest film that has survived is from 1888.
@@ -83,7 +83,7 @@ impl Details {
         }
     }
 
-    /// The fields that say something: what an update changes when it does not say which.
+    /// The fields that differ from the default: an update without a mask changes these.
     pub(crate) fn populated(&self) -> Vec<Field> {
         let empty = Self::default();
         let mut populated = Field::ALL.to_vec();
@@ -98,12 +98,16 @@ impl Details {
 }
 
 impl Title {
-    /// A title that nobody has changed yet.
+    /// A new title, at revision 1. Its id begins with the time, so ids sort in the order of creation.
     pub(crate) fn new(details: Details, now: i64) -> Self {
         Self { id: Uuid::now_v7(), details, revision: 1, create_time: now, update_time: now }
     }
 
-    /// Changes `fields` to what `details` says, if the caller has seen the latest revision.
+    /// Sets `fields` to their values in `details`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`] unless `seen` is the current revision.
     pub(crate) fn change(&mut self, seen: i64, fields: &[Field], details: Details, now: i64) -> Result<(), Error> {
         if seen != self.revision {
             return Err(Error::Stale { given: seen, current: self.revision });
@@ -137,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_field_is_named() {
+    fn check_names_every_bad_field() {
         let bad = Details { name: " \t".into(), synopsis: "x".repeat(5001), year: 1887, price_cents: -1 };
         let named = bad_fields(&bad);
         assert!(["name", "synopsis", "year", "price_cents"].iter().all(|field| named.contains(field)), "{named}");
     }
 
     #[test]
-    fn characters_that_no_database_or_screen_can_show_are_refused() {
+    fn check_refuses_control_characters() {
         for name in ["Metro\0polis", "Metro\npolis", "\u{7}"] {
             assert!(bad_fields(&Details { name: name.into(), ..metropolis() }).contains("name"), "{name:?}");
         }
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bounds_themselves_are_allowed() {
+    fn check_accepts_the_bounds() {
         for (year, price_cents) in [(1888, 0), (2100, 1_000_000)] {
             let edge = Details { name: "é".repeat(200), synopsis: "é".repeat(5000), year, price_cents };
             assert_eq!(bad_fields(&edge), "");
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_touches_only_its_fields_and_counts() {
+    fn change_sets_only_its_fields_and_counts_the_revision() {
         let mut title = Title::new(metropolis(), 1);
         let new = Details { name: "M".into(), year: 1931, ..Details::default() };
         title.change(1, &[Field::Year], new, 2).unwrap();
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_not_seen_the_latest_changes_nothing() {
+    fn change_refuses_a_stale_revision() {
         let mut title = Title::new(metropolis(), 1);
         let before = title.clone();
         let refused = title.change(3, &Field::ALL, Details::default(), 2);
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_populated_is_what_says_something() {
+    fn populated_lists_the_fields_that_differ_from_the_default() {
         assert_eq!(metropolis().populated(), Field::ALL);
         assert_eq!(Details { year: 1, ..Details::default() }.populated(), [Field::Year]);
     }

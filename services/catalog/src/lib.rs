@@ -1,4 +1,4 @@
-//! The catalog: what exists to be watched, and what it costs to rent. It owns the titles.
+//! The catalog owns the titles: the films that can be rented, and their prices.
 //!
 //! [`rpc`] answers calls. [`wire`] converts between the contract and [`domain`], which holds the rules; [`store`] holds
 //! the SQL.
@@ -13,7 +13,7 @@ use mesh::{Migration, Service};
 
 const MIGRATIONS: &[Migration] = &[Migration::new(1, "titles", include_str!("../migrations/0001_titles.sql"))];
 
-/// The service, to be run alone or with others.
+/// The service, ready to run alone or with others.
 pub fn service() -> Service {
     Service::new("catalog", contracts::FILE_DESCRIPTOR_SET)
         .port(50051)

@@ -1,4 +1,4 @@
-//! The catalog in a process of its own.
+//! Runs the catalog in its own process.
 
 use std::process::ExitCode;
 

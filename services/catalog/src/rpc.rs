@@ -1,4 +1,4 @@
-//! The contract on one side, the domain on the other.
+//! Implements the contract: validates requests, applies the domain's rules, reads and writes the store.
 
 use contracts::catalog::v1::catalog_service_server::CatalogService;
 use contracts::catalog::v1::*;
@@ -28,7 +28,7 @@ impl CatalogService for Catalog {
     ) -> Result<Response<CreateTitleResponse>, Status> {
         let mut request = request.into_inner();
         let mut bad = Violations::default();
-        // Some write UUIDs in capitals; it is the same request.
+        // Some clients send UUIDs in capitals. Normalized, they identify the same request.
         request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
         let details = Details::from(&request);
         details.check(&Field::ALL, "", &mut bad);
@@ -77,7 +77,7 @@ impl CatalogService for Catalog {
         let mut bad = Violations::default();
         let id = bad.uuid(&given.title_id, "title.title_id");
         let seen = given.revision;
-        bad.check(seen > 0, "title.revision", "must be the revision that was read");
+        bad.check(seen > 0, "title.revision", "must be the revision of the title as it was read");
         let details = Details::from(given);
         let fields = wire::fields(request.update_mask, &details, &mut bad);
         details.check(&fields, "title.", &mut bad);
@@ -87,7 +87,7 @@ impl CatalogService for Catalog {
         let mut title = store::get(&mut *tx, id).await?.ok_or(Error::NotFound(id))?;
         title.change(seen, &fields, details, mesh::store::now())?;
         if !store::update(&mut *tx, &title, seen).await? {
-            // Another replica was faster between the two statements; what it left is what the caller has to read.
+            // Another replica changed the title between the two statements. Report the revision that it left.
             let current = store::get(&mut *tx, id).await?.ok_or(Error::NotFound(id))?;
             return Err(Error::Stale { given: seen, current: current.revision }.into());
         }

@@ -1,4 +1,4 @@
-//! The titles in the database: SQL, and nothing but SQL.
+//! The SQL of the catalog.
 
 use mesh::store::Error;
 use sqlx::any::AnyRow;
@@ -22,14 +22,14 @@ pub(crate) async fn get(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Opti
     Ok(get.try_map(read).fetch_optional(database).await?)
 }
 
-/// At most `limit` titles after the one with the id `after`, in the order of creation.
+/// At most `limit` titles in the order of creation, after the title with the id `after`.
 pub(crate) async fn list(database: impl AnyExecutor<'_>, after: Option<Uuid>, limit: i64) -> Result<Vec<Title>, Error> {
     let after = after.map(|id| id.to_string()).unwrap_or_default();
     let list = sqlx::query("SELECT * FROM titles WHERE title_id > $1 ORDER BY title_id LIMIT $2");
     Ok(list.bind(after).bind(limit).try_map(read).fetch_all(database).await?)
 }
 
-/// Stores a title that was read at `seen`; false if somebody else has changed or removed it since.
+/// Stores a title that was read at revision `seen`. False if the title was changed or deleted since.
 pub(crate) async fn update(database: impl AnyExecutor<'_>, title: &Title, seen: i64) -> Result<bool, Error> {
     let update = "UPDATE titles
         SET name = $1, synopsis = $2, year = $3, price_cents = $4, revision = $5, update_time = $6
@@ -40,7 +40,7 @@ pub(crate) async fn update(database: impl AnyExecutor<'_>, title: &Title, seen: 
     Ok(update.execute(database).await?.rows_affected() == 1)
 }
 
-/// False if there was no such title.
+/// False if the title does not exist.
 pub(crate) async fn delete(database: impl AnyExecutor<'_>, id: Uuid) -> Result<bool, Error> {
     let delete = sqlx::query("DELETE FROM titles WHERE title_id = $1").bind(id.to_string());
     Ok(delete.execute(database).await?.rows_affected() == 1)

@@ -32,7 +32,7 @@ pub(crate) fn fields(mask: Option<FieldMask>, details: &Details, bad: &mut Viola
     let paths = mask.map(|mask| mask.paths).unwrap_or_default();
     if paths.is_empty() {
         let populated = details.populated();
-        bad.check(!populated.is_empty(), "update_mask", "must name what to change, or title must hold it");
+        bad.check(!populated.is_empty(), "update_mask", "must name a field to change, or title must set one");
         return populated;
     }
     if paths == ["*"] {
@@ -41,11 +41,7 @@ pub(crate) fn fields(mask: Option<FieldMask>, details: &Details, bad: &mut Viola
     let known = |path: &String| Field::ALL.into_iter().find(|field| field.name() == path);
     for path in paths.iter().filter(|path| known(path).is_none()) {
         let names = Field::ALL.map(Field::name).join(", ");
-        bad.check(
-            false,
-            "update_mask",
-            format!("names `{path}`; what can be changed is {names}, or * for all of them"),
-        );
+        bad.check(false, "update_mask", format!("has unknown field `{path}`: use {names}, or * for all"));
     }
     paths.iter().filter_map(known).collect()
 }

@@ -1,4 +1,4 @@
-//! The catalog behind a real server and through memory, called by its typed client.
+//! Calls the catalog with its typed client, over the network and in memory.
 
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
 use contracts::catalog::v1::{CreateTitleRequest, DeleteTitleRequest, GetTitleRequest, ListTitlesRequest};
@@ -17,7 +17,7 @@ fn metropolis() -> CreateTitleRequest {
 }
 
 #[tokio::test]
-async fn a_title_is_the_same_over_the_network_and_in_memory() {
+async fn titles_are_the_same_over_the_network_and_in_memory() {
     let mesh = Mesh::start(catalog::service()).await;
     let mut far = CatalogServiceClient::connect(mesh.url()).await.unwrap();
     let mut near = CatalogServiceClient::new(mesh.channel("catalog"));
@@ -34,7 +34,7 @@ async fn a_title_is_the_same_over_the_network_and_in_memory() {
 }
 
 #[tokio::test]
-async fn a_repeated_create_is_one_title_over_both() {
+async fn create_title_repeated_creates_one_title() {
     let mesh = Mesh::start(catalog::service()).await;
     let mut far = CatalogServiceClient::connect(mesh.url()).await.unwrap();
     let mut near = CatalogServiceClient::new(mesh.channel("catalog"));
@@ -52,21 +52,21 @@ async fn a_repeated_create_is_one_title_over_both() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_is_absent_or_complete() {
+async fn create_title_dropped_is_absent_or_complete() {
     let mesh = Mesh::start(catalog::service()).await;
     let mut near = CatalogServiceClient::new(mesh.channel("catalog"));
-    for patience in 0..40 {
+    for polls in 0..40 {
         let request = metropolis();
-        let mut leaving = near.clone();
-        let mut call = Box::pin(leaving.create_title(request.clone()));
-        // Each round leaves a little later: before, during and after the commit.
-        for _ in 0..patience {
+        let mut dropped = near.clone();
+        let mut call = Box::pin(dropped.create_title(request.clone()));
+        // Each round drops the call a little later: before, during and after the commit.
+        for _ in 0..polls {
             if tokio::time::timeout(std::time::Duration::from_micros(50), &mut call).await.is_ok() {
                 break;
             }
         }
         drop(call);
-        // The repeat finds it done, or does it; either way there is one.
+        // The repeat returns the first answer or creates the title; either way one title exists.
         near.create_title(request).await.unwrap();
     }
     let request = ListTitlesRequest { page_size: 200, ..Default::default() };
@@ -74,7 +74,7 @@ async fn a_call_that_is_dropped_is_absent_or_complete() {
 }
 
 #[test]
-fn the_contract_says_how_long_its_answers_are_of_use() {
+fn default_deadlines_come_from_the_contract() {
     let methods = mesh::contract::Methods::of(&[contracts::FILE_DESCRIPTOR_SET]);
     let deadline = |name| methods.find(&format!("/catalog.v1.CatalogService/{name}")).default_deadline;
     assert_eq!(deadline("GetTitle"), Some(std::time::Duration::from_secs(2)));
