@@ -1,4 +1,4 @@
-//! Every service in one process, on one port, calling each other in memory.
+//! Every service in one process, on one port. Services call each other in memory.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,6 @@ fn main() -> ExitCode {
     mesh::run([
         artwork::service(),
         catalog::service(),
-        // A comment keeps this one service a line, for scripts/new-service.
+        // This comment keeps one service per line: scripts/new-service adds lines here.
     ])
 }
