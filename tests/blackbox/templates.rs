@@ -13,7 +13,7 @@ const REPLACED: [&str; 9] = [
     "    pub(crate) fn new(store: Store) -> Self {",
     "        Self { store }",
     "| `sample` | 50055 | Owns the items. |",
-    "| `services/sample` | The service that owns the items. |",
+    "| `services/sample` | Owns the items. |",
     "",
 ];
 

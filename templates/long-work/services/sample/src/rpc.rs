@@ -1,4 +1,4 @@
-//! The contract on one side, the domain on the other.
+//! Implements the contract: validates requests, reads and writes the store.
 
 use contracts::google::longrunning::Operation;
 
@@ -54,7 +54,7 @@ impl SampleService for Items {
         work::check(&request.names, &mut bad);
         bad.finish().map_err(Error::Invalid)?;
 
-        // Durable when it is answered; `work` begins at once, here or in another process.
+        // The operation is durable when the call returns. A worker of this or another process runs it.
         let request_id = request_id.to_string();
         let started = self.operations.start(&Start::<Import>::new(&request_id, &request)).await?;
         Ok(Response::new(started))

@@ -1,7 +1,7 @@
-//! What goes on after ImportItems has answered: names become items, a batch at a time, each batch a step.
+//! Imports items in batches, each batch a step of the operation that ImportItems starts.
 //!
-//! A step is a transaction: its items, that it is finished, and how far the import is with it. So an import that a crash
-//! has interrupted goes on behind its last batch, and no item is added twice.
+//! A step is one transaction: it commits the items of the batch, the step's result and the progress. After a crash, the
+//! import resumes behind the last committed batch and adds no item twice.
 
 use contracts::sample::v1::{ImportItemsProgress, ImportItemsRequest, ImportItemsResponse};
 use mesh::Violations;
@@ -11,16 +11,15 @@ use mesh::store::Error;
 use crate::domain::{Item, NAME, is_name};
 use crate::store;
 
-/// Names in one import: what fits into a request, and its ids into a response, with room to spare.
-const MOST: usize = 1000;
-/// Names in one step. On SQLite everybody else who writes waits for it, and what it has not committed is lost in a
-/// crash: both speak for few.
+/// Limit on the names of one import. Keeps the request and the response well below the message limit of 4 MiB.
+const MAX_NAMES: usize = 1000;
+/// Names in one step. Keep it small: on SQLite a step blocks all other writers, and a crash loses the uncommitted step.
 const BATCH: usize = 10;
 
-/// Checks what somebody wants to import.
+/// Checks the names of an import.
 pub(crate) fn check(names: &[String], bad: &mut Violations) {
-    bad.check((1..=MOST).contains(&names.len()), "names", "must be 1 to 1000");
-    // Once for all of them: a thousand complaints fit into no answer.
+    bad.check((1..=MAX_NAMES).contains(&names.len()), "names", "must have 1 to 1000 elements");
+    // One violation for all names: a thousand violations would not fit into the error details.
     bad.check(names.iter().all(|name| is_name(name)), "names", format!("each {NAME}"));
 }
 
@@ -36,7 +35,7 @@ impl Work for Import {
         let total = count(request.names.len());
         let mut item_ids = Vec::new();
         for (number, names) in (1..).zip(request.names.chunks(BATCH)) {
-            // Its name stays as it is: an import that began with an older program asks for it.
+            // Must never change: an import that an older version started finds its finished steps by name.
             let step = format!("batch {number}");
             let added = match context.finished::<ImportItemsResponse>(&step).await? {
                 Some(added) => added.item_ids,
@@ -51,7 +50,7 @@ impl Work for Import {
     }
 }
 
-/// Adds a batch, and gives the ids of its items.
+/// Adds one batch and returns the ids of its items.
 async fn add(
     context: &Context,
     step: &str,

@@ -1,4 +1,4 @@
-//! Long work behind a real server, followed to its end by the kit's client.
+//! Starts long work on a real server and follows it with mesh's client.
 
 use contracts::google::longrunning::{Operation, operation};
 use contracts::mesh::operations::v1::OperationMetadata;
@@ -20,27 +20,27 @@ fn request(names: impl IntoIterator<Item = String>) -> ImportItemsRequest {
     ImportItemsRequest { request_id: uuid::Uuid::new_v4().to_string(), names: names.into_iter().collect() }
 }
 
-/// How many items an import has added so far.
+/// The number of items that an import has added.
 fn done(import: &Operation) -> i32 {
-    let metadata = import.metadata.as_ref().expect("every operation has some");
-    let metadata: OperationMetadata = metadata.to_msg().expect("its metadata");
-    // There is none before the first batch.
-    metadata.progress.map_or(0, |progress| progress.to_msg::<ImportItemsProgress>().expect("its progress").done)
+    let metadata = import.metadata.as_ref().expect("operation metadata");
+    let metadata: OperationMetadata = metadata.to_msg().expect("OperationMetadata");
+    // The first batch sets the progress.
+    metadata.progress.map_or(0, |progress| progress.to_msg::<ImportItemsProgress>().expect("ImportItemsProgress").done)
 }
 
 #[tokio::test]
-async fn an_import_is_followed_to_its_end() {
+async fn import_items_is_followed_to_its_end() {
     let mesh = Mesh::start(sample::service()).await;
     let channel = connect(&mesh).await;
     let mut client = SampleServiceClient::new(channel.clone());
 
     let request = request((0..25).map(|number| format!("item {number}")));
     let started = client.import_items(request.clone()).await.unwrap().into_inner();
-    let mut told = Vec::new();
-    let ended = watch_until_done(channel, &started.name, |import| told.push(done(import))).await.unwrap();
-    assert!(told.is_sorted() && told.last() == Some(&25), "{told:?}");
+    let mut progress = Vec::new();
+    let ended = watch_until_done(channel, &started.name, |import| progress.push(done(import))).await.unwrap();
+    assert!(progress.is_sorted() && progress.last() == Some(&25), "{progress:?}");
 
-    let Some(operation::Result::Response(response)) = ended.result else { panic!("it failed: {ended:?}") };
+    let Some(operation::Result::Response(response)) = ended.result else { panic!("the import failed: {ended:?}") };
     let response: ImportItemsResponse = response.to_msg().unwrap();
     assert_eq!(response.item_ids.len(), 25);
     for (item_id, name) in response.item_ids.into_iter().zip(&request.names) {
@@ -52,7 +52,7 @@ async fn an_import_is_followed_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_why() {
+async fn import_items_refuses_bad_names() {
     let mesh = Mesh::start(sample::service()).await;
     let mut client = SampleServiceClient::new(connect(&mesh).await);
 

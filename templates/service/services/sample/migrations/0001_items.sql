@@ -1,4 +1,5 @@
--- Both databases read this text: TEXT, BIGINT, DOUBLE PRECISION and BYTEA only; times are microseconds since 1970.
+-- SQLite and Postgres share this text: use TEXT, BIGINT, DOUBLE PRECISION and BYTEA only. Times are microseconds since
+-- 1970. Never edit a migration that was applied, not even a comment: add another one.
 CREATE TABLE items (
     item_id     TEXT   NOT NULL PRIMARY KEY,
     name        TEXT   NOT NULL,

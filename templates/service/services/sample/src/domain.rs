@@ -1,4 +1,4 @@
-//! What an item is, and the rules it keeps. No I/O, no wire types.
+//! Items and their rules. No I/O, no wire types.
 
 use mesh::Violations;
 use uuid::Uuid;
@@ -12,28 +12,28 @@ pub(crate) struct Item {
     pub(crate) create_time: i64,
 }
 
-/// Why the service refuses.
+/// Why a call fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{0}")]
     Invalid(Violations),
-    #[error("there is no item {0}")]
+    #[error("item {0} does not exist")]
     NotFound(Uuid),
 }
 
 impl Item {
-    /// A new item. Its id begins with the time, so the order of ids is the order of creation.
+    /// A new item. Its id begins with the time, so ids sort in the order of creation.
     pub(crate) fn new(name: String, now: i64) -> Self {
         Self { id: Uuid::now_v7(), name, create_time: now }
     }
 }
 
-/// Whether somebody may store this name; [`NAME`] says what it must be.
+/// Whether a name is valid; [`NAME`] describes a valid one.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.trim().is_empty() && name.chars().count() <= 200
 }
 
-/// What a name must be, for whoever sent another one.
+/// The description of a valid name, for violations.
 pub(crate) const NAME: &str = "must have 1 to 200 characters and not be blank";
 
 #[cfg(test)]
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_something_and_is_short() {
+    fn is_name_refuses_blank_and_long_names() {
         assert!(is_name("x") && is_name(&"é".repeat(200)));
         assert!(!is_name("") && !is_name(" \t") && !is_name(&"é".repeat(201)));
     }

@@ -1,4 +1,4 @@
-//! The service that owns the items.
+//! `sample` owns the items.
 //!
 //! [`rpc`] answers calls. [`wire`] converts between the contract and [`domain`], which holds the rules; [`store`] holds
 //! the SQL.
@@ -14,7 +14,7 @@ use mesh::{Migration, Service};
 const FIRST_ITEM: &str = r#"{"request_id": "{uuid}", "name": "first"}"#;
 const MIGRATIONS: &[Migration] = &[Migration::new(1, "items", include_str!("../migrations/0001_items.sql"))];
 
-/// The service, to be run alone or with others.
+/// The service, ready to run alone or with others.
 pub fn service() -> Service {
     Service::new("sample", contracts::FILE_DESCRIPTOR_SET)
         .port(50055)

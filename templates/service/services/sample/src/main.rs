@@ -1,4 +1,4 @@
-//! The service in a process of its own.
+//! Runs `sample` in its own process.
 
 use std::process::ExitCode;
 

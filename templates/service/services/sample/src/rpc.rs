@@ -1,4 +1,4 @@
-//! The contract on one side, the domain on the other.
+//! Implements the contract: validates requests, reads and writes the store.
 
 use contracts::sample::v1::sample_service_server::SampleService;
 use contracts::sample::v1::*;

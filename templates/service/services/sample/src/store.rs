@@ -1,4 +1,4 @@
-//! The items in the database: SQL, and nothing but SQL.
+//! The SQL of `sample`.
 
 use mesh::store::Error;
 use sqlx::any::AnyRow;

@@ -1,4 +1,4 @@
-//! The service behind a real server, called by its typed client.
+//! Calls `sample` with its typed client, over the network and in memory.
 
 use contracts::sample::v1::sample_service_client::SampleServiceClient;
 use contracts::sample::v1::{CreateItemRequest, GetItemRequest};
@@ -7,7 +7,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 #[tokio::test]
-async fn an_item_is_stored_once_and_read_back() {
+async fn create_item_repeated_stores_one_item() {
     let mesh = Mesh::start(sample::service()).await;
     let mut far = SampleServiceClient::connect(mesh.url()).await.unwrap();
     let mut near = SampleServiceClient::new(mesh.channel("sample"));
@@ -24,7 +24,7 @@ async fn an_item_is_stored_once_and_read_back() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_why() {
+async fn errors_carry_their_reason_and_every_bad_field() {
     let mesh = Mesh::start(sample::service()).await;
     let mut client = SampleServiceClient::connect(mesh.url()).await.unwrap();
 
