@@ -1,12 +1,12 @@
-//! A client outside the mesh: adds a title, has a picture of it rendered, follows that to its end, and saves what came
-//! out of it.
+//! A client outside the mesh: creates a title, renders a picture for it, follows the operation to its end and saves the
+//! renditions.
 //!
 //! ```sh
 //! cargo run                          # in one terminal
 //! cargo run --example first_call     # in another
 //! ```
 //!
-//! Another address goes behind `--`; where services have processes of their own, the catalog's and then artwork's:
+//! Other addresses go behind `--`. If each service runs in its own process, the catalog's comes first, then artwork's:
 //! `-- http://127.0.0.1:50051 http://127.0.0.1:50052`. `-- --paint FILE` only writes the picture.
 
 mod paint;
@@ -28,8 +28,8 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 const USAGE: &str = "usage: first_call [http://ADDRESS [http://ADDRESS-OF-ARTWORK]] or first_call --paint FILE";
-/// How long to follow the rendering, also past a server that is away for a while.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Limit on following the rendering, restarts of the server included.
+const FOLLOW_LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -59,10 +59,10 @@ async fn first_call(catalog: &str, artwork: &str) -> Result<(), Box<dyn Error>> 
     let operation = render_artwork(artwork.clone(), &title_id).await?;
     println!("operation  {}", operation.name);
 
-    // It resumes by itself, whatever happens to the server or to the connection.
+    // Resumes by itself after a lost connection or a restart of the server.
     let following = mesh::client::watch_until_done(artwork.clone(), &operation.name, show_progress);
-    let done =
-        timeout(PATIENCE, following).await.map_err(|_| "\nthe server has been away for too long")?.map_err(said)?;
+    let late = |_| format!("\nthe operation did not end within {FOLLOW_LIMIT:?}: check that the server runs");
+    let done = timeout(FOLLOW_LIMIT, following).await.map_err(late)?.map_err(one_line)?;
     println!();
     if let Some(operation::Result::Error(error)) = done.result {
         return Err(error.message.into());
@@ -72,20 +72,22 @@ async fn first_call(catalog: &str, artwork: &str) -> Result<(), Box<dyn Error>> 
 
 async fn connect(address: &str) -> Result<Channel, Box<dyn Error>> {
     let connected = Endpoint::from_shared(address.to_owned())?.connect().await;
-    Ok(connected.map_err(|_| format!("nobody serves at {address}: `cargo run` in another terminal; {USAGE}"))?)
+    Ok(connected.map_err(|_| {
+        format!("no server answers at {address}: start one with `cargo run` in another terminal; {USAGE}")
+    })?)
 }
 
 async fn create_title(channel: Channel) -> Result<String, Box<dyn Error>> {
     let request = CreateTitleRequest {
-        // Kept for a retry, it would give the same title again.
+        // A retry with the same id would return the same title.
         request_id: uuid::Uuid::new_v4().to_string(),
         name: "Metropolis".to_owned(),
         synopsis: "A city above, a city below.".to_owned(),
         year: 1927,
         price_cents: 399,
     };
-    let response = CatalogServiceClient::new(channel).create_title(request).await.map_err(said)?.into_inner();
-    Ok(response.title.ok_or("no title in the answer")?.title_id)
+    let response = CatalogServiceClient::new(channel).create_title(request).await.map_err(one_line)?.into_inner();
+    Ok(response.title.ok_or("the response has no title")?.title_id)
 }
 
 async fn render_artwork(channel: Channel, title_id: &str) -> Result<Operation, Box<dyn Error>> {
@@ -94,11 +96,11 @@ async fn render_artwork(channel: Channel, title_id: &str) -> Result<Operation, B
         title_id: title_id.to_owned(),
         image: paint::png(2400, 1350)?,
     };
-    Ok(ArtworkServiceClient::new(channel).render_artwork(request).await.map_err(said)?.into_inner())
+    Ok(ArtworkServiceClient::new(channel).render_artwork(request).await.map_err(one_line)?.into_inner())
 }
 
-/// A failure in a line for people.
-fn said(status: Status) -> String {
+/// A status as one line.
+fn one_line(status: Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
 
@@ -116,14 +118,15 @@ fn show_progress(operation: &Operation) {
 
 async fn save_renditions(channel: Channel, title_id: &str, folder: &Path) -> Result<(), Box<dyn Error>> {
     let mut artwork = ArtworkServiceClient::new(channel);
-    std::fs::create_dir_all(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    std::fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
     for size in [Size::Thumbnail, Size::Mobile, Size::Tablet, Size::Tv] {
         let request = GetRenditionRequest { title_id: title_id.to_owned(), size: size.into() };
-        let response = artwork.get_rendition(request).await.map_err(said)?.into_inner();
-        let rendition = response.rendition.ok_or("no rendition in the answer")?;
+        let response = artwork.get_rendition(request).await.map_err(one_line)?.into_inner();
+        let rendition = response.rendition.ok_or("the response has no rendition")?;
         let name = size.as_str_name().trim_start_matches("SIZE_").to_lowercase();
         let file = folder.join(format!("{name}.jpg"));
-        std::fs::write(&file, &response.content).map_err(|error| format!("{}: {error}", file.display()))?;
+        std::fs::write(&file, &response.content)
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
         println!("saved      {} ({}×{})", file.display(), rendition.width, rendition.height);
     }
     Ok(())

@@ -1,14 +1,15 @@
-//! A picture that nobody has to download: the Mandelbrot set, with the grain of a film.
+//! Paints a picture, so that the example needs no download: the Mandelbrot set with film grain.
 
 use std::error::Error;
 use std::io::Cursor;
 
 use image::{ImageFormat, Rgb, RgbImage};
 
+/// Paints a picture of this size, in pixels, as a PNG file.
 pub(crate) fn png(width: u32, height: u32) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut grain = 1_u32;
     let picture = RgbImage::from_fn(width, height, |x, y| {
-        // Xorshift: what cannot be compressed makes the file as large as a photograph's.
+        // Xorshift noise does not compress, so the file is as large as a photograph's.
         grain ^= grain << 13;
         grain ^= grain >> 17;
         grain ^= grain << 5;
@@ -21,7 +22,7 @@ pub(crate) fn png(width: u32, height: u32) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(png.into_inner())
 }
 
-/// How long a point stays.
+/// The number of iterations before a point escapes, at most 96.
 fn steps(re: f64, im: f64) -> u8 {
     let (mut a, mut b, mut steps) = (0.0, 0.0, 0);
     while a * a + b * b < 4.0 && steps < 96 {
