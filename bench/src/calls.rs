@@ -4,11 +4,12 @@
 //! called answers at once with a message that is always the same, so what is measured is everything around it.
 //!
 //! Rooms: [`loopback`] is the kit and tonic over the network; [`memory`] a peer in the same process; [`layers`] each
-//! layer for itself; [`peer`] the service that is called, and the servers of both sides in processes of their own.
+//! layer for itself, of what [`partial`] puts together; [`peer`] the service that is called, and the servers of both sides in processes of their own.
 
 mod layers;
 mod loopback;
 mod memory;
+mod partial;
 pub(crate) mod peer;
 
 use std::time::Duration;

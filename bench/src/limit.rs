@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use contracts::google::longrunning::Operation;
-use contracts::mesh::operations::v1::{OperationMetadata, State};
+use mesh_proto::google::longrunning::Operation;
+use mesh_proto::mesh::operations::v1::{OperationMetadata, State};
 use prost::Message as _;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 use uuid::Uuid;

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use contracts::mesh::operations::v1::WatchResponse;
+use mesh_proto::mesh::operations::v1::WatchResponse;
 
 use crate::Plan;
 use crate::limit::Limit;

@@ -4,8 +4,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use mesh::operations::work::Start;
-use mesh::operations::{Context, Work};
+use mesh::operations::Start;
+use mesh::operations::{Attempt, Work};
 use mesh::testing::Mesh;
 use mesh::{Migration, Operations, Service, Store};
 use tokio::sync::{Mutex, Semaphore, oneshot};
@@ -75,7 +75,7 @@ impl Work for Undone {
     type Response = Message;
     type Error = Status;
 
-    async fn run(&self, _: &Context, request: Message) -> Result<Message, Status> {
+    async fn run(&self, _: &Attempt, request: Message) -> Result<Message, Status> {
         Ok(request)
     }
 }
@@ -92,7 +92,7 @@ impl Work for Instantly {
     type Response = Message;
     type Error = Status;
 
-    async fn run(&self, _: &Context, request: Message) -> Result<Message, Status> {
+    async fn run(&self, _: &Attempt, request: Message) -> Result<Message, Status> {
         self.room.add_permits(1);
         Ok(request)
     }
@@ -115,12 +115,12 @@ impl Work for Asked {
     type Response = Message;
     type Error = Status;
 
-    async fn run(&self, context: &Context, request: Message) -> Result<Message, Status> {
+    async fn run(&self, attempt: &Attempt, request: Message) -> Result<Message, Status> {
         let mut asked = self.asked.lock().await;
         for step in 1.. {
             let Some(answer) = asked.recv().await else { break };
             let (name, told) = (step.to_string(), Message { seconds: step, nanos: 0 });
-            let step = context.step(&name).await?;
+            let step = attempt.step(&name).await?;
             let called = Instant::now();
             step.commit(&told, &told).await?;
             let _ = answer.send(Committed { called, returned: Instant::now() });
@@ -141,10 +141,10 @@ impl Work for Telling {
     type Response = Message;
     type Error = Status;
 
-    async fn run(&self, context: &Context, request: Message) -> Result<Message, Status> {
+    async fn run(&self, attempt: &Attempt, request: Message) -> Result<Message, Status> {
         for step in 1.. {
             let (name, told) = (step.to_string(), Message { seconds: step, nanos: 0 });
-            context.step(&name).await?.commit(&told, &told).await?;
+            attempt.step(&name).await?.commit(&told, &told).await?;
         }
         Ok(request)
     }

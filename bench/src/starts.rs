@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesh::testing::as_owner;
+use mesh::testing::as_caller;
 
 use crate::Plan;
 use crate::limit::{Loops, MOST, Sequence};
@@ -97,7 +97,7 @@ async fn kit(site: &Arc<Site>, load: Load, time: Duration) -> anyhow::Result<f64
             while begin.elapsed() < time {
                 let begin = site.begin::<Undone>(load.thing);
                 if load.owners {
-                    as_owner(format!("owner {}", (7 * caller + started) % OWNERS), begin).await?;
+                    as_caller(format!("owner {}", (7 * caller + started) % OWNERS), begin).await?;
                 } else {
                     begin.await?;
                 }

@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
-use contracts::mesh::operations::v1::{OperationMetadata, Progress, WatchRequest, WatchResponse, watch_response};
+use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
+use mesh_proto::mesh::operations::v1::{OperationMetadata, Progress, WatchRequest, WatchResponse, watch_response};
 use prost_types::Any;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;

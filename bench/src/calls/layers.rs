@@ -6,11 +6,11 @@
 
 use std::time::Instant;
 
+use super::partial::{Layered, calling, serving};
 use anyhow::Context as _;
-use contracts::google::longrunning::operations_client::OperationsClient;
-use contracts::google::longrunning::operations_server::OperationsServer;
 use mesh::testing::Mesh;
-use mesh::testing::layers::{Layered, calling, serving};
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
+use mesh_proto::google::longrunning::operations_server::OperationsServer;
 use tokio::runtime;
 use tracing::subscriber::{NoSubscriber, with_default};
 

@@ -4,8 +4,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use contracts::google::longrunning::operations_client::OperationsClient;
-use mesh::testing::{Mesh, layers};
+use mesh::testing::Mesh;
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
+
+use super::partial;
 use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::client::GrpcService;
@@ -37,7 +39,7 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let _mesh = Mesh::start(service()).await;
     let (kit_server, tonic_server) =
         tokio::task::spawn_blocking(|| anyhow::Ok((Side::Kit.server()?, Side::Tonic.server()?))).await??;
-    let kit = layers::calling(&[], kit_server.address()?).pop().map(OperationsClient::new);
+    let kit = partial::calling(&[], kit_server.address()?).pop().map(OperationsClient::new);
     let kit = kit.ok_or_else(|| anyhow::anyhow!("a channel has no layers"))?;
     let mut tonics = Vec::new();
     for &callers in plan.callers {

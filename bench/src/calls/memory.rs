@@ -3,9 +3,11 @@
 
 use std::time::Instant;
 
-use contracts::google::longrunning::operations_client::OperationsClient;
-use contracts::google::longrunning::operations_server::{Operations as _, OperationsServer};
-use mesh::testing::{Mesh, layers};
+use mesh::testing::Mesh;
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
+use mesh_proto::google::longrunning::operations_server::{Operations as _, OperationsServer};
+
+use super::partial;
 use tonic::Request;
 
 use super::Plan;
@@ -20,7 +22,7 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let server = tokio::task::spawn_blocking(|| Side::Kit.server()).await??;
     let mut kit = OperationsClient::new(mesh.channel("bench"));
     let mut tonic = OperationsClient::new(OperationsServer::new(handler.clone()));
-    let loopback = layers::calling(&[], server.address()?).pop().map(OperationsClient::new);
+    let loopback = partial::calling(&[], server.address()?).pop().map(OperationsClient::new);
     let mut loopback = loopback.ok_or_else(|| anyhow::anyhow!("a channel has no layers"))?;
 
     let [mut handlers, mut tonics, mut kits, mut loopbacks] = [(); 4].map(|()| Samples::default());

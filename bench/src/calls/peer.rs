@@ -3,19 +3,19 @@
 
 use std::io::Write as _;
 
-use contracts::google::longrunning::operations_client::OperationsClient;
-use contracts::google::longrunning::operations_server::{Operations, OperationsServer};
-use contracts::google::longrunning::{
-    CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse,
-    Operation, WaitOperationRequest,
-};
-use contracts::mesh::operations::v1::{OperationMetadata, State};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use mesh::Service;
 use mesh::testing::Mesh;
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
+use mesh_proto::google::longrunning::operations_server::{Operations, OperationsServer};
+use mesh_proto::google::longrunning::{
+    CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse,
+    Operation, WaitOperationRequest,
+};
+use mesh_proto::mesh::operations::v1::{OperationMetadata, State};
 use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::client::GrpcService;

@@ -1,53 +1,40 @@
-//! Configuration: everything an operator may decide, read once, checked whole, then carried as types.
+//! The configuration of a process: read once, checked whole, then carried as types.
 //!
-//! One file (`mesh.toml`), then the environment, then flags; the later wins. [`Config::load`] is the only place that
-//! sees text. It asks [`settings`] for every key it knows, and whatever is left over is unknown: so there is no second
-//! list of keys to forget, and a misspelt key cannot pass. Every mistake is reported, not just the first.
-
-mod database;
-mod limits;
-mod log;
-mod otlp;
-mod registry;
-mod settings;
+//! One file (`mesh.toml`), then the environment, then flags; the later wins. Each module of mesh declares its own keys;
+//! here they are put together. See [`mesh_runtime::settings`] for what is guaranteed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use mesh_operations::Retention;
+use mesh_rpc::call::Methods;
+use mesh_rpc::discovery::{Advertise, Registry};
+use mesh_rpc::server::Limits;
+use mesh_rpc::telemetry::{Log, Otlp};
+use mesh_runtime::command_line::ConfigFlags;
+use mesh_runtime::settings::{Error, Key, Listing, Settings, Source, Values, parse, variable};
+use mesh_store::Database;
 
-pub use database::Database;
-pub use limits::Limits;
-pub use log::{Log, LogFormat};
-pub use otlp::Otlp;
-pub use registry::{Advertise, Consul, Registry};
-use settings::Settings;
-pub use settings::{Error, Problem};
+use crate::process::Process;
+use crate::service::Service;
 
-use crate::contract::Methods;
-use crate::service::{Process, Service};
-
-/// Kubernetes kills after 30 s, people lose patience after 10.
+/// Kubernetes kills after 30 s; an operator waits for less than 10.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
-/// What a call to a peer gets whose caller said nothing, so that no service waits for another for ever.
+/// For a call to a peer whose caller and contract set none, so that no service waits for another for ever.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Long enough to come back to after a holiday.
-const KEEP_OPERATIONS: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Long enough to repair what follows a feed.
-const KEEP_EVENTS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A configuration that has been checked: nothing downstream sees raw input.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What this process calls itself: the service's name, or `monolith`.
+    /// The name of this process: the service's name, or `monolith`.
     pub process: &'static str,
     /// Where gRPC and HTTP are served. Port 0 picks a free one.
     pub listen: SocketAddr,
-    /// The variable that says so, for whoever has to choose another.
+    /// The variable that sets `listen`, for an operator who has to choose another address.
     pub(crate) listen_variable: String,
     /// Where `/metrics`, `/healthz` and `/readyz` are served, if not on [`listen`](Self::listen).
     pub admin_listen: Option<SocketAddr>,
@@ -57,49 +44,61 @@ pub struct Config {
     pub call_deadline: Duration,
     /// What callers may take of this process.
     pub limits: Limits,
-    /// How logs look, and which are written.
+    /// The format of log lines, and which are written.
     pub log: Log,
     /// Where spans go, if anywhere.
     pub otlp: Option<Otlp>,
     /// How the services of other processes are found, and those of this one by them.
     pub registry: Registry,
-    /// What Consul is told of where this process is, if not the address it listens on.
+    /// The address that Consul gives to other processes, if not the one that this process listens on.
     pub advertise: Option<Advertise>,
-    /// How long operations are remembered.
+    /// How long operations are kept.
     pub retention: Retention,
-    /// Whether to renew the epoch of the databases, and then to end instead of serving.
-    pub renew_epoch: bool,
+    /// What to do instead of serving, if anything.
+    pub instead: Option<Instead>,
     databases: BTreeMap<String, Database>,
+    settings: BTreeMap<String, Values>,
+    /// Each key in force, for `--print-config`.
+    pub listing: Listing,
 }
 
-/// How long operations are remembered. 1 min to 10 years each.
-#[derive(Clone, Copy, Debug)]
-pub struct Retention {
-    /// An operation, from when it is done.
-    pub operations: Duration,
-    /// What a stream can be resumed with, from when it was told.
-    pub events: Duration,
+/// What a process is asked for instead of serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instead {
+    /// Give the databases a new epoch, after a backup was restored.
+    RenewEpoch,
+    /// Print the configuration in force.
+    PrintConfig,
+    /// Nothing: the configuration is valid.
+    CheckConfig,
 }
 
-/// What the command line may say.
+/// The command line.
 #[derive(Parser)]
 #[command(about = "Serves gRPC. Every key of mesh.toml can be set by a flag or the environment, too.", version)]
 struct Flags {
-    /// The configuration file [default: mesh.toml, if it is there]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFlags,
     /// The address to serve on; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
     /// Where embedded databases live
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<String>,
-    /// Any key of mesh.toml, such as `drain_limit=5s`
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// After a backup was restored: make streams that are resumed begin anew, and end (see docs/OPERATIONS.md)
+    /// After a backup was restored: make clients that resume a stream begin anew, and exit (docs/operate/backup.md)
     #[arg(long)]
     renew_epoch: bool,
+}
+
+impl Flags {
+    fn instead(&self) -> Option<Instead> {
+        let asked = [
+            (self.config.print_config, Instead::PrintConfig),
+            (self.config.check_config, Instead::CheckConfig),
+            (self.renew_epoch, Instead::RenewEpoch),
+        ];
+        asked.into_iter().find_map(|(asked, instead)| asked.then_some(instead))
+    }
 }
 
 impl Config {
@@ -107,7 +106,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, each with where it was said and what is allowed there.
+    /// Everything that is wrong, each with where it was set and what is allowed there.
     pub fn load(
         process: &Process,
         arguments: impl IntoIterator<Item = OsString>,
@@ -115,95 +114,119 @@ impl Config {
     ) -> Result<Self, Error> {
         let matches = Flags::command().name(process.name).bin_name(process.name).try_get_matches_from(arguments);
         let flags = matches.and_then(|matches| Flags::from_arg_matches(&matches)).map_err(Error::Usage)?;
-        let mut settings = Settings::default();
-
-        match &flags.config {
-            Some(file) => settings.file(file),
-            None if Path::new("mesh.toml").exists() => settings.file(Path::new("mesh.toml")),
-            None => {}
+        let mut settings = flags.config.read(environment);
+        let shorthands = [
+            ("--listen", own_listen_key(process), &flags.listen),
+            ("--data-dir", "data_dir".to_owned(), &flags.data_dir),
+        ];
+        for (flag, key, value) in shorthands {
+            if let Some(value) = value {
+                settings.set(&key, value, Source::Flag(flag.to_owned()));
+            }
         }
-        settings.environment(environment);
-        settings.flag("--listen", &own_listen_key(process), flags.listen);
-        settings.flag("--data-dir", "data_dir", flags.data_dir);
-        for assignment in &flags.settings {
-            settings.assignment(assignment);
-        }
-
-        Ok(Self { renew_epoch: flags.renew_epoch, ..Self::check(process, settings)? })
+        flags.config.flags(&mut settings);
+        Self::check(process, settings, flags.instead())
     }
 
-    fn check(process: &Process, mut settings: Settings) -> Result<Self, Error> {
-        let listen = settings.take("listen", ADDRESS, parse_address);
-        let admin_listen = settings.take("admin.listen", ADDRESS, parse_address);
-        let data_dir = settings.take("data_dir", "a folder", parse_path).unwrap_or_else(|| "data".into());
-        let drain_limit =
-            settings.take("drain_limit", "a time from 0s to 10min, such as 8s", within(Duration::ZERO, 600));
-        let call_deadline = settings.take(
-            "call_deadline",
-            "a time from 1ms to 1h, such as 10s",
-            within(Duration::from_millis(1), 3600),
-        );
-        let limits = limits::take(&mut settings);
-        let keep = || within(Duration::from_secs(60), 10 * YEAR);
-        let retention = Retention {
-            operations: settings.take("operations.keep", KEEP, keep()).unwrap_or(KEEP_OPERATIONS),
-            events: settings.take("operations.keep_events", KEEP, keep()).unwrap_or(KEEP_EVENTS),
-        };
-        let log = log::take(&mut settings);
-        let otlp = otlp::take(&mut settings);
+    fn check(process: &Process, mut settings: Settings, instead: Option<Instead>) -> Result<Self, Error> {
+        let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
+        let admin_listen = settings.optional(&Key::new("admin.listen", parse::ADDRESS), parse::address);
+        let data_dir = settings.take(&Key::new("data_dir", "a folder"), PathBuf::from("data"), parse::path);
+        let drain_limit = Key::new("drain_limit", "a time from 0s to 10min, such as 8s");
+        let drain_limit = settings.take(&drain_limit, DRAIN_LIMIT, parse::time(zero, 600 * second));
+        let call_deadline = Key::new("call_deadline", "a time from 1ms to 1h, such as 10s");
+        let call_deadline = settings.take(&call_deadline, CALL_DEADLINE, parse::time(second / 1000, 3600 * second));
+        let limits = Limits::take(&mut settings);
+        let retention = Retention::take(&mut settings);
+        let log = Log::take(&mut settings);
+        let otlp = Otlp::take(&mut settings);
+        let mut registry = Registry::take(process.alone, &mut settings);
 
-        let mut registry = registry::take(process, &mut settings);
-        let advertised = settings.origin("advertise").is_some();
-        let advertise = settings.take("advertise", registry::ADVERTISE, Advertise::parse);
-
-        // The file is shared by every process of a system, so it may speak of services that are not in this one.
-        let running: BTreeSet<&str> = process.services.iter().map(Service::name).collect();
-        let mut databases = BTreeMap::new();
-        let mut own_listen = None;
-        let sets: Vec<_> = process.services.iter().map(Service::descriptors).collect();
-        for name in Methods::of(&sets).services().union(&running) {
-            let address = settings.take(&listen_key(name), ADDRESS, parse_address);
-            let database = database::take(name, &mut settings);
-            let addresses = settings.take(&format!("static.{name}"), registry::ADDRESSES, registry::parse_addresses);
-            if let (Registry::Static(peers), Some(addresses)) = (&mut registry, addresses) {
-                peers.insert((*name).to_owned(), addresses);
-            }
-            if running.contains(name) {
-                own_listen = address;
-                let default = || Database::Sqlite(data_dir.join(format!("{name}.db")));
-                databases.insert((*name).to_owned(), database.unwrap_or_else(default));
-            }
-        }
-        // `services.X.listen` is for X in a process of its own, and wins there.
-        let listen = own_listen.filter(|_| process.alone).or(listen);
-        let listen = listen.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), process.port));
-
-        database::refuse_shared(&databases, &mut settings);
-        registry::refuse_nowhere(&registry, advertised, listen, &mut settings);
-        settings.finish()?;
+        let Services { listen: own_listen, databases, own } =
+            Services::take(process, &data_dir, &mut registry, &mut settings);
+        let listen = take_listen(process, own_listen, &mut settings);
+        let advertise = Advertise::take(&registry, listen, &mut settings);
+        Database::refuse_shared(&databases, &mut settings);
+        let listing = settings.finish()?;
 
         Ok(Self {
             process: process.name,
             listen,
-            listen_variable: settings::variable(&own_listen_key(process)),
+            listen_variable: variable(&own_listen_key(process)),
             admin_listen,
-            drain_limit: drain_limit.unwrap_or(DRAIN_LIMIT),
-            call_deadline: call_deadline.unwrap_or(CALL_DEADLINE),
+            drain_limit,
+            call_deadline,
             limits,
             log,
             otlp,
             registry,
             advertise,
             retention,
-            renew_epoch: false,
+            instead,
             databases,
+            settings: own,
+            listing,
         })
     }
 
-    /// Where `service` keeps what it owns, if it runs in this process.
+    /// Where `service` keeps its data, if it runs in this process.
     pub(crate) fn database(&self, service: &str) -> Option<&Database> {
         self.databases.get(service)
     }
+
+    /// The values of the settings of `service`'s own.
+    pub(crate) fn settings(&self, service: &str) -> Values {
+        self.settings.get(service).cloned().unwrap_or_default()
+    }
+}
+
+/// What is configured for each service.
+struct Services {
+    /// Where the service of this process listens, if it is alone.
+    listen: Option<SocketAddr>,
+    databases: BTreeMap<String, Database>,
+    own: BTreeMap<String, Values>,
+}
+
+impl Services {
+    /// Reads the keys under `services` and `static`. All processes of a system share a file, so it may name services that
+    /// are not in this process: what mesh knows of them is checked, and the settings of their own are theirs to check.
+    fn take(process: &Process, data_dir: &std::path::Path, registry: &mut Registry, settings: &mut Settings) -> Self {
+        let running: BTreeMap<&str, &Service> =
+            process.services.iter().map(|service| (service.name(), service)).collect();
+        let sets: Vec<_> = process.services.iter().map(Service::descriptors).collect();
+        let known: BTreeSet<&str> = Methods::of(&sets).services().into_iter().chain(running.keys().copied()).collect();
+        let mut services = Self { listen: None, databases: BTreeMap::new(), own: BTreeMap::new() };
+        for name in known {
+            let service = running.get(name);
+            registry.take_addresses(name, settings);
+            let key = Key::new(listen_key(name), parse::ADDRESS);
+            // In a process of several services it says nothing of this one.
+            let here = service.is_some() && process.alone;
+            let listen = settings.optional(&if here { key } else { key.elsewhere() }, parse::address);
+            let database = Database::take(name, data_dir, service.is_some(), settings);
+            if let Some(service) = service {
+                services.listen = listen;
+                services.databases.insert(name.to_owned(), database);
+                services.own.insert(name.to_owned(), Values::take(name, service.settings(), settings));
+            } else {
+                settings.shared(&format!("services.{name}"));
+            }
+        }
+        services
+    }
+}
+
+/// Where the process listens: `services.NAME.listen` wins for a service in a process of its own.
+fn take_listen(process: &Process, own: Option<SocketAddr>, settings: &mut Settings) -> SocketAddr {
+    let key = Key::new("listen", parse::ADDRESS);
+    let own = own.filter(|_| process.alone);
+    if let Some(own) = own {
+        settings.optional(&key.elsewhere(), parse::address);
+        return own;
+    }
+    let default = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), process.port);
+    settings.take(&key, default, parse::address)
 }
 
 /// The key that wins where a process listens.
@@ -215,37 +238,11 @@ fn listen_key(service: &str) -> String {
     format!("services.{service}.listen")
 }
 
-const ADDRESS: &str = "an address such as 127.0.0.1:8080 (port 0 picks a free one)";
-
-const KEEP: &str = "a time from 1m to 10years, such as 30d";
-
-/// In seconds, as humantime has it.
-const YEAR: u64 = 31_557_600;
-
-fn parse_address(text: &str) -> Option<SocketAddr> {
-    text.parse().ok()
-}
-
-fn parse_path(text: &str) -> Option<PathBuf> {
-    (!text.is_empty()).then(|| text.into())
-}
-
-fn within(least: Duration, most_seconds: u64) -> impl Fn(&str) -> Option<Duration> {
-    move |text| {
-        let duration = humantime::parse_duration(text).ok()?;
-        (least..=Duration::from_secs(most_seconds)).contains(&duration).then_some(duration)
-    }
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
-    pub(in crate::config) fn load(
-        process: impl Into<Process>,
-        arguments: &[&str],
-        environment: &[(&str, &str)],
-    ) -> Result<Config, Error> {
+    fn load(process: impl Into<Process>, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Error> {
         Config::load(
             &process.into(),
             ["process"].iter().chain(arguments).map(OsString::from),
@@ -253,15 +250,15 @@ pub(super) mod tests {
         )
     }
 
-    pub(in crate::config) fn catalog() -> Service {
+    fn catalog() -> Service {
         Service::new("catalog", &[]).port(50051)
     }
 
-    pub(in crate::config) fn both() -> [Service; 2] {
+    fn both() -> [Service; 2] {
         [catalog(), Service::new("other", &[])]
     }
 
-    pub(in crate::config) fn problems(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
+    fn problems(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
         match load(catalog(), arguments, environment) {
             Err(Error::Invalid(problems)) => problems.iter().map(ToString::to_string).collect(),
             other => panic!("expected problems, got {other:?}"),
@@ -277,7 +274,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_later_wins() {
+    fn later_sources_win() {
         let (_folder, flag) = file("listen = '127.0.0.1:1'\ndrain_limit = '1s'\ncall_deadline = '1s'");
         let environment = [("MESH__LISTEN", "127.0.0.1:2"), ("MESH__DRAIN_LIMIT", "2s")];
         let config = load(both(), &[&flag, "--listen=127.0.0.1:3"], &environment).unwrap();
@@ -287,7 +284,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_service_alone_listens_where_its_own_key_says() {
+    fn listen_of_a_service_alone_is_its_own_key() {
         let keys = [("MESH__LISTEN", "127.0.0.1:1"), ("MESH__SERVICES__CATALOG__LISTEN", "127.0.0.1:2")];
         assert_eq!(load(catalog(), &[], &keys).unwrap().listen.port(), 2);
         assert_eq!(load(catalog(), &[], &keys[..1]).unwrap().listen.port(), 1);
@@ -298,7 +295,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_mistake_is_reported_with_its_place_and_what_is_allowed() {
+    fn mistakes_are_all_reported_with_source_and_what_is_allowed() {
         let (_folder, flag) = file("lisen = '127.0.0.1:1'\ndrain_limit = '1y'\n[services.catalgo]\nlisten = 'x'");
         let found = problems(&[&flag, "--set=log.format=xml"], &[("MESH__CALL_DEADLINE", "0s")]);
         assert_eq!(found.len(), 5, "{found:#?}");
@@ -313,10 +310,45 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_wrong_type_is_a_mistake_not_a_default() {
+    fn wrong_types_are_mistakes_and_no_defaults() {
         for text in ["listen = 8080", "listen = ['127.0.0.1:1']", "listen = true", "log = 'json'", "data_dir = ''"] {
             let (_folder, flag) = file(text);
             assert_eq!(problems(&[&flag], &[]).len(), 1, "{text}");
         }
+    }
+
+    #[test]
+    fn settings_of_a_service_are_checked_where_it_runs_and_left_alone_elsewhere() {
+        static COUNT: mesh_runtime::settings::Setting<u64> = mesh_runtime::settings::Setting::number("count", 2, 1, 64);
+        let counting = || catalog().setting(&COUNT);
+        let variables = [("MESH__SERVICES__CATALOG__COUNT", "7")];
+        let config = load(counting(), &[], &variables).unwrap();
+        assert_eq!(config.settings("catalog").get(&COUNT), Some(7));
+        assert!(config.listing.to_string().contains("services.catalog.count = 7"), "{}", config.listing);
+        assert!(load([counting(), Service::new("other", &[])], &["--set=services.catalog.count=65"], &[]).is_err());
+        assert!(load(catalog(), &[], &variables).is_err(), "it does not declare it");
+
+        // `mesh` has a contract of another service's, which runs in another process.
+        let elsewhere = "--set=services.catalgo.count=1";
+        assert!(load(counting(), &[elsewhere], &[]).is_err(), "there is no such service");
+    }
+
+    #[test]
+    fn listing_shows_each_key_in_force_with_its_source() {
+        let (_folder, flag) = file("call_deadline = '2s'\n[limits]\nstreams = 7");
+        let config = load(both(), &[&flag, "--drain-limit=1s"], &[]);
+        assert!(config.is_err(), "there is no such flag");
+        let config = load(both(), &[&flag, "--set=drain_limit=1s"], &[("MESH__LISTEN", "127.0.0.1:2")]).unwrap();
+        let listing = config.listing.to_string();
+        let line =
+            |start: &str| listing.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}"));
+        assert!(line("call_deadline = \"2s\"").contains("mesh.toml"));
+        assert!(line("limits.streams = 7").contains("mesh.toml"));
+        assert!(line("drain_limit = \"1s\"").ends_with("# --set"));
+        assert!(line("listen = \"127.0.0.1:2\"").ends_with("# MESH__LISTEN"));
+        assert!(line("limits.in_flight = 1000").ends_with("# default"));
+        assert!(line("services.catalog.database_url = \"sqlite://data/catalog.db\"").ends_with("# default"));
+        let table: toml::Table = listing.parse().expect("the listing is a configuration file");
+        assert!(table.contains_key("registry"));
     }
 }

@@ -1,69 +1,52 @@
-//! The kit: what every service of the mesh needs and none of them writes.
+//! What a service sees of mesh.
 //!
 //! ```no_run
+//! # mod contracts { pub const FILE_DESCRIPTOR_SET: &[u8] = &[]; }
+//! # use contracts::FILE_DESCRIPTOR_SET;
 //! # fn main() -> std::process::ExitCode {
-//! mesh::run([mesh::Service::new("catalog", &[]), mesh::Service::new("artwork", &[])])
+//! mesh::run([mesh::Service::new("catalog", FILE_DESCRIPTOR_SET), mesh::Service::new("artwork", FILE_DESCRIPTOR_SET)])
 //! # }
 //! ```
 //!
-//! does everything around a service: configuration, telemetry, migrations, health, reflection, deadlines, draining.
+//! does everything around a service: configuration, telemetry, migrations, health, reflection, discovery, deadlines, load
+//! shedding, draining.
 //!
-//! Rooms, in reading order: [`run`] is the life of a process; [`config`] what an operator decides; [`service`] what a
-//! service is made of; [`operations`] its long work; [`serve`] how it is served, with the order of the layers in `serve::stack` and the deadline in
-//! `serve::deadline`; [`channel`] how it calls a peer; [`registry`] how they
-//! find each other; [`context`] what travels with a call; [`store`] the database it
-//! owns; [`health`] whether it is ready; [`contract`] what the contracts say of themselves; [`telemetry`] and [`error`]
-//! what operators and clients are told; [`page`] how long lists are handed out. [`client`] is for callers outside.
+//! Modules, in reading order: [`service`] is what a service is made of, [`process`] the services of one process,
+//! [`config`] what an operator decides, `run` the life of a process, `running` a process that serves, [`testing`] a real
+//! mesh in a test. The rest are the crates below, under the names that a service uses: [`store`] its database,
+//! [`operations`] its long work, [`client`] follows a peer's long work, [`error`] and [`page`] its answers, [`context`]
+//! what travels with a call, [`contract`] the method table.
 
-#[cfg(feature = "client")]
-pub mod client;
-
-#[cfg(feature = "service")]
-mod body;
-#[cfg(feature = "service")]
-pub mod channel;
-#[cfg(feature = "service")]
 pub mod config;
-#[cfg(feature = "service")]
-pub mod context;
-#[cfg(feature = "service")]
-pub mod contract;
-#[cfg(feature = "service")]
-pub mod error;
-#[cfg(feature = "service")]
-mod handler;
-#[cfg(feature = "service")]
-mod health;
-#[cfg(feature = "service")]
-pub mod operations;
-#[cfg(feature = "service")]
-pub mod page;
-#[cfg(feature = "service")]
-mod registry;
-#[cfg(feature = "service")]
+pub mod process;
 mod run;
-#[cfg(feature = "service")]
-pub mod serve;
-#[cfg(feature = "service")]
+mod running;
 pub mod service;
-#[cfg(feature = "service")]
-pub mod store;
-#[cfg(feature = "service")]
-mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-#[cfg(feature = "service")]
-pub use channel::Channel;
-#[cfg(feature = "service")]
+pub use mesh_client as client;
+pub use mesh_operations as operations;
+pub use mesh_rpc::call::{error, page};
+pub use mesh_store as store;
+
 pub use config::Config;
-#[cfg(feature = "service")]
-pub use error::Violations;
-#[cfg(feature = "service")]
-pub use operations::Operations;
-#[cfg(feature = "service")]
+pub use mesh_operations::Operations;
+pub use mesh_rpc::call::Violations;
+pub use mesh_rpc::client::Channel;
+pub use mesh_runtime::settings::Setting;
+pub use mesh_store::{Migration, Store, Transaction};
+pub use process::Process;
 pub use run::run;
-#[cfg(feature = "service")]
-pub use service::{Process, Resources, Service};
-#[cfg(feature = "service")]
-pub use store::{Migration, Store, Transaction};
+pub use running::{Running, start};
+pub use service::{Resources, Service};
+
+/// What travels with a call.
+pub mod context {
+    pub use mesh_rpc::call::{Caller, Context, Trace};
+}
+
+/// The method table: what the contracts say of each call.
+pub mod contract {
+    pub use mesh_rpc::call::{IdempotencyLevel, Method, Methods};
+}

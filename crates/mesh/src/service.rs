@@ -1,4 +1,4 @@
-//! What a service is made of, as its author says it: a name, the schema it owns, and the contracts it serves.
+//! A service as its author describes it: a name, the schema it owns, the contracts it serves, its long work, its settings.
 
 use std::convert::Infallible;
 
@@ -6,13 +6,11 @@ use http::{Request, Response};
 use tonic::body::Body;
 use tonic::server::NamedService;
 
-use crate::channel::{Channel, Peers};
-use crate::handler::{GrpcService, GrpcServices};
-use crate::operations::{Kind, Operations, Work};
-use crate::store::{Migration, Store};
-
-/// The port of a process that runs several services, unless it is configured.
-const MONOLITH_PORT: u16 = 8080;
+use mesh_operations::{Kind, Operations, Work};
+use mesh_rpc::call::{GrpcService, GrpcServices};
+use mesh_rpc::client::{Channel, Peers};
+use mesh_runtime::settings::{Declared, Setting, Value, Values};
+use mesh_store::{Migration, Store};
 
 /// A service, described and not yet running. Give it to [`crate::run`], alone or with others.
 pub struct Service {
@@ -22,15 +20,19 @@ pub struct Service {
     migrations: &'static [Migration],
     contracts: Vec<Contract>,
     works: Vec<BuildKind>,
+    settings: Vec<Declared>,
     examples: Vec<Example>,
 }
+
+/// The keys under `services.NAME` that mesh has itself.
+const RESERVED: [&str; 2] = ["listen", "database_url"];
 
 type BuildKind = Box<dyn FnOnce(&Resources) -> Kind + Send>;
 
 /// One gRPC service of a service: its full name, and how it is built once the service has what it owns.
-pub(crate) struct Contract {
-    pub(crate) name: &'static str,
-    pub(crate) build: Box<dyn FnOnce(&Resources) -> GrpcService + Send>,
+struct Contract {
+    name: &'static str,
+    build: Box<dyn FnOnce(&Resources) -> GrpcService + Send>,
 }
 
 /// A call that works when it is pasted.
@@ -45,18 +47,18 @@ impl Service {
     /// of the system it belongs to, `contracts::FILE_DESCRIPTOR_SET`, an encoded `google.protobuf.FileDescriptorSet`.
     /// Reflection serves them, and calls take from them what may be retried and how long to wait.
     pub fn new(name: &'static str, descriptors: &'static [u8]) -> Self {
-        let (migrations, contracts, works, examples) = (&[][..], Vec::new(), Vec::new(), Vec::new());
-        Self { name, descriptors, port: 0, migrations, contracts, works, examples }
+        let (contracts, works, settings, examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { name, descriptors, port: 0, migrations: &[], contracts, works, settings, examples }
     }
 
-    /// The port it has when it runs alone and nobody configured another.
+    /// The port of the service in a process of its own, unless another is configured.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
     }
 
-    /// The schema it owns. A service that owns nothing leaves this out; unless it does long work, it has no database.
+    /// The schema it owns. A service without a schema and without long work has no database.
     #[must_use]
     pub fn owns(mut self, migrations: &'static [Migration]) -> Self {
         self.migrations = migrations;
@@ -80,6 +82,26 @@ impl Service {
         self
     }
 
+    /// A setting of its own, key `services.NAME.KEY`: read from file, environment and flags as all others, and checked with
+    /// them. The service reads it with [`Resources::setting`].
+    ///
+    /// # Panics
+    ///
+    /// If mesh has a key of this name (`listen`, `database_url`), or the service has declared it before.
+    #[must_use]
+    pub fn setting<T: Value>(mut self, setting: &'static Setting<T>) -> Self {
+        let declared = Declared::new(setting);
+        let taken = RESERVED.contains(&declared.name()) || self.settings.iter().any(|it| it.name() == declared.name());
+        assert!(
+            !taken,
+            "`{}` declares the setting `{}`, which is taken: name it differently",
+            self.name,
+            declared.name()
+        );
+        self.settings.push(declared);
+        self
+    }
+
     /// Long work that it does: `.works(|resources| Render::new(…))`. Its operations are in its database.
     #[must_use]
     pub fn works<W: Work>(mut self, build: impl FnOnce(&Resources) -> W + Send + 'static) -> Self {
@@ -87,8 +109,8 @@ impl Service {
         self
     }
 
-    /// A call for people to begin with, printed when the process serves: a method of its contract, and the request as JSON, in
-    /// which `{uuid}` becomes a fresh one.
+    /// A first call, printed when the process serves: a method of its contract, and the request as JSON, in which `{uuid}`
+    /// becomes a fresh UUID.
     #[must_use]
     pub fn example(mut self, method: &'static str, request: &'static str) -> Self {
         self.examples.push(Example { method, request });
@@ -98,6 +120,10 @@ impl Service {
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    pub(crate) fn own_port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn descriptors(&self) -> &'static [u8] {
@@ -111,6 +137,10 @@ impl Service {
     /// The full names of the gRPC services it serves.
     pub(crate) fn contracts(&self) -> Vec<&'static str> {
         self.contracts.iter().map(|contract| contract.name).collect()
+    }
+
+    pub(crate) fn settings(&self) -> &[Declared] {
+        &self.settings
     }
 
     pub(crate) fn examples(&self) -> &[Example] {
@@ -136,34 +166,13 @@ impl Service {
     }
 }
 
-/// Services that run in one process: one of them, or all of them. The code is the same; the process has the name and
-/// the port of its one service, or those of a monolith.
-pub struct Process {
-    pub(crate) name: &'static str,
-    pub(crate) port: u16,
-    pub(crate) services: Vec<Service>,
-    /// Whether this is one service in a process of its own.
-    pub(crate) alone: bool,
-}
-
-impl From<Service> for Process {
-    fn from(service: Service) -> Self {
-        Self { name: service.name, port: service.port, services: vec![service], alone: true }
-    }
-}
-
-impl<const N: usize> From<[Service; N]> for Process {
-    fn from(services: [Service; N]) -> Self {
-        Self { name: "monolith", port: MONOLITH_PORT, services: services.into(), alone: false }
-    }
-}
-
-/// What the kit hands a service when it is built.
+/// What a service is given when it is built.
 pub struct Resources {
     pub(crate) service: &'static str,
     pub(crate) store: Option<Store>,
     pub(crate) operations: Option<Operations>,
     pub(crate) peers: Peers,
+    pub(crate) settings: Values,
 }
 
 impl Resources {
@@ -171,11 +180,11 @@ impl Resources {
     ///
     /// # Panics
     ///
-    /// If the service said nothing of what it [`owns`](Service::owns): then it has no database.
+    /// If the service declares nothing that it [`owns`](Service::owns), and so has no database.
     pub fn store(&self) -> Store {
         match &self.store {
             Some(store) => store.clone(),
-            None => panic!("`{}` has no database: say what it owns with Service::owns", self.service),
+            None => panic!("`{}` has no database: declare what it owns with Service::owns", self.service),
         }
     }
 
@@ -183,11 +192,23 @@ impl Resources {
     ///
     /// # Panics
     ///
-    /// If the service said nothing of the long work it does with [`works`](Service::works).
+    /// If the service declares no long work with [`works`](Service::works).
     pub fn operations(&self) -> Operations {
         match &self.operations {
             Some(operations) => operations.clone(),
-            None => panic!("`{}` does no long work: say what it does with Service::works", self.service),
+            None => panic!("`{}` does no long work: declare it with Service::works", self.service),
+        }
+    }
+
+    /// The value of a setting of its own.
+    ///
+    /// # Panics
+    ///
+    /// If the service does not declare it with [`setting`](Service::setting).
+    pub fn setting<T: Value>(&self, setting: &Setting<T>) -> T {
+        match self.settings.get(setting) {
+            Some(value) => value,
+            None => panic!("`{}` does not declare the setting `{}`", self.service, setting.name()),
         }
     }
 

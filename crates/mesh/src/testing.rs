@@ -1,16 +1,16 @@
-//! A real mesh for the tests of a service: on a free port of 127.0.0.1, with its databases in a temporary folder. And,
-//! for the benchmark, [`layers`] with fewer and fewer of its parts.
-
-pub mod layers;
+//! A real mesh for the tests of a service: on a free port of 127.0.0.1, with its databases in a temporary folder.
 
 use std::ffi::OsString;
 
-use crate::config::Config;
-use crate::serve::{Running, start};
-use crate::service::Process;
+use mesh_rpc::call::{Caller, Context};
+use mesh_rpc::{client, telemetry};
 
-/// Begins to log as a process does that nobody configured; once a process. A benchmark needs it: spans that nobody looks
-/// at cost nothing.
+use crate::config::Config;
+use crate::process::Process;
+use crate::running::{Running, start};
+
+/// Begins to log with the default configuration; once a process. A benchmark needs it: spans that are not written cost
+/// nothing.
 ///
 /// # Panics
 ///
@@ -18,7 +18,7 @@ use crate::service::Process;
 pub fn log() {
     let process = Process::from(crate::Service::new("test", &[]));
     let config = Config::load(&process, [OsString::from("test")], []).expect("a configuration");
-    crate::telemetry::init(&config).expect("nobody else to log");
+    telemetry::init(&config.log, config.otlp.as_ref(), config.process).expect("nobody else to log");
 }
 
 /// A mesh that ends, and leaves nothing behind, when it is dropped.
@@ -63,21 +63,14 @@ impl Mesh {
         format!("http://{}", self.running.address)
     }
 
-    /// A channel to one of its services, as a service in the same process would have it.
-    pub fn channel(&self, service: &'static str) -> crate::Channel {
+    /// A channel to one of its services, as a service in the same process has it.
+    pub fn channel(&self, service: &'static str) -> client::Channel {
         self.running.channel(service)
     }
 }
 
-tokio::task_local! {
-    static OWNER: String;
-}
-
-/// Calls as somebody of that name would, once there is authentication: what operations are started here are theirs.
-pub async fn as_owner<F: Future>(name: impl Into<String>, call: F) -> F::Output {
-    OWNER.scope(name.into(), call).await
-}
-
-pub(crate) fn pretended_owner() -> Option<String> {
-    OWNER.try_with(Clone::clone).ok()
+/// Makes the calls of a future as another caller, over in-memory channels: the operations that they start are that
+/// caller's. Over the network each caller is anonymous until there is authentication.
+pub async fn as_caller<F: Future>(name: impl AsRef<str>, calls: F) -> F::Output {
+    Context { caller: Caller::named(name.as_ref()), ..Context::current() }.scope(calls).await
 }

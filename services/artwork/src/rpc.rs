@@ -5,7 +5,7 @@ use contracts::artwork::v1::*;
 use contracts::catalog::v1::GetTitleRequest;
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
 use contracts::google::longrunning::Operation;
-use mesh::operations::work::Start;
+use mesh::operations::Start;
 use mesh::store::Store;
 use mesh::{Channel, Operations, Violations};
 use tonic::{Code, Request, Response, Status, async_trait};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use contracts::artwork::v1::{self as proto, RenderArtworkProgress, RenderArtworkRequest, RenderArtworkResponse};
 use image::DynamicImage;
-use mesh::operations::{Context, Work};
+use mesh::operations::{Attempt, Work};
 use mesh::store::Store;
 use tokio::sync::{OnceCell, Semaphore};
 use uuid::Uuid;
@@ -51,7 +51,7 @@ impl Work for Render {
     type Response = RenderArtworkResponse;
     type Error = Error;
 
-    async fn run(&self, context: &Context, request: RenderArtworkRequest) -> Result<RenderArtworkResponse, Error> {
+    async fn run(&self, attempt: &Attempt, request: RenderArtworkRequest) -> Result<RenderArtworkResponse, Error> {
         let title: Uuid = request.title_id.parse().unwrap_or_default();
         let image = Arc::new(request.image);
         // Decoded at most once, and only if a size is left to render.
@@ -59,7 +59,7 @@ impl Work for Render {
         let total = i32::try_from(Size::ALL.len()).unwrap_or(i32::MAX);
 
         for (done, size) in (1..).zip(Size::ALL) {
-            if context.finished::<proto::Rendition>(size.name()).await?.is_some() {
+            if attempt.finished::<proto::Rendition>(size.name()).await?.is_some() {
                 continue;
             }
             let decode = || async {
@@ -70,15 +70,15 @@ impl Work for Render {
             let rendition = self.compute(move || domain::render(&picture, size)).await?;
             tracing::info!(size = size.name(), "rendered");
 
-            let mut step = context.step(size.name()).await?;
-            store::insert(&mut *step, &context.name(), title, &rendition).await?;
+            let mut step = attempt.step(size.name()).await?;
+            store::insert(&mut *step, &attempt.name(), title, &rendition).await?;
             step.commit(&proto::Rendition::from(rendition), &RenderArtworkProgress { done, total }).await?;
         }
 
-        if context.finished::<RenderArtworkProgress>("publish").await?.is_none() {
+        if attempt.finished::<RenderArtworkProgress>("publish").await?.is_none() {
             let all = RenderArtworkProgress { done: total, total };
-            let mut step = context.step("publish").await?;
-            store::publish(&mut step, &context.name(), title, mesh::store::now()).await?;
+            let mut step = attempt.step("publish").await?;
+            store::publish(&mut step, &attempt.name(), title, mesh::store::now()).await?;
             step.commit(&all, &all).await?;
         }
         let artwork = store::artwork(self.store.reader(), title).await?.ok_or(Error::NotFound(title))?;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use mesh::operations::work::Start;
-use mesh::operations::{Context, Work};
+use mesh::operations::Start;
+use mesh::operations::{Attempt, Work};
 use mesh::testing::Mesh;
 use mesh::{Operations, Service, Store};
 use mesh_proto::google::longrunning::operations_client::OperationsClient;
@@ -44,23 +44,23 @@ impl Work for Steps {
     type Response = prost_types::Duration;
     type Error = Status;
 
-    async fn run(&self, context: &Context, request: prost_types::Duration) -> Result<prost_types::Duration, Status> {
-        let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
+    async fn run(&self, attempt: &Attempt, request: prost_types::Duration) -> Result<prost_types::Duration, Status> {
+        let before = self.attempts.fetch_add(1, Ordering::SeqCst);
         for step in 1..=request.seconds {
             let name = step.to_string();
-            if context.finished::<prost_types::Duration>(&name).await?.is_none() {
+            if attempt.finished::<prost_types::Duration>(&name).await?.is_none() {
                 let done = prost_types::Duration { seconds: step, nanos: 0 };
-                context.step(&name).await?.commit(&done, &done).await?;
+                attempt.step(&name).await?.commit(&done, &done).await?;
             }
         }
         match request.nanos {
-            FAIL_ONCE if attempt == 0 => Err(Status::unavailable("not now")),
+            FAIL_ONCE if before == 0 => Err(Status::unavailable("not now")),
             FAIL_FOR_GOOD => Err(mesh::error::status(Code::FailedPrecondition, "work", "NEVER", "never")),
             PANIC => panic!("on purpose"),
             HANG => std::future::pending().await,
             then @ (TELL | TELL_AND_HANG) => {
                 for told in 1..=500 {
-                    context.progress(&prost_types::Duration { seconds: told, nanos: 0 }).await?;
+                    attempt.progress(&prost_types::Duration { seconds: told, nanos: 0 }).await?;
                 }
                 if then == TELL { Ok(request) } else { std::future::pending().await }
             }
@@ -78,7 +78,7 @@ impl Work for Echo {
     type Response = prost_types::Duration;
     type Error = Status;
 
-    async fn run(&self, _: &Context, request: prost_types::Duration) -> Result<prost_types::Duration, Status> {
+    async fn run(&self, _: &Attempt, request: prost_types::Duration) -> Result<prost_types::Duration, Status> {
         Ok(request)
     }
 }

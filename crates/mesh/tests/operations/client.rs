@@ -26,7 +26,7 @@ async fn a_watch_shows_the_end_and_not_the_way_there(bench: Bench) {
 }
 
 /// Events until so many operations have ended.
-async fn events(subscription: &mut Subscription, ends: usize) -> Vec<Operation> {
+async fn events(subscription: &mut Subscription<Channel>, ends: usize) -> Vec<Operation> {
     let (mut events, mut ended): (Vec<Operation>, _) = (Vec::new(), 0);
     while ended < ends {
         match subscription.next().await.unwrap().frame.unwrap() {

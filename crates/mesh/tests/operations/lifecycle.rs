@@ -1,6 +1,6 @@
 //! How an operation begins, goes on and ends.
 
-use mesh::operations::work::Start;
+use mesh::operations::Start;
 use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use mesh_proto::google::longrunning::{ListOperationsRequest, WaitOperationRequest, operation};
 use mesh_proto::mesh::operations::v1::State;

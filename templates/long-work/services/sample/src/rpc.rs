@@ -4,7 +4,7 @@ use contracts::google::longrunning::Operation;
 
 use contracts::sample::v1::sample_service_server::SampleService;
 use contracts::sample::v1::*;
-use mesh::operations::work::Start;
+use mesh::operations::Start;
 use mesh::store::{Once, Store};
 use mesh::{Operations, Violations};
 use tonic::{Request, Response, Status, async_trait};

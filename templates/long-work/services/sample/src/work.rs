@@ -5,7 +5,7 @@
 
 use contracts::sample::v1::{ImportItemsProgress, ImportItemsRequest, ImportItemsResponse};
 use mesh::Violations;
-use mesh::operations::{Context, Work};
+use mesh::operations::{Attempt, Work};
 use mesh::store::Error;
 
 use crate::domain::{Item, NAME, is_name};
@@ -31,17 +31,17 @@ impl Work for Import {
     type Response = ImportItemsResponse;
     type Error = Error;
 
-    async fn run(&self, context: &Context, request: ImportItemsRequest) -> Result<ImportItemsResponse, Error> {
+    async fn run(&self, attempt: &Attempt, request: ImportItemsRequest) -> Result<ImportItemsResponse, Error> {
         let total = count(request.names.len());
         let mut item_ids = Vec::new();
         for (number, names) in (1..).zip(request.names.chunks(BATCH)) {
             // Must never change: an import that an older version started finds its finished steps by name.
             let step = format!("batch {number}");
-            let added = match context.finished::<ImportItemsResponse>(&step).await? {
+            let added = match attempt.finished::<ImportItemsResponse>(&step).await? {
                 Some(added) => added.item_ids,
                 None => {
                     let done = count(item_ids.len() + names.len());
-                    add(context, &step, names, ImportItemsProgress { done, total }).await?
+                    add(attempt, &step, names, ImportItemsProgress { done, total }).await?
                 }
             };
             item_ids.extend(added);
@@ -52,12 +52,12 @@ impl Work for Import {
 
 /// Adds one batch and returns the ids of its items.
 async fn add(
-    context: &Context,
+    attempt: &Attempt,
     step: &str,
     names: &[String],
     progress: ImportItemsProgress,
 ) -> Result<Vec<String>, Error> {
-    let mut step = context.step(step).await?;
+    let mut step = attempt.step(step).await?;
     let mut added = ImportItemsResponse::default();
     for name in names {
         let item = Item::new(name.clone(), mesh::store::now());

@@ -1,0 +1,172 @@
+//! The parts of a call, with less and less around them: the benchmark shows what each costs. They are those of every
+//! process, put together by the same lists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::Map;
+use http::uri::{Authority, Scheme, Uri};
+use http::{Request, Response};
+use mesh_rpc::call::{Answering, Call, GrpcServices, Handler, Methods, add, handler};
+use mesh_rpc::client::connections::{Connections, Unanswered};
+use mesh_rpc::client::deadline::Deadline;
+use mesh_rpc::client::failure::no_endpoints;
+use mesh_rpc::client::retry::Remote;
+use mesh_rpc::client::{Endpoints, Instance, Peers, attempt};
+use mesh_rpc::discovery::{Discovery, Registry};
+use mesh_rpc::server::{Connection, Limits, layers};
+use mesh_rpc::telemetry::Metrics;
+use mesh_runtime::Tasks;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tower::Service as _;
+
+/// A call with some of its layers, for a typed client to stand on. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Layered {
+    methods: Methods,
+    /// The outermost of its layers.
+    pub(super) name: &'static str,
+    handler: Handler,
+}
+
+/// What a process has around its services: first none of it, then one layer more each time. There is no network, but
+/// requests come as if from there.
+pub(super) fn serving<S>(contracts: &'static [u8], service: S) -> Vec<Layered>
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    let methods = Methods::of(&[contracts]);
+    let mut services = GrpcServices::new();
+    add(&mut services, service);
+    let innermost = layers::dispatch(services);
+    let layers = || layers::layers(Limits::default(), Metrics::new(), CancellationToken::new());
+    let layered = (1..=layers().len()).map(|depth| {
+        let around = |(_, handler), (name, layer): (_, layers::Layer)| (name, layer(handler));
+        layers().into_iter().take(depth).fold(("", innermost.clone()), around)
+    });
+    let all = std::iter::once(("dispatch", innermost.clone())).chain(layered);
+    all.map(|(name, handler)| Layered { methods: methods.clone(), name, handler: from_the_network(handler) }).collect()
+}
+
+fn from_the_network(next: Handler) -> Handler {
+    let connection = Connection { ending: CancellationToken::new() };
+    Arc::new(move |mut call| {
+        call.request.extensions_mut().insert(connection.clone());
+        next(call)
+    })
+}
+
+/// What a channel has around its connections to the process that serves at `server`: first nothing, then one layer more
+/// each time. The last is a channel as services have it.
+pub(super) fn calling(contracts: &'static [u8], server: SocketAddr) -> Vec<Layered> {
+    let methods = Methods::of(&[contracts]);
+    let all = around_connections(server, &methods).into_iter();
+    all.map(|(name, handler)| Layered { methods: methods.clone(), name, handler }).collect()
+}
+
+impl tower::Service<Request<Body>> for Layered {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Map<Answering, fn(Response<Body>) -> Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let method = self.methods.find(request.uri().path());
+        (self.handler)(Call { method, request }).map(Ok)
+    }
+}
+
+const SERVICE: &str = "bench";
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Innermost first, each around those before it. Each has connections of its own.
+fn around_connections(server: SocketAddr, methods: &Methods) -> Vec<(&'static str, Handler)> {
+    // An IP address and a port are always an authority.
+    let Ok(authority) = server.to_string().parse::<Authority>() else { return Vec::new() };
+    vec![
+        ("connection", connection(authority.clone())),
+        ("endpoint", endpoint(authority.clone())),
+        ("retry", retry(authority)),
+        ("deadline and telemetry", channel(server, methods.clone())),
+    ]
+}
+
+fn connection(authority: Authority) -> Handler {
+    let connections = Arc::new(Connections::to(authority.clone()));
+    handler(move |Call { mut request, .. }| {
+        let connections = Arc::clone(&connections);
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(authority.clone()));
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        async move { connections.send(request).await.map_or_else(failed, |(response, _)| response.map(Body::new)) }
+    })
+}
+
+fn endpoint(authority: Authority) -> Handler {
+    let endpoints = endpoints(authority, &Metrics::new());
+    handler(move |Call { method, request }| {
+        let endpoints = endpoints.clone();
+        async move {
+            match endpoints.pick(&[]).await {
+                Some(endpoint) => {
+                    attempt::call(endpoint, method, request, Deadline::default()).await.unwrap_or_else(failed)
+                }
+                None => no_endpoints(SERVICE).into_http(),
+            }
+        }
+    })
+}
+
+fn retry(authority: Authority) -> Handler {
+    let metrics = Metrics::new();
+    let remote = Arc::new(Remote::new(SERVICE, endpoints(authority, &metrics), metrics.peer(SERVICE)));
+    handler(move |call| {
+        let remote = Arc::clone(&remote);
+        async move { remote.call(call, Deadline::default()).await }
+    })
+}
+
+/// All of it, as services have it.
+fn channel(server: SocketAddr, methods: Methods) -> Handler {
+    let registry = Registry::Static(BTreeMap::from([(SERVICE.to_owned(), vec![server])]));
+    // A static registry has nothing that can fail.
+    let Ok(discovery) = Discovery::new(&registry, &Tasks::default()) else { unreachable!() };
+    let peers = Peers::new(BTreeSet::new(), Arc::new(discovery), methods, DEADLINE, Metrics::new());
+    let channel = peers.channel(SERVICE);
+    handler(move |Call { request, .. }| {
+        // A channel does not keep what it leads to.
+        let _alive = &peers;
+        let answering = channel.clone().call(request);
+        async move {
+            let Ok(response) = answering.await;
+            response
+        }
+    })
+}
+
+fn endpoints(authority: Authority, metrics: &Metrics) -> Endpoints {
+    let endpoints = Endpoints::unknown(metrics.peer(SERVICE));
+    endpoints.set(&[Instance { authority, weight: 1 }]);
+    endpoints
+}
+
+fn failed(why: Unanswered) -> Response<Body> {
+    Status::unavailable(why.to_string()).into_http()
+}

@@ -1,0 +1,230 @@
+//! The contract's side: one `google.longrunning.Operations` and one `OperationEventsService` for all services of a
+//! process, each call given to the service that the operation's name names. `retry` has the third contract.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Stream;
+use mesh_feed::cursor::{FeedCursor, SubjectCursor};
+use mesh_feed::epoch::epoch;
+use mesh_feed::notifier::Key;
+use mesh_proto::google::longrunning::operations_server::{self, OperationsServer};
+use mesh_proto::google::longrunning::{
+    CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse,
+    Operation, WaitOperationRequest,
+};
+use mesh_proto::mesh::operations::v1::operation_control_service_server::OperationControlServiceServer;
+use mesh_proto::mesh::operations::v1::operation_events_service_server::{
+    OperationEventsService, OperationEventsServiceServer,
+};
+use mesh_proto::mesh::operations::v1::{
+    Change, Progress, State, SubscribeRequest, SubscribeResponse, WatchRequest, WatchResponse,
+};
+use mesh_rpc::call::error::{DOMAIN, invalid_fields, status};
+use mesh_rpc::call::page::Page;
+use mesh_rpc::call::{Context, GrpcServices, Violations, add};
+use mesh_store::Error;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status, async_trait};
+use uuid::Uuid;
+
+use super::filter::Filter;
+use super::list::{self, Place};
+use super::operations::Operations;
+use super::row::Row;
+use super::watch::{self, Wish};
+use super::{changes, name, outcome, storage, subscribe};
+
+/// Kept back of the caller's deadline, so that an answer to Wait still arrives.
+const MARGIN: Duration = Duration::from_millis(50);
+/// How long Wait waits at most: who wants to know longer asks again, or watches.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Serves the operations of the services of a process.
+///
+/// # Errors
+///
+/// As for any transaction.
+pub async fn serve(all: Vec<Operations>, grpc: &mut GrpcServices, draining: CancellationToken) -> Result<(), Error> {
+    let mut services = HashMap::new();
+    for operations in all {
+        let epoch = epoch(&operations.records.store).await?;
+        services.insert(operations.records.service, (operations, epoch));
+    }
+    let api = Api { services: Arc::new(services), draining };
+    add(grpc, OperationsServer::new(api.clone()));
+    add(grpc, OperationControlServiceServer::new(api.clone()));
+    add(grpc, OperationEventsServiceServer::new(api));
+    Ok(())
+}
+
+#[derive(Clone)]
+pub(super) struct Api {
+    /// By service, with the epoch of its database.
+    services: Arc<HashMap<&'static str, (Operations, Uuid)>>,
+    draining: CancellationToken,
+}
+
+impl Api {
+    /// The service that a request names.
+    fn service(&self, name: &str) -> Result<&(Operations, Uuid), Status> {
+        self.services.get(name).ok_or_else(|| {
+            let message = format!("no service `{name}` does long work here");
+            status(Code::NotFound, DOMAIN, "SERVICE_NOT_FOUND", message)
+        })
+    }
+
+    /// The operation that a request names.
+    pub(super) async fn find(&self, name: &str) -> Result<(Operations, Uuid, Row), Status> {
+        let mut bad = Violations::default();
+        let Some(parsed) = name::parse(name, &mut bad) else { return Err(invalid_fields(DOMAIN, bad)) };
+        let (operations, epoch) = self.services.get(parsed.service).ok_or_else(|| name::unknown(name))?;
+        let row = storage::get(operations.records.store.reader(), &Context::caller(), parsed.id).await?;
+        Ok((operations.clone(), *epoch, row.ok_or_else(|| name::unknown(name))?))
+    }
+}
+
+#[async_trait]
+impl operations_server::Operations for Api {
+    async fn list_operations(
+        &self,
+        request: Request<ListOperationsRequest>,
+    ) -> Result<Response<ListOperationsResponse>, Status> {
+        let request = request.into_inner();
+        let mut bad = Violations::default();
+        let service = name::parse_parent("name", &request.name, &mut bad).unwrap_or_default();
+        let filter = Filter::parse(&request.filter, &mut bad);
+        let page = Page::<Place>::read(request.page_size, &request.page_token, &mut bad);
+        let identity = list::identity(&request);
+        Place::check(page.after, identity, &mut bad);
+        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
+        let (operations, _) = self.service(service)?;
+        let (reader, before) = (operations.records.store.reader(), page.after.map(|place| place.id));
+        let rows = list::list(reader, &Context::caller(), &filter, before, page.fetch()).await?;
+        let (rows, next_page_token) = page.cut(rows, |row| Place::new(row.id, identity));
+        let operations = rows.iter().map(|row| row.to_operation(operations.records.service)).collect();
+        Ok(Response::new(ListOperationsResponse { operations, next_page_token }))
+    }
+
+    async fn get_operation(&self, request: Request<GetOperationRequest>) -> Result<Response<Operation>, Status> {
+        let (operations, _, row) = self.find(&request.get_ref().name).await?;
+        Ok(Response::new(row.to_operation(operations.records.service)))
+    }
+
+    async fn delete_operation(&self, request: Request<DeleteOperationRequest>) -> Result<Response<()>, Status> {
+        let name = &request.get_ref().name;
+        let (operations, _, row) = self.find(name).await?;
+        // What is done stays done, so what was read a moment ago is enough to know.
+        if !row.is_done() {
+            let message = format!("{name} is not done; cancel it first, and wait for its end");
+            return Err(status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_DONE", message));
+        }
+        let mut tx = operations.records.store.begin().await?;
+        let deleted = changes::delete(&mut tx, row.id).await?;
+        tx.commit().await?;
+        // Somebody else was faster.
+        if deleted { Ok(Response::new(())) } else { Err(name::unknown(name)) }
+    }
+
+    async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Result<Response<()>, Status> {
+        let (operations, _, row) = self.find(&request.get_ref().name).await?;
+        let cancel = |row: Option<&mut Row>, _| {
+            // Done, or asked already: there is nothing to change.
+            let Some(row) = row.filter(|row| !row.is_done() && !row.cancel_requested) else { return Ok(None) };
+            row.cancel_requested = true;
+            if row.state == State::Pending {
+                outcome::cancel_pending(row);
+            }
+            Ok(Some(Change::State))
+        };
+        operations.batcher.edit(row.id, 0, cancel).await?;
+        Ok(Response::new(()))
+    }
+
+    async fn wait_operation(&self, request: Request<WaitOperationRequest>) -> Result<Response<Operation>, Status> {
+        let request = request.into_inner();
+        let mut bad = Violations::default();
+        // What cannot be read as a duration is negative.
+        let asked = request.timeout.map(Duration::try_from);
+        bad.check(!matches!(asked, Some(Err(_))), "timeout", "must not be negative");
+        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
+        let (operations, _, mut row) = self.find(&request.name).await?;
+        let left = Context::current().remaining().map(|left| left.saturating_sub(MARGIN));
+        let wait = asked.and_then(Result::ok).into_iter().chain(left).min().unwrap_or(LONGEST_WAIT);
+        let until = Instant::now() + wait.min(LONGEST_WAIT);
+
+        let mut listener = operations.records.notifier.listen(Key::Subject(row.id));
+        loop {
+            listener.reset();
+            let latest = storage::get(operations.records.store.reader(), &row.caller, row.id).await?;
+            // Done and deleted meanwhile.
+            row = latest.ok_or_else(|| name::unknown(&request.name))?;
+            // A drain does not wait for work that it has stopped itself.
+            let ends = async {
+                tokio::select! {
+                    () = sleep_until(until) => true,
+                    () = self.draining.cancelled() => true,
+                    () = listener.notified() => false,
+                }
+            };
+            if row.is_done() || ends.await {
+                return Ok(Response::new(row.to_operation(operations.records.service)));
+            }
+        }
+    }
+}
+
+type Frames<F> = Pin<Box<dyn Stream<Item = Result<F, Status>> + Send>>;
+
+#[async_trait]
+impl OperationEventsService for Api {
+    type WatchStream = Frames<WatchResponse>;
+    type SubscribeStream = Frames<SubscribeResponse>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let mut bad = Violations::default();
+        let id = name::parse(&request.name, &mut bad).map(|name| name.id).unwrap_or_default();
+        let cursor = SubjectCursor::parse(&request.cursor, id);
+        bad.check(cursor.is_ok(), "cursor", "must come from a stream of this operation, or be empty");
+        let progress = Progress::try_from(request.progress);
+        bad.check(progress.is_ok(), "progress", "must be one of the values of Progress");
+        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
+
+        let (operations, epoch, row) = self.find(&request.name).await?;
+        let wish = Wish {
+            cursor: cursor.ok().flatten(),
+            heartbeat: heartbeat(request.heartbeat),
+            progress: progress.unwrap_or_default(),
+        };
+        Ok(Response::new(Box::pin(watch::watch(operations, epoch, &row, wish))))
+    }
+
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
+        let request = request.into_inner();
+        let mut bad = Violations::default();
+        let service = name::parse_parent("parent", &request.parent, &mut bad).unwrap_or_default();
+        let cursor = FeedCursor::parse(&request.cursor);
+        bad.check(cursor.is_ok(), "cursor", "must come from a stream of Subscribe, or be empty");
+        bad.check(request.kinds.iter().all(|kind| !kind.is_empty()), "kinds", "must not be blank");
+        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
+
+        let (operations, epoch) = self.service(service)?;
+        let wish = subscribe::Wish {
+            cursor: cursor.ok().flatten(),
+            kinds: request.kinds.into_iter().collect(),
+            terminal_only: request.terminal_only,
+            heartbeat: heartbeat(request.heartbeat),
+        };
+        let frames = subscribe::subscribe(operations.clone(), *epoch, Context::caller(), wish).await?;
+        Ok(Response::new(Box::pin(frames)))
+    }
+}
+
+/// What cannot be read as a duration is negative, and as good as none.
+fn heartbeat(asked: Option<prost_types::Duration>) -> Option<Duration> {
+    asked.and_then(|asked| Duration::try_from(asked).ok())
+}

@@ -1,0 +1,221 @@
+//! An attempt at an operation, as its work sees it: progress, steps, and what was done before.
+
+use std::convert::Infallible;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mesh_proto::mesh::operations::v1::Change;
+use mesh_store::{Error, Transaction};
+use prost::{Message, Name};
+use prost_types::Any;
+use sqlx::AnyConnection;
+use tokio::sync::{Notify, RwLock, RwLockReadGuard};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::batcher::Batcher;
+use super::records::Records;
+use super::row::Row;
+use super::{changes, clock, name, steps, storage};
+
+/// Progress that comes faster than this waits, for so long at most.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// One attempt at one operation: what work is handed while it runs.
+pub struct Attempt {
+    records: Records,
+    batcher: Batcher,
+    pub(super) id: Uuid,
+    pub(super) fence: i64,
+    pub(super) attempt: i64,
+    progress: Mutex<Throttle>,
+    /// Notified when progress waits.
+    waits: Notify,
+    /// Held by open steps. Progress that waits is not written beside them: a step's progress is newer.
+    steps: RwLock<()>,
+}
+
+/// When progress was last written, and what has come since.
+#[derive(Default)]
+struct Throttle {
+    written: Option<Instant>,
+    waiting: Option<Arc<Vec<u8>>>,
+}
+
+impl Attempt {
+    pub(super) fn new(records: Records, batcher: Batcher, row: &Row) -> Self {
+        let (progress, waits, steps) = (Mutex::default(), Notify::new(), RwLock::default());
+        Self { records, batcher, id: row.id, fence: row.fence, attempt: row.attempt, progress, waits, steps }
+    }
+
+    /// The operation's name.
+    pub fn name(&self) -> String {
+        name::format(self.records.service, self.id)
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> i64 {
+        self.attempt
+    }
+
+    /// A key for calls to other systems: a step that is tried again sends the same one.
+    pub fn idempotency_key(&self, step: &str) -> String {
+        format!("{}/{step}", self.name())
+    }
+
+    /// Reports progress. Of reports that follow within 100 ms the last is written. Not while a step is open: on SQLite its
+    /// transaction has the one writer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`], [`Error::Unavailable`].
+    pub async fn progress<P: Name>(&self, progress: &P) -> Result<(), Error> {
+        {
+            let mut throttle = self.throttle();
+            throttle.waiting = Some(Arc::new(encode(progress)));
+            if throttle.written.is_some_and(|written| written.elapsed() < PROGRESS_EVERY) {
+                self.waits.notify_one();
+                return Ok(());
+            }
+            throttle.written = Some(Instant::now());
+        }
+        self.edit(Change::Progress, 0, |_, _| ()).await.map(drop)
+    }
+
+    /// Writes progress that has waited long enough, for as long as this is polled beside the work.
+    pub(super) async fn write_waiting(&self) -> Infallible {
+        loop {
+            self.waits.notified().await;
+            sleep(PROGRESS_EVERY).await;
+            if !self.has_written_waiting().await {
+                self.waits.notify_one();
+            }
+        }
+    }
+
+    /// Writes progress that waits, if there still is any; false if that has to be tried again.
+    async fn has_written_waiting(&self) -> bool {
+        let Ok(_between_steps) = self.steps.try_write() else { return false };
+        {
+            let mut throttle = self.throttle();
+            if throttle.waiting.is_none() {
+                return true;
+            }
+            throttle.written = Some(Instant::now());
+        }
+        !matches!(self.edit(Change::Progress, 0, |_, _| ()).await, Err(Error::Unavailable(_)))
+    }
+
+    /// The result of a step, if this attempt or an earlier one has finished it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`]; [`Error::Defect`] if the result is no `R`.
+    pub async fn finished<R: Message + Default>(&self, step: &str) -> Result<Option<R>, Error> {
+        let Some(result) = steps::step(self.records.store.reader(), self.id, step).await? else {
+            return Ok(None);
+        };
+        R::decode(result.as_slice()).map(Some).map_err(|error| Error::Defect(sqlx::Error::Decode(error.into())))
+    }
+
+    /// Begins the transaction that finishes a step: what is written in it, and that the step is finished, happen
+    /// together or not at all. Do the work first: on SQLite it has the one writer, for which all others wait, and Postgres
+    /// ends it when it is silent for ten seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn step<'a>(&'a self, name: &'a str) -> Result<Step<'a>, Error> {
+        let _open = self.steps.read().await;
+        Ok(Step { tx: self.records.store.begin().await?, attempt: self, name, _open })
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the operation, if this attempt still holds it; `edit` adds so many bytes, and is given the time. Returns the
+    /// operation as it is then.
+    pub(super) async fn edit(
+        &self,
+        change: Change,
+        bytes: usize,
+        edit: impl FnOnce(&mut Row, i64) + Send + 'static,
+    ) -> Result<Option<Row>, Error> {
+        let (fence, waiting) = (self.fence, self.throttle().waiting.clone());
+        let written = waiting.clone();
+        let edit = move |row: Option<&mut Row>, now: i64| {
+            let row = row.filter(|row| row.is_held_under(fence)).ok_or(Error::LeaseLost)?;
+            if let Some(written) = written {
+                row.progress.clone_from(&written);
+            }
+            edit(row, now);
+            Ok(Some(change))
+        };
+        let bytes = bytes + waiting.as_ref().map_or(0, |waiting| waiting.len());
+        let edited = self.batcher.edit(self.id, bytes, edit).await;
+        // Only now: if this is dropped meanwhile, the end of the attempt writes it.
+        if edited.is_ok() {
+            self.throttle().waiting.take_if(|latest| waiting.is_some_and(|written| Arc::ptr_eq(latest, &written)));
+        }
+        edited
+    }
+
+    /// The same in a transaction that does more.
+    async fn edit_in(&self, tx: &mut Transaction, change: Change, edit: impl FnOnce(&mut Row)) -> Result<(), Error> {
+        let Records { service, store, .. } = &self.records;
+        let row = storage::lock(tx, &[self.id]).await?.pop();
+        let mut row = row.filter(|row| row.is_held_under(self.fence)).ok_or(Error::LeaseLost)?;
+        let now = clock::now(&mut **tx, store.dialect()).await?;
+        edit(&mut row);
+        let mut changed = changes::Changed::new(service);
+        changed.note(&mut row, change, now);
+        changes::save(tx, changed).await?;
+        self.records.notify_followers(tx, &[&row]);
+        Ok(())
+    }
+}
+
+/// The transaction that finishes a step. Use it as a connection: `sqlx::query(…).execute(&mut *step)`.
+pub struct Step<'a> {
+    tx: Transaction,
+    attempt: &'a Attempt,
+    name: &'a str,
+    _open: RwLockReadGuard<'a, ()>,
+}
+
+impl Step<'_> {
+    /// Finishes the step: `result` is what [`Attempt::finished`] gives from now on, `progress` how far the operation is
+    /// with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`], [`Error::Unavailable`]; nothing of the step has happened then.
+    pub async fn commit(mut self, result: &impl Message, progress: &impl Name) -> Result<(), Error> {
+        steps::finish_step(&mut self.tx, self.attempt.id, self.name, result.encode_to_vec()).await?;
+        self.attempt.edit_in(&mut self.tx, Change::Progress, |row| row.progress = encode(progress)).await?;
+        self.tx.commit().await?;
+        // Progress that waits is older than this.
+        self.attempt.throttle().waiting = None;
+        Ok(())
+    }
+}
+
+impl Deref for Step<'_> {
+    type Target = AnyConnection;
+    fn deref(&self) -> &AnyConnection {
+        &self.tx
+    }
+}
+
+impl DerefMut for Step<'_> {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.tx
+    }
+}
+
+/// A message as an encoded `Any`.
+fn encode(message: &impl Name) -> Vec<u8> {
+    Any::from_msg(message).unwrap_or_default().encode_to_vec()
+}

@@ -1,0 +1,224 @@
+//! Changes of operations, any number of them with one statement a table, and their rows in the feed.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use mesh_feed::log::{self, Entry};
+use mesh_proto::mesh::operations::v1::{Change, State};
+use mesh_rpc::call::Caller;
+use mesh_store::rows::Column::{Bytes, Number, Text};
+use mesh_store::rows::{hex, uuid};
+use mesh_store::{Error, Transaction};
+use prost::Message as _;
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use super::clock::micros;
+use super::row::Row;
+use super::storage::ids;
+
+/// What it takes to store a new operation.
+pub(super) struct New {
+    pub(super) caller: Caller,
+    pub(super) kind: String,
+    pub(super) request_id: String,
+    pub(super) request_hash: Vec<u8>,
+    pub(super) input: Vec<u8>,
+    pub(super) deadline: Duration,
+}
+
+/// What is longer goes to the database by itself: as digits it would take twice its room several times.
+const LARGE_INPUT: usize = 4096;
+
+/// Stores new operations; `None` for one whose request has started one already.
+pub(super) async fn insert(
+    tx: &mut Transaction,
+    service: &str,
+    news: Vec<New>,
+    now: i64,
+) -> Result<Vec<Option<Row>>, Error> {
+    if news.is_empty() {
+        return Ok(Vec::new());
+    }
+    let dialect = tx.dialect();
+    // In the order of their requests, so that two transactions do not wait for each other: see the statement.
+    let rows: Vec<_> = news.iter().map(|new| begun(new, now)).collect();
+    let sent = rows.iter().zip(&news).map(|(row, new)| {
+        json!({"id": row.id.to_string(), "owner": row.caller.name(), "kind": row.kind, "request_id": new.request_id,
+            "request_hash": hex(&new.request_hash), "deadline_at": row.deadline_at})
+    });
+    let table = dialect.rows(&[
+        Text("id"),
+        Text("owner"),
+        Text("kind"),
+        Text("request_id"),
+        Bytes("request_hash"),
+        Number("deadline_at"),
+    ]);
+    let insert = format!(
+        "INSERT INTO operations (id, owner, kind, request_id, request_hash, state, revision, attempt, fence,
+            worker, lease_until, run_at, deadline_at, cancel_requested, progress, result, created, updated, finished)
+        SELECT id, owner, kind, request_id, request_hash, 1, 1, 0, 0, '', 0, $2, deadline_at, 0, $3, $3, $2, $2, 0
+        FROM {table} AS new WHERE true ORDER BY owner, kind, request_id
+        ON CONFLICT (owner, kind, request_id) DO NOTHING RETURNING id"
+    );
+    let insert = sqlx::query(AssertSqlSafe(insert)).bind(sent.collect::<Value>().to_string()).bind(now);
+    let inserted = insert.bind(Vec::new()).try_map(|row| uuid(&row)).fetch_all(&mut **tx).await?;
+    let inserted: HashSet<_> = inserted.into_iter().collect();
+
+    let inputs = rows.iter().zip(news).filter(|(row, _)| inserted.contains(&row.id));
+    keep_inputs(tx, inputs.map(|(row, new)| (row.id, new.input)).collect()).await?;
+    let kept = rows.into_iter().map(|row| inserted.contains(&row.id).then_some(row)).collect::<Vec<_>>();
+    for row in kept.iter().flatten() {
+        log::append(tx, entry(service, row, Change::State));
+    }
+    Ok(kept)
+}
+
+fn begun(new: &New, now: i64) -> Row {
+    Row {
+        id: Uuid::now_v7(),
+        caller: new.caller.clone(),
+        kind: new.kind.clone(),
+        state: State::Pending,
+        revision: 1,
+        attempt: 0,
+        fence: 0,
+        worker: String::new(),
+        lease_until: 0,
+        run_at: now,
+        deadline_at: now + micros(new.deadline),
+        cancel_requested: false,
+        progress: Vec::new(),
+        result: Vec::new(),
+        created: now,
+        updated: now,
+    }
+}
+
+async fn keep_inputs(tx: &mut Transaction, inputs: Vec<(Uuid, Vec<u8>)>) -> Result<(), Error> {
+    let (large, small): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|(_, input)| input.len() > LARGE_INPUT);
+    for (id, input) in large {
+        let keep = sqlx::query("INSERT INTO operation_input (operation, input) VALUES ($1, $2)");
+        keep.bind(id.to_string()).bind(input).execute(&mut **tx).await?;
+    }
+    if !small.is_empty() {
+        let sent: Value =
+            small.iter().map(|(id, input)| json!({"operation": id.to_string(), "input": hex(input)})).collect();
+        let table = tx.dialect().rows(&[Text("operation"), Bytes("input")]);
+        let keep =
+            format!("INSERT INTO operation_input (operation, input) SELECT operation, input FROM {table} AS new");
+        sqlx::query(AssertSqlSafe(keep)).bind(sent.to_string()).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// A change of an operation as a row of the feed.
+fn entry(service: &str, row: &Row, change: Change) -> Entry {
+    Entry {
+        caller: row.caller.clone(),
+        subject: row.id,
+        revision: row.revision,
+        change: change.into(),
+        kind: row.kind.clone(),
+        time: row.updated,
+        payload: row.to_operation(service).encode_to_vec(),
+    }
+}
+
+/// Rows that have changed since this transaction [locked](super::storage::lock) them, and their rows in the feed.
+pub(super) struct Changed {
+    service: &'static str,
+    /// By id, each as it is now and with the revision it had.
+    rows: BTreeMap<Uuid, (Row, i64)>,
+    entries: Vec<Entry>,
+}
+
+impl Changed {
+    pub(super) fn new(service: &'static str) -> Self {
+        Self { service, rows: BTreeMap::new(), entries: Vec::new() }
+    }
+
+    /// All of them.
+    pub(super) fn rows(&self) -> Vec<&Row> {
+        self.rows.values().map(|(row, _)| row).collect()
+    }
+
+    /// One of them: `row` as it is now, but for its revision, which this raises.
+    pub(super) fn note(&mut self, row: &mut Row, change: Change, now: i64) {
+        let was = row.revision;
+        row.revision += 1;
+        row.updated = now;
+        self.entries.push(entry(self.service, row, change));
+        let was = self.rows.get(&row.id).map_or(was, |(_, was)| *was);
+        self.rows.insert(row.id, (row.clone(), was));
+    }
+}
+
+/// Stores what has changed, and appends it to the feed.
+pub(super) async fn save(tx: &mut Transaction, changed: Changed) -> Result<(), Error> {
+    if changed.rows.is_empty() {
+        return Ok(());
+    }
+    let sent = changed.rows.values().map(|(row, was)| {
+        json!({"id": row.id.to_string(), "was": was, "state": row.state as i64, "revision": row.revision, "attempt": row.attempt,
+            "fence": row.fence, "worker": row.worker, "lease_until": row.lease_until, "run_at": row.run_at,
+            "cancel_requested": i64::from(row.cancel_requested), "progress": hex(&row.progress),
+            "result": hex(&row.result), "updated": row.updated, "finished": if row.is_done() { row.updated } else { 0 }})
+    });
+    let table = tx.dialect().rows(&[
+        Text("id"),
+        Number("was"),
+        Number("state"),
+        Number("revision"),
+        Number("attempt"),
+        Number("fence"),
+        Text("worker"),
+        Number("lease_until"),
+        Number("run_at"),
+        Number("cancel_requested"),
+        Bytes("progress"),
+        Bytes("result"),
+        Number("updated"),
+        Number("finished"),
+    ]);
+    let update = format!(
+        "UPDATE operations SET state = new.state, revision = new.revision, attempt = new.attempt, fence = new.fence,
+            worker = new.worker, lease_until = new.lease_until, run_at = new.run_at,
+            cancel_requested = new.cancel_requested, progress = new.progress, result = new.result,
+            updated = new.updated, finished = new.finished
+        FROM {table} AS new WHERE operations.id = new.id AND operations.revision = new.was"
+    );
+    let update = sqlx::query(AssertSqlSafe(update)).bind(sent.collect::<Value>().to_string());
+    if update.execute(&mut **tx).await?.rows_affected() != changed.rows.len() as u64 {
+        return Err(Error::LeaseLost);
+    }
+    let done = || changed.rows.values().map(|(row, _)| row).filter(|row| row.is_done());
+    // What has failed may be tried again with what it was started with.
+    let over = done().filter(|row| row.state != State::Failed);
+    delete_of(tx, "operation_input", &over.map(|row| row.id).collect::<Vec<_>>()).await?;
+    delete_of(tx, "operation_steps", &done().map(|row| row.id).collect::<Vec<_>>()).await?;
+    changed.entries.into_iter().for_each(|entry| log::append(tx, entry));
+    Ok(())
+}
+
+/// Deletes an operation that is done; false if it is not there any more. Its rows in the feed stay: positions have no
+/// holes.
+pub(super) async fn delete(tx: &mut Transaction, id: Uuid) -> Result<bool, Error> {
+    let delete = sqlx::query("DELETE FROM operations WHERE id = $1 AND state >= 3").bind(id.to_string());
+    let deleted = delete.execute(&mut **tx).await?.rows_affected() == 1;
+    delete_of(tx, "operation_input", if deleted { std::slice::from_ref(&id) } else { &[] }).await?;
+    Ok(deleted)
+}
+
+/// Deletes the rows that a table has of operations.
+pub(super) async fn delete_of(tx: &mut Transaction, table: &'static str, operations: &[Uuid]) -> Result<(), Error> {
+    if operations.is_empty() {
+        return Ok(());
+    }
+    let wanted = tx.dialect().rows(&[Text("id")]);
+    let delete = format!("DELETE FROM {table} WHERE operation IN (SELECT id FROM {wanted} AS wanted)");
+    sqlx::query(AssertSqlSafe(delete)).bind(ids(operations)).execute(&mut **tx).await?;
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! The filter of a list: the part of [AIP-160](https://google.aip.dev/160) that an index answers.
+//!
+//! Anything else is refused: a filter that is half understood would list operations that were not asked for.
+
+use mesh_proto::mesh::operations::v1::State;
+use mesh_rpc::call::Violations;
+
+const ALLOWED: &str = "must be of done=true or done=false, state=PENDING, RUNNING, SUCCEEDED, FAILED or CANCELLED, and \
+                       kind=NAME, each at most once, joined by AND";
+
+/// What an operation must be to be listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filter {
+    done: Option<bool>,
+    state: Option<State>,
+    pub(super) kind: Option<String>,
+}
+
+impl Filter {
+    /// Reads a filter, which may be empty; notes it as bad if it is anything but what is allowed.
+    pub(super) fn parse(text: &str, bad: &mut Violations) -> Self {
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut filter = Self::default();
+        let understood = words.is_empty() || words.split(" AND ").all(|term| filter.add(term).is_some());
+        bad.check(understood, "filter", ALLOWED);
+        filter
+    }
+
+    /// Takes one term; `None` if it is none, or its field was there before.
+    fn add(&mut self, term: &str) -> Option<()> {
+        let (field, value) = term.split_once('=')?;
+        let value = value.trim();
+        let value = value.strip_prefix('"').map_or(Some(value), |rest| rest.strip_suffix('"'))?;
+        match field.trim() {
+            "done" if self.done.is_none() => self.done = Some(value.parse().ok()?),
+            "state" if self.state.is_none() => self.state = Some(state(value)?),
+            "kind" if self.kind.is_none() && is_name(value) => self.kind = Some(value.to_owned()),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// As conditions in SQL, each with AND in front; a kind is parameter $4. They say `< 3` and `> 3` in the words of
+    /// the partial indexes, which SQLite wants to read before it takes one.
+    pub(super) fn conditions(&self) -> String {
+        let mut sql = String::new();
+        match self.done {
+            Some(true) => sql.push_str(" AND state >= 3"),
+            Some(false) => sql.push_str(" AND state < 3"),
+            None => {}
+        }
+        if let Some(state) = self.state {
+            let index = match state {
+                State::Succeeded => "",
+                State::Failed | State::Cancelled => " AND state > 3",
+                _ => " AND state < 3",
+            };
+            sql.push_str(&format!("{index} AND state = {}", state as i32));
+        }
+        if self.kind.is_some() {
+            sql.push_str(" AND kind = $4");
+        }
+        sql
+    }
+}
+
+fn state(name: &str) -> Option<State> {
+    State::from_str_name(&format!("STATE_{name}")).filter(|state| *state != State::Unspecified)
+}
+
+/// Whether a text can be the name of a kind of work, and no syntax.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Filter, Violations> {
+        let mut bad = Violations::default();
+        let filter = Filter::parse(text, &mut bad);
+        bad.finish().map(|()| filter)
+    }
+
+    #[test]
+    fn filter_is_read_as_it_is_meant() {
+        let all = Filter { done: Some(false), state: Some(State::Running), kind: Some("RenderArtwork".to_owned()) };
+        assert_eq!(parse("done=false AND state=RUNNING AND kind=RenderArtwork").unwrap(), all);
+        assert_eq!(parse(" kind = \"RenderArtwork\"  AND state =RUNNING AND done= false ").unwrap(), all);
+        assert_eq!(parse("").unwrap(), Filter::default());
+        assert_eq!(parse("done=true").unwrap(), Filter { done: Some(true), ..Filter::default() });
+    }
+
+    #[test]
+    fn filter_refuses_what_it_does_not_know() {
+        let refused = [
+            "done",
+            "done=yes",
+            "done!=true",
+            "state=STATE_RUNNING",
+            "state=UNSPECIFIED",
+            "kind=",
+            "kind=\"a",
+            "kind=a OR kind=b",
+            "done=true done=false",
+            "done=true AND",
+            "done=true AND done=true",
+            "(done=true)",
+            "NOT done=true",
+            "name=x",
+        ];
+        for text in refused {
+            let bad = parse(text).unwrap_err().to_string();
+            assert!(bad.contains("filter must be of done=true"), "{text}: {bad}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Lists of a caller's operations, and the places at which their pages end.
+
+use std::fmt;
+use std::str::FromStr;
+
+use mesh_feed::log::PAGE;
+use mesh_proto::google::longrunning::ListOperationsRequest;
+use mesh_rpc::call::{Caller, Violations};
+use mesh_store::{Error, hash};
+use sqlx::{AnyExecutor, AssertSqlSafe};
+use uuid::Uuid;
+
+use super::filter::Filter;
+use super::row::Row;
+use super::storage::{COLUMNS, read};
+
+/// Where a page ended, and the list that it is a page of: under another filter the place would mean another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) id: Uuid,
+    list: u64,
+}
+
+impl Place {
+    /// A place in the list that `request` asks for.
+    pub(super) fn new(id: Uuid, list: u64) -> Self {
+        Self { id, list }
+    }
+
+    /// Notes a place as bad that is one of another list.
+    pub(super) fn check(place: Option<Self>, list: u64, bad: &mut Violations) {
+        let same = place.is_none_or(|place| place.list == list);
+        bad.check(same, "page_token", "must come from a page of the same name and filter, or be empty");
+    }
+}
+
+/// What tells the list that a request asks for from any other.
+pub(super) fn identity(request: &ListOperationsRequest) -> u64 {
+    let ListOperationsRequest { name, filter, .. } = request;
+    let list = ListOperationsRequest { name: name.clone(), filter: filter.clone(), ..Default::default() };
+    let hash = hash("ListOperations", &list);
+    hash.first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default()
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{:016x}", self.id, self.list)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (id, list) = text.split_once('/').ok_or(())?;
+        let list = u64::from_str_radix(list, 16).map_err(drop)?;
+        Ok(Self { id: id.parse().map_err(drop)?, list })
+    }
+}
+
+/// The operations of `caller` before the one with the id `before`, the newest first.
+pub(super) async fn list(
+    database: impl AnyExecutor<'_>,
+    caller: &Caller,
+    filter: &Filter,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    // Behind every UUID there is.
+    let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
+    let list = format!(
+        "SELECT {COLUMNS} FROM operations WHERE owner = $1 AND id < $2{} ORDER BY id DESC LIMIT $3",
+        filter.conditions()
+    );
+    let mut list = sqlx::query(AssertSqlSafe(list)).bind(caller.name()).bind(before).bind(limit);
+    if let Some(kind) = &filter.kind {
+        list = list.bind(kind);
+    }
+    Ok(list.try_map(read).fetch_all(database).await?)
+}
+
+/// The operations of `caller` that were not done at a position of the feed and have not changed since, behind the
+/// operation `last`, the oldest first: a page of them.
+pub(super) async fn open_at(
+    database: impl AnyExecutor<'_>,
+    caller: &Caller,
+    position: i64,
+    last: Uuid,
+) -> Result<Vec<Row>, Error> {
+    let open = format!(
+        "SELECT {COLUMNS} FROM operations WHERE owner = $1 AND state < 3 AND id > $2 AND NOT EXISTS (
+            SELECT 1 FROM feed
+            WHERE feed.operation = operations.id AND feed.revision = operations.revision AND feed.position > $3)
+        ORDER BY id LIMIT {PAGE}"
+    );
+    let open = sqlx::query(AssertSqlSafe(open)).bind(caller.name()).bind(last.to_string()).bind(position);
+    Ok(open.try_map(read).fetch_all(database).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn place_is_read_as_it_is_written() {
+        let place = Place::new(Uuid::now_v7(), 7);
+        assert_eq!(place.to_string().parse(), Ok(place));
+        assert_eq!(place.id.to_string().parse::<Place>(), Err(()));
+    }
+}

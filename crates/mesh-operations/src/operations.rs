@@ -1,0 +1,106 @@
+//! The handle that a service has to its operations: start one, or find the one that a request started before.
+
+use mesh_feed::notifier::Notifier;
+use mesh_feed::reader::Readers;
+use mesh_feed::watchdog::Watchdog;
+use mesh_proto::google::longrunning::Operation;
+use mesh_rpc::call::Context;
+use mesh_store::{Error, Store, Transaction};
+use sqlx::AnyExecutor;
+
+use super::batcher::{Batcher, Queue, batcher};
+use super::changes::{self, New};
+use super::records::Records;
+use super::start::Start;
+use super::work::Work;
+use super::{clock, poll, storage};
+
+/// The operations of one service. Cheap to clone.
+#[derive(Clone)]
+pub struct Operations {
+    pub(super) records: Records,
+    pub(super) batcher: Batcher,
+    pub(super) watchdog: Watchdog,
+    pub(super) readers: Readers<Operation>,
+}
+
+impl Operations {
+    /// The operations in a service's database, and the queue of their changes, which has to be [written](Queue::write).
+    pub fn new(service: &'static str, store: Store, notifier: Notifier) -> (Self, Queue) {
+        let records = Records { service, store, notifier };
+        let (batcher, queue) = batcher(records.clone());
+        (Self { records, batcher, watchdog: Watchdog::default(), readers: Readers::default() }, queue)
+    }
+
+    /// The operation that this request started before, if it did. Asks nothing else, so a repeat is answered even if
+    /// what the first needed is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RequestIdReused`] if the id came with another request; [`Error::Unavailable`].
+    pub async fn started<W: Work>(&self, start: &Start<'_, W>) -> Result<Option<Operation>, Error> {
+        self.find(self.records.store.reader(), W::KIND, start.request_id, &start.hash).await
+    }
+
+    /// Starts an operation, or finds the one that the same request started before. When this returns, it is durable.
+    ///
+    /// # Errors
+    ///
+    /// As for [`started`](Self::started).
+    pub async fn start<W: Work>(&self, start: &Start<'_, W>) -> Result<Operation, Error> {
+        self.start_or_find(start.to_new()?).await
+    }
+
+    pub(super) async fn start_or_find(&self, new: New) -> Result<Operation, Error> {
+        let (kind, request_id, hash) = (new.kind.clone(), new.request_id.clone(), new.request_hash.clone());
+        match self.batcher.start(new).await? {
+            Some(row) => Ok(row.to_operation(self.records.service)),
+            None => self.find(self.records.store.reader(), &kind, &request_id, &hash).await?.ok_or_else(forgotten),
+        }
+    }
+
+    /// The same in the transaction that holds whatever else belongs to it: rows of the service's own. It is begun once
+    /// that is committed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`started`](Self::started).
+    pub async fn start_in<W: Work>(&self, tx: &mut Transaction, start: &Start<'_, W>) -> Result<Operation, Error> {
+        let dialect = tx.dialect();
+        let now = clock::now(&mut **tx, dialect).await?;
+        let started = changes::insert(tx, self.records.service, vec![start.to_new()?], now).await?;
+        match started.into_iter().flatten().next() {
+            Some(row) => {
+                self.records.notify_workers(tx, [W::KIND.to_owned()].into());
+                self.records.notify_followers(tx, &[&row]);
+                Ok(row.to_operation(self.records.service))
+            }
+            None => self.find(&mut **tx, W::KIND, start.request_id, &start.hash).await?.ok_or_else(forgotten),
+        }
+    }
+
+    /// Notices changes by other processes, and disconnects slow consumers. Never ends by itself.
+    pub async fn poll(self) {
+        tokio::join!(poll::poll(&self.records), self.watchdog.sweep());
+    }
+
+    async fn find(
+        &self,
+        database: impl AnyExecutor<'_>,
+        kind: &str,
+        request_id: &str,
+        hash: &[u8],
+    ) -> Result<Option<Operation>, Error> {
+        let found = storage::by_request(database, &Context::caller(), kind, request_id).await?;
+        match found {
+            Some((_, before)) if before != hash => Err(Error::RequestIdReused),
+            Some((row, _)) => Ok(Some(row.to_operation(self.records.service))),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The id was taken a moment ago, and its operation was deleted since.
+fn forgotten() -> Error {
+    Error::Unavailable(sqlx::Error::RowNotFound)
+}

@@ -1,0 +1,174 @@
+//! What becomes of an operation when an attempt ends, or when there will be none.
+
+use std::time::Duration;
+
+use mesh_proto::google::longrunning::operation;
+use mesh_proto::mesh::operations::v1::State;
+use mesh_rpc::call::error::{DOMAIN, status};
+use mesh_runtime::Backoff;
+use prost::Message as _;
+use prost_types::Any;
+use tonic::{Code, Status};
+
+use super::clock::micros;
+use super::row::Row;
+
+/// Between attempts.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60)).jitter(0.5..1.0);
+
+/// How an attempt ended.
+pub(super) enum Outcome {
+    Returned(Result<Any, Status>),
+    Cancelled,
+    PastDeadline,
+    Draining,
+    LeaseLost,
+}
+
+impl Outcome {
+    /// The bytes that it stores.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Returned(Ok(response)) => response.value.len(),
+            _ => 0,
+        }
+    }
+
+    /// Brings an operation to where this leaves it, if its kind is begun at most `attempts` times.
+    pub(super) fn apply(&self, row: &mut Row, attempts: i64, now: i64) {
+        row.lease_until = 0;
+        match self {
+            Self::Returned(Ok(response)) => {
+                row.finish(State::Succeeded, operation::Result::Response(response.clone()));
+            }
+            Self::Returned(Err(failure)) if !passes(failure.code()) || row.attempt >= attempts => {
+                row.finish(State::Failed, error(failure));
+            }
+            Self::PastDeadline => row.finish(State::Failed, error(&past_deadline())),
+            Self::Cancelled => row.finish(State::Cancelled, error(&cancelled())),
+            // Another attempt would begin only to be ended.
+            _ if row.cancel_requested => row.finish(State::Cancelled, error(&cancelled())),
+            Self::Returned(Err(_)) => {
+                let attempt = u32::try_from(row.attempt).unwrap_or(u32::MAX);
+                row.state = State::Pending;
+                row.run_at = (now + micros(BACKOFF.pause(attempt))).min(row.deadline_at);
+            }
+            // The attempt does not count, and the next worker goes on at once.
+            Self::Draining | Self::LeaseLost => {
+                row.state = State::Pending;
+                row.attempt -= 1;
+                row.run_at = now;
+            }
+        }
+    }
+}
+
+/// Ends an operation that gets no other attempt: it is cancelled, past its deadline, or its attempts are exhausted. False
+/// if none of this is so.
+pub(super) fn end_exhausted(row: &mut Row, attempts: i64, now: i64) -> bool {
+    let (state, why) = if row.cancel_requested {
+        (State::Cancelled, cancelled())
+    } else if row.deadline_at <= now {
+        (State::Failed, past_deadline())
+    } else if row.attempt >= attempts {
+        (State::Failed, abandoned())
+    } else {
+        return false;
+    };
+    row.finish(state, error(&why));
+    true
+}
+
+/// Ends an operation that was cancelled while it was pending.
+pub(super) fn cancel_pending(row: &mut Row) {
+    row.finish(State::Cancelled, error(&cancelled()));
+}
+
+/// Whether a failure may pass by itself, so that another attempt is worth it.
+fn passes(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable
+            | Code::Aborted
+            | Code::ResourceExhausted
+            | Code::DeadlineExceeded
+            | Code::Internal
+            | Code::Unknown
+    )
+}
+
+fn error(status: &Status) -> operation::Result {
+    // The details of a status are a whole google.rpc.Status, if it has any.
+    let whole = tonic_types::Status::decode(status.details()).ok().filter(|whole| whole.code != 0);
+    operation::Result::Error(whole.unwrap_or_else(|| tonic_types::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    }))
+}
+
+fn cancelled() -> Status {
+    status(Code::Cancelled, DOMAIN, "OPERATION_CANCELLED", "the operation was cancelled")
+}
+
+fn past_deadline() -> Status {
+    status(Code::DeadlineExceeded, DOMAIN, "OPERATION_DEADLINE_EXCEEDED", "the operation took longer than it may")
+}
+
+fn abandoned() -> Status {
+    let message = "every attempt ended without a word: its worker died, or was cut off";
+    status(Code::Internal, DOMAIN, "OPERATION_ABANDONED", message)
+}
+
+pub(super) fn panicked() -> Status {
+    status(Code::Internal, DOMAIN, "OPERATION_PANICKED", "internal error; its cause is in the service's log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_rpc::call::Caller;
+
+    /// An operation after an attempt that ended so.
+    fn left_by(outcome: &Outcome, cancel_requested: bool, deadline_at: i64) -> Row {
+        let mut row = Row {
+            id: uuid::Uuid::nil(),
+            caller: Caller::default(),
+            kind: String::new(),
+            state: State::Running,
+            revision: 2,
+            attempt: 1,
+            fence: 1,
+            worker: String::new(),
+            lease_until: 1,
+            run_at: 0,
+            deadline_at,
+            cancel_requested,
+            progress: Vec::new(),
+            result: Vec::new(),
+            created: 0,
+            updated: 0,
+        };
+        outcome.apply(&mut row, 2, 0);
+        row
+    }
+
+    #[test]
+    fn outcome_of_a_cancelled_operation_is_no_other_attempt() {
+        let passing = Outcome::Returned(Err(Status::unavailable("not now")));
+        assert_eq!(left_by(&passing, false, i64::MAX).state, State::Pending);
+        assert_eq!(left_by(&passing, true, i64::MAX).state, State::Cancelled);
+        assert_eq!(left_by(&Outcome::Draining, true, i64::MAX).state, State::Cancelled);
+        assert_eq!(left_by(&passing, false, 7).run_at, 7, "by then it has failed");
+
+        let last = Outcome::Returned(Err(Status::not_found("for good")));
+        assert_eq!(left_by(&last, true, i64::MAX).state, State::Failed, "the end may still win");
+    }
+
+    #[test]
+    fn failure_keeps_its_reason() {
+        let operation::Result::Error(wire) = error(&past_deadline()) else { panic!() };
+        assert_eq!(wire.code, i32::from(Code::DeadlineExceeded));
+        assert_eq!(wire.details.len(), 1);
+    }
+}

@@ -1,0 +1,49 @@
+//! Retries a failed operation: a new operation of the same kind, with the same input.
+//!
+//! The failed one stays as it is, since a done operation never changes. Its input is kept for this until it is deleted;
+//! the input of one that succeeded or was cancelled is not.
+
+use std::time::Duration;
+
+use mesh_proto::google::longrunning::Operation;
+use mesh_proto::mesh::operations::v1::operation_control_service_server::OperationControlService;
+use mesh_proto::mesh::operations::v1::{RetryRequest, State};
+use mesh_rpc::call::Violations;
+use mesh_rpc::call::error::{DOMAIN, invalid_fields, status};
+use mesh_store as store;
+use tonic::{Code, Request, Response, Status, async_trait};
+
+use super::api::Api;
+use super::changes::New;
+use super::{name, steps};
+
+#[async_trait]
+impl OperationControlService for Api {
+    async fn retry(&self, request: Request<RetryRequest>) -> Result<Response<Operation>, Status> {
+        let mut request = request.into_inner();
+        let mut bad = Violations::default();
+        if let Some(name) = name::parse(&request.name, &mut bad) {
+            request.name = name::format(name.service, name.id);
+        }
+        request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
+        bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
+
+        let (operations, _, row) = self.find(&request.name).await?;
+        let input = steps::input(operations.records.store.reader(), row.id).await?;
+        let Some(input) = input.filter(|_| row.state == State::Failed) else {
+            let message = format!("{} has not failed, so there is nothing to retry", request.name);
+            return Err(status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_FAILED", message));
+        };
+        let hash = store::hash("Retry", &request);
+        let new = New {
+            caller: row.caller,
+            kind: row.kind,
+            request_id: request.request_id,
+            request_hash: hash,
+            input,
+            // As long as it had.
+            deadline: Duration::from_micros(u64::try_from(row.deadline_at - row.created).unwrap_or_default()),
+        };
+        Ok(Response::new(operations.start_or_find(new).await?))
+    }
+}

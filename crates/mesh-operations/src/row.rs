@@ -1,0 +1,72 @@
+//! An operation as it is stored, and as the contract has it.
+
+use mesh_proto::google::longrunning::{Operation, operation};
+use mesh_proto::mesh::operations::v1::{OperationMetadata, State};
+use mesh_rpc::call::Caller;
+use mesh_store::timestamp;
+use prost::Message as _;
+use prost_types::Any;
+use uuid::Uuid;
+
+use super::name;
+
+/// An operation as it is stored.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) id: Uuid,
+    pub(super) caller: Caller,
+    pub(super) kind: String,
+    pub(super) state: State,
+    pub(super) revision: i64,
+    pub(super) attempt: i64,
+    pub(super) fence: i64,
+    pub(super) worker: String,
+    pub(super) lease_until: i64,
+    pub(super) run_at: i64,
+    pub(super) deadline_at: i64,
+    pub(super) cancel_requested: bool,
+    /// An encoded `Any`; empty if there is none yet.
+    pub(super) progress: Vec<u8>,
+    /// An encoded `Operation` with nothing but its result; empty until it is done.
+    pub(super) result: Vec<u8>,
+    pub(super) created: i64,
+    pub(super) updated: i64,
+}
+
+impl Row {
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.state, State::Succeeded | State::Failed | State::Cancelled)
+    }
+
+    /// Whether the worker that claimed it under this fence still holds it: only that worker may write.
+    pub(super) fn is_held_under(&self, fence: i64) -> bool {
+        self.fence == fence && self.state == State::Running
+    }
+
+    /// Ends it.
+    pub(super) fn finish(&mut self, state: State, result: operation::Result) {
+        self.state = state;
+        self.result = Operation { result: Some(result), ..Operation::default() }.encode_to_vec();
+    }
+
+    /// As the contract has it.
+    pub(super) fn to_operation(&self, service: &str) -> Operation {
+        let metadata = OperationMetadata {
+            state: self.state.into(),
+            revision: self.revision,
+            attempt: i32::try_from(self.attempt).unwrap_or(i32::MAX),
+            create_time: Some(timestamp(self.created)),
+            update_time: Some(timestamp(self.updated)),
+            cancel_requested: self.cancel_requested,
+            progress: Some(self.progress.as_slice())
+                .filter(|progress| !progress.is_empty())
+                .and_then(|progress| Any::decode(progress).ok()),
+        };
+        Operation {
+            name: name::format(service, self.id),
+            metadata: Any::from_msg(&metadata).ok(),
+            done: self.is_done(),
+            result: Operation::decode(self.result.as_slice()).ok().and_then(|stored| stored.result),
+        }
+    }
+}

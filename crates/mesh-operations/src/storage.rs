@@ -1,0 +1,96 @@
+//! Operations as they are read. `changes` writes them.
+
+use mesh_proto::mesh::operations::v1::State;
+use mesh_rpc::call::Caller;
+use mesh_store::rows::Column::Text;
+use mesh_store::rows::uuid;
+use mesh_store::{Error, Store, Transaction};
+use serde_json::{Value, json};
+use sqlx::any::AnyRow;
+use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
+use uuid::Uuid;
+
+use super::row::Row;
+
+/// What [`read`] reads.
+pub(super) const COLUMNS: &str =
+    "id, owner, kind, state, revision, attempt, fence, worker, lease_until, run_at, deadline_at,
+    cancel_requested, progress, result, created, updated";
+
+/// Operations, kept for this transaction; those that are there, in no order.
+pub(super) async fn lock(tx: &mut Transaction, wanted: &[Uuid]) -> Result<Vec<Row>, Error> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let dialect = tx.dialect();
+    // Always in the same order, so that two transactions do not wait for each other.
+    let lock = format!(
+        "SELECT {COLUMNS} FROM operations WHERE id IN (SELECT id FROM {} AS wanted) ORDER BY id{}",
+        dialect.rows(&[Text("id")]),
+        dialect.lock_rows()
+    );
+    Ok(sqlx::query(AssertSqlSafe(lock)).bind(ids(wanted)).try_map(read).fetch_all(&mut **tx).await?)
+}
+
+/// An operation of any caller.
+pub(super) async fn peek(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Option<Row>, Error> {
+    let peek = format!("SELECT {COLUMNS} FROM operations WHERE id = $1");
+    Ok(sqlx::query(AssertSqlSafe(peek)).bind(id.to_string()).try_map(read).fetch_optional(database).await?)
+}
+
+/// An operation of `caller`.
+pub(super) async fn get(database: impl AnyExecutor<'_>, caller: &Caller, id: Uuid) -> Result<Option<Row>, Error> {
+    let get = format!("SELECT {COLUMNS} FROM operations WHERE owner = $1 AND id = $2");
+    let get = sqlx::query(AssertSqlSafe(get)).bind(caller.name()).bind(id.to_string());
+    Ok(get.try_map(read).fetch_optional(database).await?)
+}
+
+/// The operation that a request has started, and the hash of that request.
+pub(super) async fn by_request(
+    database: impl AnyExecutor<'_>,
+    caller: &Caller,
+    kind: &str,
+    request_id: &str,
+) -> Result<Option<(Row, Vec<u8>)>, Error> {
+    let find =
+        format!("SELECT {COLUMNS}, request_hash FROM operations WHERE owner = $1 AND kind = $2 AND request_id = $3");
+    let find = sqlx::query(AssertSqlSafe(find)).bind(caller.name()).bind(kind).bind(request_id);
+    let find = find.try_map(|row: AnyRow| Ok((row.try_get("request_hash")?, read(row)?)));
+    Ok(find.fetch_optional(database).await?.map(|(hash, row)| (row, hash)))
+}
+
+/// The revisions of operations, in one query.
+pub(super) async fn revisions(store: &Store, wanted: &[Uuid]) -> Result<Vec<(Uuid, i64)>, Error> {
+    let table = store.dialect().rows(&[Text("id")]);
+    let revisions = format!("SELECT id, revision FROM operations WHERE id IN (SELECT id FROM {table} AS wanted)");
+    let revisions = sqlx::query(AssertSqlSafe(revisions)).bind(ids(wanted));
+    Ok(revisions.try_map(|row: AnyRow| Ok((uuid(&row)?, row.try_get(1)?))).fetch_all(store.reader()).await?)
+}
+
+/// Ids as they travel.
+pub(super) fn ids(ids: &[Uuid]) -> String {
+    ids.iter().map(|id| json!({"id": id.to_string()})).collect::<Value>().to_string()
+}
+
+pub(super) fn read(row: AnyRow) -> sqlx::Result<Row> {
+    let state: i64 = row.try_get("state")?;
+    let state = i32::try_from(state).ok().and_then(|state| State::try_from(state).ok());
+    Ok(Row {
+        id: uuid(&row)?,
+        caller: Caller::named(row.try_get("owner")?),
+        kind: row.try_get("kind")?,
+        state: state.ok_or_else(|| sqlx::Error::Decode("an unknown state".into()))?,
+        revision: row.try_get("revision")?,
+        attempt: row.try_get("attempt")?,
+        fence: row.try_get("fence")?,
+        worker: row.try_get("worker")?,
+        lease_until: row.try_get("lease_until")?,
+        run_at: row.try_get("run_at")?,
+        deadline_at: row.try_get("deadline_at")?,
+        cancel_requested: row.try_get::<i64, _>("cancel_requested")? != 0,
+        progress: row.try_get("progress")?,
+        result: row.try_get("result")?,
+        created: row.try_get("created")?,
+        updated: row.try_get("updated")?,
+    })
+}

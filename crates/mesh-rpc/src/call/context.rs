@@ -1,0 +1,104 @@
+//! What travels with a call: its deadline, its trace and its caller.
+//!
+//! The server puts a [`Context`] around the handler, and the client reads it when the handler calls a peer: a deadline
+//! and a trace reach the last hop without code in a service. The context is local to the task: work that a handler spawns
+//! outlives the call and does not inherit its deadline.
+
+use std::pin::Pin;
+use std::task;
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::time::Instant;
+use tonic::body::Body;
+
+use super::caller::Caller;
+use super::trace::Trace;
+
+tokio::task_local! {
+    static CURRENT: Context;
+}
+
+/// What travels with a call.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// When the caller stops waiting; `None` if it never said.
+    pub deadline: Option<Instant>,
+    /// Which trace the call belongs to.
+    pub trace: Trace,
+    /// The `tracestate` header, passed on as it came.
+    pub trace_state: Option<HeaderValue>,
+    /// On whose behalf the call is made.
+    pub caller: Caller,
+}
+
+impl Context {
+    /// The context of the call that this task is handling; empty outside of one.
+    pub fn current() -> Self {
+        CURRENT.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    /// How much time is left, if there is a limit.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The caller of the call that this task is handling; anonymous outside of one.
+    pub fn caller() -> Caller {
+        CURRENT.try_with(|context| context.caller.clone()).unwrap_or_default()
+    }
+
+    /// Runs a future within this context.
+    pub async fn scope<F: Future>(self, future: F) -> F::Output {
+        CURRENT.scope(self, future).await
+    }
+
+    /// Polls a handler's stream within this context.
+    pub fn scope_body(self, body: Body) -> Body {
+        Body::new(Scoped { context: self, body })
+    }
+}
+
+/// A body that is made within a context.
+struct Scoped {
+    context: Context,
+    body: Body,
+}
+
+impl http_body::Body for Scoped {
+    type Data = bytes::Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>> {
+        let Self { context, body } = &mut *self;
+        CURRENT.sync_scope(context.clone(), || Pin::new(body).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn spawned_work_does_not_inherit_the_deadline() {
+        let context = Context { deadline: Some(Instant::now()), ..Context::default() };
+        context
+            .scope(async {
+                assert!(Context::current().deadline.is_some());
+                let spawned = tokio::spawn(async { Context::current().deadline });
+                assert!(spawned.await.unwrap().is_none());
+            })
+            .await;
+    }
+}

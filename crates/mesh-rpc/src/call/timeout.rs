@@ -1,0 +1,71 @@
+//! How long a caller waits, in the header of
+//! [gRPC over HTTP/2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use tonic::{Code, Status};
+
+use super::error::{DOMAIN, status};
+use super::headers::insert_once;
+
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+
+/// Reads `grpc-timeout`; `None` if the caller did not send one.
+pub fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
+    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(parse_timeout);
+    parsed.map(Some).ok_or_else(|| {
+        let message = "grpc-timeout must be 1 to 8 digits and one of the units H, M, S, m, u, n";
+        status(Code::InvalidArgument, DOMAIN, "MALFORMED_TIMEOUT", message)
+    })
+}
+
+/// Writes `grpc-timeout`, rounded down: a hop never promises more time than there is.
+pub fn write_timeout(headers: &mut HeaderMap, timeout: Duration) {
+    let text = if timeout.as_micros() < 100_000_000 {
+        format!("{}u", timeout.as_micros())
+    } else {
+        format!("{}m", timeout.as_millis().min(99_999_999))
+    };
+    insert_once(headers, GRPC_TIMEOUT, text);
+}
+
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let all_digits = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let amount: u64 = if all_digits { digits.parse().ok()? } else { return None };
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn timeouts_are_written_so_that_they_are_read_again() {
+        for timeout in [Duration::ZERO, Duration::from_micros(1), Duration::from_secs(7), Duration::from_secs(80_000)] {
+            let mut headers = HeaderMap::new();
+            write_timeout(&mut headers, timeout);
+            assert_eq!(read_timeout(&headers).unwrap(), Some(timeout));
+        }
+    }
+
+    #[test]
+    fn a_malformed_timeout_is_refused() {
+        for bad in ["", "S", "1", "1s", "123456789S", "-1S", "1.5S", "é"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(GRPC_TIMEOUT, HeaderValue::from_bytes(bad.as_bytes()).unwrap());
+            assert_eq!(read_timeout(&headers).unwrap_err().code(), Code::InvalidArgument, "{bad}");
+        }
+    }
+}

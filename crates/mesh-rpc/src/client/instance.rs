@@ -1,0 +1,12 @@
+//! Where one instance of a service is.
+
+use http::uri::Authority;
+
+/// One instance of a service, as discovery knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Host and port.
+    pub authority: Authority,
+    /// Its share of the calls relative to other instances, from 1.
+    pub weight: u32,
+}

@@ -1,0 +1,87 @@
+//! The ports of a process: gRPC and the pages for operators, on one listener or on two.
+
+use std::net::SocketAddr;
+
+use http::{Request, header};
+use hyper::body::Incoming;
+use mesh_runtime::Tasks;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+
+use super::admin::{self, Admin};
+use super::listener;
+use super::settings::Limits;
+use crate::call::{Answering, Call, Handler, Methods};
+
+/// The listeners of a process. Bound before anything is served.
+pub struct Ports {
+    services: TcpListener,
+    /// For the pages for operators, if they have a port of their own.
+    admin: Option<TcpListener>,
+}
+
+impl Ports {
+    /// Listens. `how` names what sets the address, for an error.
+    ///
+    /// # Errors
+    ///
+    /// One line that says what to do: an address that is taken, or not one of this machine.
+    pub async fn bind(listen: SocketAddr, how: &str, admin: Option<SocketAddr>) -> anyhow::Result<Self> {
+        let services = listener::bind(listen, how).await?;
+        let admin = match admin {
+            Some(address) => Some(listener::bind(address, "admin.listen or MESH__ADMIN__LISTEN").await?),
+            None => None,
+        };
+        Ok(Self { services, admin })
+    }
+
+    /// Answers until `draining`, as some of `tasks`: calls by `layers`, anything else by `admin`. Gives the addresses,
+    /// with the ports that port 0 became.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not tell the address of a listener.
+    pub fn serve(
+        self,
+        layers: Handler,
+        methods: Methods,
+        admin: Admin,
+        limits: Limits,
+        draining: &CancellationToken,
+        tasks: &Tasks,
+    ) -> anyhow::Result<(SocketAddr, Option<SocketAddr>)> {
+        let address = self.services.local_addr()?;
+        let admin_address = self.admin.as_ref().map(TcpListener::local_addr).transpose()?;
+        let here = self.admin.is_none().then(|| admin.clone());
+        let answer = answer(layers, methods, here);
+        tasks.run(listener::serve(self.services, draining.clone(), tasks.clone(), limits, answer));
+        if let Some(listener) = self.admin {
+            let pages = move |request: Request<Incoming>| std::future::ready(admin.answer(&request));
+            tasks.run(listener::serve(listener, draining.clone(), tasks.clone(), limits, pages));
+        }
+        Ok((address, admin_address))
+    }
+}
+
+/// Answers gRPC, and the pages for operators unless they have a port of their own.
+fn answer(layers: Handler, methods: Methods, admin: Option<Admin>) -> impl Fn(Request<Incoming>) -> Answering + Clone {
+    move |request| {
+        if !is_grpc(&request) {
+            let page = admin.as_ref().map_or_else(admin::not_found, |admin| admin.answer(&request));
+            Box::pin(std::future::ready(page))
+        } else if request.version() != http::Version::HTTP_2 {
+            Box::pin(std::future::ready(admin::needs_http_2()))
+        } else {
+            let method = methods.find(request.uri().path());
+            layers(Call { method, request: request.map(Body::new) })
+        }
+    }
+}
+
+/// `application/grpc`, perhaps with a format behind it; not `application/grpc-web`, which is another protocol.
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let rest = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}

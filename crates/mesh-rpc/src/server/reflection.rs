@@ -1,0 +1,31 @@
+//! Reflection: a process lists what it serves and nothing else, in version v1 and in v1alpha, which older tools ask for.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+
+use crate::call::{GrpcServices, OWN_DESCRIPTORS, add};
+
+const V1: &str = "grpc.reflection.v1.ServerReflection";
+const V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
+
+/// Adds both versions to the services of a process. `system`: the encoded descriptor sets of the system's contracts.
+///
+/// # Errors
+///
+/// A set does not decode, or a service is in none of them.
+pub fn serve(grpc: &mut GrpcServices, system: &[&[u8]]) -> anyhow::Result<()> {
+    let names: BTreeSet<_> = grpc.keys().copied().collect();
+    let builder = || {
+        // A file that is in several sets counts once.
+        let sets = OWN_DESCRIPTORS.iter().chain(system);
+        let sets = sets.fold(tonic_reflection::server::Builder::configure(), |sets, set| {
+            sets.register_encoded_file_descriptor_set(set)
+        });
+        let sets = sets.include_reflection_service(false);
+        names.iter().chain(&[V1, V1ALPHA]).fold(sets, |sets, name| sets.with_service_name(*name))
+    };
+    add(grpc, builder().build_v1().context("reflection")?);
+    add(grpc, builder().build_v1alpha().context("reflection")?);
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! The keys that bound what callers may take of a process.
+
+use std::time::Duration;
+
+use mesh_runtime::settings::{Key, Settings, parse};
+
+/// What callers may take of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Calls from the network at the same time, without streams. 1 to 100000.
+    pub in_flight: usize,
+    /// Streams from the network at the same time. 1 to 1000000.
+    pub streams: usize,
+    /// How old a connection gets, give or take a tenth. 1 s to 24 h.
+    pub connection_age: Duration,
+    /// How long the streams of a connection may go on when it is that old. 0 s to 1 h.
+    pub connection_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // A handler that takes ten milliseconds is asked a hundred thousand times a second then: no machine that is
+            // well has as many in flight.
+            in_flight: 1000,
+            // A stream that waits costs some fifteen kilobytes.
+            streams: 10_000,
+            // What an operator waits for until a new instance has its share, and rare enough to cost nothing.
+            connection_age: Duration::from_secs(30 * 60),
+            connection_grace: Duration::from_secs(60),
+        }
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Limits {
+    /// Reads the keys under `limits`.
+    pub fn take(settings: &mut Settings) -> Self {
+        let default = Self::default();
+        let in_flight = Key::new("limits.in_flight", "a number from 1 to 100000");
+        let streams = Key::new("limits.streams", "a number from 1 to 1000000");
+        let age = Key::new("limits.connection_age", "a time from 1s to 24h, such as 30min");
+        let grace = Key::new("limits.connection_grace", "a time from 0s to 1h, such as 1min");
+        Self {
+            in_flight: settings.take(&in_flight, default.in_flight, parse::number(1, 100_000)),
+            streams: settings.take(&streams, default.streams, parse::number(1, 1_000_000)),
+            connection_age: settings.take(&age, default.connection_age, parse::time(Duration::from_secs(1), DAY)),
+            connection_grace: settings.take(&grace, default.connection_grace, parse::time(Duration::ZERO, HOUR)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_runtime::settings::{Error, Source};
+
+    fn read(set: &[(&str, &str)]) -> (Limits, Vec<String>) {
+        let mut settings = Settings::default();
+        set.iter().for_each(|(key, value)| settings.set(key, value, Source::Flag("--set".to_owned())));
+        let limits = Limits::take(&mut settings);
+        let problems = match settings.finish() {
+            Err(Error::Invalid(problems)) => problems.iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
+        };
+        (limits, problems)
+    }
+
+    #[test]
+    fn limits_have_defaults() {
+        let (limits, _) = read(&[("limits.in_flight", "7"), ("limits.connection_grace", "0s")]);
+        assert_eq!((limits.in_flight, limits.connection_grace), (7, Duration::ZERO));
+        assert_eq!(limits.streams, Limits::default().streams);
+    }
+
+    #[test]
+    fn limits_out_of_range_are_refused() {
+        for (key, wrong) in [
+            ("limits.in_flight", ["0", "100001", "-1", "many"]),
+            ("limits.streams", ["0", "1000001", "1.5", ""]),
+            ("limits.connection_age", ["0s", "25h", "30", "never"]),
+            ("limits.connection_grace", ["2h", "-1s", "1", ""]),
+        ] {
+            for value in wrong {
+                let (_, found) = read(&[(key, value)]);
+                assert!(found.len() == 1 && found[0].contains(key), "{key}={value}: {found:?}");
+            }
+        }
+    }
+}

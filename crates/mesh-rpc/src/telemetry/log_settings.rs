@@ -1,0 +1,78 @@
+//! The keys that say how logs look.
+
+use tracing_subscriber::filter::Targets;
+
+use mesh_runtime::settings::{Key, Settings, Shown};
+
+/// How logs look, and which are written.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// For people or for machines. `None`: for people on a terminal, for machines elsewhere.
+    pub format: Option<LogFormat>,
+    /// A level, or levels by module: `info,mesh=debug`.
+    pub level: Targets,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people, in colour where the terminal has it.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+const LEVEL: &str = "off, error, warn, info, debug, trace, or levels by module such as info,mesh=debug";
+
+impl Log {
+    /// Reads `log.format` and `log.level`.
+    pub fn take(settings: &mut Settings) -> Self {
+        Self {
+            format: settings.optional(&Key::new("log.format", "pretty or json"), parse_format),
+            level: settings.take(&Key::new("log.level", LEVEL), Level(default_level()), parse_level).0,
+        }
+    }
+}
+
+/// A level, shown as it is set.
+struct Level(Targets);
+
+impl Shown for Level {
+    fn shown(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+fn default_level() -> Targets {
+    Targets::new().with_default(tracing::Level::INFO)
+}
+
+fn parse_format(text: &str) -> Option<LogFormat> {
+    match text {
+        "pretty" => Some(LogFormat::Pretty),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}
+
+fn parse_level(text: &str) -> Option<Level> {
+    // `Targets` takes any bare word for the name of a module: a misspelt level would silence everything.
+    let bare_words_are_levels = text
+        .split(',')
+        .filter(|directive| !directive.contains('='))
+        .all(|directive| directive.parse::<tracing::metadata::LevelFilter>().is_ok());
+    if bare_words_are_levels { text.parse().ok().map(Level) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn level_refuses_a_misspelt_word() {
+        assert!(parse_level("inof").is_none());
+        assert!(parse_level("warn,mesh=debug").is_some());
+        let shown = Level(default_level()).shown();
+        assert!(parse_level(&shown).is_some(), "{shown}");
+    }
+}

@@ -1,0 +1,35 @@
+//! Log lines to standard error, and spans to a collector if one is configured.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt};
+
+use super::log_settings::{Log, LogFormat};
+use super::otlp::Exporter;
+use super::otlp_settings::Otlp;
+
+/// Begins to log, and to export spans in the name of `process` if a collector is configured. Once a process, within a
+/// runtime.
+///
+/// # Errors
+///
+/// The collector's address cannot be used; something logs already.
+pub fn init(log: &Log, otlp: Option<&Otlp>, process: &'static str) -> anyhow::Result<Option<Exporter>> {
+    let exporter = otlp.map(|otlp| Exporter::to(otlp, process)).transpose()?;
+    let terminal = std::io::stderr().is_terminal();
+    let format = log.format.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json });
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Pretty => lines.with_ansi(terminal).compact().boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(exporter.as_ref().map(Exporter::layer))
+        .with(lines.with_filter(log.level.clone()))
+        .try_init()
+        .context("cannot begin to log")?;
+    Ok(exporter)
+}

@@ -1,0 +1,81 @@
+//! The keys that say where spans go.
+
+use http::Uri;
+
+use mesh_runtime::settings::{Key, Settings};
+
+/// A collector of spans.
+#[derive(Clone, Debug)]
+pub struct Otlp {
+    /// Where it takes OTLP over gRPC: `http://host:port`.
+    pub endpoint: String,
+    /// The share of the traces that begin here which is exported. 0 to 1.
+    pub ratio: f64,
+}
+
+const ENDPOINT: &str = "where a collector takes OTLP over gRPC, such as http://127.0.0.1:4317 (https is not supported)";
+const RATIO: &str = "a number from 0 to 1, such as 0.1";
+
+impl Otlp {
+    /// Reads `otlp.endpoint` and `otlp.ratio`; `None` if spans go nowhere.
+    ///
+    /// The standard variable `OTEL_EXPORTER_OTLP_ENDPOINT` is not read: it does not say which of OTLP's protocols the
+    /// port speaks.
+    pub fn take(settings: &mut Settings) -> Option<Self> {
+        let endpoint = settings.optional(&Key::new("otlp.endpoint", ENDPOINT), parse_endpoint);
+        let ratio = settings.take(&Key::new("otlp.ratio", RATIO), 1.0, parse_ratio);
+        Some(Self { endpoint: endpoint?, ratio })
+    }
+}
+
+fn parse_endpoint(text: &str) -> Option<String> {
+    let uri: Uri = text.parse().ok()?;
+    let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none();
+    let host = uri.host().is_some_and(|host| !host.is_empty()) && !uri.authority()?.as_str().contains('@');
+    // Not the port of HTTP because somebody forgot that of the collector.
+    (plain && host && uri.port_u16().is_some()).then(|| text.to_owned())
+}
+
+fn parse_ratio(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_runtime::settings::Source;
+
+    fn read(set: &[(&str, &str)]) -> (Option<Otlp>, usize) {
+        let mut settings = Settings::default();
+        set.iter().for_each(|(key, value)| settings.set(key, value, Source::Flag("--set".to_owned())));
+        let otlp = Otlp::take(&mut settings);
+        let problems = match settings.finish() {
+            Err(mesh_runtime::settings::Error::Invalid(problems)) => problems.len(),
+            _ => 0,
+        };
+        (otlp, problems)
+    }
+
+    #[test]
+    fn otlp_is_off_without_an_endpoint() {
+        assert!(read(&[("otlp.ratio", "0.5")]).0.is_none());
+        let (configured, _) = read(&[("otlp.endpoint", "http://collector:4317"), ("otlp.ratio", "0.5")]);
+        let configured = configured.unwrap();
+        assert_eq!((&*configured.endpoint, configured.ratio), ("http://collector:4317", 0.5));
+    }
+
+    #[test]
+    fn otlp_refuses_what_cannot_be_an_endpoint() {
+        for wrong in
+            ["a:1", "https://a:1", "http://", "http://a", "http://u@a:1", "http://a:1/v1/traces", "http://a:1?b"]
+        {
+            assert_eq!(parse_endpoint(wrong), None, "{wrong}");
+        }
+        assert!(parse_endpoint("http://[::1]:4317/").is_some());
+        assert_eq!(read(&[("otlp.endpoint", "https://collector")]).1, 1);
+        assert!(ENDPOINT.contains("https is not supported"));
+        for wrong in ["-0.1", "1.1", "NaN", "half"] {
+            assert_eq!(parse_ratio(wrong), None, "{wrong}");
+        }
+    }
+}

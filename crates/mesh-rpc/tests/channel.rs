@@ -1,0 +1,101 @@
+//! Calls to a peer in the same process, through the layers of the server.
+
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use mesh_rpc::call::{Context, GrpcService, Methods, Trace};
+use mesh_rpc::client::Peers;
+use mesh_rpc::discovery::{Discovery, Registry};
+use mesh_rpc::server::Limits;
+use mesh_rpc::server::layers::stack;
+use mesh_rpc::telemetry::Metrics;
+use mesh_runtime::Tasks;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::Service as _;
+
+/// A mesh in which `echo` answers with the headers it got, after a while; `panic` does what it says.
+fn peers() -> Peers {
+    let echo = tower::service_fn(|request: Request<Body>| async move {
+        if request.uri().path().ends_with("/Panic") {
+            panic!("on purpose");
+        }
+        let wait =
+            request.headers().get("wait").map_or(0, |wait| wait.to_str().expect("text").parse().expect("a number"));
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        let mut response = Status::ok("").into_http::<Body>();
+        response.headers_mut().extend(request.headers().clone());
+        Ok::<_, Infallible>(response)
+    });
+    let nowhere = Discovery::new(&Registry::Local, &Tasks::default()).expect("a source");
+    let peers = Peers::new(
+        BTreeSet::from(["echo"]),
+        Arc::new(nowhere),
+        Methods::of(&[]),
+        Duration::from_secs(10),
+        Metrics::new(),
+    );
+    let services = HashMap::from([("echo.v1.Echo", GrpcService::new(echo))]);
+    peers.ready(stack(services, Limits::default(), Metrics::new(), CancellationToken::new()));
+    peers
+}
+
+async fn call(service: &'static str, method: &str, headers: &[(&'static str, &'static str)]) -> Response<Body> {
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = format!("http://mesh/echo.v1.Echo/{method}").parse().expect("a header or a URI");
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().expect("a header or a URI"));
+    }
+    let peers = peers();
+    peers.channel(service).call(request).await.expect("an answer")
+}
+
+fn code(response: &Response<Body>) -> Code {
+    Status::from_header_map(response.headers()).expect("a status").code()
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadline_defaults_to_the_configured_one() {
+    let start = Instant::now();
+    let response = call("echo", "Wait", &[("wait", "3600000")]).await;
+    assert_eq!(code(&response), Code::DeadlineExceeded);
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadline_travels_on_less_a_margin() {
+    let deadline = Some(Instant::now() + Duration::from_secs(2));
+    let context = Context { deadline, ..Context::default() };
+    let response = context.clone().scope(call("echo", "Now", &[("grpc-timeout", "1H")])).await;
+    assert_eq!(response.headers()["grpc-timeout"], "1995000u");
+    let response = context.scope(call("echo", "Now", &[("grpc-timeout", "500m")])).await;
+    assert_eq!(response.headers()["grpc-timeout"], "500000u");
+}
+
+#[tokio::test]
+async fn trace_travels_on() {
+    let context = Context { trace_state: Some("one=1".parse().unwrap()), ..Context::default() };
+    let response = context.clone().scope(call("echo", "Now", &[])).await;
+    let sent = Trace::from_headers(response.headers()).unwrap();
+    assert_eq!(sent.trace_id, context.trace.trace_id);
+    assert_ne!(sent.span_id, context.trace.span_id, "the call has a span of its own");
+    assert_eq!(response.headers()["tracestate"], "one=1");
+}
+
+#[tokio::test]
+async fn call_to_a_service_without_instances_fails_fast_by_name() {
+    let response = call("billing", "Now", &[]).await;
+    let status = Status::from_header_map(response.headers()).unwrap();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("billing"), "{status}");
+}
+
+#[tokio::test]
+async fn panic_of_the_peer_is_an_answer() {
+    assert_eq!(code(&call("echo", "Panic", &[]).await), Code::Internal);
+}

@@ -1,0 +1,51 @@
+//! The part of the command line that every process has: where its configuration comes from, and to look at it.
+
+use std::path::{Path, PathBuf};
+
+use crate::settings::{Settings, Source};
+
+/// The file that is read if it is there and no other is named.
+const FILE: &str = "mesh.toml";
+
+/// Flags for the configuration, to be flattened into a process's own.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ConfigFlags {
+    /// The configuration file [default: mesh.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Any key of mesh.toml, such as `drain_limit=5s`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Print the configuration in force and where each value comes from, secrets redacted, and exit
+    #[arg(long)]
+    pub print_config: bool,
+    /// Check the configuration and exit: 0 if it is valid, 2 if it is not
+    #[arg(long, conflicts_with = "print_config")]
+    pub check_config: bool,
+}
+
+impl ConfigFlags {
+    /// Reads the file, then `environment`; the later wins. [`flags`](Self::flags) come last.
+    pub fn read(&self, environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>) -> Settings {
+        let mut settings = Settings::default();
+        match &self.config {
+            Some(file) => settings.read_file(file),
+            None if Path::new(FILE).exists() => settings.read_file(Path::new(FILE)),
+            None => {}
+        }
+        settings.read_environment(environment);
+        settings
+    }
+
+    /// Applies `--set`.
+    pub fn flags(&self, settings: &mut Settings) {
+        for assignment in &self.settings {
+            match assignment.split_once('=') {
+                Some((key, value)) => settings.set(key.trim(), value.trim(), Source::Flag("--set".to_owned())),
+                None => {
+                    settings.problem("", Source::Flag("--set".to_owned()), format!("`{assignment}` must be KEY=VALUE"))
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Everything that was set, merged. A module takes each key that it knows once; a key that is left over is unknown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::key::Key;
+use super::listing::{Listing, Shown};
+use super::source::{Error, Problem, Source};
+
+/// The environment variable that sets a key.
+pub fn variable(key: &str) -> String {
+    format!("MESH__{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// Everything that was set, merged.
+#[derive(Default)]
+pub struct Settings {
+    values: BTreeMap<String, (String, Source)>,
+    known: BTreeSet<String>,
+    /// Tables whose other keys another process knows.
+    shared: Vec<String>,
+    /// Variables that miss the prefix by little, and the key they would set.
+    nearly: Vec<(String, String)>,
+    problems: Vec<Problem>,
+    listing: Listing,
+}
+
+impl Settings {
+    /// Reads a file of TOML.
+    pub fn read_file(&mut self, path: &Path) {
+        let source = Source::File(path.to_owned());
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => return self.problem("", source, format!("cannot be read: {error}")),
+        };
+        match text.parse::<toml::Table>() {
+            Ok(table) => self.flatten("", &table, &source),
+            Err(error) => {
+                let at = error.span().map_or(0, |span| span.start).min(text.len());
+                let line = text[..at].lines().count().max(1);
+                let message = format!("line {line}: {}", error.message().replace('\n', ", "));
+                self.problem("", source, message);
+            }
+        }
+    }
+
+    fn flatten(&mut self, prefix: &str, table: &toml::Table, source: &Source) {
+        for (name, value) in table {
+            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            match value {
+                toml::Value::Table(table) => self.flatten(&key, table, source),
+                toml::Value::String(text) => self.set(&key, text, source.clone()),
+                toml::Value::Integer(number) => self.set(&key, &number.to_string(), source.clone()),
+                toml::Value::Float(number) => self.set(&key, &number.to_string(), source.clone()),
+                toml::Value::Boolean(truth) => self.set(&key, &truth.to_string(), source.clone()),
+                other => self.problem(key, source.clone(), format!("must be text, not {}", other.type_str())),
+            }
+        }
+    }
+
+    /// Reads each variable that begins with `MESH__`: `MESH__LOG__FORMAT` is `log.format`.
+    pub fn read_environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
+        for (name, value) in variables {
+            let Some(name) = name.to_str() else { continue };
+            let Some(path) = name.strip_prefix("MESH__") else {
+                if let Some(rest) = name.to_uppercase().strip_prefix("MESH_") {
+                    self.nearly.push((name.to_owned(), rest.trim_start_matches('_').to_lowercase().replace("__", ".")));
+                }
+                continue;
+            };
+            let source = Source::Variable(name.to_owned());
+            let key = path.to_lowercase().replace("__", ".");
+            match value.into_string() {
+                Ok(value) => self.set(&key, &value, source),
+                Err(_) => self.problem(key, source, "is not UTF-8".to_owned()),
+            }
+        }
+    }
+
+    /// Sets a key; what was set before is overridden.
+    pub fn set(&mut self, key: &str, value: &str, source: Source) {
+        self.values.insert(key.to_owned(), (value.to_owned(), source));
+    }
+
+    /// Reads one key; `default` if it is not set. A value that is not allowed is noted as a problem.
+    pub fn take<T: Shown>(&mut self, key: &Key, default: T, parse: impl Fn(&str) -> Option<T>) -> T {
+        let set = self.values.contains_key(&key.path);
+        match self.optional(key, parse) {
+            Some(value) => value,
+            None => {
+                if !set {
+                    self.list(key, default.shown(), Source::Default);
+                }
+                default
+            }
+        }
+    }
+
+    /// Reads one key; `None` if it is not set, or if its value is not allowed, which is noted as a problem.
+    pub fn optional<T>(&mut self, key: &Key, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.known.insert(key.path.clone());
+        let (text, source) = self.values.remove(&key.path)?;
+        let value = parse(&text);
+        if value.is_none() {
+            let found = if key.secret { String::new() } else { format!(", not `{text}`") };
+            self.problem(&*key.path, source, format!("must be {}{found}", key.allowed));
+        } else {
+            self.list(key, text, source);
+        }
+        value
+    }
+
+    /// Lists a key as being in force with a value that no parser gives: a default that depends on other keys.
+    pub fn list(&mut self, key: &Key, value: String, source: Source) {
+        if !key.elsewhere {
+            // A default is no secret.
+            let value = (!key.secret || source == Source::Default).then_some(value);
+            self.listing.values.insert(key.path.clone(), (value, source));
+        }
+    }
+
+    /// Accepts all other keys of a table, such as `services.artwork`: another process knows and checks them.
+    pub fn shared(&mut self, table: &str) {
+        self.shared.push(format!("{table}."));
+    }
+
+    /// Where a key that is not read yet was set.
+    pub fn source(&self, key: &str) -> Option<&Source> {
+        self.values.get(key).map(|(_, source)| source)
+    }
+
+    /// Notes that something is wrong: `message` completes the sentence that the key begins.
+    pub fn problem(&mut self, key: impl Into<String>, source: Source, message: String) {
+        self.problems.push(Problem { key: key.into(), source, message });
+    }
+
+    /// Ends the reading: keys that were not read are unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] with all that is wrong.
+    pub fn finish(mut self) -> Result<Listing, Error> {
+        for (key, (_, source)) in std::mem::take(&mut self.values) {
+            if self.shared.iter().any(|table| key.starts_with(table)) {
+                continue;
+            }
+            let message = match self.nearest(&key) {
+                Some(known) => format!("is not a key; did you mean `{known}`?"),
+                None => {
+                    let known: Vec<_> = self.known.iter().map(String::as_str).collect();
+                    format!("is not a key; the keys are {}", known.join(", "))
+                }
+            };
+            self.problem(key, source, message);
+        }
+        for (name, key) in std::mem::take(&mut self.nearly) {
+            if self.known.contains(&key) {
+                let meant = variable(&key);
+                self.problem("", Source::Variable(name), format!("is not read; did you mean {meant}?"));
+            }
+        }
+        if self.problems.is_empty() { Ok(self.listing) } else { Err(Error::Invalid(self.problems)) }
+    }
+
+    fn nearest(&self, key: &str) -> Option<&str> {
+        let distance = |known: &String| strsim::damerau_levenshtein(known, key);
+        let nearest = self.known.iter().min_by_key(|known| distance(known))?;
+        (distance(nearest) <= 3).then_some(nearest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flag() -> Source {
+        Source::Flag("--set".to_owned())
+    }
+
+    fn problems(settings: Settings) -> Vec<String> {
+        match settings.finish() {
+            Err(Error::Invalid(problems)) => problems.iter().map(ToString::to_string).collect(),
+            other => panic!("expected problems, got {other:?}"),
+        }
+    }
+
+    fn parse(text: &str) -> Option<u32> {
+        text.parse().ok()
+    }
+
+    #[test]
+    fn unknown_keys_are_reported_with_the_nearest_known_one() {
+        let mut settings = Settings::default();
+        settings.set("limits.steams", "1", flag());
+        settings.take(&Key::new("limits.streams", "a number"), 1, parse);
+        assert_eq!(problems(settings), ["--set: `limits.steams` is not a key; did you mean `limits.streams`?"]);
+    }
+
+    #[test]
+    fn a_shared_table_may_hold_keys_of_another_process() {
+        let mut settings = Settings::default();
+        settings.set("services.artwork.concurrency", "1", flag());
+        settings.set("services.artwrok.concurrency", "1", flag());
+        settings.shared("services.artwork");
+        let problems = problems(settings);
+        assert!(problems.len() == 1 && problems[0].contains("artwrok"), "{problems:?}");
+    }
+
+    #[test]
+    fn secrets_are_neither_listed_nor_part_of_an_error() {
+        let mut settings = Settings::default();
+        for (key, value) in [("consul.token", "hush"), ("otp", "hush, too")] {
+            settings.set(key, value, flag());
+        }
+        settings.optional(&Key::new("consul.token", "a token").secret(), |text| Some(text.to_owned()));
+        settings.optional(&Key::new("otp", "a number").secret(), parse);
+        assert!(!format!("{}", settings.listing).contains("hush"));
+        let problems = problems(settings);
+        assert_eq!(problems, ["--set: `otp` must be a number"]);
+    }
+
+    #[test]
+    fn a_variable_that_misses_the_prefix_by_little_is_reported() {
+        let mut settings = Settings::default();
+        settings.read_environment([("MESH_DRAIN_LIMIT".into(), "1".into())]);
+        settings.take(&Key::new("drain_limit", "a number"), 1, parse);
+        assert_eq!(problems(settings), ["MESH_DRAIN_LIMIT: is not read; did you mean MESH__DRAIN_LIMIT?"]);
+    }
+
+    #[test]
+    fn keys_of_another_process_are_checked_and_not_listed() {
+        let mut settings = Settings::default();
+        settings.set("services.b.listen", "x", flag());
+        settings.take(&Key::new("services.a.listen", "a number").elsewhere(), 1, parse);
+        settings.take(&Key::new("services.b.listen", "a number").elsewhere(), 1, parse);
+        assert!(settings.listing.values.is_empty());
+        assert_eq!(problems(settings).len(), 1);
+    }
+}

@@ -1,0 +1,102 @@
+//! The keys that say where services keep what they own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use mesh_runtime::settings::{Key, Settings, Shown, Source};
+
+/// Where a service keeps what it owns.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Database {
+    /// An embedded database: a file that one process at a time may open.
+    Sqlite(PathBuf),
+    /// A Postgres that replicas may share, by its URL.
+    Postgres(String),
+}
+
+/// Never shows a URL, which may hold a password.
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
+            Self::Postgres(_) => f.debug_tuple("Postgres").finish_non_exhaustive(),
+        }
+    }
+}
+
+const DATABASE: &str = "sqlite://path/to/file.db or postgres://user@host/database";
+
+impl Database {
+    /// Reads `services.SERVICE.database_url`; a file in `data_dir` if it is not set. `here`: the service runs in this
+    /// process, so the key is in force.
+    pub fn take(service: &str, data_dir: &Path, here: bool, settings: &mut Settings) -> Self {
+        let key = Key::new(format!("services.{service}.database_url"), DATABASE).secret();
+        let key = if here { key } else { key.elsewhere() };
+        let default = Self::Sqlite(data_dir.join(format!("{service}.db")));
+        settings.take(&key, default, parse_database)
+    }
+
+    /// Notes each two services that share a database: a service owns its data.
+    pub fn refuse_shared(databases: &BTreeMap<String, Self>, settings: &mut Settings) {
+        let names: Vec<_> = databases.keys().collect();
+        for (i, first) in names.iter().enumerate() {
+            for second in &names[i + 1..] {
+                if databases[*first] == databases[*second] {
+                    settings.problem(
+                        format!("services.{second}.database_url"),
+                        Source::default(),
+                        format!("is the database of `{first}`, too; a service owns its data: give each its own"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Shown for Database {
+    fn shown(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("sqlite://{}", path.display()),
+            Self::Postgres(url) => url.clone(),
+        }
+    }
+}
+
+fn parse_database(text: &str) -> Option<Database> {
+    if let Some(path) = text.strip_prefix("sqlite://") {
+        let plain = !path.is_empty() && !path.contains(['?', '#']) && !path.contains(":memory:");
+        return plain.then(|| Database::Sqlite(path.into()));
+    }
+    let postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    let parses = text.parse::<sqlx::any::AnyConnectOptions>().is_ok_and(|options| options.database_url.has_host());
+    (postgres && parses).then(|| Database::Postgres(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_runtime::settings::Error;
+
+    #[test]
+    fn database_of_two_services_is_refused() {
+        let mut settings = Settings::default();
+        for service in ["catalog", "other"] {
+            settings.set(&format!("services.{service}.database_url"), "postgres://host/one", Source::Default);
+        }
+        let take = |service: &str, settings: &mut Settings| Database::take(service, Path::new("data"), true, settings);
+        let databases = ["catalog", "other"].map(|service| (service.to_owned(), take(service, &mut settings)));
+        Database::refuse_shared(&databases.into(), &mut settings);
+        let Err(Error::Invalid(problems)) = settings.finish() else { panic!() };
+        assert!(problems[0].to_string().contains("owns its data"), "{problems:?}");
+    }
+
+    #[test]
+    fn database_url_is_never_shown() {
+        let mut settings = Settings::default();
+        settings.set("services.catalog.database_url", "postgres://me:hush@host/one", Source::Flag("--set".to_owned()));
+        let database = Database::take("catalog", Path::new("data"), true, &mut settings);
+        assert!(!format!("{database:?}").contains("hush"));
+        assert!(!settings.finish().unwrap().to_string().contains("hush"));
+    }
+}

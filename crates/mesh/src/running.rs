@@ -1,0 +1,218 @@
+//! A process that serves: built from services and a configuration, and drained.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_feed::notifier::Notifier;
+use mesh_operations::{self as operations, Operations, Retention, Workers};
+use mesh_rpc::call::{GrpcServices, Methods, add};
+use mesh_rpc::client::Peers;
+use mesh_rpc::discovery::{Discovery, Registered, Registrant};
+use mesh_rpc::server::layers::stack;
+use mesh_rpc::server::{Admin, Check, Health, Ports, Watched, reflection};
+use mesh_rpc::telemetry::Metrics;
+use mesh_runtime::Tasks;
+use mesh_store::{Database, OpenError, Store};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::config::Config;
+use crate::service::{Resources, Service};
+
+/// The interval of housekeeping: deleting what is older than its retention, ending what is past its deadline. Shorter if
+/// something is kept for less than that.
+const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+
+/// A process that serves. Dropping it ends it at once; [`drain`](Self::drain) ends it in order.
+pub struct Running {
+    /// Where it serves, with the port that port 0 became.
+    pub address: SocketAddr,
+    /// Where the pages for operators are, if not there.
+    pub admin_address: Option<SocketAddr>,
+    peers: Peers,
+    registered: Registered,
+    health: Health,
+    stores: Vec<Store>,
+    draining: CancellationToken,
+    drain_limit: Duration,
+    /// Listeners, connections, work: what a drain waits for.
+    foreground: Tasks,
+    /// What runs until the foreground has ended.
+    background: Tasks,
+    _cut_on_drop: [DropGuard; 2],
+}
+
+/// Builds `services` and begins to serve them.
+///
+/// # Errors
+///
+/// One line that says what to do: an address that is taken, a database that cannot be opened.
+pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Running> {
+    // Before the databases: a second process should learn that the address is taken, not that a file is locked.
+    let how = format!("--listen or {}", config.listen_variable);
+    let ports = Ports::bind(config.listen, &how, config.admin_listen).await?;
+    let (foreground, background) = (Tasks::default(), Tasks::default());
+    let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
+    let (draining, metrics, notifier) = (CancellationToken::new(), Metrics::new(), Notifier::default());
+
+    let sets: Vec<_> = services.iter().map(Service::descriptors).collect();
+    let methods = Methods::of(&sets);
+    let local = services.iter().map(Service::name).collect();
+    let discovery = Discovery::new(&config.registry, &background)?;
+    let peers = Peers::new(local, Arc::new(discovery.clone()), methods.clone(), config.call_deadline, metrics.clone());
+    let built = build(services, config, &peers, &notifier, &background).await?;
+    let Built { mut grpc, stores, .. } = built;
+    let names: Vec<_> = built.watched.iter().map(|service| (service.name, service.contracts.clone())).collect();
+    for operations in &built.operations {
+        background.run(operations.clone().poll());
+    }
+    background.run(housekeeping(stores.clone(), built.operations.clone(), config.retention));
+    if !built.operations.is_empty() {
+        operations::serve(built.operations, &mut grpc, draining.clone()).await?;
+    }
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    add(&mut grpc, health_service);
+    reflection::serve(&mut grpc, &sets)?;
+
+    let stack = stack(grpc, config.limits, metrics.clone(), draining.clone());
+    peers.ready(stack.clone());
+    for workers in built.workers {
+        workers.start(&draining, &foreground).await?;
+    }
+    let health = Health::new(reporter, built.watched).await;
+    background.run(health.clone().watch());
+
+    let admin = Admin { health: health.clone(), metrics };
+    let (address, admin_address) = ports.serve(stack, methods, admin, config.limits, &draining, &foreground)?;
+    // Last: a service that is found can be called.
+    let registrant = |(service, contracts): (&'static str, _)| {
+        let health = health.clone();
+        Registrant { service, contracts, ready: Arc::new(move || health.is_ready(service)) }
+    };
+    let registrants = names.into_iter().map(registrant).collect();
+    let registered = discovery.register(registrants, address, config.advertise.as_ref());
+    Ok(Running {
+        address,
+        admin_address,
+        peers,
+        registered,
+        health,
+        stores,
+        draining,
+        drain_limit: config.drain_limit,
+        foreground,
+        background,
+        _cut_on_drop,
+    })
+}
+
+impl Running {
+    /// A channel to one of its services, as a service in the same process has it.
+    pub fn channel(&self, service: &'static str) -> mesh_rpc::client::Channel {
+        self.peers.channel(service)
+    }
+
+    /// Drains: NOT_SERVING and deregistered first, then no new connections, streams ended, calls in flight finished. What is
+    /// left at the drain limit is cut off.
+    pub async fn drain(self) {
+        let until = Instant::now() + self.drain_limit;
+        self.health.drain().await;
+        // Before anything is refused here, so that callers look elsewhere first.
+        let _ = timeout_at(until, self.registered.deregister()).await;
+        self.draining.cancel();
+        if timeout_at(until, self.foreground.finish()).await.is_err() {
+            tracing::warn!(limit = ?self.drain_limit, "drain limit reached; what was still in flight is cut off");
+        }
+        self.foreground.cut();
+        self.background.cut();
+        self.foreground.finish().await;
+        self.background.finish().await;
+        // Writes under way are soon done; a Postgres that does not answer must not hold the process.
+        let closed = async {
+            for store in &self.stores {
+                store.close().await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), closed).await;
+    }
+}
+
+struct Built {
+    grpc: GrpcServices,
+    watched: Vec<Watched>,
+    stores: Vec<Store>,
+    operations: Vec<Operations>,
+    workers: Vec<Workers>,
+}
+
+async fn build(
+    services: Vec<Service>,
+    config: &Config,
+    peers: &Peers,
+    notifier: &Notifier,
+    background: &Tasks,
+) -> anyhow::Result<Built> {
+    let mut built = Built {
+        grpc: GrpcServices::new(),
+        watched: Vec::new(),
+        stores: Vec::new(),
+        operations: Vec::new(),
+        workers: Vec::new(),
+    };
+    for service in services {
+        let (name, contracts) = (service.name(), service.contracts());
+        let store = match config.database(name) {
+            Some(database) if service.owns_data() => Some(open(&service, database).await?),
+            _ => None,
+        };
+        let operations = store.clone().filter(|_| service.does_long_work());
+        let operations = operations.map(|store| {
+            let (operations, queue) = Operations::new(name, store, notifier.clone());
+            background.run(queue.write());
+            operations
+        });
+        let (peers, settings) = (peers.clone(), config.settings(name));
+        let resources =
+            Resources { service: name, store: store.clone(), operations: operations.clone(), peers, settings };
+        let kinds = service.build(&resources, &mut built.grpc)?;
+        if let Some(operations) = operations {
+            built.workers.push(Workers::new(operations.clone(), kinds));
+            built.operations.push(operations);
+        }
+        built.watched.push(Watched { name, contracts, check: store.clone().map(answers) });
+        built.stores.extend(store);
+    }
+    Ok(built)
+}
+
+/// Opens the database of a service, with the tables of mesh and its own.
+pub(crate) async fn open(service: &Service, database: &Database) -> Result<Store, OpenError> {
+    let framework = [&[mesh_store::REQUESTS], &operations::SCHEMA[..]].concat();
+    mesh_store::open(service.name(), database, &framework, service.migrations()).await
+}
+
+/// A service is ready while its database answers.
+fn answers(store: Store) -> Check {
+    Box::new(move |limit| {
+        let store = store.clone();
+        Box::pin(async move { store.ping(limit).await.map_err(|error| error.to_string()) })
+    })
+}
+
+async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Retention) {
+    let mut ticks = tokio::time::interval(HOUSEKEEPING.min(retention.operations).min(retention.events));
+    loop {
+        ticks.tick().await;
+        let mut done = Vec::new();
+        for operations in &all {
+            done.push(operations::end_overdue(operations).await);
+        }
+        for store in &stores {
+            done.extend([store.forget_answers().await, operations::delete_old(store, retention).await]);
+        }
+        for error in done.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "housekeeping failed; it is tried again later");
+        }
+    }
+}
