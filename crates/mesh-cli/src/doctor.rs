@@ -6,6 +6,7 @@
 //! Rooms: [`tools`] knows the programs, [`ports`] where the processes of this project want to listen, [`holder`] who is
 //! there instead.
 
+mod finding;
 mod holder;
 mod ports;
 mod tools;
@@ -14,6 +15,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::shown::{self, Table};
+use finding::{Finding, Need};
 
 /// Looks at everything, and tells it. The exit code is 1 if something needed is not as it must be.
 pub(crate) fn doctor() -> anyhow::Result<ExitCode> {
@@ -48,67 +50,4 @@ pub(crate) fn doctor() -> anyhow::Result<ExitCode> {
 fn bad(findings: &[Finding], need: Need) -> String {
     let bad = findings.iter().filter(|finding| finding.need == need && finding.state.is_bad());
     bad.map(|bad| format!("{} ({})", bad.what, bad.state.word())).collect::<Vec<_>>().join(", ")
-}
-
-/// One line of what there is to tell.
-struct Finding {
-    /// A program, or an address.
-    what: String,
-    need: Need,
-    state: State,
-    /// What is there.
-    found: String,
-    /// What it is good for.
-    serves: String,
-    /// What to do about it, if it is bad.
-    remedy: String,
-}
-
-/// Who wants it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Need {
-    /// `cargo run` or `cargo test`: everybody.
-    Needed,
-    /// Some.
-    Optional,
-}
-
-/// How it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Ok,
-    Missing,
-    TooOld,
-    /// A port that can be listened on.
-    Free,
-    /// A port that the right one listens on already.
-    Serving,
-    /// A port that cannot be had.
-    Taken,
-}
-
-impl Need {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Needed => "needed",
-            Self::Optional => "optional",
-        }
-    }
-}
-
-impl State {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Missing => "missing",
-            Self::TooOld => "too old",
-            Self::Free => "free",
-            Self::Serving => "serving",
-            Self::Taken => "taken",
-        }
-    }
-
-    fn is_bad(self) -> bool {
-        matches!(self, Self::Missing | Self::TooOld | Self::Taken)
-    }
 }

@@ -9,6 +9,7 @@ mod doctor;
 mod message;
 mod operations;
 mod programs;
+mod reflection;
 mod services;
 mod shown;
 mod target;

@@ -6,16 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use consul_api_client::health::{CheckStatus, HealthCheck, Instance};
-use futures_util::stream;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
-use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-use tonic_reflection::pb::v1::{ListServiceResponse, ServerReflectionRequest};
 
+use crate::reflection;
 use crate::shown::{self, Table};
 use crate::target::{Address, Consul, Process, Target};
 
@@ -88,30 +84,12 @@ fn health(instance: &Instance, probes: &Probes) -> (&'static str, String) {
 
 async fn contracts(process: &Process) -> anyhow::Result<()> {
     let mut table = Table::new(["SERVICE", "ADDRESS", "HEALTH"]);
-    for contract in served(process).await? {
+    for contract in reflection::served(process).await? {
         let health = serving(process, &contract).await?;
         table.row([contract, process.address.to_string(), health]);
     }
     write!(io::stdout(), "{table}")?;
     Ok(())
-}
-
-/// The contracts that a process serves, as its reflection has them; without reflection and health themselves.
-pub(crate) async fn served(process: &Process) -> anyhow::Result<Vec<String>> {
-    let request = MessageRequest::ListServices(String::new());
-    let request = ServerReflectionRequest { host: String::new(), message_request: Some(request) };
-    let mut client = ServerReflectionClient::new(process.channel.clone());
-    let asked = client.server_reflection_info(stream::iter([request]));
-    let cannot = |status| anyhow!("{} does not say what it serves: {}", process.address, shown::status(&status));
-    let mut answers = process.answer(asked).await?.map_err(cannot)?;
-    let answer = process.answer(async { answers.message().await.map(tonic::Response::new) }).await?.map_err(cannot)?;
-    let Some(MessageResponse::ListServicesResponse(ListServiceResponse { service })) =
-        answer.and_then(|answer| answer.message_response)
-    else {
-        return Err(anyhow!("{} does not say what it serves", process.address));
-    };
-    let names = service.into_iter().map(|service| service.name);
-    Ok(names.filter(|name| !name.starts_with("grpc.")).collect())
 }
 
 /// What a process says of the health of a contract; `-` if it says nothing.

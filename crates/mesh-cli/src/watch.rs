@@ -6,16 +6,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
-use contracts::google::longrunning::{Operation, operation};
-use contracts::mesh::operations::v1::subscribe_response::Frame;
-use contracts::mesh::operations::v1::{OperationMetadata, State};
-use mesh::client::Subscription;
+use mesh_client::{Subscription, watch_until_done};
+use mesh_proto::google::longrunning::{Operation, operation};
+use mesh_proto::mesh::operations::v1::subscribe_response::Frame;
+use mesh_proto::mesh::operations::v1::{OperationMetadata, State};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::operations::{Name, get, metadata, progress, state, unanswered};
-use crate::target::Target;
-use crate::{message, shown};
+use crate::message::Types;
+use crate::operations::name::Name;
+use crate::operations::text::{metadata, progress, state};
+use crate::operations::{get, unanswered};
+use crate::target::{Process, Target};
+use crate::{reflection, shown};
 
 /// How wide a full bar is.
 const WIDTH: u64 = 20;
@@ -26,7 +29,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Shows every change of the operation until there are no more.
 pub(crate) async fn watch(name: &Name, target: &Target) -> anyhow::Result<ExitCode> {
-    let mut screen = Screen { live: io::stdout().is_terminal(), revision: 0 };
+    let process = target.process(&name.service).await?;
+    // The helper waits for whoever is away, and would wait for ever for somebody who does not even speak gRPC.
+    get(&process, name).await?;
+    let types = reflection::types(&process).await;
+    let mut screen = Screen { live: io::stdout().is_terminal(), revision: 0, types };
     let closed = Notify::new();
     let told = |operation: &Operation| {
         if screen.show(operation).is_err() {
@@ -34,7 +41,7 @@ pub(crate) async fn watch(name: &Name, target: &Target) -> anyhow::Result<ExitCo
         }
     };
     let followed = tokio::select! {
-        followed = follow(target, name, told) => Some(followed),
+        followed = follow(target, process, name, told) => Some(followed),
         () = closed.notified() => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
         _ = tokio::signal::ctrl_c() => None,
     };
@@ -55,13 +62,15 @@ pub(crate) async fn watch(name: &Name, target: &Target) -> anyhow::Result<ExitCo
 }
 
 /// The kit's helper resumes where it was told to watch; it cannot know that a service is somewhere else by now.
-async fn follow(target: &Target, name: &Name, mut told: impl FnMut(&Operation)) -> anyhow::Result<Operation> {
-    let mut process = target.process(&name.service).await?;
-    // The helper waits for whoever is away, and would wait for ever for somebody who does not even speak gRPC.
-    get(&process, name).await?;
+async fn follow(
+    target: &Target,
+    mut process: Process,
+    name: &Name,
+    mut told: impl FnMut(&Operation),
+) -> anyhow::Result<Operation> {
     loop {
         tokio::select! {
-            done = mesh::client::watch_until_done(process.channel.clone(), &name.text, &mut told) => {
+            done = watch_until_done(process.channel.clone(), &name.text, &mut told) => {
                 return done.map_err(|status| unanswered(&status, name));
             }
             () = target.moved(&name.service, &process) => {}
@@ -79,6 +88,7 @@ async fn follow(target: &Target, name: &Name, mut told: impl FnMut(&Operation)) 
 /// Shows every change of every operation of a service, from what is not done now on.
 pub(crate) async fn follow_all(service: &str, target: &Target) -> anyhow::Result<ExitCode> {
     let process = target.process(service).await?;
+    let types = reflection::types(&process).await;
     let mut subscription = Subscription::new(process.channel, format!("services/{service}"), Vec::new());
     loop {
         let frame = tokio::select! {
@@ -95,7 +105,7 @@ pub(crate) async fn follow_all(service: &str, target: &Target) -> anyhow::Result
             _ => None,
         };
         if let Some(operation) = operation {
-            let line = format!("{} {}", change(&metadata(&operation)), operation.name);
+            let line = format!("{} {}", change(&metadata(&operation), &types), operation.name);
             writeln!(io::stdout(), "{}", shown::one_line(&line))?;
         }
     }
@@ -106,6 +116,7 @@ struct Screen {
     live: bool,
     /// The last that was shown: who begins anew, with another process, is told again what it knows.
     revision: i64,
+    types: Types,
 }
 
 impl Screen {
@@ -118,9 +129,9 @@ impl Screen {
         let mut out = io::stdout().lock();
         if self.live {
             // To the line's beginning, and away with what is left of the last one behind it.
-            write!(out, "\r{}\x1b[K", shown::one_line(&bar(&metadata)))?;
+            write!(out, "\r{}\x1b[K", shown::one_line(&bar(&metadata, &self.types)))?;
         } else {
-            writeln!(out, "{}", shown::one_line(&change(&metadata)))?;
+            writeln!(out, "{}", shown::one_line(&change(&metadata, &self.types)))?;
         }
         out.flush()
     }
@@ -133,24 +144,24 @@ impl Screen {
     }
 }
 
-fn bar(metadata: &OperationMetadata) -> String {
-    let counted = metadata.progress.as_ref().and_then(message::done_of_total);
-    let Some((done, total)) = counted.filter(|(_, total)| *total > 0) else { return words(metadata) };
+fn bar(metadata: &OperationMetadata, types: &Types) -> String {
+    let counted = metadata.progress.as_ref().and_then(|any| types.done_of_total(any));
+    let Some((done, total)) = counted.filter(|(_, total)| *total > 0) else { return words(metadata, types) };
     // In 128 bits, where no two numbers of 64 are too large to multiply.
     let filled = u128::from(done.min(total)) * u128::from(WIDTH) / u128::from(total);
     let filled = usize::try_from(filled).unwrap_or_default();
     let bar = "#".repeat(filled) + &"-".repeat(WIDTH as usize - filled);
-    format!("[{bar}] {}", words(metadata))
+    format!("[{bar}] {}", words(metadata, types))
 }
 
-fn change(metadata: &OperationMetadata) -> String {
+fn change(metadata: &OperationMetadata, types: &Types) -> String {
     let time = metadata.update_time.map(|time| time.to_string()).unwrap_or_default();
-    format!("{time} {}", words(metadata))
+    format!("{time} {}", words(metadata, types))
 }
 
 /// `2/4 running`, and what is out of the ordinary.
-fn words(metadata: &OperationMetadata) -> String {
-    let mut words = format!("{} {}", progress(metadata), state(metadata));
+fn words(metadata: &OperationMetadata, types: &Types) -> String {
+    let mut words = format!("{} {}", progress(metadata, types), state(metadata));
     if metadata.attempt > 1 {
         words += &format!(", attempt {}", metadata.attempt);
     }
@@ -165,7 +176,7 @@ mod tests {
     use prost_types::Any;
 
     use super::*;
-    use crate::message::tests::Progress;
+    use crate::message::tests::{Progress, types};
 
     fn running(done: i32, total: i32) -> OperationMetadata {
         let progress = Any::from_msg(&Progress { done, total }).ok();
@@ -174,19 +185,22 @@ mod tests {
 
     #[test]
     fn a_bar_is_as_full_as_the_work_is_done() {
-        assert_eq!(bar(&running(1, 4)), "[#####---------------] 1/4 running");
-        assert_eq!(bar(&running(9, 4)), "[####################] 9/4 running");
-        assert_eq!(bar(&running(i32::MAX, i32::MAX)), format!("[####################] {0}/{0} running", i32::MAX));
-        assert_eq!(bar(&running(0, 0)), "0/0 running");
-        assert_eq!(bar(&OperationMetadata { progress: None, ..running(0, 0) }), "running");
+        assert_eq!(bar(&running(1, 4), &types()), "[#####---------------] 1/4 running");
+        assert_eq!(bar(&running(9, 4), &types()), "[####################] 9/4 running");
+        assert_eq!(
+            bar(&running(i32::MAX, i32::MAX), &types()),
+            format!("[####################] {0}/{0} running", i32::MAX)
+        );
+        assert_eq!(bar(&running(0, 0), &types()), "0/0 running");
+        assert_eq!(bar(&OperationMetadata { progress: None, ..running(0, 0) }, &types()), "running");
     }
 
     #[test]
     fn what_is_out_of_the_ordinary_is_said() {
         let again = OperationMetadata { attempt: 2, cancel_requested: true, ..running(1, 4) };
-        assert_eq!(words(&again), "1/4 running, attempt 2, asked to stop");
+        assert_eq!(words(&again, &types()), "1/4 running, attempt 2, asked to stop");
         let other = Any { type_url: "type.googleapis.com/made.up.V1".to_owned(), value: vec![0; 3] };
         let other = OperationMetadata { progress: Some(other), ..running(0, 0) };
-        assert_eq!(words(&other), "type.googleapis.com/made.up.V1 (3 bytes) running");
+        assert_eq!(words(&other, &types()), "type.googleapis.com/made.up.V1 (3 bytes) running");
     }
 }

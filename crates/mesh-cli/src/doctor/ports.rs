@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 
+use super::finding::{Finding, Need, State};
 use super::holder::{self, Holder};
-use super::{Finding, Need, State};
 
 /// An address that somebody wants to listen on.
 #[derive(Debug)]

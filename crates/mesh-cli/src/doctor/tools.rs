@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Need, State};
+use super::finding::{Finding, Need, State};
 use crate::programs::{self, Version};
 
 /// One that somebody may want.
