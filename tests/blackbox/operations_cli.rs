@@ -94,7 +94,7 @@ fn long_work_is_watched_listed_and_shown() {
     assert_eq!(response["artwork"]["renditions"].as_array().map(Vec::len), Some(4), "{response}");
 
     let cancelled = mesh(whom, &["operations", "cancel", &name]).answer();
-    assert!(cancelled.contains("is done, and succeeded"), "{cancelled}");
+    assert!(cancelled.contains("already done: succeeded"), "{cancelled}");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn an_interrupt_ends_the_watching_and_a_cancel_the_work() {
     let cancelled = (0..5).find_map(|_| {
         let name = render(&grpcurl, &title_id, &large_picture());
         let asked = mesh(whom, &["operations", "cancel", &name]).answer();
-        assert!(asked.contains("which is a request") || asked.contains("is done"), "{asked}");
+        assert!(asked.contains("cancellation requested") || asked.contains("already done"), "{asked}");
         let watched = mesh(whom, &["operations", "watch", &name]);
         (watched.code != Some(0)).then_some(watched)
     });
@@ -208,7 +208,7 @@ fn what_cannot_be_answered_is_said_in_a_line() {
             "{line}"
         );
         let said = mesh(whom, &["operations", command, "artwork/1"]);
-        assert!(said.complaint().contains("`artwork/1` is no operation's name"), "{said:?}");
+        assert!(said.complaint().contains("`artwork/1` is not an operation name"), "{said:?}");
     }
     let said = mesh(whom, &["operations", "list", "catalog"]);
     assert!(said.complaint().contains("`catalog` does no long work"), "{said:?}");
@@ -216,7 +216,7 @@ fn what_cannot_be_answered_is_said_in_a_line() {
     let closed = closed_port().to_string();
     for command in [&["services"][..], &["operations", "list"], &["operations", "watch", &unknown]] {
         let said = mesh(["--address", &closed], command);
-        assert!(said.complaint().starts_with(&format!("nobody serves at {closed}: ")), "{said:?}");
+        assert!(said.complaint().starts_with(&format!("no process answers at {closed}: ")), "{said:?}");
         let said = mesh(["--consul", &closed], command);
         assert!(said.complaint().starts_with(&format!("no Consul agent answers at {closed}: ")), "{said:?}");
     }
@@ -234,7 +234,7 @@ fn somebody_elses_port_is_told_from_a_mesh() {
     let name = format!("services/artwork/operations/{}", uuid());
     for command in [&["services"][..], &["operations", "list"], &["operations", "watch", &name]] {
         let said = mesh(["--address", &address], command);
-        assert!(said.complaint().contains("does it speak gRPC"), "{said:?}");
+        assert!(said.complaint().contains("speaks gRPC"), "{said:?}");
     }
 }
 

@@ -1,10 +1,10 @@
-//! What this machine has of what a mesh needs, and what brings the rest.
+//! Checks the tools and the ports of this machine, and prints a remedy for each problem.
 //!
-//! Needed is only what `cargo run` and `cargo test` cannot do without; everything else is for one thing or another that
-//! somebody may never want, and its absence is worth a line, not a failure.
+//! Only requirements of `cargo run` and `cargo test` are needed; a missing optional tool is a line of the report, not a
+//! failure.
 //!
-//! Rooms: [`tools`] knows the programs, [`ports`] where the processes of this project want to listen, [`holder`] who is
-//! there instead.
+//! Modules: [`tools`] checks programs, [`ports`] checks the addresses of this project's processes, [`holder`] finds the
+//! process that listens on a port, [`finding`] is a line of the report.
 
 mod finding;
 mod holder;
@@ -17,11 +17,11 @@ use std::process::ExitCode;
 use crate::shown::{self, Table};
 use finding::{Finding, Need};
 
-/// Looks at everything, and tells it. The exit code is 1 if something needed is not as it must be.
+/// Prints the report. The exit code is 1 if a needed tool or port is bad, else 0.
 pub(crate) fn doctor() -> anyhow::Result<ExitCode> {
     let mut findings = tools::look();
     findings.extend(ports::look()?);
-    // What is needed first.
+    // Needed ones first.
     findings.sort_by_key(|finding| finding.need);
 
     let mut table = Table::new(["WHAT", "NEED", "STATE", "FOUND", "FOR", "TO DO"]);
@@ -34,7 +34,7 @@ pub(crate) fn doctor() -> anyhow::Result<ExitCode> {
 
     let optional = bad(&findings, Need::Optional);
     if !optional.is_empty() {
-        writeln!(out, "optional, and not there for those who want it: {optional}")?;
+        writeln!(out, "optional, and not available: {optional}")?;
     }
     let needed = bad(&findings, Need::Needed);
     if needed.is_empty() {
@@ -42,11 +42,11 @@ pub(crate) fn doctor() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     drop(out);
-    shown::complain(&format!("`cargo run` or `cargo test` cannot do without: {needed}"));
+    shown::error(&format!("`cargo run` or `cargo test` needs: {needed}"));
     Ok(ExitCode::FAILURE)
 }
 
-/// What is not as it must be, in a line.
+/// The bad findings on one line.
 fn bad(findings: &[Finding], need: Need) -> String {
     let bad = findings.iter().filter(|finding| finding.need == need && finding.state.is_bad());
     bad.map(|bad| format!("{} ({})", bad.what, bad.state.word())).collect::<Vec<_>>().join(", ")

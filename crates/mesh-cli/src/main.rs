@@ -1,9 +1,11 @@
-//! `mesh`: operations for people. Asks a running mesh what it is doing, through the same contracts that any other
-//! client has.
+//! The command `mesh`: shows the services and the long work of a running mesh, through the contracts that every client
+//! uses.
 //!
-//! Rooms, in reading order: [`target`] finds out whom to ask; [`operations`] and [`watch`] ask after long work,
-//! [`services`] after who is there; [`shown`] and [`message`] put what they hear into words. Two ask no mesh: [`up`]
-//! starts one, and [`doctor`] says what this machine lacks for it; [`programs`] finds what others have installed.
+//! Modules, in reading order:
+//! - [`target`] finds the process or the Consul agent that answers; [`reflection`] lists the contracts of a process.
+//! - [`operations`] and [`watch`] show long work, [`services`] shows services.
+//! - [`shown`] formats text, [`message`] formats messages of any type.
+//! - [`up`] starts a mesh for development, [`doctor`] checks this machine; [`programs`] finds installed programs.
 
 mod doctor;
 mod message;
@@ -24,56 +26,56 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use target::{Address, Target};
 
-/// The command line cannot be used. As clap has it.
+/// The exit code of a wrong command line, the same as clap's.
 const USAGE: u8 = 2;
-/// What a shell says of a program that wrote to a closed pipe, and died of it.
+/// The exit code that a shell reports for a program that SIGPIPE ended.
 const CLOSED: u8 = 128 + 13;
 
-/// What the command line may say.
+/// The command line.
 #[derive(Parser)]
-#[command(name = "mesh", version, about = "Shows what a mesh is doing: its services, and their long work.")]
-#[command(after_help = WHOM)]
+#[command(name = "mesh", version, about = "Shows the services of a mesh and their long work.")]
+#[command(after_help = DEFAULT_TARGET)]
 struct Cli {
     #[command(flatten)]
-    whom: Whom,
+    target: TargetOptions,
     #[command(subcommand)]
     command: Command,
 }
 
-const WHOM: &str = "\
-Without --address and --consul it asks whoever serves at 127.0.0.1:8080, where the monolith does; if nobody does, the
-Consul agent at 127.0.0.1:8500. A token for Consul comes from the environment: MESH__CONSUL__TOKEN.";
+const DEFAULT_TARGET: &str = "\
+Without --address and --consul, mesh asks the process at 127.0.0.1:8080, the default address of the monolith. If no
+process answers there, mesh asks the Consul agent at 127.0.0.1:8500. MESH__CONSUL__TOKEN holds the token for Consul.";
 
 #[derive(Args)]
-struct Whom {
-    /// Ask this process, and no other
+struct TargetOptions {
+    /// Ask this process only
     #[arg(long, global = true, value_name = "HOST:PORT")]
     address: Option<Address>,
-    /// Ask the services that this Consul agent knows
+    /// Ask the services that are registered with this Consul agent
     #[arg(long, global = true, value_name = "HOST:PORT")]
     consul: Option<Address>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Long work: what there is of it, and what becomes of it
+    /// List, show, watch, retry and cancel long work
     #[command(subcommand)]
     Operations(Operations),
-    /// Who serves, where, and how well
+    /// List the services with their addresses and their health
     Services,
-    /// What this machine has of what a mesh needs, and what brings the rest
+    /// Check the tools and the ports of this machine, and print how to get the missing ones
     ///
-    /// A line for every tool and for every port. Exits with 1 if something is missing that `cargo run` and `cargo test`
-    /// cannot do without, and with 0 if only optional things are.
+    /// Prints one line for each tool and each port. Exits with 1 if `cargo run` or `cargo test` lacks something, else
+    /// with 0: optional tools and ports may be missing.
     #[command(verbatim_doc_comment)]
     Doctor,
-    /// Starts every service of this project in a process of its own, with a Consul agent between them
+    /// Start each service of this project in its own process, with a Consul agent
     ///
-    /// For development: the agent lives in memory, and all of it ends with Ctrl-C. Databases are where `cargo run` has
-    /// them, so nothing is lost between one way to run it and the other. scripts/up builds first.
+    /// For development: the agent keeps its state in memory, and Ctrl-C ends all processes. The services use the same
+    /// databases as `cargo run`. scripts/up builds the programs first.
     #[command(verbatim_doc_comment)]
     Up {
-        /// Where the agent's HTTP API is, on 127.0.0.1; 0 picks a free port
+        /// The port of the agent's HTTP API on 127.0.0.1; 0 picks a free port
         #[arg(long, value_name = "PORT", default_value_t = up::DEFAULT_PORT)]
         consul_port: u16,
     },
@@ -81,39 +83,39 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Operations {
-    /// The operations of a service, the newest first
+    /// List operations, the newest first
     List {
-        /// Such as artwork; without it, those of every service that does long work
+        /// The service, such as artwork; without it, every service that does long work
         service: Option<String>,
     },
-    /// Everything there is to know of one
+    /// Show every field of one operation
     Show {
         /// services/SERVICE/operations/UUID
         name: String,
     },
-    /// Follows one to its end: exits with 0 if it succeeded, with 1 if it failed or was cancelled
+    /// Follow one operation to its end; exit with 0 if it succeeds, with 1 if it fails or is cancelled
     ///
-    /// It resumes by itself, whatever happens to the server or to the connection.
-    /// Ctrl-C ends the watching, not the operation: that goes on, and can be watched again.
+    /// The command resumes by itself after a failure of the server or of the connection.
+    /// Ctrl-C ends the command; the operation goes on and can be watched again.
     #[command(verbatim_doc_comment)]
     Watch {
         /// services/SERVICE/operations/UUID
         name: String,
     },
-    /// Follows all that a service does, until Ctrl-C: a line for every change, beginning with what is not done
+    /// Print a line for each change of each operation of a service, until Ctrl-C
     ///
-    /// It resumes by itself, and leaves nothing out.
+    /// Begins with the operations that are not done. The command resumes by itself and skips no change.
     #[command(verbatim_doc_comment)]
     Follow {
-        /// Such as artwork
+        /// The service, such as artwork
         service: String,
     },
-    /// Starts a new one with what one that has failed was started with, and prints its name
+    /// Start a failed operation again with the same input, and print the name of the new operation
     Retry {
         /// services/SERVICE/operations/UUID
         name: String,
     },
-    /// Asks one to stop, which it may not do before it is done
+    /// Request cancellation; the operation may still succeed
     Cancel {
         /// services/SERVICE/operations/UUID
         name: String,
@@ -125,7 +127,7 @@ async fn main() -> ExitCode {
     let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(usage) => {
-            // Also how `--help` and `--version` end, which are no errors.
+            // clap returns `--help` and `--version` here too; they are not errors.
             let _ = usage.print();
             return if usage.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
@@ -134,26 +136,26 @@ async fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_closed(&error) => ExitCode::from(CLOSED),
         Err(error) => {
-            shown::complain(&format!("{error:#}"));
+            shown::error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
 impl Cli {
-    /// clap notices flags that exclude each other only if both stand on the same side of the command.
+    /// Rejects `--address` with `--consul`. clap detects the conflict only on the same side of the command.
     fn checked(self) -> Result<Self, clap::Error> {
-        if self.whom.address.is_some() && self.whom.consul.is_some() {
-            let conflict = "--address and --consul each say whom to ask: give one of them\n";
+        if self.target.address.is_some() && self.target.consul.is_some() {
+            let conflict = "--address and --consul exclude each other: give only one of them\n";
             return Err(Self::command().error(ErrorKind::ArgumentConflict, conflict));
         }
         Ok(self)
     }
 }
 
-async fn run(Cli { whom, command }: Cli) -> anyhow::Result<ExitCode> {
-    // Not before the rest of the command line is known to make sense.
-    let target = async || Target::find(whom.address, whom.consul).await;
+async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> {
+    // Connects only after the arguments of the command are parsed.
+    let target = async || Target::find(options.address, options.consul).await;
     match command {
         Command::Up { consul_port } => up::up(consul_port).await,
         Command::Doctor => doctor::doctor(),
@@ -169,7 +171,7 @@ async fn run(Cli { whom, command }: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Whoever read our output has seen enough, as in `mesh services | head -1`.
+/// Whether the reader closed the pipe, as in `mesh services | head -1`.
 fn is_closed(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -1,4 +1,4 @@
-//! Long work: what there is of it, everything about one piece, and the wish that it stop.
+//! Lists, shows, cancels and retries long work.
 
 pub(crate) mod name;
 pub(crate) mod text;
@@ -26,15 +26,17 @@ use text::{described, metadata, row, state};
 const COLUMNS: [&str; 6] = ["NAME", "STATE", "ATTEMPT", "PROGRESS", "UPDATED", "WHY"];
 type Row = [String; COLUMNS.len()];
 
-/// An operation's response is a message of its service: four times what gRPC's clients take by default.
+/// The largest answer that is accepted: 16 MiB, four times gRPC's default. An operation holds a response of any size.
 const LARGEST: usize = 16 * 1024 * 1024;
 
-/// The operations of one service, or of all that have any.
+/// Prints the operations of one service, or of all services that do long work.
 pub(crate) async fn list(service: Option<&str>, target: &Target) -> anyhow::Result<ExitCode> {
-    let (rows, complaints) = match service {
+    let (rows, errors) = match service {
         Some(service) => {
             let refused = |status: Status| match does_no_long_work(&status) {
-                true => anyhow!("`{service}` does no long work, or is not there: `mesh services` lists who is"),
+                true => anyhow!(
+                    "`{service}` does no long work, or no process serves it: `mesh services` lists the services"
+                ),
                 false => anyhow!("{}", shown::status(&status)),
             };
             (of(service, target).await?.map_err(refused)?, Vec::new())
@@ -45,35 +47,35 @@ pub(crate) async fn list(service: Option<&str>, target: &Target) -> anyhow::Resu
     rows.into_iter().for_each(|row| table.row(row));
     if !table.is_empty() {
         write!(io::stdout(), "{table}")?;
-    } else if complaints.is_empty() {
-        shown::remark("no operations");
+    } else if errors.is_empty() {
+        shown::note("no operations");
     }
-    // Behind what the others had to say.
-    complaints.iter().for_each(|complaint| shown::complain(complaint));
-    Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // After the rows of the services that answered.
+    errors.iter().for_each(|error| shown::error(error));
+    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The operations of all services that have any; and what is wrong with those that cannot be asked.
+/// The operations of all services that do long work, and an error for each service that does not answer.
 async fn everywhere(target: &Target) -> anyhow::Result<(Vec<Row>, Vec<String>)> {
     let mut rows = Vec::new();
-    let mut complaints = Vec::new();
+    let mut errors = Vec::new();
     for service in candidates(target).await? {
         match of(&service, target).await {
             Ok(Ok(listed)) => rows.extend(listed),
             Ok(Err(status)) if does_no_long_work(&status) => {}
-            Ok(Err(status)) => complaints.push(format!("{service}: {}", shown::status(&status))),
-            Err(error) => complaints.push(format!("{service}: {error:#}")),
+            Ok(Err(status)) => errors.push(format!("{service}: {}", shown::status(&status))),
+            Err(error) => errors.push(format!("{service}: {error:#}")),
         }
     }
-    Ok((rows, complaints))
+    Ok((rows, errors))
 }
 
-/// The services that may do long work. Which of them do is known when they are asked.
+/// The services that may do long work; each answers whether it does.
 async fn candidates(target: &Target) -> anyhow::Result<BTreeSet<String>> {
     match target {
         Target::Consul(consul) => Ok(consul.grpc_services().await?.into_iter().collect()),
         Target::Process(process) => {
-            // A service has the name of its contract's package, without the version.
+            // The name of a service is the package of its contract without the version.
             let contracts = reflection::served(process).await?;
             let packages = contracts.iter().filter_map(|contract| contract.split('.').next());
             Ok(packages.filter(|name| !["google", "grpc", "mesh"].contains(name)).map(ToOwned::to_owned).collect())
@@ -81,12 +83,12 @@ async fn candidates(target: &Target) -> anyhow::Result<BTreeSet<String>> {
     }
 }
 
-/// A process that does none does not serve the contract; one that does some does not know the service.
+/// Whether a service does no long work: its process lacks the contract of operations, or has no operations of it.
 fn does_no_long_work(status: &Status) -> bool {
     matches!(status.code(), Code::Unimplemented | Code::NotFound)
 }
 
-/// All operations of a service, page by page.
+/// The operations of a service, from all pages.
 async fn of(service: &str, target: &Target) -> anyhow::Result<Result<Vec<Row>, Status>> {
     let process = target.process(service).await?;
     let mut client = client(&process);
@@ -111,7 +113,7 @@ async fn of(service: &str, target: &Target) -> anyhow::Result<Result<Vec<Row>, S
     Ok(Ok(operations.iter().map(|operation| row(operation, &types)).collect()))
 }
 
-/// Everything about one operation.
+/// Prints every field of one operation.
 pub(crate) async fn show(name: &Name, target: &Target) -> anyhow::Result<ExitCode> {
     let process = target.process(&name.service).await?;
     let operation = get(&process, name).await?;
@@ -120,7 +122,7 @@ pub(crate) async fn show(name: &Name, target: &Target) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks an operation to stop, and says what has come of that so far.
+/// Requests the cancellation of an operation, and prints its state after the request.
 pub(crate) async fn cancel(name: &Name, target: &Target) -> anyhow::Result<ExitCode> {
     let process = target.process(&name.service).await?;
     let request = CancelOperationRequest { name: name.text.clone() };
@@ -129,35 +131,38 @@ pub(crate) async fn cancel(name: &Name, target: &Target) -> anyhow::Result<ExitC
     let operation = get(&process, name).await?;
     let state = state(&metadata(&operation));
     if operation.done {
-        writeln!(io::stdout(), "it is done, and {state}: there is nothing left to stop")?;
+        writeln!(io::stdout(), "already done: {state}; there is nothing to cancel")?;
     } else {
-        writeln!(io::stdout(), "asked to stop, which is a request: it is {state} now, and may still finish first")?;
+        writeln!(io::stdout(), "cancellation requested; the operation is {state} and may still succeed")?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts again what has failed.
+/// Starts a failed operation again with the same input, and prints the name of the new operation.
 pub(crate) async fn retry(name: &Name, target: &Target) -> anyhow::Result<ExitCode> {
     let process = target.process(&name.service).await?;
     let mut control = OperationControlServiceClient::new(process.channel.clone()).max_decoding_message_size(LARGEST);
     let request = RetryRequest { name: name.text.clone(), request_id: uuid::Uuid::new_v4().to_string() };
-    let begun = process.answer(control.retry(request)).await?.map_err(|status| unanswered(&status, name))?;
-    writeln!(io::stdout(), "{}", begun.name)?;
+    let started = process.answer(control.retry(request)).await?.map_err(|status| unanswered(&status, name))?;
+    writeln!(io::stdout(), "{}", started.name)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Gets one operation.
 pub(crate) async fn get(process: &Process, name: &Name) -> anyhow::Result<Operation> {
     let request = GetOperationRequest { name: name.text.clone() };
     process.answer(client(process).get_operation(request)).await?.map_err(|status| unanswered(&status, name))
 }
 
-/// What a call about an operation was answered, and what to do about it where that is plain.
+/// The error of a call about an operation, with the command that helps where there is one.
 pub(crate) fn unanswered(status: &Status, name: &Name) -> anyhow::Error {
     let said = shown::status(status);
     match status.code() {
-        Code::NotFound => anyhow!("{said}: `mesh operations list {}` shows those there are", name.service),
+        Code::NotFound => {
+            anyhow!("{said}: `mesh operations list {}` lists the operations of the service", name.service)
+        }
         Code::Unimplemented => {
-            anyhow!("{said}: whoever was asked does no long work; `mesh services` lists who is there")
+            anyhow!("{said}: the process does no long work; `mesh services` lists the services")
         }
         _ => anyhow!(said),
     }

@@ -1,33 +1,34 @@
-//! Programs that this project does not build: where they are, and which version.
+//! Finds installed programs and their versions.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Looks where scripts/tools puts what it brings, then on PATH, then in `more`: the order in which tests look.
+/// The path of a program: in `.tools/bin`, where scripts/tools installs, or on PATH, or in `more`. Tests use the same
+/// order.
 pub(crate) fn find(name: &str, more: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(Path::new(".tools/bin").to_owned()).chain(std::env::split_paths(&path)).chain(more);
     let mut programs = folders.map(|folder| folder.join(name).with_extension(std::env::consts::EXE_EXTENSION));
     let found = programs.find(|program| program.is_file())?;
-    // A relative path to a program is looked for on PATH if it is a bare name, and is told better in full.
+    // An absolute path: a bare relative name would be looked up on PATH.
     std::path::absolute(found).ok()
 }
 
-/// A version of something, by its numbers: 1.95 is older than 1.95.0, and 1.100 is newer than both.
+/// A version, compared number by number: 1.95 < 1.95.0 < 1.100.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version(Vec<u32>);
 
 impl Version {
-    /// What a program says of itself; `None` if that cannot be read: some are built without saying.
+    /// The version that a program prints; `None` if it prints none, as some builds do.
     pub(crate) fn of(program: &Path, option: &str) -> Option<Self> {
-        let said = Command::new(program).arg(option).stdin(Stdio::null()).output().ok()?;
-        // Some say it on standard error.
-        let said = [said.stdout, said.stderr].concat();
-        Self::read(&String::from_utf8_lossy(&said))
+        let output = Command::new(program).arg(option).stdin(Stdio::null()).output().ok()?;
+        // Some programs print it to standard error.
+        let output = [output.stdout, output.stderr].concat();
+        Self::read(&String::from_utf8_lossy(&output))
     }
 
-    /// The first word with numbers between dots.
+    /// The version in a text: the first word of numbers joined by dots.
     pub(crate) fn read(text: &str) -> Option<Self> {
         text.split_whitespace().find_map(|word| {
             let parts: Vec<_> = word.trim_start_matches('v').split('.').map_while(leading_number).collect();
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_from_what_programs_say() {
+    fn version_is_read_from_the_output_of_programs() {
         let read = |text| Version::read(text).map(|version| version.to_string());
         assert_eq!(read("rustc 1.95.0 (59807616e 2026-04-14)").as_deref(), Some("1.95.0"));
         assert_eq!(read("cargo 1.97.0-nightly").as_deref(), Some("1.97.0"));
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_compared_by_number() {
+    fn version_compares_by_number() {
         let version = |text| Version::read(text).unwrap();
         assert!(version("1.100.0") > version("1.95.0"));
         assert!(version("1.95.0") >= Version::from([1, 95]) && version("1.94.9") < Version::from([1, 95]));

@@ -1,4 +1,4 @@
-//! Asks a process by gRPC server reflection which contracts it serves, and how their messages are built.
+//! Asks a process, by gRPC server reflection, for the contracts that it serves and for their message types.
 //!
 //! See: <https://grpc.io/docs/guides/reflection/>
 
@@ -16,7 +16,7 @@ use crate::message::Types;
 use crate::shown;
 use crate::target::Process;
 
-/// The largest number of imports followed in a row.
+/// The largest depth of imports that is followed.
 const ROUNDS: usize = 32;
 
 /// The full names of the contracts that a process serves, without reflection and health themselves.
@@ -41,8 +41,8 @@ pub(crate) async fn types(process: &Process) -> Types {
     types
 }
 
-/// The files of `contracts` and their imports, one round of requests for each level of imports. Leaves out the files that
-/// are in `known`, and those that the process does not give.
+/// The files of `contracts` and their imports, by one round of requests for each level of imports. Omits the files that
+/// are in `known`, and those that the process does not return.
 async fn files(process: &Process, contracts: Vec<String>, known: &Types) -> Vec<FileDescriptorProto> {
     let mut files: Vec<FileDescriptorProto> = Vec::new();
     let mut requests: Vec<_> = contracts.into_iter().map(MessageRequest::FileContainingSymbol).collect();

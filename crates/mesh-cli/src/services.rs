@@ -1,4 +1,4 @@
-//! Who serves, where, and how well: in the words of Consul, or of one process.
+//! Lists services with their addresses and their health, from Consul or from one process.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -15,7 +15,7 @@ use crate::reflection;
 use crate::shown::{self, Table};
 use crate::target::{Address, Consul, Process, Target};
 
-/// One line for every instance, or for every contract of one process.
+/// Prints a line for each instance in Consul, or for each contract of one process.
 pub(crate) async fn list(target: &Target) -> anyhow::Result<ExitCode> {
     match target {
         Target::Consul(consul) => registered(consul).await?,
@@ -37,15 +37,17 @@ async fn registered(consul: &Consul) -> anyhow::Result<()> {
     }
     if table.is_empty() {
         let address = &consul.address;
-        shown::remark(&format!("Consul at {address} knows no services, or none that MESH__CONSUL__TOKEN may see"));
+        shown::note(&format!("Consul at {address} knows no services, or MESH__CONSUL__TOKEN may not read them"));
     } else {
         write!(io::stdout(), "{table}")?;
     }
     Ok(())
 }
 
-/// What the probes of the agent itself have said. An agent tells others at once how a check stands, but only every few
-/// minutes what it says, if that is all that changes: an instance that never passed would have nothing to say for long.
+/// The checks of the agent's own node.
+///
+/// An agent reports a new status of a check to the catalog at once, but a new output alone only every few minutes. For
+/// that long, the catalog has no output of an instance that never passed.
 #[derive(Default)]
 struct Probes {
     node: String,
@@ -53,7 +55,7 @@ struct Probes {
 }
 
 impl Probes {
-    /// None, if they cannot be had: what others have been told is there all the same.
+    /// Empty if the agent does not answer; the catalog has the status of each check anyway.
     async fn of(consul: &Consul) -> Self {
         let agent = consul.client.agent();
         match (agent.info().await, agent.checks().await) {
@@ -68,7 +70,7 @@ impl Probes {
     }
 }
 
-/// How an instance is, and what the worst of its checks says.
+/// The health of an instance, and the output of its worst check.
 fn health(instance: &Instance, probes: &Probes) -> (&'static str, String) {
     let status = instance.status();
     let health = match status {
@@ -78,8 +80,8 @@ fn health(instance: &Instance, probes: &Probes) -> (&'static str, String) {
     };
     let worst = instance.checks.iter().filter(|check| check.status == status);
     let mut worst = worst.map(|check| probes.newest(check, &instance.node.name));
-    let said = worst.find_map(|check| check.output.lines().find(|line| !line.trim().is_empty()));
-    (health, said.unwrap_or("its check has not said why").to_owned())
+    let output = worst.find_map(|check| check.output.lines().find(|line| !line.trim().is_empty()));
+    (health, output.unwrap_or("the check has no output yet").to_owned())
 }
 
 async fn contracts(process: &Process) -> anyhow::Result<()> {
@@ -92,10 +94,10 @@ async fn contracts(process: &Process) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a process says of the health of a contract; `-` if it says nothing.
+/// The health of a contract as its process reports it; `-` if the process reports none.
 async fn serving(process: &Process, contract: &str) -> anyhow::Result<String> {
     let request = HealthCheckRequest { service: contract.to_owned() };
-    let said = match process.answer(HealthClient::new(process.channel.clone()).check(request)).await? {
+    let health = match process.answer(HealthClient::new(process.channel.clone()).check(request)).await? {
         Ok(answer) => match answer.status() {
             ServingStatus::Serving => "serving",
             ServingStatus::NotServing => "not serving",
@@ -104,7 +106,7 @@ async fn serving(process: &Process, contract: &str) -> anyhow::Result<String> {
         Err(status) if matches!(status.code(), Code::NotFound | Code::Unimplemented) => "-",
         Err(status) => return Err(anyhow!(shown::status(&status))).context(contract.to_owned()),
     };
-    Ok(said.to_owned())
+    Ok(health.to_owned())
 }
 
 #[cfg(test)]
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_passing_says_why_in_a_line() {
+    fn health_of_a_failing_instance_has_one_line_of_output() {
         let none = Probes::default();
         let node = json!({"CheckID": "serfHealth", "Status": "passing", "Output": "Agent alive"});
         assert_eq!(health(&instance(json!([node])), &none), ("passing", String::new()));
@@ -129,13 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn the_agents_own_probes_know_more_of_its_own_node() {
+    fn health_prefers_the_agents_own_checks_on_its_own_node() {
         let silent = instance(json!([{"CheckID": "service:a-1", "Status": "critical"}]));
-        assert_eq!(health(&silent, &Probes::default()).1, "its check has not said why");
+        assert_eq!(health(&silent, &Probes::default()).1, "the check has no output yet");
         let own = json!({"service:a-1": {"CheckID": "service:a-1", "Status": "critical", "Output": "refused"}});
         let mut probes = Probes { node: "here".to_owned(), checks: serde_json::from_value(own).unwrap() };
         assert_eq!(health(&silent, &probes).1, "refused");
         probes.node = "elsewhere".to_owned();
-        assert_eq!(health(&silent, &probes).1, "its check has not said why");
+        assert_eq!(health(&silent, &probes).1, "the check has no output yet");
     }
 }

@@ -1,4 +1,4 @@
-//! How things are put into words for people: tables, ages, failures in a line.
+//! Formats text for a terminal: tables, ages, errors on one line.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -8,21 +8,21 @@ use prost_types::Timestamp;
 use tonic::{Code, Status};
 use tonic_types::{RpcStatusExt as _, StatusExt as _, pb};
 
-/// What went wrong, in one line.
-pub(crate) fn complain(line: &str) {
+/// Prints an error to standard error, on one line.
+pub(crate) fn error(line: &str) {
     let prefix = if io::stderr().is_terminal() { "\x1b[31merror:\x1b[0m" } else { "error:" };
-    remark(&format!("{prefix} {}", one_line(line)));
+    note(&format!("{prefix} {}", one_line(line)));
 }
 
-/// What is not part of the answer. Where it cannot be written, nobody is there to read it.
-pub(crate) fn remark(line: &str) {
+/// Prints a line that is not part of the answer to standard error. A failure to write is ignored.
+pub(crate) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// A line of somebody's, with the name in front, in a colour of its own where there are colours.
+/// A line of output with the name of its source in front, padded to `width`; coloured by name on a terminal.
 pub(crate) fn labelled(name: &str, width: usize, line: &str) -> String {
     if io::stdout().is_terminal() {
-        // Six colours that can be read on black and on white.
+        // Six colours, readable on black and on white.
         let colour = 31 + name.bytes().map(u32::from).sum::<u32>() % 6;
         format!("\x1b[{colour}m{name:<width$} |\x1b[0m {line}")
     } else {
@@ -30,7 +30,7 @@ pub(crate) fn labelled(name: &str, width: usize, line: &str) -> String {
     }
 }
 
-/// Columns as wide as what stands in them. The last one is left out if nothing does.
+/// A table whose columns are as wide as their widest cell. An empty last column is omitted.
 pub(crate) struct Table<const N: usize> {
     rows: Vec<[String; N]>,
 }
@@ -44,7 +44,7 @@ impl<const N: usize> Table<N> {
         self.rows.push(cells.map(|cell| one_line(&cell)));
     }
 
-    /// Whether it has nothing but a head.
+    /// Whether the table has no row besides its head.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() == 1
     }
@@ -63,12 +63,12 @@ impl<const N: usize> fmt::Display for Table<N> {
     }
 }
 
-/// Text of others without what would move the cursor or begin a line.
+/// Replaces control characters by spaces, so that foreign text cannot move the cursor or start a line.
 pub(crate) fn one_line(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// At most so many characters of a text.
+/// The first `most` characters of a text, followed by an ellipsis if the text is longer.
 pub(crate) fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -76,7 +76,8 @@ pub(crate) fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// How long ago something was, in its largest unit. Clocks differ: what is yet to come is now.
+/// The age of a time in its largest unit, such as `2h ago`; `-` if it is unknown. A time in the future has the age 0:
+/// clocks differ.
 pub(crate) fn age(time: Option<Timestamp>, now: SystemTime) -> String {
     let Some(time) = time.and_then(|time| SystemTime::try_from(time).ok()) else { return "-".to_owned() };
     let whole = Duration::from_secs(now.duration_since(time).unwrap_or_default().as_secs());
@@ -84,13 +85,13 @@ pub(crate) fn age(time: Option<Timestamp>, now: SystemTime) -> String {
     format!("{} ago", text.split(' ').next().unwrap_or_default())
 }
 
-/// Why a call failed: its code, its message and its reason.
+/// The code, the message and the reason of a failed call.
 pub(crate) fn status(status: &Status) -> String {
     failure(status.code(), status.message(), status.get_details_error_info().map(|info| info.reason))
 }
 
-/// Why an operation failed, in the same words.
-pub(crate) fn error(error: &pb::Status) -> String {
+/// The code, the message and the reason of a failed operation.
+pub(crate) fn failed(error: &pb::Status) -> String {
     failure(Code::from_i32(error.code), &error.message, error.get_details_error_info().map(|info| info.reason))
 }
 
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_their_cells_and_lines_end_where_their_text_does() {
+    fn table_aligns_columns_and_trims_lines() {
         let mut table = Table::new(["NAME", "STATE", "WHY"]);
         table.row(["größer".to_owned(), "a".to_owned(), String::new()]);
         assert_eq!(table.to_string(), "NAME    STATE\ngrößer  a\n");
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_have_one_unit() {
+    fn age_has_one_unit() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let ago = |seconds: i64| age(Some(Timestamp { seconds: 1_000_000 - seconds, nanos: 0 }), now);
         assert_eq!(
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_has_its_reason_where_there_is_one() {
+    fn status_includes_the_reason_if_there_is_one() {
         let details = tonic_types::ErrorDetails::with_error_info("TITLE_NOT_FOUND", "catalog", []);
         let known = Status::with_error_details(Code::NotFound, "no title", details);
         assert_eq!(status(&known), "NotFound: no title (TITLE_NOT_FOUND)");
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn shortened_text_is_cut_between_characters() {
+    fn shortened_cuts_between_characters() {
         assert_eq!(shortened("äöü", 2), "äö…");
         assert_eq!(shortened("äöü", 3), "äöü");
     }

@@ -1,4 +1,4 @@
-//! Whom to ask: a process that somebody names, or one that Consul finds by the name of a service.
+//! Finds the process that answers: at a given address, or through Consul by the name of a service.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -13,40 +13,42 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Response, Status};
 
-/// How long connecting may take, to a process or to an agent.
+/// The limit for connecting to a process or to an agent.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long an answer may take. A process that is stopped accepts connections and never says a word.
+/// The limit for an answer. The kernel accepts connections for a stopped process, which never answers.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long Consul is asked to wait for a change, and how long we wait when it does not answer.
+/// How long Consul holds a query until a service changes.
 const CHANGE: Duration = Duration::from_secs(60);
+/// The pause between two such queries.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Who is asked if nobody is named: the monolith where it serves by default, or the agent of this machine.
+/// The default address of the monolith.
 const PROCESS: &str = "127.0.0.1:8080";
+/// The default address of a Consul agent.
 const AGENT: &str = "127.0.0.1:8500";
 
-/// Whom to ask.
+/// The source of answers.
 pub(crate) enum Target {
-    /// One process, whatever it serves.
+    /// One process, for every service.
     Process(Process),
-    /// The services that an agent knows.
+    /// The services in the catalog of a Consul agent.
     Consul(Consul),
 }
 
-/// A process that has accepted a connection.
+/// A process that accepted a connection.
 #[derive(Clone)]
 pub(crate) struct Process {
     pub(crate) address: Address,
     pub(crate) channel: Channel,
 }
 
-/// An agent, with an address to call it by.
+/// A Consul agent. The address is for messages.
 pub(crate) struct Consul {
     pub(crate) address: Address,
     pub(crate) client: Client,
 }
 
 impl Target {
-    /// Whoever was named; if nobody was, whoever is there.
+    /// The given process or agent; without either, the default process, or else the default agent.
     pub(crate) async fn find(process: Option<Address>, consul: Option<Address>) -> anyhow::Result<Self> {
         match (process, consul) {
             (Some(address), _) => Process::connect(address).await.map(Self::Process),
@@ -62,8 +64,8 @@ impl Target {
         let consul = Consul::at(AGENT.parse()?)?;
         if consul.client.status().leader().await.is_err() {
             bail!(
-                "nobody serves at {PROCESS}, and no Consul agent answers at {AGENT}: `cargo run` or scripts/up in another terminal, \
-                 or say whom to ask with --address HOST:PORT or --consul HOST:PORT"
+                "no process answers at {PROCESS} and no Consul agent at {AGENT}: start `cargo run` or scripts/up, or \
+                 give --address HOST:PORT or --consul HOST:PORT"
             );
         }
         Ok(Self::Consul(consul))
@@ -77,8 +79,8 @@ impl Target {
         }
     }
 
-    /// Waits until `service` has moved: not where `process` is any more, but somewhere else. A process that was named
-    /// does not move; it may only come back.
+    /// Waits until `service` has moved: Consul has passing instances, none of them at the address of `process`. Waits
+    /// forever for a process that was given by address.
     pub(crate) async fn moved(&self, service: &str, process: &Process) {
         match self {
             Self::Process(_) => std::future::pending().await,
@@ -92,22 +94,24 @@ impl Process {
         let endpoint = Endpoint::from(address.uri()).connect_timeout(CONNECT).tcp_nodelay(true);
         match timeout(CONNECT, endpoint.connect()).await {
             Ok(Ok(channel)) => Ok(Self { address, channel }),
-            _ => bail!("nobody serves at {address}: is it running, and is that its address?"),
+            _ => bail!("no process answers at {address}: check the address, and that the process runs"),
         }
     }
 
-    /// Waits for an answer, but not for ever. A status that the process has sent is inside, for some are answers; one
-    /// that has a cause was made here, because nothing came that could be understood.
+    /// Waits up to 10 s for an answer. A status from the process is an inner error, because some statuses are answers.
+    /// A status with a cause comes from the transport and is an outer error.
     pub(crate) async fn answer<T>(
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> anyhow::Result<Result<T, Status>> {
         let address = &self.address;
         let answer = timeout(ANSWER, call).await;
-        let answer = answer.map_err(|_| anyhow!("{address} has not answered within {ANSWER:?}"))?;
+        let answer = answer.map_err(|_| {
+            anyhow!("{address} did not answer within {ANSWER:?}: check that the process is not stopped or overloaded")
+        })?;
         if let Some(cause) = answer.as_ref().err().and_then(|status| status.source()) {
             let root = Chain::new(cause).last().unwrap_or(cause);
-            bail!("no answer from {address} ({root}): does it speak gRPC, and does it still run?");
+            bail!("no answer from {address} ({root}): check that the process runs and speaks gRPC");
         }
         Ok(answer.map(Response::into_inner))
     }
@@ -122,12 +126,12 @@ impl Consul {
         Ok(Self { client: builder.build()?, address })
     }
 
-    /// The names of all services, without that of Consul's own servers.
+    /// The names of all services, without Consul itself.
     pub(crate) async fn services(&self) -> anyhow::Result<Vec<String>> {
         Ok(self.tagged_services().await?.into_keys().collect())
     }
 
-    /// The names of those that speak gRPC, which is what they are tagged with: a database may be registered, too.
+    /// The names of the services with the tag `grpc`; others, such as a database, may be registered too.
     pub(crate) async fn grpc_services(&self) -> anyhow::Result<Vec<String>> {
         let services = self.tagged_services().await?.into_iter();
         Ok(services.filter(|(_, tags)| tags.iter().any(|tag| tag == "grpc")).map(|(name, _)| name).collect())
@@ -140,7 +144,7 @@ impl Consul {
         Ok(services)
     }
 
-    /// All instances of a service, in the order of their ids.
+    /// All instances of a service, ordered by id.
     pub(crate) async fn instances(&self, service: &str) -> anyhow::Result<Vec<Instance>> {
         let mut instances = self.found(&Query::service(service)).await?;
         instances.sort_by(|a, b| a.service.id.cmp(&b.service.id));
@@ -155,15 +159,15 @@ impl Consul {
     fn refused(&self, error: Error) -> anyhow::Error {
         match error {
             Error::Unreachable { .. } | Error::Timeout { .. } => {
-                anyhow!("no Consul agent answers at {}: is it running, and is that its address?", self.address)
+                anyhow!("no Consul agent answers at {}: check the address, and that the agent runs", self.address)
             }
-            Error::Permission { .. } => anyhow!("{error}: MESH__CONSUL__TOKEN has to be one that may read services"),
-            // Not as a cause: it has its own causes in its text already.
+            Error::Permission { .. } => anyhow!("{error}: set MESH__CONSUL__TOKEN to a token that may read services"),
+            // As text, not as a cause: the text includes the causes.
             error => anyhow!("{error}"),
         }
     }
 
-    /// Connects to one of the passing instances, whichever answers: one that has just died may be passing still.
+    /// Connects to a passing instance. Tries all of them: an instance that just ended is still passing for a while.
     async fn process(&self, service: &str) -> anyhow::Result<Process> {
         let mut instances = self.found(&Query::service(service).passing()).await?;
         fastrand::shuffle(&mut instances);
@@ -173,7 +177,7 @@ impl Consul {
             }
         }
         if !instances.is_empty() {
-            bail!("no passing instance of `{service}` can be reached: `mesh services` says where they should be");
+            bail!("no passing instance of `{service}` can be reached: `mesh services` lists their addresses");
         }
         if self.instances(service).await?.is_empty() {
             bail!("Consul at {} knows no service `{service}`: `mesh services` lists those it knows", self.address);
@@ -209,7 +213,7 @@ impl Address {
         self.0.clone()
     }
 
-    /// Where an instance says it is; `None` if nobody could call it there.
+    /// The address of an instance; `None` if Consul has no usable host and port.
     pub(crate) fn of(instance: &Instance) -> Option<Self> {
         instance.authority().parse().ok()
     }
@@ -221,14 +225,14 @@ impl FromStr for Address {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let uri = format!("http://{text}").parse::<Uri>().ok();
         let authority = uri.as_ref().and_then(|uri| uri.authority());
-        // Nothing but a host and a port: no user, no path.
+        // No user, no path.
         let plain = authority.is_some_and(|authority| {
             !authority.host().is_empty()
                 && authority.port_u16().is_some_and(|port| port > 0)
                 && authority.as_str() == text
                 && !text.contains('@')
         });
-        uri.filter(|_| plain).map(Self).context("it must be HOST:PORT, such as 127.0.0.1:8080")
+        uri.filter(|_| plain).map(Self).context("must be HOST:PORT, such as 127.0.0.1:8080")
     }
 }
 
@@ -243,7 +247,7 @@ mod tests {
     use super::Address;
 
     #[test]
-    fn an_address_is_a_host_and_a_port() {
+    fn address_is_a_host_and_a_port() {
         for text in ["127.0.0.1:8080", "localhost:1", "[::1]:8080", "artwork.service.consul:50052"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }

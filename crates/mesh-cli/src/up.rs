@@ -1,8 +1,7 @@
-//! Every service of this project in a process of its own, and an agent of Consul through which they find each other.
+//! Starts each service of this project in its own process, and a Consul agent for discovery.
 //!
-//! Each child leads a process group of its own, so that Ctrl-C reaches this process and nobody else: children that were
-//! all told at once would find their agent gone before they could say goodbye to it. So services are asked to end
-//! first, and the agent when they have.
+//! Each child leads its own process group, so Ctrl-C reaches only this process. The services end first, because they
+//! deregister from the agent; the agent ends last.
 
 mod child;
 mod consul;
@@ -22,23 +21,23 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::shown;
 use child::{Child, Event};
 
-/// How long the agent, and then the services, may take until they are ready: databases are migrated meanwhile.
+/// The limit for the agent, and then for each service, to become ready. It includes migrations.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// Between two questions whether they are.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
-/// An agent without a disk has nothing to do before it ends.
+/// The pause between two checks of readiness.
+const POLL: Duration = Duration::from_millis(20);
+/// The limit for the agent to end before it is killed.
 const AGENT_ENDS_WITHIN: Duration = Duration::from_secs(3);
-
-/// One Ctrl-C may arrive twice, from the terminal and from whatever this was started by.
+/// Signals within this time count as one: the terminal and the parent process may both send one for a single Ctrl-C.
 const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
-/// Who has something to say when it is not a child.
+/// The label of lines that come from this process.
 const OURSELVES: &str = "up";
+/// The label of lines that come from the agent.
 const CONSUL: &str = "consul";
-/// Where everybody looks for an agent who is not told otherwise.
+/// The default port of Consul's HTTP API.
 pub(crate) const DEFAULT_PORT: u16 = 8500;
 
-/// Starts all, says when they are ready, and stays until it is asked to end.
+/// Starts all processes, reports when they are ready, and runs until a signal or until all have ended.
 pub(crate) async fn up(consul_port: u16) -> anyhow::Result<ExitCode> {
     let programs = programs(Path::new("services"))?;
     let mut signals = Signals::listen().context("cannot listen for signals")?;
@@ -50,23 +49,23 @@ pub(crate) async fn up(consul_port: u16) -> anyhow::Result<ExitCode> {
     };
     if started.is_ok() && !signals.asked {
         tokio::select! {
-            () = up.go_on() => up.say(OURSELVES, "nothing runs any more"),
+            () = up.run() => up.say(OURSELVES, "no process is running"),
             () = signals.next() => {}
         }
     }
     tokio::select! {
         () = up.stop() => {}
-        // What has not ended yet is killed when it is dropped.
+        // Dropping `up` kills the processes that still run.
         () = signals.again() => {}
     }
     let asked = signals.asked;
     started.map(|()| if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The program of each service: one a folder, the monolith aside, beside this program.
+/// The program of each service, by name: one for each folder but the monolith, in the folder of this program.
 fn programs(services: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
-    let folders = std::fs::read_dir(services).context("there is no folder `services` here: run scripts/up")?;
-    let beside = std::env::current_exe().context("cannot find this program")?;
+    let folders = std::fs::read_dir(services).context("the current folder has no folder `services`: run scripts/up")?;
+    let beside = std::env::current_exe().context("cannot find the path of this program")?;
     let mut programs = BTreeMap::new();
     for folder in folders {
         let folder = folder.context("cannot read the folder `services`")?;
@@ -78,35 +77,42 @@ fn programs(services: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
         ensure!(program.is_file(), "`{name}` is not built: run scripts/up, or `cargo build --workspace --bins`");
         programs.insert(name, program);
     }
-    ensure!(!programs.is_empty(), "there are no services in the folder `services`");
+    ensure!(!programs.is_empty(), "the folder `services` holds no services: add one with scripts/new-service");
     Ok(programs)
 }
 
-/// What runs, and what it says.
+/// The path of this program, relative to the current folder if it is inside.
+fn this_program() -> String {
+    let Ok(path) = std::env::current_exe() else { return "mesh".to_owned() };
+    let folder = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(folder).unwrap_or(&path).display().to_string()
+}
+
+/// The running processes and their output.
 struct Up {
     services: Vec<Child>,
     agent: Option<Child>,
-    said: mpsc::UnboundedReceiver<Event>,
+    events: mpsc::UnboundedReceiver<Event>,
     sender: mpsc::UnboundedSender<Event>,
-    /// How wide the names are in front of the lines.
+    /// The width of the labels.
     width: usize,
     stopping: bool,
 }
 
 impl Up {
     fn new(programs: &BTreeMap<String, PathBuf>) -> Self {
-        let (sender, said) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         let width = programs.keys().map(String::len).chain([CONSUL.len()]).max().unwrap_or_default();
-        Self { services: Vec::new(), agent: None, said, sender, width, stopping: false }
+        Self { services: Vec::new(), agent: None, events, sender, width, stopping: false }
     }
 
-    /// Until everybody can be found, or one of them has ended instead.
+    /// Starts all processes and waits until Consul lists each service as passing. Fails if one ends first.
     async fn start(&mut self, programs: &BTreeMap<String, PathBuf>, port: u16) -> anyhow::Result<()> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let agent = consul::Agent::prepare(port)?;
         let client = Client::new(format!("http://{}", agent.address))?;
         self.agent = Some(Child::spawn(CONSUL, agent.command(), &self.sender)?);
-        // Somebody else's may answer there, while ours ends because of it.
+        // Another agent may answer at this port; its node has another name.
         let ours = async || {
             let node = client.agent().info().await.ok()?.node_name;
             client.status().leader().await.ok().flatten().filter(|_| node == agent.node)
@@ -116,7 +122,7 @@ impl Up {
         for (name, program) in programs {
             let mut command = std::process::Command::new(program);
             command.env("MESH__REGISTRY", format!("consul://{}", agent.address));
-            // What mesh.toml says of one process would be said of all of them.
+            // `advertise` in mesh.toml is the address of one process; here each has its own.
             command.env("MESH__ADVERTISE", "127.0.0.1");
             if std::env::var_os("MESH__LOG__FORMAT").is_none() {
                 command.env("MESH__LOG__FORMAT", "pretty");
@@ -130,7 +136,7 @@ impl Up {
             let instance = self.until(name, passing).await?;
             places.push((name, format!("{}:{}", instance.address(), instance.service.port)));
         }
-        let took = begun.elapsed().as_secs_f64();
+        let took = started.elapsed().as_secs_f64();
         self.say(OURSELVES, &format!("all services are passing in Consul, after {took:.1} s:"));
         for (name, place) in places {
             self.say(OURSELVES, &format!("  {name:width$}  {place}", width = self.width));
@@ -139,74 +145,75 @@ impl Up {
         if port != DEFAULT_PORT {
             self.say(
                 OURSELVES,
-                &format!("for others to find it: MESH__REGISTRY=consul://{0}, mesh --consul {0}", agent.address),
+                &format!("to use this agent: MESH__REGISTRY=consul://{0}, mesh --consul {0}", agent.address),
             );
         }
-        self.say(OURSELVES, "in another terminal: target/debug/mesh services. Ctrl-C ends all of it.");
+        self.say(OURSELVES, &format!("in another terminal: {} services. Ctrl-C ends all of it.", this_program()));
         Ok(())
     }
 
-    /// Asks until there is an answer, and lets the children speak meanwhile.
-    async fn until<T>(&mut self, whom: &str, ask: impl AsyncFn() -> Option<T>) -> anyhow::Result<T> {
-        let begun = Instant::now();
-        while begun.elapsed() < READY_WITHIN {
+    /// Repeats `ask` until it has an answer, and prints the output of the children meanwhile.
+    async fn until<T>(&mut self, name: &str, ask: impl AsyncFn() -> Option<T>) -> anyhow::Result<T> {
+        let started = Instant::now();
+        while started.elapsed() < READY_WITHIN {
             if let Some(answer) = ask().await {
                 return Ok(answer);
             }
-            let pause = sleep(ASK_AGAIN);
+            let pause = sleep(POLL);
             tokio::pin!(pause);
             loop {
                 tokio::select! {
                     () = &mut pause => break,
-                    Some(event) = self.said.recv() => {
-                        if let Some(gone) = self.hear(event) {
-                            bail!("{gone} before it was ready");
+                    Some(event) = self.events.recv() => {
+                        if let Some(ended) = self.handle(event) {
+                            bail!("{ended} before it was ready: see its output above");
                         }
                     }
                 }
             }
         }
-        bail!("{whom} is not ready after {READY_WITHIN:?}")
+        bail!("`{name}` is not ready after {READY_WITHIN:?}: see its output above")
     }
 
-    /// Lets them speak until none of them is left: services may end and be started by hand, agents, too.
-    async fn go_on(&mut self) {
+    /// Prints the output of the children until all have ended. The end of one child does not end the others: it can be
+    /// started again by hand.
+    async fn run(&mut self) {
         while !self.services.is_empty() || self.agent.is_some() {
-            // The channel never closes, for this has a sender of it.
-            let Some(event) = self.said.recv().await else { return };
-            if let Some(gone) = self.hear(event) {
-                self.say(OURSELVES, &format!("{gone}; what else runs goes on"));
+            // The channel never closes: `self` holds a sender.
+            let Some(event) = self.events.recv().await else { return };
+            if let Some(ended) = self.handle(event) {
+                self.say(OURSELVES, &format!("{ended}; the other processes go on"));
             }
         }
     }
 
-    /// Services first, for they have to take leave of the agent.
+    /// Ends the services, which deregister from the agent, and then the agent.
     async fn stop(&mut self) {
         self.stopping = true;
-        self.services.iter().for_each(Child::ask_to_end);
+        self.services.iter().for_each(Child::terminate);
         while !self.services.is_empty() {
-            let Some(event) = self.said.recv().await else { return };
-            self.hear(event);
+            let Some(event) = self.events.recv().await else { return };
+            self.handle(event);
         }
         if let Some(agent) = &self.agent {
-            agent.ask_to_end();
+            agent.terminate();
             let ended = async {
                 while self.agent.is_some() {
-                    let Some(event) = self.said.recv().await else { return };
-                    self.hear(event);
+                    let Some(event) = self.events.recv().await else { return };
+                    self.handle(event);
                 }
             };
-            // Killed then.
+            // After the limit, dropping the agent kills it.
             let _ = timeout(AGENT_ENDS_WITHIN, ended).await;
         }
-        self.say(OURSELVES, "all ended");
+        self.say(OURSELVES, "all processes have ended");
     }
 
-    /// Passes on what a child says; what there is to tell if it has ended.
-    fn hear(&mut self, event: Event) -> Option<String> {
+    /// Prints a line of a child, or returns a message that it has ended.
+    fn handle(&mut self, event: Event) -> Option<String> {
         match event {
             Event::Line { name, line } => {
-                // The last words of an agent of one are about others that it misses.
+                // While it ends, an agent without peers logs errors about missing peers.
                 if !(self.stopping && name == CONSUL) {
                     self.say(&name, &line);
                 }
@@ -221,12 +228,12 @@ impl Up {
     }
 
     fn say(&self, name: &str, line: &str) {
-        // Nobody who listens any more is no reason to end what runs.
+        // A closed standard output does not end the processes.
         let _ = writeln!(io::stdout().lock(), "{}", shown::labelled(name, self.width, line));
     }
 }
 
-/// The signals that ask this process to end; also that its terminal was closed.
+/// The signals that end this process: SIGINT, SIGTERM and SIGHUP.
 struct Signals {
     #[cfg(unix)]
     signals: [tokio::signal::unix::Signal; 3],
@@ -253,10 +260,10 @@ impl Signals {
         self.asked = true;
     }
 
-    /// Another one, from somebody who has lost patience.
+    /// Waits for a second signal, which ends all processes at once.
     async fn again(&mut self) {
-        let begun = Instant::now();
-        while begun.elapsed() < ONE_SIGNAL {
+        let started = Instant::now();
+        while started.elapsed() < ONE_SIGNAL {
             self.next().await;
         }
     }

@@ -1,5 +1,6 @@
-//! Follows an operation to its end: a bar on a terminal, elsewhere a line for every change. Or all that a service does,
-//! a line for every change.
+//! Follows one operation to its end, or all operations of a service.
+//!
+//! On a terminal one operation is a progress bar. Elsewhere, and for a service, each change is a line.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -20,57 +21,58 @@ use crate::operations::{get, unanswered};
 use crate::target::{Process, Target};
 use crate::{reflection, shown};
 
-/// How wide a full bar is.
+/// The width of a full progress bar, in characters.
 const WIDTH: u64 = 20;
-/// What a shell says of a program that Ctrl-C has ended.
+/// The exit code that a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 128 + 2;
-/// Between two searches for a service that has moved.
+/// The pause between two attempts to find a service that has moved.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Shows every change of the operation until there are no more.
+/// Shows each change of the operation until it is done.
 pub(crate) async fn watch(name: &Name, target: &Target) -> anyhow::Result<ExitCode> {
     let process = target.process(&name.service).await?;
-    // The helper waits for whoever is away, and would wait for ever for somebody who does not even speak gRPC.
+    // Fails at once if the peer does not speak gRPC: `watch_until_done` retries for as long as it is unreachable.
     get(&process, name).await?;
     let types = reflection::types(&process).await;
     let mut screen = Screen { live: io::stdout().is_terminal(), revision: 0, types };
     let closed = Notify::new();
-    let told = |operation: &Operation| {
+    let show = |operation: &Operation| {
         if screen.show(operation).is_err() {
             closed.notify_one();
         }
     };
     let followed = tokio::select! {
-        followed = follow(target, process, name, told) => Some(followed),
+        followed = follow(target, process, name, show) => Some(followed),
         () = closed.notified() => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
         _ = tokio::signal::ctrl_c() => None,
     };
     screen.leave();
     let Some(followed) = followed else {
-        shown::remark("not watched any more; the operation goes on");
+        shown::note("stopped watching; the operation goes on");
         return Ok(ExitCode::from(INTERRUPTED));
     };
     let done = followed?;
     match done.result {
-        // Which it says itself.
+        // The error of a cancelled operation says so itself.
         Some(operation::Result::Error(error)) if metadata(&done).state() == State::Cancelled => {
-            bail!(shown::error(&error))
+            bail!(shown::failed(&error))
         }
-        Some(operation::Result::Error(error)) => bail!("the operation failed: {}", shown::error(&error)),
+        Some(operation::Result::Error(error)) => bail!("the operation failed: {}", shown::failed(&error)),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// The kit's helper resumes where it was told to watch; it cannot know that a service is somewhere else by now.
+/// Follows the operation to its end. `watch_until_done` resumes at one address; this loop moves to another process when
+/// Consul reports that the service has moved.
 async fn follow(
     target: &Target,
     mut process: Process,
     name: &Name,
-    mut told: impl FnMut(&Operation),
+    mut show: impl FnMut(&Operation),
 ) -> anyhow::Result<Operation> {
     loop {
         tokio::select! {
-            done = watch_until_done(process.channel.clone(), &name.text, &mut told) => {
+            done = watch_until_done(process.channel.clone(), &name.text, &mut show) => {
                 return done.map_err(|status| unanswered(&status, name));
             }
             () = target.moved(&name.service, &process) => {}
@@ -78,14 +80,14 @@ async fn follow(
         process = loop {
             match target.process(&name.service).await {
                 Ok(process) => break process,
-                // It was there a moment ago, and will be again.
+                // The service is between two processes.
                 Err(_) => sleep(PAUSE).await,
             }
         };
     }
 }
 
-/// Shows every change of every operation of a service, from what is not done now on.
+/// Prints each change of each operation of a service, beginning with the operations that are not done.
 pub(crate) async fn follow_all(service: &str, target: &Target) -> anyhow::Result<ExitCode> {
     let process = target.process(service).await?;
     let types = reflection::types(&process).await;
@@ -99,7 +101,7 @@ pub(crate) async fn follow_all(service: &str, target: &Target) -> anyhow::Result
             Some(Frame::Snapshot(operation)) => Some(operation),
             Some(Frame::Event(event)) => event.operation,
             Some(Frame::Reset(_)) => {
-                shown::remark("something was missed that is not kept any more; this is how it is now");
+                shown::note("some changes are no longer kept and were missed; the current states follow");
                 None
             }
             _ => None,
@@ -112,9 +114,9 @@ pub(crate) async fn follow_all(service: &str, target: &Target) -> anyhow::Result
 }
 
 struct Screen {
-    /// Whether what was said can be written over.
+    /// Whether a line can be overwritten.
     live: bool,
-    /// The last that was shown: who begins anew, with another process, is told again what it knows.
+    /// The revision shown last. A stream from another process repeats earlier revisions, which are skipped.
     revision: i64,
     types: Types,
 }
@@ -128,7 +130,7 @@ impl Screen {
         self.revision = metadata.revision;
         let mut out = io::stdout().lock();
         if self.live {
-            // To the line's beginning, and away with what is left of the last one behind it.
+            // Return to the start of the line, and erase the rest of the previous one.
             write!(out, "\r{}\x1b[K", shown::one_line(&bar(&metadata, &self.types)))?;
         } else {
             writeln!(out, "{}", shown::one_line(&change(&metadata, &self.types)))?;
@@ -136,7 +138,7 @@ impl Screen {
         out.flush()
     }
 
-    /// Leaves the last line as it is, and goes to the next one.
+    /// Keeps the last line, and moves to the next one.
     fn leave(&self) {
         if self.live && self.revision > 0 {
             let _ = writeln!(io::stdout());
@@ -147,7 +149,7 @@ impl Screen {
 fn bar(metadata: &OperationMetadata, types: &Types) -> String {
     let counted = metadata.progress.as_ref().and_then(|any| types.done_of_total(any));
     let Some((done, total)) = counted.filter(|(_, total)| *total > 0) else { return words(metadata, types) };
-    // In 128 bits, where no two numbers of 64 are too large to multiply.
+    // In 128 bits the product cannot overflow.
     let filled = u128::from(done.min(total)) * u128::from(WIDTH) / u128::from(total);
     let filled = usize::try_from(filled).unwrap_or_default();
     let bar = "#".repeat(filled) + &"-".repeat(WIDTH as usize - filled);
@@ -159,14 +161,14 @@ fn change(metadata: &OperationMetadata, types: &Types) -> String {
     format!("{time} {}", words(metadata, types))
 }
 
-/// `2/4 running`, and what is out of the ordinary.
+/// `2/4 running`, the attempt if it is not the first, and a pending cancellation.
 fn words(metadata: &OperationMetadata, types: &Types) -> String {
     let mut words = format!("{} {}", progress(metadata, types), state(metadata));
     if metadata.attempt > 1 {
         words += &format!(", attempt {}", metadata.attempt);
     }
     if metadata.cancel_requested && metadata.state() != State::Cancelled {
-        words += ", asked to stop";
+        words += ", cancellation requested";
     }
     words.trim_start().to_owned()
 }
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_is_as_full_as_the_work_is_done() {
+    fn bar_is_filled_in_proportion_to_the_progress() {
         assert_eq!(bar(&running(1, 4), &types()), "[#####---------------] 1/4 running");
         assert_eq!(bar(&running(9, 4), &types()), "[####################] 9/4 running");
         assert_eq!(
@@ -196,9 +198,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_the_ordinary_is_said() {
+    fn words_include_attempt_cancellation_and_unknown_progress() {
         let again = OperationMetadata { attempt: 2, cancel_requested: true, ..running(1, 4) };
-        assert_eq!(words(&again, &types()), "1/4 running, attempt 2, asked to stop");
+        assert_eq!(words(&again, &types()), "1/4 running, attempt 2, cancellation requested");
         let other = Any { type_url: "type.googleapis.com/made.up.V1".to_owned(), value: vec![0; 3] };
         let other = OperationMetadata { progress: Some(other), ..running(0, 0) };
         assert_eq!(words(&other, &types()), "type.googleapis.com/made.up.V1 (3 bytes) running");

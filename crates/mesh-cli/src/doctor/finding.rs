@@ -1,39 +1,39 @@
 //! One line of the report: a program or an address, its state, and the remedy.
 
-/// One line of what there is to tell.
+/// One line of the report.
 pub(super) struct Finding {
     /// A program, or an address.
     pub(super) what: String,
     pub(super) need: Need,
     pub(super) state: State,
-    /// What is there.
+    /// The version and the path of a program, or the process that listens.
     pub(super) found: String,
-    /// What it is good for.
+    /// The use of the tool or of the port.
     pub(super) serves: String,
-    /// What to do about it, if it is bad.
+    /// The remedy, printed if the state is bad.
     pub(super) remedy: String,
 }
 
-/// Who wants it.
+/// Whether `cargo run` and `cargo test` need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Need {
-    /// `cargo run` or `cargo test`: everybody.
+    /// `cargo run` or `cargo test` fails without it.
     Needed,
-    /// Some.
+    /// Other commands use it.
     Optional,
 }
 
-/// How it is.
+/// The state of a tool or of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Ok,
     Missing,
     TooOld,
-    /// A port that can be listened on.
+    /// No process listens on the port.
     Free,
-    /// A port that the right one listens on already.
+    /// The expected program already listens on the port.
     Serving,
-    /// A port that cannot be had.
+    /// Another process listens on the port, or the system refuses it.
     Taken,
 }
 

@@ -1,29 +1,29 @@
-//! Who listens on a port, as far as the system tells: Linux in /proc, others through lsof. Of processes of other users
-//! they tell nothing, unless root asks.
+//! Finds the process that listens on a port: in /proc on Linux, by lsof elsewhere. Processes of other users are visible
+//! only to root.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
-/// How much of a name the system keeps.
+/// The number of characters of a process name that the kernel keeps.
 const KEPT: usize = 15;
 
 /// A process that listens.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Holder {
-    /// The name of its program, or the beginning of it.
+    /// The name of its program, cut to 15 characters.
     pub(super) name: String,
     pub(super) process: u32,
 }
 
-/// Who listens on `port`, on whichever address of this machine.
+/// The process that listens on `port`, on any address of this machine.
 pub(super) fn of(port: u16) -> Option<Holder> {
     if cfg!(target_os = "linux") { in_proc(port) } else { by_lsof(port) }
 }
 
 impl Holder {
-    /// Whether it is a process of this program.
+    /// Whether the process runs this program.
     pub(super) fn is(&self, program: &str) -> bool {
         program.chars().take(KEPT).eq(self.name.chars())
     }
@@ -35,7 +35,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The kernel knows sockets by their inodes, and which of them a process has open.
+/// Matches the inodes of listening sockets with the files that each process has open.
 fn in_proc(port: u16) -> Option<Holder> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
     let sockets: HashSet<_> = tables.iter().flat_map(|table| listening(table, port)).collect();
@@ -49,7 +49,7 @@ fn in_proc(port: u16) -> Option<Holder> {
     holders.next()
 }
 
-/// What links to the sockets that listen on `port` look like, of a table of the kernel's.
+/// The link targets of the sockets that listen on `port`, from a table of /proc/net.
 fn listening(table: &str, port: u16) -> Vec<String> {
     const LISTEN: &str = "0A";
     let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -72,9 +72,9 @@ fn by_lsof(port: u16) -> Option<Holder> {
     read_lsof(&String::from_utf8_lossy(&lsof.output().ok()?.stdout))
 }
 
-/// A line a field, the first letter saying which.
-fn read_lsof(said: &str) -> Option<Holder> {
-    let field = |letter| said.lines().find_map(|line| line.strip_prefix(letter));
+/// Reads the output of `lsof -F`: one field a line, named by its first letter.
+fn read_lsof(output: &str) -> Option<Holder> {
+    let field = |letter| output.lines().find_map(|line| line.strip_prefix(letter));
     Some(Holder { process: field('p')?.parse().ok()?, name: field('c')?.to_owned() })
 }
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listeners_are_read_from_the_kernels_table() {
+    fn listening_reads_the_table_of_the_kernel() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
    1: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 20 4 30 10 -1
@@ -94,14 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn lsof_is_understood() {
+    fn read_lsof_finds_process_and_name() {
         let holder = Holder { name: "monolith".to_owned(), process: 4711 };
         assert_eq!(read_lsof("p4711\ncmonolith\nf9\n"), Some(holder));
         assert_eq!(read_lsof(""), None);
     }
 
     #[test]
-    fn a_long_name_is_known_by_its_beginning() {
+    fn holder_matches_a_program_by_the_kept_part_of_its_name() {
         let holder = |name: &str| Holder { name: name.to_owned(), process: 1 };
         assert!(holder("a_service_of_a_").is("a_service_of_a_long_name"));
         assert!(!holder("mono").is("monolith") && !holder("monolith2").is("monolith"));

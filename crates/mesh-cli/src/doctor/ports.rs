@@ -1,4 +1,4 @@
-//! Where the processes of this project want to listen, and whether they can.
+//! Checks whether the processes of this project can listen on their addresses.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -9,27 +9,27 @@ use anyhow::{Context as _, anyhow};
 use super::finding::{Finding, Need, State};
 use super::holder::{self, Holder};
 
-/// An address that somebody wants to listen on.
+/// An address that a program of this project listens on.
 #[derive(Debug)]
 struct Wanted {
     /// The program that is expected there.
-    whose: String,
+    program: String,
     address: SocketAddr,
     need: Need,
     serves: String,
     remedy: String,
 }
 
-/// How the addresses of the monolith, of each service and of Consul are.
+/// Checks the addresses of the monolith, of each service and of Consul.
 pub(super) fn look() -> anyhow::Result<Vec<Finding>> {
     let settings = Settings::read(Path::new("mesh.toml"))?;
     let variable = |name: &str| std::env::var(name).ok();
     let wanted = wanted(&settings, &services(Path::new("services")), variable)?;
-    // Port 0 is whichever is free.
+    // Port 0 means any free port.
     Ok(wanted.into_iter().filter(|wanted| wanted.address.port() != 0).map(Wanted::look).collect())
 }
 
-/// mesh.toml, of which only addresses matter here: the processes themselves check all of it.
+/// mesh.toml, read for addresses only; each process checks the rest itself.
 struct Settings(toml::Table);
 
 impl Settings {
@@ -44,18 +44,22 @@ impl Settings {
         })
     }
 
-    /// A key's value: the environment wins over the file, as it does for the processes.
+    /// The address at a key; the environment overrides the file, as in the processes.
     fn get(&self, key: &str, variable: &impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<SocketAddr>> {
         let name = format!("MESH__{}", key.to_uppercase().replace('.', "__"));
         let mut parts = key.split('.');
         let first = parts.next().and_then(|part| self.0.get(part));
         let value = parts.fold(first, |found, part| found?.get(part));
         let value = variable(&name).or_else(|| value?.as_str().map(ToOwned::to_owned));
-        value.map(|text| text.parse().with_context(|| format!("`{key}` is `{text}`, which is no address"))).transpose()
+        value
+            .map(|text| {
+                text.parse().with_context(|| format!("`{key}` is `{text}`, expected IP:PORT, such as 127.0.0.1:8080"))
+            })
+            .transpose()
     }
 }
 
-/// The services of this project, and the port that each has by default: what its source says.
+/// The services of this project with their default ports, from their source code.
 fn services(folder: &Path) -> Vec<(String, u16)> {
     let folders = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut services: Vec<_> = folders
@@ -68,7 +72,7 @@ fn services(folder: &Path) -> Vec<(String, u16)> {
     services
 }
 
-/// `.port(50051)`.
+/// The number in the first `.port(50051)` of a source file.
 fn default_port(source: &str) -> Option<u16> {
     source.split_once(".port(")?.1.split_once(')')?.0.trim().parse().ok()
 }
@@ -79,17 +83,17 @@ fn wanted(
     variable: impl Fn(&str) -> Option<String>,
 ) -> anyhow::Result<Vec<Wanted>> {
     let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let everybody = settings.get("listen", &variable)?;
+    let shared = settings.get("listen", &variable)?;
     let mut wanted = vec![
         Wanted {
-            whose: "monolith".to_owned(),
-            address: everybody.unwrap_or(local(8080)),
+            program: "monolith".to_owned(),
+            address: shared.unwrap_or(local(8080)),
             need: Need::Needed,
             serves: "cargo run".to_owned(),
             remedy: "end it, or: cargo run -- --listen 127.0.0.1:0".to_owned(),
         },
         Wanted {
-            whose: "consul".to_owned(),
+            program: "consul".to_owned(),
             address: local(crate::up::DEFAULT_PORT),
             need: Need::Optional,
             serves: "Consul, as scripts/up starts it".to_owned(),
@@ -99,8 +103,8 @@ fn wanted(
     for (service, port) in services {
         let key = format!("services.{service}.listen");
         wanted.push(Wanted {
-            whose: service.clone(),
-            address: settings.get(&key, &variable)?.or(everybody).unwrap_or(local(*port)),
+            program: service.clone(),
+            address: settings.get(&key, &variable)?.or(shared).unwrap_or(local(*port)),
             need: Need::Optional,
             serves: format!("{service} in a process of its own"),
             remedy: format!("end it, or set {key} in mesh.toml"),
@@ -111,7 +115,7 @@ fn wanted(
 
 impl Wanted {
     fn look(self) -> Finding {
-        // As a server would: std sets SO_REUSEADDR, so that connections of yesterday do not count.
+        // Binds as a server does: std sets SO_REUSEADDR, so closed connections do not keep the port taken.
         match TcpListener::bind(self.address) {
             Ok(_) => self.judge(None, None),
             Err(error) => {
@@ -122,14 +126,14 @@ impl Wanted {
         }
     }
 
-    /// `refused` says why nobody can listen there, `holder` who does already, if that is known.
+    /// `refused` is the error of binding, `holder` the process that listens already, if it is visible.
     fn judge(self, refused: Option<&io::Error>, holder: Option<Holder>) -> Finding {
         let (state, found) = match (refused, holder) {
             (None, _) => (State::Free, String::new()),
-            (Some(_), Some(holder)) if holder.is(&self.whose) => (State::Serving, format!("by {holder}")),
+            (Some(_), Some(holder)) if holder.is(&self.program) => (State::Serving, format!("by {holder}")),
             (Some(_), Some(holder)) => (State::Taken, format!("by {holder}")),
             (Some(error), None) if error.kind() == io::ErrorKind::AddrInUse => {
-                (State::Taken, "by a process that this user may not see".to_owned())
+                (State::Taken, "by a process that this user cannot see".to_owned())
             }
             (Some(error), None) => (State::Taken, error.to_string()),
         };
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_configured_wins_over_what_the_source_says() {
+    fn configured_address_overrides_the_default_port() {
         let default = ["127.0.0.1:8080", "127.0.0.1:8500", "127.0.0.1:50051", "127.0.0.1:50053"];
         assert_eq!(addresses("", &[]).unwrap(), default);
         let file = "services.catalog.listen = '0.0.0.0:1'\nservices.film_reviews.listen = '[::1]:2'";
@@ -160,19 +164,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_named() {
+    fn invalid_address_is_reported_with_its_key() {
         let refused = addresses("services.catalog.listen = 'here'", &[]).unwrap_err();
         assert!(refused.to_string().contains("services.catalog.listen"), "{refused}");
     }
 
     #[test]
-    fn the_default_port_is_read_from_the_source() {
+    fn default_port_is_read_from_the_source() {
         assert_eq!(default_port("Service::new(\"catalog\")\n    .port(50051)\n    .owns(M)"), Some(50051));
         assert_eq!(default_port("Service::new(\"none\")"), None);
     }
 
     #[test]
-    fn a_port_that_the_right_one_has_is_well() {
+    fn port_held_by_the_expected_program_is_serving() {
         let state = |holder: Option<&str>| {
             let wanted = wanted(&Settings(toml::Table::new()), &[], |_| None).unwrap().remove(0);
             let holder = holder.map(|name| Holder { name: name.to_owned(), process: 7 });

@@ -1,33 +1,33 @@
-//! The programs: how old they may be, what they are good for, and what brings them.
+//! Checks programs: presence, oldest usable version, use, and how to install them.
 
 use std::path::{Path, PathBuf};
 
 use super::finding::{Finding, Need, State};
 use crate::programs::{self, Version};
 
-/// One that somebody may want.
+/// A program that this project uses.
 struct Tool {
     name: &'static str,
-    /// What is looked for, if that is not called like it.
+    /// The file name to look for.
     program: &'static str,
-    /// What makes it tell its version.
+    /// The argument that prints the version.
     option: &'static str,
     need: Need,
-    /// The oldest that will do.
+    /// The oldest version that works.
     least: Option<Version>,
     serves: &'static str,
     remedy: Remedy,
 }
 
-/// What brings one.
+/// The way to install a tool.
 enum Remedy {
-    /// scripts/tools, by the tool's name. What is installed already it leaves alone, though it may be too old.
+    /// `scripts/tools NAME`. The script keeps an installed tool, even if it is too old.
     Script,
-    /// Something to type.
+    /// A command to type.
     Command(&'static str),
 }
 
-/// How all of them are.
+/// Checks all tools.
 pub(super) fn look() -> Vec<Finding> {
     tools().into_iter().map(Tool::look).collect()
 }
@@ -37,21 +37,26 @@ fn tools() -> Vec<Tool> {
         needed("rustc", rust_version(), "compiling", Remedy::Command(RUST)),
         needed("cargo", rust_version(), "compiling", Remedy::Command(RUST)),
         needed("cc", None, "linking, and SQLite", Remedy::Command(CC)),
-        // The one that scripts/tools may bring through pip.
+        // The version that scripts/tools installs through pip.
         optional("grpcurl", Some([1, 8].into()), "calls by hand, tests", Remedy::Script),
-        // crates/consul-api-client says why.
+        // See crates/consul-api-client.
         optional("consul", Some([1, 8].into()), "scripts/up, tests", Remedy::Script),
-        // Before that, initdb does not know an option that tests give it.
+        // Older versions of initdb lack an option that tests use.
         Tool {
             program: "initdb",
             ..optional("postgres", Some([14].into()), "a database that replicas share, tests", Remedy::Script)
         },
-        // The first that reads a buf.yaml of version 2.
-        optional("buf", Some([1, 32].into()), "buf lint, for those who change contracts", Remedy::Command(BUF)),
-        optional("cargo-generate", Some([0, 26].into()), "making a project of the template", Remedy::Command(GENERATE)),
+        // The first version that reads version 2 of buf.yaml.
+        optional("buf", Some([1, 32].into()), "buf lint, after a change of contracts", Remedy::Command(BUF)),
+        optional(
+            "cargo-generate",
+            Some([0, 26].into()),
+            "making a project from the template",
+            Remedy::Command(GENERATE),
+        ),
     ];
     if cfg!(target_os = "linux") {
-        tools.push(optional("strace", None, "a test that counts flushes of the disk", Remedy::Script));
+        tools.push(optional("strace", None, "a test that counts disk flushes", Remedy::Script));
     }
     tools
 }
@@ -59,10 +64,10 @@ fn tools() -> Vec<Tool> {
 const RUST: &str = "rustup update; without rustup, see https://rustup.rs";
 const CC: &str = if cfg!(target_os = "macos") { "xcode-select --install" } else { "sudo apt-get install gcc" };
 const BUF: &str = if cfg!(target_os = "macos") { "brew install buf" } else { "npm install --global @bufbuild/buf" };
-// As the README has it: it asks for a newer Rust than it needs.
+// The same command as in the README. cargo-generate declares a newer Rust than it needs.
 const GENERATE: &str = "cargo install cargo-generate --locked --ignore-rust-version";
 
-/// What Cargo.toml asks for.
+/// The version that Cargo.toml requires.
 fn rust_version() -> Option<Version> {
     Version::read(env!("CARGO_PKG_RUST_VERSION"))
 }
@@ -72,7 +77,7 @@ fn needed(name: &'static str, least: Option<Version>, serves: &'static str, reme
 }
 
 fn optional(name: &'static str, least: Option<Version>, serves: &'static str, remedy: Remedy) -> Tool {
-    // `consul --version` says nothing of the kind in some of its versions.
+    // Some versions of consul do not know `--version`.
     let option = if name == "consul" { "version" } else { "--version" };
     Tool { name, program: name, option, need: Need::Optional, least, serves, remedy }
 }
@@ -85,7 +90,7 @@ impl Tool {
         self.judge(program.as_deref(), version.as_ref())
     }
 
-    /// One that does not tell its version is taken as it is.
+    /// A program that prints no version counts as new enough.
     fn judge(&self, program: Option<&Path>, version: Option<&Version>) -> Finding {
         let too_old = version.zip(self.least.as_ref()).is_some_and(|(version, least)| version < least);
         let state = match program {
@@ -115,7 +120,7 @@ impl Tool {
     }
 }
 
-/// Where Debian and Homebrew put what they keep off PATH, as in scripts/tools.
+/// The folders off PATH where Debian and Homebrew install Postgres, the same as in scripts/tools.
 fn postgres_folders() -> Vec<PathBuf> {
     let below = |folder: &str| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let brewed = ["/opt/homebrew/opt", "/usr/local/opt"].into_iter().flat_map(below);
@@ -137,21 +142,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_brought_and_what_is_old_has_to_go_first() {
+    fn remedy_installs_a_missing_tool_and_replaces_an_old_one() {
         assert_eq!(judged(None, false), (State::Missing, "scripts/tools consul".to_owned()));
         let replace = "1.8 or later: remove it, then scripts/tools consul".to_owned();
         assert_eq!(judged(Some("v1.7.9"), true), (State::TooOld, replace));
     }
 
     #[test]
-    fn what_is_new_enough_or_does_not_say_is_fine() {
+    fn state_is_ok_for_a_new_or_unknown_version() {
         for version in [Some("1.8.0"), Some("2.0"), None] {
             assert_eq!(judged(version, true).0, State::Ok, "{version:?}");
         }
     }
 
     #[test]
-    fn the_oldest_rust_is_known() {
+    fn rust_version_is_known() {
         assert!(rust_version().is_some());
     }
 }

@@ -20,7 +20,8 @@ impl FromStr for Name {
                 Ok(Self { text: text.to_owned(), service: service.to_owned() })
             }
             _ => Err(anyhow!(
-                "`{text}` is no operation's name: services/SERVICE/operations/UUID, as `mesh operations list` has them"
+                "`{text}` is not an operation name: expected services/SERVICE/operations/UUID, see \
+                 `mesh operations list`"
             )),
         }
     }

@@ -17,7 +17,7 @@ const PROGRESS: usize = 60;
 pub(super) fn row(operation: &Operation, types: &Types) -> [String; 6] {
     let metadata = metadata(operation);
     let why = match &operation.result {
-        Some(operation::Result::Error(error)) if metadata.state() == State::Failed => shown::error(error),
+        Some(operation::Result::Error(error)) if metadata.state() == State::Failed => shown::failed(error),
         _ => String::new(),
     };
     [
@@ -51,7 +51,7 @@ pub(super) fn described(operation: &Operation, types: &Types, now: SystemTime) -
             Some(types.pretty(response))
         }
         Some(operation::Result::Error(error)) => {
-            lines.push(("error", shown::error(error)));
+            lines.push(("error", shown::failed(error)));
             let type_url = "type.googleapis.com/google.rpc.Status".to_owned();
             Some(types.pretty(&Any { type_url, value: error.encode_to_vec() }))
         }

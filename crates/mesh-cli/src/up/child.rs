@@ -1,4 +1,4 @@
-//! One process that was started here, what it says, and its end.
+//! Runs one child process and reports its output and its end.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -8,18 +8,18 @@ use std::thread;
 use anyhow::Context as _;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// What becomes of a child.
+/// An event of a child.
 pub(super) enum Event {
-    /// It has written a line.
+    /// The child has written a line.
     Line { name: String, line: String },
-    /// It has ended, and everything it said was heard before.
+    /// The child has ended. All its lines came before.
     Ended { name: String, how: String },
 }
 
 /// A running process, killed when it is dropped.
 pub(super) struct Child {
     pub(super) name: String,
-    /// `None` once it has ended: from then on its number may be somebody else's.
+    /// `None` once the child has ended: its process id may then belong to another process.
     process: Arc<Mutex<Option<std::process::Child>>>,
 }
 
@@ -39,7 +39,7 @@ impl Child {
         Ok(child)
     }
 
-    /// In threads, since reading blocks; they end with the child.
+    /// Reads the outputs in threads, because reading blocks. The threads end with the child.
     fn listen(&self, outputs: [Option<Box<dyn Read + Send>>; 2], events: UnboundedSender<Event>) {
         let readers = outputs.into_iter().flatten().map(|output| {
             let (name, events) = (self.name.clone(), events.clone());
@@ -53,7 +53,7 @@ impl Child {
         let readers: Vec<_> = readers.collect();
         let (name, process) = (self.name.clone(), Arc::clone(&self.process));
         thread::spawn(move || {
-            // Whoever has closed both its outputs has ended, or is about to.
+            // A child that has closed both outputs has ended or is about to.
             readers.into_iter().for_each(|reader| drop(reader.join()));
             let process = process.lock().unwrap_or_else(PoisonError::into_inner).take();
             let how = match process.map(|mut process| process.wait()) {
@@ -65,12 +65,12 @@ impl Child {
         });
     }
 
-    /// As a supervisor would: it has time to finish what it has begun.
-    pub(super) fn ask_to_end(&self) {
+    /// Sends SIGTERM, as a supervisor does, so that the child can drain.
+    pub(super) fn terminate(&self) {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(process) = process.as_mut() else { return };
-        // The standard library only knows how to kill, and a library that knows more would, by its features, have
-        // `cargo run` and scripts/up build the kit twice.
+        // The standard library sends only SIGKILL. A crate that sends SIGTERM would enable features with which
+        // `cargo run` and scripts/up build mesh twice.
         let asked = Command::new("kill").arg("-TERM").arg(process.id().to_string()).status();
         if !asked.is_ok_and(|status| status.success()) {
             let _ = process.kill();
