@@ -419,7 +419,7 @@ fn the_demo_tells_its_story() {
     let told = told.expect("bash runs");
     let text = String::from_utf8_lossy(&told.stdout);
     assert!(told.status.success(), "{text}{}", String::from_utf8_lossy(&told.stderr));
-    for line in ["told       SUCCEEDED", "saved      out/thumbnail.jpg, 160", "saved      out/tv.jpg, 1920"] {
+    for line in ["state      SUCCEEDED", "saved      out/thumbnail.jpg, 160", "saved      out/tv.jpg, 1920"] {
         assert!(text.contains(line), "{text}");
     }
 }

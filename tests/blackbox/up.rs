@@ -100,7 +100,7 @@ fn everything_runs_by_one_command_and_nothing_is_left_of_it() {
             let told: Output = demo.output().expect("bash runs");
             let said = String::from_utf8_lossy(&told.stdout);
             assert!(told.status.success(), "{said}{}", String::from_utf8_lossy(&told.stderr));
-            assert!(said.contains("told       SUCCEEDED"), "{said}");
+            assert!(said.contains("state      SUCCEEDED"), "{said}");
         }
         up.signal(signal);
         let status = eventually("it ends", || up.child.try_wait().expect("a child"));
