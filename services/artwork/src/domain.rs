@@ -8,8 +8,6 @@ use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits};
 use mesh::Violations;
 use uuid::Uuid;
 
-/// In bytes, encoded.
-pub(crate) const LARGEST_IMAGE: usize = 16 * 1024 * 1024;
 /// In pixels. Guards against decompression bombs: a small file may decode into an enormous picture.
 const MAX_PIXELS: u64 = 50_000_000;
 /// In bytes, decoded: four per pixel, and as much again for the decoder.
@@ -91,12 +89,12 @@ impl Size {
     }
 }
 
-/// Checks size, format and dimensions, without decoding the image.
-pub(crate) fn check(image: &[u8], violations: &mut Violations) {
+/// Checks size (at most `largest` bytes), format and dimensions, without decoding the image.
+pub(crate) fn check(image: &[u8], largest: usize, violations: &mut Violations) {
     let field = "image";
     violations.check(!image.is_empty(), field, "must not be empty");
-    violations.check(image.len() <= LARGEST_IMAGE, field, "must have at most 16 MiB");
-    if image.is_empty() || image.len() > LARGEST_IMAGE {
+    violations.check(image.len() <= largest, field, format!("must have at most {}", in_words(largest)));
+    if image.is_empty() || image.len() > largest {
         return;
     }
     let reader = reader(image);
@@ -109,6 +107,12 @@ pub(crate) fn check(image: &[u8], violations: &mut Violations) {
             violations.check(few, field, format!("must have at most 50 million pixels, not {width} × {height}"));
         }
     }
+}
+
+/// A size in bytes as a message shows it.
+fn in_words(bytes: usize) -> String {
+    const MIB: usize = 1024 * 1024;
+    if bytes.is_multiple_of(MIB) { format!("{} MiB", bytes / MIB) } else { format!("{bytes} bytes") }
 }
 
 /// Decodes an image and applies its orientation. The largest images take seconds and hundreds of megabytes.
@@ -150,6 +154,8 @@ fn reader(image: &[u8]) -> ImageReader<Cursor<&[u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LARGEST: usize = 16 * 1024 * 1024;
     use image::{Rgb, RgbImage};
 
     fn picture(width: u32, height: u32) -> DynamicImage {
@@ -164,7 +170,7 @@ mod tests {
 
     fn violations_of(image: &[u8]) -> String {
         let mut violations = Violations::default();
-        check(image, &mut violations);
+        check(image, LARGEST, &mut violations);
         violations.finish().map_or_else(|violations| violations.to_string(), |()| String::new())
     }
 
@@ -189,7 +195,8 @@ mod tests {
         }
         assert!(violations_of(b"GIF89a and so on").contains("PNG, JPEG or WebP"));
         assert!(violations_of(b"").contains("empty"));
-        assert!(violations_of(&vec![0; LARGEST_IMAGE + 1]).contains("16 MiB"));
+        assert!(violations_of(&vec![0; LARGEST + 1]).contains("16 MiB"));
+        assert_eq!(in_words(1000), "1000 bytes");
     }
 
     #[test]

@@ -11,22 +11,31 @@ mod work;
 
 use contracts::artwork::v1::artwork_service_server::ArtworkServiceServer;
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
-use mesh::{Migration, Service};
+use mesh::{Migration, Service, Setting};
 
 const MIGRATIONS: &[Migration] = &[Migration::new(1, "artwork", include_str!("../migrations/0001_artwork.sql"))];
 
-/// In bytes: the largest image plus the other fields. Only this service accepts requests above gRPC's default of 4 MiB.
-const LARGEST_REQUEST: usize = domain::LARGEST_IMAGE + 64 * 1024;
+static CONCURRENCY: Setting<u64> = Setting::number("concurrency", 2, 1, 64)
+    .doc("Images rendered at the same time; each takes a core and up to 400 MB");
+static LARGEST_IMAGE: Setting<u64> =
+    Setting::bytes("largest_image", 16 << 20, 64 << 10, 64 << 20).doc("The largest image that RenderArtwork accepts");
+
+/// In bytes: what a request holds beside its image.
+const OTHER_FIELDS: usize = 64 * 1024;
 
 /// The service, ready to run alone or with others.
 pub fn service() -> Service {
     Service::new("artwork", contracts::FILE_DESCRIPTOR_SET)
         .port(50052)
         .owns(MIGRATIONS)
-        .works(|resources| work::Render::new(resources.store()))
+        .setting(&CONCURRENCY)
+        .setting(&LARGEST_IMAGE)
+        .works(|resources| work::Render::new(resources.store(), resources.setting(&CONCURRENCY)))
         .serves(|resources| {
             let catalog = CatalogServiceClient::new(resources.channel("catalog"));
-            let artwork = rpc::Artwork::new(resources.store(), resources.operations(), catalog);
-            ArtworkServiceServer::new(artwork).max_decoding_message_size(LARGEST_REQUEST)
+            let largest = usize::try_from(resources.setting(&LARGEST_IMAGE)).unwrap_or(usize::MAX);
+            let artwork = rpc::Artwork::new(resources.store(), resources.operations(), catalog, largest);
+            // Only this service accepts requests above gRPC's default of 4 MiB.
+            ArtworkServiceServer::new(artwork).max_decoding_message_size(largest + OTHER_FIELDS)
         })
 }

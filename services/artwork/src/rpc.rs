@@ -19,11 +19,18 @@ pub(crate) struct Artwork {
     store: Store,
     operations: Operations,
     catalog: CatalogServiceClient<Channel>,
+    /// In bytes, encoded.
+    largest_image: usize,
 }
 
 impl Artwork {
-    pub(crate) fn new(store: Store, operations: Operations, catalog: CatalogServiceClient<Channel>) -> Self {
-        Self { store, operations, catalog }
+    pub(crate) fn new(
+        store: Store,
+        operations: Operations,
+        catalog: CatalogServiceClient<Channel>,
+        largest_image: usize,
+    ) -> Self {
+        Self { store, operations, catalog, largest_image }
     }
 
     /// # Errors
@@ -49,7 +56,7 @@ impl ArtworkService for Artwork {
         // Some clients send UUIDs in capitals. Normalized, they identify the same request.
         request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
         request.title_id = title.to_string();
-        domain::check(&request.image, &mut bad);
+        domain::check(&request.image, self.largest_image, &mut bad);
         bad.finish().map_err(Error::Invalid)?;
 
         let start = Start::<Render>::new(&request.request_id, &request);

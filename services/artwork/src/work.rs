@@ -12,17 +12,17 @@ use uuid::Uuid;
 use crate::domain::{self, Error, Size};
 use crate::store;
 
-/// Limit on threads that decode, resize or encode. Each takes a core and up to 400 MB.
-const MAX_THREADS: usize = 2;
-
 pub(crate) struct Render {
     store: Store,
+    /// Images at the same time, and threads that decode, resize or encode them.
+    concurrency: usize,
     threads: Arc<Semaphore>,
 }
 
 impl Render {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store, threads: Arc::new(Semaphore::new(MAX_THREADS)) }
+    pub(crate) fn new(store: Store, concurrency: u64) -> Self {
+        let concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
+        Self { store, concurrency, threads: Arc::new(Semaphore::new(concurrency)) }
     }
 
     /// Runs `compute` on a blocking thread, once a permit is free.
@@ -50,6 +50,10 @@ impl Work for Render {
     type Request = RenderArtworkRequest;
     type Response = RenderArtworkResponse;
     type Error = Error;
+
+    fn concurrency(&self) -> usize {
+        self.concurrency
+    }
 
     async fn run(&self, attempt: &Attempt, request: RenderArtworkRequest) -> Result<RenderArtworkResponse, Error> {
         let title: Uuid = request.title_id.parse().unwrap_or_default();

@@ -2,8 +2,15 @@
 
 use contracts::artwork::v1::artwork_service_client::ArtworkServiceClient;
 use contracts::artwork::v1::{GetArtworkRequest, GetRenditionRequest, RenderArtworkRequest};
+use contracts::catalog::v1::catalog_service_server::{CatalogService, CatalogServiceServer};
+use contracts::catalog::v1::*;
+use contracts::google::longrunning::operation;
+use contracts::mesh::operations::v1::subscribe_response::Frame;
+use image::{DynamicImage, ImageFormat};
+use mesh::Service;
+use mesh::client::{Channel, Subscription, watch_until_done};
 use mesh::testing::Mesh;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Response, Status, async_trait};
 use tonic_types::StatusExt as _;
 
 fn reason(status: &Status) -> String {
@@ -55,4 +62,82 @@ async fn get_rendition_accepts_the_sizes_of_the_contract_only() {
         let refused = client.get_rendition(request).await.unwrap_err();
         assert_eq!(bad_fields(&refused), ["size"], "{size}");
     }
+}
+
+/// In the place of the catalog: every title exists.
+struct FakeCatalog;
+
+#[async_trait]
+impl CatalogService for FakeCatalog {
+    async fn get_title(&self, _: Request<GetTitleRequest>) -> Result<Response<GetTitleResponse>, Status> {
+        Ok(Response::new(GetTitleResponse::default()))
+    }
+
+    async fn create_title(&self, _: Request<CreateTitleRequest>) -> Result<Response<CreateTitleResponse>, Status> {
+        Err(Status::unimplemented("artwork does not call it"))
+    }
+
+    async fn list_titles(&self, _: Request<ListTitlesRequest>) -> Result<Response<ListTitlesResponse>, Status> {
+        Err(Status::unimplemented("artwork does not call it"))
+    }
+
+    async fn update_title(&self, _: Request<UpdateTitleRequest>) -> Result<Response<UpdateTitleResponse>, Status> {
+        Err(Status::unimplemented("artwork does not call it"))
+    }
+
+    async fn delete_title(&self, _: Request<DeleteTitleRequest>) -> Result<Response<DeleteTitleResponse>, Status> {
+        Err(Status::unimplemented("artwork does not call it"))
+    }
+}
+
+fn fake_catalog() -> Service {
+    Service::new("catalog", contracts::FILE_DESCRIPTOR_SET).serves(|_| CatalogServiceServer::new(FakeCatalog))
+}
+
+fn png() -> Vec<u8> {
+    let mut png = std::io::Cursor::new(Vec::new());
+    DynamicImage::new_rgb8(64, 36).write_to(&mut png, ImageFormat::Png).expect("a picture");
+    png.into_inner()
+}
+
+/// Starts a rendering, and follows it to its end: by itself, and among all operations of its caller.
+async fn follow_a_rendering<C: Channel + Clone>(channel: C) {
+    let mut all = Subscription::new(channel.clone(), "services/artwork", Vec::new()).terminal_only();
+    while !matches!(all.next().await.expect("a frame").frame, Some(Frame::CaughtUp(_))) {}
+
+    let request = RenderArtworkRequest {
+        request_id: uuid::Uuid::new_v4().to_string(),
+        title_id: uuid::Uuid::new_v4().to_string(),
+        image: png(),
+    };
+    let started = ArtworkServiceClient::new(channel.clone()).render_artwork(request).await.expect("it starts");
+    let name = started.into_inner().name;
+    let mut updates = 0;
+    let done = watch_until_done(channel, &name, |_| updates += 1).await.expect("it ends");
+    assert!(matches!(done.result, Some(operation::Result::Response(_))) && updates > 0, "{done:?}");
+
+    let ended = loop {
+        if let Some(Frame::Event(event)) = all.next().await.expect("a frame").frame {
+            break event.operation.expect("an operation");
+        }
+    };
+    assert_eq!(ended, done);
+}
+
+#[tokio::test]
+async fn render_artwork_is_followed_in_memory_and_over_the_network() {
+    let mesh = Mesh::start([artwork::service(), fake_catalog()]).await;
+    follow_a_rendering(mesh.channel("artwork")).await;
+    follow_a_rendering(tonic::transport::Endpoint::new(mesh.url()).unwrap().connect().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn largest_image_is_a_setting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = ["services.artwork.largest_image=64KiB".to_owned()];
+    let mesh = Mesh::start_in(folder, &settings, artwork::service()).await;
+    let mut client = ArtworkServiceClient::connect(mesh.url()).await.unwrap();
+    let request = RenderArtworkRequest { image: vec![0; 64 * 1024 + 1], ..RenderArtworkRequest::default() };
+    let refused = client.render_artwork(request).await.unwrap_err();
+    assert!(refused.message().contains("image must have at most 65536 bytes"), "{refused}");
 }
