@@ -60,7 +60,7 @@ async fn first_call(catalog: &str, artwork: &str) -> Result<(), Box<dyn Error>> 
     println!("operation  {}", operation.name);
 
     // Resumes by itself after a lost connection or a restart of the server.
-    let following = mesh::client::watch_until_done(artwork.clone(), &operation.name, show_progress);
+    let following = mesh_client::watch_until_done(artwork.clone(), &operation.name, show_progress);
     let late = |_| format!("\nthe operation did not end within {FOLLOW_LIMIT:?}: check that the server runs");
     let done = timeout(FOLLOW_LIMIT, following).await.map_err(late)?.map_err(one_line)?;
     println!();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::harness::root;
+use harness::root;
 
 /// Every file of the project below `folder` whose path ends in `ending`, but for what is built or downloaded.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {

@@ -11,59 +11,14 @@ use contracts::google::longrunning::Operation;
 use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
 use contracts::mesh::operations::v1::watch_response::Event;
 use contracts::mesh::operations::v1::{OperationMetadata, Progress, WatchRequest};
-use image::{ImageFormat, Rgb, RgbImage};
+use harness::film::{create, large_picture, render, request, small_picture, wait};
+use harness::{Grpcurl, LIMIT, Postgres, Process, Proxy, output_in, root, uuid};
+use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
 use tonic::transport::Endpoint;
 
-use crate::catalog::create;
-use crate::harness::{Grpcurl, LIMIT, Process, Proxy, output_in, root, uuid};
-
 const SIZES: [(&str, u32); 4] =
     [("SIZE_THUMBNAIL", 160), ("SIZE_MOBILE", 480), ("SIZE_TABLET", 1024), ("SIZE_TV", 1920)];
-
-/// A picture that does not compress: over 5 MB.
-pub(crate) fn large_picture() -> Vec<u8> {
-    let mut noise = 1_u32;
-    let picture = RgbImage::from_fn(2400, 1350, |x, y| {
-        noise ^= noise << 13;
-        noise ^= noise >> 17;
-        noise ^= noise << 5;
-        let [a, b, c, _] = noise.to_le_bytes();
-        Rgb([(x / 10) as u8 ^ (a & 63), (y / 6) as u8 ^ (b & 63), c & 127])
-    });
-    let mut png = Cursor::new(Vec::new());
-    picture.write_to(&mut png, ImageFormat::Png).expect("a picture");
-    let png = png.into_inner();
-    assert!(png.len() > 5_000_000, "{} bytes", png.len());
-    png
-}
-
-pub(crate) fn small_picture() -> Vec<u8> {
-    let mut png = Cursor::new(Vec::new());
-    RgbImage::new(320, 180).write_to(&mut png, ImageFormat::Png).expect("a picture");
-    png.into_inner()
-}
-
-/// The same as JSON has it.
-pub(crate) fn tiny_picture() -> String {
-    STANDARD.encode(small_picture())
-}
-
-fn request(title_id: &Value, image: &[u8]) -> Value {
-    json!({"request_id": uuid(), "title_id": title_id, "image": STANDARD.encode(image)})
-}
-
-pub(crate) fn render(grpcurl: &Grpcurl, title_id: &Value, image: &[u8]) -> String {
-    let operation = grpcurl.call_with_input("artwork.v1.ArtworkService/RenderArtwork", &request(title_id, image));
-    operation.json()["name"].as_str().expect("a name").to_owned()
-}
-
-pub(crate) fn wait(grpcurl: &Grpcurl, name: &str) -> Value {
-    let done = grpcurl.call("google.longrunning.Operations/WaitOperation", &json!({"name": name, "timeout": "30s"}));
-    let done = done.json();
-    assert_eq!(done["done"], true, "{done}");
-    done
-}
 
 fn metadata(operation: &Operation) -> OperationMetadata {
     operation.metadata.as_ref().expect("metadata").to_msg().expect("OperationMetadata")
@@ -387,8 +342,7 @@ fn without_the_catalog_the_caller_learns_what_is_missing() {
 }
 
 #[test]
-fn a_rendering_on_postgres_is_the_same() {
-    use crate::harness::postgres::Postgres;
+fn rendering_on_postgres_is_the_same() {
     if !Grpcurl::installed() {
         return;
     }

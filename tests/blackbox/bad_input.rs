@@ -1,9 +1,8 @@
 //! What a request that cannot be served gets: the right code, a reason, every bad field at once, and nothing stored.
 
+use harness::film::{call, create};
+use harness::{Grpcurl, Process, uuid};
 use serde_json::{Value, json};
-
-use crate::catalog::{call, create};
-use crate::harness::{Grpcurl, Process, uuid};
 
 /// The fields that a call is refused for, in the order of their names.
 fn bad_fields(catalog: &Grpcurl, method: &str, request: &Value) -> Vec<String> {

@@ -1,27 +1,26 @@
 //! The catalog's promises, called with grpcurl, in the monolith on SQLite, in the monolith on Postgres, and in a
 //! process of its own.
 
+use harness::film::{call, create, failure};
+use harness::{Grpcurl, Postgres, Process, uuid};
 use serde_json::{Value, json};
 
-use crate::harness::postgres::Postgres;
-use crate::harness::{Grpcurl, Process, uuid};
-
 #[test]
-fn in_the_monolith_on_sqlite() {
+fn promises_hold_in_the_monolith_on_sqlite() {
     if Grpcurl::installed() {
         keeps_its_promises(&Process::start("monolith", &[]).grpcurl());
     }
 }
 
 #[test]
-fn in_a_process_of_its_own() {
+fn promises_hold_in_a_process_of_its_own() {
     if Grpcurl::installed() {
         keeps_its_promises(&Process::start("catalog", &[]).grpcurl());
     }
 }
 
 #[test]
-fn in_the_monolith_on_postgres() {
+fn promises_hold_in_the_monolith_on_postgres() {
     if !Grpcurl::installed() {
         return;
     }
@@ -76,19 +75,6 @@ pub(crate) fn keeps_its_promises(catalog: &Grpcurl) {
     updates_what_the_mask_names(catalog);
     updates_only_what_was_read_last(catalog);
     deletes(catalog);
-}
-
-pub(crate) fn call(catalog: &Grpcurl, method: &str, request: &Value) -> Value {
-    catalog.call(&format!("catalog.v1.CatalogService/{method}"), request).json()
-}
-
-pub(crate) fn failure(catalog: &Grpcurl, method: &str, request: &Value) -> (String, String) {
-    catalog.call(&format!("catalog.v1.CatalogService/{method}"), request).failure()
-}
-
-pub(crate) fn create(catalog: &Grpcurl, name: &str) -> Value {
-    let request = json!({"request_id": uuid(), "name": name, "synopsis": "A city", "year": 1927, "price_cents": 399});
-    call(catalog, "CreateTitle", &request)["title"].clone()
 }
 
 fn is(code: &str, reason: &str) -> (String, String) {

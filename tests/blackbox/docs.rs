@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::harness::{output, root};
+use harness::{output, root};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -89,7 +89,7 @@ fn keys(prefix: &str, table: &toml::Table, found: &mut BTreeSet<String>) {
 
 #[test]
 fn the_readmes_calls_answer_what_it_says() {
-    use crate::harness::{Grpcurl, Process};
+    use harness::{Grpcurl, Process};
     if !Grpcurl::installed() {
         return;
     }

@@ -3,15 +3,14 @@
 use std::time::{Duration, Instant};
 
 use contracts::artwork::v1::RenderArtworkRequest;
+use harness::film::{small_picture, tiny_picture};
+use harness::{Consul, Grpcurl, Postgres, Process, RawCall, Session, eventually, uuid};
 use prost::Message as _;
 use serde_json::json;
 
-use crate::faults::Session;
-use crate::harness::postgres::Postgres;
-use crate::harness::{Consul, Grpcurl, Process, RawCall, eventually, uuid};
 use crate::{artwork, catalog};
 
-/// What the system promises, to whoever asks its services at these addresses.
+/// What the system promises, to callers of its services at these addresses.
 fn suite(catalog: &Grpcurl, artwork: &Grpcurl) {
     catalog::keeps_its_promises(catalog);
     artwork::tells_its_story(catalog, artwork);
@@ -22,7 +21,7 @@ fn artwork_beside(catalog: &str) -> Process {
 }
 
 #[test]
-fn in_one_process() {
+fn suite_passes_in_one_process() {
     if Grpcurl::installed() {
         let monolith = Process::start("monolith", &[]);
         suite(&monolith.grpcurl(), &monolith.grpcurl());
@@ -30,7 +29,7 @@ fn in_one_process() {
 }
 
 #[test]
-fn in_a_process_each_found_by_static_addresses() {
+fn suite_passes_in_a_process_each_found_by_static_addresses() {
     if Grpcurl::installed() {
         let catalog = Process::start("catalog", &[]);
         let artwork = artwork_beside(&catalog.address.to_string());
@@ -39,7 +38,7 @@ fn in_a_process_each_found_by_static_addresses() {
 }
 
 #[test]
-fn in_a_process_each_found_through_consul() {
+fn suite_passes_in_a_process_each_found_through_consul() {
     let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let registry = [("MESH__REGISTRY", &*consul.registry())];
     let catalog = Process::start("catalog", &registry);
@@ -48,13 +47,13 @@ fn in_a_process_each_found_through_consul() {
     suite(&catalog.grpcurl(), &artwork.grpcurl());
 }
 
-/// What nobody waits for any more is ended at the last hop: at its deadline, and when its caller goes away.
-fn lets_go(catalog: &Process, artwork: &Process, database: &str) {
+/// The last hop ends a call at its deadline, and when its caller goes away.
+fn ends_abandoned_calls(catalog: &Process, artwork: &Process, database: &str) {
     // Nobody is answered.
     let mut holder = Session::open(database);
     holder.execute("BEGIN; LOCK TABLE titles");
     let render = |headers: &[(&str, &str)]| {
-        let request = RenderArtworkRequest { request_id: uuid(), title_id: uuid(), image: artwork::small_picture() };
+        let request = RenderArtworkRequest { request_id: uuid(), title_id: uuid(), image: small_picture() };
         let mut call = RawCall::begin(artwork.address, "/artwork.v1.ArtworkService/RenderArtwork", headers);
         call.send(&request.encode_to_vec());
         call
@@ -75,26 +74,36 @@ fn lets_go(catalog: &Process, artwork: &Process, database: &str) {
     holder.execute("ROLLBACK");
 }
 
+const DATABASE_URL: &str = "MESH__SERVICES__CATALOG__DATABASE_URL";
+
+/// The URL of a new database for the catalog; `None`, and a word about it, where Postgres is not installed.
+fn database() -> Option<String> {
+    Some(Postgres::shared()?.database(&format!("catalog_{}", uuid().replace('-', ""))))
+}
+
 #[test]
-fn what_nobody_waits_for_is_let_go_everywhere() {
-    let Some(postgres) = Postgres::shared() else { return };
-    let database = || postgres.database(&format!("catalog_{}", uuid().replace('-', "")));
-    let at = |database| [("MESH__SERVICES__CATALOG__DATABASE_URL", database)];
+fn abandoned_calls_end_in_one_process() {
+    let Some(url) = database() else { return };
+    let monolith = Process::start("monolith", &[(DATABASE_URL, &url)]);
+    ends_abandoned_calls(&monolith, &monolith, &url);
+}
 
-    let url = database();
-    let monolith = Process::start("monolith", &at(&*url));
-    lets_go(&monolith, &monolith, &url);
+#[test]
+fn abandoned_calls_end_in_a_process_each_found_by_static_addresses() {
+    let Some(url) = database() else { return };
+    let catalog = Process::start("catalog", &[(DATABASE_URL, &url)]);
+    ends_abandoned_calls(&catalog, &artwork_beside(&catalog.address.to_string()), &url);
+}
 
-    let url = database();
-    let catalog = Process::start("catalog", &at(&*url));
-    lets_go(&catalog, &artwork_beside(&catalog.address.to_string()), &url);
-
+#[test]
+fn abandoned_calls_end_in_a_process_each_found_through_consul() {
+    let Some(url) = database() else { return };
     let Some(consul) = Consul::start() else { return };
-    let (url, registry) = (database(), consul.registry());
+    let registry = consul.registry();
     let registry = ("MESH__REGISTRY", &*registry);
-    let catalog = Process::start("catalog", &[registry, at(&*url)[0]]);
+    let catalog = Process::start("catalog", &[registry, (DATABASE_URL, &url)]);
     consul.passing("catalog", 1);
-    lets_go(&catalog, &Process::start("artwork", &[registry]), &url);
+    ends_abandoned_calls(&catalog, &Process::start("artwork", &[registry]), &url);
 }
 
 #[test]
@@ -106,7 +115,7 @@ fn a_peer_may_come_late_and_go_for_a_while() {
     let address = catalog.address.to_string();
     let folder = catalog.kill();
     let artwork = artwork_beside(&address);
-    let request = json!({"request_id": uuid(), "title_id": uuid(), "image": artwork::tiny_picture()});
+    let request = json!({"request_id": uuid(), "title_id": uuid(), "image": tiny_picture()});
     let render = || artwork.grpcurl().call_with_input("artwork.v1.ArtworkService/RenderArtwork", &request).failure();
     assert_eq!(render(), ("Unavailable".to_owned(), "ENDPOINT_UNREACHABLE".to_owned()));
 
@@ -124,7 +133,7 @@ fn a_peer_that_never_answers_costs_the_deadline_and_no_more() {
     // It takes connections, and that is all it does.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let artwork = artwork_beside(&silent.local_addr().expect("an address").to_string());
-    let request = RenderArtworkRequest { request_id: uuid(), title_id: uuid(), image: artwork::small_picture() };
+    let request = RenderArtworkRequest { request_id: uuid(), title_id: uuid(), image: small_picture() };
     let start = Instant::now();
     let call = RawCall::begin(artwork.address, "/artwork.v1.ArtworkService/RenderArtwork", &[("grpc-timeout", "700m")]);
     let ended = call.finish(&request.encode_to_vec());

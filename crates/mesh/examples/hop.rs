@@ -1,5 +1,5 @@
-//! A service for the tests of calls (tests/blackbox/calls): it passes on what it is asked, to the next hop, or is the
-//! last one and answers, in time, late or never.
+//! A service for the tests of calls (tests/framework/film/calls): it passes on what it is asked, to the next hop, or is
+//! the last one and answers, in time, late or never.
 //!
 //! It serves the contract of the catalog, whose calls are of every kind: `GetTitle` has no side effects, `CreateTitle`
 //! is idempotent, `DeleteTitle` must not be repeated. What it calls is `catalog`, too: a real one, or another hop. The

@@ -1,5 +1,5 @@
 //! Four services in one process that call each other in memory: what travels with a call, and what its end ends. The
-//! same between processes is in tests/blackbox/calls/deadlines.rs.
+//! same between processes is in tests/framework/film/calls/deadlines.rs.
 
 #![expect(clippy::unwrap_used, reason = "a test has nothing better to do")]
 

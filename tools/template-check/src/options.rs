@@ -116,13 +116,25 @@ fn keeps_its_data_where_it_shall(answers: &Answers, project: &Project) -> Result
 
 /// A file that no `mod` names is compiled by nobody: one that was added for the film, and is not left out without it.
 fn every_test_is_compiled(project: &Project) -> Result<()> {
-    let folder = project.folder.join("tests/blackbox");
-    let contents = fs::read_to_string(folder.join("main.rs"))?;
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let name = name.trim_end_matches(".rs");
-        let named = name == "main" || contents.contains(&format!("mod {name};"));
-        ensure!(named, "tests/blackbox/main.rs does not name `{name}`: is it for cargo-generate.toml to leave out?");
+    let lists = [
+        ("tests/blackbox", "main.rs"),
+        ("tests/framework", "framework.rs"),
+        ("tests/framework/film", "mod.rs"),
+        ("tests/harness/src", "lib.rs"),
+    ];
+    for (folder, list) in lists {
+        let place = project.folder.join(folder);
+        // The film's, and not in an empty mesh.
+        if !place.exists() {
+            continue;
+        }
+        let contents = fs::read_to_string(place.join(list))?;
+        for entry in fs::read_dir(place)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let named = [list, "Cargo.toml"].contains(&&*name)
+                || contents.contains(&format!("mod {};", name.trim_end_matches(".rs")));
+            ensure!(named, "{folder}/{list} does not name `{name}`: is it for cargo-generate.toml to leave out?");
+        }
     }
     Ok(())
 }

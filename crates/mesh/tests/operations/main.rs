@@ -33,13 +33,15 @@ mod watch; // following one operation
 mod workers; // what becomes of an operation when who works on it goes away
 
 // How the tests of the whole start a Postgres, and cut a network.
-#[path = "../../../../tests/blackbox/harness/postgres.rs"]
-#[expect(dead_code, reason = "no test here stops it")]
+#[path = "../../../../tests/harness/src/postgres.rs"]
+#[expect(dead_code, unreachable_pub, reason = "no test here stops it; a crate has these files, too")]
 mod postgres;
-#[path = "../../../../tests/blackbox/harness/programs.rs"]
+#[path = "../../../../tests/harness/src/programs.rs"]
+#[expect(unreachable_pub, reason = "a crate has this file, too")]
 mod programs;
-#[path = "../../../../tests/blackbox/harness/proxy.rs"]
-#[expect(dead_code, reason = "no test here heals it")]
+#[path = "../../../../tests/harness/src/proxy.rs"]
+#[expect(dead_code, unreachable_pub, reason = "no test here heals it; a crate has this file, too")]
 mod proxy;
-#[path = "../../../../tests/blackbox/harness/sql.rs"]
+#[path = "../../../../tests/harness/src/sql.rs"]
+#[expect(unreachable_pub, reason = "a crate has this file, too")]
 mod sql;

@@ -1,0 +1,230 @@
+//! Clients that take more than they give, and more of them than there is room for: what they get, and that the others do
+//! not notice.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use contracts::catalog::v1::CreateTitleRequest;
+use contracts::mesh::operations::v1::SubscribeRequest;
+use harness::film::tiny_picture;
+use harness::{Grpcurl, LIMIT, Process, RawCall, RawConnection, eventually, uuid};
+use prost::Message as _;
+use serde_json::json;
+
+const GET_TITLE: &str = "/catalog.v1.CatalogService/GetTitle";
+const CREATE_TITLE: &str = "/catalog.v1.CatalogService/CreateTitle";
+const SUBSCRIBE: &str = "/mesh.operations.v1.OperationEventsService/Subscribe";
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
+
+const OK: &str = "0";
+const INVALID_ARGUMENT: &str = "3";
+const RESOURCE_EXHAUSTED: &str = "8";
+const UNAVAILABLE: &str = "14";
+
+/// How HTTP/2 begins: its preface, and settings that say nothing.
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// An ordinary call, by a caller who has no patience for others: a title without an id is refused by its rules.
+fn is_served(process: &Process) {
+    let call = RawCall::begin(process.address, GET_TITLE, &[("grpc-timeout", "10S")]);
+    assert_eq!(call.finish(b"").code, INVALID_ARGUMENT);
+}
+
+fn in_flight(process: &Process, method: &str, calls: usize) {
+    let gauge = format!(r#"grpc_method="{method}"}} {calls}"#);
+    let flies = |line: &str| line.starts_with("grpc_server_in_flight") && line.ends_with(&gauge);
+    eventually(&gauge, || process.http("/metrics").lines().any(flies).then_some(()));
+}
+
+#[test]
+fn clients_that_dribble_hold_up_nobody() {
+    let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "2")]);
+    // More requests that do not arrive than there are places.
+    let connection = RawConnection::open(process.address);
+    let half: Vec<_> = (0..50).map(|_| connection.call(GET_TITLE, &[])).collect();
+    in_flight(&process, "GetTitle", half.len());
+
+    // Each says a little at once, and goes on with a byte now and then.
+    let head = b"GET /healthz HTTP/1.1\r\nhost: test\r\nx: ";
+    let frame = [HTTP_2, &[0, 50, 0, 1, 4, 0, 0, 0, 1, 0x83]].concat();
+    let mut slow = Vec::new();
+    for start in [&b""[..], &HTTP_2[..10], HTTP_2, &frame, &head[..4], head] {
+        for _ in 0..25 {
+            let mut stream = TcpStream::connect(process.address).expect("it listens");
+            stream.write_all(start).expect("it takes a little");
+            slow.push(stream);
+        }
+    }
+    let (served, until_served) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while until_served.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout) {
+                for stream in &mut slow {
+                    // One that has been given up is not to be mourned.
+                    let _ = stream.write_all(b"a");
+                }
+            }
+        });
+        for _ in 0..50 {
+            is_served(&process);
+        }
+        drop(served);
+    });
+
+    let first = half.into_iter().next().expect("a call");
+    assert_eq!(first.finish(b"").code, INVALID_ARGUMENT, "and who goes on is served");
+}
+
+/// HEADERS that begin a call and RST_STREAM that takes it back, on stream after stream.
+fn begun_and_reset(calls: u32) -> Vec<u8> {
+    let mut bytes = HTTP_2.to_vec();
+    // POST, http, a path, a content type: HPACK without a table and without Huffman's code.
+    let mut head = vec![0x83, 0x86, 0x04, GET_TITLE.len() as u8];
+    head.extend_from_slice(GET_TITLE.as_bytes());
+    head.extend_from_slice(&[0x0f, 0x10, 16]);
+    head.extend_from_slice(b"application/grpc");
+    for call in 0..calls {
+        let stream = (2 * call + 1).to_be_bytes();
+        bytes.extend_from_slice(&[0, 0, head.len() as u8, 1, 4]);
+        bytes.extend_from_slice(&stream);
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(&[0, 0, 4, 3, 0]);
+        bytes.extend_from_slice(&stream);
+        bytes.extend_from_slice(&8_u32.to_be_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn a_client_that_resets_what_it_begins_loses_its_connection() {
+    let process = Process::start("monolith", &[]);
+    let flood = begun_and_reset(20_000);
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(process.address).expect("it listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        // Fails when the connection is closed, which may be long before the end.
+        let _ = stream.write_all(&flood);
+        let closed = stream.read_to_end(&mut Vec::new());
+        let in_time = |error: &std::io::Error| !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        assert!(closed.as_ref().err().is_none_or(in_time), "still open: {closed:?}");
+        is_served(&process);
+    }
+    in_flight(&process, "GetTitle", 0);
+}
+
+#[test]
+fn a_call_that_is_taken_back_is_worked_on_no_more() {
+    let process = Process::start("monolith", &[]);
+    let connection = RawConnection::open(process.address);
+    let call = connection.call(GET_TITLE, &[]);
+    in_flight(&process, "GetTitle", 1);
+    call.reset();
+    in_flight(&process, "GetTitle", 0);
+    let metrics = process.http("/metrics");
+    assert!(metrics.contains(r#"grpc_method="GetTitle",grpc_code="Canceled"} 1"#), "{metrics}");
+    assert!(!process.log().contains("ERROR"), "and no alarm: {}", process.log());
+    assert_eq!(connection.call(GET_TITLE, &[]).finish(b"").code, INVALID_ARGUMENT, "the connection goes on");
+}
+
+#[test]
+fn headers_have_an_end() {
+    let process = Process::start("monolith", &[]);
+    let long = "a".repeat(17 * 1024);
+    let connection = RawConnection::open(process.address);
+    let beside = connection.call(GET_TITLE, &[]);
+    assert_eq!(connection.call(GET_TITLE, &[("x-long", &long)]).refused(), 431);
+    assert_eq!(beside.finish(b"").code, INVALID_ARGUMENT, "nothing has happened to the call beside it");
+
+    let answer = process.http_with("/healthz", &format!("x-long: {long}\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let answer = process.http_with("/healthz", &format!("x-long: {}\r\n", &long[..8 * 1024]));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn what_cannot_be_started_in_time_is_refused_and_the_rest_is_served() {
+    let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "1")]);
+    let connection = RawConnection::open(process.address);
+    let create = || {
+        let title = CreateTitleRequest {
+            request_id: uuid(),
+            name: "Metropolis".to_owned(),
+            year: 1927,
+            ..CreateTitleRequest::default()
+        };
+        let mut call = connection.call(CREATE_TITLE, &[("grpc-timeout", "1M")]);
+        call.send(&title.encode_to_vec());
+        call
+    };
+    let flood: Vec<_> = (0..500).map(|_| create()).collect();
+    let check = RawCall::begin(process.address, CHECK, &[]);
+    assert_eq!(check.finish(b"").code, OK, "a busy instance is well");
+    let codes: Vec<_> = flood.into_iter().map(|call| call.ended().code).collect();
+
+    let count = |code| codes.iter().filter(|other| *other == code).count();
+    let (served, refused) = (count(OK), count(RESOURCE_EXHAUSTED));
+    assert_eq!(served + refused, codes.len(), "{codes:?}");
+    assert!(served > 0 && refused > 0, "{served} served, {refused} refused");
+    assert_eq!(create().ended().code, OK, "and then it is as before");
+
+    let metrics = process.http("/metrics");
+    let shed = format!(
+        r#"grpc_server_shed_total{{grpc_service="catalog.v1.CatalogService",grpc_method="CreateTitle"}} {refused}"#
+    );
+    assert!(metrics.contains(&shed), "{shed} is not in {metrics}");
+}
+
+#[test]
+fn a_call_and_what_it_asks_of_others_in_its_process_need_one_place() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "1")]);
+    let render = json!({"request_id": uuid(), "title_id": uuid(), "image": tiny_picture()});
+    let answer = process.grpcurl().call("artwork.v1.ArtworkService/RenderArtwork", &render);
+    assert_eq!(answer.failure().1, "TITLE_NOT_FOUND", "the catalog was asked");
+}
+
+#[test]
+fn streams_are_bounded_and_take_no_place_of_a_call() {
+    let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "1"), ("MESH__LIMITS__STREAMS", "2")]);
+    let request = SubscribeRequest { parent: "services/artwork".to_owned(), ..Default::default() }.encode_to_vec();
+    let subscribe = || {
+        let mut call = RawCall::begin(process.address, SUBSCRIBE, &[("grpc-timeout", "1M")]);
+        call.send(&request);
+        call
+    };
+    let open = [subscribe(), subscribe()];
+    in_flight(&process, "Subscribe", open.len());
+    assert_eq!(subscribe().ended().code, RESOURCE_EXHAUSTED);
+    is_served(&process);
+
+    for stream in open {
+        stream.reset();
+    }
+    in_flight(&process, "Subscribe", 0);
+    let again = subscribe();
+    in_flight(&process, "Subscribe", 1);
+    again.reset();
+}
+
+#[test]
+fn a_connection_grows_old_and_what_it_carries_ends_well() {
+    let limits = [("MESH__LIMITS__CONNECTION_AGE", "2s"), ("MESH__LIMITS__CONNECTION_GRACE", "1s")];
+    let process = Process::start("monolith", &limits);
+    let connection = RawConnection::open(process.address);
+    let call = connection.call(GET_TITLE, &[]);
+    let mut stream = connection.call(WATCH_HEALTH, &[]);
+    let start = Instant::now();
+    stream.send(b"");
+    let ended = stream.ended();
+    assert_eq!(ended.code, UNAVAILABLE, "the stream is ended in gRPC's words");
+    assert!(!ended.body.is_empty(), "what was there before was delivered");
+    assert!(start.elapsed() >= Duration::from_secs(2), "it had its grace");
+    // By now new calls go elsewhere, and this one has been there since before.
+    assert_eq!(call.finish(b"").code, INVALID_ARGUMENT, "a call is finished");
+    is_served(&process);
+}

@@ -1,0 +1,101 @@
+//! What a token allows, and what is said when it does not.
+
+use harness::{Consul, Grpcurl, Process, command, eventually, root};
+use serde_json::json;
+
+use super::{answered, ask};
+
+/// The token of those who may do everything.
+const SECRET: &str = "11111111-1111-1111-1111-111111111111";
+
+/// As in deploy/consul/agent.hcl; `master` is what every version understands.
+fn guarded() -> Option<Consul> {
+    let acl = json!({"enabled": true, "default_policy": "deny", "tokens": {"master": SECRET}});
+    Consul::start_with(json!({"acl": acl}), Some(SECRET))
+}
+
+/// A token for what a file of deploy/consul/policies allows.
+fn token(consul: &Consul, name: &str) -> String {
+    let rules = root().join("deploy/consul/policies").join(name).with_extension("hcl");
+    token_for(consul, name, &std::fs::read_to_string(rules).expect("a policy"))
+}
+
+fn token_for(consul: &Consul, name: &str, rules: &str) -> String {
+    // An agent has a leader a moment before it knows of its first token.
+    eventually("the agent knows its token", || {
+        consul.try_put("/v1/acl/policy", &json!({"Name": name, "Rules": rules}))
+    });
+    let token = consul.put("/v1/acl/token", &json!({"Policies": [{"Name": name}]}));
+    token["SecretID"].as_str().expect("a token").to_owned()
+}
+
+#[test]
+fn the_policies_allow_what_a_service_does_and_no_more() {
+    let Some(consul) = guarded() else { return };
+    let (catalogs, artworks) = (token(&consul, "catalog"), token(&consul, "artwork"));
+    let people = token(&consul, "operator");
+    let start = |binary, token: &str| {
+        Process::start(binary, &[("MESH__REGISTRY", &consul.registry()), ("MESH__CONSUL__TOKEN", token)])
+    };
+    let _catalog = start("catalog", &catalogs);
+    consul.passing("catalog", 1);
+
+    let pretender = start("artwork", &catalogs);
+    let refused =
+        eventually("it is refused", || pretender.log().lines().find(|line| line.contains("ERROR")).map(str::to_owned));
+    for words in ["Consul does not let us register", "service:write on artwork", "MESH__CONSUL__TOKEN"] {
+        assert!(refused.contains(words), "{refused}");
+    }
+    assert!(!pretender.log().contains(&catalogs), "the log holds a token");
+    assert!(consul.instances("artwork").is_empty());
+
+    let artwork = start("artwork", &artworks);
+    consul.passing("artwork", 1);
+    let mut mesh = command("mesh");
+    mesh.args(["--consul", &consul.address.to_string(), "services"]).env("MESH__CONSUL__TOKEN", people);
+    let seen = mesh.output().expect("mesh runs");
+    let seen = String::from_utf8(seen.stdout).expect("UTF-8");
+    assert!(seen.contains("catalog-127.0.0.1") && seen.contains("artwork-127.0.0.1"), "{seen}");
+    if Grpcurl::installed() {
+        eventually("the catalog is found", || (ask(&artwork) == answered()).then_some(()));
+    }
+}
+
+#[test]
+fn who_does_not_see_itself_is_warned() {
+    let Some(consul) = guarded() else { return };
+    // It may register, but Consul shows nobody a service whose node he may not read.
+    let blind = token_for(&consul, "blind", r#"service "catalog" { policy = "write" }"#);
+    let catalog = Process::start("catalog", &[("MESH__REGISTRY", &consul.registry()), ("MESH__CONSUL__TOKEN", &blind)]);
+    consul.passing("catalog", 1);
+    let warned = eventually("it is warned", || {
+        catalog.log().lines().find(|line| line.contains("cannot see itself")).map(str::to_owned)
+    });
+    assert!(warned.contains("MESH__CONSUL__TOKEN") && !warned.contains(&blind), "{warned}");
+}
+
+#[test]
+fn the_files_of_services_are_what_consul_takes_and_name_what_services_do() {
+    for service in ["catalog", "artwork"] {
+        let Some(consul) = Consul::start() else { return };
+        let address = format!("127.0.0.1:{}", if service == "catalog" { 50051 } else { 50052 });
+        let file = root().join("deploy/consul/services").join(service).with_extension("hcl");
+        consul.register_file(&file);
+        let id = format!("{service}-{}", address.replace(':', "-"));
+        let by_file = consul.get(&format!("/v1/agent/service/{id}"));
+        let checks = consul.get("/v1/agent/checks");
+
+        // The address in the file may be taken on this machine, so what is said of another is compared.
+        let process = Process::start(service, &[("MESH__REGISTRY", &consul.registry())]);
+        let own_id = format!("{service}-{}", process.address.to_string().replace(':', "-"));
+        let own = eventually("it is registered", || consul.get("/v1/agent/services").get(&own_id).cloned());
+        for key in ["Service", "Tags", "Address", "Weights"] {
+            assert_eq!(by_file[key], own[key], "{key} of {service}");
+        }
+        let own_checks = consul.get("/v1/agent/checks");
+        let (by_file, own) = (&checks[format!("{id}:grpc")], &own_checks[format!("{own_id}:grpc")]);
+        for key in ["Name", "Type", "ServiceName"] {
+            assert_eq!(by_file[key], own[key], "{key} of the check of {service}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Being found.
+
+use std::time::{Duration, Instant};
+
+use harness::{Consul, Process, Proxy, eventually};
+use serde_json::{Value, json};
+
+use super::{SLACK, start, times};
+
+/// How often the agent looks, and how long it waits for an answer, together.
+const UNTIL_CRITICAL: Duration = Duration::from_secs(2);
+
+fn status(instance: &Value) -> &str {
+    let checks = instance["Checks"].as_array().expect("checks");
+    let own = checks.iter().find(|check| check["ServiceID"] != "").expect("a check of the service");
+    own["Status"].as_str().expect("a status")
+}
+
+#[test]
+fn a_service_is_passing_within_two_seconds_of_its_start() {
+    let Some(consul) = Consul::start() else { return };
+    let catalog = start("catalog", &consul);
+    let begin = Instant::now();
+    let found = consul.passing("catalog", 1);
+    assert!(begin.elapsed() < Duration::from_secs(2) + SLACK, "{:?}", begin.elapsed());
+
+    let service = &found[0]["Service"];
+    assert_eq!(service["Address"], "127.0.0.1");
+    assert_eq!(service["Port"], catalog.address.port());
+    assert_eq!(service["Tags"], json!(["grpc", "v1"]));
+    // And it stays so: the agent's own probes succeed.
+    eventually("the agent has looked", || {
+        let checks = consul.get("/v1/agent/checks");
+        let output = checks[format!("catalog-127.0.0.1-{}:grpc", catalog.address.port())]["Output"].as_str()?;
+        output.contains("success").then_some(())
+    });
+    assert_eq!(status(&consul.instances("catalog")[0]), "passing");
+}
+
+#[test]
+fn the_monolith_registers_all_its_services() {
+    let Some(consul) = Consul::start() else { return };
+    let monolith = start("monolith", &consul);
+    for service in ["catalog", "artwork"] {
+        assert_eq!(consul.passing(service, 1)[0]["Service"]["Port"], monolith.address.port());
+    }
+    assert_eq!(monolith.http("/readyz").lines().next(), Some("HTTP/1.1 200 OK"));
+}
+
+#[test]
+fn who_is_killed_is_critical_and_who_comes_back_takes_its_place() {
+    let Some(consul) = Consul::start() else { return };
+    let catalog = start("catalog", &consul);
+    consul.passing("catalog", 1);
+    let address = catalog.address.to_string();
+    let folder = catalog.kill();
+    let begin = Instant::now();
+    eventually("it is critical", || (status(&consul.instances("catalog")[0]) == "critical").then_some(()));
+    assert!(begin.elapsed() < UNTIL_CRITICAL + SLACK, "{:?}", begin.elapsed());
+
+    let environment = [("MESH__REGISTRY", &*consul.registry()), ("MESH__LISTEN", &address)];
+    let _again = Process::start_in(folder, "catalog", &environment);
+    consul.passing("catalog", 1);
+    assert_eq!(consul.instances("catalog").len(), 1, "its ghost is still there");
+}
+
+#[test]
+#[ignore = "takes two minutes: `scripts/soak` does it"]
+fn who_is_killed_is_gone_after_a_minute() {
+    let Some(consul) = Consul::start() else { return };
+    start("catalog", &consul).kill();
+    let begin = Instant::now();
+    while !consul.instances("catalog").is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(120), "it is still there");
+        let _ = consul.index("/v1/health/service/catalog?index=1&wait=1s");
+    }
+    assert!(begin.elapsed() > Duration::from_secs(55), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn what_somebody_else_took_out_is_put_back() {
+    let Some(consul) = Consul::start() else { return };
+    let catalog = start("catalog", &consul);
+    consul.passing("catalog", 1);
+    let id = format!("catalog-127.0.0.1-{}", catalog.address.port());
+    consul.put(&format!("/v1/agent/service/deregister/{id}"), &Value::Null);
+    eventually("it is registered again", || (times(&catalog.log(), "registered in Consul") == 2).then_some(()));
+    consul.passing("catalog", 1);
+}
+
+#[test]
+fn a_registration_that_is_repeated_changes_nothing() {
+    let Some(consul) = Consul::start() else { return };
+    let proxy = Proxy::to(consul.address);
+    let catalog = Process::start("catalog", &[("MESH__REGISTRY", &format!("consul://{}", proxy.address))]);
+    consul.passing("catalog", 1);
+    let id = format!("catalog-127.0.0.1-{}", catalog.address.port());
+    eventually("the agent has looked", || {
+        let checks = consul.get("/v1/agent/checks");
+        checks[format!("{id}:grpc")]["Output"].as_str()?.contains("success").then_some(())
+    });
+    // It cannot know whether the agent has forgotten.
+    let again = |number| {
+        proxy.cut();
+        eventually("it is registered again", || {
+            (times(&catalog.log(), "registered in Consul") == number).then_some(())
+        });
+    };
+    // The first time, the agent tells the servers what the check has said, which it had kept for later.
+    let health = "/v1/health/service/catalog";
+    let first = consul.index(health);
+    again(2);
+    let before = consul.index(&format!("{health}?index={first}&wait=1s"));
+    again(3);
+    // Whoever waits for a change waits in vain.
+    assert_eq!(consul.index(&format!("{health}?index={before}&wait=3s")), before);
+}

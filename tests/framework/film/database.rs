@@ -1,0 +1,109 @@
+//! What becomes of a process with what it owns: a database that cannot be opened stops it in one line, one that goes away
+//! makes it not ready, and a kill loses nothing that was answered for.
+
+use harness::film::{call, create};
+use harness::{Grpcurl, Postgres, Process, eventually, execute};
+use serde_json::json;
+
+use crate::bad_start::{FREE, mesh_toml, refuses, refuses_with};
+
+#[test]
+fn a_data_directory_that_cannot_be_written() {
+    // Below a file, where not even root can make a folder.
+    let words = ["cannot write to", "--data-dir"];
+    refuses_with(&words, &[FREE, "--data-dir=file/data"], |folder| {
+        std::fs::write(folder.join("file"), "").expect("a file");
+    });
+}
+
+#[test]
+fn a_second_process_on_the_same_database() {
+    let first = Process::start("monolith", &[]);
+    let data_dir = format!("--data-dir={}", first.folder.path().join("data").display());
+    refuses_with(&[".db", "another process"], &[FREE, &data_dir], |_| ());
+}
+
+#[test]
+fn a_database_newer_than_the_program() {
+    let folder = Process::start("monolith", &[]).kill();
+    let data = folder.path().join("data");
+    let newer = "INSERT INTO service_migrations (version, description, installed_on, success, checksum, execution_time)
+        VALUES (99, 'from the future', '2030-01-01', true, x'00', 0)";
+    execute(&format!("sqlite://{}", data.join("catalog.db").display()), newer);
+    refuses_with(&["newer than this program", "99"], &[FREE, &format!("--data-dir={}", data.display())], |_| ());
+}
+
+#[test]
+fn a_database_that_cannot_be_reached() {
+    let url = "services.catalog.database_url=postgres://me:secret@127.0.0.1:1/catalog";
+    let complaints = refuses(&[FREE, "--set", url], |_| ());
+    assert_eq!(complaints.len(), 1);
+    assert!(complaints[0].contains("services.catalog.database_url"), "{complaints:?}");
+    assert!(complaints[0].contains("refused"), "why: {complaints:?}");
+    assert!(!complaints[0].contains("secret"), "{complaints:?}");
+}
+
+#[test]
+fn a_file_that_is_no_database() {
+    refuses_with(&["catalog.db", "not a database"], &[FREE], |folder| {
+        std::fs::create_dir(folder.join("data")).expect("a folder");
+        std::fs::write(folder.join("data/catalog.db"), "A city above, a city below. ".repeat(100)).expect("a file");
+    });
+}
+
+#[test]
+fn a_misspelt_key_of_a_service() {
+    for (text, key, meant) in [
+        ("[services.catalgo]\nlisten = '127.0.0.1:0'", "services.catalgo.listen", "services.catalog.listen"),
+        ("[services.catalog]\ndatabase = 'x'", "services.catalog.database", "the keys are"),
+    ] {
+        refuses_with(&["mesh.toml", &format!("`{key}`"), meant], &[FREE], mesh_toml(text));
+    }
+    let mysql = "[services.catalog]\ndatabase_url = 'mysql://x'";
+    refuses_with(&["mesh.toml", "services.catalog.database_url", "postgres://"], &[FREE], mesh_toml(mysql));
+}
+
+#[test]
+fn readiness_follows_the_database() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let Some(mut postgres) = Postgres::start() else { return };
+    let url = postgres.database("catalog");
+    let process = Process::start("monolith", &[("MESH__SERVICES__CATALOG__DATABASE_URL", &url)]);
+    let grpcurl = process.grpcurl();
+    let title = create(&grpcurl, "Metropolis");
+    let get = json!({"title_id": title["titleId"]});
+    let status = |service: &str| {
+        let answer = grpcurl.call("grpc.health.v1.Health/Check", &json!({"service": service}));
+        answer.json()["status"].as_str().expect("a status").to_owned()
+    };
+
+    postgres.stop();
+    for service in ["catalog.v1.CatalogService", ""] {
+        eventually("not serving", || (status(service) == "NOT_SERVING").then_some(()));
+    }
+    assert!(process.http("/readyz").starts_with("HTTP/1.1 503"));
+    assert!(process.http("/healthz").starts_with("HTTP/1.1 200"), "the process itself lives");
+    let answer = grpcurl.call("catalog.v1.CatalogService/GetTitle", &get);
+    assert_eq!(answer.failure(), ("Unavailable".to_owned(), "DATABASE_UNAVAILABLE".to_owned()));
+    assert!(!answer.message().contains("127.0.0.1"), "internals: {}", answer.message());
+
+    postgres.restart();
+    for service in ["catalog.v1.CatalogService", ""] {
+        eventually("serving again", || (status(service) == "SERVING").then_some(()));
+    }
+    assert_eq!(grpcurl.call("catalog.v1.CatalogService/GetTitle", &get).json()["title"], title);
+}
+
+#[test]
+fn a_killed_process_has_lost_nothing_it_answered_for() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let title = create(&process.grpcurl(), "Metropolis");
+    let again = Process::start_in(process.kill(), "monolith", &[]);
+    let read = call(&again.grpcurl(), "GetTitle", &json!({"title_id": title["titleId"]}));
+    assert_eq!(read["title"], title);
+}

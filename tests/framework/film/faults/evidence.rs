@@ -1,0 +1,192 @@
+//! What the database says, by SQL and past the program.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contracts::google::longrunning::{Operation, operation};
+use contracts::mesh::operations::v1::State;
+use harness::Session;
+use prost::Message as _;
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use super::caller::metadata;
+use super::recorder::{Record, Seen};
+
+/// How often work of artwork's is begun before it is given up.
+const ATTEMPTS: i32 = 5;
+/// What the ledger says of a rendering that became the artwork of its title; its pictures are 0 to 3.
+const PUBLISHED: i64 = -1;
+
+/// Has the database itself note each effect of artwork's, in the transaction that has it: in a table that only grows, so
+/// that what is done twice, or is done and forgotten and done again, stands there twice.
+pub(super) fn keep_a_ledger(url: &str) {
+    let effects = [
+        ("rendered", "INSERT ON renditions", "NEW.size"),
+        ("published", "INSERT ON artworks", "-1"),
+        ("published_again", "UPDATE ON artworks", "-1"),
+    ];
+    let mut session = Session::open(url);
+    session.execute("CREATE TABLE ledger (rendering TEXT NOT NULL, effect BIGINT NOT NULL)");
+    for (name, event, effect) in effects {
+        let note = format!("INSERT INTO ledger (rendering, effect) VALUES (NEW.rendering, {effect});");
+        session.execute(&if url.starts_with("sqlite:") {
+            format!("CREATE TRIGGER {name} AFTER {event} BEGIN {note} END")
+        } else {
+            format!(
+                "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {note} RETURN NULL; END $$;
+                CREATE TRIGGER {name} AFTER {event} FOR EACH ROW EXECUTE FUNCTION {name}();"
+            )
+        });
+    }
+}
+
+/// An operation as its row has it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) request_id: String,
+    pub(super) state: State,
+    revision: i64,
+}
+
+/// All that there is, as it was at one moment.
+pub(super) struct Evidence {
+    /// By name.
+    pub(super) operations: BTreeMap<String, Kept>,
+    /// By name: revisions, and what was to be told of them.
+    feed: BTreeMap<String, Vec<(i64, Operation)>>,
+    positions: Vec<i64>,
+    next: Vec<i64>,
+    inputs: BTreeSet<String>,
+    steps: BTreeSet<String>,
+    /// By name.
+    ledger: BTreeMap<String, Vec<i64>>,
+}
+
+impl Evidence {
+    pub(super) fn collect(url: &str) -> Self {
+        let mut session = Session::open(url);
+        let sqlite = url.starts_with("sqlite:");
+        session.execute(if sqlite { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ" });
+        let operations = session.rows("SELECT id, request_id, state, revision FROM operations", |row| {
+            let state = i32::try_from(row.get::<i64, _>(2)).expect("a state");
+            let state = State::try_from(state).expect("a state");
+            (name(row), Kept { request_id: row.get(1), state, revision: row.get(3) })
+        });
+        let told = session.rows("SELECT operation, revision, payload FROM feed ORDER BY revision", |row| {
+            let payload: Vec<u8> = row.get(2);
+            (name(row), row.get(1), Operation::decode(&*payload).expect("an operation"))
+        });
+        let mut feed: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (name, revision, operation) in told {
+            feed.entry(name).or_default().push((revision, operation));
+        }
+        let mut ledger: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (name, effect) in session.rows("SELECT rendering, effect FROM ledger", |row| (row.get(0), row.get(1))) {
+            ledger.entry(name).or_default().push(effect);
+        }
+        Self {
+            operations: operations.into_iter().collect(),
+            feed,
+            positions: session.rows("SELECT position FROM feed ORDER BY position", |row| row.get(0)),
+            next: session.rows("SELECT next FROM feed_owner", |row| row.get(0)),
+            inputs: session.rows("SELECT operation FROM operation_input", name).into_iter().collect(),
+            steps: session.rows("SELECT operation FROM operation_steps", name).into_iter().collect(),
+            ledger,
+        }
+    }
+
+    /// The names of what was asked for under an id.
+    pub(super) fn started(&self, request_id: &str) -> Vec<&String> {
+        let started = self.operations.iter().filter(|(_, kept)| kept.request_id == request_id);
+        started.map(|(name, _)| name).collect()
+    }
+
+    /// Each operation is there with all that belongs to it, and nothing is there without one.
+    pub(super) fn assert_whole(&self) {
+        assert_eq!(self.positions, (1..).take(self.positions.len()).collect::<Vec<_>>(), "positions without a hole");
+        assert_eq!(self.next.iter().sum::<i64>(), self.positions.len().cast_signed() as i64, "the counter");
+        assert!(self.feed.keys().eq(self.operations.keys()), "an operation is in the feed, and what is, is one");
+        let open = self.operations.iter().filter(|(_, kept)| kept.state < State::Succeeded);
+        assert!(self.inputs.iter().eq(open.map(|(name, _)| name)), "what is not done has its input, and nothing else");
+        assert!(self.ledger.keys().all(|name| self.operations.contains_key(name)), "an effect of nothing");
+        for (name, kept) in &self.operations {
+            let feed = &self.feed[name];
+            let revisions: Vec<_> = feed.iter().map(|(revision, _)| *revision).collect();
+            assert_eq!(revisions, (1..=kept.revision).collect::<Vec<_>>(), "{name}: revisions without a hole");
+            let ends = feed.iter().filter(|(_, operation)| operation.done).count();
+            let last = &feed[feed.len() - 1].1;
+            assert_eq!(metadata(last).state(), kept.state, "{name}: told and kept");
+            assert_eq!((ends, last.done), (usize::from(last.done), kept.state >= State::Succeeded), "{name}: one end");
+            assert!(!last.done || !self.steps.contains(name), "{name}: steps are left");
+            self.assert_done_once(name, last);
+        }
+    }
+
+    /// Each effect of an operation stands in the ledger once, and if it has succeeded, all of them do.
+    fn assert_done_once(&self, name: &str, last: &Operation) {
+        let mut effects = self.ledger.get(name).cloned().unwrap_or_default();
+        effects.sort_unstable();
+        assert!(effects.is_sorted_by(|one, next| one < next), "{name}: done twice: {effects:?}");
+        if metadata(last).state() == State::Succeeded {
+            effects.retain(|effect| *effect != PUBLISHED);
+            assert_eq!(effects, [0, 1, 2, 3], "{name}: succeeded without all its pictures");
+        }
+    }
+
+    /// What clients have seen is what there is.
+    pub(super) fn assert_agrees(&self, record: &Record) {
+        for (request_id, name) in &record.told {
+            assert_eq!(self.started(request_id), [name], "{request_id} was told {name}");
+        }
+        for (name, kept) in &self.operations {
+            assert!(record.asked.contains(&kept.request_id), "{name}: nobody has asked for it");
+            let end = &self.feed[name].last().expect("history").1;
+            match kept.state {
+                State::Cancelled => assert!(record.cancelled.contains(name), "{name}: nobody has cancelled it"),
+                State::Failed => assert_given_up(end),
+                _ => {}
+            }
+        }
+        record.seen.values().for_each(|seen| self.assert_seen(seen));
+    }
+
+    /// One follower was told a history in order, to its one end, and only what is kept.
+    fn assert_seen(&self, seen: &Seen) {
+        let name = &seen.operations[0].name;
+        let revisions: Vec<_> = seen.operations.iter().map(|operation| metadata(operation).revision).collect();
+        assert!(revisions.is_sorted_by(|one, next| one < next), "{name}: seen {revisions:?}");
+        let kept: Vec<_> = self.feed[name].iter().skip_while(|(revision, _)| *revision < revisions[0]).collect();
+        let mut told = seen.operations.iter().peekable();
+        let mut before = metadata(&seen.operations[0]).state();
+        for (revision, operation) in kept {
+            let state = metadata(operation).state();
+            if told.next_if_eq(&operation).is_none() {
+                // Progress may be left out, a change of state never.
+                assert!(
+                    !seen.all && state == before,
+                    "{name}: {revision} is not among {revisions:?}, or is not the same"
+                );
+            }
+            before = state;
+        }
+        assert!(told.next().is_none(), "{name}: something was seen that is not kept: {revisions:?}");
+        assert!(seen.operations.last().is_some_and(|last| last.done), "{name}: not seen to its end");
+    }
+
+    /// How many operations ended in a state.
+    pub(super) fn ended(&self, state: State) -> usize {
+        self.operations.values().filter(|kept| kept.state == state).count()
+    }
+}
+
+/// The only failure there is: every attempt was cut short.
+fn assert_given_up(end: &Operation) {
+    let Some(operation::Result::Error(error)) = &end.result else { panic!("{end:?}") };
+    assert!(error.message.contains("every attempt ended without a word"), "{end:?}");
+    assert_eq!(metadata(end).attempt, ATTEMPTS, "{end:?}");
+}
+
+/// The operation that a row's first column is the id of.
+fn name(row: &AnyRow) -> String {
+    format!("services/artwork/operations/{}", row.get::<String, _>(0))
+}

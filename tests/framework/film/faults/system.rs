@@ -1,0 +1,213 @@
+//! The processes that a fault happens to: the monolith on SQLite, or the catalog and replicas of artwork on Postgres.
+
+use std::time::Duration;
+
+use contracts::catalog::v1::CreateTitleRequest;
+use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
+use harness::film::smallest_picture;
+use harness::{Postgres, Process, Session, uuid};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tonic::transport::Endpoint;
+
+use super::caller::Caller;
+use super::evidence::{self, Evidence};
+use super::recorder::Recorder;
+
+/// Longer than a lease and than any pause between two attempts, also where much else is going on. Nothing that passes
+/// waits for it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What serves, and what has been seen of it.
+pub(super) struct System {
+    binary: &'static str,
+    environment: Vec<(&'static str, String)>,
+    replicas: Vec<Process>,
+    /// The catalog, where it is a process of its own.
+    _catalog: Option<Process>,
+    /// Where artwork's database is.
+    pub(super) database: String,
+    pub(super) title_id: String,
+    pub(super) recorder: Recorder,
+    runtime: Runtime,
+}
+
+impl System {
+    /// Everything in one process, with embedded databases.
+    pub(super) fn sqlite() -> Self {
+        Self::in_one(Process::start("monolith", &[]))
+    }
+
+    /// The same for a monolith that was started otherwise.
+    pub(super) fn in_one(process: Process) -> Self {
+        let database = format!("sqlite://{}", process.folder.path().join("data/artwork.db").display());
+        Self::new("monolith", Vec::new(), vec![process], None, database)
+    }
+
+    /// So many replicas of artwork that share a database; `None`, and a word about it, where there is no Postgres.
+    pub(super) fn postgres(replicas: usize) -> Option<Self> {
+        Some(Self::on(Postgres::shared()?, replicas))
+    }
+
+    /// The same on a server of the test's own.
+    pub(super) fn on(server: &Postgres, replicas: usize) -> Self {
+        let database = server.database(&format!("artwork_{}", uuid().replace('-', "")));
+        let catalog = Process::start("catalog", &[]);
+        let environment = vec![
+            ("MESH__REGISTRY", "static".to_owned()),
+            ("MESH__STATIC__CATALOG", catalog.address.to_string()),
+            ("MESH__SERVICES__ARTWORK__DATABASE_URL", database.clone()),
+        ];
+        let replicas = (0..replicas).map(|_| Process::start("artwork", &borrowed(&environment))).collect();
+        Self::new("artwork", environment, replicas, Some(catalog), database)
+    }
+
+    fn new(
+        binary: &'static str,
+        environment: Vec<(&'static str, String)>,
+        replicas: Vec<Process>,
+        catalog: Option<Process>,
+        database: String,
+    ) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let address = catalog.as_ref().unwrap_or(&replicas[0]).address;
+        let title_id = runtime.block_on(async {
+            let channel = Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
+            let (request_id, name) = (uuid(), "Metropolis".to_owned());
+            let request = CreateTitleRequest { request_id, name, year: 1927, ..CreateTitleRequest::default() };
+            let created = CatalogServiceClient::new(channel).create_title(request).await.expect("a title");
+            created.into_inner().title.expect("a title").title_id
+        });
+        evidence::keep_a_ledger(&database);
+        let recorder = Recorder::new();
+        Self { binary, environment, replicas, _catalog: catalog, database, title_id, recorder, runtime }
+    }
+
+    /// The first replica, or the only one.
+    pub(super) fn process(&self) -> &Process {
+        &self.replicas[0]
+    }
+
+    pub(super) fn replica(&mut self, index: usize) -> &mut Process {
+        &mut self.replicas[index]
+    }
+
+    /// A client of the first replica, with the smallest of all pictures.
+    pub(super) fn caller(&self) -> Caller {
+        self.caller_of(0)
+    }
+
+    /// A client of one replica.
+    pub(super) fn caller_of(&self, index: usize) -> Caller {
+        let _entered = self.runtime.enter();
+        Caller::new(self.replicas[index].address, &self.title_id, &smallest_picture(), &self.recorder)
+    }
+
+    /// The same of the last replica, which may be the first.
+    pub(super) fn last_caller(&self) -> Caller {
+        self.caller_of(self.replicas.len() - 1)
+    }
+
+    pub(super) fn replicas(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// Whether a replica has written a line about an operation that contains this.
+    pub(super) fn says(&self, index: usize, what: &str, name: &str) -> bool {
+        self.replicas[index].log().lines().any(|line| line.contains(what) && line.contains(name))
+    }
+
+    /// Does something with a client, within what patience there is.
+    pub(super) fn run<T>(&self, client: impl Future<Output = T>) -> T {
+        self.runtime.block_on(patiently(client))
+    }
+
+    /// Lets time pass where something shall happen at another moment each time; never until something ought to be ready.
+    pub(super) fn pause(&self, pause: Duration) {
+        self.runtime.block_on(async { tokio::time::sleep(pause).await });
+    }
+
+    /// Lets a client do something while this thread does something else.
+    pub(super) fn spawn<T: Send + 'static>(&self, client: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.runtime.spawn(client)
+    }
+
+    /// What all of them came to.
+    pub(super) fn join<T>(&self, clients: Vec<JoinHandle<T>>) -> Vec<T> {
+        self.run(all(clients))
+    }
+
+    /// The same of clients that take as long as it takes, each step of which is [`patiently`] waited for.
+    pub(super) fn join_all<T>(&self, clients: Vec<JoinHandle<T>>) -> Vec<T> {
+        self.runtime.block_on(all(clients))
+    }
+
+    /// Kills a replica and, once `meanwhile` is done, starts it again at the same address.
+    pub(super) fn kill(&mut self, index: usize, meanwhile: impl FnOnce(&Self)) {
+        self.replicas[index].signal("KILL");
+        self.replicas[index].ended();
+        meanwhile(self);
+        self.start_again(index);
+    }
+
+    /// Ends a replica well, and starts it again at the same address.
+    pub(super) fn replace(&mut self, index: usize) {
+        self.replicas[index].signal("TERM");
+        let (status, _) = self.replicas[index].ended();
+        assert_eq!(status.code(), Some(0), "it drains");
+        self.start_again(index);
+    }
+
+    fn start_again(&mut self, index: usize) {
+        let ended = &mut self.replicas[index];
+        let (address, folder) = (ended.address.to_string(), ended.folder_left());
+        let mut environment = borrowed(&self.environment);
+        environment.push(("MESH__LISTEN", &address));
+        *ended = Process::start_in(folder, self.binary, &environment);
+    }
+
+    /// Lets the time of all leases be over, so that a test does not wait for what a dead worker holds.
+    pub(super) fn end_leases(&self) {
+        Session::open(&self.database).execute("UPDATE operations SET lease_until = 0 WHERE state = 2");
+    }
+
+    /// What is in the database once everything has ended, and that it is whole and what was seen.
+    pub(super) fn verdict(&self) -> Evidence {
+        let mut session = Session::open(&self.database);
+        let start = std::time::Instant::now();
+        while session.count("SELECT count(*) FROM operations WHERE state < 3") > 0 {
+            assert!(start.elapsed() < PATIENCE, "not everything ends");
+            self.pause(Duration::from_millis(50));
+        }
+        let evidence = Evidence::collect(&self.database);
+        evidence.assert_whole();
+        evidence.assert_agrees(&self.recorder.read());
+        evidence
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.recorder.keep();
+        }
+    }
+}
+
+/// Waits within what patience there is.
+pub(super) async fn patiently<T>(step: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, step).await.expect("it goes on")
+}
+
+async fn all<T>(clients: Vec<JoinHandle<T>>) -> Vec<T> {
+    let mut all = Vec::new();
+    for client in clients {
+        all.push(client.await.expect("no client panics"));
+    }
+    all
+}
+
+fn borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    environment.iter().map(|(name, value)| (*name, &**value)).collect()
+}

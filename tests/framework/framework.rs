@@ -1,0 +1,9 @@
+//! What mesh promises, seen from outside: real binaries, real grpcurl, a real Postgres, a real Consul. What each file
+//! holds:
+
+mod bad_start; // what an operator reads when a process cannot start
+mod doctor; // what `mesh doctor` says of a machine
+mod drain; // how a process ends
+mod film; // what takes services to be seen: those of the example
+mod serving; // reflection, health, pages for operators, deadlines
+mod templates; // what new services are made of

@@ -1,0 +1,90 @@
+//! What every process offers: reflection, health, pages for operators, deadlines.
+
+use harness::{Grpcurl, Process, RawCall};
+use serde_json::json;
+
+#[test]
+fn reflection_lists_what_is_served_and_describes_it() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let listed = grpcurl.run(&[], &["list"]).text();
+    for service in ["grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"] {
+        assert!(listed.lines().any(|line| line == service), "{service} is not in {listed}");
+    }
+    for service in listed.lines() {
+        assert!(grpcurl.run(&[], &["describe", service]).text().contains("rpc "), "{service}");
+    }
+}
+
+#[test]
+fn health_and_the_pages_say_what_is_so() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let check = |service: &str| grpcurl.call("grpc.health.v1.Health/Check", &json!({"service": service}));
+    assert_eq!(check("").json()["status"], "SERVING");
+    assert_eq!(check("made.up.Service").failure().0, "NotFound");
+
+    for page in ["/healthz", "/readyz"] {
+        assert!(process.http(page).starts_with("HTTP/1.1 200"), "{page}");
+    }
+    assert!(process.http("/").starts_with("HTTP/1.1 404"));
+    let metrics = process.http("/metrics");
+    let ok = r#"grpc_server_handled_total{grpc_service="grpc.health.v1.Health",grpc_method="Check",grpc_code="OK"} 1"#;
+    assert!(metrics.contains(ok), "{metrics}");
+}
+
+#[test]
+fn the_pages_can_have_a_port_of_their_own() {
+    let process = Process::start("monolith", &[("MESH__ADMIN__LISTEN", "127.0.0.1:0")]);
+    assert!(process.http("/metrics").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn a_method_that_nobody_serves_is_no_new_label() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let proto = "syntax = \"proto3\"; package made.up; service S { rpc M(E) returns (E); } message E {}";
+    std::fs::write(process.folder.path().join("made_up.proto"), proto).expect("a file");
+    let folder = process.folder.path().display().to_string();
+    let answer = process.grpcurl().run(&["-import-path", &folder, "-proto", "made_up.proto"], &["made.up.S/M"]);
+    assert_eq!(answer.failure().0, "Unimplemented");
+    let metrics = process.http("/metrics");
+    assert!(metrics.contains(r#"grpc_service="unknown""#) && !metrics.contains("made.up"), "{metrics}");
+}
+
+#[test]
+fn the_server_itself_ends_a_call_at_its_deadline() {
+    let process = Process::start("monolith", &[]);
+    let watch = "/grpc.health.v1.Health/Watch";
+    let start = std::time::Instant::now();
+    let ended = RawCall::begin(process.address, watch, &[("grpc-timeout", "300m")]).finish(b"");
+    assert_eq!(ended.code, "4", "DEADLINE_EXCEEDED");
+    assert!(start.elapsed() >= std::time::Duration::from_millis(300));
+    assert!(!ended.body.is_empty(), "what was there before the deadline was delivered");
+
+    let malformed = RawCall::begin(process.address, watch, &[("grpc-timeout", "soon")]).finish(b"");
+    assert_eq!(malformed.code, "3", "INVALID_ARGUMENT");
+}
+
+#[test]
+fn what_is_no_message_is_the_callers_fault() {
+    let process = Process::start("monolith", &[]);
+    let garbage = RawCall::begin(process.address, "/grpc.health.v1.Health/Check", &[]).finish(&[0xff; 9]);
+    assert_eq!(garbage.code, "3", "INVALID_ARGUMENT");
+    assert!(!process.log().contains("ERROR"), "and no alarm: {}", process.log());
+}
+
+#[test]
+fn grpc_over_http_1_is_told_so() {
+    let process = Process::start("monolith", &[]);
+    let answer = process.http_with("/grpc.health.v1.Health/Check", "content-type: application/grpc\r\n");
+    assert!(answer.starts_with("HTTP/1.1 505") && answer.contains("HTTP/2"), "{answer}");
+}

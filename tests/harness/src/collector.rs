@@ -1,0 +1,165 @@
+//! A gRPC server that takes every call, answers with an empty message, and keeps what it was sent: a collector of
+//! spans, or a peer of which only the requests matter.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+
+/// Takes every call until it is dropped.
+pub struct Collector {
+    /// Where it listens.
+    pub address: SocketAddr,
+    calls: Arc<Mutex<Vec<Call>>>,
+    _runtime: Runtime,
+}
+
+/// A call as it arrived.
+#[derive(Clone)]
+struct Call {
+    path: String,
+    headers: HeaderMap,
+    message: Bytes,
+}
+
+/// A span as it was exported, and the service that exported it.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// The name of the service.
+    pub service: String,
+    /// The span.
+    pub span: Span,
+}
+
+impl Collector {
+    /// Starts on a free port.
+    pub fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().expect("an address"))
+    }
+
+    /// Starts where there was none before.
+    pub fn start_at(address: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = runtime.block_on(TcpListener::bind(address)).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let calls = Arc::default();
+        let kept = Arc::clone(&calls);
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(connection(stream, Arc::clone(&kept)));
+            }
+        });
+        Self { address, calls, _runtime: runtime }
+    }
+
+    /// The spans of one trace that have arrived so far.
+    pub fn spans(&self, trace: &str) -> Vec<Exported> {
+        let mut spans = self.all_spans();
+        spans.retain(|exported| hex(&exported.span.trace_id) == trace);
+        spans
+    }
+
+    /// The spans of all traces that have arrived so far.
+    pub fn all_spans(&self) -> Vec<Exported> {
+        let calls = self.calls.lock().expect("no panic").clone();
+        let mut spans = Vec::new();
+        for call in calls.iter().filter(|call| call.path.ends_with("TraceService/Export")) {
+            let request = ExportTraceServiceRequest::decode(call.message.clone()).expect("an export");
+            for resource in request.resource_spans {
+                let attributes = resource.resource.expect("a resource").attributes;
+                let service = text(&attributes, "service.name").expect("a service's name");
+                let scopes = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+                spans.extend(scopes.map(|span| Exported { service: service.clone(), span }));
+            }
+        }
+        spans
+    }
+
+    /// A header of each call to `path`.
+    pub fn headers(&self, path: &str, name: &str) -> Vec<Option<String>> {
+        let calls = self.calls.lock().expect("no panic");
+        let header = |call: &Call| Some(call.headers.get(name)?.to_str().expect("ASCII").to_owned());
+        calls.iter().filter(|call| call.path == path).map(header).collect()
+    }
+}
+
+impl Exported {
+    /// The id of the span, as hexadecimal digits.
+    pub fn id(&self) -> String {
+        hex(&self.span.span_id)
+    }
+
+    /// The id of its parent; empty at the root of a trace.
+    pub fn parent(&self) -> String {
+        hex(&self.span.parent_span_id)
+    }
+
+    /// An attribute that is text.
+    pub fn text(&self, key: &str) -> Option<String> {
+        text(&self.span.attributes, key)
+    }
+
+    /// An attribute that is a number.
+    pub fn number(&self, key: &str) -> Option<i64> {
+        match value(&self.span.attributes, key)? {
+            Value::IntValue(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
+    match value(attributes, key)? {
+        Value::StringValue(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn value<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
+    let AnyValue { value } = attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref()?;
+    value.as_ref()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn connection(stream: TcpStream, calls: Arc<Mutex<Vec<Call>>>) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let calls = Arc::clone(&calls);
+        tokio::spawn(async move {
+            let (head, mut body) = request.into_parts();
+            let mut frame = Vec::new();
+            while let Some(Ok(data)) = body.data().await {
+                let _ = body.flow_control().release_capacity(data.len());
+                frame.extend_from_slice(&data);
+            }
+            // A byte for compression, four for the length.
+            let message = Bytes::from(frame).split_off(5);
+            calls.lock().expect("no panic").push(Call {
+                path: head.uri.path().to_owned(),
+                headers: head.headers,
+                message,
+            });
+            let response = http::Response::builder().header("content-type", "application/grpc").body(());
+            // Whoever has left needs no answer.
+            let Ok(mut stream) = respond.send_response(response.expect("a response"), false) else { return };
+            let _ = stream.send_data(Bytes::from_static(&[0; 5]), false);
+            let _ = stream.send_trailers([("grpc-status", "0")].map(header).into_iter().collect());
+        });
+    }
+}
+
+fn header((name, value): (&'static str, &'static str)) -> (http::HeaderName, http::HeaderValue) {
+    (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+}

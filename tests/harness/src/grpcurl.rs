@@ -1,0 +1,121 @@
+//! Calls by the tool that people use: what it prints is what they see.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::{find_program, skip};
+
+/// grpcurl, pointed at one address.
+pub struct Grpcurl {
+    address: SocketAddr,
+}
+
+/// What a call answered.
+#[derive(Debug)]
+pub struct Answer {
+    stdout: String,
+    stderr: String,
+    ok: bool,
+}
+
+impl Grpcurl {
+    /// Whether there is a grpcurl to test with; says so if there is none.
+    pub fn installed() -> bool {
+        let installed = find_program("grpcurl", &[]).is_some();
+        if !installed {
+            skip("grpcurl", "scripts/tools brings it");
+        }
+        installed
+    }
+
+    /// Calls go to this address.
+    pub fn to(address: SocketAddr) -> Self {
+        Self { address }
+    }
+
+    /// grpcurl with `flags` in front of the address and `rest` behind it.
+    fn command(&self, flags: &[&str], rest: &[&str]) -> Command {
+        let mut command = Command::new(find_program("grpcurl", &[]).expect("grpcurl"));
+        command.arg("-plaintext").args(["-max-time", "30"]).args(flags).arg(self.address.to_string()).args(rest);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs grpcurl with `flags` in front of the address and `rest` behind it.
+    pub fn run(&self, flags: &[&str], rest: &[&str]) -> Answer {
+        self.command(flags, rest).output().expect("grpcurl runs").into()
+    }
+
+    /// Calls `method` with a request as JSON.
+    pub fn call(&self, method: &str, request: &Value) -> Answer {
+        self.run(&["-d", &request.to_string()], &[method])
+    }
+
+    /// The same for a request that is too long for a command line.
+    pub fn call_with_input(&self, method: &str, request: &Value) -> Answer {
+        let mut child = self.command(&["-d", "@"], &[method]).stdin(Stdio::piped()).spawn().expect("grpcurl runs");
+        let mut stdin = child.stdin.take().expect("its input");
+        stdin.write_all(request.to_string().as_bytes()).expect("it reads");
+        drop(stdin);
+        child.wait_with_output().expect("grpcurl runs").into()
+    }
+
+    /// Begins a call that stays open.
+    pub fn open(&self, method: &str) -> Child {
+        self.command(&[], &[method]).spawn().expect("grpcurl runs")
+    }
+
+    /// The same with a request.
+    pub fn open_with(&self, method: &str, request: &Value) -> Child {
+        self.command(&["-d", &request.to_string()], &[method]).spawn().expect("grpcurl runs")
+    }
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        Self {
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+            ok: output.status.success(),
+        }
+    }
+}
+
+impl Answer {
+    /// The text of a call that succeeded.
+    pub fn text(self) -> String {
+        assert!(self.ok, "{self:?}");
+        self.stdout
+    }
+
+    /// The response of a call that succeeded.
+    pub fn json(self) -> Value {
+        serde_json::from_str(&self.text()).expect("JSON")
+    }
+
+    /// The code and the reason of a call that failed.
+    pub fn failure(&self) -> (String, String) {
+        assert!(!self.ok, "{self:?}");
+        (self.after("Code: "), self.detail("google.rpc.ErrorInfo")["reason"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// One of the details of a call that failed.
+    pub fn detail(&self, message: &str) -> Value {
+        let details = self.stderr.lines().filter_map(|line| line.split_once('\t'));
+        let mut details = details.filter_map(|(_, json)| serde_json::from_str::<Value>(json).ok());
+        details.find(|detail| detail["@type"].as_str().is_some_and(|url| url.ends_with(message))).unwrap_or_default()
+    }
+
+    fn after(&self, label: &str) -> String {
+        let found = self.stderr.lines().find_map(|line| line.trim().strip_prefix(label));
+        found.unwrap_or_else(|| panic!("no `{label}` in {}", self.stderr)).to_owned()
+    }
+
+    /// The message of a call that failed.
+    pub fn message(&self) -> String {
+        self.after("Message: ")
+    }
+}

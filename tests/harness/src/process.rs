@@ -1,0 +1,206 @@
+//! One process of the system under test.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{LazyLock, mpsc};
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::{Grpcurl, LIMIT, eventually, root};
+
+/// The binaries and examples of the workspace by name, built once: `cargo test` alone would leave stale or missing ones.
+static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--workspace", "--bins", "--examples", "--message-format=json"]).current_dir(root());
+    // What this cargo says of this test would be news to build scripts, which would run again, each time.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&*name);
+        }
+    }
+    let built = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
+    assert!(built.status.success(), "the binaries do not build");
+    let mut binaries = HashMap::new();
+    for line in String::from_utf8(built.stdout).expect("cargo writes UTF-8").lines() {
+        let message: serde_json::Value = serde_json::from_str(line).expect("cargo writes JSON");
+        if let (Some(path), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str()) {
+            binaries.insert(name.to_owned(), path.into());
+        }
+    }
+    binaries
+});
+
+/// A binary of the workspace, with no configuration but what the test gives it.
+pub fn command(binary: &str) -> Command {
+    let path = BINARIES.get(binary).unwrap_or_else(|| panic!("the workspace has no binary `{binary}`"));
+    let mut command = Command::new(path);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MESH_") {
+            command.env_remove(name);
+        }
+    }
+    // A Consul that happens to run on this machine is none of a test's business.
+    command.env("MESH__REGISTRY", "local");
+    command
+}
+
+/// Runs a binary that is expected to end by itself, in an empty folder that `prepare` may fill.
+pub fn output(binary: &str, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Output {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    prepare(folder.path());
+    output_in(&folder, binary, arguments)
+}
+
+/// The same in a folder that outlives it.
+pub fn output_in(folder: &TempDir, binary: &str, arguments: &[&str]) -> Output {
+    let mut child = command(binary);
+    child.current_dir(folder.path());
+    child.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().expect("the binary starts");
+    // Short of a limit, a process that wrongly serves would hang the test.
+    let start = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if start.elapsed() > LIMIT {
+            child.kill().expect("a child");
+            panic!("{binary} {arguments:?} did not end");
+        }
+        super::programs::pause();
+    }
+    child.wait_with_output().expect("its output")
+}
+
+/// A running process, ended when it is dropped.
+pub struct Process {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its working directory, with its data and its log.
+    pub folder: TempDir,
+}
+
+impl Process {
+    /// Starts a binary on a free port, in an empty folder.
+    pub fn start(binary: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), binary, environment)
+    }
+
+    /// Starts a binary on a free port where another has been.
+    pub fn start_in(folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {
+        Self::spawn(command(binary), folder, binary, environment)
+    }
+
+    /// Starts a binary under a program that looks on, and leaves the process to whoever started it.
+    pub fn start_under(mut onlooker: Command, binary: &str) -> Self {
+        let command = command(binary);
+        onlooker.arg(command.get_program());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => onlooker.env(name, value),
+                None => onlooker.env_remove(name),
+            };
+        }
+        Self::spawn(onlooker, tempfile::tempdir().expect("a temporary folder"), binary, &[])
+    }
+
+    fn spawn(mut command: Command, folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {
+        let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
+        command.current_dir(folder.path());
+        command.env("MESH__LISTEN", "127.0.0.1:0").envs(environment.iter().copied());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
+        let mut child = child.expect("the binary starts");
+
+        let (sender, receiver) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().expect("its output"));
+        // Reads to the end, so that the process never finds its output closed.
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        let line = receiver.recv_timeout(LIMIT).unwrap_or_else(|_| {
+            let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+            panic!("{binary} does not say where it listens; its log:\n{log}")
+        });
+        let (name, address) = line.split_once(" listening on ").unwrap_or_else(|| panic!("not a listener: {line}"));
+        assert_eq!(name, binary);
+        Self { child, address: address.parse().expect("an address"), folder }
+    }
+
+    /// grpcurl, pointed at it.
+    pub fn grpcurl(&self) -> Grpcurl {
+        Grpcurl::to(self.address)
+    }
+
+    /// What it has written to standard error.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).expect("a log")
+    }
+
+    /// One HTTP/1.1 request; the whole answer, head and body.
+    pub fn http(&self, path: &str) -> String {
+        self.http_with(path, "")
+    }
+
+    /// The same with more headers, each with its line end.
+    pub fn http_with(&self, path: &str, headers: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).expect("it listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
+    /// Sends a signal by name: `TERM`, `INT`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(kill.expect("kill runs").success());
+    }
+
+    /// How much of a processor it has used, as Linux counts it: a hundred a second.
+    #[cfg(target_os = "linux")]
+    pub fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        // The second word is the program's name, in parentheses, and may be anything.
+        let (_, rest) = stat.rsplit_once(") ").expect("a name");
+        let words: Vec<_> = rest.split(' ').collect();
+        words[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a count")).sum()
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Waits for its end, and says how long that took.
+    pub fn ended(&mut self) -> (ExitStatus, std::time::Duration) {
+        let start = Instant::now();
+        let status = eventually("the process ends", || self.child.try_wait().expect("a child"));
+        (status, start.elapsed())
+    }
+
+    /// Kills it without warning, and gives what it leaves behind.
+    pub fn kill(mut self) -> TempDir {
+        self.signal("KILL");
+        self.ended();
+        self.folder_left()
+    }
+
+    /// What a process that has ended leaves behind.
+    pub fn folder_left(&mut self) -> TempDir {
+        let empty = tempfile::tempdir().expect("a temporary folder");
+        std::mem::replace(&mut self.folder, empty)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of process {}\n{}", self.child.id(), self.log());
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! SQL on one connection, past the program.
+
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
+use tokio::runtime::Runtime;
+
+/// A connection that stays open, and with it what a transaction holds.
+pub struct Session {
+    connection: AnyConnection,
+    runtime: Runtime,
+}
+
+impl Session {
+    /// Connects to the database at a URL.
+    pub fn open(url: &str) -> Self {
+        sqlx::any::install_default_drivers();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let connection = runtime.block_on(AnyConnection::connect(url)).expect("the database answers");
+        let mut session = Self { connection, runtime };
+        if url.starts_with("sqlite:") {
+            session.execute("PRAGMA busy_timeout = 30000");
+        }
+        session
+    }
+
+    /// Executes one statement, or several.
+    pub fn execute(&mut self, statements: &str) {
+        let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut self.connection);
+        self.runtime.block_on(statements).expect("the statement is right");
+    }
+
+    /// What a query gives.
+    pub fn rows<T>(&mut self, query: &str, read: impl FnMut(&AnyRow) -> T) -> Vec<T> {
+        let rows = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_all(&mut self.connection);
+        self.runtime.block_on(rows).expect("the query is right").iter().map(read).collect()
+    }
+
+    /// What a query counts.
+    pub fn count(&mut self, query: &str) -> i64 {
+        self.rows(query, |row| row.get::<i64, _>(0))[0]
+    }
+
+    /// Whether somebody at this Postgres database waits for what somebody else holds.
+    pub fn waits_for_a_lock(&mut self) -> bool {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        self.count(waiting) > 0
+    }
+}
