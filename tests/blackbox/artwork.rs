@@ -342,6 +342,7 @@ fn without_the_catalog_the_caller_learns_what_is_missing() {
 }
 
 #[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn rendering_on_postgres_is_the_same() {
     if !Grpcurl::installed() {
         return;

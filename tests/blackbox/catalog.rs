@@ -20,6 +20,7 @@ fn promises_hold_in_a_process_of_its_own() {
 }
 
 #[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn promises_hold_in_the_monolith_on_postgres() {
     if !Grpcurl::installed() {
         return;

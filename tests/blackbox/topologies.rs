@@ -38,6 +38,7 @@ fn suite_passes_in_a_process_each_found_by_static_addresses() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn suite_passes_in_a_process_each_found_through_consul() {
     let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let registry = [("MESH__REGISTRY", &*consul.registry())];
@@ -82,6 +83,7 @@ fn database() -> Option<String> {
 }
 
 #[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn abandoned_calls_end_in_one_process() {
     let Some(url) = database() else { return };
     let monolith = Process::start("monolith", &[(DATABASE_URL, &url)]);
@@ -89,6 +91,7 @@ fn abandoned_calls_end_in_one_process() {
 }
 
 #[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn abandoned_calls_end_in_a_process_each_found_by_static_addresses() {
     let Some(url) = database() else { return };
     let catalog = Process::start("catalog", &[(DATABASE_URL, &url)]);
@@ -96,6 +99,7 @@ fn abandoned_calls_end_in_a_process_each_found_by_static_addresses() {
 }
 
 #[test]
+#[ignore = "needs Postgres and Consul: .ci/full"]
 fn abandoned_calls_end_in_a_process_each_found_through_consul() {
     let Some(url) = database() else { return };
     let Some(consul) = Consul::start() else { return };

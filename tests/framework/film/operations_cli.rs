@@ -264,6 +264,7 @@ fn one_process_says_how_well_it_serves() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn consul_says_who_is_there_and_whom_to_ask() {
     let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let whom = ["--consul", &consul.address.to_string()];
@@ -303,6 +304,7 @@ fn consul_says_who_is_there_and_whom_to_ask() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn a_watch_follows_a_service_to_where_it_is_now() {
     let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let whom = ["--consul", &consul.address.to_string()];
@@ -322,6 +324,7 @@ fn a_watch_follows_a_service_to_where_it_is_now() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn an_agent_that_cannot_answer_is_said_in_a_line() {
     let Some(mut consul) = Consul::start() else { return };
     let address = consul.address.to_string();

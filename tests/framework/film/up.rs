@@ -85,6 +85,7 @@ impl Drop for Up {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn up_runs_everything_and_leaves_nothing_behind() {
     // Also where Consul is missing: this says so, and there is nothing to test.
     if Consul::start().is_none() {
@@ -132,6 +133,7 @@ fn up_says_in_one_line_what_it_cannot_start() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn up_says_in_one_line_that_a_port_is_taken() {
     if Consul::start().is_none() {
         return;

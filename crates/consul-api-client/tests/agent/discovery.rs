@@ -8,6 +8,7 @@ use consul_api_client::{Blocking, Registration, Weights};
 use crate::harness::{Agent, eventually, settled};
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn instances_are_listed_until_they_deregister() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
@@ -47,6 +48,7 @@ async fn instances_are_listed_until_they_deregister() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn blocking_query_returns_on_a_change() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
@@ -69,6 +71,7 @@ async fn blocking_query_returns_on_a_change() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn blocking_query_returns_the_same_state_after_its_wait() {
     let Some(agent) = Agent::start().await else { return };
     // The timeout is shorter than the wait, so the limit must add the two.
@@ -84,6 +87,7 @@ async fn blocking_query_returns_the_same_state_after_its_wait() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn dropped_blocking_query_leaves_the_client_usable() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();

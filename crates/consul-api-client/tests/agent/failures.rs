@@ -19,6 +19,7 @@ async fn unreachable_reports_the_url_and_the_cause() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn timeout_limits_requests_to_a_suspended_agent() {
     let Some(agent) = Agent::start().await else { return };
     let limit = Duration::from_millis(300);
@@ -42,6 +43,7 @@ async fn timeout_limits_requests_to_a_suspended_agent() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn client_reconnects_after_an_agents_restart() {
     let Some(mut agent) = Agent::start().await else { return };
     let (client, query) = (agent.client(), Query::service("consul"));
@@ -65,6 +67,7 @@ async fn client_reconnects_after_an_agents_restart() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn status_errors_carry_consuls_message() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
@@ -98,6 +101,7 @@ async fn undecodable_reports_a_response_of_another_program() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn permission_errors_name_the_missing_rule() {
     let root = "11111111-1111-1111-1111-111111111111";
     // All versions accept `master`; newer ones prefer another name.

@@ -8,6 +8,7 @@ use consul_api_client::{Blocking, Error};
 use crate::harness::Agent;
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn kv_returns_written_values_unchanged() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
@@ -31,6 +32,7 @@ async fn kv_returns_written_values_unchanged() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn blocking_query_waits_for_a_missing_key() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
@@ -47,6 +49,7 @@ async fn blocking_query_waits_for_a_missing_key() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn compare_and_set_rejects_an_outdated_index() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
@@ -61,6 +64,7 @@ async fn compare_and_set_rejects_an_outdated_index() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn lock_has_one_holder_and_an_increasing_index() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();

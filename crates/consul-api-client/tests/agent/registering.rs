@@ -10,6 +10,7 @@ use crate::harness::{Agent, eventually};
 const WAIT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn info_describes_the_agent() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
@@ -21,6 +22,7 @@ async fn info_describes_the_agent() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn register_accepts_every_kind_of_check() {
     let Some(agent) = Agent::start().await else { return };
     let (client, second) = (agent.client(), Duration::from_secs(1));
@@ -37,6 +39,7 @@ async fn register_accepts_every_kind_of_check() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn register_removes_checks_of_the_previous_registration() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
@@ -48,6 +51,7 @@ async fn register_removes_checks_of_the_previous_registration() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn ttl_check_follows_reports_and_turns_critical_without_them() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
@@ -78,6 +82,7 @@ async fn ttl_check_follows_reports_and_turns_critical_without_them() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn maintenance_hides_instances_until_it_ends() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();
@@ -106,6 +111,7 @@ async fn maintenance_hides_instances_until_it_ends() {
 }
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn service_changed_returns_on_deregistration() {
     let Some(agent) = Agent::start().await else { return };
     let client = agent.client();

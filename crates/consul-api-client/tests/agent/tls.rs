@@ -7,6 +7,7 @@ use consul_api_client::{Client, Error};
 use crate::harness::{Agent, eventually, find_consul, free_ports};
 
 #[tokio::test]
+#[ignore = "needs Consul: .ci/full"]
 async fn tls_verifies_both_sides() {
     let Some(consul) = find_consul() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! What the kit promises about long work, on a real mesh with a real database: on SQLite and on Postgres, each test
-//! written once. Without Postgres its half says that it was skipped.
+//! written once. The half on Postgres is ignored: `cargo test -p mesh -- --include-ignored` runs it, too.
 
 #![expect(clippy::unwrap_used, reason = "a test has nothing better to do")]
 
@@ -13,6 +13,7 @@ macro_rules! on_both {
             }
 
             #[tokio::test]
+            #[ignore = "needs Postgres: .ci/full"]
             async fn postgres() {
                 if let Some(bench) = crate::bench::Bench::postgres().await {
                     crate::bench::within_limit(super::$name(bench)).await;

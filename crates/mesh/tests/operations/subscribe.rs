@@ -276,6 +276,7 @@ async fn who_asks_for_nothing_that_there_is_is_told_so(bench: Bench) {
 
 /// Only Postgres has more than one process at a database.
 #[tokio::test]
+#[ignore = "needs Postgres: .ci/full"]
 async fn what_another_process_commits_is_told_within_the_poll() {
     let Some(bench) = Bench::postgres().await else { return };
     let other = bench.beside().await;

@@ -157,6 +157,7 @@ async fn watchers_that_never_read_do_not_grow_the_process() {
 
 /// Only Postgres has more than one process at a database.
 #[tokio::test]
+#[ignore = "needs Postgres: .ci/full"]
 async fn what_another_process_does_to_an_operation_is_told_within_the_poll() {
     let Some(bench) = Bench::postgres().await else { return };
     let other = bench.beside().await;

@@ -19,6 +19,7 @@ const RATE: u32 = 200;
 const SLACK: Duration = Duration::from_secs(2);
 
 #[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn one_of_two_instances_is_killed_and_no_call_fails() {
     let Some(catalogs) = Catalogs::start(None) else { return };
     let caller = hops::to(&catalogs.addresses());
@@ -26,6 +27,7 @@ fn one_of_two_instances_is_killed_and_no_call_fails() {
 }
 
 #[test]
+#[ignore = "needs Postgres and Consul: .ci/full"]
 fn one_of_two_instances_is_killed_and_no_call_fails_with_consul() {
     let Some(consul) = Consul::start() else { return };
     let Some(catalogs) = Catalogs::start(Some(&consul)) else { return };

@@ -12,6 +12,7 @@ const ALL: &[Kind] = &[Kind::Get, Kind::Get, Kind::Create, Kind::CreateAndDelete
 const RATE: u32 = 80;
 
 #[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn no_call_fails() {
     let Some(catalogs) = Catalogs::start(None) else { return };
     let caller = hops::to(&catalogs.addresses());
@@ -19,6 +20,7 @@ fn no_call_fails() {
 }
 
 #[test]
+#[ignore = "needs Postgres and Consul: .ci/full"]
 fn no_call_fails_with_consul() {
     let Some(consul) = Consul::start() else { return };
     let Some(catalogs) = Catalogs::start(Some(&consul)) else { return };

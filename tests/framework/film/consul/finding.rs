@@ -11,6 +11,7 @@ use crate::film::calls::hops;
 use crate::film::calls::load::{Kind, Load, once};
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn calls_go_to_all_instances_and_not_to_those_that_went() {
     let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let (one, other) = (start("catalog", &consul), start("catalog", &consul));
@@ -35,6 +36,7 @@ fn calls_go_to_all_instances_and_not_to_those_that_went() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn a_service_without_instances_has_none() {
     let Some(consul) = Consul::start() else { return };
     let only = hops::answering("0");
@@ -48,6 +50,7 @@ fn a_service_without_instances_has_none() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn an_instance_without_an_address_is_on_its_node() {
     let Some(consul) = Consul::start() else { return };
     let only = hops::answering("0");
@@ -57,6 +60,7 @@ fn an_instance_without_an_address_is_on_its_node() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn who_weighs_more_is_called_more() {
     let Some(consul) = Consul::start() else { return };
     // Long enough that each has something to do.
@@ -82,6 +86,7 @@ fn who_weighs_more_is_called_more() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn all_channels_share_one_watch() {
     let Some(consul) = Consul::start() else { return };
     let proxy = Proxy::to(consul.address);
@@ -99,6 +104,7 @@ fn all_channels_share_one_watch() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn who_stays_keeps_its_connections() {
     let Some(consul) = Consul::start() else { return };
     let (stays, goes) = (hops::answering("0"), hops::answering("0"));
@@ -122,6 +128,7 @@ fn who_stays_keeps_its_connections() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn flapping_costs_little_and_hides_nothing() {
     let Some(consul) = Consul::start() else { return };
     let proxy = Proxy::to(consul.address);

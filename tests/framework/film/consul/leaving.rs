@@ -8,6 +8,7 @@ use super::{SLACK, answered, ask, start};
 use crate::drain::half_a_call;
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn who_is_asked_to_end_is_gone_from_consul_before() {
     let Some(consul) = Consul::start() else { return };
     let mut catalog = start("catalog", &consul);
@@ -27,6 +28,7 @@ fn who_is_asked_to_end_is_gone_from_consul_before() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn calls_that_are_made_while_an_instance_leaves_do_not_fail() {
     let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let (mut one, _other) = (start("catalog", &consul), start("catalog", &consul));
@@ -43,6 +45,7 @@ fn calls_that_are_made_while_an_instance_leaves_do_not_fail() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn a_registration_in_flight_does_not_outlive_its_process() {
     let Some(consul) = Consul::start() else { return };
     let proxy = Proxy::to(consul.address);

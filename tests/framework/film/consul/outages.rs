@@ -12,6 +12,7 @@ use crate::film::calls::hops;
 use crate::film::calls::load::{Kind, once};
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn an_agent_may_come_late_and_is_missed_once() {
     let Some(other) = Consul::start() else { return };
     // Where it is known that an agent can be.
@@ -54,6 +55,7 @@ fn an_agent_that_is_never_there_is_told_of_once() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn an_agent_that_has_forgotten_is_told_again() {
     let Some(mut consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let (_catalog, artwork) = (start("catalog", &consul), start("artwork", &consul));
@@ -74,6 +76,7 @@ fn an_agent_that_has_forgotten_is_told_again() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn an_agent_that_stands_still_is_noticed_and_holds_nobody() {
     let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let (mut catalog, artwork) = (start("catalog", &consul), start("artwork", &consul));
@@ -95,6 +98,7 @@ fn an_agent_that_stands_still_is_noticed_and_holds_nobody() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn what_is_new_is_seen_soon_after_a_restart() {
     let Some(mut consul) = Consul::start() else { return };
     let (old, new) = (hops::answering("0"), hops::answering("0"));
@@ -133,6 +137,7 @@ fn server_saying(words: &'static str) -> SocketAddr {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn an_agent_that_fails_changes_nothing() {
     let Some(consul) = Consul::start() else { return };
     let failing = server_saying(
@@ -160,6 +165,7 @@ fn an_agent_that_fails_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn a_network_that_comes_back_is_enough() {
     for stalls in [false, true] {
         let Some(consul) = Consul::start() else { return };

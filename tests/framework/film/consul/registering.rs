@@ -17,6 +17,7 @@ fn status(instance: &Value) -> &str {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn a_service_is_passing_within_two_seconds_of_its_start() {
     let Some(consul) = Consul::start() else { return };
     let catalog = start("catalog", &consul);
@@ -38,6 +39,7 @@ fn a_service_is_passing_within_two_seconds_of_its_start() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn the_monolith_registers_all_its_services() {
     let Some(consul) = Consul::start() else { return };
     let monolith = start("monolith", &consul);
@@ -48,6 +50,7 @@ fn the_monolith_registers_all_its_services() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn who_is_killed_is_critical_and_who_comes_back_takes_its_place() {
     let Some(consul) = Consul::start() else { return };
     let catalog = start("catalog", &consul);
@@ -65,7 +68,7 @@ fn who_is_killed_is_critical_and_who_comes_back_takes_its_place() {
 }
 
 #[test]
-#[ignore = "takes two minutes: `scripts/soak` does it"]
+#[ignore = "needs Consul, and up to two minutes: .ci/full"]
 fn who_is_killed_is_gone_after_a_minute() {
     let Some(consul) = Consul::start() else { return };
     start("catalog", &consul).kill();
@@ -78,6 +81,7 @@ fn who_is_killed_is_gone_after_a_minute() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn what_somebody_else_took_out_is_put_back() {
     let Some(consul) = Consul::start() else { return };
     let catalog = start("catalog", &consul);
@@ -89,6 +93,7 @@ fn what_somebody_else_took_out_is_put_back() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn a_registration_that_is_repeated_changes_nothing() {
     let Some(consul) = Consul::start() else { return };
     let proxy = Proxy::to(consul.address);

@@ -11,6 +11,7 @@ use tonic_types::StatusExt as _;
 use super::system::System;
 
 #[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn while_the_database_is_away_callers_are_told_so_and_nothing_is_lost() {
     let Some(mut postgres) = Postgres::start() else { return };
     let system = System::on(&postgres, 1);

@@ -30,6 +30,7 @@ macro_rules! on_both {
             }
 
             #[test]
+            #[ignore = "needs Postgres: .ci/full"]
             fn postgres() {
                 if let Some(system) = System::postgres($replicas) {
                     super::$name(system);

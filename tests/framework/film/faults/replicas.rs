@@ -14,6 +14,7 @@ use super::caller::metadata;
 use super::system::System;
 
 #[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn a_worker_that_stood_still_for_too_long_changes_nothing() {
     let Some(mut system) = System::postgres(2) else { return };
     let caller = system.caller().with_image(&large_picture());
@@ -47,6 +48,7 @@ fn a_worker_that_stood_still_for_too_long_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn a_process_that_stands_still_in_a_transaction_does_not_hold_the_others() {
     let Some(mut system) = System::postgres(2) else { return };
     let (caller, other) = (system.caller(), system.caller_of(1));
@@ -76,6 +78,7 @@ fn a_process_that_stands_still_in_a_transaction_does_not_hold_the_others() {
 }
 
 #[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn what_another_replica_did_is_told_within_the_poll() {
     let Some(system) = System::postgres(2) else { return };
     // All workers of both have something to do.
@@ -111,6 +114,7 @@ fn what_another_replica_did_is_told_within_the_poll() {
 }
 
 #[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn replicas_are_replaced_one_by_one_and_nobody_notices() {
     let Some(mut system) = System::postgres(2) else { return };
     let enough = Arc::new(AtomicBool::new(false));
