@@ -12,7 +12,7 @@ use contracts::mesh::operations::v1::operation_events_service_client::OperationE
 use contracts::mesh::operations::v1::watch_response::Event;
 use contracts::mesh::operations::v1::{OperationMetadata, Progress, WatchRequest};
 use harness::film::{create, large_picture, render, request, small_picture, wait};
-use harness::{Grpcurl, LIMIT, Postgres, Process, Proxy, output_in, root, uuid};
+use harness::{Grpcurl, LIMIT, Postgres, Process, Proxy, forget_cargo, output_in, root, uuid};
 use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
 use tonic::transport::Endpoint;
@@ -369,9 +369,9 @@ fn the_demo_tells_its_story() {
         return;
     }
     let process = Process::start("monolith", &[]);
-    let demo = root().join("scripts/demo");
-    let told = std::process::Command::new(demo).env("ADDRESS", process.address.to_string()).output();
-    let told = told.expect("bash runs");
+    let mut demo = std::process::Command::new(root().join("scripts/demo"));
+    forget_cargo(&mut demo);
+    let told = demo.env("ADDRESS", process.address.to_string()).output().expect("bash runs");
     let text = String::from_utf8_lossy(&told.stdout);
     assert!(told.status.success(), "{text}{}", String::from_utf8_lossy(&told.stderr));
     for line in ["state      SUCCEEDED", "saved      out/thumbnail.jpg, 160", "saved      out/tv.jpg, 1920"] {

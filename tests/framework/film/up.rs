@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 
-use harness::{Consul, Grpcurl, LIMIT, command, eventually, root};
+use harness::{Consul, Grpcurl, LIMIT, command, eventually, forget_cargo, root};
 use tempfile::TempDir;
 
 /// A folder that looks like a project to it.
@@ -96,6 +96,7 @@ fn up_runs_everything_and_leaves_nothing_behind() {
         assert_eq!(up.places.keys().collect::<Vec<_>>(), ["artwork", "catalog", "consul"]);
         if Grpcurl::installed() {
             let mut demo = Command::new(root().join("scripts/demo"));
+            forget_cargo(&mut demo);
             demo.env("CATALOG", up.places["catalog"].to_string()).env("ARTWORK", up.places["artwork"].to_string());
             let told: Output = demo.output().expect("bash runs");
             let said = String::from_utf8_lossy(&told.stdout);

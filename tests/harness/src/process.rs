@@ -16,13 +16,7 @@ use super::{Grpcurl, LIMIT, eventually, root};
 static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--workspace", "--bins", "--examples", "--message-format=json"]).current_dir(root());
-    // What this cargo says of this test would be news to build scripts, which would run again, each time.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-            cargo.env_remove(&*name);
-        }
-    }
+    forget_cargo(&mut cargo);
     let built = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
     assert!(built.status.success(), "the binaries do not build");
     let mut binaries = HashMap::new();
@@ -34,6 +28,17 @@ static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| {
     }
     binaries
 });
+
+/// Takes away what cargo has said of this test. A cargo that the command runs would pass it on to build scripts, for which
+/// it is news: they would run again, and much would be compiled anew.
+pub fn forget_cargo(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text == "OUT_DIR" || text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+}
 
 /// A binary of the workspace, with no configuration but what the test gives it.
 pub fn command(binary: &str) -> Command {

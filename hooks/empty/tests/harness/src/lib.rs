@@ -21,7 +21,7 @@ pub use collector::{Collector, Exported};
 pub use consul::Consul;
 pub use grpcurl::{Answer, Grpcurl};
 pub use postgres::Postgres;
-pub use process::{Process, command, output, output_in};
+pub use process::{Process, command, forget_cargo, output, output_in};
 pub use programs::{LIMIT, eventually, find_program, skip};
 pub use project::{root, uuid};
 pub use proxy::Proxy;
