@@ -26,7 +26,9 @@ use options::Answers;
 use template::Template;
 
 /// What a project says of itself: its documents, and its configuration.
-const TEST_WORDS: [&str; 7] = ["test", "--workspace", "--locked", "--test=blackbox", "--", "docs::", "architecture::"];
+const TEST_WORDS: [&str; 6] = ["test", "--locked", "--test=blackbox", "--", "docs::", "architecture::"];
+/// What its owner owns.
+const TEST: [&str; 2] = ["test", "--locked"];
 const LINT: [&str; 6] = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny=warnings"];
 
 fn main() -> ExitCode {
@@ -80,17 +82,14 @@ fn builds(template: &Template, example: &'static str) -> Result<()> {
             // The code is the repository's, as is seen above, and is tested there. What it says of itself is another thing.
             shop.run("cargo", &TEST_WORDS)?;
         } else {
-            shop.run("cargo", &LINT)?;
-            shop.run("cargo", &["test", "--workspace", "--locked"])?;
+            shop.run(".ci/run", &[])?;
+            // Its list of tests is another one. Mesh's other tests are the repository's, too.
+            shop.run("cargo", &["test", "--package=framework-tests", "--locked"])?;
         }
         shop.is_clean()
     })?;
     check(&format!("{answers}: services are added, pass their tests, and go without a trace"), || {
-        // Their own tests, and those of the whole: the kit's have passed, and what calls and long work of the film survive
-        // takes minutes, and is the same with others beside it.
-        let tests = ["test", "--workspace", "--locked", "--test=blackbox", "--test=service", "--test=long_work"];
-        let but = ["--", "--skip=calls::", "--skip=consul::", "--skip=faults::"];
-        service::come_and_go(&shop, &[&tests[..], &but].concat())
+        service::come_and_go(&shop, &TEST)
     })
 }
 
