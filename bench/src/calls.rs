@@ -11,28 +11,12 @@ mod loopback;
 mod memory;
 mod partial;
 pub(crate) mod peer;
-
-use std::time::Duration;
+mod plan;
 
 use anyhow::Context as _;
 
 use crate::report::Report;
-
-/// How much is measured.
-struct Plan {
-    /// How often each side has its turn.
-    rounds: usize,
-    /// How long a turn over the network is.
-    turn: Duration,
-    /// How many callers there are over the network.
-    callers: &'static [usize],
-    /// How many short turns a round in memory has, of which those count that nothing came between.
-    batches: usize,
-}
-
-const FULL: Plan = Plan { rounds: 9, turn: Duration::from_secs(1), callers: &[1, 16, 64, 256, 1024], batches: 100 };
-
-const QUICK: Plan = Plan { rounds: 2, turn: Duration::from_millis(100), callers: &[1, 16], batches: 5 };
+use plan::{FULL, QUICK};
 
 /// A part of the table, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use crate::Plan;
 use crate::machine::{Engine, Machine};
+use crate::plan::Plan;
 use crate::report::{Report, Samples};
 use crate::server::Server;
 use crate::watching::{is_progress, next, watch};

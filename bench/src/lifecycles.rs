@@ -11,9 +11,9 @@ use anyhow::ensure;
 use sqlx::Row as _;
 use tokio::sync::Semaphore;
 
-use crate::Plan;
 use crate::limit::{Loops, Sequence};
 use crate::machine::{Engine, Machine};
+use crate::plan::Plan;
 use crate::report::{Report, Samples};
 use crate::service::{Instantly, Site};
 

@@ -11,7 +11,7 @@ use sqlx::any::AnyConnectOptions;
 use sqlx::{AnyConnection, ConnectOptions as _};
 use tempfile::TempDir;
 
-use crate::Plan;
+use crate::plan::Plan;
 use crate::postgres::Postgres;
 use crate::report::{Report, Samples};
 

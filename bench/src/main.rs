@@ -6,7 +6,7 @@
 //!
 //! Rooms of the operations, in the order of the table: [`starts`], [`lifecycles`], [`watching`], [`deliveries`], [`memory`] are what is
 //! measured. [`limit`] is the other side: bare loops of SQL. [`service`] is the service that is measured, [`server`]
-//! the same in a process of its own; [`machine`] knows the disk and the databases, [`postgres`] starts one; [`report`]
+//! the same in a process of its own; [`plan`] is how much is measured, [`machine`] knows the disk and the databases, [`postgres`] starts one; [`report`]
 //! makes the table.
 
 mod calls;
@@ -15,6 +15,7 @@ mod lifecycles;
 mod limit;
 mod machine;
 mod memory;
+mod plan;
 mod postgres;
 mod report;
 mod server;
@@ -24,13 +25,13 @@ mod watching;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use calls::peer::Side;
 use machine::{Disk, Engine, Machine};
+use plan::{FULL, QUICK};
 use report::Report;
 
 #[derive(Parser)]
@@ -91,26 +92,6 @@ const PARTS: [(Part, Engine); 8] = [
     (Part::Deliveries, Engine::Sqlite),
     (Part::Memory, Engine::Sqlite),
 ];
-
-/// How much is measured.
-struct Plan {
-    /// How often each side has its turn.
-    rounds: usize,
-    /// How long a turn is.
-    turn: Duration,
-    /// How many events a round of latencies has.
-    events: usize,
-    /// How many streams are delivered to.
-    streams: &'static [usize],
-    /// How many streams idle, each with those before it.
-    idle: &'static [usize],
-}
-
-const FULL: Plan =
-    Plan { rounds: 5, turn: Duration::from_secs(1), events: 200, streams: &[1, 64, 1024], idle: &[10_000, 50_000] };
-
-const QUICK: Plan =
-    Plan { rounds: 2, turn: Duration::from_millis(100), events: 10, streams: &[1, 8], idle: &[200, 1_000] };
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;

@@ -9,9 +9,9 @@ use tonic::transport::Channel;
 
 use mesh_proto::mesh::operations::v1::WatchResponse;
 
-use crate::Plan;
 use crate::limit::Limit;
 use crate::machine::{Engine, Machine};
+use crate::plan::Plan;
 use crate::report::{Report, Samples};
 use crate::server::Server;
 use crate::watching::{next, watch};

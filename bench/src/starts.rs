@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use mesh::testing::as_caller;
 
-use crate::Plan;
 use crate::limit::{Loops, MOST, Sequence};
 use crate::machine::{Engine, Machine};
+use crate::plan::Plan;
 use crate::report::{Report, Samples};
 use crate::service::{Site, Undone};
 

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use crate::Plan;
 use crate::machine::{Engine, Machine};
+use crate::plan::Plan;
 use crate::report::{Report, Samples};
 use crate::service::{Asked, Committed, Message, Site};
 

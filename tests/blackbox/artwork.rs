@@ -35,7 +35,7 @@ fn follow(address: SocketAddr, name: &str) -> mpsc::Receiver<(i64, bool)> {
             let told = |operation: &Operation| {
                 let _ = sender.send((metadata(operation).revision, operation.done));
             };
-            mesh::client::watch_until_done(channel, &name, told).await.expect("an end");
+            mesh_client::watch_until_done(channel, &name, told).await.expect("an end");
         });
     });
     receiver

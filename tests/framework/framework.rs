@@ -6,4 +6,5 @@ mod doctor; // what `mesh doctor` says of a machine
 mod drain; // how a process ends
 mod film; // what takes services to be seen: those of the example
 mod serving; // reflection, health, pages for operators, deadlines
+mod structure; // the ladder of crates, and that no files form a circle
 mod templates; // what new services are made of

@@ -14,8 +14,8 @@ use mesh_proto::google::longrunning::operations_server::OperationsServer;
 use tokio::runtime;
 use tracing::subscriber::{NoSubscriber, with_default};
 
-use super::Plan;
 use super::peer::{Answering, call, service};
+use super::plan::Plan;
 use crate::report::{Report, Samples};
 
 /// How many calls are in flight at a client whose layers are measured.

@@ -14,8 +14,8 @@ use tonic::client::GrpcService;
 use tonic::codegen::StdError;
 use tonic::transport::Channel;
 
-use super::Plan;
 use super::peer::{Side, call, service};
+use super::plan::Plan;
 use crate::report::{Report, Samples};
 
 /// Of one side with one number of callers, a number a round.

@@ -10,8 +10,8 @@ use mesh_proto::google::longrunning::operations_server::{Operations as _, Operat
 use super::partial;
 use tonic::Request;
 
-use super::Plan;
 use super::peer::{Answering, Side, call, request, service};
+use super::plan::Plan;
 use crate::report::{Report, Samples};
 
 /// Calls of a batch.

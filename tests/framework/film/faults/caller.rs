@@ -129,7 +129,7 @@ impl Caller {
     pub(super) async fn follow_with_help(&self, name: &str) -> Operation {
         let follower = self.recorder.follows(false);
         let told = |operation: &Operation| self.recorder.sees(follower, operation);
-        let end = mesh::client::watch_until_done(self.channel.clone(), name, told).await;
+        let end = mesh_client::watch_until_done(self.channel.clone(), name, told).await;
         end.unwrap_or_else(|status| panic!("the helper shows {status:?}"))
     }
 

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +15,9 @@ use harness::uuid;
 use prost::Message as _;
 use tempfile::NamedTempFile;
 
-use super::system::PATIENCE;
+/// Longer than a lease and than any pause between two attempts, also where much else is going on. Nothing that passes
+/// waits for it.
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 /// Writes the file. Cheap to clone.
 #[derive(Clone)]
@@ -82,7 +85,7 @@ impl Recorder {
     /// Waits until there are this many.
     pub(super) fn reaches(&self, enough: usize) {
         let lines = self.0.lines.lock().expect("no panic");
-        let waited = self.0.grown.wait_timeout_while(lines, PATIENCE, |lines| *lines < enough).expect("no panic");
+        let waited = self.0.grown.wait_timeout_while(lines, LIMIT, |lines| *lines < enough).expect("no panic");
         assert!(*waited.0 >= enough, "nothing happens any more");
     }
 

@@ -12,11 +12,7 @@ use tonic::transport::Endpoint;
 
 use super::caller::Caller;
 use super::evidence::{self, Evidence};
-use super::recorder::Recorder;
-
-/// Longer than a lease and than any pause between two attempts, also where much else is going on. Nothing that passes
-/// waits for it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+use super::recorder::{LIMIT, Recorder};
 
 /// What serves, and what has been seen of it.
 pub(super) struct System {
@@ -177,7 +173,7 @@ impl System {
         let mut session = Session::open(&self.database);
         let start = std::time::Instant::now();
         while session.count("SELECT count(*) FROM operations WHERE state < 3") > 0 {
-            assert!(start.elapsed() < PATIENCE, "not everything ends");
+            assert!(start.elapsed() < LIMIT, "not everything ends");
             self.pause(Duration::from_millis(50));
         }
         let evidence = Evidence::collect(&self.database);
@@ -197,7 +193,7 @@ impl Drop for System {
 
 /// Waits within what patience there is.
 pub(super) async fn patiently<T>(step: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, step).await.expect("it goes on")
+    tokio::time::timeout(LIMIT, step).await.expect("it goes on")
 }
 
 async fn all<T>(clients: Vec<JoinHandle<T>>) -> Vec<T> {
