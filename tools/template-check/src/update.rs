@@ -149,7 +149,7 @@ pub(crate) fn is_refused(template: &Template) -> Result<()> {
     shop.run("git", &["cherry-pick", "--abort"])?;
 
     edit(&shop, ".mesh/answers.toml", &versions.template.folder.display().to_string(), "")?;
-    refuses(&shop, &[], "--template URL does")?;
+    refuses(&shop, &[], "pass --template URL")?;
     fs::remove_file(shop.folder.join(".mesh/answers.toml"))?;
     refuses(&shop, &[], "there is no .mesh/answers.toml")?;
     shop.run("git", &["checkout", "--quiet", "--", "."])?;
