@@ -6,6 +6,6 @@ fn main() -> ExitCode {
     mesh::run([
         artwork::service(),
         catalog::service(),
-        // This comment keeps one service per line: scripts/new-service adds lines here.
+        // A comment keeps this one service a line, for scripts/new-service.
     ])
 }
