@@ -1,12 +1,12 @@
-//! How long to wait before the next attempt: exponential backoff with jitter.
+//! Exponential backoff with jitter.
 //!
-//! Jitter keeps callers that failed together from coming back together, see
+//! Jitter keeps callers that failed together from retrying together, see
 //! [Exponential Backoff And Jitter](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 
 use std::ops::Range;
 use std::time::Duration;
 
-/// A pause that doubles with each failure in a row, up to the longest.
+/// A pause that doubles with each failure in a row, up to a maximum.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -15,25 +15,26 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Begins with `first`, and ends with `longest`. Full jitter: a pause is between nothing and its ceiling.
+    /// The ceiling of a pause grows from `first` to `longest`. Full jitter: a pause is between 0 and its ceiling.
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, jitter: 0.0..1.0 }
     }
 
-    /// A pause is this share of its ceiling, such as `0.5..1.0`: never less than half of it.
+    /// Sets the jitter: a pause is a random share of its ceiling in this range, such as `0.5..1.0` for at least half of
+    /// it.
     #[must_use]
     pub const fn jitter(mut self, share: Range<f64>) -> Self {
         self.jitter = share;
         self
     }
 
-    /// The pause after that many failures in a row, counted from 1.
+    /// The pause after `failures` failures in a row, counted from 1.
     pub fn pause(&self, failures: u32) -> Duration {
         let Range { start, end } = self.jitter;
         self.ceiling(failures).mul_f64(start + (end - start) * fastrand::f64())
     }
 
-    /// The same without jitter.
+    /// The longest pause after `failures` failures in a row.
     pub fn ceiling(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(30);
         self.first.saturating_mul(1 << doublings).min(self.longest)
@@ -63,6 +64,6 @@ mod tests {
             assert!((ceiling / 2..=ceiling).contains(&half.pause(failures)));
         }
         let pauses: std::collections::HashSet<_> = (0..10).map(|_| half.pause(9)).collect();
-        assert!(pauses.len() > 1, "callers come back together");
+        assert!(pauses.len() > 1, "callers retry together");
     }
 }

@@ -1,22 +1,22 @@
-//! The part of the command line that every process has: where its configuration comes from, and to look at it.
+//! The flags that each process has: the sources of its configuration, and their check.
 
 use std::path::{Path, PathBuf};
 
 use crate::settings::{Settings, Source};
 
-/// The file that is read if it is there and no other is named.
+/// The file that is read if it exists and no other is named.
 const FILE: &str = "mesh.toml";
 
-/// Flags for the configuration, to be flattened into a process's own.
+/// The flags of the configuration, to flatten into the flags of a process.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ConfigFlags {
-    /// The configuration file [default: mesh.toml, if it is there]
+    /// The configuration file [default: mesh.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Any key of mesh.toml, such as `drain_limit=5s`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
-    /// Print the configuration in force and where each value comes from, secrets redacted, and exit
+    /// Print the configuration in force with the source of each value, secrets redacted, and exit
     #[arg(long)]
     pub print_config: bool,
     /// Check the configuration and exit: 0 if it is valid, 2 if it is not
@@ -25,7 +25,7 @@ pub struct ConfigFlags {
 }
 
 impl ConfigFlags {
-    /// Reads the file, then `environment`; the later wins. [`flags`](Self::flags) come last.
+    /// Reads the file, then `environment`; the later source wins. Apply [`flags`](Self::flags) last.
     pub fn read(&self, environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>) -> Settings {
         let mut settings = Settings::default();
         match &self.config {
@@ -37,7 +37,7 @@ impl ConfigFlags {
         settings
     }
 
-    /// Applies `--set`.
+    /// Applies `--set`. A value without `=` is noted as a problem.
     pub fn flags(&self, settings: &mut Settings) {
         for assignment in &self.settings {
             match assignment.split_once('=') {

@@ -1,5 +1,7 @@
-//! A process, whatever it serves: [`settings`] that are declared, checked together and printed; the [`command_line`]
-//! that sets them; [`signals`] that end it; [`tasks`] that it waits for; and the [`backoff`] between attempts.
+//! The parts that each process needs: settings, command line, signals, tasks, backoff.
+//!
+//! Modules, in reading order: [`settings`] are declared, checked together and printed; the [`command_line`] sets them;
+//! [`signals`] end a process; [`tasks`] are what it waits for; [`backoff`] computes the pauses between attempts.
 //!
 //! Does not: open sockets, know a contract, write logs.
 

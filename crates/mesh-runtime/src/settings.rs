@@ -1,21 +1,27 @@
-//! Settings: text by key from one file, then the environment, then flags; the later wins.
+//! Settings: text by key, from one file, then the environment, then flags. The later source wins.
 //!
-//! Each module of mesh declares the keys that it reads, and a [`Settings`] hands them out once. A key that is left over
-//! is unknown, so there is no second list of keys. All mistakes are reported together, each with where it was set and
-//! what is allowed there.
+//! Each module of mesh declares the keys that it reads, and [`Settings`] returns each of them once. A key that no
+//! module has read is unknown, so that there is no second list of keys.
 //!
-//! Guarantees: an unknown key, a value of the wrong type or out of range is an error, never a default. A secret is
-//! neither printed nor part of an error.
+//! Guarantees:
+//! - An unknown key, a value of the wrong type and a value out of range are errors, never defaults (INV-4).
+//! - All mistakes are reported together, each with its source and the allowed values.
+//! - A secret is neither printed nor part of an error.
+//!
+//! See: docs/decisions/0008-configuration-without-a-framework.md, docs/decisions/0020-settings-of-a-service.md
 
 mod key;
 mod listing;
 mod merged;
-mod own;
 pub mod parse;
+mod setting;
 mod source;
+mod sources;
+mod values;
 
 pub use key::Key;
 pub use listing::{Listing, Shown};
 pub use merged::{Settings, variable};
-pub use own::{Declared, Setting, Value, Values};
+pub use setting::{Setting, Value};
 pub use source::{Error, Problem, Source};
+pub use values::{Declared, Values};

@@ -1,6 +1,7 @@
-//! The signals that ask a process to end: SIGTERM and SIGINT, or Ctrl-C where there are no signals.
+//! The signals that end a process: SIGTERM and SIGINT, or Ctrl-C on other systems than Unix.
 
-/// Listens from its creation on. Create it before the process serves, so that no signal finds the default handler.
+/// Receives the signals from its creation on. Create it before the process serves: until then, the default handler ends
+/// the process at once.
 pub struct Stop {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
@@ -10,17 +11,17 @@ pub struct Stop {
 
 #[cfg(unix)]
 impl Stop {
-    /// Begins to listen, within a runtime.
+    /// Installs the handlers. Call it within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// The operating system refuses to install a handler.
+    /// The operating system refuses to install a handler; the process cannot drain.
     pub fn listen() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next signal, and gives its name.
+    /// Waits for the next signal, and returns its name.
     pub async fn signal(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -31,7 +32,7 @@ impl Stop {
 
 #[cfg(not(unix))]
 impl Stop {
-    /// Does nothing: Ctrl-C is listened for when it is waited for.
+    /// Does nothing: [`signal`](Self::signal) installs the handler.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
-//! Concurrent tasks that end together: a process waits for all of them, and cuts off those that do not end.
+//! A group of concurrent tasks that end together: a drain waits for them and cancels those that are left.
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-/// Tasks that end together. Cheap to clone.
+/// A group of tasks. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Tasks {
     cut: CancellationToken,
@@ -11,24 +11,24 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Runs `task` until it ends or is cut off.
+    /// Runs `task` until it ends or is cancelled.
     pub fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut = self.cut.clone();
         self.tracker.spawn(async move { cut.run_until_cancelled_owned(task).await });
     }
 
-    /// Waits until all of them have ended.
+    /// Waits until all tasks have ended.
     pub async fn finish(&self) {
         self.tracker.close();
         self.tracker.wait().await;
     }
 
-    /// Cuts all of them off, at the next point where they wait.
+    /// Cancels all tasks, each at its next await point.
     pub fn cut(&self) {
         self.cut.cancel();
     }
 
-    /// Cuts all of them off when the guard is dropped.
+    /// Cancels all tasks when the guard is dropped.
     pub fn cut_on_drop(&self) -> DropGuard {
         self.cut.clone().drop_guard()
     }

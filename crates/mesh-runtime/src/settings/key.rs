@@ -1,6 +1,6 @@
-//! One key, as the module that reads it declares it.
+//! The declaration of one key, by the module that reads it.
 
-/// A key: its path, what is allowed, and how it is treated.
+/// A key: its path, its allowed values, and its treatment.
 #[derive(Clone, Debug)]
 pub struct Key {
     pub(super) path: String,
@@ -10,19 +10,19 @@ pub struct Key {
 }
 
 impl Key {
-    /// `path` is its name in the file, such as `limits.streams`; `allowed` completes the sentence "it must be …".
+    /// `path` is the name in the file, such as `limits.streams`; `allowed` completes the sentence "it must be …".
     pub fn new(path: impl Into<String>, allowed: impl Into<String>) -> Self {
         Self { path: path.into(), allowed: allowed.into(), secret: false, elsewhere: false }
     }
 
-    /// Its value is never shown.
+    /// Marks the value as a secret, which is never shown.
     #[must_use]
     pub fn secret(mut self) -> Self {
         self.secret = true;
         self
     }
 
-    /// It concerns another process that shares the file: it is checked, and not listed as being in force here.
+    /// Marks a key of another process that shares the file. The value is checked, and not listed as in force here.
     #[must_use]
     pub fn elsewhere(mut self) -> Self {
         self.elsewhere = true;

@@ -1,4 +1,4 @@
-//! The configuration in force, for `--print-config`: each key with its value and where that comes from.
+//! The configuration in force, for `--print-config`: each key with its value and source.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::source::Source;
 
-/// A value as a configuration file would write it.
+/// A value that a configuration file can hold.
 pub trait Shown {
-    /// The text that reads back as this value.
+    /// The text that parses as this value.
     fn shown(&self) -> String;
 }
 
@@ -38,14 +38,14 @@ impl Shown for PathBuf {
     }
 }
 
-/// Each key in force, with its value and where that was set. Displayed as a configuration file.
+/// Each key in force, with its value and source. `Display` writes a valid configuration file.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     /// `None` for a secret.
     pub(super) values: BTreeMap<String, (Option<String>, Source)>,
 }
 
-/// What stands in the place of a secret.
+/// The text in place of a secret.
 const REDACTED: &str = "(secret)";
 
 impl fmt::Display for Listing {

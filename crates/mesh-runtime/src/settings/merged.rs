@@ -1,8 +1,6 @@
-//! Everything that was set, merged. A module takes each key that it knows once; a key that is left over is unknown.
+//! The values of all sources, merged. A module takes each key that it knows once; a key that is left over is unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::path::Path;
 
 use super::key::Key;
 use super::listing::{Listing, Shown};
@@ -13,77 +11,26 @@ pub fn variable(key: &str) -> String {
     format!("MESH__{}", key.to_uppercase().replace('.', "__"))
 }
 
-/// Everything that was set, merged.
+/// The values of all sources, merged.
 #[derive(Default)]
 pub struct Settings {
     values: BTreeMap<String, (String, Source)>,
     known: BTreeSet<String>,
-    /// Tables whose other keys another process knows.
+    /// The tables whose remaining keys belong to another process.
     shared: Vec<String>,
-    /// Variables that miss the prefix by little, and the key they would set.
-    nearly: Vec<(String, String)>,
+    /// Variables with a prefix that is almost right, and the keys that they would set.
+    pub(super) nearly: Vec<(String, String)>,
     problems: Vec<Problem>,
     listing: Listing,
 }
 
 impl Settings {
-    /// Reads a file of TOML.
-    pub fn read_file(&mut self, path: &Path) {
-        let source = Source::File(path.to_owned());
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => return self.problem("", source, format!("cannot be read: {error}")),
-        };
-        match text.parse::<toml::Table>() {
-            Ok(table) => self.flatten("", &table, &source),
-            Err(error) => {
-                let at = error.span().map_or(0, |span| span.start).min(text.len());
-                let line = text[..at].lines().count().max(1);
-                let message = format!("line {line}: {}", error.message().replace('\n', ", "));
-                self.problem("", source, message);
-            }
-        }
-    }
-
-    fn flatten(&mut self, prefix: &str, table: &toml::Table, source: &Source) {
-        for (name, value) in table {
-            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            match value {
-                toml::Value::Table(table) => self.flatten(&key, table, source),
-                toml::Value::String(text) => self.set(&key, text, source.clone()),
-                toml::Value::Integer(number) => self.set(&key, &number.to_string(), source.clone()),
-                toml::Value::Float(number) => self.set(&key, &number.to_string(), source.clone()),
-                toml::Value::Boolean(truth) => self.set(&key, &truth.to_string(), source.clone()),
-                other => self.problem(key, source.clone(), format!("must be text, not {}", other.type_str())),
-            }
-        }
-    }
-
-    /// Reads each variable that begins with `MESH__`: `MESH__LOG__FORMAT` is `log.format`.
-    pub fn read_environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
-        for (name, value) in variables {
-            let Some(name) = name.to_str() else { continue };
-            let Some(path) = name.strip_prefix("MESH__") else {
-                if let Some(rest) = name.to_uppercase().strip_prefix("MESH_") {
-                    self.nearly.push((name.to_owned(), rest.trim_start_matches('_').to_lowercase().replace("__", ".")));
-                }
-                continue;
-            };
-            let source = Source::Variable(name.to_owned());
-            let key = path.to_lowercase().replace("__", ".");
-            match value.into_string() {
-                Ok(value) => self.set(&key, &value, source),
-                Err(_) => self.problem(key, source, "is not UTF-8".to_owned()),
-            }
-        }
-    }
-
-    /// Sets a key; what was set before is overridden.
+    /// Sets a key, and overrides an earlier value.
     pub fn set(&mut self, key: &str, value: &str, source: Source) {
         self.values.insert(key.to_owned(), (value.to_owned(), source));
     }
 
-    /// Reads one key; `default` if it is not set. A value that is not allowed is noted as a problem.
+    /// Reads a key; `default` if it is not set. A value that is not allowed is noted as a problem.
     pub fn take<T: Shown>(&mut self, key: &Key, default: T, parse: impl Fn(&str) -> Option<T>) -> T {
         let set = self.values.contains_key(&key.path);
         match self.optional(key, parse) {
@@ -97,7 +44,7 @@ impl Settings {
         }
     }
 
-    /// Reads one key; `None` if it is not set, or if its value is not allowed, which is noted as a problem.
+    /// Reads a key; `None` if it is not set. A value that is not allowed gives `None`, too, and is noted as a problem.
     pub fn optional<T>(&mut self, key: &Key, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         self.known.insert(key.path.clone());
         let (text, source) = self.values.remove(&key.path)?;
@@ -111,7 +58,7 @@ impl Settings {
         value
     }
 
-    /// Lists a key as being in force with a value that no parser gives: a default that depends on other keys.
+    /// Lists a key as in force with a value that no parser returned, such as a default that depends on other keys.
     pub fn list(&mut self, key: &Key, value: String, source: Source) {
         if !key.elsewhere {
             // A default is no secret.
@@ -120,26 +67,26 @@ impl Settings {
         }
     }
 
-    /// Accepts all other keys of a table, such as `services.artwork`: another process knows and checks them.
+    /// Accepts all remaining keys of a table, such as `services.artwork`: another process checks them.
     pub fn shared(&mut self, table: &str) {
         self.shared.push(format!("{table}."));
     }
 
-    /// Where a key that is not read yet was set.
+    /// The source of a key that is not read yet.
     pub fn source(&self, key: &str) -> Option<&Source> {
         self.values.get(key).map(|(_, source)| source)
     }
 
-    /// Notes that something is wrong: `message` completes the sentence that the key begins.
+    /// Notes a problem. `message` continues the sentence that the key begins.
     pub fn problem(&mut self, key: impl Into<String>, source: Source, message: String) {
         self.problems.push(Problem { key: key.into(), source, message });
     }
 
-    /// Ends the reading: keys that were not read are unknown.
+    /// Ends the reading. Keys that no module has read are unknown.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] with all that is wrong.
+    /// [`Error::Invalid`] with all problems.
     pub fn finish(mut self) -> Result<Listing, Error> {
         for (key, (_, source)) in std::mem::take(&mut self.values) {
             if self.shared.iter().any(|table| key.starts_with(table)) {
@@ -198,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_table_may_hold_keys_of_another_process() {
+    fn shared_table_may_hold_keys_of_another_process() {
         let mut settings = Settings::default();
         settings.set("services.artwork.concurrency", "1", flag());
         settings.set("services.artwrok.concurrency", "1", flag());
@@ -221,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_misses_the_prefix_by_little_is_reported() {
+    fn variable_with_an_almost_right_prefix_is_reported() {
         let mut settings = Settings::default();
         settings.read_environment([("MESH_DRAIN_LIMIT".into(), "1".into())]);
         settings.take(&Key::new("drain_limit", "a number"), 1, parse);

@@ -1,11 +1,11 @@
-//! Parsers for the values of keys: each gives `None` for what is not allowed.
+//! Parsers for the values of keys. Each returns `None` for a value that is not allowed.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What [`address`] allows.
+/// The values that [`address`] allows.
 pub const ADDRESS: &str = "an address such as 127.0.0.1:8080 (port 0 picks a free one)";
 
 /// An IP address with a port.
@@ -18,17 +18,18 @@ pub fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty()).then(|| text.into())
 }
 
-/// A number within bounds, both included.
+/// A number from `least` to `most`, both included.
 pub fn number<N: FromStr + PartialOrd>(least: N, most: N) -> impl Fn(&str) -> Option<N> {
     move |text| text.parse().ok().filter(|number| (&least..=&most).contains(&number))
 }
 
-/// A time within bounds, both included, as [humantime](https://docs.rs/humantime) reads it: `8s`, `30min`.
+/// A time from `least` to `most`, both included, in the format of [humantime](https://docs.rs/humantime): `8s`,
+/// `30min`.
 pub fn time(least: Duration, most: Duration) -> impl Fn(&str) -> Option<Duration> {
     move |text| humantime::parse_duration(text).ok().filter(|time| (least..=most).contains(time))
 }
 
-/// A size in bytes: a number, perhaps with one of the units B, KiB, MiB, GiB, such as `16MiB`.
+/// A size in bytes: a number with an optional unit (B, KiB, MiB, GiB), such as `16MiB`.
 pub fn bytes(text: &str) -> Option<u64> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -42,7 +43,7 @@ pub fn bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// A size as [`bytes`] reads it, in the largest unit that keeps it whole.
+/// A size as [`bytes`] parses it, in the largest unit that gives a whole number.
 pub fn show_bytes(bytes: u64) -> String {
     let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let unit = units.into_iter().find(|(_, size)| bytes != 0 && bytes.is_multiple_of(*size));
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_read_as_they_are_shown() {
+    fn bytes_round_trip() {
         for size in [0, 1, 1000, 1024, 16 << 20, (16 << 20) + 1, 3 << 30] {
             assert_eq!(bytes(&show_bytes(size)), Some(size), "{}", show_bytes(size));
         }

@@ -1,18 +1,18 @@
-//! Where a value was set, and what is wrong with it.
+//! The source of a value, and the problems with it.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Why a configuration cannot be used.
+/// The error of a configuration that cannot be used.
 #[derive(Debug)]
 pub enum Error {
-    /// The command line itself, in clap's words; also how `--help` and `--version` end.
+    /// clap's error for the command line; `--help` and `--version` also end with it.
     Usage(clap::Error),
-    /// Everything that is wrong in file, environment and flags.
+    /// All problems in file, environment and flags.
     Invalid(Vec<Problem>),
 }
 
-/// One mistake: where it was set, which key, and what is allowed.
+/// One problem: its source, its key, and the allowed values.
 #[derive(Debug)]
 pub struct Problem {
     pub(super) key: String,
@@ -30,19 +30,19 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Where a value was set.
+/// The source of a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// In no one place: several keys contradict each other.
+    /// Several sources: keys that contradict each other.
     #[default]
     Together,
-    /// Nowhere: the default is in force.
+    /// The default, since no source sets the key.
     Default,
-    /// In a file.
+    /// A file.
     File(PathBuf),
-    /// By an environment variable.
+    /// An environment variable.
     Variable(String),
-    /// By a flag.
+    /// A flag.
     Flag(String),
 }
 

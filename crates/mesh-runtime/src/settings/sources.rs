@@ -1,0 +1,60 @@
+//! Reads the sources of settings: a TOML file and the environment.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::merged::Settings;
+use super::source::Source;
+
+impl Settings {
+    /// Reads a TOML file. A file that cannot be read or parsed is noted as a problem.
+    pub fn read_file(&mut self, path: &Path) {
+        let source = Source::File(path.to_owned());
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => return self.problem("", source, format!("cannot be read: {error}")),
+        };
+        match text.parse::<toml::Table>() {
+            Ok(table) => self.flatten("", &table, &source),
+            Err(error) => {
+                let at = error.span().map_or(0, |span| span.start).min(text.len());
+                let line = text[..at].lines().count().max(1);
+                let message = format!("line {line}: {}", error.message().replace('\n', ", "));
+                self.problem("", source, message);
+            }
+        }
+    }
+
+    fn flatten(&mut self, prefix: &str, table: &toml::Table, source: &Source) {
+        for (name, value) in table {
+            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            match value {
+                toml::Value::Table(table) => self.flatten(&key, table, source),
+                toml::Value::String(text) => self.set(&key, text, source.clone()),
+                toml::Value::Integer(number) => self.set(&key, &number.to_string(), source.clone()),
+                toml::Value::Float(number) => self.set(&key, &number.to_string(), source.clone()),
+                toml::Value::Boolean(truth) => self.set(&key, &truth.to_string(), source.clone()),
+                other => self.problem(key, source.clone(), format!("must be text, not {}", other.type_str())),
+            }
+        }
+    }
+
+    /// Reads each variable that begins with `MESH__`: `MESH__LOG__FORMAT` sets `log.format`.
+    pub fn read_environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
+        for (name, value) in variables {
+            let Some(name) = name.to_str() else { continue };
+            let Some(path) = name.strip_prefix("MESH__") else {
+                if let Some(rest) = name.to_uppercase().strip_prefix("MESH_") {
+                    self.nearly.push((name.to_owned(), rest.trim_start_matches('_').to_lowercase().replace("__", ".")));
+                }
+                continue;
+            };
+            let source = Source::Variable(name.to_owned());
+            let key = path.to_lowercase().replace("__", ".");
+            match value.into_string() {
+                Ok(value) => self.set(&key, &value, source),
+                Err(_) => self.problem(key, source, "is not UTF-8".to_owned()),
+            }
+        }
+    }
+}
