@@ -1,4 +1,4 @@
-//! Generates the contracts of mesh itself: `proto/google` and `proto/mesh`, and nothing else under `proto/`.
+//! Generates the contracts of mesh: `proto/google` and `proto/mesh`, and no other folder under `proto/`.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! What a typed client stands on.
+//! The channel of a generated client, as a trait.
 
 use tonic::body::Body;
 use tonic::client::GrpcService;

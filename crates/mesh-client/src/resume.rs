@@ -1,4 +1,4 @@
-//! What resuming a stream takes: heartbeats, a limit for silence, and a pause after failures.
+//! The rules of resuming a stream: heartbeats, a limit for silence, and a pause after a failure.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use tokio::time::error::Elapsed;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// How often the server is asked to send something, and the silence after which it counts as gone.
+/// The interval of heartbeats that the client asks for, and the silence after which the server counts as failed.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
-/// After failures in a row, with full jitter.
+/// The pause after failures in a row, with full jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// The largest frame that is accepted: an operation holds a response, and services decide how large that is.
+/// The largest accepted frame in bytes. An operation holds a response, whose size the service decides.
 pub(super) const LARGEST: usize = 16 * 1024 * 1024;
 
 pub(super) fn heartbeat() -> prost_types::Duration {
@@ -21,10 +21,10 @@ pub(super) fn heartbeat() -> prost_types::Duration {
 }
 
 pub(super) fn silent(_: Elapsed) -> Status {
-    Status::unavailable("the server has been silent for too long")
+    Status::unavailable("the server sent nothing for 30 s")
 }
 
-/// Whether no retry mends a failure.
+/// Whether a retry cannot repair a failure with this code.
 pub(super) fn is_final(code: Code) -> bool {
     matches!(
         code,
@@ -34,12 +34,12 @@ pub(super) fn is_final(code: Code) -> bool {
             | Code::Unauthenticated
             | Code::Unimplemented
             | Code::FailedPrecondition
-            // A frame that is too large is too large the next time.
+            // A frame above the size limit, which a retry does not change.
             | Code::OutOfRange
     )
 }
 
-/// The pause before the next attempt, after that many failures in a row: at least as long as the server asks for.
+/// The pause after `failures` failures in a row: the delay that the server asks for, plus the backoff.
 pub(super) fn pause(status: &Status, failures: u32) -> Duration {
     let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
     asked.unwrap_or_default() + BACKOFF.pause(failures)

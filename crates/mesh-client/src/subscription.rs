@@ -1,4 +1,4 @@
-//! Everything that a caller has at one service.
+//! Follows all operations of a caller at one service.
 
 use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
 use mesh_proto::mesh::operations::v1::{SubscribeRequest, SubscribeResponse};
@@ -8,10 +8,10 @@ use tonic::{Status, Streaming};
 use super::channel::Channel;
 use super::resume::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 
-/// Follows everything that a caller has at one service, for as long as it is asked for more.
+/// Follows all operations of a caller at one service, without an end.
 ///
-/// Store the cursor of each frame with what you have made of it, in one transaction if you can, heartbeats included:
-/// then a process that begins anew with what it has stored misses nothing and does nothing twice.
+/// Store the cursor of each frame, heartbeats included, in the same transaction as the effects of the frame. A
+/// restarted process that resumes with the stored cursor then misses no event and applies none twice.
 ///
 /// ```no_run
 /// # use mesh_client::Subscription;
@@ -26,14 +26,15 @@ use super::resume::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 #[derive(Debug)]
 pub struct Subscription<C> {
     events: OperationEventsServiceClient<C>,
-    /// What is asked for when the stream breaks.
+    /// The request of the next stream.
     request: SubscribeRequest,
     stream: Option<Streaming<SubscribeResponse>>,
     failures: u32,
 }
 
 impl<C: Channel> Subscription<C> {
-    /// Follows `parent`, such as `services/artwork`, from a cursor on; an empty one begins with what is not done.
+    /// Follows `parent`, such as `services/artwork`, behind a cursor. An empty cursor begins with a snapshot of the
+    /// operations that are not done.
     pub fn new(channel: C, parent: impl Into<String>, cursor: Vec<u8>) -> Self {
         let (parent, heartbeat) = (parent.into(), Some(heartbeat()));
         let request = SubscribeRequest { parent, cursor, heartbeat, ..SubscribeRequest::default() };
@@ -41,30 +42,30 @@ impl<C: Channel> Subscription<C> {
         Self { events, request, stream: None, failures: 0 }
     }
 
-    /// Only these kinds of work, such as `RenderArtwork`; all of them if there are none.
+    /// Follows only these kinds of work, such as `RenderArtwork`; all kinds if empty.
     #[must_use]
     pub fn kinds<K: Into<String>>(mut self, kinds: impl IntoIterator<Item = K>) -> Self {
         self.request.kinds = kinds.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Of the events, only the ends of operations.
+    /// Sends only events that end an operation.
     #[must_use]
     pub fn terminal_only(mut self) -> Self {
         self.request.terminal_only = true;
         self
     }
 
-    /// The next frame. Asking for it says that the one before is applied: after a failure it is not given again. A
-    /// stream that was resumed says once more when it has caught up.
+    /// Waits for the next frame, without a limit, also while the server is unavailable. A call confirms that the frame
+    /// before it is applied: a resumed stream does not repeat that frame. A resumed stream sends `caught_up` again.
     ///
-    /// It waits for as long as it takes, also for a server that is away. It may be dropped at any time, and asked
-    /// again.
+    /// The future may be dropped at any time, and the method called again.
     ///
     /// # Errors
     ///
-    /// What no retry mends: NOT_FOUND (no such service), INVALID_ARGUMENT (not a cursor of this kind), PERMISSION_DENIED,
-    /// UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind), OUT_OF_RANGE (more than 16 MiB).
+    /// A failure that a retry cannot repair: NOT_FOUND (no such service), INVALID_ARGUMENT (not a cursor of this kind),
+    /// PERMISSION_DENIED, UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind), OUT_OF_RANGE
+    /// (more than 16 MiB).
     pub async fn next(&mut self) -> Result<SubscribeResponse, Status> {
         loop {
             match self.try_next().await {
@@ -86,7 +87,7 @@ impl<C: Channel> Subscription<C> {
         }
     }
 
-    /// The next frame of the stream there is, or else of a new one.
+    /// The next frame of the current stream, or of a new one if there is none.
     async fn try_next(&mut self) -> Result<SubscribeResponse, Status> {
         if self.stream.is_none() {
             let stream = timeout(SILENCE, self.events.subscribe(self.request.clone())).await.map_err(silent)??;

@@ -1,4 +1,4 @@
-//! One operation, to its end.
+//! Follows one operation to its end.
 
 use mesh_proto::google::longrunning::Operation;
 use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
@@ -9,16 +9,17 @@ use tonic::Status;
 use super::channel::Channel;
 use super::resume::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 
-/// Follows the operation `name` until it is done, and gives it as it is then; `on_update` sees every change of
-/// its state and the latest progress, in order and once. Whether it succeeded is in the operation.
+/// Follows the operation `name` until it is done, and returns it with its response or error. `on_update` gets each
+/// change of its state and the latest progress, in order and once.
 ///
-/// It waits for as long as it takes, also for a server that is away: put a [`tokio::time::timeout`] around it to bound
-/// that. It may be dropped at any time.
+/// It waits without a limit, also while the server is unavailable: put a [`tokio::time::timeout`] around it to limit
+/// the time. The future may be dropped at any time.
 ///
 /// # Errors
 ///
-/// What no retry mends: NOT_FOUND (unknown or expired), INVALID_ARGUMENT (no operation's name), PERMISSION_DENIED,
-/// UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind), OUT_OF_RANGE (more than 16 MiB).
+/// A failure that a retry cannot repair: NOT_FOUND (unknown or expired), INVALID_ARGUMENT (no operation's name),
+/// PERMISSION_DENIED, UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind), OUT_OF_RANGE
+/// (more than 16 MiB).
 pub async fn watch_until_done<C: Channel>(
     channel: C,
     name: &str,
@@ -35,13 +36,13 @@ pub async fn watch_until_done<C: Channel>(
             ..WatchRequest::default()
         };
         let before = cursor.clone();
-        let broke = match follow(&mut events, request, &mut cursor, &mut on_update).await {
+        let failure = match follow(&mut events, request, &mut cursor, &mut on_update).await {
             Ok(done) => return Ok(done),
             Err(status) if is_final(status.code()) => return Err(status),
             Err(status) => status,
         };
         failures = if cursor == before { failures + 1 } else { 1 };
-        sleep(pause(&broke, failures)).await;
+        sleep(pause(&failure, failures)).await;
     }
 }
 
@@ -63,7 +64,7 @@ async fn follow<C: Channel>(
             continue;
         };
         on_update(&operation);
-        // Only now: what was not applied is asked for again.
+        // After `on_update`: a resumed stream sends an update again that was not applied.
         *cursor = frame.cursor;
         if operation.done {
             return Ok(operation);

@@ -1,9 +1,10 @@
-//! The contracts of mesh itself, generated from `proto/google` and `proto/mesh`: long work (`google::longrunning`), its
-//! streams (`mesh::operations`) and the options that a contract may use (`mesh::options`).
+//! The contracts of mesh, generated from `proto/google` and `proto/mesh`: long work (`google::longrunning`), its
+//! streams (`mesh::operations`) and the options of a contract (`mesh::options`).
 //!
-//! The build script reads nothing else under `proto/`, so a change of the system's contracts does not compile mesh anew.
+//! Does not: contain a contract of a service. The build script reads no other folder, so an edit of a service's
+//! contract does not rebuild this crate.
 
-// Generated code carries the comments of the contract, and no others.
+// Generated code has the comments of the contracts only.
 #![allow(missing_docs, unreachable_pub)]
 
 include!(concat!(env!("OUT_DIR"), "/contracts.rs"));
