@@ -189,10 +189,10 @@ impl Callers {
 
     fn fail(self, error: &Error) {
         for waiting in self.starts {
-            let _ = waiting.send(Err(error.again()));
+            let _ = waiting.send(Err(error.duplicate()));
         }
         for waiting in self.edits {
-            let _ = waiting.send(Err(error.again()));
+            let _ = waiting.send(Err(error.duplicate()));
         }
     }
 }

@@ -1,5 +1,12 @@
-//! Opening the owned database: its lock, its connections, its schema. Whatever fails here ends the process with one
-//! line, so every error says what to do.
+//! Opens the database of a service: lock, connections, schema.
+//!
+//! A failure ends the process with one line, so each error says what to do.
+//!
+//! Guarantees:
+//! - One process at a time opens an embedded database. The lock ends with the process, however the process ends.
+//! - On SQLite a commit survives a power cut, and the readers' connections cannot write.
+//!
+//! See: docs/decisions/0005-one-writer-for-sqlite.md
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -17,23 +24,23 @@ use super::migrate::{Migration, Schema, migrate};
 use super::settings::Database;
 use super::store::{Store, Writer};
 
-/// How long a statement waits for a connection before the database counts as unavailable.
-const ACQUIRE: Duration = Duration::from_secs(3);
-/// Enough to keep two cores busy reading.
+/// The longest wait for a connection. After it, the database counts as unavailable.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(3);
+/// Connections for reads: enough for two cores.
 const SQLITE_READERS: u32 = 4;
-/// Per service and process; Postgres allows 100 in all by default.
+/// Connections of one service in one process. Postgres allows 100 in all by default.
 const POSTGRES_CONNECTIONS: u32 = 10;
-/// A process that stands still in a transaction, or has vanished without closing its connection, would keep its rows from
-/// all others until the kernel gives the connection up, which takes hours. Transactions do not wait for anything else, so
-/// nothing that moves is silent in one for that long.
-const LET_GO: &str = "SET idle_in_transaction_session_timeout = '10s'";
+/// Ends a transaction that is silent for 10 s. The transaction of a frozen or vanished process would otherwise hold its
+/// row locks until the kernel closes the connection, which takes hours. A transaction that makes progress is never
+/// silent for 10 s, since it waits for nothing else.
+const IDLE_LIMIT: &str = "SET idle_in_transaction_session_timeout = '10s'";
 
-/// Opens the database of `service` and brings its schema up to date: `framework` has the tables of mesh, `migrations`
-/// those of the service. The two grow apart, and each remembers in a table of its own what was applied.
+/// Opens the database of `service` and migrates it: `framework` holds the migrations of mesh, `migrations` those of the
+/// service. Each of the two has its own table of applied migrations.
 ///
 /// # Errors
 ///
-/// One line that says what to do.
+/// [`OpenError`]: one line that says what to do. A retry helps only after that was done.
 pub async fn open(
     service: &'static str,
     database: &Database,
@@ -56,33 +63,33 @@ async fn sqlite(service: &'static str, path: &Path, schema: Schema<'_>) -> Resul
     std::fs::create_dir_all(folder).map_err(unwritable)?;
     let lock = lock(path)?;
 
-    // SQLite reports a file it cannot write only at the first write: ask now, while there is somebody to tell.
+    // SQLite reports a file that is not writable at the first write only. The probe reports it at the start.
     let probe = File::options().create(true).append(true).open(path);
     probe.map_err(|cause| OpenError::Unwritable { path: path.to_owned(), cause })?;
 
     let unreachable = |cause| OpenError::Unreachable { service, cause };
-    let options = quiet(&file_url(path).map_err(unwritable)?).map_err(unreachable)?;
+    let options = options(&file_url(path).map_err(unwritable)?).map_err(unreachable)?;
     let broken = |cause| OpenError::Broken { path: path.to_owned(), cause };
     let mut first = AnyConnection::connect_with(&options).await.map_err(broken)?;
     prepare(&mut first, "").await.map_err(broken)?;
     migrate(service, &mut first, schema).await?;
 
-    // What writes past the writer is a mistake, and learns so.
-    let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(ACQUIRE);
+    // A write through a reader is a defect, and `query_only` makes it fail.
+    let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(ACQUIRE_LIMIT);
     let readers = readers.after_connect(|connection, _| Box::pin(prepare(connection, "PRAGMA query_only = ON;")));
     let readers = readers.connect_with(options).await.map_err(unreachable)?;
-    let writer = Writer::Sqlite(Group::new(first, ACQUIRE));
+    let writer = Writer::Sqlite(Group::new(first, ACQUIRE_LIMIT));
     Ok(Store { readers, writer, dialect: Dialect::Sqlite, _lock: Some(Arc::new(lock)) })
 }
 
-/// A path as a URL. Absolute, for the first part of a relative one would be read as a host.
+/// A path as a URL. The path is made absolute: the first part of a relative path would be read as a host.
 fn file_url(path: &Path) -> std::io::Result<String> {
     let path = std::path::absolute(path)?;
     let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
     Ok(format!("sqlite://{escaped}"))
 }
 
-/// A lock of the operating system, beside the database: it ends with the process, however that ends.
+/// Takes an operating-system lock on a file beside the database.
 fn lock(path: &Path) -> Result<File, OpenError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
@@ -96,7 +103,8 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// FULL: a commit survives a power cut, not just a crash. The timeout is for other people's tools at the same file.
+/// Sets up a connection. `synchronous = FULL`: a commit survives a power cut, not only a crash. `busy_timeout` is for
+/// other programs that open the same file.
 async fn prepare(connection: &mut AnyConnection, more: &'static str) -> sqlx::Result<()> {
     let pragmas = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                    PRAGMA foreign_keys = ON;";
@@ -106,24 +114,25 @@ async fn prepare(connection: &mut AnyConnection, more: &'static str) -> sqlx::Re
 
 async fn postgres(service: &'static str, url: &str, schema: Schema<'_>) -> Result<Store, OpenError> {
     let unreachable = |cause| OpenError::Unreachable { service, cause };
-    let options = quiet(url).map_err(unreachable)?;
-    // Alone, for a pool tries again and again, and then knows only that it took too long.
-    let first = timeout(ACQUIRE, AnyConnection::connect_with(&options)).await;
+    let options = options(url).map_err(unreachable)?;
+    // One connection outside the pool: the pool retries until its limit and then reports a timeout, not the cause.
+    let first = timeout(ACQUIRE_LIMIT, AnyConnection::connect_with(&options)).await;
     first
         .map_err(|_| unreachable(sqlx::Error::PoolTimedOut))?
         .map_err(unreachable)?
         .close()
         .await
         .map_err(unreachable)?;
-    let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);
-    let pool = pool
-        .after_connect(|connection, _| Box::pin(async { sqlx::raw_sql(LET_GO).execute(connection).await.map(drop) }));
+    let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE_LIMIT);
+    let pool = pool.after_connect(|connection, _| {
+        Box::pin(async { sqlx::raw_sql(IDLE_LIMIT).execute(connection).await.map(drop) })
+    });
     let pool = pool.connect_with(options).await.map_err(unreachable)?;
     migrate(service, &mut *pool.acquire().await.map_err(unreachable)?, schema).await?;
     Ok(Store { readers: pool.clone(), writer: Writer::Postgres(pool), dialect: Dialect::Postgres, _lock: None })
 }
 
-/// Statements are the service's business: spans and errors tell what an operator needs.
-fn quiet(url: &str) -> sqlx::Result<AnyConnectOptions> {
+/// Options without statement logging: spans and errors hold what an operator needs.
+fn options(url: &str) -> sqlx::Result<AnyConnectOptions> {
     Ok(url.parse::<AnyConnectOptions>()?.disable_statement_logging())
 }

@@ -1,17 +1,17 @@
-//! Where SQLite and Postgres must differ, they differ here.
+//! The differences between SQLite and Postgres, in one place.
 
-/// Which of the two a store is.
+/// The kind of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// An embedded database, with one writer.
+    /// An embedded database with one writer and one process.
     Sqlite,
-    /// A server that replicas may share.
+    /// A server that several replicas may share.
     Postgres,
 }
 
 impl Dialect {
-    /// How to ask for the time, by the one clock that all replicas share: the database's, in microseconds since 1970.
-    /// `None` if there are no replicas: then it is that of this process.
+    /// The query for the time of the clock that all replicas share, in microseconds since 1970. `None` for SQLite,
+    /// which has no replicas: use the clock of this process, [`now`](crate::now).
     pub fn shared_clock(self) -> Option<&'static str> {
         match self {
             Self::Sqlite => None,
@@ -19,7 +19,7 @@ impl Dialect {
         }
     }
 
-    /// Behind a SELECT: keeps the rows for this transaction. SQLite has one writer, and needs no more.
+    /// The suffix of a SELECT that locks its rows for this transaction. Empty for SQLite: its one writer is the lock.
     pub fn lock_rows(self) -> &'static str {
         match self {
             Self::Sqlite => "",
@@ -27,7 +27,7 @@ impl Dialect {
         }
     }
 
-    /// The same, passing over rows that somebody else keeps.
+    /// The suffix of a SELECT that locks its rows and skips rows that another transaction has locked.
     pub fn lock_free_rows(self) -> &'static str {
         match self {
             Self::Sqlite => "",
@@ -35,7 +35,8 @@ impl Dialect {
         }
     }
 
-    /// Whether this process is the only one at the database, so that whatever was begun and not ended was its own.
+    /// Whether this process is the only one that uses the database. Work without an end then belonged to an earlier run
+    /// of this process.
     pub fn is_alone(self) -> bool {
         self == Self::Sqlite
     }

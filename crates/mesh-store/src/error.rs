@@ -1,4 +1,4 @@
-//! What can go wrong at a database, sorted by what the caller may do about it.
+//! Failures of a database, sorted by what the caller may do about them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,29 +12,30 @@ use mesh_rpc::call::error::{DOMAIN, internal, status, unavailable};
 /// Why a statement or a transaction failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database is away, busy, or undid a transaction that stood in another's way. To be tried again.
+    /// The database cannot be reached, is overloaded, or rolled back a transaction that conflicted with another one. A
+    /// retry may succeed. After a failed commit it is not known whether the data was written.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
-    /// A request id came back with another request.
-    #[error("request_id was used before, for another request")]
+    /// The `request_id` belongs to a different request. Do not retry: use a new id.
+    #[error("request_id was used before, for another request; use a new one")]
     RequestIdReused,
-    /// The work was given to somebody else meanwhile: what this worker would write is not wanted any more.
-    #[error("the lease on this work is lost")]
+    /// Another worker has claimed the operation, so the write of this worker is refused. Do not retry: stop the work.
+    #[error("the lease on this operation is lost")]
     LeaseLost,
-    /// A defect: SQL that is wrong, or a row that does not decode.
+    /// A defect in the program: wrong SQL, or a row that does not decode. A retry fails again.
     #[error("the database failed")]
     Defect(#[source] sqlx::Error),
 }
 
 impl Error {
-    /// The same for somebody else whom it has struck.
-    pub fn again(&self) -> Self {
-        let said = |cause: &sqlx::Error| sqlx::Error::Protocol(cause.to_string());
+    /// A copy for another caller that the same failure affects. The copy keeps the text of the cause, not its type.
+    pub fn duplicate(&self) -> Self {
+        let copy = |cause: &sqlx::Error| sqlx::Error::Protocol(cause.to_string());
         match self {
-            Self::Unavailable(cause) => Self::Unavailable(said(cause)),
+            Self::Unavailable(cause) => Self::Unavailable(copy(cause)),
             Self::RequestIdReused => Self::RequestIdReused,
             Self::LeaseLost => Self::LeaseLost,
-            Self::Defect(cause) => Self::Defect(said(cause)),
+            Self::Defect(cause) => Self::Defect(copy(cause)),
         }
     }
 }
@@ -47,23 +48,22 @@ impl From<sqlx::Error> for Error {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => true,
-            sqlx::Error::Database(database) => database.code().is_some_and(|code| passes(&code)),
+            sqlx::Error::Database(database) => database.code().is_some_and(|code| is_transient(&code)),
             _ => false,
         };
         if unavailable { Self::Unavailable(error) } else { Self::Defect(error) }
     }
 }
 
-/// Whether what a database answered with `code` passes by itself. Postgres: connection exceptions, serialization
-/// failures and deadlocks, too little of something, shutting down, a transaction that stood still. SQLite: busy, locked,
-/// a disk that fails or is full.
-fn passes(code: &str) -> bool {
+/// Whether a failure with this code is transient. Postgres: connection exceptions, serialization failures, deadlocks,
+/// insufficient resources, shutdown, an idle transaction. SQLite: busy, locked, I/O errors, a full disk.
+fn is_transient(code: &str) -> bool {
     code.starts_with("08")
         || code.starts_with("40")
         || code.starts_with("53")
         || code.starts_with("57P")
         || code == "25P03"
-        // The rest of SQLite's codes only says more about these: busy, locked, I/O, full.
+        // The low byte of SQLite's extended code is the primary code: busy, locked, I/O, full.
         || code.parse::<u32>().is_ok_and(|code| code < 10_000 && matches!(code & 0xff, 5 | 6 | 10 | 13))
 }
 
@@ -71,8 +71,11 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match error {
             Error::Unavailable(cause) => {
-                let mut status =
-                    unavailable("DATABASE_UNAVAILABLE", "the service's database is away", Duration::from_millis(500));
+                let mut status = unavailable(
+                    "DATABASE_UNAVAILABLE",
+                    "the service's database is unavailable; retry later",
+                    Duration::from_millis(500),
+                );
                 status.set_source(Arc::new(cause));
                 status
             }
@@ -99,13 +102,13 @@ pub enum OpenError {
     #[error("cannot open the database of `{service}` ({cause}): check services.{service}.database_url")]
     Unreachable { service: &'static str, cause: sqlx::Error },
     #[error(
-        "the database of `{service}` is newer than this program, which knows its schema only up to version {known} and \
-         found {found}: start the newer program, or restore a backup"
+        "the database of `{service}` is newer than this program: its schema has version {found}, and this program \
+         knows versions up to {known}: start the newer program, or restore a backup"
     )]
     Newer { service: &'static str, known: i64, found: i64 },
     #[error(
-        "migration {version} of `{service}` is not what was applied to its database: an applied migration must never \
-         change; restore its text and add a new one"
+        "migration {version} of `{service}` differs from the one that was applied to its database: restore its text, \
+         and put the change into a new migration"
     )]
     Edited { service: &'static str, version: i64 },
     #[error("cannot migrate the database of `{service}`: {cause}")]

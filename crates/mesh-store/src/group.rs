@@ -1,16 +1,20 @@
-//! Group commit: transactions that arrive together become durable together.
+//! Group commit for SQLite: transactions that wait at the same time become durable with one flush of the disk.
 //!
-//! On SQLite a commit costs a flush of the disk, a hundred times what the statements cost, and there is one writer. So
-//! the transactions of this process are savepoints of one real transaction, one after the other, and whoever was
-//! waiting when it began is in it. Who commits still hears of it only when it is durable, and who rolls back takes
-//! nobody along.
+//! SQLite has one writer, and the flush of a commit costs far more than its statements. The transactions of this
+//! process are therefore savepoints of one real transaction, one after the other. All that waited when it began are in
+//! it.
 //!
-//! The order is that of a fair lock. The first of a group sends somebody to queue for the lock once more, to commit:
-//! whoever stands before that one is in the group, whoever comes behind it is in the next. A transaction that arrives
-//! alone has its commit right behind it, and waits for nothing.
+//! The order is that of a fair lock. The first member of a group queues a task for the lock, which commits.
+//! Transactions that queue before this task are in the group; those behind it are in the next group. The commit of a
+//! transaction that arrives alone runs right behind it, without a delay.
 //!
-//! A caller may go away at any moment, so no statement of this module runs in a caller's future: whatever opens or
-//! closes a savepoint runs in a task of its own, to its end.
+//! Guarantees:
+//! - `commit` returns after the group is durable.
+//! - A member that rolls back or is dropped leaves the other members as they are.
+//! - A caller may be dropped at any time: each statement that opens or closes a savepoint runs in a task of its own, to
+//!   completion.
+//!
+//! See: docs/decisions/0005-one-writer-for-sqlite.md
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -20,28 +24,28 @@ use sqlx::AnyConnection;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::timeout;
 
+use super::completion::run_to_completion;
 use super::error::Error;
-use super::to_its_end::to_its_end;
 
-/// How many are made durable together at most, so that the first of them does not wait for ever longer queues.
-const MOST: usize = 64;
+/// The most members of one group. It bounds the wait of the first member.
+const MAX_MEMBERS: usize = 64;
 
 /// The one writer of a database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     writer: Arc<Mutex<Writer>>,
-    /// How long to wait for one's turn.
-    patience: Duration,
+    /// The longest wait for the writer.
+    wait_limit: Duration,
 }
 
 #[derive(Debug)]
 struct Writer {
     connection: AnyConnection,
-    /// Whether there is a transaction for the next to be in.
+    /// Whether a transaction is open that the next member joins.
     open: bool,
-    /// Who is in it and waits for its end.
+    /// The committed members, which wait until the group is durable.
     members: Vec<oneshot::Sender<Result<(), String>>>,
-    /// Whether the last one went away without a word, and its savepoint is still there.
+    /// Whether the last member was dropped and its savepoint is still open.
     abandoned: bool,
 }
 
@@ -53,19 +57,19 @@ pub(super) struct Member {
 }
 
 impl Group {
-    pub(super) fn new(connection: AnyConnection, patience: Duration) -> Self {
+    pub(super) fn new(connection: AnyConnection, wait_limit: Duration) -> Self {
         let writer = Writer { connection, open: false, members: Vec::new(), abandoned: false };
-        Self { writer: Arc::new(Mutex::new(writer)), patience }
+        Self { writer: Arc::new(Mutex::new(writer)), wait_limit }
     }
 
-    /// Waits for its turn, and opens a savepoint.
+    /// Waits for the writer and opens a savepoint. [`Error::Unavailable`] if the wait exceeds its limit.
     pub(super) async fn join(&self) -> Result<Member, Error> {
-        let writer = timeout(self.patience, Arc::clone(&self.writer).lock_owned());
+        let writer = timeout(self.wait_limit, Arc::clone(&self.writer).lock_owned());
         let writer = writer.await.map_err(|_| Error::Unavailable(sqlx::Error::PoolTimedOut))?;
         let mut member = Member { writer, done: true };
         let group = self.clone();
-        to_its_end(async move {
-            member.writer.clean_up().await;
+        run_to_completion(async move {
+            member.writer.roll_back_abandoned().await;
             let begin = if member.writer.open { "SAVEPOINT member" } else { "BEGIN IMMEDIATE; SAVEPOINT member" };
             if let Err(error) = member.writer.run(begin).await {
                 member.writer.fail(&error).await;
@@ -80,38 +84,38 @@ impl Group {
         .await
     }
 
-    /// Makes durable what there is when it is this one's turn.
+    /// Waits for the writer and commits the open group, if there is one.
     pub(super) async fn commit(self) {
         let mut writer = self.writer.lock().await;
-        writer.clean_up().await;
+        writer.roll_back_abandoned().await;
         if writer.open {
             writer.commit().await;
         }
     }
 
-    /// Brings into the database's file what is only in the write-ahead log, which readers would hold back. If that cannot
-    /// be now, whoever opens the file next reads both.
-    pub(super) async fn empty_log(self) {
+    /// Moves the write-ahead log into the database file. The readers must be closed before, since they hold it back. If
+    /// it fails, the next process that opens the file reads both.
+    pub(super) async fn checkpoint(self) {
         let _ = self.writer.lock().await.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
     }
 }
 
 impl Member {
-    /// Ends the savepoint, and waits until its group is durable.
+    /// Releases the savepoint, and waits until its group is durable.
     pub(super) async fn commit(mut self) -> Result<(), Error> {
-        let durable = to_its_end(async move {
+        let durable = run_to_completion(async move {
             self.done = true;
             let (sender, durable) = oneshot::channel();
             match self.writer.run("RELEASE member").await {
                 Ok(()) => {
                     self.writer.members.push(sender);
-                    if self.writer.members.len() >= MOST {
+                    if self.writer.members.len() >= MAX_MEMBERS {
                         self.writer.commit().await;
                     }
                     Ok(durable)
                 }
                 Err(error) => {
-                    // SQLite has rolled back everything, as it does when the disk is full.
+                    // SQLite has rolled back the whole group, as it does when the disk is full.
                     self.writer.fail(&error).await;
                     Err(Error::Unavailable(error))
                 }
@@ -127,14 +131,14 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        // There is no waiting in a drop: whoever comes next does it first.
+        // A drop cannot wait: the next member rolls the savepoint back before it begins.
         self.writer.abandoned |= !self.done;
     }
 }
 
 impl Writer {
-    /// Rolls back whoever went away.
-    async fn clean_up(&mut self) {
+    /// Rolls back the savepoint of a member that was dropped.
+    async fn roll_back_abandoned(&mut self) {
         if std::mem::take(&mut self.abandoned)
             && let Err(error) = self.run("ROLLBACK TO member; RELEASE member").await
         {
@@ -149,9 +153,9 @@ impl Writer {
         }
     }
 
-    /// Nothing of this transaction has happened.
+    /// Rolls the group back and reports the failure to its members.
     async fn fail(&mut self, error: &sqlx::Error) {
-        // Most often SQLite has done it already, and says that there is nothing to roll back.
+        // SQLite has often rolled back already, and then reports that there is nothing to roll back.
         let _ = self.run("ROLLBACK").await;
         self.end(Err(error.to_string()));
     }
@@ -159,7 +163,7 @@ impl Writer {
     fn end(&mut self, result: Result<(), String>) {
         self.open = false;
         for member in self.members.drain(..) {
-            // Whoever does not wait any more does not want to know.
+            // A member whose caller was dropped has no receiver.
             let _ = member.send(result.clone());
         }
     }
@@ -209,12 +213,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_in_the_same_group_and_who_comes_alone_waits_for_nobody() {
+    async fn group_holds_all_that_wait_and_a_lone_transaction_commits_at_once() {
         let (store, _folder) = store().await;
         insert(&store, 0).await.unwrap();
         assert_eq!(count(&store).await, 1);
 
-        // What one of them has written can be read when it is durable, and that is when all of them are.
+        // Readers see a row when it is durable, which is when the whole group is.
         let holding = store.begin().await.unwrap();
         let seen = (1..=20).map(|id| {
             let store = store.clone();
@@ -227,18 +231,18 @@ mod tests {
         tokio::task::yield_now().await;
         holding.commit().await.unwrap();
         let seen: Vec<_> = join_all(seen).await.into_iter().map(Result::unwrap).collect();
-        assert!(seen.iter().filter(|seen| **seen == 21).count() > 15, "they were not together: {seen:?}");
+        assert!(seen.iter().filter(|seen| **seen == 21).count() > 15, "not in one group: {seen:?}");
     }
 
     #[tokio::test]
-    async fn who_rolls_back_or_goes_away_takes_nobody_along() {
+    async fn rollback_or_drop_of_a_member_leaves_the_other_members() {
         let (store, _folder) = store().await;
         let each = (0..60).map(|id| {
             let store = store.clone();
             tokio::spawn(async move {
                 match id % 3 {
                     0 => insert(&store, id).await.is_ok(),
-                    // A key that is there.
+                    // The key exists.
                     1 => insert(&store, id - 1).await.is_ok(),
                     _ => {
                         let mut tx = store.begin().await.unwrap();
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_that_is_dropped_anywhere_leaves_all_or_nothing_and_a_writer_that_works() {
+    async fn dropped_caller_leaves_all_or_nothing_and_a_working_writer() {
         let (store, _folder) = store().await;
         for (id, polls) in (0..200).zip((0..20).cycle()) {
             let mut inserting = Box::pin(insert(&store, id));
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_closed_is_all_in_one_file() {
+    async fn close_leaves_everything_in_one_file() {
         let (store, folder) = store().await;
         insert(&store, 1).await.unwrap();
         let log = || std::fs::metadata(folder.path().join("things.db-wal")).map_or(0, |log| log.len());
@@ -282,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_sqlite_undoes_everything_everybody_is_told() {
+    async fn rollback_by_sqlite_is_reported_to_each_member() {
         let (store, _folder) = store().await;
         let holding = store.begin().await.unwrap();
         let before = tokio::spawn({
@@ -293,13 +297,13 @@ mod tests {
             let store = store.clone();
             async move {
                 let mut tx = store.begin().await?;
-                // As SQLite does by itself when the disk is full.
+                // SQLite does this by itself when the disk is full.
                 sqlx::query("ROLLBACK").execute(&mut *tx).await?;
                 tx.commit().await
             }
         });
         tokio::task::yield_now().await;
-        // Alone in its group: they have come since.
+        // Alone in its group: the others arrived after its begin.
         holding.commit().await.unwrap();
         assert!(matches!(before.await.unwrap(), Err(Error::Unavailable(_))));
         assert!(matches!(breaking.await.unwrap(), Err(Error::Unavailable(_))));

@@ -1,16 +1,20 @@
-//! The database that a service owns: a file of its own by default, a Postgres by URL, the same SQL and the same
-//! migrations.
+//! The database that a service owns: a SQLite file by default, or Postgres by URL, with the same SQL and migrations.
 //!
-//! Services write portable SQL: `$1` for parameters; TEXT, BIGINT, DOUBLE PRECISION and BYTEA for columns; booleans as 0
-//! and 1; times as microseconds since 1970. Where the two databases differ, [`dialect`] does.
+//! Services write portable SQL: `$1` for parameters; TEXT, BIGINT, DOUBLE PRECISION and BYTEA for columns; booleans as
+//! 0 and 1; times as microseconds since 1970. [`dialect`] holds the differences.
 //!
-//! SQLite has one writer, so writes go through one connection and wait their turn in this process, where the wait is fair
-//! and visible. Transactions that wait become durable together (`group`). Reads have connections of their own and, with
-//! the write-ahead log, never wait for the writer. Postgres has one pool for both.
+//! SQLite has one writer: writes go through one connection and queue in this process, in order. Transactions that wait
+//! become durable together (`group`). Reads have their own connections and, with the write-ahead log, never wait for
+//! the writer. Postgres has one pool for both.
 //!
-//! Guarantees: a commit that returned is durable. One process at a time opens an embedded database. An applied migration
-//! that was edited stops the start.
+//! Guarantees:
+//! - A commit that returned `Ok` is durable.
+//! - One process at a time opens an embedded database.
+//! - An applied migration that was edited stops the start.
+//!
+//! Does not: know feeds or operations, create a Postgres database, check SQL at build time.
 
+mod completion;
 mod connect;
 pub mod dialect;
 mod error;
@@ -21,7 +25,6 @@ pub mod rows;
 mod settings;
 mod store;
 mod time;
-mod to_its_end;
 mod transaction;
 
 pub use connect::open;

@@ -1,11 +1,12 @@
-//! Migrations: the steps of a schema, applied in order when a database is opened.
+//! Applies migrations, the steps of a schema, in order when a database is opened.
 
 use sqlx::migrate::{MigrateError, MigrationType, Migrator};
 use sqlx::{AnyConnection, SqlSafeStr as _, SqlStr};
 
 use super::error::OpenError;
 
-/// One step of a schema, applied once and never edited: `Migration::new(1, "titles", include_str!("…"))`.
+/// One step of a schema: `Migration::new(1, "titles", include_str!("…"))`. It is applied once. Do not edit it
+/// afterwards: the process refuses to start on a database whose applied migration differs.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration {
     version: i64,
@@ -14,20 +15,20 @@ pub struct Migration {
 }
 
 impl Migration {
-    /// A step with its place in the order, counted from 1.
+    /// `version` is the place in the order, from 1; `description` is a name for logs and the database.
     pub const fn new(version: i64, description: &'static str, sql: &'static str) -> Self {
         Self { version, description, sql }
     }
 }
 
-/// The two schemas of a database.
+/// The two schemas of a database: the tables of mesh, and those of the service.
 #[derive(Clone, Copy)]
 pub(super) struct Schema<'a> {
     pub(super) framework: &'a [Migration],
     pub(super) service: &'a [Migration],
 }
 
-/// Brings both schemas up to date.
+/// Applies the missing migrations of both schemas.
 pub(super) async fn migrate(
     service: &'static str,
     connection: &mut AnyConnection,

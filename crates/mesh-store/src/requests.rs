@@ -1,9 +1,12 @@
-//! A write that is repeated with the same `request_id` has happened once, and gives its first answer again
+//! Idempotency by `request_id`: a repeated write happens once and returns the first answer again
 //! ([AIP-155](https://google.aip.dev/155)).
 //!
-//! The id is claimed and the answer kept in the transaction that does the work: there is no moment at which one is
-//! there without the other. A repeat that arrives while the first is still at work waits for it: at the primary key, or,
-//! on SQLite, for its turn to write and then for the end of the group.
+//! A repeat that arrives while the first request is in progress waits for it: on Postgres at the primary key, on SQLite
+//! for the writer and then for the end of the group.
+//!
+//! Guarantees:
+//! - The claim of the id, the work and the answer are in one transaction (INV-7).
+//! - An answer is kept for at least 24 hours.
 
 use prost::Message;
 use sha2::{Digest as _, Sha256};
@@ -15,7 +18,7 @@ use super::store::{BATCH, Store};
 use super::time::now;
 use super::transaction::Transaction;
 
-/// The tables of request ids: the first of the migrations of mesh.
+/// The table of request ids: the first migration of mesh.
 pub const REQUESTS: Migration = Migration::new(
     1,
     "requests",
@@ -28,10 +31,10 @@ pub const REQUESTS: Migration = Migration::new(
     CREATE INDEX mesh_requests_by_age ON mesh_requests (create_time);",
 );
 
-/// How long an answer is kept at least: 24 hours, in microseconds.
+/// The least time that an answer is kept: 24 hours, in microseconds.
 const KEPT: i64 = 24 * 3600 * 1_000_000;
 
-/// One request under its id.
+/// A request under its `request_id`.
 #[derive(Debug)]
 pub struct Request<'a> {
     id: &'a str,
@@ -39,13 +42,13 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The request of `method` under `id`; `message` is the whole of it.
+    /// The request `message` of `method` under `id`. The id and the hash of both identify a repeat.
     pub fn new(method: &str, id: &'a str, message: &impl Message) -> Self {
         Self { id, hash: hash(method, message) }
     }
 }
 
-/// What tells one request of a method from another.
+/// The SHA-256 hash that identifies a request of a method.
 pub fn hash(method: &str, message: &impl Message) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(method);
@@ -54,32 +57,33 @@ pub fn hash(method: &str, message: &impl Message) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// The transaction of a request that may have come before.
+/// The transaction of a request that may be a repeat.
 pub enum Once<R> {
-    /// It has not: do it in this transaction, [`answer`](Transaction::answer) it there, and commit.
+    /// The first request: do its work in this transaction, store the answer with [`answer`](Transaction::answer),
+    /// commit.
     New(Transaction),
-    /// It has, and this was its answer.
+    /// A repeat, with the answer of the first request.
     Done(R),
 }
 
 impl Store {
-    /// Begins the transaction that does a request, unless it is done.
+    /// Claims a `request_id` and begins the transaction of its request, or finds the answer of the first request.
     ///
     /// # Errors
     ///
-    /// [`Error::RequestIdReused`] if the id came with another request. [`Error::Unavailable`] as for
-    /// [`begin`](Self::begin).
+    /// [`Error::RequestIdReused`] if the id belongs to a different request; do not retry. [`Error::Unavailable`] as for
+    /// [`begin`](Self::begin); the same request with the same id may be retried.
     pub async fn begin_once<R: Message + Default>(&self, request: &Request<'_>) -> Result<Once<R>, Error> {
         let mut tx = self.begin().await?;
         let Some(first) = tx.answered(request).await? else { return Ok(Once::New(tx)) };
-        // On SQLite the first may be in the group that this one is in, and is not durable before that.
+        // On SQLite the first request may be in the same group. It is durable when the group is.
         tx.commit().await?;
         Ok(Once::Done(first))
     }
 }
 
 impl Transaction {
-    /// The answer that this request got before; `None` if it is new, and from here on claimed.
+    /// The stored answer of a request; `None` if the request is new, and then claims its id.
     async fn answered<R: Message + Default>(&mut self, request: &Request<'_>) -> Result<Option<R>, Error> {
         let claim = "INSERT INTO mesh_requests (request_id, request_hash, response, create_time)
             VALUES ($1, $2, $3, $4) ON CONFLICT (request_id) DO NOTHING";
@@ -97,11 +101,11 @@ impl Transaction {
         R::decode(response.as_slice()).map(Some).map_err(|error| Error::Defect(sqlx::Error::Decode(error.into())))
     }
 
-    /// Keeps the answer to a claimed request.
+    /// Stores the answer of a claimed request.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] as for any statement.
+    /// [`Error::Unavailable`] as for any statement; retry the whole transaction.
     pub async fn answer(&mut self, request: &Request<'_>, response: &impl Message) -> Result<(), Error> {
         let keep = "UPDATE mesh_requests SET response = $1 WHERE request_id = $2";
         sqlx::query(keep).bind(response.encode_to_vec()).bind(request.id).execute(&mut **self).await?;
@@ -110,15 +114,19 @@ impl Transaction {
 }
 
 impl Store {
-    /// Forgets the answers that are older than what is promised. Called now and then, not by every request.
-    pub async fn forget_answers(&self) -> Result<(), Error> {
+    /// Deletes answers that are older than 24 hours, in small transactions. Housekeeping calls it, not each request.
+    ///
+    /// # Errors
+    ///
+    /// As for any transaction. Deleted answers stay deleted; a later call deletes the rest.
+    pub async fn delete_old_answers(&self) -> Result<(), Error> {
         let until = now() - KEPT;
-        while self.forget_some_answers(until).await? {}
+        while self.delete_some_answers(until).await? {}
         Ok(())
     }
 
-    /// Forgets some of those that were given before `until`; true if there may be more.
-    async fn forget_some_answers(&self, until: i64) -> Result<bool, Error> {
+    /// Deletes one batch of the answers that were stored before `until`; true if there may be more.
+    async fn delete_some_answers(&self, until: i64) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
         let delete = "DELETE FROM mesh_requests WHERE request_id IN
             (SELECT request_id FROM mesh_requests WHERE create_time < $1 ORDER BY create_time LIMIT $2)";
@@ -139,7 +147,7 @@ mod tests {
         (open("things", &database, &[REQUESTS], &[]).await.unwrap(), folder)
     }
 
-    /// Creates something with a `request_id` that others use, too; whether it was the first.
+    /// Sends a request under one shared `request_id`; true if it was the first.
     async fn create(store: Store) -> bool {
         let request = Request::new("Create", "an id", &"message".to_owned());
         match store.begin_once::<String>(&request).await.unwrap() {
@@ -150,7 +158,7 @@ mod tests {
             }
             Once::Done(first) => {
                 assert_eq!(first, "answer");
-                // Readers see what is durable.
+                // Readers see durable rows only.
                 let durable = sqlx::query("SELECT COUNT(*) FROM mesh_requests").fetch_one(store.reader()).await;
                 assert_eq!(durable.unwrap().get::<i64, _>(0), 1);
                 false
@@ -159,9 +167,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_repeat_is_answered_once_the_first_is_durable() {
+    async fn repeat_is_answered_after_the_first_is_durable() {
         let (store, _folder) = store().await;
-        // Until both wait for their turn, and so are one group.
+        // Both wait for the writer, so they are in one group.
         let holding = store.begin().await.unwrap();
         let (first, repeat) = (tokio::spawn(create(store.clone())), tokio::spawn(create(store.clone())));
         tokio::task::yield_now().await;
@@ -170,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_expired_is_forgotten_however_much_it_is() {
+    async fn expired_answers_are_deleted_beyond_one_batch() {
         let (store, _folder) = store().await;
         create(store.clone()).await;
         let mut tx = store.begin().await.unwrap();
@@ -180,7 +188,7 @@ mod tests {
             sqlx::query(old).bind(id.to_string()).execute(&mut *tx).await.unwrap();
         }
         tx.commit().await.unwrap();
-        store.forget_answers().await.unwrap();
-        assert!(!create(store).await, "what is younger is known");
+        store.delete_old_answers().await.unwrap();
+        assert!(!create(store).await, "a younger answer stays");
     }
 }

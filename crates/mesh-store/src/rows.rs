@@ -1,8 +1,8 @@
-//! Many rows in one statement.
+//! Sends many rows in one statement.
 //!
-//! A statement is a hop to another thread on SQLite and a round trip on Postgres, which is what writing costs once
-//! commits are shared. sqlx's `Any` binds no arrays, so the rows travel as one text of JSON and are a table again where
-//! they arrive. Bytes travel as hexadecimal digits, which both databases read; what is large is better bound by itself.
+//! A statement costs a hop to another thread on SQLite and a round trip on Postgres. sqlx's `Any` binds no arrays, so
+//! rows are sent as one JSON text, which the database turns into a table. Bytes are sent as hexadecimal digits, which
+//! both databases read. Bind a large value by itself.
 
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::dialect::Dialect;
 
-/// A column of rows that travel together.
+/// A column of the sent rows.
 #[derive(Clone, Copy, Debug)]
 pub enum Column {
     /// TEXT.
@@ -49,7 +49,7 @@ impl Dialect {
     }
 }
 
-/// Bytes as they travel.
+/// Bytes as hexadecimal digits, two for each byte.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
@@ -60,7 +60,7 @@ pub fn hex(bytes: &[u8]) -> String {
 ///
 /// # Errors
 ///
-/// The column holds something else.
+/// [`sqlx::Error::Decode`] if the column holds no UUID.
 pub fn uuid(row: &AnyRow) -> sqlx::Result<Uuid> {
     row.try_get::<&str, _>(0)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_two_digits_each() {
+    fn hex_gives_two_digits_for_each_byte() {
         assert_eq!(hex(&[0, 1, 0xab, 255]), "0001abff");
     }
 }

@@ -1,4 +1,4 @@
-//! The keys that say where services keep what they own.
+//! The setting `services.NAME.database_url`: where a service keeps its data.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use mesh_runtime::settings::{Key, Settings, Shown, Source};
 
-/// Where a service keeps what it owns.
+/// The database of a service.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Database {
-    /// An embedded database: a file that one process at a time may open.
+    /// An embedded database: the path of a file, which one process at a time may open.
     Sqlite(PathBuf),
-    /// A Postgres that replicas may share, by its URL.
+    /// The URL of a Postgres database, which replicas may share. It may hold a password.
     Postgres(String),
 }
 
-/// Never shows a URL, which may hold a password.
+/// Hides the URL, which may hold a password.
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -28,8 +28,8 @@ impl fmt::Debug for Database {
 const DATABASE: &str = "sqlite://path/to/file.db or postgres://user@host/database";
 
 impl Database {
-    /// Reads `services.SERVICE.database_url`; a file in `data_dir` if it is not set. `here`: the service runs in this
-    /// process, so the key is in force.
+    /// Reads `services.SERVICE.database_url`. The default is a file in `data_dir`. `here` says that the service runs in
+    /// this process, so that the key is in force.
     pub fn take(service: &str, data_dir: &Path, here: bool, settings: &mut Settings) -> Self {
         let key = Key::new(format!("services.{service}.database_url"), DATABASE).secret();
         let key = if here { key } else { key.elsewhere() };
@@ -37,7 +37,7 @@ impl Database {
         settings.take(&key, default, parse_database)
     }
 
-    /// Notes each two services that share a database: a service owns its data.
+    /// Notes a problem for each pair of services that share a database (INV-1).
     pub fn refuse_shared(databases: &BTreeMap<String, Self>, settings: &mut Settings) {
         let names: Vec<_> = databases.keys().collect();
         for (i, first) in names.iter().enumerate() {
@@ -46,7 +46,9 @@ impl Database {
                     settings.problem(
                         format!("services.{second}.database_url"),
                         Source::default(),
-                        format!("is the database of `{first}`, too; a service owns its data: give each its own"),
+                        format!(
+                            "is the database of `{first}`, too; a service owns its data: give each service its own"
+                        ),
                     );
                 }
             }

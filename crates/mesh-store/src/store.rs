@@ -1,4 +1,4 @@
-//! A store: its readers, its writer, and what differs between the two databases.
+//! A store: the readers and the writer of one database.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use super::error::Error;
 use super::group::Group;
 use super::transaction::{self, Transaction};
 
-/// The rows that housekeeping touches in one transaction: few, so that other writers do not wait long.
+/// The most rows that housekeeping changes in one transaction, so that other writers do not wait long.
 pub const BATCH: i64 = 250;
 
-/// How transactions begin. Cheap to clone.
+/// Where transactions begin. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) enum Writer {
-    /// One after the other.
+    /// Transactions run one after the other.
     Sqlite(Group),
-    /// All at once.
+    /// Transactions run at the same time.
     Postgres(AnyPool),
 }
 
@@ -27,22 +27,23 @@ pub struct Store {
     pub(super) readers: AnyPool,
     pub(super) writer: Writer,
     pub(super) dialect: Dialect,
-    /// Held as long as any clone is: one process at a time opens an embedded database.
+    /// The lock of an embedded database. The last clone releases it.
     pub(super) _lock: Option<std::sync::Arc<std::fs::File>>,
 }
 
 impl Store {
-    /// Where to read: `sqlx::query(…).fetch_one(store.reader())`.
+    /// The connections for reads: `sqlx::query(…).fetch_one(store.reader())`.
     pub fn reader(&self) -> &AnyPool {
         &self.readers
     }
 
-    /// Begins a transaction that may write. Do not wait for anything else while it is open: on SQLite it has the one
-    /// writer, for which all others wait, and Postgres ends it when it is silent for ten seconds.
+    /// Begins a transaction that may write. Do not wait for anything else while it is open: on SQLite it holds the one
+    /// writer, and Postgres ends a transaction that is silent for 10 s.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] if the database cannot be reached, or is too busy to give a connection in time.
+    /// [`Error::Unavailable`] if the database cannot be reached, or no connection is free within 3 s. The caller may
+    /// retry.
     pub async fn begin(&self) -> Result<Transaction, Error> {
         match &self.writer {
             Writer::Sqlite(group) => Ok(Transaction::member(group.join().await?)),
@@ -50,12 +51,12 @@ impl Store {
         }
     }
 
-    /// Which of the two databases it is.
+    /// The kind of the database.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// Whether the database answers within a limit.
+    /// Checks that the database answers within `limit`.
     ///
     /// # Errors
     ///
@@ -68,13 +69,13 @@ impl Store {
         }
     }
 
-    /// Closes what reads, which on Postgres writes, too; then waits for what SQLite's writer is at, and leaves everything
-    /// in the one file.
+    /// Closes the connections. On SQLite it waits for the writer, commits the open group and moves the write-ahead log
+    /// into the database file.
     pub async fn close(&self) {
         self.readers.close().await;
         if let Writer::Sqlite(group) = &self.writer {
             group.clone().commit().await;
-            group.clone().empty_log().await;
+            group.clone().checkpoint().await;
         }
     }
 }

@@ -1,4 +1,6 @@
-//! A transaction, with work that it does last and work that follows its commit.
+//! A transaction with hooks: work just before the commit, and work after it.
+//!
+//! See: docs/decisions/0022-transaction-hooks.md
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
@@ -6,12 +8,12 @@ use std::pin::Pin;
 
 use sqlx::{AnyConnection, AnyPool};
 
+use super::completion::run_to_completion;
 use super::dialect::Dialect;
 use super::error::Error;
 use super::group;
-use super::to_its_end::to_its_end;
 
-/// A transaction: all of it or, if it is dropped before [`commit`](Self::commit), none of it. Use it as a connection:
+/// A transaction. It is rolled back if it is dropped before [`commit`](Self::commit). Use it as a connection:
 /// `sqlx::query(…).execute(&mut *tx)`.
 pub struct Transaction {
     inner: Inner,
@@ -19,9 +21,9 @@ pub struct Transaction {
     after_commit: Vec<Box<dyn FnOnce() + Send>>,
 }
 
-/// Work that a transaction does last, such as giving out numbers whose counter must be held for a short time.
+/// Work that a transaction does just before its commit, such as an update of a contended counter row.
 pub trait BeforeCommit: Any + Send {
-    /// Writes what was collected.
+    /// Runs as the last part of the transaction. An error rolls the transaction back.
     fn write<'a>(
         self: Box<Self>,
         tx: &'a mut Transaction,
@@ -34,7 +36,7 @@ enum Inner {
 }
 
 impl Transaction {
-    /// A transaction in the group that shares a commit, on SQLite.
+    /// A transaction of SQLite, a member of a group commit.
     pub(super) fn member(member: group::Member) -> Self {
         Self::new(Inner::Sqlite(member))
     }
@@ -43,7 +45,7 @@ impl Transaction {
         Self { inner, before_commit: Vec::new(), after_commit: Vec::new() }
     }
 
-    /// Which of the two databases it is in.
+    /// The kind of the database.
     pub fn dialect(&self) -> Dialect {
         match self.inner {
             Inner::Sqlite(_) => Dialect::Sqlite,
@@ -51,25 +53,26 @@ impl Transaction {
         }
     }
 
-    /// Makes it durable: when this returns `Ok`, no crash undoes it.
+    /// Runs the hooks and commits. After `Ok` the data is durable and survives a crash.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] if the database went away; whether it committed is then not known.
+    /// [`Error::Unavailable`] if the connection failed. It is then not known whether the data was committed: retry
+    /// under the same `request_id`, or read first. An error of a hook rolls the transaction back.
     pub async fn commit(mut self) -> Result<(), Error> {
         for work in std::mem::take(&mut self.before_commit) {
             work.write(&mut self).await?;
         }
         match self.inner {
             Inner::Sqlite(member) => member.commit().await?,
-            Inner::Postgres(transaction) => to_its_end(async { Ok(transaction.commit().await?) }).await?,
+            Inner::Postgres(transaction) => run_to_completion(async { Ok(transaction.commit().await?) }).await?,
         }
         self.after_commit.into_iter().for_each(|then| then());
         Ok(())
     }
 
-    /// The work of type `W` that this transaction does last, to add to. Works of different types are done in the order in
-    /// which they were first asked for.
+    /// The hook of type `W`, which is created at the first call. A transaction has one hook of each type and runs them
+    /// in the order of their first calls.
     pub fn before_commit<W: BeforeCommit + Default>(&mut self) -> &mut W {
         let known = self.before_commit.iter().position(|work| (&**work as &dyn Any).is::<W>());
         let at = known.unwrap_or_else(|| {
@@ -83,17 +86,17 @@ impl Transaction {
         }
     }
 
-    /// Does something once this is durable, and only then, such as a notification.
+    /// Adds work for after the commit, such as a notification. It does not run if the commit fails.
     pub fn after_commit(&mut self, then: impl FnOnce() + Send + 'static) {
         self.after_commit.push(Box::new(then));
     }
 }
 
-/// Begins a transaction on Postgres. BEGIN runs to its end once there is a connection: when a future of sqlx is dropped
-/// while BEGIN is under way, the connection goes back to the pool inside a transaction.
+/// Begins a transaction on Postgres. BEGIN runs to completion: if the future of sqlx is dropped during BEGIN, the
+/// connection returns to the pool inside a transaction.
 pub(super) async fn begin(pool: &AnyPool) -> Result<Transaction, Error> {
     let connection = pool.acquire().await?;
-    let inner = to_its_end(async { Ok(sqlx::Transaction::begin(connection, None).await?) }).await?;
+    let inner = run_to_completion(async { Ok(sqlx::Transaction::begin(connection, None).await?) }).await?;
     Ok(Transaction::new(Inner::Postgres(inner)))
 }
 
@@ -127,7 +130,7 @@ mod tests {
     const SCHEMA: &[Migration] =
         &[Migration::new(1, "things", "CREATE TABLE things (id BIGINT NOT NULL PRIMARY KEY);")];
 
-    /// Inserts what was collected.
+    /// Inserts the collected ids.
     #[derive(Default)]
     struct Inserted(Vec<i64>);
 
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn before_commit_is_one_work_a_type_and_part_of_the_transaction() {
+    async fn before_commit_runs_one_hook_a_type_within_the_transaction() {
         let (store, _folder) = store().await;
         let mut tx = store.begin().await.unwrap();
         tx.before_commit::<Inserted>().0.push(1);
@@ -169,8 +172,8 @@ mod tests {
         let after = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&after);
         fails.after_commit(move || done.store(true, Ordering::Relaxed));
-        assert!(fails.commit().await.is_err(), "the key is taken");
-        assert_eq!(count(&store).await, 2, "all of it or nothing");
-        assert!(!after.load(Ordering::Relaxed), "nothing follows a commit that failed");
+        assert!(fails.commit().await.is_err(), "the key exists");
+        assert_eq!(count(&store).await, 2, "the whole transaction is rolled back");
+        assert!(!after.load(Ordering::Relaxed), "a failed commit runs no after_commit hook");
     }
 }

@@ -209,7 +209,7 @@ async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Reten
             done.push(operations::end_overdue(operations).await);
         }
         for store in &stores {
-            done.extend([store.forget_answers().await, operations::delete_old(store, retention).await]);
+            done.extend([store.delete_old_answers().await, operations::delete_old(store, retention).await]);
         }
         for error in done.into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "housekeeping failed; it is tried again later");
