@@ -1,15 +1,15 @@
-//! Cursors: opaque places at which a stream is resumed.
+//! Cursors: the opaque positions behind which a stream resumes.
 
 use uuid::Uuid;
 
-/// The bytes are no cursor of this kind.
+/// The error for bytes that are no cursor of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// A place in the history of one subject: the database's epoch, the subject, a revision of it.
+/// A position in the history of one subject: the database's epoch, the subject, and a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubjectCursor {
-    /// The epoch of the database that gave it out.
+    /// The epoch of the database that issued the cursor.
     pub epoch: Uuid,
     /// The subject.
     pub subject: Uuid,
@@ -18,16 +18,16 @@ pub struct SubjectCursor {
 }
 
 impl SubjectCursor {
-    /// As a request carries it.
+    /// The encoded cursor, as a request carries it.
     pub fn to_bytes(self) -> Vec<u8> {
         [self.epoch.as_bytes(), self.subject.as_bytes(), &self.revision.to_be_bytes()[..]].concat()
     }
 
-    /// Reads the cursor of a request for `subject`; empty bytes are no cursor.
+    /// Decodes the cursor of a request for `subject`. `None` for empty bytes.
     ///
     /// # Errors
     ///
-    /// [`Malformed`] if it was never given out for this subject.
+    /// [`Malformed`] if no stream of this subject issued it. Do not retry with the same bytes.
     pub fn parse(bytes: &[u8], subject: Uuid) -> Result<Option<Self>, Malformed> {
         let parse = || {
             let (epoch, rest) = bytes.split_first_chunk::<16>()?;
@@ -40,31 +40,31 @@ impl SubjectCursor {
     }
 }
 
-/// A place in a feed: the database's epoch and a position; in a snapshot of that position also the last subject that was
-/// sent, nil if none was.
+/// A position in a feed: the database's epoch and a position. During a snapshot of that position it also holds the last
+/// subject that was sent, or nil before the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedCursor {
-    /// The epoch of the database that gave it out.
+    /// The epoch of the database that issued the cursor.
     pub epoch: Uuid,
     /// The last position that was read.
     pub position: i64,
-    /// How far a snapshot has come.
+    /// The last subject of a snapshot that was sent; `None` outside a snapshot.
     pub snapshot: Option<Uuid>,
 }
 
 impl FeedCursor {
-    /// As a request carries it.
+    /// The encoded cursor, as a request carries it.
     pub fn to_bytes(self) -> Vec<u8> {
         let mut bytes = [self.epoch.as_bytes(), &self.position.to_be_bytes()[..]].concat();
         bytes.extend(self.snapshot.iter().flat_map(Uuid::as_bytes));
         bytes
     }
 
-    /// Reads the cursor of a request; empty bytes are no cursor.
+    /// Decodes the cursor of a request. `None` for empty bytes.
     ///
     /// # Errors
     ///
-    /// [`Malformed`] if it was never given out.
+    /// [`Malformed`] if no feed issued it. Do not retry with the same bytes.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
         let parse = || {
             let (epoch, rest) = bytes.split_first_chunk::<16>()?;
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subject_cursor_is_read_as_it_is_written_and_only_for_its_subject() {
+    fn subject_cursor_round_trips_for_its_subject_only() {
         let cursor = SubjectCursor { epoch: Uuid::new_v4(), subject: Uuid::now_v7(), revision: 7 };
         let read = SubjectCursor::parse;
         assert_eq!(read(&cursor.to_bytes(), cursor.subject), Ok(Some(cursor)));
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn feed_cursor_is_read_as_it_is_written() {
+    fn feed_cursor_round_trips() {
         for snapshot in [None, Some(Uuid::nil()), Some(Uuid::now_v7())] {
             let cursor = FeedCursor { epoch: Uuid::new_v4(), position: 7, snapshot };
             assert_eq!(FeedCursor::parse(&cursor.to_bytes()), Ok(Some(cursor)));

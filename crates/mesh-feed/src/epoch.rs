@@ -1,18 +1,20 @@
-//! The epoch of a database tells its cursors from those of any other, and from its own before a backup was restored.
+//! The epoch of a database: its identity between two restores.
 //!
-//! A restored database has forgotten its last rows and gives out their numbers again. Cursors from before would seem to
-//! fit, and their holders would miss the difference. A new epoch makes them invalid.
+//! A restored database lacks its last rows and issues their numbers again, so a cursor from before the restore would
+//! seem valid and its stream would miss events. A new epoch makes such cursors invalid.
+//!
+//! See: docs/operate/backup.md
 
 use mesh_store::rows::uuid;
 use mesh_store::{Error, Store};
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-/// The epoch of a database; a new database gets its first one.
+/// Reads the epoch of a database. A new database gets its first epoch.
 ///
 /// # Errors
 ///
-/// As for any transaction.
+/// As for any transaction; the call may be retried.
 pub async fn epoch(store: &Store) -> Result<Uuid, Error> {
     let mut tx = store.begin().await?;
     let begin = sqlx::query("INSERT INTO store_meta (id, epoch) VALUES (1, $1) ON CONFLICT (id) DO NOTHING");
@@ -23,11 +25,11 @@ pub async fn epoch(store: &Store) -> Result<Uuid, Error> {
     Ok(epoch)
 }
 
-/// Gives a database a new epoch. A process that serves it keeps the old one: stop it first.
+/// Gives a database a new epoch and returns it. A process that serves the database keeps the old one: stop it first.
 ///
 /// # Errors
 ///
-/// As for any transaction.
+/// As for any transaction; the call may be retried.
 pub async fn renew_epoch(store: &Store) -> Result<Uuid, Error> {
     let mut tx = store.begin().await?;
     let renew = "INSERT INTO store_meta (id, epoch) VALUES (1, $1)

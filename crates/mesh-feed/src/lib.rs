@@ -1,17 +1,18 @@
-//! What has happened in a service's database, in order, and the streams that follow it.
+//! The changes in a service's database as a feed, and the streams that follow it.
 //!
-//! A feed is one row for each change of a subject, such as an operation, in the order in which its caller's subjects
-//! changed. [`log`] has the rows; a [`notifier`] wakes those that follow; a [`reader`] reads a feed once for all streams;
-//! [`stream`] is what each stream does, and the [`watchdog`] disconnects slow consumers. [`cursor`] is a place to resume
-//! at, [`epoch`] tells a database from what it was before a backup was restored, [`retention`] deletes old rows.
+//! A feed has one row for each change of a subject, such as an operation, in the order of the commits of its caller.
+//! Modules, in reading order: [`log`] holds the rows; [`notifier`] notifies listeners of new rows; [`reader`] reads a
+//! feed once for all its streams; [`stream`] is the loop of each stream; [`watchdog`] disconnects slow consumers;
+//! [`cursor`] is a position to resume at; [`epoch`] identifies a database between two restores; [`retention`] deletes
+//! old rows.
 //!
 //! Guarantees:
-//! - Positions and revisions are dense: a hole is recognised.
-//! - What a stream sends is read from the database. A notification carries nothing; a lost one costs half a second.
-//! - A slow client holds one page, and no connection to the database.
+//! - Positions and revisions are dense, so a stream recognises a missing row.
+//! - A stream sends what it reads from the database. A notification carries nothing; a lost one costs 500 ms (INV-11).
+//! - A slow client holds one page, and no connection to the database (INV-13).
 //!
-//! Does not: know what a subject is. Its tables (`feed`, `feed_owner`, `store_meta`) are created by the migrations of
-//! mesh-operations.
+//! Does not: know what a subject is, or create its tables (`feed`, `feed_owner`, `store_meta`): the migrations of
+//! mesh-operations do.
 
 pub mod cursor;
 pub mod epoch;

@@ -1,8 +1,11 @@
 //! The rows of a feed: one for each change of a subject.
 //!
-//! A position belongs to the caller, a revision to the subject. Both are counters in rows that the transaction holds, and
-//! so without holes: a sequence of the database gives out numbers in another order than that of the commits. A caller's
-//! counter is `feed_owner.next`, the position that was given out last; rows below `floor` were deleted.
+//! A position counts the rows of a caller, a revision those of a subject. Both are counters in locked rows and have no
+//! holes. A sequence of the database would number rows in another order than that of their commits.
+//!
+//! A caller's counter is `feed_owner.next`, its last position. Rows below `feed_owner.floor` were deleted.
+//!
+//! See: docs/decisions/0016-counters-not-sequences.md
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
@@ -17,50 +20,51 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AnyExecutor, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-/// The rows of one query, and so what a stream reads ahead of its client.
+/// The most rows of one query, and so of what a stream reads ahead of its client.
 pub const PAGE: usize = 64;
 
-/// What a feed tells: messages of one type.
+/// The type of the messages of a feed.
 pub trait Payload: Message + Default + Unpin + Sync + 'static {}
 
 impl<T: Message + Default + Unpin + Sync + 'static> Payload for T {}
 
 /// A row of a feed.
 pub struct Event<T> {
-    /// Its place in the feed of its caller, from 1.
+    /// The position in the feed of the caller, from 1.
     pub position: i64,
-    /// Its place in the history of its subject, from 1.
+    /// The revision of the subject, from 1.
     pub revision: i64,
-    /// What kind of change it is, as its writer numbers them.
+    /// The type of the change, a number that the writer defines.
     pub change: i32,
-    /// The kind of its subject.
+    /// The kind of the subject.
     pub kind: String,
-    /// The subject as it was then.
+    /// The subject after the change.
     pub value: T,
     /// The size of the encoded value, in bytes.
     pub size: usize,
 }
 
-/// From where to where a feed reaches.
+/// The range of the positions of a feed.
 pub struct Extent {
-    /// The first position that is kept; one behind the last if none is.
+    /// The first position that is kept; `last + 1` if no row is.
     floor: i64,
-    /// The last that was given out, 0 if none was.
+    /// The last position; 0 if the feed has never had a row.
     pub last: i64,
 }
 
 impl Extent {
-    /// Whether all that follows a position is kept, and the position is one of this feed.
-    pub fn leads_on_from(&self, position: i64) -> bool {
+    /// Whether a stream can resume behind a position: the position is not ahead of this feed, and each later row is
+    /// kept.
+    pub fn can_resume_from(&self, position: i64) -> bool {
         (self.floor - 1..=self.last).contains(&position)
     }
 }
 
-/// A row that is to be appended.
+/// A row to append.
 pub struct Entry {
-    /// Whose feed it belongs to.
+    /// The caller to whose feed the row belongs.
     pub caller: Caller,
-    /// What has changed.
+    /// The subject that has changed.
     pub subject: Uuid,
     /// As in [`Event`].
     pub revision: i64,
@@ -68,13 +72,13 @@ pub struct Entry {
     pub change: i32,
     /// As in [`Event`].
     pub kind: String,
-    /// When it changed, in microseconds since 1970, by the clock of the database.
+    /// The time of the change, in microseconds since 1970, by the clock of the database.
     pub time: i64,
-    /// The subject as it is now, encoded.
+    /// The subject after the change, encoded.
     pub payload: Vec<u8>,
 }
 
-/// The rows that a transaction appends last.
+/// The rows that a transaction appends just before its commit.
 #[derive(Default)]
 struct Appended(Vec<Entry>);
 
@@ -88,16 +92,16 @@ impl BeforeCommit for Appended {
     }
 }
 
-/// Appends a row to the feed of its caller, as the last of what a transaction does.
+/// Appends a row to the feed of its caller. The transaction writes it just before its commit.
 pub fn append(tx: &mut Transaction, entry: Entry) {
     tx.before_commit::<Appended>().0.push(entry);
 }
 
-/// The counter is the one row that all subjects of a caller share: taken any sooner, it would be held for longer, and two
-/// transactions could wait for each other's.
+/// Writes the rows. This comes last in a transaction: all subjects of a caller share its counter, so an earlier lock
+/// would be held for longer and could deadlock.
 async fn write(tx: &mut AnyConnection, dialect: Dialect, entries: Vec<Entry>) -> sqlx::Result<()> {
     let mut last = count(tx, dialect, &entries).await?;
-    // Backwards, because what is known is the last position of each owner.
+    // Backwards, because `last` holds the last position of each owner.
     let sent = entries.iter().rev().map(|entry| {
         let next = last.entry(entry.caller.name()).or_default();
         let position = *next;
@@ -125,7 +129,7 @@ async fn write(tx: &mut AnyConnection, dialect: Dialect, entries: Vec<Entry>) ->
     Ok(())
 }
 
-/// Gives out as many positions to each caller as it has entries; the last of each.
+/// Raises the counter of each caller by the number of its entries, and returns the last position of each.
 async fn count<'a>(
     tx: &mut AnyConnection,
     dialect: Dialect,
@@ -136,16 +140,17 @@ async fn count<'a>(
         *counts.entry(entry.caller.name()).or_default() += 1;
     }
     let sent: Value = counts.iter().map(|(owner, count)| json!({"owner": owner, "count": count})).collect();
-    // In the order of their names, so that two transactions do not wait for each other.
+    // Ordered by name, so that two transactions cannot deadlock.
     let count = format!(
         "INSERT INTO feed_owner (owner, next, floor) SELECT owner, count, 1 FROM {} AS new WHERE true ORDER BY owner
         ON CONFLICT (owner) DO UPDATE SET next = feed_owner.next + excluded.next RETURNING owner, next",
         dialect.rows(&[Text("owner"), Number("count")])
     );
     let count = sqlx::query(AssertSqlSafe(count)).bind(sent.to_string());
-    let given = count.try_map(|row: AnyRow| Ok((row.try_get::<String, _>(0)?, row.try_get(1)?))).fetch_all(tx).await?;
+    let counted =
+        count.try_map(|row: AnyRow| Ok((row.try_get::<String, _>(0)?, row.try_get(1)?))).fetch_all(tx).await?;
     let mut last = HashMap::new();
-    for (owner, next) in given {
+    for (owner, next) in counted {
         if let Some((owner, _)) = counts.get_key_value(owner.as_str()) {
             last.insert(*owner, next);
         }
@@ -153,14 +158,14 @@ async fn count<'a>(
     Ok(last)
 }
 
-/// What [`read`] reads.
+/// The columns that [`read`] decodes.
 const COLUMNS: &str = "position, revision, type, kind, payload";
 
-/// What happened to a subject after a revision, in order: a page of it.
+/// A page of the events of a subject behind the revision `after`, in order.
 ///
 /// # Errors
 ///
-/// As for any statement; [`Error::Defect`] if a value does not decode.
+/// As for any statement, and the read may be retried; [`Error::Defect`] if a value does not decode.
 pub async fn events<T: Payload>(
     database: impl AnyExecutor<'_>,
     subject: Uuid,
@@ -172,7 +177,7 @@ pub async fn events<T: Payload>(
     Ok(events.try_map(read).fetch_all(database).await?)
 }
 
-/// What follows a position in a caller's feed, in order: a page of it.
+/// A page of the events in a caller's feed behind the position `after`, in order.
 ///
 /// # Errors
 ///
@@ -187,7 +192,7 @@ pub async fn page<T: Payload>(
     Ok(page.try_map(read).fetch_all(database).await?)
 }
 
-/// From where to where a caller's feed reaches.
+/// The range of a caller's feed.
 ///
 /// # Errors
 ///
@@ -204,7 +209,7 @@ pub async fn extent(database: impl AnyExecutor<'_>, caller: &Caller) -> Result<E
 ///
 /// As for any statement.
 pub async fn last(database: impl AnyExecutor<'_>, callers: &[Caller]) -> Result<Vec<(Caller, i64)>, Error> {
-    // The two databases have no parameter in common that holds a list.
+    // SQLite and Postgres share no parameter type that holds a list.
     let each: Vec<_> = (1..=callers.len()).map(|n| format!("${n}")).collect();
     let last = format!("SELECT owner, next FROM feed_owner WHERE owner IN ({})", each.join(", "));
     let last = callers.iter().fold(sqlx::query(AssertSqlSafe(last)), |last, caller| last.bind(caller.name()));
@@ -212,7 +217,7 @@ pub async fn last(database: impl AnyExecutor<'_>, callers: &[Caller]) -> Result<
     Ok(last.fetch_all(database).await?)
 }
 
-/// A number that grows with each row of any feed.
+/// The number of rows that all feeds have ever had: it grows with each row.
 ///
 /// # Errors
 ///

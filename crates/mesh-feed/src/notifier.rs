@@ -1,8 +1,11 @@
-//! Notifications: "look again", to those that follow something, and to no others.
+//! Notifications: "read again", for the listeners of one key.
 //!
-//! They are keyed by subject for watchers, by feed for subscribers and by kind for workers: one shared channel would wake
-//! each idle stream at each commit. A notification carries nothing and may be lost: [`poll_feeds`] looks now and then at
-//! the feeds that are followed, which is also how a change by another replica is noticed.
+//! Watchers listen to a subject, subscribers to a feed, workers to a kind of work. One shared key would wake each idle
+//! stream at each commit.
+//!
+//! Guarantees:
+//! - A notification carries nothing and may be lost. [`poll_feeds`] finds the change within 500 ms, as it finds the
+//!   changes of other replicas (INV-11).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,27 +19,28 @@ use uuid::Uuid;
 
 use super::log;
 
-/// The delay after which a change is noticed whose notification was lost, or that another replica made.
+/// The interval of polls, and so the longest delay of a change whose notification was lost or that another replica
+/// made.
 const POLL: Duration = Duration::from_millis(500);
-/// The subjects or feeds of one query: far fewer than a database takes parameters.
-pub const ASKED: usize = 500;
+/// The most subjects or feeds of one query, far below the limit of parameters of a database.
+pub const POLL_BATCH: usize = 500;
 
-/// The notifications of one process. Cheap to clone.
+/// Delivers the notifications of one process. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Notifier(Arc<Mutex<HashMap<Key, watch::Sender<()>>>>);
 
-/// What is followed.
+/// What a listener listens to.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub enum Key {
     /// One subject.
     Subject(Uuid),
-    /// All that a caller has at a service.
+    /// All subjects of a caller at a service.
     Feed(&'static str, Caller),
     /// Work of one kind for a service.
     Work(&'static str, String),
 }
 
-/// Is notified of one key until it is dropped.
+/// Receives the notifications of one key until it is dropped.
 pub struct Listener {
     key: Key,
     notifier: Notifier,
@@ -44,26 +48,26 @@ pub struct Listener {
 }
 
 impl Notifier {
-    /// Notifies all that listen to a key.
+    /// Notifies all listeners of a key.
     pub fn notify(&self, key: &Key) {
         if let Some(sender) = self.lock().get(key) {
             sender.send_replace(());
         }
     }
 
-    /// Begins to listen to a key.
+    /// Returns a listener of a key.
     pub fn listen(&self, key: Key) -> Listener {
         let receiver = self.lock().entry(key.clone()).or_default().subscribe();
         Listener { key, notifier: self.clone(), receiver }
     }
 
-    /// The subjects that are listened to.
+    /// The subjects that have a listener.
     pub fn subjects(&self) -> Vec<Uuid> {
         let senders = self.lock();
         senders.keys().filter_map(|key| if let Key::Subject(id) = key { Some(*id) } else { None }).collect()
     }
 
-    /// The callers whose feeds at a service are listened to.
+    /// The callers whose feeds at a service have a listener.
     fn callers(&self, service: &'static str) -> Vec<Caller> {
         let senders = self.lock();
         let callers = senders.keys().filter_map(|key| match key {
@@ -79,7 +83,7 @@ impl Notifier {
 }
 
 impl Listener {
-    /// Forgets the notifications up to now. Call this before looking: a later change notifies.
+    /// Clears the notifications up to now. Call this before a read: a change after the read then notifies.
     pub fn reset(&mut self) {
         self.receiver.mark_unchanged();
     }
@@ -106,14 +110,14 @@ impl Drop for Listener {
     }
 }
 
-/// The ticks at which a poll looks.
+/// The ticks of a poll, one each 500 ms.
 pub fn ticks() -> Interval {
     let mut ticks = tokio::time::interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-/// Notifies of changes of feeds whose notification was lost. Never ends by itself.
+/// Polls the feeds that have a listener, and notifies the listeners of those that changed. Never ends by itself.
 pub async fn poll_feeds(notifier: &Notifier, service: &'static str, store: &Store) {
     let mut known = HashMap::new();
     let mut ticks = ticks();
@@ -121,15 +125,15 @@ pub async fn poll_feeds(notifier: &Notifier, service: &'static str, store: &Stor
         ticks.tick().await;
         let followed = notifier.callers(service);
         let mut now = HashMap::new();
-        for callers in followed.chunks(ASKED) {
+        for callers in followed.chunks(POLL_BATCH) {
             match log::last(store.reader(), callers).await {
                 Ok(last) => now.extend(last),
-                // A feed that is unknown at the next tick is notified of once too often.
+                // A feed that is missing here is notified once too often at the next tick, which is harmless.
                 Err(_) => break,
             }
         }
-        let news = now.iter().filter(|(caller, last)| known.get(*caller) != Some(*last));
-        news.for_each(|(caller, _)| notifier.notify(&Key::Feed(service, caller.clone())));
+        let changed = now.iter().filter(|(caller, last)| known.get(*caller) != Some(*last));
+        changed.for_each(|(caller, _)| notifier.notify(&Key::Feed(service, caller.clone())));
         known = now;
     }
 }
@@ -139,7 +143,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn notification_after_reset_wakes() {
+    async fn listener_receives_a_notification_after_reset() {
         let notifier = Notifier::default();
         let key = Key::Subject(Uuid::now_v7());
         let mut listener = notifier.listen(key.clone());
@@ -149,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn notification_of_another_key_does_not_wake() {
+    async fn listener_ignores_notifications_of_other_keys() {
         let notifier = Notifier::default();
         let mut listener = notifier.listen(Key::Subject(Uuid::now_v7()));
         listener.reset();
@@ -158,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn listener_leaves_nothing_when_it_is_dropped() {
+    fn listener_removes_its_key_when_it_is_dropped() {
         let notifier = Notifier::default();
         let key = Key::Subject(Uuid::now_v7());
         let (one, two) = (notifier.listen(key.clone()), notifier.listen(key));

@@ -1,7 +1,7 @@
 //! Reads a caller's feed once for all streams that follow it.
 //!
-//! Streams that are up to date all want the same next page. The first to ask reads it; the others find it among the
-//! recent rows, or find that nothing is new. A stream that is far behind reads for itself, and catches up.
+//! Streams that are up to date need the same next page. The first one reads it; the others find it among the recent
+//! rows, or find that there is no new row. A stream that is far behind reads for itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,11 +12,11 @@ use super::stream::finish;
 use mesh_rpc::call::Caller;
 use mesh_store::{Error, Store};
 
-/// The recent rows that are kept, in number and in bytes.
+/// The most recent rows that are kept in memory, in number and in bytes.
 const RECENT: usize = 1024;
 const RECENT_BYTES: usize = 1024 * 1024;
 
-/// The readers of the feeds of one service that are followed. Cheap to clone.
+/// The readers of one service, one for each feed that a stream follows. Cheap to clone.
 pub struct Readers<T>(Arc<Mutex<HashMap<Caller, Weak<Reader<T>>>>>);
 
 impl<T> Clone for Readers<T> {
@@ -31,28 +31,28 @@ impl<T> Default for Readers<T> {
     }
 }
 
-/// What follows a position.
+/// The rows behind a position.
 pub enum Tail<T> {
-    /// These events, without a hole; and whether there may be more behind them.
+    /// Events without a hole, and whether there may be more behind them.
     Events(Vec<Arc<Event<T>>>, bool),
-    /// Rows that were deleted.
+    /// Rows behind the position were deleted.
     Gone,
 }
 
 impl<T> Readers<T> {
-    /// The one reader of a caller's feed.
+    /// The reader of a caller's feed, shared by its streams.
     pub fn of(&self, caller: &Caller, service: &'static str, store: &Store, notifier: &Notifier) -> Arc<Reader<T>> {
         let mut readers = self.lock();
         if let Some(reader) = readers.get(caller).and_then(Weak::upgrade) {
             return reader;
         }
         let listener = notifier.listen(Key::Feed(service, caller.clone()));
-        let recent = Recent { before: 0, events: VecDeque::new(), bytes: 0, all: false, listener };
+        let recent = Recent { before: 0, events: VecDeque::new(), bytes: 0, complete: false, listener };
         let reader = Arc::new(Reader {
             caller: caller.clone(),
             store: store.clone(),
             readers: self.clone(),
-            turn: tokio::sync::Mutex::default(),
+            query_lock: tokio::sync::Mutex::default(),
             recent: Mutex::new(recent),
         });
         readers.insert(caller.clone(), Arc::downgrade(&reader));
@@ -64,27 +64,27 @@ impl<T> Readers<T> {
     }
 }
 
-/// Reads one feed, for as long as a stream follows it.
+/// Reads one feed, as long as a stream follows it.
 pub struct Reader<T> {
     caller: Caller,
     store: Store,
     readers: Readers<T>,
-    /// Its holder asks the database; those that wait for it find the answer.
-    turn: tokio::sync::Mutex<()>,
+    /// The holder queries the database. The streams that wait for it find the rows in `recent`.
+    query_lock: tokio::sync::Mutex<()>,
     recent: Mutex<Recent<T>>,
 }
 
 impl<T: Payload> Reader<T> {
-    /// What follows a position. Reset the listener before.
+    /// The rows behind a position. Reset the listener of the stream before.
     ///
     /// # Errors
     ///
-    /// As for any statement.
+    /// As for any statement; the read may be retried.
     pub async fn after(self: &Arc<Self>, position: i64) -> Result<Tail<T>, Error> {
         let known = self.recent().after(position);
         match known {
             Some(page) => Ok(page),
-            // In a task: a stream that is not polled any more must not keep its turn.
+            // In a task: a stream that is no longer polled must not hold the lock.
             None => {
                 let reader = Arc::clone(self);
                 finish(async move { reader.read(position).await }).await
@@ -95,10 +95,10 @@ impl<T: Payload> Reader<T> {
     async fn read(&self, position: i64) -> Result<Tail<T>, Error> {
         if position < self.recent().before {
             let events = self.query(position).await?;
-            // There were events behind it a moment ago.
+            // Rows behind this position existed before, so they were deleted.
             return Ok(if events.is_empty() { Tail::Gone } else { tail(position, &events, true) });
         }
-        let _turn = self.turn.lock().await;
+        let _lock = self.query_lock.lock().await;
         {
             let mut recent = self.recent();
             if let Some(page) = recent.after(position) {
@@ -107,7 +107,7 @@ impl<T: Payload> Reader<T> {
             recent.begin_read();
         }
         let events = self.query(position).await?;
-        if events.is_empty() && !log::extent(self.store.reader(), &self.caller).await?.leads_on_from(position) {
+        if events.is_empty() && !log::extent(self.store.reader(), &self.caller).await?.can_resume_from(position) {
             return Ok(Tail::Gone);
         }
         let more = events.len() == PAGE;
@@ -131,7 +131,7 @@ impl<T: Payload> Reader<T> {
 impl<T> Drop for Reader<T> {
     fn drop(&mut self) {
         let mut readers = self.readers.lock();
-        // Another may have been made since the last stream dropped this one.
+        // A new reader may have taken its place since the last stream dropped this one.
         if readers.get(&self.caller).is_some_and(|reader| reader.strong_count() == 0) {
             readers.remove(&self.caller);
         }
@@ -145,39 +145,39 @@ fn tail<T>(position: i64, events: &[Arc<Event<T>>], more: bool) -> Tail<T> {
     }
 }
 
-/// The end of a feed, as far as it is kept in memory.
+/// The most recent rows of a feed, kept in memory.
 struct Recent<T> {
     /// The position before the first of `events`, which have no holes.
     before: i64,
     events: VecDeque<Arc<Event<T>>>,
     bytes: usize,
-    /// Whether nothing came behind the last of them at the last read.
-    all: bool,
+    /// Whether the last read found no row behind the last of `events`.
+    complete: bool,
     listener: Listener,
 }
 
 impl<T> Recent<T> {
-    /// Before reading. Until what was read is added, no stream learns that there is nothing: the same notification has
-    /// woken it.
+    /// Call this before a read. Until the rows are added, no stream learns that there are none: the notification that
+    /// started this read is also theirs.
     fn begin_read(&mut self) {
-        self.all = false;
+        self.complete = false;
         self.listener.reset();
     }
 
-    /// What follows a position, if that is known.
+    /// The rows behind a position, if memory has them.
     fn after(&self, position: i64) -> Option<Tail<T>> {
         let skip = usize::try_from(position.checked_sub(self.before)?).ok()?;
         let left = self.events.len().checked_sub(skip)?;
-        let all = self.all && !self.listener.is_notified();
-        let known = left > 0 || all;
+        let complete = self.complete && !self.listener.is_notified();
+        let known = left > 0 || complete;
         known.then(|| {
             let events = self.events.iter().skip(skip).take(PAGE).cloned().collect();
-            Tail::Events(events, left > PAGE || !all)
+            Tail::Events(events, left > PAGE || !complete)
         })
     }
 
-    /// Keeps what was read behind a position, and drops rows that do not lead there. It never goes back: a stream that is
-    /// far behind reads for itself.
+    /// Keeps the rows that were read behind a position, and drops rows that do not connect to them. It never goes back:
+    /// a stream that is far behind reads for itself.
     fn add(&mut self, position: i64, events: Vec<Arc<Event<T>>>) {
         let last = self.before + i64::try_from(self.events.len()).unwrap_or(i64::MAX);
         if position < last {
@@ -187,7 +187,7 @@ impl<T> Recent<T> {
             (self.before, self.bytes) = (position, 0);
             self.events.clear();
         }
-        self.all = events.len() < PAGE;
+        self.complete = events.len() < PAGE;
         self.bytes += events.iter().map(|event| event.size).sum::<usize>();
         self.events.extend(events);
         while self.events.len() > RECENT || self.bytes > RECENT_BYTES {
@@ -208,16 +208,16 @@ mod tests {
         positions.map(|position| Arc::new(event(position))).collect()
     }
 
-    /// Nothing known yet, and what notifies it.
+    /// Empty recent rows, and a function that notifies them.
     fn recent() -> (Recent<String>, impl Fn()) {
         let (notifier, key) = (Notifier::default(), Key::Feed("work", Caller::default()));
         let mut listener = notifier.listen(key.clone());
         listener.reset();
-        let recent = Recent { before: 0, events: VecDeque::new(), bytes: 0, all: false, listener };
+        let recent = Recent { before: 0, events: VecDeque::new(), bytes: 0, complete: false, listener };
         (recent, move || notifier.notify(&key))
     }
 
-    /// The positions that follow one without a question to the database, and whether there may be more.
+    /// The positions behind one that memory knows, and whether there may be more.
     fn known(recent: &Recent<String>, position: i64) -> Option<(Vec<i64>, bool)> {
         match recent.after(position)? {
             Tail::Events(events, more) => Some((events.iter().map(|event| event.position).collect(), more)),
@@ -232,7 +232,7 @@ mod tests {
         recent.add(10, events(11..=13));
         assert_eq!(known(&recent, 10), Some((vec![11, 12, 13], false)));
         assert_eq!(known(&recent, 12), Some((vec![13], false)));
-        assert_eq!(known(&recent, 13), Some((vec![], false)), "that there is nothing is known, too");
+        assert_eq!(known(&recent, 13), Some((vec![], false)), "the absence of rows is known, too");
         assert_eq!((known(&recent, 9), known(&recent, 14)), (None, None));
 
         notify();

@@ -1,7 +1,7 @@
-//! Retention: rows of a feed are deleted a while after they were written.
+//! Deletes old rows of a feed.
 //!
-//! It goes in small transactions, so that other writers do not wait long. A feed is deleted from its begin only, and its
-//! floor is raised with it: a stream that comes back to a place below learns that rows are missing.
+//! It deletes in small transactions, from the start of a feed only, and raises the floor of the feed with them. A
+//! stream that resumes below the floor learns that rows are missing.
 
 use mesh_store::{BATCH, Error, Store};
 use sqlx::any::AnyRow;
@@ -11,7 +11,7 @@ use sqlx::{AnyExecutor, Row as _};
 ///
 /// # Errors
 ///
-/// As for any transaction; what was deleted before stays deleted.
+/// As for any transaction. Deleted rows stay deleted; a later call deletes the rest.
 pub async fn delete_events(store: &Store, until: i64) -> Result<(), Error> {
     let mut last = String::new();
     loop {
@@ -24,26 +24,26 @@ pub async fn delete_events(store: &Store, until: i64) -> Result<(), Error> {
     }
 }
 
-/// Some of the callers whose feeds have rows, behind the one called `last`.
+/// A batch of the callers whose feeds have rows, behind the name `last`.
 async fn owners(database: impl AnyExecutor<'_>, last: &str) -> Result<Vec<String>, Error> {
     let owners = sqlx::query("SELECT owner FROM feed_owner WHERE owner > $1 AND floor <= next ORDER BY owner LIMIT $2");
     let owners = owners.bind(last).bind(BATCH).try_map(|row: AnyRow| row.try_get(0));
     Ok(owners.fetch_all(database).await?)
 }
 
-/// Deletes some rows of a feed that were written before `until`; true if there may be more.
+/// Deletes one batch of the rows of a feed that were written before `until`; true if there may be more.
 async fn delete_some(store: &Store, owner: &str, until: i64) -> Result<bool, Error> {
-    // By position and not by time: two rows of one moment may stand in either order.
+    // Ordered by position, not by time: two rows may have the same time.
     let oldest = sqlx::query("SELECT position, told FROM feed WHERE owner = $1 ORDER BY position LIMIT $2");
     let oldest = oldest.bind(owner).bind(BATCH).try_map(|row: AnyRow| Ok((row.try_get(0)?, row.try_get(1)?)));
     let oldest: Vec<(i64, i64)> = oldest.fetch_all(store.reader()).await?;
-    let expired: Vec<_> = oldest.iter().take_while(|(_, told)| *told < until).collect();
+    let expired: Vec<_> = oldest.iter().take_while(|(_, time)| *time < until).collect();
     let Some((last, _)) = expired.last() else { return Ok(false) };
 
     let mut tx = store.begin().await?;
     let delete = sqlx::query("DELETE FROM feed WHERE owner = $1 AND position <= $2");
     delete.bind(owner).bind(last).execute(&mut *tx).await?;
-    // Last, as an append takes it last.
+    // The counter row last, in the order of an append.
     let raise = sqlx::query("UPDATE feed_owner SET floor = $2 WHERE owner = $1 AND floor < $2");
     raise.bind(owner).bind(last + 1).execute(&mut *tx).await?;
     tx.commit().await?;

@@ -1,7 +1,9 @@
-//! What each stream does, whatever it follows: send what there is, wait for more, send heartbeats, end in time.
+//! The loop of each stream: read a page, send it, wait for a notification, send heartbeats, end at the maximum age.
 //!
-//! A stream pulls: it reads the next page when its client has taken the last one. A client that does not read costs one
-//! page. The listener is reset before each read, so no change is missed in between.
+//! Guarantees:
+//! - A stream pulls: it reads the next page after its client has taken the last one. A client that does not read costs
+//!   one page (INV-13).
+//! - The listener is reset before each read, so no change falls between a read and a wait.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,36 +18,36 @@ use tonic::Status;
 use super::notifier::Listener;
 use super::watchdog::Watchdog;
 
-/// The age of a stream, 25 to 35 minutes: clients spread over instances again.
+/// The maximum age of a stream, 25 to 35 minutes. Clients then spread over the instances again.
 const AGE: Duration = Duration::from_secs(25 * 60);
 const AGE_JITTER: Duration = Duration::from_secs(10 * 60);
-/// The interval of heartbeats, unless the client asks for another within bounds.
+/// The default interval of heartbeats, and the bounds of what a client may ask for.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(5);
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(30);
-/// An event that comes alone is sent at once; of those that follow closely, several are sent together.
-const BETWEEN_READS: Duration = Duration::from_millis(5);
+/// The shortest time between two reads: events that follow closely are sent together, a single event at once.
+const READ_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What a stream follows.
+/// The source of the frames of a stream.
 pub trait Follow: Send + 'static {
-    /// What it sends.
+    /// The type of its frames.
     type Frame: Send + 'static;
 
-    /// Reads on: what there is to send, and how to go on behind it.
+    /// Reads the next frames, and returns the next step of the stream. An error ends the stream.
     fn read(&mut self) -> impl Future<Output = Result<(Vec<Self::Frame>, Then), Status>> + Send;
 
-    /// A frame that says that the stream lives.
+    /// A heartbeat with the current cursor.
     fn heartbeat(&self) -> Self::Frame;
 }
 
-/// How a stream goes on.
+/// The next step of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// There may be more: read again.
     Read,
-    /// This was all: wait for a notification.
+    /// There is no more: wait for a notification.
     Wait,
-    /// Nothing comes any more.
+    /// The stream ends.
     End,
 }
 
@@ -56,13 +58,15 @@ struct Follower<F: Follow> {
     heartbeat: Duration,
     until: Instant,
     last_read: Instant,
-    /// When it last sent something.
+    /// The time of the last frame.
     last_frame: Instant,
     ahead: VecDeque<F::Frame>,
     then: Then,
 }
 
-/// Begins to follow: `begin` is sent first.
+/// Builds a stream, which sends the frames in `begin` first. `heartbeat` is kept within 5 s to 30 s; the default is 15
+/// s. The stream ends with UNAVAILABLE, `STREAM_DRAINING`, at the age of 25 to 35 minutes. The watchdog ends it with
+/// ABORTED, `SLOW_CONSUMER`, if the client does not read.
 pub fn stream<F: Follow>(
     follow: F,
     begin: Vec<F::Frame>,
@@ -89,7 +93,7 @@ pub fn stream<F: Follow>(
         }
         Some((frame, follower))
     });
-    // A client that reads asks again at the next heartbeat at the latest.
+    // A client that reads polls at the next heartbeat at the latest.
     watchdog.guard(frames, heartbeat)
 }
 
@@ -104,8 +108,8 @@ impl<F: Follow> Follower<F> {
             let beat = self.last_frame + self.heartbeat;
             match self.then {
                 Then::End => return None,
-                _ if self.until <= now => return Some(Err(too_old())),
-                // Also while it reads rows that its client does not want.
+                _ if self.until <= now => return Some(Err(max_age_reached())),
+                // Also while it reads rows that its client has filtered out.
                 _ if beat <= now => {
                     self.ahead.push_back(self.follow.heartbeat());
                     self.then = Then::Read;
@@ -117,7 +121,7 @@ impl<F: Follow> Follower<F> {
                 }
                 Then::Wait => tokio::select! {
                     () = self.listener.notified() => {
-                        sleep_until(self.last_read + BETWEEN_READS).await;
+                        sleep_until(self.last_read + READ_INTERVAL).await;
                         self.then = Then::Read;
                     }
                     () = sleep_until(beat.min(self.until)) => {}
@@ -130,7 +134,7 @@ impl<F: Follow> Follower<F> {
         self.listener.reset();
         self.last_read = Instant::now();
         let (frames, then) = self.follow.read().await.inspect_err(|status| {
-            // A status in the trailers of a stream has lost its cause, so it is logged here.
+            // The status in the trailers of a stream has no cause, so the cause is logged here.
             let cause = std::error::Error::source(status).map(ToString::to_string).unwrap_or_default();
             tracing::warn!(cause, "a stream ends: {}", status.message());
         })?;
@@ -140,17 +144,17 @@ impl<F: Follow> Follower<F> {
     }
 }
 
-fn too_old() -> Status {
-    let message = "this stream has lived long enough; resume it by its cursor";
+fn max_age_reached() -> Status {
+    let message = "this stream has reached its maximum age; resume it by its cursor";
     unavailable("STREAM_DRAINING", message, Duration::from_millis(100))
 }
 
-/// Finishes a query whether or not its stream is polled meanwhile. A client that does not read stops its stream wherever
-/// it stands; in the middle of a query, the stream would hold one of the few connections.
+/// Runs a query to completion, even if its stream is not polled. A client that does not read stops its stream at any
+/// point; within a query the stream would hold one of the few connections to the database (INV-13).
 ///
 /// # Errors
 ///
-/// As for the query.
+/// As for the query; [`Error::Unavailable`] if it panicked.
 pub async fn finish<T: Send + 'static>(
     query: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {

@@ -1,12 +1,13 @@
 //! The slow-consumer watchdog: disconnects streams whose clients do not read.
 //!
-//! A client that does not read stops its stream wherever it stands: HTTP/2 has no room for another frame, so the stream is
-//! not polled and cannot notice by itself. The watchdog looks from outside. A stream has a frame to send at its next
-//! heartbeat at the latest; one that was not polled for that long and a minute has a slow client.
+//! A client that does not read fills its HTTP/2 window. Its stream is then not polled and cannot detect this itself, so
+//! the watchdog checks from outside. A stream has a frame to send at its next heartbeat at the latest; a stream that
+//! was not polled for that time and another minute has a slow client.
 //!
-//! The watchdog frees what the stream holds: the rows it has read ahead, and its listener. (It holds no connection to the
-//! database, see `stream::finish`.) The client is not reading, so it learns of it later: behind the frames that were on
-//! their way it finds ABORTED, reason `SLOW_CONSUMER`, and resumes by its cursor.
+//! The watchdog frees the rows that the stream has read ahead, and its listener. The client learns of it when it reads:
+//! behind the frames that were sent before, it finds ABORTED, reason `SLOW_CONSUMER`, and resumes by its cursor.
+//!
+//! Does not: free connections to the database. A stream holds none, see [`finish`](super::stream::finish).
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,9 +19,9 @@ use mesh_rpc::call::error::{DOMAIN, status};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-/// How long a client may leave a frame unread.
+/// The longest time that a client may leave a frame unread.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The interval of sweeps. A slow client may stay for this much longer.
+/// The interval of sweeps. A slow client may stay connected for this much longer.
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// Watches the streams of one service. Cheap to clone.
@@ -32,16 +33,16 @@ trait Guarded: Send + Sync {
     fn disconnect_if_slow(&self, now: Instant);
 }
 
-/// A stream that can be reached while it is not polled.
+/// A stream that the watchdog can drop while it is not polled.
 struct Slot<S> {
-    /// `None` once it was disconnected.
+    /// `None` after the disconnect.
     stream: Option<Pin<Box<S>>>,
     polled: Instant,
     limit: Duration,
 }
 
 impl Watchdog {
-    /// Guards a stream that is polled at least every `pause` if its client reads.
+    /// Guards a stream. `pause` is the longest time between two polls if its client reads.
     pub fn guard<S, T>(&self, stream: S, pause: Duration) -> impl Stream<Item = S::Item> + Send + use<S, T>
     where
         S: Stream<Item = Result<T, Status>> + Send + 'static,
@@ -53,14 +54,14 @@ impl Watchdog {
         Watched(slot)
     }
 
-    /// Looks at all streams again and again. Never ends by itself.
+    /// Checks all streams every 5 s. Never ends by itself.
     pub async fn sweep(&self) {
         loop {
             tokio::time::sleep(SWEEP).await;
             let now = Instant::now();
             let mut left = Vec::new();
             self.lock().retain(|stream| stream.upgrade().map(|stream| left.push(stream)).is_some());
-            // Not under the lock: dropping a stream may take long.
+            // Outside the lock: dropping a stream may take long.
             left.iter().for_each(|stream| stream.disconnect_if_slow(now));
         }
     }
@@ -72,7 +73,7 @@ impl Watchdog {
 
 impl<S: Send> Guarded for Mutex<Slot<S>> {
     fn disconnect_if_slow(&self, now: Instant) {
-        // It is being polled right now.
+        // A locked stream is being polled.
         let Ok(mut slot) = self.try_lock() else { return };
         if now.duration_since(slot.polled) > slot.limit {
             slot.stream = None;
@@ -80,7 +81,7 @@ impl<S: Send> Guarded for Mutex<Slot<S>> {
     }
 }
 
-/// The same stream, as its client has it.
+/// The guarded stream, which the client polls.
 struct Watched<S>(Arc<Mutex<Slot<S>>>);
 
 impl<S: Stream<Item = Result<T, Status>>, T> Stream for Watched<S> {
@@ -111,8 +112,8 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(15);
 
-    /// A stream that always has something, and whether it is still there.
-    fn plenty(watchdog: &Watchdog) -> (impl Stream<Item = Result<u8, Status>> + Unpin + use<>, Weak<()>) {
+    /// A stream that always has a frame, and a handle that shows whether the stream still exists.
+    fn endless(watchdog: &Watchdog) -> (impl Stream<Item = Result<u8, Status>> + Unpin + use<>, Weak<()>) {
         let held = Arc::new(());
         let there = Arc::downgrade(&held);
         let stream = futures_util::stream::repeat_with(move || {
@@ -125,8 +126,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn watchdog_disconnects_a_stream_that_is_not_read() {
         let watchdog = Watchdog::default();
-        let (mut slow, slow_there) = plenty(&watchdog);
-        let (mut quick, quick_there) = plenty(&watchdog);
+        let (mut slow, slow_there) = endless(&watchdog);
+        let (mut quick, quick_there) = endless(&watchdog);
         let sweeping = watchdog.clone();
         tokio::spawn(async move { sweeping.sweep().await });
 
@@ -136,20 +137,20 @@ mod tests {
             tokio::time::sleep(PAUSE).await;
             assert_eq!(quick.next().await.unwrap().unwrap(), 7);
         }
-        // A minute behind the heartbeat that it has not taken, and a sweep.
+        // One minute after the heartbeat that was not read, and a sweep.
         tokio::time::sleep(SWEEP * 2).await;
         assert!(slow_there.upgrade().is_none() && quick_there.upgrade().is_some());
 
-        let told = slow.next().await.unwrap().unwrap_err();
-        assert_eq!(told.code(), Code::Aborted);
-        assert_eq!(told.get_error_details().error_info().unwrap().reason, "SLOW_CONSUMER");
+        let status = slow.next().await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Aborted);
+        assert_eq!(status.get_error_details().error_info().unwrap().reason, "SLOW_CONSUMER");
         assert_eq!(quick.next().await.unwrap().unwrap(), 7);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn watchdog_forgets_streams_that_ended() {
+    async fn watchdog_drops_streams_that_ended() {
         let watchdog = Watchdog::default();
-        let (stream, there) = plenty(&watchdog);
+        let (stream, there) = endless(&watchdog);
         drop(stream);
         assert!(there.upgrade().is_none());
         let _ = tokio::time::timeout(SWEEP * 2, watchdog.sweep()).await;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use mesh_feed::log;
-use mesh_feed::notifier::{ASKED, Key, poll_feeds, ticks};
+use mesh_feed::notifier::{POLL_BATCH, Key, poll_feeds, ticks};
 
 use super::records::Records;
 use super::storage;
@@ -29,7 +29,7 @@ async fn poll_operations(Records { store, notifier, .. }: &Records) {
             continue;
         }
         let mut now = HashMap::new();
-        for ids in notifier.subjects().chunks(ASKED) {
+        for ids in notifier.subjects().chunks(POLL_BATCH) {
             match storage::revisions(store, ids).await {
                 Ok(revisions) => now.extend(revisions),
                 // The next tick asks again.

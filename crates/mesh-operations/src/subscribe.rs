@@ -75,7 +75,7 @@ pub(super) async fn subscribe(
     let mut begin = Vec::new();
     match cursor {
         None => {}
-        Some(cursor) if cursor.epoch == epoch && feed.leads_on_from(cursor.position) => {
+        Some(cursor) if cursor.epoch == epoch && feed.can_resume_from(cursor.position) => {
             subscriber.position = cursor.position;
             subscriber.phase = cursor.snapshot.map_or(Phase::Replay(feed.last), Phase::Snapshot);
         }
