@@ -1,5 +1,9 @@
-//! The contract's side: one `google.longrunning.Operations` and one `OperationEventsService` for all services of a
-//! process, each call given to the service that the operation's name names. `retry` has the third contract.
+//! Serves `google.longrunning.Operations` and `OperationEventsService`, once for all services of a process.
+//!
+//! The name of an operation names its service, and the API routes each call to that service. `retry` implements the
+//! third contract, `OperationControlService`.
+//!
+//! See: docs/operate/operations.md
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -32,22 +36,24 @@ use tonic::{Code, Request, Response, Status, async_trait};
 use uuid::Uuid;
 
 use super::filter::Filter;
-use super::list::{self, Place};
+use super::list::{self, PagePosition};
 use super::operations::Operations;
 use super::row::Row;
-use super::watch::{self, Wish};
-use super::{changes, name, outcome, storage, subscribe};
+use super::subscribe::{self, SubscribeOptions};
+use super::watch::{self, WatchOptions};
+use super::{changes, name, outcome, storage};
 
-/// Kept back of the caller's deadline, so that an answer to Wait still arrives.
+/// Wait answers this long before the caller's deadline, so that the answer arrives in time.
 const MARGIN: Duration = Duration::from_millis(50);
-/// How long Wait waits at most: who wants to know longer asks again, or watches.
+/// The longest wait of one call of Wait. A caller that waits longer calls again, or watches.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Serves the operations of the services of a process.
+/// Adds the contracts of operations to `grpc`, for all services in `all`. Wait returns early once `draining` is
+/// cancelled.
 ///
 /// # Errors
 ///
-/// As for any transaction.
+/// As for any transaction: the epoch of each database is read.
 pub async fn serve(all: Vec<Operations>, grpc: &mut GrpcServices, draining: CancellationToken) -> Result<(), Error> {
     let mut services = HashMap::new();
     for operations in all {
@@ -72,7 +78,7 @@ impl Api {
     /// The service that a request names.
     fn service(&self, name: &str) -> Result<&(Operations, Uuid), Status> {
         self.services.get(name).ok_or_else(|| {
-            let message = format!("no service `{name}` does long work here");
+            let message = format!("the service `{name}` does no long work in this process");
             status(Code::NotFound, DOMAIN, "SERVICE_NOT_FOUND", message)
         })
     }
@@ -97,14 +103,14 @@ impl operations_server::Operations for Api {
         let mut bad = Violations::default();
         let service = name::parse_parent("name", &request.name, &mut bad).unwrap_or_default();
         let filter = Filter::parse(&request.filter, &mut bad);
-        let page = Page::<Place>::read(request.page_size, &request.page_token, &mut bad);
+        let page = Page::<PagePosition>::read(request.page_size, &request.page_token, &mut bad);
         let identity = list::identity(&request);
-        Place::check(page.after, identity, &mut bad);
+        PagePosition::check(page.after, identity, &mut bad);
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
         let (operations, _) = self.service(service)?;
-        let (reader, before) = (operations.records.store.reader(), page.after.map(|place| place.id));
+        let (reader, before) = (operations.records.store.reader(), page.after.map(|position| position.id));
         let rows = list::list(reader, &Context::caller(), &filter, before, page.fetch()).await?;
-        let (rows, next_page_token) = page.cut(rows, |row| Place::new(row.id, identity));
+        let (rows, next_page_token) = page.cut(rows, |row| PagePosition::new(row.id, identity));
         let operations = rows.iter().map(|row| row.to_operation(operations.records.service)).collect();
         Ok(Response::new(ListOperationsResponse { operations, next_page_token }))
     }
@@ -117,22 +123,22 @@ impl operations_server::Operations for Api {
     async fn delete_operation(&self, request: Request<DeleteOperationRequest>) -> Result<Response<()>, Status> {
         let name = &request.get_ref().name;
         let (operations, _, row) = self.find(name).await?;
-        // What is done stays done, so what was read a moment ago is enough to know.
+        // A done operation never changes, so the earlier read is still valid.
         if !row.is_done() {
-            let message = format!("{name} is not done; cancel it first, and wait for its end");
+            let message = format!("{name} is not done; cancel it, wait for its end, and delete it then");
             return Err(status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_DONE", message));
         }
         let mut tx = operations.records.store.begin().await?;
         let deleted = changes::delete(&mut tx, row.id).await?;
         tx.commit().await?;
-        // Somebody else was faster.
+        // Another call may have deleted it since the read.
         if deleted { Ok(Response::new(())) } else { Err(name::unknown(name)) }
     }
 
     async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Result<Response<()>, Status> {
         let (operations, _, row) = self.find(&request.get_ref().name).await?;
         let cancel = |row: Option<&mut Row>, _| {
-            // Done, or asked already: there is nothing to change.
+            // A done operation, or one that is already cancelled, does not change.
             let Some(row) = row.filter(|row| !row.is_done() && !row.cancel_requested) else { return Ok(None) };
             row.cancel_requested = true;
             if row.state == State::Pending {
@@ -147,7 +153,7 @@ impl operations_server::Operations for Api {
     async fn wait_operation(&self, request: Request<WaitOperationRequest>) -> Result<Response<Operation>, Status> {
         let request = request.into_inner();
         let mut bad = Violations::default();
-        // What cannot be read as a duration is negative.
+        // A duration that does not convert is negative.
         let asked = request.timeout.map(Duration::try_from);
         bad.check(!matches!(asked, Some(Err(_))), "timeout", "must not be negative");
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
@@ -160,9 +166,9 @@ impl operations_server::Operations for Api {
         loop {
             listener.reset();
             let latest = storage::get(operations.records.store.reader(), &row.caller, row.id).await?;
-            // Done and deleted meanwhile.
+            // The operation may have ended and been deleted since.
             row = latest.ok_or_else(|| name::unknown(&request.name))?;
-            // A drain does not wait for work that it has stopped itself.
+            // A drain stops the work of this process, so a wait ends at once.
             let ends = async {
                 tokio::select! {
                     () = sleep_until(until) => true,
@@ -195,12 +201,12 @@ impl OperationEventsService for Api {
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
 
         let (operations, epoch, row) = self.find(&request.name).await?;
-        let wish = Wish {
+        let options = WatchOptions {
             cursor: cursor.ok().flatten(),
             heartbeat: heartbeat(request.heartbeat),
             progress: progress.unwrap_or_default(),
         };
-        Ok(Response::new(Box::pin(watch::watch(operations, epoch, &row, wish))))
+        Ok(Response::new(Box::pin(watch::watch(operations, epoch, &row, options))))
     }
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
@@ -213,18 +219,18 @@ impl OperationEventsService for Api {
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
 
         let (operations, epoch) = self.service(service)?;
-        let wish = subscribe::Wish {
+        let options = SubscribeOptions {
             cursor: cursor.ok().flatten(),
             kinds: request.kinds.into_iter().collect(),
             terminal_only: request.terminal_only,
             heartbeat: heartbeat(request.heartbeat),
         };
-        let frames = subscribe::subscribe(operations.clone(), *epoch, Context::caller(), wish).await?;
+        let frames = subscribe::subscribe(operations.clone(), *epoch, Context::caller(), options).await?;
         Ok(Response::new(Box::pin(frames)))
     }
 }
 
-/// What cannot be read as a duration is negative, and as good as none.
+/// The interval that a client asks for. A negative duration counts as none.
 fn heartbeat(asked: Option<prost_types::Duration>) -> Option<Duration> {
     asked.and_then(|asked| Duration::try_from(asked).ok())
 }

@@ -1,4 +1,4 @@
-//! An attempt at an operation, as its work sees it: progress, steps, and what was done before.
+//! An attempt at an operation, the handle that work gets: progress, steps, idempotency keys.
 
 use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
@@ -19,10 +19,10 @@ use super::records::Records;
 use super::row::Row;
 use super::{changes, clock, name, steps, storage};
 
-/// Progress that comes faster than this waits, for so long at most.
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// The shortest time between two writes of progress, and the longest delay of a report.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// One attempt at one operation: what work is handed while it runs.
+/// One attempt at one operation. Work gets it while it runs.
 pub struct Attempt {
     records: Records,
     batcher: Batcher,
@@ -30,13 +30,13 @@ pub struct Attempt {
     pub(super) fence: i64,
     pub(super) attempt: i64,
     progress: Mutex<Throttle>,
-    /// Notified when progress waits.
-    waits: Notify,
-    /// Held by open steps. Progress that waits is not written beside them: a step's progress is newer.
+    /// Notified when progress waits to be written.
+    progress_waits: Notify,
+    /// Open steps hold a read lock. Waiting progress is not written meanwhile, since a step's progress is newer.
     steps: RwLock<()>,
 }
 
-/// When progress was last written, and what has come since.
+/// The time of the last write of progress, and the progress that waits.
 #[derive(Default)]
 struct Throttle {
     written: Option<Instant>,
@@ -45,8 +45,8 @@ struct Throttle {
 
 impl Attempt {
     pub(super) fn new(records: Records, batcher: Batcher, row: &Row) -> Self {
-        let (progress, waits, steps) = (Mutex::default(), Notify::new(), RwLock::default());
-        Self { records, batcher, id: row.id, fence: row.fence, attempt: row.attempt, progress, waits, steps }
+        let (progress, progress_waits, steps) = (Mutex::default(), Notify::new(), RwLock::default());
+        Self { records, batcher, id: row.id, fence: row.fence, attempt: row.attempt, progress, progress_waits, steps }
     }
 
     /// The operation's name.
@@ -54,28 +54,29 @@ impl Attempt {
         name::format(self.records.service, self.id)
     }
 
-    /// Which attempt this is, from 1.
+    /// The number of the attempt, from 1. A drain does not count as an attempt.
     pub fn attempt(&self) -> i64 {
         self.attempt
     }
 
-    /// A key for calls to other systems: a step that is tried again sends the same one.
+    /// A key for calls to other systems: `operation/step`, the same in each attempt.
     pub fn idempotency_key(&self, step: &str) -> String {
         format!("{}/{step}", self.name())
     }
 
-    /// Reports progress. Of reports that follow within 100 ms the last is written. Not while a step is open: on SQLite its
-    /// transaction has the one writer.
+    /// Reports progress. Of the reports within 100 ms, the last one is written. Do not call this while a step is open:
+    /// on SQLite the step holds the one writer.
     ///
     /// # Errors
     ///
-    /// [`Error::LeaseLost`], [`Error::Unavailable`].
+    /// [`Error::LeaseLost`]: return from the work. [`Error::Unavailable`]: the call may be retried, and a later report
+    /// or the end of the attempt writes the progress.
     pub async fn progress<P: Name>(&self, progress: &P) -> Result<(), Error> {
         {
             let mut throttle = self.throttle();
             throttle.waiting = Some(Arc::new(encode(progress)));
-            if throttle.written.is_some_and(|written| written.elapsed() < PROGRESS_EVERY) {
-                self.waits.notify_one();
+            if throttle.written.is_some_and(|written| written.elapsed() < PROGRESS_INTERVAL) {
+                self.progress_waits.notify_one();
                 return Ok(());
             }
             throttle.written = Some(Instant::now());
@@ -83,19 +84,19 @@ impl Attempt {
         self.edit(Change::Progress, 0, |_, _| ()).await.map(drop)
     }
 
-    /// Writes progress that has waited long enough, for as long as this is polled beside the work.
+    /// Writes progress that has waited for 100 ms, as long as this is polled beside the work.
     pub(super) async fn write_waiting(&self) -> Infallible {
         loop {
-            self.waits.notified().await;
-            sleep(PROGRESS_EVERY).await;
-            if !self.has_written_waiting().await {
-                self.waits.notify_one();
+            self.progress_waits.notified().await;
+            sleep(PROGRESS_INTERVAL).await;
+            if !self.try_write_waiting().await {
+                self.progress_waits.notify_one();
             }
         }
     }
 
-    /// Writes progress that waits, if there still is any; false if that has to be tried again.
-    async fn has_written_waiting(&self) -> bool {
+    /// Writes waiting progress, if there is any; false if the write has to be retried.
+    async fn try_write_waiting(&self) -> bool {
         let Ok(_between_steps) = self.steps.try_write() else { return false };
         {
             let mut throttle = self.throttle();
@@ -111,7 +112,7 @@ impl Attempt {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]; [`Error::Defect`] if the result is no `R`.
+    /// [`Error::Unavailable`], and the call may be retried; [`Error::Defect`] if the result does not decode as `R`.
     pub async fn finished<R: Message + Default>(&self, step: &str) -> Result<Option<R>, Error> {
         let Some(result) = steps::step(self.records.store.reader(), self.id, step).await? else {
             return Ok(None);
@@ -119,13 +120,13 @@ impl Attempt {
         R::decode(result.as_slice()).map(Some).map_err(|error| Error::Defect(sqlx::Error::Decode(error.into())))
     }
 
-    /// Begins the transaction that finishes a step: what is written in it, and that the step is finished, happen
-    /// together or not at all. Do the work first: on SQLite it has the one writer, for which all others wait, and Postgres
-    /// ends it when it is silent for ten seconds.
+    /// Begins the transaction that finishes a step. Its rows, the result of the step and the progress commit together.
+    /// Do the work before this call: on SQLite the transaction holds the one writer, and Postgres ends a transaction
+    /// that is silent for 10 s.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`]; the call may be retried.
     pub async fn step<'a>(&'a self, name: &'a str) -> Result<Step<'a>, Error> {
         let _open = self.steps.read().await;
         Ok(Step { tx: self.records.store.begin().await?, attempt: self, name, _open })
@@ -135,8 +136,8 @@ impl Attempt {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the operation, if this attempt still holds it; `edit` adds so many bytes, and is given the time. Returns the
-    /// operation as it is then.
+    /// Changes the operation through the write batcher, if this attempt still holds the lease. `bytes` is the size that
+    /// `edit` adds; `edit` gets the row and the time. Returns the row after the change.
     pub(super) async fn edit(
         &self,
         change: Change,
@@ -155,14 +156,14 @@ impl Attempt {
         };
         let bytes = bytes + waiting.as_ref().map_or(0, |waiting| waiting.len());
         let edited = self.batcher.edit(self.id, bytes, edit).await;
-        // Only now: if this is dropped meanwhile, the end of the attempt writes it.
+        // After the write: if this future is dropped before, the end of the attempt writes the progress.
         if edited.is_ok() {
             self.throttle().waiting.take_if(|latest| waiting.is_some_and(|written| Arc::ptr_eq(latest, &written)));
         }
         edited
     }
 
-    /// The same in a transaction that does more.
+    /// Changes the operation in a given transaction, if this attempt still holds the lease.
     async fn edit_in(&self, tx: &mut Transaction, change: Change, edit: impl FnOnce(&mut Row)) -> Result<(), Error> {
         let Records { service, store, .. } = &self.records;
         let row = storage::lock(tx, &[self.id]).await?.pop();
@@ -170,7 +171,7 @@ impl Attempt {
         let now = clock::now(&mut **tx, store.dialect()).await?;
         edit(&mut row);
         let mut changed = changes::Changed::new(service);
-        changed.note(&mut row, change, now);
+        changed.record(&mut row, change, now);
         changes::save(tx, changed).await?;
         self.records.notify_followers(tx, &[&row]);
         Ok(())
@@ -186,17 +187,18 @@ pub struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Finishes the step: `result` is what [`Attempt::finished`] gives from now on, `progress` how far the operation is
-    /// with it.
+    /// Finishes the step. [`Attempt::finished`] returns `result` from now on, and `progress` is the progress of the
+    /// operation.
     ///
     /// # Errors
     ///
-    /// [`Error::LeaseLost`], [`Error::Unavailable`]; nothing of the step has happened then.
+    /// [`Error::LeaseLost`]: the step is rolled back; return from the work. [`Error::Unavailable`]: the step may be
+    /// committed or not; return the error, and the next attempt asks [`Attempt::finished`].
     pub async fn commit(mut self, result: &impl Message, progress: &impl Name) -> Result<(), Error> {
         steps::finish_step(&mut self.tx, self.attempt.id, self.name, result.encode_to_vec()).await?;
         self.attempt.edit_in(&mut self.tx, Change::Progress, |row| row.progress = encode(progress)).await?;
         self.tx.commit().await?;
-        // Progress that waits is older than this.
+        // Waiting progress is older than the progress of the step.
         self.attempt.throttle().waiting = None;
         Ok(())
     }

@@ -1,13 +1,17 @@
-//! The write batcher: changes of operations that need no transaction of their own are written together.
+//! The write batcher: writes changes of operations that arrive at the same time together.
 //!
-//! Most changes bring no rows of the service's: a start, the end of an attempt, a cancellation. One task a store takes as
-//! many of them as wait, up to a bound, and writes them in one transaction with one statement a table. While that becomes
-//! durable, the next batch gathers. A change that comes alone does not wait.
+//! Most changes bring no rows of the service: a start, the end of an attempt, a cancellation. One task a store takes
+//! the waiting changes, up to a bound, and writes them in one transaction with one statement a table. The next batch
+//! gathers while that transaction commits. A change that arrives alone is written at once.
 //!
-//! A change is a function of the row under its lock, and may refuse. Its caller waits for the commit; a caller that leaves
-//! does not undo the change, so the change is absent or complete.
+//! A change is a function of the locked row, and may refuse. A large change shares its batch with few others: the rows
+//! of a statement are sent as text, at several times their size.
 //!
-//! A large change is written with few others: the rows of a statement travel as text, several times their size.
+//! Guarantees:
+//! - The caller of a change waits for its commit.
+//! - A caller that is dropped does not undo its change: the change is absent or complete.
+//!
+//! See: docs/decisions/0006-two-ways-to-write-an-operation.md
 
 use std::collections::{HashMap, HashSet};
 use std::iter::Peekable;
@@ -23,13 +27,14 @@ use super::records::Records;
 use super::row::Row;
 use super::{clock, storage};
 
-/// The changes of a batch, and their bytes, unless one alone has more.
-const MOST: usize = 64;
-const MOST_BYTES: usize = 1024 * 1024;
-/// The changes that wait. Beyond that, callers wait to queue.
+/// The most changes of a batch, and the most bytes. A single change may have more bytes.
+const MAX_CHANGES: usize = 64;
+const MAX_BYTES: usize = 1024 * 1024;
+/// The most changes in the queue. Further callers wait for space in it.
 const QUEUE: usize = 1024;
 
-/// What a change does to a row: nothing, or something for the feed. `None` is a row that is not there.
+/// Changes a row, given the time; returns the type of the change for the feed, or `None` if it changes nothing. The row
+/// is `None` if it does not exist.
 type Edit = Box<dyn FnOnce(Option<&mut Row>, i64) -> Result<Option<Change>, Error> + Send>;
 
 enum Item {
@@ -46,11 +51,11 @@ impl Item {
     }
 }
 
-/// Where changes queue. Cheap to clone.
+/// Sends changes to the queue. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Batcher(mpsc::Sender<Item>);
 
-/// The changes that wait to be written.
+/// The changes that wait to be written. [`write`](Self::write) must run for as long as the service does.
 pub struct Queue {
     items: mpsc::Receiver<Item>,
     records: Records,
@@ -62,12 +67,12 @@ pub(super) fn batcher(records: Records) -> (Batcher, Queue) {
 }
 
 impl Batcher {
-    /// Starts an operation; `None` if its request has started one already.
+    /// Stores a new operation; `None` if its request has already started one.
     pub(super) async fn start(&self, new: New) -> Result<Option<Row>, Error> {
         self.send(|reply| Item::Start(new, reply)).await
     }
 
-    /// Changes an operation, to which that brings about so many bytes; as it is then.
+    /// Changes an operation and returns the row after the change. `bytes` is the approximate size that `edit` adds.
     pub(super) async fn edit(
         &self,
         id: Uuid,
@@ -86,10 +91,10 @@ impl Batcher {
 }
 
 impl Queue {
-    /// Writes what comes, until each [`Operations`](super::Operations) is dropped.
+    /// Writes changes until the last [`Operations`](super::Operations) is dropped.
     pub async fn write(mut self) {
-        let mut items = Vec::with_capacity(MOST);
-        while self.items.recv_many(&mut items, MOST).await > 0 {
+        let mut items = Vec::with_capacity(MAX_CHANGES);
+        while self.items.recv_many(&mut items, MAX_CHANGES).await > 0 {
             let mut items = items.drain(..).peekable();
             while items.peek().is_some() {
                 let (batch, callers) = Batch::take(&mut items);
@@ -102,32 +107,32 @@ impl Queue {
     }
 }
 
-/// What is written together, without its callers.
+/// The changes of one transaction, without their callers.
 struct Batch {
     starts: Vec<New>,
     edits: Vec<(Uuid, Edit)>,
 }
 
-/// The callers of a batch, in its order.
+/// The callers of a batch, in the same order.
 struct Callers {
     starts: Vec<oneshot::Sender<Result<Option<Row>, Error>>>,
     edits: Vec<oneshot::Sender<Result<Option<Row>, Error>>>,
 }
 
-/// What became of each.
+/// The result of each change.
 struct Written {
     starts: Vec<Option<Row>>,
     edits: Vec<Result<Option<Row>, Error>>,
 }
 
 impl Batch {
-    /// The first of them, and those behind it that fit in.
+    /// Takes the first change, and those behind it that fit.
     fn take(items: &mut Peekable<impl Iterator<Item = Item>>) -> (Self, Callers) {
         let mut batch = Self { starts: Vec::new(), edits: Vec::new() };
         let mut callers = Callers { starts: Vec::new(), edits: Vec::new() };
-        let mut room = None;
-        while let Some(item) = items.next_if(|next| room.is_none_or(|room| next.bytes() <= room)) {
-            room = Some(room.unwrap_or(MOST_BYTES).saturating_sub(item.bytes()));
+        let mut space = None;
+        while let Some(item) = items.next_if(|next| space.is_none_or(|space| next.bytes() <= space)) {
+            space = Some(space.unwrap_or(MAX_BYTES).saturating_sub(item.bytes()));
             match item {
                 Item::Start(new, reply) => {
                     batch.starts.push(new);
@@ -164,20 +169,20 @@ impl Batch {
     }
 }
 
-/// Applies an edit to a row, and notes the change.
+/// Applies an edit to a row and records the change.
 fn apply(row: Option<&mut Row>, edit: Edit, now: i64, changed: &mut changes::Changed) -> Result<Option<Row>, Error> {
     let Some(row) = row else { return edit(None, now).map(|_| None) };
     // An edit that refuses, or changes nothing, leaves no trace for the next one of this batch.
     let mut edited = row.clone();
     if let Some(change) = edit(Some(&mut edited), now)? {
-        changed.note(&mut edited, change, now);
+        changed.record(&mut edited, change, now);
         *row = edited;
     }
     Ok(Some(row.clone()))
 }
 
 impl Callers {
-    /// A caller that has left is not answered.
+    /// Answers each caller. A caller that was dropped has no receiver.
     fn answer(self, written: Written) {
         for (waiting, row) in self.starts.into_iter().zip(written.starts) {
             let _ = waiting.send(Ok(row));
@@ -204,7 +209,7 @@ mod tests {
     #[test]
     fn batch_is_bounded_by_bytes_and_never_empty() {
         let edit = |bytes| Item::Edit(Uuid::nil(), bytes, Box::new(|_, _| Ok(None)), oneshot::channel().0);
-        let sizes = [10, 3 * MOST_BYTES, 0, MOST_BYTES - 1, 1, 1];
+        let sizes = [10, 3 * MAX_BYTES, 0, MAX_BYTES - 1, 1, 1];
         let mut items = sizes.map(edit).into_iter().peekable();
         let batches = std::iter::from_fn(|| items.peek().is_some().then(|| Batch::take(&mut items).0.edits.len()));
         assert_eq!(batches.collect::<Vec<_>>(), [1, 2, 2, 1]);

@@ -1,4 +1,7 @@
-//! Changes of operations, any number of them with one statement a table, and their rows in the feed.
+//! Writes changes of operations, any number of them with one statement a table, and their feed rows.
+//!
+//! Guarantees:
+//! - The row of an operation, its revision and its feed row are in one transaction (INV-12).
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -18,7 +21,7 @@ use super::clock::micros;
 use super::row::Row;
 use super::storage::ids;
 
-/// What it takes to store a new operation.
+/// A new operation, before it is stored.
 pub(super) struct New {
     pub(super) caller: Caller,
     pub(super) kind: String,
@@ -28,10 +31,10 @@ pub(super) struct New {
     pub(super) deadline: Duration,
 }
 
-/// What is longer goes to the database by itself: as digits it would take twice its room several times.
+/// The size in bytes above which an input is bound by itself. As hexadecimal digits it would take twice its size.
 const LARGE_INPUT: usize = 4096;
 
-/// Stores new operations; `None` for one whose request has started one already.
+/// Stores new operations; `None` for each whose request has already started one.
 pub(super) async fn insert(
     tx: &mut Transaction,
     service: &str,
@@ -42,8 +45,8 @@ pub(super) async fn insert(
         return Ok(Vec::new());
     }
     let dialect = tx.dialect();
-    // In the order of their requests, so that two transactions do not wait for each other: see the statement.
-    let rows: Vec<_> = news.iter().map(|new| begun(new, now)).collect();
+    // The statement orders the rows by request, so that two transactions cannot deadlock.
+    let rows: Vec<_> = news.iter().map(|new| pending_row(new, now)).collect();
     let sent = rows.iter().zip(&news).map(|(row, new)| {
         json!({"id": row.id.to_string(), "owner": row.caller.name(), "kind": row.kind, "request_id": new.request_id,
             "request_hash": hex(&new.request_hash), "deadline_at": row.deadline_at})
@@ -76,7 +79,7 @@ pub(super) async fn insert(
     Ok(kept)
 }
 
-fn begun(new: &New, now: i64) -> Row {
+fn pending_row(new: &New, now: i64) -> Row {
     Row {
         id: Uuid::now_v7(),
         caller: new.caller.clone(),
@@ -114,7 +117,7 @@ async fn keep_inputs(tx: &mut Transaction, inputs: Vec<(Uuid, Vec<u8>)>) -> Resu
     Ok(())
 }
 
-/// A change of an operation as a row of the feed.
+/// The feed row of a change.
 fn entry(service: &str, row: &Row, change: Change) -> Entry {
     Entry {
         caller: row.caller.clone(),
@@ -127,10 +130,10 @@ fn entry(service: &str, row: &Row, change: Change) -> Entry {
     }
 }
 
-/// Rows that have changed since this transaction [locked](super::storage::lock) them, and their rows in the feed.
+/// Rows that have changed since this transaction [locked](super::storage::lock) them, and their feed rows.
 pub(super) struct Changed {
     service: &'static str,
-    /// By id, each as it is now and with the revision it had.
+    /// By id: the row after its changes, and its revision in the database.
     rows: BTreeMap<Uuid, (Row, i64)>,
     entries: Vec<Entry>,
 }
@@ -140,13 +143,13 @@ impl Changed {
         Self { service, rows: BTreeMap::new(), entries: Vec::new() }
     }
 
-    /// All of them.
+    /// The changed rows.
     pub(super) fn rows(&self) -> Vec<&Row> {
         self.rows.values().map(|(row, _)| row).collect()
     }
 
-    /// One of them: `row` as it is now, but for its revision, which this raises.
-    pub(super) fn note(&mut self, row: &mut Row, change: Change, now: i64) {
+    /// Records a change: raises the revision of `row` and keeps a copy.
+    pub(super) fn record(&mut self, row: &mut Row, change: Change, now: i64) {
         let was = row.revision;
         row.revision += 1;
         row.updated = now;
@@ -156,7 +159,7 @@ impl Changed {
     }
 }
 
-/// Stores what has changed, and appends it to the feed.
+/// Stores the changed rows and appends their feed rows. [`Error::LeaseLost`] if one has changed in the database.
 pub(super) async fn save(tx: &mut Transaction, changed: Changed) -> Result<(), Error> {
     if changed.rows.is_empty() {
         return Ok(());
@@ -195,16 +198,15 @@ pub(super) async fn save(tx: &mut Transaction, changed: Changed) -> Result<(), E
         return Err(Error::LeaseLost);
     }
     let done = || changed.rows.values().map(|(row, _)| row).filter(|row| row.is_done());
-    // What has failed may be tried again with what it was started with.
-    let over = done().filter(|row| row.state != State::Failed);
-    delete_of(tx, "operation_input", &over.map(|row| row.id).collect::<Vec<_>>()).await?;
+    // A failed operation keeps its input for a retry.
+    let without_input = done().filter(|row| row.state != State::Failed);
+    delete_of(tx, "operation_input", &without_input.map(|row| row.id).collect::<Vec<_>>()).await?;
     delete_of(tx, "operation_steps", &done().map(|row| row.id).collect::<Vec<_>>()).await?;
     changed.entries.into_iter().for_each(|entry| log::append(tx, entry));
     Ok(())
 }
 
-/// Deletes an operation that is done; false if it is not there any more. Its rows in the feed stay: positions have no
-/// holes.
+/// Deletes a done operation; false if it no longer exists. Its feed rows stay, so that positions have no holes.
 pub(super) async fn delete(tx: &mut Transaction, id: Uuid) -> Result<bool, Error> {
     let delete = sqlx::query("DELETE FROM operations WHERE id = $1 AND state >= 3").bind(id.to_string());
     let deleted = delete.execute(&mut **tx).await?.rows_affected() == 1;
@@ -212,7 +214,7 @@ pub(super) async fn delete(tx: &mut Transaction, id: Uuid) -> Result<bool, Error
     Ok(deleted)
 }
 
-/// Deletes the rows that a table has of operations.
+/// Deletes the rows of some operations from a table.
 pub(super) async fn delete_of(tx: &mut Transaction, table: &'static str, operations: &[Uuid]) -> Result<(), Error> {
     if operations.is_empty() {
         return Ok(());

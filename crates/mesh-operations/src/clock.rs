@@ -1,11 +1,11 @@
-//! The clock of operations: the one that all replicas share.
+//! The clock of operations, which all replicas share.
 
 use std::time::Duration;
 
 use mesh_store::{self as store, Dialect, Error};
 use sqlx::{AnyExecutor, Row as _};
 
-/// Now, in microseconds since 1970: the database's clock, or that of this process if it is the only one.
+/// The time in microseconds since 1970: by the clock of the database on Postgres, by that of this process on SQLite.
 pub(super) async fn now(database: impl AnyExecutor<'_>, dialect: Dialect) -> Result<i64, Error> {
     match dialect.shared_clock() {
         Some(ask) => Ok(sqlx::query(ask).fetch_one(database).await?.try_get(0)?),
@@ -13,7 +13,7 @@ pub(super) async fn now(database: impl AnyExecutor<'_>, dialect: Dialect) -> Res
     }
 }
 
-/// A time as columns hold it.
+/// A duration in microseconds, as columns hold it.
 pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 2)
 }

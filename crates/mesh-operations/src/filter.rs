@@ -1,6 +1,6 @@
-//! The filter of a list: the part of [AIP-160](https://google.aip.dev/160) that an index answers.
+//! The filter of ListOperations: the part of [AIP-160](https://google.aip.dev/160) that an index answers.
 //!
-//! Anything else is refused: a filter that is half understood would list operations that were not asked for.
+//! It refuses any other filter: a partly understood filter would list operations that were not asked for.
 
 use mesh_proto::mesh::operations::v1::State;
 use mesh_rpc::call::Violations;
@@ -8,7 +8,7 @@ use mesh_rpc::call::Violations;
 const ALLOWED: &str = "must be of done=true or done=false, state=PENDING, RUNNING, SUCCEEDED, FAILED or CANCELLED, and \
                        kind=NAME, each at most once, joined by AND";
 
-/// What an operation must be to be listed.
+/// The conditions that a listed operation meets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
     done: Option<bool>,
@@ -17,7 +17,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// Reads a filter, which may be empty; notes it as bad if it is anything but what is allowed.
+    /// Parses a filter, which may be empty, and adds a violation if it is not allowed.
     pub(super) fn parse(text: &str, bad: &mut Violations) -> Self {
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut filter = Self::default();
@@ -26,7 +26,7 @@ impl Filter {
         filter
     }
 
-    /// Takes one term; `None` if it is none, or its field was there before.
+    /// Adds one term; `None` if it is not a term, or repeats a field.
     fn add(&mut self, term: &str) -> Option<()> {
         let (field, value) = term.split_once('=')?;
         let value = value.trim();
@@ -40,8 +40,8 @@ impl Filter {
         Some(())
     }
 
-    /// As conditions in SQL, each with AND in front; a kind is parameter $4. They say `< 3` and `> 3` in the words of
-    /// the partial indexes, which SQLite wants to read before it takes one.
+    /// The conditions in SQL, each with AND in front. A kind is the parameter $4. They repeat the conditions `< 3` and
+    /// `> 3` of the partial indexes literally: SQLite uses such an index only then.
     pub(super) fn conditions(&self) -> String {
         let mut sql = String::new();
         match self.done {
@@ -68,7 +68,7 @@ fn state(name: &str) -> Option<State> {
     State::from_str_name(&format!("STATE_{name}")).filter(|state| *state != State::Unspecified)
 }
 
-/// Whether a text can be the name of a kind of work, and no syntax.
+/// Whether a text can be the name of a kind of work, without any syntax.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
 }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_is_read_as_it_is_meant() {
+    fn filter_parses_terms_in_any_order_and_spacing() {
         let all = Filter { done: Some(false), state: Some(State::Running), kind: Some("RenderArtwork".to_owned()) };
         assert_eq!(parse("done=false AND state=RUNNING AND kind=RenderArtwork").unwrap(), all);
         assert_eq!(parse(" kind = \"RenderArtwork\"  AND state =RUNNING AND done= false ").unwrap(), all);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_refuses_what_it_does_not_know() {
+    fn filter_refuses_unknown_terms() {
         let refused = [
             "done",
             "done=yes",

@@ -1,25 +1,30 @@
-//! Long work, and its caller's notice when it is done.
+//! Long work: a call starts an operation, a worker runs it under a lease, and its caller follows it by a stream.
 //!
-//! A caller starts an operation with a unary call and follows it by a stream. Service, caller and connection may die at any
-//! moment, so nothing that matters lives in memory: an operation is a row, and each change of it is one more row in a
-//! feed, written in the transaction that makes the change.
+//! Service, caller and connection may fail at any moment, so all state is in the database: an operation is a row, and
+//! each change of it is a row of the feed, in the same transaction.
+//!
+//! Modules, in reading order: [`work`] and [`attempt`] are for the author of a service; [`start`] and [`operations`]
+//! start an operation. `row` is an operation and `schema` its tables; `storage`, `leases` and `steps` read and write
+//! them; `changes` writes changes with their feed rows; `batcher` writes changes together; `records` is what these
+//! share. `worker` claims operations and `runner` runs them; `outcome` decides the next state after an attempt;
+//! `past_deadline` ends operations past their deadline. `api` serves the contracts, `watch` and `subscribe` its
+//! streams, `retry` retries a failed operation, `filter` and `list` list operations, `name` parses names. `poll` finds
+//! changes by other processes; `retention` deletes.
 //!
 //! Guarantees:
-//! 1. What a stream sends is read from the database. A notification says "look again"; a lost one costs latency.
-//! 2. State, revision and feed row commit together. Revisions of an operation are dense, so a cursor is a revision.
-//! 3. A worker holds a lease and a fence. Each claim raises the fence, and each write of a worker is for its fence: a
-//!    worker whose lease ended writes nothing, and learns it.
-//! 4. A step that was committed is not done again. Its result and its rows are one transaction.
-//! 5. The end comes once. A done operation never changes, and has a response or an error.
-//! 6. An operation belongs to a [`Caller`](mesh_rpc::call::Caller), which is never a field of a request. For other callers
-//!    it does not exist.
+//! 1. What a stream sends is read from the database. A lost notification costs latency only (INV-11).
+//! 2. State, revision and feed row commit together (INV-12). Revisions of an operation are dense, so a cursor is a
+//!    revision.
+//! 3. A worker holds a lease and a fencing token, the fence. Each claim raises the fence, and the database refuses
+//!    writes under an older one.
+//! 4. A committed step is not repeated. Its result and its rows are in one transaction.
+//! 5. An operation ends once. A done operation never changes, and has a response or an error.
+//! 6. An operation belongs to a [`Caller`](mesh_rpc::call::Caller), which is never a field of a request. For other
+//!    callers it does not exist.
 //!
-//! Modules, in reading order: [`work`] and [`attempt`] are for the author of a service, [`operations`] starts an operation.
-//! `row` is an operation, `schema` its tables; `storage`, `leases` and `steps` read and write them, `changes` writes
-//! changes with their feed rows, `batcher` writes together what comes together. `worker` claims and runs, `outcome` says
-//! what the end of an attempt means, `overdue` ends what is past its deadline. `api` serves the contract, `watch` and
-//! `subscribe` its streams, `retry` starts a failed operation again, `filter` and `list` list. `poll` notices what other
-//! processes change, `retention` deletes.
+//! Does not: make effects outside the database happen once, or cancel at once.
+//!
+//! See: docs/operate/operations.md, docs/guide/long-work.md
 
 mod api;
 pub mod attempt;
@@ -32,12 +37,13 @@ mod list;
 mod name;
 pub mod operations;
 mod outcome;
-mod overdue;
+mod past_deadline;
 mod poll;
 mod records;
 mod retention;
 mod retry;
 mod row;
+mod runner;
 mod schema;
 mod settings;
 pub mod start;
@@ -52,10 +58,11 @@ pub use api::serve;
 pub use attempt::{Attempt, Step};
 pub use batcher::Queue;
 pub use operations::Operations;
-pub use overdue::end_overdue;
+pub use past_deadline::end_past_deadline;
 pub use retention::delete_old;
+pub use runner::Kind;
 pub use schema::SCHEMA;
 pub use settings::Retention;
 pub use start::Start;
 pub use work::Work;
-pub use worker::{Kind, Workers};
+pub use worker::Workers;

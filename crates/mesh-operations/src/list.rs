@@ -1,4 +1,4 @@
-//! Lists of a caller's operations, and the places at which their pages end.
+//! Lists the operations of a caller, in pages.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,27 +14,27 @@ use super::filter::Filter;
 use super::row::Row;
 use super::storage::{COLUMNS, read};
 
-/// Where a page ended, and the list that it is a page of: under another filter the place would mean another.
+/// The content of a page token: the last operation of a page, and the list to which the page belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PagePosition {
     pub(super) id: Uuid,
     list: u64,
 }
 
-impl Place {
-    /// A place in the list that `request` asks for.
+impl PagePosition {
+    /// A position in the list with this [`identity`].
     pub(super) fn new(id: Uuid, list: u64) -> Self {
         Self { id, list }
     }
 
-    /// Notes a place as bad that is one of another list.
-    pub(super) fn check(place: Option<Self>, list: u64, bad: &mut Violations) {
-        let same = place.is_none_or(|place| place.list == list);
+    /// Adds a violation if the position belongs to another list.
+    pub(super) fn check(position: Option<Self>, list: u64, bad: &mut Violations) {
+        let same = position.is_none_or(|position| position.list == list);
         bad.check(same, "page_token", "must come from a page of the same name and filter, or be empty");
     }
 }
 
-/// What tells the list that a request asks for from any other.
+/// A hash that identifies the list of a request: its name and filter.
 pub(super) fn identity(request: &ListOperationsRequest) -> u64 {
     let ListOperationsRequest { name, filter, .. } = request;
     let list = ListOperationsRequest { name: name.clone(), filter: filter.clone(), ..Default::default() };
@@ -42,13 +42,13 @@ pub(super) fn identity(request: &ListOperationsRequest) -> u64 {
     hash.first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default()
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for PagePosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{:016x}", self.id, self.list)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for PagePosition {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -58,7 +58,7 @@ impl FromStr for Place {
     }
 }
 
-/// The operations of `caller` before the one with the id `before`, the newest first.
+/// A page of the operations of `caller` that are older than the one with the id `before`, the newest first.
 pub(super) async fn list(
     database: impl AnyExecutor<'_>,
     caller: &Caller,
@@ -66,7 +66,7 @@ pub(super) async fn list(
     before: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<Row>, Error> {
-    // Behind every UUID there is.
+    // Greater than each UUID.
     let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
     let list = format!(
         "SELECT {COLUMNS} FROM operations WHERE owner = $1 AND id < $2{} ORDER BY id DESC LIMIT $3",
@@ -79,8 +79,8 @@ pub(super) async fn list(
     Ok(list.try_map(read).fetch_all(database).await?)
 }
 
-/// The operations of `caller` that were not done at a position of the feed and have not changed since, behind the
-/// operation `last`, the oldest first: a page of them.
+/// A page of the operations of `caller` that were not done at a position of the feed and have not changed since. They
+/// follow the operation `last`, the oldest first.
 pub(super) async fn open_at(
     database: impl AnyExecutor<'_>,
     caller: &Caller,
@@ -102,9 +102,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn place_is_read_as_it_is_written() {
-        let place = Place::new(Uuid::now_v7(), 7);
-        assert_eq!(place.to_string().parse(), Ok(place));
-        assert_eq!(place.id.to_string().parse::<Place>(), Err(()));
+    fn page_position_round_trips() {
+        let position = PagePosition::new(Uuid::now_v7(), 7);
+        assert_eq!(position.to_string().parse(), Ok(position));
+        assert_eq!(position.id.to_string().parse::<PagePosition>(), Err(()));
     }
 }

@@ -1,12 +1,13 @@
-//! `services/{service}/operations/{uuid}`: a name that says whom to ask, so that one port can serve the operations of
-//! many services.
+//! The names of operations: `services/{service}/operations/{uuid}`.
+//!
+//! The name contains the service, so that one port serves the operations of several services.
 
 use mesh_rpc::call::Violations;
 use mesh_rpc::call::error::{DOMAIN, status};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-/// The name of an operation, taken apart.
+/// The parts of the name of an operation.
 pub(super) struct Name<'a> {
     pub(super) service: &'a str,
     pub(super) id: Uuid,
@@ -16,12 +17,12 @@ pub(super) fn format(service: &str, id: Uuid) -> String {
     format!("services/{service}/operations/{id}")
 }
 
-/// NOT_FOUND: there is no such operation, or none of the caller's.
+/// NOT_FOUND: the operation does not exist for the caller.
 pub(super) fn unknown(name: &str) -> Status {
     status(Code::NotFound, DOMAIN, "OPERATION_NOT_FOUND", format!("there is no operation {name}"))
 }
 
-/// Reads a name; notes it as bad if it is none.
+/// Parses a name, and adds a violation if it is not valid.
 pub(super) fn parse<'a>(name: &'a str, bad: &mut Violations) -> Option<Name<'a>> {
     let parts: Vec<_> = name.split('/').collect();
     let parsed = match parts[..] {
@@ -34,7 +35,7 @@ pub(super) fn parse<'a>(name: &'a str, bad: &mut Violations) -> Option<Name<'a>>
     parsed
 }
 
-/// Reads `services/{service}`; notes `field` as bad if it is not that.
+/// Parses `services/{service}`, and adds a violation of `field` if it is not valid.
 pub(super) fn parse_parent<'a>(field: &str, parent: &'a str, bad: &mut Violations) -> Option<&'a str> {
     let service = parent.strip_prefix("services/").filter(|service| !service.is_empty() && !service.contains('/'));
     bad.check(service.is_some(), field, "must be services/{service}");
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_read_as_it_is_written() {
+    fn name_round_trips() {
         let id = Uuid::now_v7();
         let text = format("artwork", id);
         let mut bad = Violations::default();
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_noted() {
+    fn name_that_does_not_parse_is_a_violation() {
         for text in ["", "services/artwork", "services//operations/x", "operations/1", "services/a/operations/1"] {
             let mut bad = Violations::default();
             assert!(parse(text, &mut bad).is_none());

@@ -1,4 +1,4 @@
-//! The handle that a service has to its operations: start one, or find the one that a request started before.
+//! The handle that a service has to its operations: start one, or find the one of an earlier request.
 
 use mesh_feed::notifier::Notifier;
 use mesh_feed::reader::Readers;
@@ -25,24 +25,27 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// The operations in a service's database, and the queue of their changes, which has to be [written](Queue::write).
+    /// The operations in a service's database, and the queue of their changes. Run [`Queue::write`] in a task: without
+    /// it, a start never returns.
     pub fn new(service: &'static str, store: Store, notifier: Notifier) -> (Self, Queue) {
         let records = Records { service, store, notifier };
         let (batcher, queue) = batcher(records.clone());
         (Self { records, batcher, watchdog: Watchdog::default(), readers: Readers::default() }, queue)
     }
 
-    /// The operation that this request started before, if it did. Asks nothing else, so a repeat is answered even if
-    /// what the first needed is gone.
+    /// The operation that an earlier request with the same `request_id` started, if there is one. Call this before the
+    /// checks of a request: a repeat is then answered even if the checks would fail by now.
     ///
     /// # Errors
     ///
-    /// [`Error::RequestIdReused`] if the id came with another request; [`Error::Unavailable`].
+    /// [`Error::RequestIdReused`] if the id belongs to a different request; do not retry. [`Error::Unavailable`]; the
+    /// call may be retried.
     pub async fn started<W: Work>(&self, start: &Start<'_, W>) -> Result<Option<Operation>, Error> {
         self.find(self.records.store.reader(), W::KIND, start.request_id, &start.hash).await
     }
 
-    /// Starts an operation, or finds the one that the same request started before. When this returns, it is durable.
+    /// Starts an operation, or finds the one that an earlier request with the same `request_id` started. The operation
+    /// is durable when this returns.
     ///
     /// # Errors
     ///
@@ -55,16 +58,17 @@ impl Operations {
         let (kind, request_id, hash) = (new.kind.clone(), new.request_id.clone(), new.request_hash.clone());
         match self.batcher.start(new).await? {
             Some(row) => Ok(row.to_operation(self.records.service)),
-            None => self.find(self.records.store.reader(), &kind, &request_id, &hash).await?.ok_or_else(forgotten),
+            None => {
+                self.find(self.records.store.reader(), &kind, &request_id, &hash).await?.ok_or_else(deleted_meanwhile)
+            }
         }
     }
 
-    /// The same in the transaction that holds whatever else belongs to it: rows of the service's own. It is begun once
-    /// that is committed.
+    /// Starts an operation in a transaction with rows of the service. A worker claims it after the commit.
     ///
     /// # Errors
     ///
-    /// As for [`started`](Self::started).
+    /// As for [`started`](Self::started); retry the whole transaction.
     pub async fn start_in<W: Work>(&self, tx: &mut Transaction, start: &Start<'_, W>) -> Result<Operation, Error> {
         let dialect = tx.dialect();
         let now = clock::now(&mut **tx, dialect).await?;
@@ -75,11 +79,11 @@ impl Operations {
                 self.records.notify_followers(tx, &[&row]);
                 Ok(row.to_operation(self.records.service))
             }
-            None => self.find(&mut **tx, W::KIND, start.request_id, &start.hash).await?.ok_or_else(forgotten),
+            None => self.find(&mut **tx, W::KIND, start.request_id, &start.hash).await?.ok_or_else(deleted_meanwhile),
         }
     }
 
-    /// Notices changes by other processes, and disconnects slow consumers. Never ends by itself.
+    /// Finds changes by other processes, and disconnects slow consumers. Never ends by itself.
     pub async fn poll(self) {
         tokio::join!(poll::poll(&self.records), self.watchdog.sweep());
     }
@@ -100,7 +104,7 @@ impl Operations {
     }
 }
 
-/// The id was taken a moment ago, and its operation was deleted since.
-fn forgotten() -> Error {
+/// The insert found the id in use, and its operation was deleted before the read. A retry starts a new operation.
+fn deleted_meanwhile() -> Error {
     Error::Unavailable(sqlx::Error::RowNotFound)
 }

@@ -1,4 +1,4 @@
-//! What becomes of an operation when an attempt ends, or when there will be none.
+//! The state of an operation after an attempt, or if it gets no further attempt.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use tonic::{Code, Status};
 use super::clock::micros;
 use super::row::Row;
 
-/// Between attempts.
+/// The pause between attempts.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60)).jitter(0.5..1.0);
 
-/// How an attempt ended.
+/// The end of an attempt.
 pub(super) enum Outcome {
     Returned(Result<Any, Status>),
     Cancelled,
@@ -26,7 +26,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// The bytes that it stores.
+    /// The size of the stored response, in bytes.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Returned(Ok(response)) => response.value.len(),
@@ -34,26 +34,26 @@ impl Outcome {
         }
     }
 
-    /// Brings an operation to where this leaves it, if its kind is begun at most `attempts` times.
+    /// Changes the row of an operation to its state after this attempt. `attempts` is the limit of its kind.
     pub(super) fn apply(&self, row: &mut Row, attempts: i64, now: i64) {
         row.lease_until = 0;
         match self {
             Self::Returned(Ok(response)) => {
                 row.finish(State::Succeeded, operation::Result::Response(response.clone()));
             }
-            Self::Returned(Err(failure)) if !passes(failure.code()) || row.attempt >= attempts => {
+            Self::Returned(Err(failure)) if !is_transient(failure.code()) || row.attempt >= attempts => {
                 row.finish(State::Failed, error(failure));
             }
             Self::PastDeadline => row.finish(State::Failed, error(&past_deadline())),
             Self::Cancelled => row.finish(State::Cancelled, error(&cancelled())),
-            // Another attempt would begin only to be ended.
+            // The next attempt would be cancelled at once.
             _ if row.cancel_requested => row.finish(State::Cancelled, error(&cancelled())),
             Self::Returned(Err(_)) => {
                 let attempt = u32::try_from(row.attempt).unwrap_or(u32::MAX);
                 row.state = State::Pending;
                 row.run_at = (now + micros(BACKOFF.pause(attempt))).min(row.deadline_at);
             }
-            // The attempt does not count, and the next worker goes on at once.
+            // The attempt does not count, and the next worker may claim the operation at once.
             Self::Draining | Self::LeaseLost => {
                 row.state = State::Pending;
                 row.attempt -= 1;
@@ -63,8 +63,8 @@ impl Outcome {
     }
 }
 
-/// Ends an operation that gets no other attempt: it is cancelled, past its deadline, or its attempts are exhausted. False
-/// if none of this is so.
+/// Ends an operation that gets no further attempt, because it is cancelled, past its deadline, or its attempts are
+/// exhausted; false if none of these applies.
 pub(super) fn end_exhausted(row: &mut Row, attempts: i64, now: i64) -> bool {
     let (state, why) = if row.cancel_requested {
         (State::Cancelled, cancelled())
@@ -79,13 +79,13 @@ pub(super) fn end_exhausted(row: &mut Row, attempts: i64, now: i64) -> bool {
     true
 }
 
-/// Ends an operation that was cancelled while it was pending.
+/// Ends a pending operation that was cancelled.
 pub(super) fn cancel_pending(row: &mut Row) {
     row.finish(State::Cancelled, error(&cancelled()));
 }
 
-/// Whether a failure may pass by itself, so that another attempt is worth it.
-fn passes(code: Code) -> bool {
+/// Whether a failure with this code may be transient, so that a retry makes sense.
+fn is_transient(code: Code) -> bool {
     matches!(
         code,
         Code::Unavailable
@@ -98,7 +98,7 @@ fn passes(code: Code) -> bool {
 }
 
 fn error(status: &Status) -> operation::Result {
-    // The details of a status are a whole google.rpc.Status, if it has any.
+    // The details of a status, if it has any, are a complete google.rpc.Status.
     let whole = tonic_types::Status::decode(status.details()).ok().filter(|whole| whole.code != 0);
     operation::Result::Error(whole.unwrap_or_else(|| tonic_types::Status {
         code: status.code().into(),
@@ -112,7 +112,12 @@ fn cancelled() -> Status {
 }
 
 fn past_deadline() -> Status {
-    status(Code::DeadlineExceeded, DOMAIN, "OPERATION_DEADLINE_EXCEEDED", "the operation took longer than it may")
+    status(
+        Code::DeadlineExceeded,
+        DOMAIN,
+        "OPERATION_DEADLINE_EXCEEDED",
+        "the operation did not end before its deadline",
+    )
 }
 
 fn abandoned() -> Status {
@@ -129,8 +134,8 @@ mod tests {
     use super::*;
     use mesh_rpc::call::Caller;
 
-    /// An operation after an attempt that ended so.
-    fn left_by(outcome: &Outcome, cancel_requested: bool, deadline_at: i64) -> Row {
+    /// The row after an attempt with this outcome.
+    fn row_after(outcome: &Outcome, cancel_requested: bool, deadline_at: i64) -> Row {
         let mut row = Row {
             id: uuid::Uuid::nil(),
             caller: Caller::default(),
@@ -154,19 +159,19 @@ mod tests {
     }
 
     #[test]
-    fn outcome_of_a_cancelled_operation_is_no_other_attempt() {
-        let passing = Outcome::Returned(Err(Status::unavailable("not now")));
-        assert_eq!(left_by(&passing, false, i64::MAX).state, State::Pending);
-        assert_eq!(left_by(&passing, true, i64::MAX).state, State::Cancelled);
-        assert_eq!(left_by(&Outcome::Draining, true, i64::MAX).state, State::Cancelled);
-        assert_eq!(left_by(&passing, false, 7).run_at, 7, "by then it has failed");
+    fn outcome_of_a_cancelled_operation_allows_no_further_attempt() {
+        let transient = Outcome::Returned(Err(Status::unavailable("not now")));
+        assert_eq!(row_after(&transient, false, i64::MAX).state, State::Pending);
+        assert_eq!(row_after(&transient, true, i64::MAX).state, State::Cancelled);
+        assert_eq!(row_after(&Outcome::Draining, true, i64::MAX).state, State::Cancelled);
+        assert_eq!(row_after(&transient, false, 7).run_at, 7, "no attempt begins after the deadline");
 
-        let last = Outcome::Returned(Err(Status::not_found("for good")));
-        assert_eq!(left_by(&last, true, i64::MAX).state, State::Failed, "the end may still win");
+        let last = Outcome::Returned(Err(Status::not_found("final")));
+        assert_eq!(row_after(&last, true, i64::MAX).state, State::Failed, "a final failure wins over the cancellation");
     }
 
     #[test]
-    fn failure_keeps_its_reason() {
+    fn error_keeps_the_details_of_its_status() {
         let operation::Result::Error(wire) = error(&past_deadline()) else { panic!() };
         assert_eq!(wire.code, i32::from(Code::DeadlineExceeded));
         assert_eq!(wire.details.len(), 1);

@@ -1,14 +1,14 @@
-//! Notices changes whose notification was lost, or that another process made.
+//! Finds changes whose notification was lost, or that another process made, and notifies their listeners.
 
 use std::collections::HashMap;
 
 use mesh_feed::log;
-use mesh_feed::notifier::{POLL_BATCH, Key, poll_feeds, ticks};
+use mesh_feed::notifier::{Key, POLL_BATCH, poll_feeds, ticks};
 
 use super::records::Records;
 use super::storage;
 
-/// Looks again and again. Never ends by itself.
+/// Polls operations and feeds. Never ends by itself.
 pub(super) async fn poll(records: &Records) {
     tokio::join!(poll_operations(records), poll_feeds(&records.notifier, records.service, &records.store));
 }
@@ -22,8 +22,8 @@ async fn poll_operations(Records { store, notifier, .. }: &Records) {
         if notifier.subjects().is_empty() {
             continue;
         }
-        // Most of the time nothing has changed, and one query says so however many operations are followed. It comes
-        // before the list of those: an operation that is followed later is read first, and that read sees as much.
+        // One query shows that nothing has changed, for any number of listeners. It precedes the list of subjects: the
+        // stream of a later listener reads its operation first, and that read sees at least as much.
         let Ok(total) = log::total(store.reader()).await else { continue };
         if seen.replace(total) == Some(total) {
             continue;
@@ -32,12 +32,12 @@ async fn poll_operations(Records { store, notifier, .. }: &Records) {
         for ids in notifier.subjects().chunks(POLL_BATCH) {
             match storage::revisions(store, ids).await {
                 Ok(revisions) => now.extend(revisions),
-                // The next tick asks again.
+                // The next tick queries again.
                 Err(_) => seen = None,
             }
         }
-        let news = now.iter().filter(|(id, revision)| known.get(*id) != Some(*revision));
-        news.for_each(|(id, _)| notifier.notify(&Key::Subject(*id)));
+        let changed = now.iter().filter(|(id, revision)| known.get(*id) != Some(*revision));
+        changed.for_each(|(id, _)| notifier.notify(&Key::Subject(*id)));
         known = now;
     }
 }

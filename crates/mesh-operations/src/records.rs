@@ -1,4 +1,4 @@
-//! The operations of one service, in its database: what all parts of this crate share.
+//! The handle that the modules of this crate share: the service, its store and its notifier.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use mesh_store::{Store, Transaction};
 
 use super::row::Row;
 
-/// Where the operations of a service are, and how their followers are notified. Cheap to clone.
+/// The store of the operations of a service, and the notifier for their followers. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Records {
     pub(super) service: &'static str,
@@ -16,7 +16,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Notifies the followers of operations, once what has become of them is committed.
+    /// Notifies the watchers and subscribers of operations after the commit.
     pub(super) fn notify_followers(&self, tx: &mut Transaction, rows: &[&Row]) {
         let (notifier, service) = (self.notifier.clone(), self.service);
         let subjects: Vec<_> = rows.iter().map(|row| row.id).collect();
@@ -27,7 +27,7 @@ impl Records {
         });
     }
 
-    /// Notifies the workers of some kinds, once their work is committed.
+    /// Notifies the workers of some kinds after the commit.
     pub(super) fn notify_workers(&self, tx: &mut Transaction, kinds: HashSet<String>) {
         let (notifier, service) = (self.notifier.clone(), self.service);
         tx.after_commit(move || kinds.into_iter().for_each(|kind| notifier.notify(&Key::Work(service, kind))));

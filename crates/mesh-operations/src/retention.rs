@@ -1,4 +1,4 @@
-//! Retention: operations are deleted a while after they are done, rows of the feed sooner.
+//! Retention: deletes done operations and feed rows after their configured time.
 
 use mesh_feed::retention;
 use mesh_store::rows::uuid;
@@ -8,11 +8,11 @@ use super::clock::micros;
 use super::settings::Retention;
 use super::{changes, clock};
 
-/// Deletes operations and rows of the feed that are older than `retention`.
+/// Deletes operations and feed rows that are older than `keep` allows, in small transactions.
 ///
 /// # Errors
 ///
-/// As for any transaction; what was deleted before stays deleted.
+/// As for any transaction. Deleted rows stay deleted; a later call deletes the rest.
 pub async fn delete_old(store: &Store, keep: Retention) -> Result<(), Error> {
     let now = clock::now(store.reader(), store.dialect()).await?;
     while delete_operations(store, now - micros(keep.operations)).await? {}
@@ -20,7 +20,7 @@ pub async fn delete_old(store: &Store, keep: Retention) -> Result<(), Error> {
     retention::delete_events(store, now - micros(keep.events)).await
 }
 
-/// Deletes some operations that ended before `until`; true if there may be more.
+/// Deletes one batch of the operations that ended before `until`; true if there may be more.
 async fn delete_operations(store: &Store, until: i64) -> Result<bool, Error> {
     let mut tx = store.begin().await?;
     let delete = "DELETE FROM operations WHERE id IN

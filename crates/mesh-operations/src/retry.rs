@@ -1,7 +1,7 @@
-//! Retries a failed operation: a new operation of the same kind, with the same input.
+//! Retries a failed operation: starts a new operation of the same kind with the same input.
 //!
-//! The failed one stays as it is, since a done operation never changes. Its input is kept for this until it is deleted;
-//! the input of one that succeeded or was cancelled is not.
+//! The failed operation stays as it is, since a done operation never changes. Its input is kept until it is deleted.
+//! Operations that succeeded or were cancelled keep no input.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl OperationControlService for Api {
         let (operations, _, row) = self.find(&request.name).await?;
         let input = steps::input(operations.records.store.reader(), row.id).await?;
         let Some(input) = input.filter(|_| row.state == State::Failed) else {
-            let message = format!("{} has not failed, so there is nothing to retry", request.name);
+            let message = format!("{} has not failed; only a failed operation can be retried", request.name);
             return Err(status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_FAILED", message));
         };
         let hash = store::hash("Retry", &request);
@@ -41,7 +41,7 @@ impl OperationControlService for Api {
             request_id: request.request_id,
             request_hash: hash,
             input,
-            // As long as it had.
+            // The same time as the failed operation had.
             deadline: Duration::from_micros(u64::try_from(row.deadline_at - row.created).unwrap_or_default()),
         };
         Ok(Response::new(operations.start_or_find(new).await?))

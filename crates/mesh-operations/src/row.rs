@@ -1,4 +1,4 @@
-//! An operation as it is stored, and as the contract has it.
+//! The row of an operation, and its conversion to the contract.
 
 use mesh_proto::google::longrunning::{Operation, operation};
 use mesh_proto::mesh::operations::v1::{OperationMetadata, State};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::name;
 
-/// An operation as it is stored.
+/// A stored operation. Times are microseconds since 1970.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) id: Uuid,
@@ -25,9 +25,9 @@ pub(super) struct Row {
     pub(super) run_at: i64,
     pub(super) deadline_at: i64,
     pub(super) cancel_requested: bool,
-    /// An encoded `Any`; empty if there is none yet.
+    /// An encoded `Any`; empty before the first progress.
     pub(super) progress: Vec<u8>,
-    /// An encoded `Operation` with nothing but its result; empty until it is done.
+    /// An encoded `Operation` that holds the result only; empty until the operation is done.
     pub(super) result: Vec<u8>,
     pub(super) created: i64,
     pub(super) updated: i64,
@@ -38,18 +38,18 @@ impl Row {
         matches!(self.state, State::Succeeded | State::Failed | State::Cancelled)
     }
 
-    /// Whether the worker that claimed it under this fence still holds it: only that worker may write.
+    /// Whether the worker that claimed the operation under this fence still holds it. Only that worker may write.
     pub(super) fn is_held_under(&self, fence: i64) -> bool {
         self.fence == fence && self.state == State::Running
     }
 
-    /// Ends it.
+    /// Sets the final state and the result.
     pub(super) fn finish(&mut self, state: State, result: operation::Result) {
         self.state = state;
         self.result = Operation { result: Some(result), ..Operation::default() }.encode_to_vec();
     }
 
-    /// As the contract has it.
+    /// The message of the contract.
     pub(super) fn to_operation(&self, service: &str) -> Operation {
         let metadata = OperationMetadata {
             state: self.state.into(),

@@ -1,14 +1,14 @@
-//! The schema of operations and of their feed. Applied migrations never change; new ones are added below.
+//! The migrations of operations and of their feed. Applied migrations never change; new ones are added below.
 
 use mesh_store::Migration;
 
-/// All of it, in order. The first migration of mesh is for request ids, in mesh-store.
+/// The migrations in order, from version 2. Version 1 of mesh, the table of request ids, is in mesh-store.
 pub const SCHEMA: [Migration; 5] = [OPERATIONS, LISTS, RETENTION, KINDS, WAITING];
 
-/// `worker` decides nothing: it is for whoever looks into a database that stands still.
+/// `worker` is for an operator who inspects the database; no query uses it.
 ///
-/// Input stands apart: beside the state it would be written again with every progress. Empty bytes stand for nothing,
-/// since a NULL has a type in Postgres and none in SQLite.
+/// Input has its own table: in the row of the operation, each write of progress would write it again. Empty bytes stand
+/// for an absent value, since a NULL has a type in Postgres and none in SQLite.
 const OPERATIONS: Migration = Migration::new(
     2,
     "operations",
@@ -59,8 +59,7 @@ const OPERATIONS: Migration = Migration::new(
     CREATE TABLE store_meta (id BIGINT NOT NULL PRIMARY KEY, epoch TEXT NOT NULL);",
 );
 
-/// What a list is filtered by. Most operations have succeeded, so those that have not are worth an index each, and cost
-/// none of it in the end.
+/// The indexes of filtered lists. Most operations have succeeded, so the partial indexes of the others stay small.
 const LISTS: Migration = Migration::new(
     3,
     "operations_lists",
@@ -69,7 +68,7 @@ const LISTS: Migration = Migration::new(
     CREATE INDEX operations_of_kind ON operations (owner, kind, id);",
 );
 
-/// When the feed told something, by the clock of the database, and which operations have ended, by when.
+/// `told` is the time of a feed row, by the clock of the database. The index finds operations by their end.
 const RETENTION: Migration = Migration::new(
     4,
     "operations_retention",
@@ -78,7 +77,7 @@ const RETENTION: Migration = Migration::new(
     CREATE INDEX operations_finished ON operations (finished) WHERE finished > 0;",
 );
 
-/// Of what kind of work the feed tells, so that whoever wants some kinds is not told of the others.
+/// The kind of work of a feed row, by which a subscription filters.
 const KINDS: Migration = Migration::new(
     5,
     "operations_kinds",
@@ -86,8 +85,8 @@ const KINDS: Migration = Migration::new(
     UPDATE feed SET kind = COALESCE((SELECT kind FROM operations WHERE operations.id = feed.operation), '');",
 );
 
-/// What waits to be worked on, by kind: a worker of one kind must not read past a queue of another. Nobody asks by
-/// `updated` any more.
+/// The index of pending operations by kind, so that a worker of one kind does not read through the queue of another. No
+/// query uses `updated` any more.
 const WAITING: Migration = Migration::new(
     6,
     "operations_waiting",

@@ -1,20 +1,20 @@
-//! The keys that say how long operations are kept.
+//! The settings `operations.keep` and `operations.keep_events`: the time that operations and their events are kept.
 
 use std::time::Duration;
 
 use mesh_runtime::settings::{Key, Settings, parse};
 
-/// How long operations are kept. 1 min to 10 years each.
+/// The time that operations and their events are kept, each from 1 min to 10 years.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// An operation, from when it is done.
+    /// The time from the end of an operation to its deletion. 30 days by default.
     pub operations: Duration,
-    /// A row of the feed, which streams are resumed with, from when it was written.
+    /// The time from the write of a feed row to its deletion. 7 days by default. A stream resumes within this time.
     pub events: Duration,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// As humantime has it.
+/// A year of humantime.
 const YEAR: Duration = Duration::from_secs(31_557_600);
 const ALLOWED: &str = "a time from 1m to 10years, such as 30d";
 
@@ -23,9 +23,9 @@ impl Retention {
     pub fn take(settings: &mut Settings) -> Self {
         let within = || parse::time(Duration::from_secs(60), 10 * YEAR);
         Self {
-            // Long enough to come back to after a holiday.
+            // Covers a holiday.
             operations: settings.take(&Key::new("operations.keep", ALLOWED), 30 * DAY, within()),
-            // Long enough to repair a client that follows a feed.
+            // Covers the repair of a client that follows a feed.
             events: settings.take(&Key::new("operations.keep_events", ALLOWED), 7 * DAY, within()),
         }
     }

@@ -7,7 +7,7 @@ use prost::Message as _;
 use super::changes::New;
 use super::work::Work;
 
-/// A request to start an operation, under the id that makes a repeat harmless.
+/// A request to start an operation, under a `request_id` that makes a repeat harmless.
 pub struct Start<'a, W: Work> {
     pub(super) request_id: &'a str,
     pub(super) request: &'a W::Request,
@@ -15,11 +15,11 @@ pub struct Start<'a, W: Work> {
 }
 
 impl<'a, W: Work> Start<'a, W> {
-    /// The row to store.
+    /// The new operation to store.
     ///
     /// # Errors
     ///
-    /// [`Error::Defect`]: no database stores a NUL in text, so the batch that it is written with would fail.
+    /// [`Error::Defect`] if the id holds a NUL: no database stores it in text, and the whole batch would fail.
     pub(super) fn to_new(&self) -> Result<New, Error> {
         if self.request_id.contains('\0') {
             return Err(Error::Defect(sqlx::Error::Encode("the request_id holds a NUL".into())));
@@ -34,7 +34,7 @@ impl<'a, W: Work> Start<'a, W> {
         })
     }
 
-    /// `request` is the whole of it: another one under the same id is refused.
+    /// The request `request` under `request_id`. A different request under the same id is refused.
     pub fn new(request_id: &'a str, request: &'a W::Request) -> Self {
         Self { request_id, request, hash: hash(W::KIND, request) }
     }

@@ -1,4 +1,4 @@
-//! What belongs to an operation beside its row: its input, and the results of its steps.
+//! Reads and writes the input of operations and the results of their steps.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::storage::ids;
 
-/// What operations were started with.
+/// The inputs of some operations, by id.
 pub(super) async fn inputs(tx: &mut Transaction, wanted: &[Uuid]) -> Result<HashMap<Uuid, Vec<u8>>, Error> {
     let table = tx.dialect().rows(&[Text("id")]);
     let inputs =
@@ -21,7 +21,7 @@ pub(super) async fn inputs(tx: &mut Transaction, wanted: &[Uuid]) -> Result<Hash
     Ok(inputs.into_iter().collect())
 }
 
-/// What an operation was started with, if that is kept.
+/// The input of an operation, if it is kept.
 pub(super) async fn input(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Option<Vec<u8>>, Error> {
     let input = sqlx::query("SELECT input FROM operation_input WHERE operation = $1").bind(id.to_string());
     Ok(input.try_map(|row: AnyRow| row.try_get(0)).fetch_optional(database).await?)
@@ -34,7 +34,7 @@ pub(super) async fn step(database: impl AnyExecutor<'_>, id: Uuid, name: &str) -
     Ok(step.fetch_optional(database).await?)
 }
 
-/// Stores that a step is finished, and its result.
+/// Stores the result of a finished step.
 pub(super) async fn finish_step(tx: &mut Transaction, id: Uuid, name: &str, result: Vec<u8>) -> Result<(), Error> {
     let finish = sqlx::query("INSERT INTO operation_steps (operation, name, result) VALUES ($1, $2, $3)");
     finish.bind(id.to_string()).bind(name).bind(result).execute(&mut **tx).await?;

@@ -1,4 +1,4 @@
-//! Operations as they are read. `changes` writes them.
+//! Reads operations. `changes` writes them.
 
 use mesh_proto::mesh::operations::v1::State;
 use mesh_rpc::call::Caller;
@@ -12,18 +12,18 @@ use uuid::Uuid;
 
 use super::row::Row;
 
-/// What [`read`] reads.
+/// The columns that [`read`] decodes.
 pub(super) const COLUMNS: &str =
     "id, owner, kind, state, revision, attempt, fence, worker, lease_until, run_at, deadline_at,
     cancel_requested, progress, result, created, updated";
 
-/// Operations, kept for this transaction; those that are there, in no order.
+/// Locks operations for this transaction, and returns those that exist, in no order.
 pub(super) async fn lock(tx: &mut Transaction, wanted: &[Uuid]) -> Result<Vec<Row>, Error> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     let dialect = tx.dialect();
-    // Always in the same order, so that two transactions do not wait for each other.
+    // Always in the same order, so that two transactions cannot deadlock.
     let lock = format!(
         "SELECT {COLUMNS} FROM operations WHERE id IN (SELECT id FROM {} AS wanted) ORDER BY id{}",
         dialect.rows(&[Text("id")]),
@@ -32,20 +32,20 @@ pub(super) async fn lock(tx: &mut Transaction, wanted: &[Uuid]) -> Result<Vec<Ro
     Ok(sqlx::query(AssertSqlSafe(lock)).bind(ids(wanted)).try_map(read).fetch_all(&mut **tx).await?)
 }
 
-/// An operation of any caller.
+/// Reads an operation of any caller.
 pub(super) async fn peek(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Option<Row>, Error> {
     let peek = format!("SELECT {COLUMNS} FROM operations WHERE id = $1");
     Ok(sqlx::query(AssertSqlSafe(peek)).bind(id.to_string()).try_map(read).fetch_optional(database).await?)
 }
 
-/// An operation of `caller`.
+/// Reads an operation of `caller`.
 pub(super) async fn get(database: impl AnyExecutor<'_>, caller: &Caller, id: Uuid) -> Result<Option<Row>, Error> {
     let get = format!("SELECT {COLUMNS} FROM operations WHERE owner = $1 AND id = $2");
     let get = sqlx::query(AssertSqlSafe(get)).bind(caller.name()).bind(id.to_string());
     Ok(get.try_map(read).fetch_optional(database).await?)
 }
 
-/// The operation that a request has started, and the hash of that request.
+/// Reads the operation that a request has started, and the hash of that request.
 pub(super) async fn by_request(
     database: impl AnyExecutor<'_>,
     caller: &Caller,
@@ -59,7 +59,7 @@ pub(super) async fn by_request(
     Ok(find.fetch_optional(database).await?.map(|(hash, row)| (row, hash)))
 }
 
-/// The revisions of operations, in one query.
+/// Reads the revisions of operations, in one query.
 pub(super) async fn revisions(store: &Store, wanted: &[Uuid]) -> Result<Vec<(Uuid, i64)>, Error> {
     let table = store.dialect().rows(&[Text("id")]);
     let revisions = format!("SELECT id, revision FROM operations WHERE id IN (SELECT id FROM {table} AS wanted)");
@@ -67,7 +67,7 @@ pub(super) async fn revisions(store: &Store, wanted: &[Uuid]) -> Result<Vec<(Uui
     Ok(revisions.try_map(|row: AnyRow| Ok((uuid(&row)?, row.try_get(1)?))).fetch_all(store.reader()).await?)
 }
 
-/// Ids as they travel.
+/// Ids as the JSON text of a parameter, see [`mesh_store::rows`].
 pub(super) fn ids(ids: &[Uuid]) -> String {
     ids.iter().map(|id| json!({"id": id.to_string()})).collect::<Value>().to_string()
 }

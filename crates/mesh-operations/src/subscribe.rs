@@ -1,9 +1,12 @@
-//! Follows all operations of a caller at one service: a snapshot of what is not done, then each change.
+//! Follows all operations of a caller at one service: a snapshot of the operations that are not done, then each change.
 //!
-//! A snapshot is sent a page at a time, and no transaction is kept open for it. It is consistent all the same: it belongs
-//! to one position of the feed and leaves out operations that have changed behind it, which the feed sends next. It is
-//! complete with the rows of the feed up to the end of its last page, so `caught_up` comes behind those. A stream that
-//! breaks in the middle of a snapshot is resumed there.
+//! A snapshot is sent in pages, without an open transaction. It belongs to one position of the feed and leaves out
+//! operations that have changed since; the feed sends those next.
+//!
+//! Guarantees:
+//! - Snapshot and feed together are complete. `caught_up` follows the feed rows up to the end of the last snapshot
+//!   page.
+//! - A stream that breaks within a snapshot resumes there.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,10 +29,10 @@ use super::list;
 use super::operations::Operations;
 use super::records::Records;
 
-/// What a client wants to follow.
-pub(super) struct Wish {
+/// The options of a subscription.
+pub(super) struct SubscribeOptions {
     pub(super) cursor: Option<FeedCursor>,
-    /// All, if there are none.
+    /// The kinds of work to follow; all kinds if empty.
     pub(super) kinds: HashSet<String>,
     pub(super) terminal_only: bool,
     pub(super) heartbeat: Option<Duration>,
@@ -41,7 +44,7 @@ struct Subscriber {
     caller: Caller,
     reader: Arc<Reader<Operation>>,
     epoch: Uuid,
-    /// The last position that was read; during a snapshot, the one it belongs to.
+    /// The last position that was read; during a snapshot, the position of the snapshot.
     position: i64,
     phase: Phase,
     kinds: HashSet<String>,
@@ -50,9 +53,9 @@ struct Subscriber {
 
 #[derive(Clone, Copy)]
 enum Phase {
-    /// Sends operations that are not done, behind this one.
+    /// Sends operations that are not done, behind this id.
     Snapshot(Uuid),
-    /// Sends the rows from before it came, or from during its snapshot, up to this position.
+    /// Sends the rows from before the subscription, or from during its snapshot, up to this position.
     Replay(i64),
     Live,
 }
@@ -62,14 +65,14 @@ pub(super) async fn subscribe(
     operations: Operations,
     epoch: Uuid,
     caller: Caller,
-    wish: Wish,
+    options: SubscribeOptions,
 ) -> Result<impl Stream<Item = Result<SubscribeResponse, Status>> + Send + use<>, Status> {
     let Records { service, store, notifier } = &operations.records;
     let listener = notifier.listen(Key::Feed(service, caller.clone()));
     let watchdog = operations.watchdog.clone();
     let reader = operations.readers.of(&caller, service, store, notifier);
     let feed = log::extent(store.reader(), &caller).await?;
-    let Wish { cursor, kinds, terminal_only, heartbeat } = wish;
+    let SubscribeOptions { cursor, kinds, terminal_only, heartbeat } = options;
     let (position, phase) = (feed.last, Phase::Snapshot(Uuid::nil()));
     let mut subscriber = Subscriber { operations, caller, reader, epoch, position, phase, kinds, terminal_only };
     let mut begin = Vec::new();
@@ -79,7 +82,7 @@ pub(super) async fn subscribe(
             subscriber.position = cursor.position;
             subscriber.phase = cursor.snapshot.map_or(Phase::Replay(feed.last), Phase::Snapshot);
         }
-        // Another database's, ahead of this one, or from too long ago.
+        // Of another epoch, ahead of the feed, or below the kept rows.
         Some(_) => begin.push(subscriber.frame(Frame::Reset(Reset {}))),
     }
     Ok(stream(subscriber, begin, listener, heartbeat, &watchdog))
@@ -124,11 +127,11 @@ impl Subscriber {
     /// The next page of operations that are not done.
     async fn snapshot(&mut self, last: Uuid) -> Result<Vec<SubscribeResponse>, Status> {
         let (store, caller) = (self.operations.records.store.clone(), self.caller.clone());
-        // The feed sends what has changed since, unless it leaves that out.
+        // The feed sends the operations that have changed since, unless it sends ends only.
         let position = if self.terminal_only { i64::MAX } else { self.position };
         let (rows, end) = finish(async move {
             let rows = list::open_at(store.reader(), &caller, position, last).await?;
-            // Asked afterwards: the feed has what the page leaves out up to here.
+            // Read after the page: up to here the feed has the operations that the page leaves out.
             Ok((rows, log::extent(store.reader(), &caller).await?.last))
         })
         .await?;
@@ -145,7 +148,7 @@ impl Subscriber {
         Ok(frames)
     }
 
-    /// Adds `caught_up`, once, when the rows are sent that were there when this began, or when its snapshot ended.
+    /// Adds `caught_up`, once, after the rows from before the subscription, or from during its snapshot.
     fn catch_up(&mut self, frames: &mut Vec<SubscribeResponse>) {
         if matches!(self.phase, Phase::Replay(until) if until <= self.position) {
             self.phase = Phase::Live;
@@ -165,7 +168,7 @@ impl Subscriber {
 }
 
 fn to_wire(event: &Event<Operation>) -> OperationEvent {
-    // A change that is not known is not progress, and so never left out.
+    // An unknown change counts as a change of state, so that it is never left out.
     let change = Change::try_from(event.change).unwrap_or(Change::State);
     OperationEvent { operation: Some(event.value.clone()), change: change.into() }
 }

@@ -1,4 +1,4 @@
-//! Follows one operation: from its feed, in order, to its end.
+//! Follows one operation: reads its history in order, to its end.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use super::operations::Operations;
 use super::row::Row;
 use super::{name, storage};
 
-/// How a client wants to follow.
-pub(super) struct Wish {
+/// The options of a watch.
+pub(super) struct WatchOptions {
     pub(super) cursor: Option<SubjectCursor>,
     pub(super) heartbeat: Option<Duration>,
     pub(super) progress: Progress,
@@ -32,18 +32,18 @@ struct Watcher {
     epoch: Uuid,
     /// The last revision that was read.
     revision: i64,
-    /// The operation's revision when this began: rows up to here are missing if they cannot be read.
+    /// The operation's revision at the start of the watch. Rows up to here that cannot be read were deleted.
     known: i64,
     progress: Progress,
     done: bool,
 }
 
-/// Begins to follow an operation that is `row` now.
+/// Follows an operation. `row` is its current state.
 pub(super) fn watch(
     operations: Operations,
     epoch: Uuid,
     row: &Row,
-    wish: Wish,
+    options: WatchOptions,
 ) -> impl Stream<Item = Result<WatchResponse, Status>> + Send + use<> {
     let listener = operations.records.notifier.listen(Key::Subject(row.id));
     let watchdog = operations.watchdog.clone();
@@ -54,20 +54,20 @@ pub(super) fn watch(
         epoch,
         revision: 0,
         known: row.revision,
-        progress: wish.progress,
+        progress: options.progress,
         done: false,
     };
-    let begin = match wish.cursor {
-        // Another database's, or ahead of this one: a backup was restored.
+    let begin = match options.cursor {
+        // Of another epoch, or ahead of the database: a backup was restored.
         Some(cursor) if cursor.epoch != epoch || cursor.revision > row.revision => watcher.gap(row),
-        // A client that comes back after the end gets it again: OK alone would tell it nothing.
+        // A client that resumes after the end gets the end again: OK alone carries no operation.
         Some(cursor) if cursor.revision < row.revision || !row.is_done() => {
             watcher.revision = cursor.revision;
             Vec::new()
         }
         _ => vec![watcher.snapshot(row)],
     };
-    stream(watcher, begin, listener, wish.heartbeat, &watchdog)
+    stream(watcher, begin, listener, options.heartbeat, &watchdog)
 }
 
 impl Follow for Watcher {
@@ -84,7 +84,7 @@ impl Follow for Watcher {
             None => self.revision >= self.known,
         };
         if !whole {
-            // The missing rows were deleted; the operation as it is now is all there is to send.
+            // The missing rows were deleted, so the current state of the operation is sent.
             let (store, caller) = (self.operations.records.store.clone(), self.caller.clone());
             let row = finish(async move { storage::get(store.reader(), &caller, id).await }).await?;
             let row = row.ok_or_else(|| name::unknown(&name::format(self.operations.records.service, id)))?;
@@ -113,12 +113,12 @@ impl Watcher {
         match self.progress {
             Progress::All => true,
             Progress::TerminalOnly => event.value.done,
-            // A change that is not known is not progress, and so never left out.
+            // An unknown change counts as a change of state, so that it is never left out.
             Progress::Unspecified => event.change != i32::from(Change::Progress) || Some(event.revision) == newest,
         }
     }
 
-    /// The gap's own cursor is the empty one: a client that is cut off behind it begins with the snapshot.
+    /// The cursor of the gap is empty: a client that disconnects behind the gap resumes with the snapshot.
     fn gap(&mut self, row: &Row) -> Vec<WatchResponse> {
         let gap = WatchResponse { cursor: Vec::new(), event: Some(watch_response::Event::Gap(Gap {})) };
         vec![gap, self.snapshot(row)]

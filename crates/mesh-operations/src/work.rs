@@ -1,4 +1,4 @@
-//! Long work as the author of a service writes it: an async function from a request to a response.
+//! Long work, as the author of a service writes it: an async function from a request to a response.
 //!
 //! ```ignore
 //! impl Work for Render {
@@ -13,8 +13,8 @@
 //! }
 //! ```
 //!
-//! The future is dropped when the operation is cancelled, when it is past its deadline, when the process drains, or when
-//! the lease is lost. Steps that it has committed stay, and the next attempt does not do them again.
+//! The worker drops the future when the operation is cancelled or past its deadline, when the process drains, and when
+//! the lease is lost. Committed steps stay, and the next attempt does not repeat them.
 
 use std::time::Duration;
 
@@ -25,30 +25,36 @@ use super::attempt::Attempt;
 
 /// One kind of long work.
 pub trait Work: Send + Sync + 'static {
-    /// What the work is called in logs and in the database; the name of the RPC that starts it is a good one. It must
-    /// never change, for operations outlive processes.
+    /// The name of the work in logs and in the database, such as the name of the RPC that starts it. It must never
+    /// change: operations outlive processes.
     const KIND: &'static str;
-    /// How long an operation may take in all, attempts and pauses included.
+    /// The time that an operation may take in all, attempts and pauses included.
     const DEADLINE: Duration = Duration::from_secs(3600);
-    /// How often it is begun before it fails for good. A drain does not count.
+    /// The most attempts at an operation, from 1. A drain does not count as an attempt.
     const ATTEMPTS: u32 = 5;
-    /// How many of these one process works on at the same time, unless [`concurrency`](Self::concurrency) says otherwise.
+    /// The default of [`concurrency`](Self::concurrency).
     const CONCURRENCY: usize = 2;
 
-    /// What it is started with.
+    /// The message that starts the work. Its encoding is stored as the input.
     type Request: Message + Default + 'static;
-    /// What it ends with.
+    /// The message that the work ends with.
     type Response: Message + Name + 'static;
-    /// How it fails. The status decides: UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, INTERNAL and
-    /// UNKNOWN (and a panic) are tried again, anything else is final.
+    /// The error of the work. Its status decides about a retry: UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED,
+    /// DEADLINE_EXCEEDED, INTERNAL and UNKNOWN, and a panic, are retried. Any other code is final.
     type Error: Into<Status> + From<mesh_store::Error> + Send;
 
-    /// How many of these one process works on at the same time, from 1: override it to make that a setting.
+    /// The most operations of this kind that one process works on at the same time, from 1. Override it to make it a
+    /// setting.
     fn concurrency(&self) -> usize {
         Self::CONCURRENCY
     }
 
-    /// Does it.
+    /// Does the work. An attempt after a crash runs it again from the start: skip the steps that
+    /// [`Attempt::finished`] knows.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`](Self::Error).
     fn run(
         &self,
         attempt: &Attempt,

@@ -206,7 +206,7 @@ async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Reten
         ticks.tick().await;
         let mut done = Vec::new();
         for operations in &all {
-            done.push(operations::end_overdue(operations).await);
+            done.push(operations::end_past_deadline(operations).await);
         }
         for store in &stores {
             done.extend([store.delete_old_answers().await, operations::delete_old(store, retention).await]);

@@ -1,0 +1,190 @@
+//! Runs an attempt under its lease, and writes its end.
+//!
+//! The task that runs the work also renews its lease. A worker that cannot renew it for 20 s stops the attempt, before
+//! the lease expires at 30 s.
+//!
+//! Guarantees:
+//! - The write of an attempt whose fence is out of date is refused (INV-12).
+//!
+//! Does not: prevent two attempts from running side by side. Leases expire by the wall clock of the database; a worker
+//! stops by its monotonic clock, which stops while a machine sleeps. After a sleep or a pause of a process, two
+//! attempts may run at the same time, on SQLite in one process. The fence refuses the writes of the older one.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use mesh_feed::notifier::Key;
+use mesh_proto::mesh::operations::v1::{Change, State};
+use mesh_rpc::call::Context;
+use mesh_rpc::call::error::internal;
+use mesh_store::Error;
+use prost::Message as _;
+use prost_types::Any;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tracing::Instrument as _;
+
+use super::attempt::Attempt;
+use super::clock::micros;
+use super::operations::Operations;
+use super::outcome::{self, Outcome};
+use super::row::Row;
+use super::work::Work;
+use super::{clock, leases, storage};
+
+/// The interval of the renewals of a lease, and the time without a renewal after which a worker stops.
+const RENEW: Duration = Duration::from_secs(10);
+const RENEWAL_LIMIT: Duration = Duration::from_secs(20);
+/// The pause before a failed write of a lease or an end is retried.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// A kind of work, without its types.
+pub struct Kind {
+    pub(super) name: &'static str,
+    pub(super) attempts: i64,
+    pub(super) concurrency: usize,
+    run: Box<dyn Fn(Arc<Attempt>, Vec<u8>) -> Running + Send + Sync>,
+}
+
+type Running = Pin<Box<dyn Future<Output = Result<Any, Status>> + Send>>;
+
+impl Kind {
+    /// The kind of a type of work.
+    pub fn new<W: Work>(work: W) -> Self {
+        let concurrency = work.concurrency().max(1);
+        let work = Arc::new(work);
+        let run = move |attempt: Arc<Attempt>, input: Vec<u8>| -> Running {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let request = W::Request::decode(input.as_slice()).map_err(|error| internal(Arc::new(error)))?;
+                let response = work.run(&attempt, request).await.map_err(Into::into)?;
+                Any::from_msg(&response).map_err(|error| internal(Arc::new(error)))
+            })
+        };
+        Self { name: W::KIND, attempts: W::ATTEMPTS.into(), concurrency, run: Box::new(run) }
+    }
+}
+
+/// Runs attempts at operations of one kind.
+pub(super) struct Runner {
+    pub(super) operations: Operations,
+    pub(super) kind: Kind,
+    pub(super) draining: CancellationToken,
+}
+
+impl Runner {
+    /// Runs one attempt, and writes its end. The permit is released at the end.
+    pub(super) async fn run(self: Arc<Self>, row: Row, input: Vec<u8>, _permit: OwnedSemaphorePermit) {
+        let Operations { records, batcher, .. } = &self.operations;
+        let attempt = Arc::new(Attempt::new(records.clone(), batcher.clone(), &row));
+        let left = u64::try_from(row.deadline_at - row.updated).unwrap_or_default();
+        tracing::info!(operation = attempt.name(), kind = row.kind, attempt = row.attempt, "begun");
+
+        // The calls of an attempt are in one trace.
+        let span = tracing::info_span!("attempt", operation = attempt.name(), kind = row.kind, attempt = row.attempt);
+        let running = Context::default().scope((self.kind.run)(Arc::clone(&attempt), input)).instrument(span);
+        let running = AssertUnwindSafe(running).catch_unwind();
+        let outcome = tokio::select! {
+            biased;
+            returned = running => Outcome::Returned(returned.unwrap_or_else(|_| Err(outcome::panicked()))),
+            () = self.cancelled(&attempt) => Outcome::Cancelled,
+            () = self.lease_lost(&attempt) => Outcome::LeaseLost,
+            never = attempt.write_waiting() => match never {},
+            () = sleep(Duration::from_micros(left)) => Outcome::PastDeadline,
+            () = self.draining.cancelled() => Outcome::Draining,
+        };
+        self.end(&attempt, &Arc::new(outcome)).await;
+    }
+
+    /// Waits until the operation is cancelled.
+    async fn cancelled(&self, attempt: &Attempt) {
+        let mut listener = self.operations.records.notifier.listen(Key::Subject(attempt.id));
+        loop {
+            listener.reset();
+            let row = storage::peek(self.operations.records.store.reader(), attempt.id).await;
+            if matches!(row, Ok(Some(Row { cancel_requested: true, .. }))) {
+                return;
+            }
+            // If the database is unavailable, the next round reads again.
+            let _ = timeout(RENEW, listener.notified()).await;
+        }
+    }
+
+    /// Renews the lease. Returns when it is lost, or when it could not be renewed for 20 s.
+    async fn lease_lost(&self, attempt: &Attempt) {
+        let (mut kept, mut pause) = (Instant::now(), RENEW);
+        loop {
+            sleep(pause).await;
+            // The lease counts from before the write of its renewal.
+            let renewed = Instant::now();
+            match timeout_at(kept + RENEWAL_LIMIT, self.renew(attempt)).await {
+                Ok(Ok(true)) => (kept, pause) = (renewed, RENEW),
+                Ok(Ok(false)) | Err(_) => return,
+                Ok(Err(_)) => pause = RETRY_PAUSE,
+            }
+        }
+    }
+
+    async fn renew(&self, attempt: &Attempt) -> Result<bool, Error> {
+        let store = &self.operations.records.store;
+        let mut tx = store.begin().await?;
+        let until = clock::now(&mut *tx, store.dialect()).await? + micros(leases::LEASE);
+        let kept = leases::renew(&mut tx, attempt.id, attempt.fence, until).await?;
+        tx.commit().await?;
+        Ok(kept)
+    }
+
+    /// Writes the end of an attempt, with retries as long as the lease may still be held.
+    async fn end(&self, attempt: &Attempt, outcome: &Arc<Outcome>) {
+        let start = Instant::now();
+        let mut in_doubt = false;
+        loop {
+            match self.try_end(attempt, outcome).await {
+                Ok(State::Pending) => {
+                    return tracing::info!(operation = attempt.name(), "attempt ended; the operation is pending again");
+                }
+                Ok(state) => return tracing::info!(operation = attempt.name(), ?state, "ended"),
+                Err(Error::LeaseLost) if in_doubt && self.is_end_written(attempt).await => {
+                    return tracing::info!(operation = attempt.name(), "ended");
+                }
+                Err(Error::LeaseLost) => {
+                    return tracing::warn!(
+                        operation = attempt.name(),
+                        fence = attempt.fence,
+                        "the lease was lost; the result of this attempt is discarded"
+                    );
+                }
+                Err(error) if start.elapsed() > RENEWAL_LIMIT => {
+                    return tracing::error!(operation = attempt.name(), %error, "cannot write the end of the attempt");
+                }
+                Err(_) => {
+                    in_doubt = true;
+                    sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the database committed the end of this attempt although the commit reported a failure.
+    async fn is_end_written(&self, attempt: &Attempt) -> bool {
+        let row = storage::peek(self.operations.records.store.reader(), attempt.id).await;
+        matches!(row, Ok(Some(row)) if row.fence == attempt.fence && row.state != State::Running)
+    }
+
+    async fn try_end(&self, attempt: &Attempt, outcome: &Arc<Outcome>) -> Result<State, Error> {
+        let (ending, attempts) = (Arc::clone(outcome), self.kind.attempts);
+        let edit = move |row: &mut Row, now| ending.apply(row, attempts, now);
+        let row = attempt.edit(Change::State, outcome.bytes(), edit).await?;
+        let state = row.map_or(State::Unspecified, |row| row.state);
+        if let Outcome::Returned(Err(failure)) = &**outcome {
+            let cause = std::error::Error::source(failure).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(operation = attempt.name(), ?state, cause, "attempt failed: {}", failure.message());
+        }
+        Ok(state)
+    }
+}
