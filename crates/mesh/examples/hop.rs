@@ -1,13 +1,13 @@
-//! A service for the tests of calls (tests/framework/film/calls): it passes on what it is asked, to the next hop, or is
-//! the last one and answers, in time, late or never.
+//! A service for the tests of calls (tests/framework/film/calls): it forwards each call to the next hop, or answers it as the
+//! last hop, in time, late or never.
 //!
-//! It serves the contract of the catalog, whose calls are of every kind: `GetTitle` has no side effects, `CreateTitle`
-//! is idempotent, `DeleteTitle` must not be repeated. What it calls is `catalog`, too: a real one, or another hop. The
-//! environment says what it does (`HOP_DOES`: `forward`, `answer` or `refuse`, which is UNAVAILABLE) and how long it
-//! takes for it (`HOP_TAKES`: seconds).
+//! It serves the contract of the catalog, whose methods have each idempotency level: `GetTitle` has no side effects,
+//! `CreateTitle` is idempotent, `DeleteTitle` must not be repeated. It calls the service `catalog`, which is the real
+//! one or another hop. `HOP_DOES` sets the behaviour (`forward`, `answer`, or `refuse` with UNAVAILABLE), and
+//! `HOP_TAKES` the time that a call takes, in seconds.
 //!
-//! What it sees of calls is in the file `calls` of its folder, which only grows: when they came and with how much time,
-//! and when they ended or were dropped. All times are microseconds.
+//! It appends a line for each begin and end of a call to the file `calls` in its folder: the time, the method, the
+//! event, and the remaining budget. All times are in microseconds.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -33,7 +33,7 @@ struct Hop {
     does: Does,
     takes: Duration,
     calls: Arc<File>,
-    /// One for each method, as careless services have them: they share all there is to share.
+    /// One client for each method, as in a service that does not share one. The channels share their state.
     get: CatalogServiceClient<Channel>,
     create: CatalogServiceClient<Channel>,
     delete: CatalogServiceClient<Channel>,
@@ -60,7 +60,7 @@ impl Hop {
         Self { does, takes, calls: Arc::new(calls), get: client(), create: client(), delete: client() }
     }
 
-    /// What every call comes to: `Ok` is to be passed on or answered.
+    /// Begins a call; `Ok` if it is to be forwarded or answered.
     async fn begin(&self, method: &'static str) -> Result<Call, Status> {
         let call = Call::begin(&self.calls, method);
         tokio::time::sleep(self.takes).await;
@@ -101,15 +101,15 @@ impl CatalogService for Hop {
     }
 
     async fn list_titles(&self, _: Request<ListTitlesRequest>) -> Result<Response<ListTitlesResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
+        Err(Status::unimplemented("not used by a test"))
     }
 
     async fn update_title(&self, _: Request<UpdateTitleRequest>) -> Result<Response<UpdateTitleResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
+        Err(Status::unimplemented("not used by a test"))
     }
 }
 
-/// A call that is being handled. Dropped without an end, its caller went away or its time was over.
+/// A call in progress. A drop without an end means that the caller cancelled it or its deadline passed.
 struct Call {
     method: &'static str,
     calls: Arc<File>,
@@ -132,10 +132,8 @@ impl Call {
 
     fn write(&self, what: &str) {
         let now = UNIX_EPOCH.elapsed().expect("it is after 1970").as_micros();
-        // In one piece, so that lines of calls at the same time do not mix.
-        (&*self.calls)
-            .write_all(format!("{now} {} {what}\n", self.method).as_bytes())
-            .expect("there is room for a line");
+        // One write, so that the lines of concurrent calls do not mix.
+        (&*self.calls).write_all(format!("{now} {} {what}\n", self.method).as_bytes()).expect("a line can be appended");
     }
 }
 

@@ -1,60 +1,66 @@
-//! The configuration of a process: read once, checked whole, then carried as types.
+//! The configuration of a process: read once, checked as a whole, then passed on as types.
 //!
-//! One file (`mesh.toml`), then the environment, then flags; the later wins. Each module of mesh declares its own keys;
-//! here they are put together. See [`mesh_runtime::settings`] for what is guaranteed.
+//! The sources are one file (`mesh.toml`), then the environment, then flags; the later source wins. Each module of mesh
+//! declares its own keys, and this module composes them. See [`mesh_runtime::settings`] for the guarantees, and
+//! docs/operate/configuration.md for every key.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod flags;
+mod services;
+
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{CommandFactory as _, FromArgMatches as _};
 use mesh_operations::Retention;
-use mesh_rpc::call::Methods;
 use mesh_rpc::discovery::{Advertise, Registry};
 use mesh_rpc::server::Limits;
 use mesh_rpc::telemetry::{Log, Otlp};
-use mesh_runtime::command_line::ConfigFlags;
 use mesh_runtime::settings::{Error, Key, Listing, Settings, Source, Values, parse, variable};
 use mesh_store::Database;
 
 use crate::process::Process;
-use crate::service::Service;
 
-/// Kubernetes kills after 30 s; an operator waits for less than 10.
+pub use flags::Instead;
+
+use flags::Flags;
+use services::{Services, own_listen_key, take_listen};
+
+/// Below the 30 s after which Kubernetes kills a process, and below the 10 s that an operator waits.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
-/// For a call to a peer whose caller and contract set none, so that no service waits for another for ever.
+/// The deadline of a call to a peer if neither caller nor contract sets one.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A configuration that has been checked: nothing downstream sees raw input.
+/// A checked configuration (INV-4).
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The name of this process: the service's name, or `monolith`.
     pub process: &'static str,
-    /// Where gRPC and HTTP are served. Port 0 picks a free one.
+    /// The address for gRPC and HTTP. Port 0 picks a free one.
     pub listen: SocketAddr,
-    /// The variable that sets `listen`, for an operator who has to choose another address.
+    /// The variable that sets `listen`, for the error about a taken address.
     pub(crate) listen_variable: String,
-    /// Where `/metrics`, `/healthz` and `/readyz` are served, if not on [`listen`](Self::listen).
+    /// The address of `/metrics`, `/healthz` and `/readyz`, if it is not [`listen`](Self::listen).
     pub admin_listen: Option<SocketAddr>,
-    /// How long a drain may take before what is left is cut off. 0 s to 10 min.
+    /// The limit of a drain, after which the rest is cut off. 0 s to 10 min.
     pub drain_limit: Duration,
-    /// The deadline of a call to a peer whose caller has set none. 1 ms to 1 h.
+    /// The deadline of a call to a peer if neither caller nor contract sets one. 1 ms to 1 h.
     pub call_deadline: Duration,
-    /// What callers may take of this process.
+    /// The limits of callers.
     pub limits: Limits,
-    /// The format of log lines, and which are written.
+    /// The format and the filter of log lines.
     pub log: Log,
-    /// Where spans go, if anywhere.
+    /// The destination of spans, if there is one.
     pub otlp: Option<Otlp>,
-    /// How the services of other processes are found, and those of this one by them.
+    /// The discovery of services: how this process finds others, and is found.
     pub registry: Registry,
-    /// The address that Consul gives to other processes, if not the one that this process listens on.
+    /// The address that Consul gives to other processes, if it is not [`listen`](Self::listen).
     pub advertise: Option<Advertise>,
-    /// How long operations are kept.
+    /// The time that operations and their events are kept.
     pub retention: Retention,
-    /// What to do instead of serving, if anything.
+    /// The task that replaces serving, if there is one.
     pub instead: Option<Instead>,
     databases: BTreeMap<String, Database>,
     settings: BTreeMap<String, Values>,
@@ -62,51 +68,12 @@ pub struct Config {
     pub listing: Listing,
 }
 
-/// What a process is asked for instead of serving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Instead {
-    /// Give the databases a new epoch, after a backup was restored.
-    RenewEpoch,
-    /// Print the configuration in force.
-    PrintConfig,
-    /// Nothing: the configuration is valid.
-    CheckConfig,
-}
-
-/// The command line.
-#[derive(Parser)]
-#[command(about = "Serves gRPC. Every key of mesh.toml can be set by a flag or the environment, too.", version)]
-struct Flags {
-    #[command(flatten)]
-    config: ConfigFlags,
-    /// The address to serve on; port 0 picks a free one
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Option<String>,
-    /// Where embedded databases live
-    #[arg(long, value_name = "FOLDER")]
-    data_dir: Option<String>,
-    /// After a backup was restored: make clients that resume a stream begin anew, and exit (docs/operate/backup.md)
-    #[arg(long)]
-    renew_epoch: bool,
-}
-
-impl Flags {
-    fn instead(&self) -> Option<Instead> {
-        let asked = [
-            (self.config.print_config, Instead::PrintConfig),
-            (self.config.check_config, Instead::CheckConfig),
-            (self.renew_epoch, Instead::RenewEpoch),
-        ];
-        asked.into_iter().find_map(|(asked, instead)| asked.then_some(instead))
-    }
-}
-
 impl Config {
     /// Reads flags, environment and file for `process`.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, each with where it was set and what is allowed there.
+    /// All problems at once, each with its source and the allowed values. The process exits with 2.
     pub fn load(
         process: &Process,
         arguments: impl IntoIterator<Item = OsString>,
@@ -169,78 +136,21 @@ impl Config {
         })
     }
 
-    /// Where `service` keeps its data, if it runs in this process.
+    /// The database of `service`, if it runs in this process.
     pub(crate) fn database(&self, service: &str) -> Option<&Database> {
         self.databases.get(service)
     }
 
-    /// The values of the settings of `service`'s own.
+    /// The values of the settings that `service` declares.
     pub(crate) fn settings(&self, service: &str) -> Values {
         self.settings.get(service).cloned().unwrap_or_default()
     }
 }
 
-/// What is configured for each service.
-struct Services {
-    /// Where the service of this process listens, if it is alone.
-    listen: Option<SocketAddr>,
-    databases: BTreeMap<String, Database>,
-    own: BTreeMap<String, Values>,
-}
-
-impl Services {
-    /// Reads the keys under `services` and `static`. All processes of a system share a file, so it may name services that
-    /// are not in this process: what mesh knows of them is checked, and the settings of their own are theirs to check.
-    fn take(process: &Process, data_dir: &std::path::Path, registry: &mut Registry, settings: &mut Settings) -> Self {
-        let running: BTreeMap<&str, &Service> =
-            process.services.iter().map(|service| (service.name(), service)).collect();
-        let sets: Vec<_> = process.services.iter().map(Service::descriptors).collect();
-        let known: BTreeSet<&str> = Methods::of(&sets).services().into_iter().chain(running.keys().copied()).collect();
-        let mut services = Self { listen: None, databases: BTreeMap::new(), own: BTreeMap::new() };
-        for name in known {
-            let service = running.get(name);
-            registry.take_addresses(name, settings);
-            let key = Key::new(listen_key(name), parse::ADDRESS);
-            // In a process of several services it says nothing of this one.
-            let here = service.is_some() && process.alone;
-            let listen = settings.optional(&if here { key } else { key.elsewhere() }, parse::address);
-            let database = Database::take(name, data_dir, service.is_some(), settings);
-            if let Some(service) = service {
-                services.listen = listen;
-                services.databases.insert(name.to_owned(), database);
-                services.own.insert(name.to_owned(), Values::take(name, service.settings(), settings));
-            } else {
-                settings.shared(&format!("services.{name}"));
-            }
-        }
-        services
-    }
-}
-
-/// Where the process listens: `services.NAME.listen` wins for a service in a process of its own.
-fn take_listen(process: &Process, own: Option<SocketAddr>, settings: &mut Settings) -> SocketAddr {
-    let key = Key::new("listen", parse::ADDRESS);
-    let own = own.filter(|_| process.alone);
-    if let Some(own) = own {
-        settings.optional(&key.elsewhere(), parse::address);
-        return own;
-    }
-    let default = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), process.port);
-    settings.take(&key, default, parse::address)
-}
-
-/// The key that wins where a process listens.
-fn own_listen_key(process: &Process) -> String {
-    if process.alone { listen_key(process.name) } else { "listen".to_owned() }
-}
-
-fn listen_key(service: &str) -> String {
-    format!("services.{service}.listen")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::Service;
 
     fn load(process: impl Into<Process>, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Error> {
         Config::load(
@@ -284,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn listen_of_a_service_alone_is_its_own_key() {
+    fn listen_of_a_single_service_is_its_own_key() {
         let keys = [("MESH__LISTEN", "127.0.0.1:1"), ("MESH__SERVICES__CATALOG__LISTEN", "127.0.0.1:2")];
         assert_eq!(load(catalog(), &[], &keys).unwrap().listen.port(), 2);
         assert_eq!(load(catalog(), &[], &keys[..1]).unwrap().listen.port(), 1);
@@ -295,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_all_reported_with_source_and_what_is_allowed() {
+    fn problems_are_all_reported_with_source_and_allowed_values() {
         let (_folder, flag) = file("lisen = '127.0.0.1:1'\ndrain_limit = '1y'\n[services.catalgo]\nlisten = 'x'");
         let found = problems(&[&flag, "--set=log.format=xml"], &[("MESH__CALL_DEADLINE", "0s")]);
         assert_eq!(found.len(), 5, "{found:#?}");
@@ -310,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_types_are_mistakes_and_no_defaults() {
+    fn wrong_types_are_problems_and_no_defaults() {
         for text in ["listen = 8080", "listen = ['127.0.0.1:1']", "listen = true", "log = 'json'", "data_dir = ''"] {
             let (_folder, flag) = file(text);
             assert_eq!(problems(&[&flag], &[]).len(), 1, "{text}");
@@ -318,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_a_service_are_checked_where_it_runs_and_left_alone_elsewhere() {
+    fn settings_of_a_service_are_checked_only_where_it_runs() {
         static COUNT: mesh_runtime::settings::Setting<u64> = mesh_runtime::settings::Setting::number("count", 2, 1, 64);
         let counting = || catalog().setting(&COUNT);
         let variables = [("MESH__SERVICES__CATALOG__COUNT", "7")];
@@ -326,9 +236,8 @@ mod tests {
         assert_eq!(config.settings("catalog").get(&COUNT), Some(7));
         assert!(config.listing.to_string().contains("services.catalog.count = 7"), "{}", config.listing);
         assert!(load([counting(), Service::new("other", &[])], &["--set=services.catalog.count=65"], &[]).is_err());
-        assert!(load(catalog(), &[], &variables).is_err(), "it does not declare it");
+        assert!(load(catalog(), &[], &variables).is_err(), "catalog does not declare it");
 
-        // `mesh` has a contract of another service's, which runs in another process.
         let elsewhere = "--set=services.catalgo.count=1";
         assert!(load(counting(), &[elsewhere], &[]).is_err(), "there is no such service");
     }

@@ -1,4 +1,4 @@
-//! What a service sees of mesh.
+//! The API that a service sees.
 //!
 //! ```no_run
 //! # mod contracts { pub const FILE_DESCRIPTOR_SET: &[u8] = &[]; }
@@ -8,14 +8,20 @@
 //! # }
 //! ```
 //!
-//! does everything around a service: configuration, telemetry, migrations, health, reflection, discovery, deadlines, load
-//! shedding, draining.
+//! A process gets configuration, telemetry, migrations, health, reflection, discovery, deadlines, load shedding and
+//! drain.
 //!
-//! Modules, in reading order: [`service`] is what a service is made of, [`process`] the services of one process,
-//! [`config`] what an operator decides, `run` the life of a process, `running` a process that serves, [`testing`] a real
-//! mesh in a test. The rest are the crates below, under the names that a service uses: [`store`] its database,
-//! [`operations`] its long work, [`client`] follows a peer's long work, [`error`] and [`page`] its answers, [`context`]
-//! what travels with a call, [`contract`] the method table.
+//! Modules, in reading order: [`service`] declares a service, [`process`] is the services of one process, [`config`]
+//! its configuration, `run` the life of a process, `running` a process that serves, [`testing`] a real mesh in a test.
+//! The rest re-exports the crates below, under the names that a service uses: [`store`] is its database, [`operations`]
+//! its long work, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`context`] is the
+//! context of a call, [`contract`] the method table.
+//!
+//! Guarantees:
+//! - A service behaves the same alone and beside others (INV-3).
+//! - Only a checked configuration reaches a service (INV-4).
+//!
+//! Does not: implement calls, storage or operations, or know the contracts of a system.
 
 pub mod config;
 pub mod process;
@@ -41,12 +47,12 @@ pub use run::run;
 pub use running::{Running, start};
 pub use service::{Resources, Service};
 
-/// What travels with a call.
+/// The context of a call: deadline, trace, caller.
 pub mod context {
     pub use mesh_rpc::call::{Caller, Context, Trace};
 }
 
-/// The method table: what the contracts say of each call.
+/// The method table: the options of each method, from the contracts.
 pub mod contract {
     pub use mesh_rpc::call::{IdempotencyLevel, Method, Methods};
 }

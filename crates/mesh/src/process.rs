@@ -5,13 +5,13 @@ use crate::service::Service;
 /// The port of a process that runs several services, unless another is configured.
 const MONOLITH_PORT: u16 = 8080;
 
-/// The services that run in one process: one service, or an array of them. The code is the same; the process has the name
-/// and the port of its one service, or those of a monolith.
+/// The services that run in one process: one service, or an array of them. A process of one service has its name and
+/// port; a process of several is `monolith` on port 8080.
 pub struct Process {
     pub(crate) name: &'static str,
     pub(crate) port: u16,
     pub(crate) services: Vec<Service>,
-    /// Whether this is one service in a process of its own.
+    /// Whether the process has one service, given by itself.
     pub(crate) alone: bool,
 }
 

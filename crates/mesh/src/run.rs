@@ -1,4 +1,4 @@
-//! The life of a process: read the configuration, build, print addresses, wait for a signal, drain.
+//! The life of a process: read the configuration, build, print the addresses, wait for a signal, drain.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -15,23 +15,23 @@ use crate::process::Process;
 use crate::running::{self, Running, start};
 use crate::service::{Example, Service};
 
-/// The configuration, or the command line, cannot be used. As clap has it.
+/// The exit code for a configuration or a command line that cannot be used. clap has the same.
 const USAGE: u8 = 2;
 
 /// Runs one service, or an array of them, in this process until SIGTERM or Ctrl-C, and drains them.
 ///
-/// Prints one line for every listener on standard output once it serves; everything else goes to standard error.
+/// The process prints one line a listener on standard output once it serves. Everything else goes to standard error.
 ///
-/// With `--print-config` or `--check-config` it prints or checks the configuration instead, and with `--renew-epoch` it
-/// renews the epoch of its databases.
+/// `--print-config`, `--check-config` and `--renew-epoch` replace serving: the process prints the configuration, checks
+/// it, or renews the epoch of its databases, and exits.
 ///
-/// The exit code is 0 after a drain, 2 if the configuration cannot be used, 1 if the process cannot serve.
+/// The exit code is 0 after a drain, 2 if the configuration cannot be used, and 1 if the process cannot serve.
 pub fn run(process: impl Into<Process>) -> ExitCode {
     let process = process.into();
     let config = match Config::load(&process, std::env::args_os(), std::env::vars_os()) {
         Ok(config) => config,
         Err(settings::Error::Usage(usage)) => {
-            // Also how `--help` and `--version` end, which are no errors.
+            // clap also returns `--help` and `--version` here, which are no errors.
             let _ = usage.print();
             return if usage.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
@@ -56,7 +56,7 @@ pub fn run(process: impl Into<Process>) -> ExitCode {
                 serve(process.services, &config).await
             }
         });
-        // Without waiting for threads that compute: the drain has kept its limit, and nothing is lost with them.
+        // Without a wait for blocking threads: the drain has kept its limit, and their results are not needed.
         runtime.shutdown_background();
         served
     });
@@ -72,7 +72,7 @@ pub fn run(process: impl Into<Process>) -> ExitCode {
 async fn serve(services: Vec<Service>, config: &Config) -> anyhow::Result<()> {
     let exporter = telemetry::init(&config.log, config.otlp.as_ref(), config.process)?;
     let examples: Vec<_> = services.iter().flat_map(Service::examples).cloned().collect();
-    // Before anything can be served, so that no signal finds the default handler.
+    // Before the process serves: until then, the default handler ends it at once.
     let mut stop = Stop::listen().context("cannot listen for signals")?;
 
     let running = start(services, config).await?;
@@ -81,16 +81,16 @@ async fn serve(services: Vec<Service>, config: &Config) -> anyhow::Result<()> {
     tracing::info!(signal = stop.signal().await, limit = ?config.drain_limit, "draining");
     tokio::select! {
         () = running.drain() => tracing::info!("drained"),
-        signal = stop.signal() => tracing::warn!(signal, "a second signal: the drain is cut off"),
+        signal = stop.signal() => tracing::warn!(signal, "second signal: the drain ends now"),
     }
-    // Last: calls that were served up to here have spans.
+    // Last, so that the spans of all calls are exported.
     if let Some(exporter) = exporter {
         exporter.flush().await;
     }
     Ok(())
 }
 
-/// After a backup was restored: docs/operate/backup.md says when and why.
+/// Renews the epoch of each database, after a backup was restored. See docs/operate/backup.md.
 async fn renew_epochs(services: &[Service], config: &Config) -> anyhow::Result<()> {
     for service in services.iter().filter(|service| service.owns_data()) {
         let name = service.name();
@@ -104,11 +104,11 @@ async fn renew_epochs(services: &[Service], config: &Config) -> anyhow::Result<(
     Ok(())
 }
 
-/// Prints the addresses, and first calls that can be pasted.
+/// Prints the addresses, and first calls to paste into a terminal.
 fn announce(config: &Config, running: &Running, examples: &[Example]) {
     let mut out = std::io::stdout().lock();
     let address = running.address;
-    // A closed standard output is no reason to stop serving.
+    // A closed standard output does not stop the process.
     let _ = writeln!(out, "{} listening on {address}", config.process);
     if let Some(admin) = running.admin_address {
         let _ = writeln!(out, "{} admin listening on {admin}", config.process);
@@ -124,7 +124,7 @@ fn announce(config: &Config, running: &Running, examples: &[Example]) {
 }
 
 fn print(text: &str) -> ExitCode {
-    // A closed standard output is all that can fail.
+    // Only a closed standard output can fail here.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }

@@ -1,4 +1,4 @@
-//! A process that serves: built from services and a configuration, and drained.
+//! Builds a process from services and a configuration, serves, and drains.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::config::Config;
 use crate::service::{Resources, Service};
 
-/// The interval of housekeeping: deleting what is older than its retention, ending what is past its deadline. Shorter if
-/// something is kept for less than that.
+/// The interval of housekeeping, which deletes old rows and ends operations past their deadline. A shorter retention
+/// shortens it.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 
-/// A process that serves. Dropping it ends it at once; [`drain`](Self::drain) ends it in order.
+/// A process that serves. A drop ends it at once; [`drain`](Self::drain) ends it in order.
 pub struct Running {
-    /// Where it serves, with the port that port 0 became.
+    /// The address of the listener, with the actual port instead of port 0.
     pub address: SocketAddr,
-    /// Where the pages for operators are, if not there.
+    /// The address of the admin pages, if it is another.
     pub admin_address: Option<SocketAddr>,
     peers: Peers,
     registered: Registered,
@@ -36,20 +36,21 @@ pub struct Running {
     stores: Vec<Store>,
     draining: CancellationToken,
     drain_limit: Duration,
-    /// Listeners, connections, work: what a drain waits for.
+    /// Listeners, connections and work, which a drain waits for.
     foreground: Tasks,
-    /// What runs until the foreground has ended.
+    /// Tasks that run until the foreground has ended.
     background: Tasks,
     _cut_on_drop: [DropGuard; 2],
 }
 
-/// Builds `services` and begins to serve them.
+/// Builds `services` and serves them in tasks of the current runtime.
 ///
 /// # Errors
 ///
-/// One line that says what to do: an address that is taken, a database that cannot be opened.
+/// An address that is taken, a database that cannot be opened, two services with the same contract. The message is one
+/// line that says what to do.
 pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Running> {
-    // Before the databases: a second process should learn that the address is taken, not that a file is locked.
+    // Before the databases: a second process then reports the taken address, not a locked file.
     let how = format!("--listen or {}", config.listen_variable);
     let ports = Ports::bind(config.listen, &how, config.admin_listen).await?;
     let (foreground, background) = (Tasks::default(), Tasks::default());
@@ -85,7 +86,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
 
     let admin = Admin { health: health.clone(), metrics };
     let (address, admin_address) = ports.serve(stack, methods, admin, config.limits, &draining, &foreground)?;
-    // Last: a service that is found can be called.
+    // Last: a service that others find can be called.
     let registrant = |(service, contracts): (&'static str, _)| {
         let health = health.clone();
         Registrant { service, contracts, ready: Arc::new(move || health.is_ready(service)) }
@@ -108,27 +109,27 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
 }
 
 impl Running {
-    /// A channel to one of its services, as a service in the same process has it.
+    /// A channel to one of its services, in memory.
     pub fn channel(&self, service: &'static str) -> mesh_rpc::client::Channel {
         self.peers.channel(service)
     }
 
-    /// Drains: NOT_SERVING and deregistered first, then no new connections, streams ended, calls in flight finished. What is
-    /// left at the drain limit is cut off.
+    /// Drains: reports NOT_SERVING, deregisters, closes the listener, ends streams and finishes calls in flight. The
+    /// drain limit cuts off the rest. Afterwards the databases are closed, within 1 s.
     pub async fn drain(self) {
         let until = Instant::now() + self.drain_limit;
         self.health.drain().await;
-        // Before anything is refused here, so that callers look elsewhere first.
+        // Before the listener closes, so that callers choose another instance first.
         let _ = timeout_at(until, self.registered.deregister()).await;
         self.draining.cancel();
         if timeout_at(until, self.foreground.finish()).await.is_err() {
-            tracing::warn!(limit = ?self.drain_limit, "drain limit reached; what was still in flight is cut off");
+            tracing::warn!(limit = ?self.drain_limit, "drain limit reached; calls and work still in flight are cut off");
         }
         self.foreground.cut();
         self.background.cut();
         self.foreground.finish().await;
         self.background.finish().await;
-        // Writes under way are soon done; a Postgres that does not answer must not hold the process.
+        // Bounded: a Postgres server that does not answer must not delay the exit.
         let closed = async {
             for store in &self.stores {
                 store.close().await;
@@ -180,20 +181,20 @@ async fn build(
             built.workers.push(Workers::new(operations.clone(), kinds));
             built.operations.push(operations);
         }
-        built.watched.push(Watched { name, contracts, check: store.clone().map(answers) });
+        built.watched.push(Watched { name, contracts, check: store.clone().map(database_check) });
         built.stores.extend(store);
     }
     Ok(built)
 }
 
-/// Opens the database of a service, with the tables of mesh and its own.
+/// Opens the database of a service, with the migrations of mesh and of the service.
 pub(crate) async fn open(service: &Service, database: &Database) -> Result<Store, OpenError> {
     let framework = [&[mesh_store::REQUESTS], &operations::SCHEMA[..]].concat();
     mesh_store::open(service.name(), database, &framework, service.migrations()).await
 }
 
-/// A service is ready while its database answers.
-fn answers(store: Store) -> Check {
+/// The readiness check of a service: its database answers.
+fn database_check(store: Store) -> Check {
     Box::new(move |limit| {
         let store = store.clone();
         Box::pin(async move { store.ping(limit).await.map_err(|error| error.to_string()) })
@@ -212,7 +213,7 @@ async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Reten
             done.extend([store.delete_old_answers().await, operations::delete_old(store, retention).await]);
         }
         for error in done.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "housekeeping failed; it is tried again later");
+            tracing::warn!(%error, "housekeeping failed; the next round retries");
         }
     }
 }

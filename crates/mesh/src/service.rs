@@ -1,4 +1,4 @@
-//! A service as its author describes it: a name, the schema it owns, the contracts it serves, its long work, its settings.
+//! The declaration of a service: name, schema, contracts, long work, settings; and the resources it gets in return.
 
 use std::convert::Infallible;
 
@@ -12,7 +12,7 @@ use mesh_rpc::client::{Channel, Peers};
 use mesh_runtime::settings::{Declared, Setting, Value, Values};
 use mesh_store::{Migration, Store};
 
-/// A service, described and not yet running. Give it to [`crate::run`], alone or with others.
+/// The declaration of a service. Pass it to [`crate::run`], alone or with others.
 pub struct Service {
     name: &'static str,
     descriptors: &'static [u8],
@@ -24,18 +24,18 @@ pub struct Service {
     examples: Vec<Example>,
 }
 
-/// The keys under `services.NAME` that mesh has itself.
+/// The keys under `services.NAME` that belong to mesh.
 const RESERVED: [&str; 2] = ["listen", "database_url"];
 
 type BuildKind = Box<dyn FnOnce(&Resources) -> Kind + Send>;
 
-/// One gRPC service of a service: its full name, and how it is built once the service has what it owns.
+/// A gRPC service: its full name, and the function that builds it from the resources.
 struct Contract {
     name: &'static str,
     build: Box<dyn FnOnce(&Resources) -> GrpcService + Send>,
 }
 
-/// A call that works when it is pasted.
+/// An example call, printed with grpcurl.
 #[derive(Clone, Debug)]
 pub(crate) struct Example {
     pub(crate) method: &'static str,
@@ -43,29 +43,30 @@ pub(crate) struct Example {
 }
 
 impl Service {
-    /// A service by its name, which is also the first segment of its contract's package: `catalog`; and the contracts
-    /// of the system it belongs to, `contracts::FILE_DESCRIPTOR_SET`, an encoded `google.protobuf.FileDescriptorSet`.
-    /// Reflection serves them, and calls take from them what may be retried and how long to wait.
+    /// Declares a service. `name` is also the first segment of the package of its contract: `catalog`. `descriptors`
+    /// holds the contracts of the system, `contracts::FILE_DESCRIPTOR_SET`, an encoded
+    /// `google.protobuf.FileDescriptorSet`: reflection serves them, and calls take their retry rules and deadlines from
+    /// them.
     pub fn new(name: &'static str, descriptors: &'static [u8]) -> Self {
         let (contracts, works, settings, examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { name, descriptors, port: 0, migrations: &[], contracts, works, settings, examples }
     }
 
-    /// The port of the service in a process of its own, unless another is configured.
+    /// The default port of the service in a process of its own.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
     }
 
-    /// The schema it owns. A service without a schema and without long work has no database.
+    /// The migrations of its schema. A service without migrations and without long work has no database.
     #[must_use]
     pub fn owns(mut self, migrations: &'static [Migration]) -> Self {
         self.migrations = migrations;
         self
     }
 
-    /// A contract it serves: `.serves(|resources| CatalogServiceServer::new(…))`.
+    /// Adds a contract: `.serves(|resources| CatalogServiceServer::new(…))`.
     #[must_use]
     pub fn serves<S>(mut self, build: impl FnOnce(&Resources) -> S + Send + 'static) -> Self
     where
@@ -82,12 +83,12 @@ impl Service {
         self
     }
 
-    /// A setting of its own, key `services.NAME.KEY`: read from file, environment and flags as all others, and checked with
-    /// them. The service reads it with [`Resources::setting`].
+    /// Adds a setting of the service, under the key `services.NAME.KEY`. It is read from file, environment and flags
+    /// and checked as all other keys. The service reads it with [`Resources::setting`].
     ///
     /// # Panics
     ///
-    /// If mesh has a key of this name (`listen`, `database_url`), or the service has declared it before.
+    /// If the name is reserved (`listen`, `database_url`) or declared twice.
     #[must_use]
     pub fn setting<T: Value>(mut self, setting: &'static Setting<T>) -> Self {
         let declared = Declared::new(setting);
@@ -102,22 +103,23 @@ impl Service {
         self
     }
 
-    /// Long work that it does: `.works(|resources| Render::new(…))`. Its operations are in its database.
+    /// Adds a kind of long work: `.works(|resources| Render::new(…))`. Its operations are in the database of the
+    /// service.
     #[must_use]
     pub fn works<W: Work>(mut self, build: impl FnOnce(&Resources) -> W + Send + 'static) -> Self {
         self.works.push(Box::new(move |resources| Kind::new(build(resources))));
         self
     }
 
-    /// A first call, printed when the process serves: a method of its contract, and the request as JSON, in which `{uuid}`
-    /// becomes a fresh UUID.
+    /// Adds an example call, printed when the process serves: a method of its contract, and the request as JSON.
+    /// `{uuid}` is replaced by a new UUID.
     #[must_use]
     pub fn example(mut self, method: &'static str, request: &'static str) -> Self {
         self.examples.push(Example { method, request });
         self
     }
 
-    /// Its name.
+    /// The name of the service.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -134,7 +136,7 @@ impl Service {
         self.migrations
     }
 
-    /// The full names of the gRPC services it serves.
+    /// The full names of its gRPC services.
     pub(crate) fn contracts(&self) -> Vec<&'static str> {
         self.contracts.iter().map(|contract| contract.name).collect()
     }
@@ -147,7 +149,7 @@ impl Service {
         &self.examples
     }
 
-    /// Whether it has a database: for what it owns, or for the operations of its long work.
+    /// Whether the service has a database, for its schema or for its operations.
     pub(crate) fn owns_data(&self) -> bool {
         !self.migrations.is_empty() || self.does_long_work()
     }
@@ -156,7 +158,7 @@ impl Service {
         !self.works.is_empty()
     }
 
-    /// Builds what it serves, and gives the kinds of work it does.
+    /// Builds its gRPC services into `services`, and returns its kinds of work.
     pub(crate) fn build(self, resources: &Resources, services: &mut GrpcServices) -> anyhow::Result<Vec<Kind>> {
         for contract in self.contracts {
             let twice = services.insert(contract.name, (contract.build)(resources)).is_some();
@@ -166,7 +168,7 @@ impl Service {
     }
 }
 
-/// What a service is given when it is built.
+/// The resources that a service gets when it is built.
 pub struct Resources {
     pub(crate) service: &'static str,
     pub(crate) store: Option<Store>,
@@ -176,11 +178,11 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// The database that the service owns.
+    /// The database of the service.
     ///
     /// # Panics
     ///
-    /// If the service declares nothing that it [`owns`](Service::owns), and so has no database.
+    /// If the service has no database: it declares neither [`owns`](Service::owns) nor [`works`](Service::works).
     pub fn store(&self) -> Store {
         match &self.store {
             Some(store) => store.clone(),
@@ -200,7 +202,7 @@ impl Resources {
         }
     }
 
-    /// The value of a setting of its own.
+    /// The value of a setting of the service.
     ///
     /// # Panics
     ///
@@ -212,7 +214,8 @@ impl Resources {
         }
     }
 
-    /// A channel to another service of the mesh, wherever it runs: `CatalogServiceClient::new(resources.channel("catalog"))`.
+    /// A channel to another service, in this process or elsewhere:
+    /// `CatalogServiceClient::new(resources.channel("catalog"))`.
     pub fn channel(&self, service: &'static str) -> Channel {
         self.peers.channel(service)
     }

@@ -1,4 +1,6 @@
-//! A real mesh for the tests of a service: on a free port of 127.0.0.1, with its databases in a temporary folder.
+//! A real mesh for the tests of a service: on a free port of 127.0.0.1, with databases in a temporary folder.
+//!
+//! See: docs/guide/testing.md
 
 use std::ffi::OsString;
 
@@ -9,19 +11,19 @@ use crate::config::Config;
 use crate::process::Process;
 use crate::running::{Running, start};
 
-/// Begins to log with the default configuration; once a process. A benchmark needs it: spans that are not written cost
-/// nothing.
+/// Starts logging with the default configuration, once a process. Benchmarks call it, since spans cost nothing without
+/// a subscriber.
 ///
 /// # Panics
 ///
-/// If something logs already.
+/// If a subscriber is already set.
 pub fn log() {
     let process = Process::from(crate::Service::new("test", &[]));
     let config = Config::load(&process, [OsString::from("test")], []).expect("a configuration");
-    telemetry::init(&config.log, config.otlp.as_ref(), config.process).expect("nobody else to log");
+    telemetry::init(&config.log, config.otlp.as_ref(), config.process).expect("no other subscriber");
 }
 
-/// A mesh that ends, and leaves nothing behind, when it is dropped.
+/// A mesh under test. A drop ends it and deletes its folder.
 pub struct Mesh {
     running: Running,
     folder: tempfile::TempDir,
@@ -32,12 +34,13 @@ impl Mesh {
     ///
     /// # Panics
     ///
-    /// If they cannot be served: a test has nothing better to do.
+    /// If they cannot be served.
     pub async fn start(process: impl Into<Process>) -> Self {
         Self::start_in(tempfile::tempdir().expect("a temporary folder"), &[], process).await
     }
 
-    /// The same where another one has been, or with settings: `services.catalog.database_url=postgres://…`.
+    /// Serves in a folder, such as the one of an earlier mesh, and with settings such as
+    /// `services.catalog.database_url=postgres://…`.
     ///
     /// # Panics
     ///
@@ -52,25 +55,25 @@ impl Mesh {
         Self { running, folder }
     }
 
-    /// Ends it well, and gives what it leaves behind.
+    /// Drains the mesh, and returns its folder with the databases.
     pub async fn drain(self) -> tempfile::TempDir {
         self.running.drain().await;
         self.folder
     }
 
-    /// Where it serves, for a client outside the mesh.
+    /// The URL for a client outside the mesh.
     pub fn url(&self) -> String {
         format!("http://{}", self.running.address)
     }
 
-    /// A channel to one of its services, as a service in the same process has it.
+    /// A channel to one of its services, in memory.
     pub fn channel(&self, service: &'static str) -> client::Channel {
         self.running.channel(service)
     }
 }
 
-/// Makes the calls of a future as another caller, over in-memory channels: the operations that they start are that
-/// caller's. Over the network each caller is anonymous until there is authentication.
+/// Runs `calls` as the caller `name`. It takes effect over in-memory channels: operations that the calls start belong
+/// to this caller. Over the network each caller is anonymous until there is authentication.
 pub async fn as_caller<F: Future>(name: impl AsRef<str>, calls: F) -> F::Output {
     Context { caller: Caller::named(name.as_ref()), ..Context::current() }.scope(calls).await
 }

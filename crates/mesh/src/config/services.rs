@@ -1,0 +1,71 @@
+//! Reads the keys of services: `services.NAME` and `static`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use mesh_rpc::call::Methods;
+use mesh_rpc::discovery::Registry;
+use mesh_runtime::settings::{Key, Settings, Values, parse};
+use mesh_store::Database;
+
+use crate::process::Process;
+use crate::service::Service;
+
+/// The configuration of the services of a process.
+pub(super) struct Services {
+    /// `services.NAME.listen` of the last service of this process, if it is set.
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) databases: BTreeMap<String, Database>,
+    pub(super) own: BTreeMap<String, Values>,
+}
+
+impl Services {
+    /// Reads the keys under `services` and `static`. All processes of a system share a file, so it may name services of
+    /// other processes. The keys of mesh are checked for them, too; their processes check their own settings.
+    pub(super) fn take(process: &Process, data_dir: &Path, registry: &mut Registry, settings: &mut Settings) -> Self {
+        let running: BTreeMap<&str, &Service> =
+            process.services.iter().map(|service| (service.name(), service)).collect();
+        let sets: Vec<_> = process.services.iter().map(Service::descriptors).collect();
+        let known: BTreeSet<&str> = Methods::of(&sets).services().into_iter().chain(running.keys().copied()).collect();
+        let mut services = Self { listen: None, databases: BTreeMap::new(), own: BTreeMap::new() };
+        for name in known {
+            let service = running.get(name);
+            registry.take_addresses(name, settings);
+            let key = Key::new(listen_key(name), parse::ADDRESS);
+            // In a process of several services, the key has no effect.
+            let here = service.is_some() && process.alone;
+            let listen = settings.optional(&if here { key } else { key.elsewhere() }, parse::address);
+            let database = Database::take(name, data_dir, service.is_some(), settings);
+            if let Some(service) = service {
+                services.listen = listen;
+                services.databases.insert(name.to_owned(), database);
+                services.own.insert(name.to_owned(), Values::take(name, service.settings(), settings));
+            } else {
+                settings.shared(&format!("services.{name}"));
+            }
+        }
+        services
+    }
+}
+
+/// The address of the process. For a service in a process of its own, `services.NAME.listen` wins over `listen`.
+pub(super) fn take_listen(process: &Process, own: Option<SocketAddr>, settings: &mut Settings) -> SocketAddr {
+    let key = Key::new("listen", parse::ADDRESS);
+    let own = own.filter(|_| process.alone);
+    if let Some(own) = own {
+        settings.optional(&key.elsewhere(), parse::address);
+        return own;
+    }
+    let default = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), process.port);
+    settings.take(&key, default, parse::address)
+}
+
+/// The key that wins for the address of a process.
+pub(super) fn own_listen_key(process: &Process) -> String {
+    if process.alone { listen_key(process.name) } else { "listen".to_owned() }
+}
+
+fn listen_key(service: &str) -> String {
+    format!("services.{service}.listen")
+}
