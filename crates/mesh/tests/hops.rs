@@ -1,7 +1,9 @@
-//! Four services in one process that call each other in memory: what travels with a call, and what its end ends. The
-//! same between processes is in tests/framework/film/calls/deadlines.rs.
+//! Calls in memory: four services in one process that call each other. Checks the budget and the cancellation of a
+//! call.
+//!
+//! The same between processes is in tests/framework/film/calls/deadlines.rs.
 
-#![expect(clippy::unwrap_used, reason = "a test has nothing better to do")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -24,13 +26,13 @@ const CONTRACTS: [&str; 4] = ["one.v1.Hop", "two.v1.Hop", "three.v1.Hop", "four.
 
 #[derive(Debug, PartialEq)]
 enum Event {
-    /// A hop was called, with so much time.
+    /// A hop was called, with this budget.
     Called(usize, Option<Duration>),
-    /// What it did was ended before it was done.
+    /// The handler of a hop was dropped.
     Dropped(usize),
 }
 
-/// Calls the next one; the last one never answers.
+/// Calls the next hop; the last hop never answers.
 #[derive(Clone)]
 struct Hop<const N: usize> {
     next: Option<Channel>,
@@ -111,11 +113,11 @@ async fn next(events: &mut UnboundedReceiver<Event>) -> Event {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_is_visible_reduced_at_the_last_hop_and_ends_them_all() {
+async fn budget_is_reduced_at_each_hop_and_ends_all_hops() {
     let (mesh, mut events) = four_hops().await;
     let start = Instant::now();
     let answer = mesh.channel("one").call(request(0, Some("2S"))).await.unwrap();
-    // What is kept back at each hop is what lets the last one's answer arrive before the first one gives up.
+    // Each hop keeps a margin, so that the answer of the last hop arrives before the deadline of the first.
     assert!(start.elapsed() > Duration::from_millis(1900) && start.elapsed() < Duration::from_secs(2));
     let status = Status::from_header_map(answer.headers()).unwrap();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
@@ -128,7 +130,7 @@ async fn a_budget_is_visible_reduced_at_the_last_hop_and_ends_them_all() {
 }
 
 #[tokio::test]
-async fn who_goes_away_ends_them_all() {
+async fn cancellation_ends_all_hops() {
     let (mesh, mut events) = four_hops().await;
     let mut channel = mesh.channel("one");
     let calling = tokio::spawn(async move { channel.call(request(0, None)).await });

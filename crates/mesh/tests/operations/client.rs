@@ -1,4 +1,4 @@
-//! What the helpers for callers hide, and what they do not.
+//! The helpers for callers: `watch_until_done` and `Subscription`.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use mesh_proto::mesh::operations::v1::subscribe_response::Frame;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::bench::{Bench, Echo, FAIL_ONCE, SUCCEED, metadata};
+use crate::fixture::{Echo, FAIL_ONCE, Fixture, SUCCEED, metadata};
 use crate::proxy::Proxy;
 
-on_both!(a_watch_shows_the_end_and_not_the_way_there);
-async fn a_watch_shows_the_end_and_not_the_way_there(bench: Bench) {
-    let name = bench.begin(3, SUCCEED).await;
+on_both!(watch_until_done_returns_the_end_and_hides_reconnects);
+async fn watch_until_done_returns_the_end_and_hides_reconnects(fixture: Fixture) {
+    let name = fixture.start(3, SUCCEED).await;
     let mut revisions = Vec::new();
-    let done = mesh::client::watch_until_done(bench.channel.clone(), &name, |operation| {
+    let done = mesh::client::watch_until_done(fixture.channel.clone(), &name, |operation| {
         revisions.push(metadata(operation).revision);
     });
     assert!(done.await.unwrap().done);
     assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
     let unknown = format!("services/work/operations/{}", uuid::Uuid::new_v4());
-    let refused = mesh::client::watch_until_done(bench.channel.clone(), &unknown, |_| ()).await.unwrap_err();
+    let refused = mesh::client::watch_until_done(fixture.channel.clone(), &unknown, |_| ()).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
 }
 
-/// Events until so many operations have ended.
+/// The events until `ends` operations have ended.
 async fn events(subscription: &mut Subscription<Channel>, ends: usize) -> Vec<Operation> {
     let (mut events, mut ended): (Vec<Operation>, _) = (Vec::new(), 0);
     while ended < ends {
@@ -41,9 +41,9 @@ async fn events(subscription: &mut Subscription<Channel>, ends: usize) -> Vec<Op
     events
 }
 
-on_both!(a_subscription_shows_neither_a_cut_nor_a_drain);
-async fn a_subscription_shows_neither_a_cut_nor_a_drain(bench: Bench) {
-    let network = Proxy::to(bench.mesh.url().trim_start_matches("http://").parse().unwrap());
+on_both!(subscription_hides_cuts_and_drains);
+async fn subscription_hides_cuts_and_drains(fixture: Fixture) {
+    let network = Proxy::to(fixture.mesh.url().trim_start_matches("http://").parse().unwrap());
     let channel = Channel::from_shared(format!("http://{}", network.address)).unwrap().connect_lazy();
     let mut subscription = Subscription::new(channel, "services/work", Vec::new());
     assert!(matches!(subscription.next().await.unwrap().frame, Some(Frame::CaughtUp(_))));
@@ -51,7 +51,7 @@ async fn a_subscription_shows_neither_a_cut_nor_a_drain(bench: Bench) {
     let cut = async {
         let work = async {
             for _ in 0..20 {
-                bench.wait(&bench.begin(20, SUCCEED).await).await;
+                fixture.wait(&fixture.start(20, SUCCEED).await).await;
             }
         };
         tokio::pin!(work);
@@ -59,31 +59,31 @@ async fn a_subscription_shows_neither_a_cut_nor_a_drain(bench: Bench) {
             network.cut();
         }
     };
-    let (mut told, ()) = tokio::join!(events(&mut subscription, 20), cut);
-    let bench = bench.restart_there().await;
-    bench.begin(3, FAIL_ONCE).await;
-    told.extend(events(&mut subscription, 1).await);
+    let (mut received, ()) = tokio::join!(events(&mut subscription, 20), cut);
+    let fixture = fixture.restart_at_same_address().await;
+    fixture.start(3, FAIL_ONCE).await;
+    received.extend(events(&mut subscription, 1).await);
 
     let mut revision = 0;
-    for operation in &told {
-        assert_eq!(metadata(operation).revision, revision + 1, "one after another, so none is left out or told twice");
+    for operation in &received {
+        assert_eq!(metadata(operation).revision, revision + 1, "in order, so none is missing or repeated");
         revision = if operation.done { 0 } else { revision + 1 };
     }
 }
 
-on_both!(a_subscription_goes_on_in_another_process_from_what_was_stored);
-async fn a_subscription_goes_on_in_another_process_from_what_was_stored(bench: Bench) {
+on_both!(subscription_resumes_in_another_process_from_a_stored_cursor);
+async fn subscription_resumes_in_another_process_from_a_stored_cursor(fixture: Fixture) {
     let subscribe = |cursor| {
-        let subscription = Subscription::new(bench.channel.clone(), "services/work", cursor);
+        let subscription = Subscription::new(fixture.channel.clone(), "services/work", cursor);
         subscription.kinds(["Echo"]).terminal_only()
     };
     let mut first = subscribe(Vec::new());
     first.next().await.unwrap();
     let mut names = Vec::new();
     for _ in 0..3 {
-        names.push(bench.begin_a::<Echo>(prost_types::Duration::default()).await);
-        bench.wait(&bench.begin(1, SUCCEED).await).await;
-        bench.wait(names.last().unwrap()).await;
+        names.push(fixture.start_kind::<Echo>(prost_types::Duration::default()).await);
+        fixture.wait(&fixture.start(1, SUCCEED).await).await;
+        fixture.wait(names.last().unwrap()).await;
     }
     let stored = first.next().await.unwrap();
     let Some(Frame::Event(event)) = stored.frame else { panic!("{stored:?}") };
@@ -91,6 +91,6 @@ async fn a_subscription_goes_on_in_another_process_from_what_was_stored(bench: B
 
     let rest = events(&mut subscribe(stored.cursor), 2).await;
     assert_eq!(rest.iter().map(|operation| &operation.name).collect::<Vec<_>>(), [&names[1], &names[2]]);
-    let refused = Subscription::new(bench.channel.clone(), "services/nobody", Vec::new()).next().await;
+    let refused = Subscription::new(fixture.channel.clone(), "services/unknown", Vec::new()).next().await;
     assert_eq!(refused.unwrap_err().code(), Code::NotFound);
 }

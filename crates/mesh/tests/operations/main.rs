@@ -1,39 +1,41 @@
-//! What the kit promises about long work, on a real mesh with a real database: on SQLite and on Postgres, each test
-//! written once. The half on Postgres is ignored: `cargo test -p mesh -- --include-ignored` runs it, too.
+//! The guarantees of long work, on a real mesh with a real database.
+//!
+//! Each test runs on SQLite and on Postgres. The half on Postgres is ignored: `cargo test -p mesh -- --include-ignored`
+//! runs it as well.
 
-#![expect(clippy::unwrap_used, reason = "a test has nothing better to do")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-/// Makes two tests of a function that takes a [`Bench`](bench::Bench).
+/// Makes two tests of a function that takes a [`Fixture`](fixture::Fixture).
 macro_rules! on_both {
     ($name:ident) => {
         mod $name {
             #[tokio::test]
             async fn sqlite() {
-                crate::bench::within_limit(super::$name(crate::bench::Bench::sqlite().await)).await;
+                crate::fixture::within_limit(super::$name(crate::fixture::Fixture::sqlite().await)).await;
             }
 
             #[tokio::test]
             #[ignore = "needs Postgres: .ci/full"]
             async fn postgres() {
-                if let Some(bench) = crate::bench::Bench::postgres().await {
-                    crate::bench::within_limit(super::$name(bench)).await;
+                if let Some(fixture) = crate::fixture::Fixture::postgres().await {
+                    crate::fixture::within_limit(super::$name(fixture)).await;
                 }
             }
         }
     };
 }
 
-mod bench; // what every test begins with
-mod client; // what the helpers for callers hide
-mod lifecycle; // how an operation begins, goes on and ends
-mod list; // by what they are, a page at a time
-mod retention; // what is forgotten, and what is told of it
-mod retry; // beginning once more what has failed
-mod subscribe; // following all operations
-mod watch; // following one operation
-mod workers; // what becomes of an operation when who works on it goes away
+mod client; // the helpers for callers
+mod fixture; // a mesh that does long work, and a client
+mod lifecycle; // start, attempts, progress, end
+mod list; // filters and pages
+mod retention; // deletion of old operations and events
+mod retry; // retries of failed operations
+mod subscribe; // all operations of a caller
+mod watch; // one operation
+mod workers; // drains, lost leases, dead workers
 
-// How the tests of the whole start a Postgres, and cut a network.
+// The harness of the black-box tests starts Postgres, and cuts a network.
 #[path = "../../../../tests/harness/src/postgres.rs"]
 #[expect(dead_code, unreachable_pub, reason = "no test here stops it; a crate has these files, too")]
 mod postgres;

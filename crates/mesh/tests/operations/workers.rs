@@ -1,4 +1,4 @@
-//! What becomes of an operation when who works on it goes away.
+//! Workers that drain, lose their lease, or die.
 
 use std::sync::atomic::Ordering;
 
@@ -7,76 +7,76 @@ use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use mesh_proto::mesh::operations::v1::State;
 use tonic::Code;
 
-use crate::bench::{Bench, HANG, assert_whole, failure, metadata};
+use crate::fixture::{Fixture, HANG, assert_whole, failure, metadata};
 
-on_both!(a_drain_gives_work_back_and_the_next_process_goes_on_at_once);
-async fn a_drain_gives_work_back_and_the_next_process_goes_on_at_once(bench: Bench) {
-    let name = bench.begin(2, HANG).await;
-    bench.running(&name).await;
-    let bench = bench.restart().await;
-    bench.running(&name).await;
-    let again = metadata(&bench.get(&name).await);
-    assert_eq!((again.state(), again.attempt), (State::Running, 1), "a drain is no attempt");
-    assert_eq!(bench.attempts.load(Ordering::SeqCst), 2);
-    bench.cancel(&name).await;
-    bench.wait(&name).await;
-    assert_whole(&bench.history(&name).await);
+on_both!(drain_returns_work_and_the_next_process_resumes_at_once);
+async fn drain_returns_work_and_the_next_process_resumes_at_once(fixture: Fixture) {
+    let name = fixture.start(2, HANG).await;
+    fixture.running(&name).await;
+    let fixture = fixture.restart().await;
+    fixture.running(&name).await;
+    let again = metadata(&fixture.get(&name).await);
+    assert_eq!((again.state(), again.attempt), (State::Running, 1), "a drain does not count as an attempt");
+    assert_eq!(fixture.attempts.load(Ordering::SeqCst), 2);
+    fixture.cancel(&name).await;
+    fixture.wait(&name).await;
+    assert_whole(&fixture.history(&name).await);
 }
 
-on_both!(a_drain_does_not_wait_for_who_waits);
-async fn a_drain_does_not_wait_for_who_waits(bench: Bench) {
-    let name = bench.begin(0, HANG).await;
-    bench.running(&name).await;
+on_both!(drain_does_not_wait_for_a_wait_call);
+async fn drain_does_not_wait_for_a_wait_call(fixture: Fixture) {
+    let name = fixture.start(0, HANG).await;
+    fixture.running(&name).await;
     let waiting = tokio::spawn({
-        let (channel, name) = (bench.channel.clone(), name.clone());
+        let (channel, name) = (fixture.channel.clone(), name.clone());
         async move {
             let request = WaitOperationRequest { name, timeout: None };
             OperationsClient::new(channel).wait_operation(request).await.unwrap().into_inner()
         }
     });
-    // Sent before the drain: an answer to what came behind it on the same connection says so.
-    bench.get(&name).await;
+    // The answer to a later call on the same connection shows that the wait has arrived before the drain.
+    fixture.get(&name).await;
     let start = std::time::Instant::now();
-    bench.mesh.drain().await;
+    fixture.mesh.drain().await;
     assert!(start.elapsed() < std::time::Duration::from_secs(4), "{:?}", start.elapsed());
     assert!(!waiting.await.unwrap().done);
 }
 
-on_both!(a_worker_that_lost_its_lease_writes_nothing);
-async fn a_worker_that_lost_its_lease_writes_nothing(bench: Bench) {
-    let name = bench.begin(1, HANG).await;
-    bench.running(&name).await;
-    // Somebody else has claimed it, and works on it.
-    bench.tamper("UPDATE operations SET fence = fence + 1").await;
-    bench.cancel(&name).await;
-    let revision = metadata(&bench.get(&name).await).revision;
+on_both!(worker_without_its_lease_writes_nothing);
+async fn worker_without_its_lease_writes_nothing(fixture: Fixture) {
+    let name = fixture.start(1, HANG).await;
+    fixture.running(&name).await;
+    // As if another worker had claimed the operation.
+    fixture.tamper("UPDATE operations SET fence = fence + 1").await;
+    fixture.cancel(&name).await;
+    let revision = metadata(&fixture.get(&name).await).revision;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    let still = metadata(&bench.get(&name).await);
-    assert_eq!((still.state(), still.revision), (State::Running, revision), "the end is not this worker's to write");
+    let still = metadata(&fixture.get(&name).await);
+    assert_eq!((still.state(), still.revision), (State::Running, revision), "the write of the old worker is refused");
 
-    // And that somebody dies.
-    bench.tamper("UPDATE operations SET lease_until = 0").await;
-    let done = bench.wait(&name).await;
+    // As if that worker had died.
+    fixture.tamper("UPDATE operations SET lease_until = 0").await;
+    let done = fixture.wait(&name).await;
     assert_eq!(metadata(&done).state(), State::Cancelled);
-    assert_whole(&bench.history(&name).await);
+    assert_whole(&fixture.history(&name).await);
 }
 
-on_both!(what_nobody_works_on_ends_when_its_time_is_over);
-async fn what_nobody_works_on_ends_when_its_time_is_over(bench: Bench) {
-    let (over, waiting) = (bench.begin_asleep().await, bench.begin_asleep().await);
-    bench.tamper("UPDATE operations SET kind = 'Forgotten', run_at = 1").await;
-    bench.tamper("UPDATE operations SET deadline_at = 1 WHERE created = (SELECT MIN(created) FROM operations)").await;
-    let bench = bench.restart().await;
-    assert_eq!(failure(bench.wait(&over).await), (Code::DeadlineExceeded, "OPERATION_DEADLINE_EXCEEDED".to_owned()));
-    assert_whole(&bench.history(&over).await);
-    assert_eq!(metadata(&bench.get(&waiting).await).state(), State::Pending);
+on_both!(deadline_ends_an_operation_without_a_worker);
+async fn deadline_ends_an_operation_without_a_worker(fixture: Fixture) {
+    let (over, waiting) = (fixture.start_delayed().await, fixture.start_delayed().await);
+    fixture.tamper("UPDATE operations SET kind = 'Forgotten', run_at = 1").await;
+    fixture.tamper("UPDATE operations SET deadline_at = 1 WHERE created = (SELECT MIN(created) FROM operations)").await;
+    let fixture = fixture.restart().await;
+    assert_eq!(failure(fixture.wait(&over).await), (Code::DeadlineExceeded, "OPERATION_DEADLINE_EXCEEDED".to_owned()));
+    assert_whole(&fixture.history(&over).await);
+    assert_eq!(metadata(&fixture.get(&waiting).await).state(), State::Pending);
 }
 
-on_both!(what_kills_its_worker_every_time_is_given_up);
-async fn what_kills_its_worker_every_time_is_given_up(bench: Bench) {
-    let name = bench.begin(0, HANG).await;
-    bench.running(&name).await;
-    bench.tamper("UPDATE operations SET fence = fence + 1, attempt = 2, lease_until = 0").await;
-    let done = bench.wait(&name).await;
+on_both!(operation_that_kills_its_worker_each_time_is_abandoned);
+async fn operation_that_kills_its_worker_each_time_is_abandoned(fixture: Fixture) {
+    let name = fixture.start(0, HANG).await;
+    fixture.running(&name).await;
+    fixture.tamper("UPDATE operations SET fence = fence + 1, attempt = 2, lease_until = 0").await;
+    let done = fixture.wait(&name).await;
     assert_eq!(failure(done), (Code::Internal, "OPERATION_ABANDONED".to_owned()));
 }

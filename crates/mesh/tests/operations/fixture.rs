@@ -1,5 +1,6 @@
-//! What every test begins with: a mesh that does long work, and a client. The work itself is made up: it is started
-//! with a `Duration` and ends with one, so that no service's contract is needed.
+//! The fixture of each test: a mesh that does long work, and a client.
+//!
+//! The work starts with a `Duration` and ends with one, so that it needs no contract of a service.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
@@ -21,10 +22,10 @@ use tonic_types::StatusExt as _;
 
 use crate::postgres::Postgres;
 
-/// Does as many steps as its request has seconds, then what its request's nanoseconds say.
+/// Work with one step for each second of its request. The nanoseconds of the request select how it ends.
 pub(crate) struct Steps {
     attempts: Arc<AtomicU32>,
-    /// As a service that calls a peer has it: it must not keep the mesh alive.
+    /// A channel to a peer, as services hold one. It must not keep the mesh alive.
     _peer: mesh::Channel,
 }
 
@@ -33,8 +34,8 @@ pub(crate) const FAIL_ONCE: i32 = 1;
 pub(crate) const FAIL_FOR_GOOD: i32 = 2;
 pub(crate) const PANIC: i32 = 3;
 pub(crate) const HANG: i32 = 4;
-pub(crate) const TELL: i32 = 5;
-pub(crate) const TELL_AND_HANG: i32 = 6;
+pub(crate) const REPORT: i32 = 5;
+pub(crate) const REPORT_AND_HANG: i32 = 6;
 
 impl Work for Steps {
     const KIND: &'static str = "Steps";
@@ -58,18 +59,18 @@ impl Work for Steps {
             FAIL_FOR_GOOD => Err(mesh::error::status(Code::FailedPrecondition, "work", "NEVER", "never")),
             PANIC => panic!("on purpose"),
             HANG => std::future::pending().await,
-            then @ (TELL | TELL_AND_HANG) => {
-                for told in 1..=500 {
-                    attempt.progress(&prost_types::Duration { seconds: told, nanos: 0 }).await?;
+            then @ (REPORT | REPORT_AND_HANG) => {
+                for report in 1..=500 {
+                    attempt.progress(&prost_types::Duration { seconds: report, nanos: 0 }).await?;
                 }
-                if then == TELL { Ok(request) } else { std::future::pending().await }
+                if then == REPORT { Ok(request) } else { std::future::pending().await }
             }
             _ => Ok(request),
         }
     }
 }
 
-/// Another kind: ends with what it was begun with.
+/// Another kind of work, which returns its request.
 pub(crate) struct Echo;
 
 impl Work for Echo {
@@ -83,8 +84,8 @@ impl Work for Echo {
     }
 }
 
-/// A mesh with one service that does `Steps` and `Echo`, and what a service has in its hands.
-pub(crate) struct Bench {
+/// A mesh with one service that does `Steps` and `Echo`, the resources of that service, and a client.
+pub(crate) struct Fixture {
     pub(crate) mesh: Mesh,
     pub(crate) operations: Operations,
     pub(crate) store: Store,
@@ -93,28 +94,28 @@ pub(crate) struct Bench {
     settings: Vec<String>,
 }
 
-fn service(attempts: Arc<AtomicU32>, hands: mpsc::Sender<(Operations, Store)>) -> Service {
+fn service(attempts: Arc<AtomicU32>, resources_sender: mpsc::Sender<(Operations, Store)>) -> Service {
     let steps = Service::new("work", &[]).works(move |resources| {
-        hands.send((resources.operations(), resources.store())).unwrap();
+        resources_sender.send((resources.operations(), resources.store())).unwrap();
         Steps { attempts, _peer: resources.channel("work") }
     });
     steps.works(|_| Echo)
 }
 
-/// A promise that is broken often shows as silence: a test that waits for ever says nothing.
+/// Fails a test that takes longer than 120 s, such as one that waits for an event that never comes.
 pub(crate) async fn within_limit(test: impl Future<Output = ()>) {
     let passed = tokio::time::timeout(Duration::from_secs(120), test).await;
-    assert!(passed.is_ok(), "waits in vain");
+    assert!(passed.is_ok(), "the test did not end within 120 s");
 }
 
-impl Bench {
+impl Fixture {
     pub(crate) async fn sqlite() -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), Vec::new()).await
     }
 
-    /// On a database of its own; `None`, and a word about it, where no Postgres is installed.
+    /// Starts on a new Postgres database; `None`, with a note, if no Postgres is installed.
     pub(crate) async fn postgres() -> Option<Self> {
-        // Starting a server takes its time, which is not this runtime's.
+        // The start of a server blocks, so it runs outside of the runtime.
         let url = tokio::task::spawn_blocking(|| {
             let name = format!("mesh_{}", uuid::Uuid::new_v4().simple());
             Postgres::shared().map(|server| server.database(&name))
@@ -131,7 +132,7 @@ impl Bench {
         Self { mesh, operations, store, attempts, channel, settings }
     }
 
-    /// Ends the process well, and starts another at the same database.
+    /// Drains the mesh, and starts another with the same database.
     pub(crate) async fn restart(self) -> Self {
         let Self { mesh, attempts, operations, store, settings, .. } = self;
         drop((operations, store));
@@ -139,24 +140,24 @@ impl Bench {
         Self::start_in(folder, attempts, settings).await
     }
 
-    /// The same, listening where the first did.
-    pub(crate) async fn restart_there(mut self) -> Self {
+    /// Drains the mesh, and starts another with the same database and address.
+    pub(crate) async fn restart_at_same_address(mut self) -> Self {
         let address = self.mesh.url().replace("http://", "services.work.listen=");
         self.settings.push(address);
         self.restart().await
     }
 
-    /// Another process at the same database. SQLite does not have two.
-    pub(crate) async fn beside(&self) -> Self {
+    /// Starts a second mesh with the same Postgres database.
+    pub(crate) async fn replica(&self) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), self.settings.clone()).await
     }
 
-    pub(crate) async fn begin(&self, steps: i64, then: i32) -> String {
-        self.begin_a::<Steps>(prost_types::Duration { seconds: steps, nanos: then }).await
+    pub(crate) async fn start(&self, steps: i64, then: i32) -> String {
+        self.start_kind::<Steps>(prost_types::Duration { seconds: steps, nanos: then }).await
     }
 
-    /// Begins what will wait for as long as a test lasts.
-    pub(crate) async fn begin_asleep(&self) -> String {
+    /// Starts an operation that stays pending for longer than a test.
+    pub(crate) async fn start_delayed(&self) -> String {
         let (id, request) = (uuid::Uuid::new_v4().to_string(), prost_types::Duration { seconds: 0, nanos: HANG });
         let mut tx = self.store.begin().await.unwrap();
         let operation = self.operations.start_in(&mut tx, &Start::<Steps>::new(&id, &request)).await.unwrap();
@@ -166,8 +167,8 @@ impl Bench {
         operation.name
     }
 
-    /// Wakes one of those, and waits until it is being worked on.
-    pub(crate) async fn awake(&self, name: &str) {
+    /// Makes a delayed operation claimable, and waits until it is running.
+    pub(crate) async fn release(&self, name: &str) {
         let mut tx = self.store.begin().await.unwrap();
         let now = sqlx::query("UPDATE operations SET run_at = 1 WHERE id = $1").bind(name.rsplit('/').next());
         now.execute(&mut *tx).await.unwrap();
@@ -175,12 +176,12 @@ impl Bench {
         self.running(name).await;
     }
 
-    pub(crate) async fn begin_a<W: Work>(&self, request: W::Request) -> String {
+    pub(crate) async fn start_kind<W: Work>(&self, request: W::Request) -> String {
         let id = uuid::Uuid::new_v4().to_string();
         loop {
             match self.operations.start(&Start::<W>::new(&id, &request)).await {
                 Ok(operation) => return operation.name,
-                // A machine that does too much at once; asked again, as every caller does.
+                // An overloaded machine: retry, as callers do.
                 Err(mesh::store::Error::Unavailable(_)) => {}
                 Err(error) => panic!("{error:?}"),
             }
@@ -206,7 +207,7 @@ impl Bench {
                 return operation;
             }
         }
-        panic!("{name} does not end");
+        panic!("{name} did not end");
     }
 
     pub(crate) async fn cancel(&self, name: &str) {
@@ -219,7 +220,7 @@ impl Bench {
         OperationsClient::new(self.channel.clone()).delete_operation(request).await.map(drop)
     }
 
-    /// Until the operation is being worked on.
+    /// Waits until the operation is running.
     pub(crate) async fn running(&self, name: &str) {
         let mut watch = self.watch(name, Vec::new()).await;
         while metadata(&watch.next().await.unwrap().1).state() != State::Running {}
@@ -229,14 +230,14 @@ impl Bench {
         watch(self.channel.clone(), name, cursor).await
     }
 
-    /// Changes rows behind the kit's back.
+    /// Changes rows directly in the database.
     pub(crate) async fn tamper(&self, set: &'static str) {
         let mut tx = self.store.begin().await.unwrap();
         sqlx::query(set).execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();
     }
 
-    /// What a query counts becomes `expected`.
+    /// Waits until a query returns `expected`.
     pub(crate) async fn until(&self, count: &'static str, expected: i64) {
         let start = std::time::Instant::now();
         loop {
@@ -249,14 +250,14 @@ impl Bench {
         }
     }
 
-    /// The cursor of who has applied a revision of an operation.
+    /// The cursor behind a revision of an operation.
     pub(crate) async fn cursor(&self, name: &str, revision: i64) -> Vec<u8> {
         let first = self.watch(name, Vec::new()).await.next().await.unwrap().0;
-        // It ends with the revision, big-endian.
+        // A cursor ends with the revision, big-endian.
         [&first[..first.len() - 8], &revision.to_be_bytes()].concat()
     }
 
-    /// The whole history of an operation that is done: every revision but the first.
+    /// The history of a done operation: every revision but the first.
     pub(crate) async fn history(&self, name: &str) -> Vec<Operation> {
         let mut watch = self.watch(name, self.cursor(name, 1).await).await;
         let mut history = Vec::new();
@@ -278,7 +279,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// The next that is told of the operation, and its cursor; `None` at the end.
+    /// The next state of the operation, and its cursor; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<(Vec<u8>, Operation)> {
         loop {
             let frame = self.stream.message().await.unwrap()?;
@@ -301,7 +302,7 @@ pub(crate) fn states(history: &[Operation]) -> Vec<State> {
     history.iter().map(|operation| metadata(operation).state()).collect()
 }
 
-/// The code and the reason of a call that was refused.
+/// The code and the reason of a refused call.
 pub(crate) fn refused<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
     let status = answer.unwrap_err();
     (status.code(), status.get_error_details().error_info().unwrap().reason.clone())
@@ -313,7 +314,7 @@ pub(crate) fn failure(operation: Operation) -> (Code, String) {
     (status.code(), status.get_error_details().error_info().unwrap().reason.clone())
 }
 
-/// Revisions without a hole, one end, and nothing behind it.
+/// Checks that a history has dense revisions and one end, at its last revision.
 pub(crate) fn assert_whole(history: &[Operation]) {
     let revisions: Vec<_> = history.iter().map(|operation| metadata(operation).revision).collect();
     let dense: Vec<_> = (2..).take(history.len()).collect();
