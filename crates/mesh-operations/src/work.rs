@@ -8,7 +8,7 @@
 //!     type Error = Error;
 //!
 //!     async fn run(&self, attempt: &Attempt, request: RenderArtworkRequest) -> Result<RenderArtworkResponse, Error> {
-//!         …
+//!         // …
 //!     }
 //! }
 //! ```

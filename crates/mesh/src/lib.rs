@@ -12,7 +12,7 @@
 //! drain.
 //!
 //! Modules, in reading order: [`service`] declares a service, [`process`] is the services of one process, [`config`]
-//! its configuration, `run` the life of a process, `running` a process that serves, [`testing`] a real mesh in a test.
+//! its configuration, `run` the life of a process, `running` a process that serves, `testing` a real mesh in a test.
 //! The rest re-exports the crates below, under the names that a service uses: [`store`] is its database, [`operations`]
 //! its long work, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`context`] is the
 //! context of a call, [`contract`] the method table.
