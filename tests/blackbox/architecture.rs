@@ -1,10 +1,10 @@
-//! The invariants of docs/ARCHITECTURE.md that can be read off the tree.
+//! The invariants of docs/ARCHITECTURE.md that the source tree shows.
 
 use std::path::{Path, PathBuf};
 
 use harness::root;
 
-/// Every file of the project below `folder` whose path ends in `ending`, but for what is built or downloaded.
+/// Every file of the project below `folder` whose path ends in `ending`, without build output and downloads.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
@@ -37,18 +37,18 @@ fn services() -> Vec<String> {
 }
 
 #[test]
-fn no_service_depends_on_another() {
+fn services_do_not_depend_on_each_other() {
     let services = services();
     assert!(services.contains(&"monolith".to_owned()));
     for service in services.iter().filter(|service| *service != "monolith") {
         let others = dependencies(&root().join("services").join(service).join("Cargo.toml"));
         let others: Vec<_> = others.iter().filter(|name| services.contains(name)).collect();
-        assert!(others.is_empty(), "`{service}` depends on {others:?}; peers are reached through their contract");
+        assert!(others.is_empty(), "`{service}` depends on {others:?}; a service reaches peers through their contract");
     }
 }
 
 #[test]
-fn the_monolith_runs_every_service() {
+fn monolith_runs_every_service() {
     let inside = dependencies(&root().join("services/monolith/Cargo.toml"));
     for service in services().iter().filter(|service| *service != "monolith") {
         assert!(inside.contains(service), "the monolith does not run `{service}`");
@@ -56,14 +56,14 @@ fn the_monolith_runs_every_service() {
 }
 
 #[test]
-fn a_contract_exists_once() {
+fn contracts_are_only_under_proto() {
     for file in files(root(), ".proto") {
         assert!(file.starts_with(root().join("proto")), "{} is not under proto/", file.display());
     }
 }
 
 #[test]
-fn domains_know_neither_wire_nor_database() {
+fn domains_use_neither_wire_nor_database() {
     for file in files(&root().join("services"), "/domain.rs") {
         let text = std::fs::read_to_string(&file).expect("a file");
         for other in ["contracts::", "tonic::", "sqlx::", "prost"] {
@@ -73,15 +73,15 @@ fn domains_know_neither_wire_nor_database() {
 }
 
 #[test]
-fn main_of_a_service_only_runs_it() {
-    // The monolith has a line for each service, and there may be any number of them.
+fn service_main_only_runs_it() {
+    // The monolith has one line for each service.
     let names_a_service = |line: &&str| line.trim_end().ends_with("::service(),");
     for file in files(&root().join("services"), "/main.rs") {
         let text = std::fs::read_to_string(&file).expect("a file");
         let lines = text.lines().filter(|line| !names_a_service(line)).count();
         assert!(
             lines < 15,
-            "{} has {lines} lines: a main loads, runs and ends, the rest is the library's",
+            "{} has {lines} lines: a main only runs its service; move the rest into the library",
             file.display()
         );
     }

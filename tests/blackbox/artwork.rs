@@ -1,4 +1,4 @@
-//! Long work, from outside: a picture in four sizes, told to its end whatever happens on the way.
+//! Long-running operations, from outside: a picture in four sizes, through kills, drains and broken connections.
 
 use std::io::{BufRead as _, BufReader, Cursor};
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ fn metadata(operation: &Operation) -> OperationMetadata {
     operation.metadata.as_ref().expect("metadata").to_msg().expect("OperationMetadata")
 }
 
-/// Follows an operation in a thread of its own, by the helper that clients use; gives every revision it was told.
+/// Follows an operation in a thread by `mesh_client::watch_until_done`; sends every revision it sees.
 fn follow(address: SocketAddr, name: &str) -> mpsc::Receiver<(i64, bool)> {
     let (sender, receiver) = mpsc::channel();
     let name = name.to_owned();
@@ -32,32 +32,32 @@ fn follow(address: SocketAddr, name: &str) -> mpsc::Receiver<(i64, bool)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let channel = Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
-            let told = |operation: &Operation| {
+            let seen = |operation: &Operation| {
                 let _ = sender.send((metadata(operation).revision, operation.done));
             };
-            mesh_client::watch_until_done(channel, &name, told).await.expect("an end");
+            mesh_client::watch_until_done(channel, &name, seen).await.expect("an end");
         });
     });
     receiver
 }
 
-/// In order, none twice, and one end behind all the others.
-fn assert_told_once(told: &[(i64, bool)]) {
-    assert!(told.is_sorted_by(|a, b| a.0 < b.0), "{told:?}");
-    assert_eq!(told.iter().filter(|(_, done)| *done).count(), 1, "{told:?}");
-    assert!(told.last().expect("something").1, "{told:?}");
+/// Asserts that revisions are in order, that none repeats, and that the only end is the last.
+fn assert_seen_once(seen: &[(i64, bool)]) {
+    assert!(seen.is_sorted_by(|a, b| a.0 < b.0), "{seen:?}");
+    assert_eq!(seen.iter().filter(|(_, done)| *done).count(), 1, "{seen:?}");
+    assert!(seen.last().expect("something").1, "{seen:?}");
 }
 
 #[test]
-fn a_picture_is_rendered_and_its_caller_is_told() {
+fn render_reports_its_end_and_stores_pictures() {
     if Grpcurl::installed() {
         let process = Process::start("monolith", &[]);
-        tells_its_story(&process.grpcurl(), &process.grpcurl());
+        renders_in_every_size(&process.grpcurl(), &process.grpcurl());
     }
 }
 
-/// From a title to its pictures, wherever the two services are.
-pub(crate) fn tells_its_story(catalog: &Grpcurl, grpcurl: &Grpcurl) {
+/// Creates a title and renders its pictures, wherever the two services run.
+pub(crate) fn renders_in_every_size(catalog: &Grpcurl, grpcurl: &Grpcurl) {
     let title_id = create(catalog, "Metropolis")["titleId"].clone();
     let before = grpcurl.call("artwork.v1.ArtworkService/GetArtwork", &json!({"title_id": title_id}));
     assert_eq!(before.failure(), ("NotFound".to_owned(), "ARTWORK_NOT_FOUND".to_owned()));
@@ -84,12 +84,12 @@ pub(crate) fn tells_its_story(catalog: &Grpcurl, grpcurl: &Grpcurl) {
 }
 
 #[test]
-fn the_example_client_tells_the_same_story() {
+fn example_client_renders_a_picture() {
     let process = Process::start("monolith", &[]);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let told = output_in(&folder, "first_call", &[&format!("http://{}", process.address)]);
-    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
-    let text = String::from_utf8(told.stdout).expect("UTF-8");
+    let output = output_in(&folder, "first_call", &[&format!("http://{}", process.address)]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(text.contains("4/4 succeeded"), "{text}");
     for (size, width) in SIZES {
         let name = size.trim_start_matches("SIZE_").to_lowercase();
@@ -97,7 +97,7 @@ fn the_example_client_tells_the_same_story() {
         assert_eq!(picture.width(), width, "{name}");
     }
 
-    // What it sends is large enough to matter.
+    // The example's picture is large enough to matter.
     let painted = output_in(&folder, "first_call", &["--paint", "picture.png"]);
     assert!(painted.status.success());
     let painted = std::fs::read(folder.path().join("picture.png")).expect("a picture");
@@ -105,7 +105,7 @@ fn the_example_client_tells_the_same_story() {
 }
 
 #[test]
-fn a_killed_process_goes_on_where_it_was() {
+fn render_resumes_after_a_kill() {
     if !Grpcurl::installed() {
         return;
     }
@@ -113,9 +113,9 @@ fn a_killed_process_goes_on_where_it_was() {
     let grpcurl = process.grpcurl();
     let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
     let name = render(&grpcurl, &title_id, &large_picture());
-    let told = follow(process.address, &name);
+    let seen = follow(process.address, &name);
 
-    // The kill lands when the first progress is seen.
+    // The kill follows the first progress.
     let mut watch = grpcurl.open_with(
         "mesh.operations.v1.OperationEventsService/Watch",
         &json!({"name": name, "progress": "PROGRESS_ALL"}),
@@ -132,20 +132,20 @@ fn a_killed_process_goes_on_where_it_was() {
     assert_eq!(done["metadata"]["state"], "STATE_SUCCEEDED", "{done}");
     assert_eq!(done["metadata"]["attempt"], 2, "{done}");
 
-    // The log of both lives, which only grows: what was finished before the kill was not rendered again.
+    // The log of both processes: steps that were done before the kill did not run again.
     let log = process.log();
     let rendered =
         |size: &str| log.lines().filter(|line| line.contains(r#""rendered""#) && line.contains(size)).count();
     assert_eq!(rendered(r#""thumbnail""#), 1, "{log}");
     let all: usize = SIZES.iter().map(|(size, _)| rendered(&size.replace("SIZE_", "\"").to_lowercase())).sum();
-    assert!((4..=5).contains(&all), "at most the one that was interrupted is rendered again: {all} in {log}");
+    assert!((4..=5).contains(&all), "at most the interrupted size is rendered again: {all} in {log}");
 
-    let told: Vec<_> = std::iter::from_fn(|| told.recv_timeout(LIMIT).ok()).collect();
-    assert_told_once(&told);
+    let seen: Vec<_> = std::iter::from_fn(|| seen.recv_timeout(LIMIT).ok()).collect();
+    assert_seen_once(&seen);
 }
 
 #[test]
-fn a_drain_does_not_wait_for_a_picture() {
+fn drain_does_not_wait_for_a_render() {
     if !Grpcurl::installed() {
         return;
     }
@@ -161,11 +161,11 @@ fn a_drain_does_not_wait_for_a_picture() {
     let process = Process::start_in(process.folder_left(), "monolith", &[]);
     let done = wait(&process.grpcurl(), &name);
     assert_eq!(done["metadata"]["state"], "STATE_SUCCEEDED", "{done}");
-    assert_eq!(done["metadata"]["attempt"], 1, "a drain is no attempt: {done}");
+    assert_eq!(done["metadata"]["attempt"], 1, "a drain does not count as an attempt: {done}");
 }
 
 #[test]
-fn a_watcher_whose_connection_is_cut_sees_everything_once() {
+fn watch_resumes_after_each_cut_without_loss() {
     if !Grpcurl::installed() {
         return;
     }
@@ -177,22 +177,22 @@ fn a_watcher_whose_connection_is_cut_sees_everything_once() {
     let helped = follow(proxy.address, &name);
     let everything = follow_all(proxy.address, &name);
 
-    let (start, mut told) = (Instant::now(), Vec::new());
-    while !told.last().is_some_and(|(_, done)| *done) {
-        assert!(start.elapsed() < LIMIT, "{told:?}");
+    let (start, mut seen) = (Instant::now(), Vec::new());
+    while !seen.last().is_some_and(|(_, done)| *done) {
+        assert!(start.elapsed() < LIMIT, "{seen:?}");
         proxy.cut();
-        told.extend(everything.recv_timeout(Duration::from_millis(50)));
-        told.extend(everything.try_iter());
+        seen.extend(everything.recv_timeout(Duration::from_millis(50)));
+        seen.extend(everything.try_iter());
     }
-    assert_told_once(&told);
-    let (first, last) = (told[0].0, told[told.len() - 1].0);
-    let revisions: Vec<_> = told.iter().map(|(revision, _)| *revision).collect();
-    assert_eq!(revisions, (first..=last).collect::<Vec<_>>(), "none is missing");
+    assert_seen_once(&seen);
+    let (first, last) = (seen[0].0, seen[seen.len() - 1].0);
+    let revisions: Vec<_> = seen.iter().map(|(revision, _)| *revision).collect();
+    assert_eq!(revisions, (first..=last).collect::<Vec<_>>(), "no revision is missing");
     let helped: Vec<_> = std::iter::from_fn(|| helped.recv_timeout(LIMIT).ok()).collect();
-    assert_told_once(&helped);
+    assert_seen_once(&helped);
 }
 
-/// Follows all progress, as a client without the helper would: resumes by the cursor, at once and for ever.
+/// Follows all progress without `watch_until_done`: resumes by the cursor at once, without limit.
 fn follow_all(address: SocketAddr, name: &str) -> mpsc::Receiver<(i64, bool)> {
     let (sender, receiver) = mpsc::channel();
     let mut request = WatchRequest { name: name.to_owned(), progress: Progress::All.into(), ..Default::default() };
@@ -220,7 +220,7 @@ fn follow_all(address: SocketAddr, name: &str) -> mpsc::Receiver<(i64, bool)> {
 }
 
 #[test]
-fn a_request_that_is_repeated_starts_one_operation() {
+fn repeated_request_starts_one_operation() {
     if !Grpcurl::installed() {
         return;
     }
@@ -231,7 +231,7 @@ fn a_request_that_is_repeated_starts_one_operation() {
     let call = |request: &Value| grpcurl.call_with_input("artwork.v1.ArtworkService/RenderArtwork", request);
     let first = call(&request).json()["name"].clone();
 
-    // Even when what it needed is gone.
+    // The repeated request gets its operation even if the title is gone.
     grpcurl.call("catalog.v1.CatalogService/DeleteTitle", &json!({"title_id": title_id})).json();
     assert_eq!(call(&request).json()["name"], first);
     request["title_id"] = json!(uuid());
@@ -242,7 +242,7 @@ fn a_request_that_is_repeated_starts_one_operation() {
 }
 
 #[test]
-fn what_is_no_picture_is_refused_and_nothing_is_begun() {
+fn render_refuses_invalid_pictures() {
     if !Grpcurl::installed() {
         return;
     }
@@ -268,22 +268,22 @@ fn what_is_no_picture_is_refused_and_nothing_is_begun() {
     assert_eq!(refused(&title_id, &vec![0; 17 * 1024 * 1024]).0, is("ResourceExhausted", "MESSAGE_TOO_LARGE"));
     assert_eq!(refused(&json!(uuid()), &small_picture()).0, is("NotFound", "TITLE_NOT_FOUND"));
     let listed = grpcurl.call("google.longrunning.Operations/ListOperations", &json!({"name": "services/artwork"}));
-    assert_eq!(listed.json(), json!({}), "nothing was begun");
+    assert_eq!(listed.json(), json!({}), "no operation was started");
 
-    // A head that is right and a body that is not: known only when it is decoded.
+    // The picture has a valid header and a broken body, which only decoding shows.
     let mut broken = large_picture();
     broken.truncate(100_000);
     let done = wait(&grpcurl, &render(&grpcurl, &title_id, &broken));
     assert_eq!(done["metadata"]["state"], "STATE_FAILED");
     assert!(done["error"]["details"].to_string().contains("UNDECODABLE_IMAGE"), "{done}");
     let artwork = grpcurl.call("artwork.v1.ArtworkService/GetArtwork", &json!({"title_id": title_id}));
-    assert_eq!(artwork.failure().1, "ARTWORK_NOT_FOUND", "nothing half-written");
-    // And the next one runs.
+    assert_eq!(artwork.failure().1, "ARTWORK_NOT_FOUND", "no partial artwork");
+    // The next operation runs.
     let done = wait(&grpcurl, &render(&grpcurl, &title_id, &small_picture()));
     assert_eq!(done["metadata"]["state"], "STATE_SUCCEEDED");
 }
 
-/// A PNG of a few bytes that says it is 60,000 pixels wide and high.
+/// A PNG of a few bytes whose header claims 60,000 × 60,000 pixels.
 fn bomb() -> Vec<u8> {
     let mut bmp = Cursor::new(Vec::new());
     RgbImage::new(1, 1).write_to(&mut bmp, ImageFormat::Png).expect("a picture");
@@ -297,7 +297,7 @@ fn bomb() -> Vec<u8> {
 }
 
 #[test]
-fn an_operation_or_a_cursor_that_is_not_known_is_answered_so() {
+fn unknown_operation_or_cursor_is_refused() {
     if !Grpcurl::installed() {
         return;
     }
@@ -329,7 +329,7 @@ fn an_operation_or_a_cursor_that_is_not_known_is_answered_so() {
 }
 
 #[test]
-fn without_the_catalog_the_caller_learns_what_is_missing() {
+fn render_without_the_catalog_names_it() {
     if !Grpcurl::installed() {
         return;
     }
@@ -343,7 +343,7 @@ fn without_the_catalog_the_caller_learns_what_is_missing() {
 
 #[test]
 #[ignore = "needs Postgres: .ci/full"]
-fn rendering_on_postgres_is_the_same() {
+fn render_works_on_postgres() {
     if !Grpcurl::installed() {
         return;
     }
@@ -355,7 +355,7 @@ fn rendering_on_postgres_is_the_same() {
     let grpcurl = process.grpcurl();
     let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
     let name = render(&grpcurl, &title_id, &small_picture());
-    assert_told_once(&follow(process.address, &name).iter().collect::<Vec<_>>());
+    assert_seen_once(&follow(process.address, &name).iter().collect::<Vec<_>>());
     let done = wait(&grpcurl, &name);
     assert_eq!(done["metadata"]["state"], "STATE_SUCCEEDED", "{done}");
     let request = json!({"title_id": title_id, "size": "SIZE_THUMBNAIL"});
@@ -364,16 +364,16 @@ fn rendering_on_postgres_is_the_same() {
 }
 
 #[test]
-fn the_demo_tells_its_story() {
+fn demo_script_renders_a_picture() {
     if !Grpcurl::installed() {
         return;
     }
     let process = Process::start("monolith", &[]);
     let mut demo = std::process::Command::new(root().join("scripts/demo"));
     forget_cargo(&mut demo);
-    let told = demo.env("ADDRESS", process.address.to_string()).output().expect("bash runs");
-    let text = String::from_utf8_lossy(&told.stdout);
-    assert!(told.status.success(), "{text}{}", String::from_utf8_lossy(&told.stderr));
+    let output = demo.env("ADDRESS", process.address.to_string()).output().expect("bash runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     for line in ["state      SUCCEEDED", "saved      out/thumbnail.jpg, 160", "saved      out/tv.jpg, 1920"] {
         assert!(text.contains(line), "{text}");
     }

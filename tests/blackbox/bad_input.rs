@@ -1,10 +1,10 @@
-//! What a request that cannot be served gets: the right code, a reason, every bad field at once, and nothing stored.
+//! The answer to an invalid request: the right code, a reason, every bad field at once, and nothing stored.
 
 use harness::film::{call, create};
 use harness::{Grpcurl, Process, uuid};
 use serde_json::{Value, json};
 
-/// The fields that a call is refused for, in the order of their names.
+/// The fields that a call is refused for, sorted by name.
 fn bad_fields(catalog: &Grpcurl, method: &str, request: &Value) -> Vec<String> {
     let answer = catalog.call(&format!("catalog.v1.CatalogService/{method}"), request);
     assert_eq!(answer.failure(), ("InvalidArgument".to_owned(), "INVALID_FIELDS".to_owned()), "{method} {request}");
@@ -12,14 +12,14 @@ fn bad_fields(catalog: &Grpcurl, method: &str, request: &Value) -> Vec<String> {
     let violations = detail["fieldViolations"].as_array().expect("violations");
     let mut fields: Vec<_> = violations.iter().map(|bad| bad["field"].as_str().expect("a field").to_owned()).collect();
     for field in &fields {
-        assert!(answer.message().contains(field), "the message names {field}: {}", answer.message());
+        assert!(answer.message().contains(field), "the message does not name {field}: {}", answer.message());
     }
     fields.sort();
     fields
 }
 
 #[test]
-fn every_bad_field_is_listed_at_once() {
+fn invalid_request_lists_every_bad_field() {
     if !Grpcurl::installed() {
         return;
     }
@@ -32,7 +32,7 @@ fn every_bad_field_is_listed_at_once() {
     assert_eq!(bad_fields(catalog, "CreateTitle", &json!({})), ["name", "request_id", "year"]);
     let too_much = json!({"request_id": uuid(), "name": "x".repeat(201), "year": 2101, "price_cents": 1_000_001});
     assert_eq!(bad_fields(catalog, "CreateTitle", &too_much), ["name", "price_cents", "year"]);
-    assert_eq!(call(catalog, "ListTitles", &json!({})), json!({}), "nothing of it is stored");
+    assert_eq!(call(catalog, "ListTitles", &json!({})), json!({}), "nothing is stored");
 
     for id in ["", "1", "not-a-uuid", "{0199e4a8-0000-7000-8000-000000000000}", "0199e4a8000070008000000000000000"] {
         assert_eq!(bad_fields(catalog, "GetTitle", &json!({"title_id": id})), ["title_id"], "{id}");
@@ -46,7 +46,7 @@ fn every_bad_field_is_listed_at_once() {
 }
 
 #[test]
-fn an_update_that_cannot_be_understood_changes_nothing() {
+fn invalid_update_changes_nothing() {
     if !Grpcurl::installed() {
         return;
     }

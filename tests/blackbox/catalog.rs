@@ -1,37 +1,37 @@
-//! The catalog's promises, called with grpcurl, in the monolith on SQLite, in the monolith on Postgres, and in a
-//! process of its own.
+//! The catalog's contract, tested by grpcurl: in the monolith on SQLite, in the monolith on Postgres, and in a process
+//! of its own.
 
 use harness::film::{call, create, failure};
 use harness::{Grpcurl, Postgres, Process, uuid};
 use serde_json::{Value, json};
 
 #[test]
-fn promises_hold_in_the_monolith_on_sqlite() {
+fn catalog_keeps_its_contract_in_the_monolith_on_sqlite() {
     if Grpcurl::installed() {
-        keeps_its_promises(&Process::start("monolith", &[]).grpcurl());
+        keeps_its_contract(&Process::start("monolith", &[]).grpcurl());
     }
 }
 
 #[test]
-fn promises_hold_in_a_process_of_its_own() {
+fn catalog_keeps_its_contract_in_its_own_process() {
     if Grpcurl::installed() {
-        keeps_its_promises(&Process::start("catalog", &[]).grpcurl());
+        keeps_its_contract(&Process::start("catalog", &[]).grpcurl());
     }
 }
 
 #[test]
 #[ignore = "needs Postgres: .ci/full"]
-fn promises_hold_in_the_monolith_on_postgres() {
+fn catalog_keeps_its_contract_in_the_monolith_on_postgres() {
     if !Grpcurl::installed() {
         return;
     }
     let Some(postgres) = Postgres::start() else { return };
     let url = postgres.database("catalog");
-    keeps_its_promises(&Process::start("monolith", &[("MESH__SERVICES__CATALOG__DATABASE_URL", &url)]).grpcurl());
+    keeps_its_contract(&Process::start("monolith", &[("MESH__SERVICES__CATALOG__DATABASE_URL", &url)]).grpcurl());
 }
 
 #[test]
-fn reflection_describes_it_in_the_words_of_its_contract() {
+fn reflection_keeps_comments_and_options() {
     if !Grpcurl::installed() {
         return;
     }
@@ -45,7 +45,7 @@ fn reflection_describes_it_in_the_words_of_its_contract() {
 }
 
 #[test]
-fn the_pages_say_that_it_is_ready_and_how_its_calls_ended() {
+fn admin_pages_report_readiness_and_call_results() {
     if !Grpcurl::installed() {
         return;
     }
@@ -68,13 +68,13 @@ fn the_pages_say_that_it_is_ready_and_how_its_calls_ended() {
     }
 }
 
-pub(crate) fn keeps_its_promises(catalog: &Grpcurl) {
+pub(crate) fn keeps_its_contract(catalog: &Grpcurl) {
     creates_once(catalog);
-    creates_once_however_many_ask_at_the_same_time(catalog);
+    creates_once_under_concurrent_requests(catalog);
     reads_what_was_written(catalog);
     lists_in_pages(catalog);
     updates_what_the_mask_names(catalog);
-    updates_only_what_was_read_last(catalog);
+    updates_only_the_current_revision(catalog);
     deletes(catalog);
 }
 
@@ -97,7 +97,7 @@ fn creates_once(catalog: &Grpcurl) {
     other["year"] = json!(1928);
     assert_eq!(failure(catalog, "CreateTitle", &other), is("InvalidArgument", "REQUEST_ID_REUSED"));
 
-    // The first answer is given again, not the title as it is now.
+    // The answer is that of the first call, not the title as it is now.
     let title_id = &first["title"]["titleId"];
     let change =
         json!({"title": {"title_id": title_id, "revision": 1, "name": "M"}, "update_mask": {"paths": ["name"]}});
@@ -105,7 +105,7 @@ fn creates_once(catalog: &Grpcurl) {
     assert_eq!(call(catalog, "CreateTitle", &request), first);
 }
 
-fn creates_once_however_many_ask_at_the_same_time(catalog: &Grpcurl) {
+fn creates_once_under_concurrent_requests(catalog: &Grpcurl) {
     let request = json!({"request_id": uuid(), "name": "Twins", "year": 1988});
     let answers: Vec<Value> = std::thread::scope(|scope| {
         let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| call(catalog, "CreateTitle", &request))).collect();
@@ -138,7 +138,11 @@ fn lists_in_pages(catalog: &Grpcurl) {
             None => break,
         }
     }
-    assert_eq!(listed[listed.len() - 5..], created, "in the order of creation, none twice, none left out");
+    assert_eq!(
+        listed[listed.len() - 5..],
+        created,
+        "titles are in the order of creation, none is missing and none repeats"
+    );
     let everything = call(catalog, "ListTitles", &json!({}));
     assert_eq!(everything["titles"].as_array().expect("titles").len(), listed.len());
 }
@@ -168,7 +172,7 @@ fn updates_what_the_mask_names(catalog: &Grpcurl) {
     assert_ne!(replaced["updateTime"], title["updateTime"]);
 }
 
-fn updates_only_what_was_read_last(catalog: &Grpcurl) {
+fn updates_only_the_current_revision(catalog: &Grpcurl) {
     let title = create(catalog, "Faust");
     let id = &title["titleId"];
     let change = |name: &str| json!({"title": {"title_id": id, "revision": 1, "name": name}, "update_mask": {"paths": ["name"]}});

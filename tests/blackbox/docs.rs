@@ -1,4 +1,4 @@
-//! What the documents say is true.
+//! The documents agree with the code.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +8,20 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What stands between back ticks outside of code blocks.
+/// The text between back ticks outside of code blocks.
 fn quoted(text: &str) -> Vec<String> {
     let prose: Vec<_> = text.split("```").step_by(2).collect();
     prose.iter().flat_map(|part| part.split('`').skip(1).step_by(2)).map(ToOwned::to_owned).collect()
 }
 
 #[test]
-fn every_path_the_architecture_names_exists() {
+fn architecture_paths_exist() {
     let quoted = quoted(&read("docs/ARCHITECTURE.md"));
     let paths: Vec<_> = quoted
         .iter()
         .filter(|word| word.contains('/') && !word.contains([' ', '<', '*', ':', '{', '(', '"']))
         .collect();
-    // `/metrics` is asked of a process, `catalog.v1.CatalogService/GetTitle` is a call.
+    // `/metrics` is a path of HTTP, `catalog.v1.CatalogService/GetTitle` a method.
     let paths: Vec<_> = paths.into_iter().filter(|word| !word.starts_with('/') && !word.contains(".v1.")).collect();
     assert!(paths.len() > 20, "only {paths:?}");
     for path in paths {
@@ -44,33 +44,33 @@ fn architecture_names_each_crate_and_service() {
 
 #[test]
 fn mesh_toml_documents_every_key_with_its_default() {
-    // An unknown key is answered with all that are known.
-    let said = output("monolith", &["--set=xxxxxxxxxxxx=1", "--listen=127.0.0.1:0"], |_| ());
-    let said = String::from_utf8(said.stderr).expect("UTF-8");
-    let known = said.trim().rsplit_once("the keys are ").expect("the keys").1;
+    // The error for an unknown key lists all keys.
+    let printed = output("monolith", &["--set=xxxxxxxxxxxx=1", "--listen=127.0.0.1:0"], |_| ());
+    let printed = String::from_utf8(printed.stderr).expect("UTF-8");
+    let known = printed.trim().rsplit_once("the keys are ").expect("the keys").1;
     let known: BTreeSet<_> = known.split(", ").map(ToOwned::to_owned).collect();
 
     let uncommented: Vec<_> = read("mesh.toml").lines().map(uncomment).collect();
-    let table: toml::Table = uncommented.join("\n").parse().expect("mesh.toml is TOML when its examples count");
+    let table: toml::Table = uncommented.join("\n").parse().expect("mesh.toml with its examples is TOML");
     let mut documented = BTreeSet::new();
     keys("", &table, &mut documented);
-    // One address is an example for all of them: a table stands in a file once, and services come and go.
+    // `static` has a key for each service; mesh.toml shows one as an example.
     let but_static = |keys: &BTreeSet<String>| -> BTreeSet<String> {
         keys.iter().filter(|key| !key.starts_with("static.")).cloned().collect()
     };
     assert_eq!(but_static(&documented), but_static(&known));
 
-    // The examples are allowed: nothing but the address that is asked for in vain stops this process.
+    // The examples are valid: only the invalid address of `admin.listen` stops this process.
     let text = uncommented.join("\n");
     let started = output("monolith", &["--listen=127.0.0.1:0", "--set=admin.listen=127.0.0.256:0"], |folder| {
         std::fs::write(folder.join("mesh.toml"), text).expect("a file");
     });
-    let complaints = String::from_utf8(started.stderr).expect("UTF-8");
-    assert_eq!(complaints.lines().count(), 1, "{complaints}");
-    assert!(complaints.contains("admin.listen"), "{complaints}");
+    let errors = String::from_utf8(started.stderr).expect("UTF-8");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(errors.contains("admin.listen"), "{errors}");
 }
 
-/// `# key = value` is an example; any other comment is prose.
+/// A comment of the form `# key = value` is an example; every other comment is prose.
 fn uncomment(line: &str) -> String {
     let example = line.strip_prefix("# ").filter(|rest| {
         rest.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
@@ -89,7 +89,7 @@ fn keys(prefix: &str, table: &toml::Table, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_readmes_calls_answer_what_it_says() {
+fn readme_calls_return_the_shown_answers() {
     use harness::{Grpcurl, Process};
     if !Grpcurl::installed() {
         return;
@@ -108,7 +108,7 @@ fn the_readmes_calls_answer_what_it_says() {
             }
             let answer = shell(command, process.address);
             let (answer, expected) = (shape(&answer), shape(&expected.join("\n")));
-            // Services come: what is listed may be more than what was there when this was written.
+            // Services may be added: a list may have more rows than the README shows.
             let listed = command.ends_with(" list") && expected.iter().all(|line| answer.contains(line));
             assert!(listed || answer == expected, "{command}\n{answer:#?}\n{expected:#?}");
         }
@@ -126,7 +126,7 @@ fn shell(command: &str, address: std::net::SocketAddr) -> String {
     String::from_utf8(output.stdout).expect("UTF-8") + &String::from_utf8(output.stderr).expect("UTF-8")
 }
 
-/// An answer without what differs from run to run: ids and times, which are the words with many digits.
+/// An answer without its ids and times, which are the words with many digits.
 fn shape(text: &str) -> Vec<String> {
     let varies = |word: &&str| word.chars().filter(char::is_ascii_digit).count() < 9;
     let line = |line: &str| line.split_whitespace().filter(varies).collect::<Vec<_>>().join(" ");
@@ -134,7 +134,7 @@ fn shape(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_call_is_listed_with_its_level() {
+fn contracts_table_lists_every_call_with_its_level() {
     use prost::Message as _;
     use prost_types::FileDescriptorSet;
     use prost_types::method_options::IdempotencyLevel;

@@ -1,8 +1,8 @@
-//! What the system promises to its callers: real binaries, called from outside. What each file holds:
+//! What the system promises to its callers, tested with real binaries from outside. Each file's subject:
 
-mod architecture; // the invariants of docs/ARCHITECTURE.md that can be read off the tree
-mod artwork; // long work, from outside
-mod bad_input; // what a request that cannot be served gets
-mod catalog; // the catalog's promises, on SQLite and on Postgres
-mod docs; // what the documents say is true
-mod topologies; // the same behaviour, wherever the services run
+mod architecture; // the invariants of docs/ARCHITECTURE.md that the tree shows
+mod artwork; // long-running operations, from outside
+mod bad_input; // the answers to invalid requests
+mod catalog; // the catalog's contract, on SQLite and on Postgres
+mod docs; // the documents agree with the code
+mod topologies; // the same behaviour in every topology

@@ -1,4 +1,4 @@
-//! The same behaviour, wherever the services run.
+//! The same behaviour in every topology.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::{artwork, catalog};
 
-/// What the system promises, to callers of its services at these addresses.
+/// The contracts of both services, at these addresses.
 fn suite(catalog: &Grpcurl, artwork: &Grpcurl) {
-    catalog::keeps_its_promises(catalog);
-    artwork::tells_its_story(catalog, artwork);
+    catalog::keeps_its_contract(catalog);
+    artwork::renders_in_every_size(catalog, artwork);
 }
 
 fn artwork_beside(catalog: &str) -> Process {
@@ -29,7 +29,7 @@ fn suite_passes_in_one_process() {
 }
 
 #[test]
-fn suite_passes_in_a_process_each_found_by_static_addresses() {
+fn suite_passes_in_two_processes_with_static_addresses() {
     if Grpcurl::installed() {
         let catalog = Process::start("catalog", &[]);
         let artwork = artwork_beside(&catalog.address.to_string());
@@ -39,7 +39,7 @@ fn suite_passes_in_a_process_each_found_by_static_addresses() {
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn suite_passes_in_a_process_each_found_through_consul() {
+fn suite_passes_in_two_processes_with_consul() {
     let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let registry = [("MESH__REGISTRY", &*consul.registry())];
     let catalog = Process::start("catalog", &registry);
@@ -48,9 +48,9 @@ fn suite_passes_in_a_process_each_found_through_consul() {
     suite(&catalog.grpcurl(), &artwork.grpcurl());
 }
 
-/// The last hop ends a call at its deadline, and when its caller goes away.
+/// The last hop ends a call at its deadline, and when its caller disconnects.
 fn ends_abandoned_calls(catalog: &Process, artwork: &Process, database: &str) {
-    // Nobody is answered.
+    // The lock blocks every query of titles.
     let mut holder = Session::open(database);
     holder.execute("BEGIN; LOCK TABLE titles");
     let render = |headers: &[(&str, &str)]| {
@@ -61,7 +61,7 @@ fn ends_abandoned_calls(catalog: &Process, artwork: &Process, database: &str) {
     };
     let in_flight = |calls: usize| {
         let line = format!(r#"grpc_method="GetTitle"}} {calls}"#);
-        eventually("so many calls are in flight", || catalog.http("/metrics").contains(&line).then_some(()));
+        eventually("the number of calls in flight", || catalog.http("/metrics").contains(&line).then_some(()));
     };
     assert_eq!(render(&[("grpc-timeout", "700m")]).ended().code, "4", "DEADLINE_EXCEEDED");
     in_flight(0);
@@ -71,13 +71,13 @@ fn ends_abandoned_calls(catalog: &Process, artwork: &Process, database: &str) {
     let left = Instant::now();
     drop(call);
     in_flight(0);
-    assert!(left.elapsed() < Duration::from_secs(5), "it was only ended by its own deadline: {:?}", left.elapsed());
+    assert!(left.elapsed() < Duration::from_secs(5), "only its own deadline ended the call: {:?}", left.elapsed());
     holder.execute("ROLLBACK");
 }
 
 const DATABASE_URL: &str = "MESH__SERVICES__CATALOG__DATABASE_URL";
 
-/// The URL of a new database for the catalog; `None`, and a word about it, where Postgres is not installed.
+/// The URL of a new database for the catalog. Without an installed Postgres it prints a note and returns `None`.
 fn database() -> Option<String> {
     Some(Postgres::shared()?.database(&format!("catalog_{}", uuid().replace('-', ""))))
 }
@@ -92,7 +92,7 @@ fn abandoned_calls_end_in_one_process() {
 
 #[test]
 #[ignore = "needs Postgres: .ci/full"]
-fn abandoned_calls_end_in_a_process_each_found_by_static_addresses() {
+fn abandoned_calls_end_in_two_processes_with_static_addresses() {
     let Some(url) = database() else { return };
     let catalog = Process::start("catalog", &[(DATABASE_URL, &url)]);
     ends_abandoned_calls(&catalog, &artwork_beside(&catalog.address.to_string()), &url);
@@ -100,7 +100,7 @@ fn abandoned_calls_end_in_a_process_each_found_by_static_addresses() {
 
 #[test]
 #[ignore = "needs Postgres and Consul: .ci/full"]
-fn abandoned_calls_end_in_a_process_each_found_through_consul() {
+fn abandoned_calls_end_in_two_processes_with_consul() {
     let Some(url) = database() else { return };
     let Some(consul) = Consul::start() else { return };
     let registry = consul.registry();
@@ -111,7 +111,7 @@ fn abandoned_calls_end_in_a_process_each_found_through_consul() {
 }
 
 #[test]
-fn a_peer_may_come_late_and_go_for_a_while() {
+fn peer_calls_recover_after_a_late_start_and_a_restart() {
     if !Grpcurl::installed() {
         return;
     }
@@ -125,16 +125,16 @@ fn a_peer_may_come_late_and_go_for_a_while() {
 
     let catalog = Process::start_in(folder, "catalog", &[("MESH__LISTEN", &address)]);
     let found = || (render() == ("NotFound".to_owned(), "TITLE_NOT_FOUND".to_owned())).then_some(());
-    eventually("the catalog is asked", found);
+    eventually("the catalog answers", found);
     let folder = catalog.kill();
     assert_eq!(render().0, "Unavailable");
     let _catalog = Process::start_in(folder, "catalog", &[("MESH__LISTEN", &address)]);
-    eventually("the catalog is asked again", found);
+    eventually("the catalog answers again", found);
 }
 
 #[test]
-fn a_peer_that_never_answers_costs_the_deadline_and_no_more() {
-    // It takes connections, and that is all it does.
+fn silent_peer_fails_the_call_at_its_deadline() {
+    // The peer accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let artwork = artwork_beside(&silent.local_addr().expect("an address").to_string());
     let request = RenderArtworkRequest { request_id: uuid(), title_id: uuid(), image: small_picture() };

@@ -1,4 +1,4 @@
-//! How a process ends that is asked to: with everything finished.
+//! The drain: how a process ends on a signal.
 
 use std::io::Read as _;
 use std::net::TcpStream;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use harness::{Grpcurl, Process, RawCall, eventually};
 
-/// Less than the default limit of 8 s by far: what ends by itself does not wait for the limit.
+/// Far below the default limit of 8 s: a drain without open calls does not wait for the limit.
 const SOON: Duration = Duration::from_secs(4);
 
 #[test]
-fn a_signal_drains_and_exits_0() {
+fn drain_on_a_signal_exits_0() {
     for signal in ["TERM", "INT"] {
         let mut process = Process::start("monolith", &[]);
         process.signal(signal);
@@ -21,7 +21,7 @@ fn a_signal_drains_and_exits_0() {
 }
 
 #[test]
-fn an_open_stream_does_not_hold_the_process() {
+fn drain_ends_streams() {
     if !Grpcurl::installed() {
         return;
     }
@@ -36,14 +36,14 @@ fn an_open_stream_does_not_hold_the_process() {
     assert_eq!(status.code(), Some(0));
     assert!(took < SOON, "took {took:?}");
 
-    // The client was told so, in gRPC's words, before the connection was closed.
+    // Before the connection closed, the client got a gRPC status.
     let ended = watch.wait_with_output().expect("grpcurl ends");
     let stderr = String::from_utf8_lossy(&ended.stderr);
     assert!(stderr.contains("Unavailable") && stderr.contains("shutting down"), "{stderr}");
 }
 
 #[test]
-fn a_silent_connection_does_not_hold_the_process() {
+fn drain_closes_silent_connections() {
     let mut process = Process::start("monolith", &[]);
     let _silent = TcpStream::connect(process.address).expect("it listens");
     process.signal("TERM");
@@ -52,9 +52,9 @@ fn a_silent_connection_does_not_hold_the_process() {
     assert!(took < SOON, "took {took:?}");
 }
 
-/// Half a request: a call in flight that will never finish.
+/// Half a request: a call in flight that never finishes.
 pub(crate) fn half_a_call(process: &Process) -> RawCall {
-    // Served by every process, and asked by nobody else: an agent of Consul asks for Check.
+    // Every process serves this method, and no other client calls it: a Consul agent calls Check.
     let half = RawCall::begin(process.address, "/grpc.health.v1.Health/Watch", &[]);
     let line = r#"grpc_server_in_flight{grpc_service="grpc.health.v1.Health",grpc_method="Watch"} 1"#;
     eventually("the call is in flight", || process.http("/metrics").contains(line).then_some(()));
@@ -62,7 +62,7 @@ pub(crate) fn half_a_call(process: &Process) -> RawCall {
 }
 
 #[test]
-fn the_limit_is_kept() {
+fn drain_ends_at_its_limit() {
     let mut process = Process::start("monolith", &[("MESH__DRAIN_LIMIT", "1s")]);
     let _half = half_a_call(&process);
     process.signal("TERM");
@@ -73,11 +73,11 @@ fn the_limit_is_kept() {
 }
 
 #[test]
-fn a_draining_process_takes_no_new_connections() {
+fn drain_refuses_new_connections() {
     let mut process = Process::start("monolith", &[("MESH__DRAIN_LIMIT", "3s")]);
     let _half = half_a_call(&process);
     process.signal("TERM");
-    // While the call in flight keeps it.
+    // The call in flight keeps the process running meanwhile.
     eventually("connections are refused", || TcpStream::connect(process.address).is_err().then_some(()));
     assert!(process.runs());
     process.ended();

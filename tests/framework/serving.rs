@@ -1,10 +1,10 @@
-//! What every process offers: reflection, health, pages for operators, deadlines.
+//! What every process serves: reflection, health, admin pages, deadlines.
 
 use harness::{Grpcurl, Process, RawCall};
 use serde_json::json;
 
 #[test]
-fn reflection_lists_what_is_served_and_describes_it() {
+fn reflection_lists_and_describes_services() {
     if !Grpcurl::installed() {
         return;
     }
@@ -20,7 +20,7 @@ fn reflection_lists_what_is_served_and_describes_it() {
 }
 
 #[test]
-fn health_and_the_pages_say_what_is_so() {
+fn health_and_admin_pages_report_the_state() {
     if !Grpcurl::installed() {
         return;
     }
@@ -40,13 +40,13 @@ fn health_and_the_pages_say_what_is_so() {
 }
 
 #[test]
-fn the_pages_can_have_a_port_of_their_own() {
+fn admin_pages_can_have_their_own_port() {
     let process = Process::start("monolith", &[("MESH__ADMIN__LISTEN", "127.0.0.1:0")]);
     assert!(process.http("/metrics").starts_with("HTTP/1.1 404"));
 }
 
 #[test]
-fn a_method_that_nobody_serves_is_no_new_label() {
+fn unknown_method_adds_no_metric_label() {
     if !Grpcurl::installed() {
         return;
     }
@@ -61,29 +61,29 @@ fn a_method_that_nobody_serves_is_no_new_label() {
 }
 
 #[test]
-fn the_server_itself_ends_a_call_at_its_deadline() {
+fn server_ends_a_call_at_its_deadline() {
     let process = Process::start("monolith", &[]);
     let watch = "/grpc.health.v1.Health/Watch";
     let start = std::time::Instant::now();
     let ended = RawCall::begin(process.address, watch, &[("grpc-timeout", "300m")]).finish(b"");
     assert_eq!(ended.code, "4", "DEADLINE_EXCEEDED");
     assert!(start.elapsed() >= std::time::Duration::from_millis(300));
-    assert!(!ended.body.is_empty(), "what was there before the deadline was delivered");
+    assert!(!ended.body.is_empty(), "messages from before the deadline are delivered");
 
     let malformed = RawCall::begin(process.address, watch, &[("grpc-timeout", "soon")]).finish(b"");
     assert_eq!(malformed.code, "3", "INVALID_ARGUMENT");
 }
 
 #[test]
-fn what_is_no_message_is_the_callers_fault() {
+fn undecodable_message_is_invalid_argument() {
     let process = Process::start("monolith", &[]);
     let garbage = RawCall::begin(process.address, "/grpc.health.v1.Health/Check", &[]).finish(&[0xff; 9]);
     assert_eq!(garbage.code, "3", "INVALID_ARGUMENT");
-    assert!(!process.log().contains("ERROR"), "and no alarm: {}", process.log());
+    assert!(!process.log().contains("ERROR"), "the log has an error: {}", process.log());
 }
 
 #[test]
-fn grpc_over_http_1_is_told_so() {
+fn grpc_over_http_1_is_refused() {
     let process = Process::start("monolith", &[]);
     let answer = process.http_with("/grpc.health.v1.Health/Check", "content-type: application/grpc\r\n");
     assert!(answer.starts_with("HTTP/1.1 505") && answer.contains("HTTP/2"), "{answer}");

@@ -1,10 +1,10 @@
-//! What scripts/new-service makes services of.
+//! The templates of scripts/new-service.
 
 use std::collections::VecDeque;
 
 use harness::root;
 
-/// The lines of templates/service that templates/long-work has others in the place of.
+/// The lines of templates/service that templates/long-work replaces.
 const REPLACED: [&str; 9] = [
     "//! [`rpc`] answers calls. [`wire`] converts between the contract and [`domain`], which holds the rules; [`store`] holds",
     "//! the SQL.",
@@ -17,9 +17,10 @@ const REPLACED: [&str; 9] = [
     "",
 ];
 
-/// A file that stands in the place of another has to follow it: whoever mends one mends both.
+/// A file of templates/long-work replaces a file of templates/service and keeps its other lines: a change to one
+/// belongs in both.
 #[test]
-fn long_work_is_a_service_with_more() {
+fn long_work_template_keeps_the_service_template() {
     let [service, more] = ["templates/service", "templates/long-work"].map(|folder| root().join(folder));
     let mut folders = VecDeque::from([more.clone()]);
     while let Some(folder) = folders.pop_front() {

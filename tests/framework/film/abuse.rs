@@ -1,5 +1,4 @@
-//! Clients that take more than they give, and more of them than there is room for: what they get, and that the others do
-//! not notice.
+//! Slow, hostile and too many clients: the server bounds each of them, and serves the others meanwhile.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -24,10 +23,10 @@ const INVALID_ARGUMENT: &str = "3";
 const RESOURCE_EXHAUSTED: &str = "8";
 const UNAVAILABLE: &str = "14";
 
-/// How HTTP/2 begins: its preface, and settings that say nothing.
+/// The preface of HTTP/2, and an empty SETTINGS frame.
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// An ordinary call, by a caller who has no patience for others: a title without an id is refused by its rules.
+/// Makes an ordinary call with a deadline of 10 s: the catalog refuses a title without an id.
 fn is_served(process: &Process) {
     let call = RawCall::begin(process.address, GET_TITLE, &[("grpc-timeout", "10S")]);
     assert_eq!(call.finish(b"").code, INVALID_ARGUMENT);
@@ -40,14 +39,14 @@ fn in_flight(process: &Process, method: &str, calls: usize) {
 }
 
 #[test]
-fn clients_that_dribble_hold_up_nobody() {
+fn slow_clients_do_not_block_others() {
     let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "2")]);
-    // More requests that do not arrive than there are places.
+    // More incomplete requests than there are concurrency permits.
     let connection = RawConnection::open(process.address);
     let half: Vec<_> = (0..50).map(|_| connection.call(GET_TITLE, &[])).collect();
     in_flight(&process, "GetTitle", half.len());
 
-    // Each says a little at once, and goes on with a byte now and then.
+    // Each client sends a few bytes at once, and then one byte now and then.
     let head = b"GET /healthz HTTP/1.1\r\nhost: test\r\nx: ";
     let frame = [HTTP_2, &[0, 50, 0, 1, 4, 0, 0, 0, 1, 0x83]].concat();
     let mut slow = Vec::new();
@@ -63,7 +62,7 @@ fn clients_that_dribble_hold_up_nobody() {
         scope.spawn(move || {
             while until_served.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout) {
                 for stream in &mut slow {
-                    // One that has been given up is not to be mourned.
+                    // The server may have closed the connection.
                     let _ = stream.write_all(b"a");
                 }
             }
@@ -75,13 +74,13 @@ fn clients_that_dribble_hold_up_nobody() {
     });
 
     let first = half.into_iter().next().expect("a call");
-    assert_eq!(first.finish(b"").code, INVALID_ARGUMENT, "and who goes on is served");
+    assert_eq!(first.finish(b"").code, INVALID_ARGUMENT, "the completed request is served");
 }
 
-/// HEADERS that begin a call and RST_STREAM that takes it back, on stream after stream.
+/// Pairs of HEADERS and RST_STREAM that start and reset one stream after the other.
 fn begun_and_reset(calls: u32) -> Vec<u8> {
     let mut bytes = HTTP_2.to_vec();
-    // POST, http, a path, a content type: HPACK without a table and without Huffman's code.
+    // POST, http, a path, a content type: HPACK without a table and without Huffman coding.
     let mut head = vec![0x83, 0x86, 0x04, GET_TITLE.len() as u8];
     head.extend_from_slice(GET_TITLE.as_bytes());
     head.extend_from_slice(&[0x0f, 0x10, 16]);
@@ -99,13 +98,13 @@ fn begun_and_reset(calls: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_client_that_resets_what_it_begins_loses_its_connection() {
+fn reset_flood_closes_the_connection() {
     let process = Process::start("monolith", &[]);
     let flood = begun_and_reset(20_000);
     for _ in 0..10 {
         let mut stream = TcpStream::connect(process.address).expect("it listens");
         stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
-        // Fails when the connection is closed, which may be long before the end.
+        // The write fails once the server closes the connection, which may be long before the end.
         let _ = stream.write_all(&flood);
         let closed = stream.read_to_end(&mut Vec::new());
         let in_time = |error: &std::io::Error| !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
@@ -116,7 +115,7 @@ fn a_client_that_resets_what_it_begins_loses_its_connection() {
 }
 
 #[test]
-fn a_call_that_is_taken_back_is_worked_on_no_more() {
+fn cancelled_call_stops_its_handler() {
     let process = Process::start("monolith", &[]);
     let connection = RawConnection::open(process.address);
     let call = connection.call(GET_TITLE, &[]);
@@ -125,18 +124,18 @@ fn a_call_that_is_taken_back_is_worked_on_no_more() {
     in_flight(&process, "GetTitle", 0);
     let metrics = process.http("/metrics");
     assert!(metrics.contains(r#"grpc_method="GetTitle",grpc_code="Canceled"} 1"#), "{metrics}");
-    assert!(!process.log().contains("ERROR"), "and no alarm: {}", process.log());
-    assert_eq!(connection.call(GET_TITLE, &[]).finish(b"").code, INVALID_ARGUMENT, "the connection goes on");
+    assert!(!process.log().contains("ERROR"), "the log has an error: {}", process.log());
+    assert_eq!(connection.call(GET_TITLE, &[]).finish(b"").code, INVALID_ARGUMENT, "the connection stays open");
 }
 
 #[test]
-fn headers_have_an_end() {
+fn oversized_headers_are_refused() {
     let process = Process::start("monolith", &[]);
     let long = "a".repeat(17 * 1024);
     let connection = RawConnection::open(process.address);
     let beside = connection.call(GET_TITLE, &[]);
     assert_eq!(connection.call(GET_TITLE, &[("x-long", &long)]).refused(), 431);
-    assert_eq!(beside.finish(b"").code, INVALID_ARGUMENT, "nothing has happened to the call beside it");
+    assert_eq!(beside.finish(b"").code, INVALID_ARGUMENT, "the other call on the connection is unaffected");
 
     let answer = process.http_with("/healthz", &format!("x-long: {long}\r\n"));
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
@@ -145,7 +144,7 @@ fn headers_have_an_end() {
 }
 
 #[test]
-fn what_cannot_be_started_in_time_is_refused_and_the_rest_is_served() {
+fn overload_sheds_calls_and_serves_the_rest() {
     let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "1")]);
     let connection = RawConnection::open(process.address);
     let create = || {
@@ -161,14 +160,14 @@ fn what_cannot_be_started_in_time_is_refused_and_the_rest_is_served() {
     };
     let flood: Vec<_> = (0..500).map(|_| create()).collect();
     let check = RawCall::begin(process.address, CHECK, &[]);
-    assert_eq!(check.finish(b"").code, OK, "a busy instance is well");
+    assert_eq!(check.finish(b"").code, OK, "a busy instance is healthy");
     let codes: Vec<_> = flood.into_iter().map(|call| call.ended().code).collect();
 
     let count = |code| codes.iter().filter(|other| *other == code).count();
     let (served, refused) = (count(OK), count(RESOURCE_EXHAUSTED));
     assert_eq!(served + refused, codes.len(), "{codes:?}");
     assert!(served > 0 && refused > 0, "{served} served, {refused} refused");
-    assert_eq!(create().ended().code, OK, "and then it is as before");
+    assert_eq!(create().ended().code, OK, "the instance serves again");
 
     let metrics = process.http("/metrics");
     let shed = format!(
@@ -178,18 +177,18 @@ fn what_cannot_be_started_in_time_is_refused_and_the_rest_is_served() {
 }
 
 #[test]
-fn a_call_and_what_it_asks_of_others_in_its_process_need_one_place() {
+fn nested_call_in_memory_needs_one_permit() {
     if !Grpcurl::installed() {
         return;
     }
     let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "1")]);
     let render = json!({"request_id": uuid(), "title_id": uuid(), "image": tiny_picture()});
     let answer = process.grpcurl().call("artwork.v1.ArtworkService/RenderArtwork", &render);
-    assert_eq!(answer.failure().1, "TITLE_NOT_FOUND", "the catalog was asked");
+    assert_eq!(answer.failure().1, "TITLE_NOT_FOUND", "the catalog was not called");
 }
 
 #[test]
-fn streams_are_bounded_and_take_no_place_of_a_call() {
+fn stream_limit_takes_no_permits_of_calls() {
     let process = Process::start("monolith", &[("MESH__LIMITS__IN_FLIGHT", "1"), ("MESH__LIMITS__STREAMS", "2")]);
     let request = SubscribeRequest { parent: "services/artwork".to_owned(), ..Default::default() }.encode_to_vec();
     let subscribe = || {
@@ -212,7 +211,7 @@ fn streams_are_bounded_and_take_no_place_of_a_call() {
 }
 
 #[test]
-fn a_connection_grows_old_and_what_it_carries_ends_well() {
+fn old_connection_ends_after_its_calls() {
     let limits = [("MESH__LIMITS__CONNECTION_AGE", "2s"), ("MESH__LIMITS__CONNECTION_GRACE", "1s")];
     let process = Process::start("monolith", &limits);
     let connection = RawConnection::open(process.address);
@@ -221,10 +220,10 @@ fn a_connection_grows_old_and_what_it_carries_ends_well() {
     let start = Instant::now();
     stream.send(b"");
     let ended = stream.ended();
-    assert_eq!(ended.code, UNAVAILABLE, "the stream is ended in gRPC's words");
-    assert!(!ended.body.is_empty(), "what was there before was delivered");
-    assert!(start.elapsed() >= Duration::from_secs(2), "it had its grace");
-    // By now new calls go elsewhere, and this one has been there since before.
-    assert_eq!(call.finish(b"").code, INVALID_ARGUMENT, "a call is finished");
+    assert_eq!(ended.code, UNAVAILABLE, "the stream ends with a gRPC status");
+    assert!(!ended.body.is_empty(), "messages from before the end are delivered");
+    assert!(start.elapsed() >= Duration::from_secs(2), "the stream ended before the connection's age");
+    // New calls use another connection by now; this call is older.
+    assert_eq!(call.finish(b"").code, INVALID_ARGUMENT, "the call finishes");
     is_served(&process);
 }

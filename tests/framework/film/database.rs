@@ -1,5 +1,5 @@
-//! What becomes of a process with what it owns: a database that cannot be opened stops it in one line, one that goes away
-//! makes it not ready, and a kill loses nothing that was answered for.
+//! A process and its database: a database that cannot be opened stops the process with one line, an outage makes it not
+//! ready, and a kill loses no acknowledged write.
 
 use harness::film::{call, create};
 use harness::{Grpcurl, Postgres, Process, eventually, execute};
@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::bad_start::{FREE, mesh_toml, refuses, refuses_with};
 
 #[test]
-fn a_data_directory_that_cannot_be_written() {
-    // Below a file, where not even root can make a folder.
+fn unwritable_data_dir_is_refused() {
+    // The folder would be below a file, where not even root can create one.
     let words = ["cannot write to", "--data-dir"];
     refuses_with(&words, &[FREE, "--data-dir=file/data"], |folder| {
         std::fs::write(folder.join("file"), "").expect("a file");
@@ -17,14 +17,14 @@ fn a_data_directory_that_cannot_be_written() {
 }
 
 #[test]
-fn a_second_process_on_the_same_database() {
+fn second_process_on_a_database_is_refused() {
     let first = Process::start("monolith", &[]);
     let data_dir = format!("--data-dir={}", first.folder.path().join("data").display());
     refuses_with(&[".db", "another process"], &[FREE, &data_dir], |_| ());
 }
 
 #[test]
-fn a_database_newer_than_the_program() {
+fn newer_database_is_refused() {
     let folder = Process::start("monolith", &[]).kill();
     let data = folder.path().join("data");
     let newer = "INSERT INTO service_migrations (version, description, installed_on, success, checksum, execution_time)
@@ -34,17 +34,17 @@ fn a_database_newer_than_the_program() {
 }
 
 #[test]
-fn a_database_that_cannot_be_reached() {
+fn unreachable_database_is_refused() {
     let url = "services.catalog.database_url=postgres://me:secret@127.0.0.1:1/catalog";
-    let complaints = refuses(&[FREE, "--set", url], |_| ());
-    assert_eq!(complaints.len(), 1);
-    assert!(complaints[0].contains("services.catalog.database_url"), "{complaints:?}");
-    assert!(complaints[0].contains("refused"), "why: {complaints:?}");
-    assert!(!complaints[0].contains("secret"), "{complaints:?}");
+    let errors = refuses(&[FREE, "--set", url], |_| ());
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].contains("services.catalog.database_url"), "{errors:?}");
+    assert!(errors[0].contains("refused"), "why: {errors:?}");
+    assert!(!errors[0].contains("secret"), "{errors:?}");
 }
 
 #[test]
-fn a_file_that_is_no_database() {
+fn invalid_database_file_is_refused() {
     refuses_with(&["catalog.db", "not a database"], &[FREE], |folder| {
         std::fs::create_dir(folder.join("data")).expect("a folder");
         std::fs::write(folder.join("data/catalog.db"), "A city above, a city below. ".repeat(100)).expect("a file");
@@ -52,7 +52,7 @@ fn a_file_that_is_no_database() {
 }
 
 #[test]
-fn a_misspelt_key_of_a_service() {
+fn misspelt_service_key_is_refused() {
     for (text, key, meant) in [
         ("[services.catalgo]\nlisten = '127.0.0.1:0'", "services.catalgo.listen", "services.catalog.listen"),
         ("[services.catalog]\ndatabase = 'x'", "services.catalog.database", "the keys are"),
@@ -85,7 +85,7 @@ fn readiness_follows_the_database() {
         eventually("not serving", || (status(service) == "NOT_SERVING").then_some(()));
     }
     assert!(process.http("/readyz").starts_with("HTTP/1.1 503"));
-    assert!(process.http("/healthz").starts_with("HTTP/1.1 200"), "the process itself lives");
+    assert!(process.http("/healthz").starts_with("HTTP/1.1 200"), "the process is alive");
     let answer = grpcurl.call("catalog.v1.CatalogService/GetTitle", &get);
     assert_eq!(answer.failure(), ("Unavailable".to_owned(), "DATABASE_UNAVAILABLE".to_owned()));
     assert!(!answer.message().contains("127.0.0.1"), "internals: {}", answer.message());
@@ -98,7 +98,7 @@ fn readiness_follows_the_database() {
 }
 
 #[test]
-fn a_killed_process_has_lost_nothing_it_answered_for() {
+fn kill_loses_no_acknowledged_write() {
     if !Grpcurl::installed() {
         return;
     }

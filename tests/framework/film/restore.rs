@@ -1,4 +1,4 @@
-//! What an operator does after a backup was restored.
+//! The steps after a backup was restored.
 
 use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
 use contracts::mesh::operations::v1::{WatchRequest, WatchResponse, watch_response::Event};
@@ -7,7 +7,7 @@ use harness::{Grpcurl, Process, output_in};
 use serde_json::json;
 use tonic::transport::Endpoint;
 
-/// The first that is told of an operation to who comes with a cursor.
+/// The first frame of a watch with this cursor.
 fn first_frame(process: &Process, name: &str, cursor: Vec<u8>) -> WatchResponse {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -19,7 +19,7 @@ fn first_frame(process: &Process, name: &str, cursor: Vec<u8>) -> WatchResponse 
 }
 
 #[test]
-fn with_a_new_epoch_streams_begin_anew() {
+fn new_epoch_restarts_streams() {
     if !Grpcurl::installed() {
         return;
     }
@@ -37,10 +37,10 @@ fn with_a_new_epoch_streams_begin_anew() {
     let folder = process.kill();
     let renewed = output_in(&folder, "monolith", &["--renew-epoch"]);
     assert!(renewed.status.success(), "{}", String::from_utf8_lossy(&renewed.stderr));
-    let told = String::from_utf8(renewed.stdout).expect("UTF-8");
+    let printed = String::from_utf8(renewed.stdout).expect("UTF-8");
     for service in ["catalog", "artwork"] {
         let line = format!("{service} begins the epoch ");
-        assert_eq!(told.lines().filter(|told| told.starts_with(&line)).count(), 1, "{told}");
+        assert_eq!(printed.lines().filter(|printed| printed.starts_with(&line)).count(), 1, "{printed}");
     }
 
     let process = Process::start_in(folder, "monolith", &[]);

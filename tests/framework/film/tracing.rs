@@ -1,4 +1,4 @@
-//! One trace through every hop and in every topology, and what of it a collector gets to see.
+//! One trace through every hop, in every topology, and its export to a collector.
 
 use contracts::artwork::v1::RenderArtworkRequest;
 use contracts::catalog::v1::{CreateTitleRequest, CreateTitleResponse};
@@ -11,7 +11,7 @@ use prost::Message as _;
 const RENDER: &str = "/artwork.v1.ArtworkService/RenderArtwork";
 const GET_TITLE: &str = "/catalog.v1.CatalogService/GetTitle";
 
-/// A caller's place in a trace of its own.
+/// The span of a caller in a trace of its own.
 struct Caller {
     trace: String,
     span: &'static str,
@@ -27,7 +27,7 @@ impl Caller {
     }
 }
 
-/// Calls and gives the code. Nothing samples what is asked without a `traceparent` but the system itself.
+/// Makes a call and returns its code. Only the `traceparent` decides whether it is sampled.
 fn render(artwork: &Process, title_id: &str, traceparent: &str) -> String {
     let request = RenderArtworkRequest { request_id: uuid(), title_id: title_id.to_owned(), image: small_picture() };
     let headers = [("traceparent", traceparent), ("tracestate", "one=1")];
@@ -43,20 +43,20 @@ fn create_title(catalog: &Process) -> String {
     response.title.expect("a title").title_id
 }
 
-/// The three spans of RenderArtwork: the service's, its call to the catalog, and the catalog's.
+/// The three spans of RenderArtwork: that of artwork, of its call to the catalog, and of the catalog.
 fn three(collector: &Collector, caller: &Caller) -> [Exported; 3] {
     let mut spans = eventually("three spans", || {
         let spans = collector.spans(&caller.trace);
         (spans.len() >= 3).then_some(spans)
     });
-    assert_eq!(spans.len(), 3, "and no more: {spans:#?}");
-    // Each begins before what it causes.
+    assert_eq!(spans.len(), 3, "more than three spans: {spans:#?}");
+    // A span starts before the spans it causes.
     spans.sort_by_key(|exported| exported.span.start_time_unix_nano);
     spans.try_into().expect("three")
 }
 
-/// What a rendering looks like to a collector, from whichever processes it comes.
-fn tells_of_a_rendering(collector: &Collector, catalog: (&Process, &str), artwork: (&Process, &str)) {
+/// The spans of a rendering, with artwork and the catalog in one process or two.
+fn exports_a_rendering(collector: &Collector, catalog: (&Process, &str), artwork: (&Process, &str)) {
     let title = create_title(catalog.0);
     let caller = Caller::new();
     assert_eq!(render(artwork.0, &title, &caller.traceparent(true)), "0");
@@ -83,7 +83,7 @@ fn tells_of_a_rendering(collector: &Collector, catalog: (&Process, &str), artwor
     }
     assert!(called.span.end_time_unix_nano <= served.span.end_time_unix_nano);
 
-    // What the client got wrong is no failure of a server, but it is one of a call.
+    // NOT_FOUND is no error of a server's span, but one of a client's.
     let caller = Caller::new();
     assert_eq!(render(artwork.0, &uuid(), &caller.traceparent(true)), "5");
     let failed = three(collector, &caller);
@@ -93,13 +93,13 @@ fn tells_of_a_rendering(collector: &Collector, catalog: (&Process, &str), artwor
 }
 
 #[test]
-fn in_one_process() {
+fn trace_covers_one_process() {
     let collector = Collector::start();
     let endpoint = format!("http://{}", collector.address);
     let monolith = Process::start("monolith", &[("MESH__OTLP__ENDPOINT", &endpoint)]);
-    tells_of_a_rendering(&collector, (&monolith, "monolith"), (&monolith, "monolith"));
+    exports_a_rendering(&collector, (&monolith, "monolith"), (&monolith, "monolith"));
 
-    // A trace that begins here has a root; long work is such a trace, for it goes on when its caller's is over.
+    // A trace that starts here has a root. Long work has a trace of its own, because it outlives its caller's.
     for begins in ["catalog.v1.CatalogService/CreateTitle", "attempt"] {
         let roots = eventually(begins, || {
             let mut spans = collector.all_spans();
@@ -111,7 +111,7 @@ fn in_one_process() {
 }
 
 #[test]
-fn in_a_process_each() {
+fn trace_covers_two_processes() {
     let collector = Collector::start();
     let endpoint = format!("http://{}", collector.address);
     let catalog = Process::start("catalog", &[("MESH__OTLP__ENDPOINT", &endpoint)]);
@@ -119,12 +119,12 @@ fn in_a_process_each() {
     let environment =
         [("MESH__OTLP__ENDPOINT", &*endpoint), ("MESH__REGISTRY", "static"), ("MESH__STATIC__CATALOG", &*address)];
     let artwork = Process::start("artwork", &environment);
-    tells_of_a_rendering(&collector, (&catalog, "catalog"), (&artwork, "artwork"));
+    exports_a_rendering(&collector, (&catalog, "catalog"), (&artwork, "artwork"));
 }
 
 #[test]
-fn a_trace_travels_on_whether_it_is_exported_or_not() {
-    // The catalog is a server that shows what it was asked.
+fn traceparent_is_passed_on_sampled_or_not() {
+    // The catalog is a collector that keeps its requests.
     let (catalog, collector) = (Collector::start(), Collector::start());
     let address = catalog.address.to_string();
     let endpoint = format!("http://{}", collector.address);
@@ -146,25 +146,25 @@ fn a_trace_travels_on_whether_it_is_exported_or_not() {
             let [version, trace, span, flags] = sent.split('-').collect::<Vec<_>>().try_into().expect("four parts");
             let flag = if sampled { "01" } else { "00" };
             assert_eq!((version, trace, flags), ("00", &*caller.trace, flag), "{sent}");
-            assert_ne!(span, caller.span, "the call has a span of its own");
+            assert_ne!(span, caller.span, "the call has no span of its own");
             if exporting && sampled {
                 let exported = eventually("two spans", || {
                     let spans = collector.spans(&caller.trace);
                     (spans.len() == 2).then_some(spans)
                 });
                 let client = exported.iter().find(|one| one.span.kind() == SpanKind::Client).expect("the call's");
-                assert_eq!(client.id(), span, "what travels on is the span that is exported");
+                assert_eq!(client.id(), span, "the span in `traceparent` is not the exported one");
             }
         }
         artwork.signal("TERM");
         assert_eq!(artwork.ended().0.code(), Some(0));
     }
     let calls = collector.all_spans().into_iter().filter(|one| one.text("rpc.system").is_some());
-    assert_eq!(calls.count(), 2, "what was not sampled is not exported: {:#?}", collector.all_spans());
+    assert_eq!(calls.count(), 2, "a call that was not sampled is exported: {:#?}", collector.all_spans());
 }
 
 #[test]
-fn a_drain_sends_what_is_left() {
+fn drain_exports_remaining_spans() {
     let collector = Collector::start();
     let endpoint = format!("http://{}", collector.address);
     let mut monolith = Process::start("monolith", &[("MESH__OTLP__ENDPOINT", &endpoint)]);
@@ -175,18 +175,18 @@ fn a_drain_sends_what_is_left() {
 }
 
 #[test]
-fn a_collector_that_is_away_costs_nobody_anything() {
-    // A port that nobody listens on, for now.
+fn missing_collector_fails_no_call() {
+    // Nothing listens on this port at first.
     let away = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let endpoint = format!("http://{away}");
     let mut monolith = Process::start("monolith", &[("MESH__OTLP__ENDPOINT", &endpoint)]);
-    let said = |what: &str| monolith.log().lines().filter(|line| line.contains(what)).count();
+    let logged = |what: &str| monolith.log().lines().filter(|line| line.contains(what)).count();
     let lost = "spans cannot be exported";
-    eventually("it is said", || {
+    eventually("the failed export is logged", || {
         let start = std::time::Instant::now();
         create_title(&monolith);
         assert!(start.elapsed() < std::time::Duration::from_secs(1), "{:?}", start.elapsed());
-        (said(lost) > 0).then_some(())
+        (logged(lost) > 0).then_some(())
     });
 
     let collector = Collector::start_at(away);
@@ -194,10 +194,10 @@ fn a_collector_that_is_away_costs_nobody_anything() {
         create_title(&monolith);
         (!collector.all_spans().is_empty()).then_some(())
     });
-    eventually("that is said, too", || (said("spans are exported again") > 0).then_some(()));
-    assert_eq!((said(lost), said("exported again")), (1, 1), "each once: {}", monolith.log());
+    eventually("the recovery is logged", || (logged("spans are exported again") > 0).then_some(()));
+    assert_eq!((logged(lost), logged("exported again")), (1, 1), "not logged once each: {}", monolith.log());
 
-    // A collector that takes everything and answers nothing does not hold a drain for longer than a second either.
+    // A collector that accepts everything and answers nothing delays a drain by at most a second.
     drop(collector);
     let _silent = std::net::TcpListener::bind(away).expect("the port");
     create_title(&monolith);

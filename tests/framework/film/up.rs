@@ -1,4 +1,4 @@
-//! `mesh up`, which scripts/up calls: every service in a process of its own, found through an agent of its own.
+//! `mesh up`, which scripts/up calls: every service in a process of its own, found through a Consul agent.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use harness::{Consul, Grpcurl, LIMIT, command, eventually, forget_cargo, root};
 use tempfile::TempDir;
 
-/// A folder that looks like a project to it.
+/// A folder that `mesh up` takes for a project.
 fn project(services: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for service in services {
@@ -31,7 +31,7 @@ fn up(folder: &TempDir, options: &[&str]) -> Command {
     command
 }
 
-/// One that runs, with the places that it has told; asked to end when it is dropped.
+/// A running `mesh up` with the addresses it printed. It gets SIGTERM when this is dropped.
 struct Up {
     child: Child,
     places: BTreeMap<String, SocketAddr>,
@@ -46,15 +46,15 @@ impl Up {
         let stdout = BufReader::new(child.stdout.take().expect("its output"));
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let mut up = Self { child, places: BTreeMap::new(), _folder: folder };
-        // What it says of itself: `up      |   catalog  127.0.0.1:50051`.
+        // Its own lines have this form: `up      |   catalog  127.0.0.1:50051`.
         loop {
             let line =
-                lines.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("it does not get ready: {}", up.complaints()));
-            let Some(said) = line.strip_prefix("up ") else { continue };
-            if said.contains("Ctrl-C") {
+                lines.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("`mesh up` does not get ready: {}", up.errors()));
+            let Some(text) = line.strip_prefix("up ") else { continue };
+            if text.contains("Ctrl-C") {
                 return up;
             }
-            if let [_, name, place] = said.split_whitespace().collect::<Vec<_>>()[..]
+            if let [_, name, place] = text.split_whitespace().collect::<Vec<_>>()[..]
                 && let Ok(place) = place.parse()
             {
                 up.places.insert(name.to_owned(), place);
@@ -62,11 +62,11 @@ impl Up {
         }
     }
 
-    fn complaints(&mut self) -> String {
+    fn errors(&mut self) -> String {
         let _ = self.child.kill();
-        let mut complaints = String::new();
-        let _ = self.child.stderr.take().expect("its errors").read_to_string(&mut complaints);
-        complaints
+        let mut errors = String::new();
+        let _ = self.child.stderr.take().expect("its errors").read_to_string(&mut errors);
+        errors
     }
 
     fn signal(&self, name: &str) {
@@ -86,8 +86,8 @@ impl Drop for Up {
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn up_runs_everything_and_leaves_nothing_behind() {
-    // Also where Consul is missing: this says so, and there is nothing to test.
+fn up_starts_every_service_and_stops_them_all() {
+    // Without an installed Consul, `start` prints a note.
     if Consul::start().is_none() {
         return;
     }
@@ -98,13 +98,13 @@ fn up_runs_everything_and_leaves_nothing_behind() {
             let mut demo = Command::new(root().join("scripts/demo"));
             forget_cargo(&mut demo);
             demo.env("CATALOG", up.places["catalog"].to_string()).env("ARTWORK", up.places["artwork"].to_string());
-            let told: Output = demo.output().expect("bash runs");
-            let said = String::from_utf8_lossy(&told.stdout);
-            assert!(told.status.success(), "{said}{}", String::from_utf8_lossy(&told.stderr));
-            assert!(said.contains("state      SUCCEEDED"), "{said}");
+            let output: Output = demo.output().expect("bash runs");
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+            assert!(text.contains("state      SUCCEEDED"), "{text}");
         }
         up.signal(signal);
-        let status = eventually("it ends", || up.child.try_wait().expect("a child"));
+        let status = eventually("`mesh up` exits", || up.child.try_wait().expect("a child"));
         assert_eq!(status.code(), Some(0), "{signal}");
         for (name, place) in &up.places {
             assert!(TcpStream::connect(place).is_err(), "{name} still runs after {signal}");
@@ -112,19 +112,19 @@ fn up_runs_everything_and_leaves_nothing_behind() {
     }
 }
 
-/// The one line that it complains with.
+/// The one line of a `mesh up` that refuses to start.
 fn refusal(mut up: Command) -> String {
     let mut refused = up.spawn().expect("mesh starts");
-    eventually("it refuses", || refused.try_wait().expect("a child"));
+    eventually("`mesh up` exits", || refused.try_wait().expect("a child"));
     let refused = refused.wait_with_output().expect("its output");
-    let complaints = String::from_utf8(refused.stderr).expect("UTF-8");
-    assert_eq!(refused.status.code(), Some(1), "{complaints}");
-    assert_eq!(complaints.lines().count(), 1, "{complaints}");
-    complaints
+    let errors = String::from_utf8(refused.stderr).expect("UTF-8");
+    assert_eq!(refused.status.code(), Some(1), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    errors
 }
 
 #[test]
-fn up_says_in_one_line_what_it_cannot_start() {
+fn up_refuses_in_one_line_without_binaries_or_consul() {
     let [nowhere, unbuilt, folder] = [project(&[]), project(&["unbuilt"]), project(&["catalog"])];
     assert!(refusal(up(&nowhere, &[])).contains("scripts/up"));
     assert!(refusal(up(&unbuilt, &[])).contains("`unbuilt` is not built"));
@@ -135,7 +135,7 @@ fn up_says_in_one_line_what_it_cannot_start() {
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn up_says_in_one_line_that_a_port_is_taken() {
+fn up_refuses_in_one_line_on_a_taken_port() {
     if Consul::start().is_none() {
         return;
     }

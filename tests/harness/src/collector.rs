@@ -1,5 +1,5 @@
-//! A gRPC server that takes every call, answers with an empty message, and keeps what it was sent: a collector of
-//! spans, or a peer of which only the requests matter.
+//! A gRPC server that answers every call with an empty message and keeps the requests. Tests use it as a collector of
+//! spans, and as a peer whose requests are checked.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,15 +14,15 @@ use prost::Message as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
-/// Takes every call until it is dropped.
+/// The server. It stops when it is dropped.
 pub struct Collector {
-    /// Where it listens.
+    /// The address it listens on.
     pub address: SocketAddr,
     calls: Arc<Mutex<Vec<Call>>>,
     _runtime: Runtime,
 }
 
-/// A call as it arrived.
+/// A received call.
 #[derive(Clone)]
 struct Call {
     path: String,
@@ -30,7 +30,7 @@ struct Call {
     message: Bytes,
 }
 
-/// A span as it was exported, and the service that exported it.
+/// An exported span, and the service that exported it.
 #[derive(Clone, Debug)]
 pub struct Exported {
     /// The name of the service.
@@ -45,7 +45,7 @@ impl Collector {
         Self::start_at("127.0.0.1:0".parse().expect("an address"))
     }
 
-    /// Starts where there was none before.
+    /// Starts at a given address.
     pub fn start_at(address: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
@@ -61,14 +61,14 @@ impl Collector {
         Self { address, calls, _runtime: runtime }
     }
 
-    /// The spans of one trace that have arrived so far.
+    /// The spans of one trace received so far.
     pub fn spans(&self, trace: &str) -> Vec<Exported> {
         let mut spans = self.all_spans();
         spans.retain(|exported| hex(&exported.span.trace_id) == trace);
         spans
     }
 
-    /// The spans of all traces that have arrived so far.
+    /// All spans received so far.
     pub fn all_spans(&self) -> Vec<Exported> {
         let calls = self.calls.lock().expect("no panic").clone();
         let mut spans = Vec::new();
@@ -84,7 +84,7 @@ impl Collector {
         spans
     }
 
-    /// A header of each call to `path`.
+    /// One header of each call to `path`.
     pub fn headers(&self, path: &str, name: &str) -> Vec<Option<String>> {
         let calls = self.calls.lock().expect("no panic");
         let header = |call: &Call| Some(call.headers.get(name)?.to_str().expect("ASCII").to_owned());
@@ -93,22 +93,22 @@ impl Collector {
 }
 
 impl Exported {
-    /// The id of the span, as hexadecimal digits.
+    /// The span's id in hexadecimal.
     pub fn id(&self) -> String {
         hex(&self.span.span_id)
     }
 
-    /// The id of its parent; empty at the root of a trace.
+    /// The parent's id in hexadecimal; empty at the root of a trace.
     pub fn parent(&self) -> String {
         hex(&self.span.parent_span_id)
     }
 
-    /// An attribute that is text.
+    /// An attribute of type string.
     pub fn text(&self, key: &str) -> Option<String> {
         text(&self.span.attributes, key)
     }
 
-    /// An attribute that is a number.
+    /// An attribute of type integer.
     pub fn number(&self, key: &str) -> Option<i64> {
         match value(&self.span.attributes, key)? {
             Value::IntValue(number) => Some(*number),
@@ -144,7 +144,7 @@ async fn connection(stream: TcpStream, calls: Arc<Mutex<Vec<Call>>>) {
                 let _ = body.flow_control().release_capacity(data.len());
                 frame.extend_from_slice(&data);
             }
-            // A byte for compression, four for the length.
+            // A gRPC frame: one byte for the compression flag, four for the length, then the message.
             let message = Bytes::from(frame).split_off(5);
             calls.lock().expect("no panic").push(Call {
                 path: head.uri.path().to_owned(),
@@ -152,7 +152,7 @@ async fn connection(stream: TcpStream, calls: Arc<Mutex<Vec<Call>>>) {
                 message,
             });
             let response = http::Response::builder().header("content-type", "application/grpc").body(());
-            // Whoever has left needs no answer.
+            // A caller that has disconnected needs no answer.
             let Ok(mut stream) = respond.send_response(response.expect("a response"), false) else { return };
             let _ = stream.send_data(Bytes::from_static(&[0; 5]), false);
             let _ = stream.send_trailers([("grpc-status", "0")].map(header).into_iter().collect());

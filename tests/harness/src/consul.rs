@@ -1,4 +1,4 @@
-//! A real agent of Consul, started and stopped by a test.
+//! A Consul agent that a test starts and stops.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,10 +10,10 @@ use tempfile::TempDir;
 
 use super::{LIMIT, eventually, find_program, skip};
 
-/// A running agent without a disk: it forgets everything at a restart. Ended when it is dropped.
+/// A running agent in development mode: it keeps no data over a restart. It is killed when this is dropped.
 pub struct Consul {
     child: Child,
-    /// Where its HTTP API is.
+    /// The address of its HTTP API.
     pub address: SocketAddr,
     /// Its ports: HTTP, Serf, RPC between servers.
     pub ports: [u16; 3],
@@ -22,22 +22,23 @@ pub struct Consul {
 }
 
 impl Consul {
-    /// An agent that has a leader; `None`, and a word about it, where Consul is not installed.
+    /// Starts an agent and waits until it has a leader. Without an installed Consul it prints a note and returns
+    /// `None`.
     pub fn start() -> Option<Self> {
         Self::start_with(json!({}), None)
     }
 
-    /// The same with more of a configuration, and the token that a test asks with.
+    /// Like [`start`](Self::start), with more settings of the agent, and with the token that the test sends.
     pub fn start_with(settings: Value, token: Option<&str>) -> Option<Self> {
         if find_program("consul", &[]).is_none() {
-            skip("Consul", "`scripts/tools consul` brings it");
+            skip("Consul", "`scripts/tools consul` installs it");
             return None;
         }
-        // A port that was free may be taken before the agent binds it.
+        // Another process may take a free port before the agent binds it.
         (0..5).find_map(|_| Self::start_at(free_ports(), &settings, token)).or_else(|| panic!("no agent starts"))
     }
 
-    /// The same where it was announced to be: for those who come before it.
+    /// Starts an agent on given ports, for tests whose processes look for it before it runs.
     pub fn start_at(given: [u16; 3], settings: &Value, token: Option<&str>) -> Option<Self> {
         let [http, serf, server] = given;
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -56,7 +57,7 @@ impl Consul {
         agent.has_leader().then_some(agent)
     }
 
-    /// Whether it gets as far as having a leader; not if it has ended.
+    /// Waits until the agent has a leader; `false` if the agent exits instead.
     fn has_leader(&mut self) -> bool {
         eventually("Consul has a leader", || {
             if self.child.try_wait().expect("a child").is_some() {
@@ -66,17 +67,17 @@ impl Consul {
         })
     }
 
-    /// What `registry` is in the configuration of those who use it.
+    /// The value of the configuration key `registry` for this agent.
     pub fn registry(&self) -> String {
         format!("consul://{}", self.address)
     }
 
-    /// What it answers.
+    /// The JSON that a GET of `path` returns. Panics if Consul refuses or does not answer.
     pub fn get(&self, path: &str) -> Value {
         self.try_get(path).unwrap_or_else(|| panic!("Consul does not answer to {path}"))
     }
 
-    /// The index that it answers with.
+    /// The `X-Consul-Index` that a GET of `path` returns.
     pub fn index(&self, path: &str) -> u64 {
         let (_, head, _) = self.request("GET", path, "").expect("Consul answers");
         let index = head.lines().find_map(|line| line.strip_prefix("X-Consul-Index: "));
@@ -88,12 +89,12 @@ impl Consul {
         (status == 200).then(|| serde_json::from_str(&body).expect("Consul writes JSON"))
     }
 
-    /// Asks it to do something.
+    /// Sends a PUT and returns the answer. Panics if Consul refuses or does not answer.
     pub fn put(&self, path: &str, body: &Value) -> Value {
         self.try_put(path, body).unwrap_or_else(|| panic!("Consul refuses {path}"))
     }
 
-    /// The same; `None` if Consul refuses, or does not answer.
+    /// Sends a PUT; `None` if Consul refuses or does not answer.
     pub fn try_put(&self, path: &str, body: &Value) -> Option<Value> {
         let (status, _, answer) = self.request("PUT", path, &body.to_string())?;
         (status == 200).then(|| serde_json::from_str(&answer).unwrap_or_default())
@@ -104,7 +105,7 @@ impl Consul {
         self.get(&format!("/v1/health/service/{service}")).as_array().expect("a list").clone()
     }
 
-    /// Until a service has this many instances that pass; which they are.
+    /// Waits until exactly `count` instances of a service pass, and returns them.
     pub fn passing(&self, service: &str, count: usize) -> Vec<Value> {
         eventually(&format!("{count} of {service} pass"), || {
             let passing = self.try_get(&format!("/v1/health/service/{service}?passing"))?;
@@ -112,7 +113,8 @@ impl Consul {
         })
     }
 
-    /// HTTP/1.0, whose answers have no chunks: the status, the head and the body; `None` if there is no agent.
+    /// Sends a request in HTTP/1.0, whose answers have no chunks. Returns the status, the head and the body; `None` if
+    /// no agent answers.
     fn request(&self, method: &str, path: &str, body: &str) -> Option<(u16, String, String)> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
@@ -126,7 +128,7 @@ impl Consul {
         Some((head.split(' ').nth(1)?.parse().ok()?, head.to_owned(), body.to_owned()))
     }
 
-    /// Registers what a file says, as people do.
+    /// Registers a service from a file by `consul services register`.
     pub fn register_file(&self, file: &Path) {
         let mut register = Command::new(find_program("consul", &[]).expect("Consul"));
         register.args(["services", "register", &format!("-http-addr=http://{}", self.address)]).arg(file);
@@ -134,16 +136,16 @@ impl Consul {
         assert!(register.status.success(), "{}", String::from_utf8_lossy(&register.stderr));
     }
 
-    /// Ends it without warning.
+    /// Kills the agent without warning.
     pub fn kill(&mut self) {
         self.child.kill().expect("a child");
         self.child.wait().expect("a child");
     }
 
-    /// Starts it again on the same ports.
+    /// Starts the agent again on the same ports, with the same settings.
     pub fn restart(&mut self) {
         self.child = spawn(&self.folder);
-        assert!(self.has_leader(), "it does not start again");
+        assert!(self.has_leader(), "the agent does not start again");
     }
 
     /// Sends a signal by name: `STOP`, `CONT`.
@@ -160,17 +162,17 @@ fn spawn(folder: &TempDir) -> Child {
     command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn().expect("Consul starts")
 }
 
-/// From 1.14 on agents open one more port, on which those of several tests would meet; before that they refuse to hear
-/// of it.
+/// Agents from 1.14 on open a port for gRPC over TLS, which would be the same for the agents of several tests. Agents
+/// before 1.14 refuse the setting that closes it.
 fn has_grpc_over_tls(program: &Path) -> bool {
-    let said = Command::new(program).arg("version").output().expect("Consul runs").stdout;
-    let said = String::from_utf8_lossy(&said);
-    let version = said.lines().next().and_then(|line| line.strip_prefix("Consul v")).expect("a version");
+    let printed = Command::new(program).arg("version").output().expect("Consul runs").stdout;
+    let printed = String::from_utf8_lossy(&printed);
+    let version = printed.lines().next().and_then(|line| line.strip_prefix("Consul v")).expect("a version");
     let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
     (parts.next(), parts.next()) >= (Some(1), Some(14))
 }
 
-/// Three at a time, so that they differ.
+/// Three ports that are free and differ.
 fn free_ports() -> [u16; 3] {
     let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     held.map(|listener| listener.local_addr().expect("an address").port())

@@ -1,4 +1,4 @@
-//! The titles and the pictures of the example, and calls that many tests make.
+//! The titles and pictures of the example, and the calls that many tests make.
 
 use std::io::Cursor;
 
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::{Grpcurl, uuid};
 
-/// Calls a method of the catalog; the response.
+/// Calls a method of the catalog and returns the response.
 pub fn call(catalog: &Grpcurl, method: &str, request: &Value) -> Value {
     catalog.call(&format!("catalog.v1.CatalogService/{method}"), request).json()
 }
 
-/// Calls a method of the catalog in vain; the code and the reason.
+/// Calls a method of the catalog that fails; returns the code and the reason.
 pub fn failure(catalog: &Grpcurl, method: &str, request: &Value) -> (String, String) {
     catalog.call(&format!("catalog.v1.CatalogService/{method}"), request).failure()
 }
@@ -42,14 +42,14 @@ pub fn large_picture() -> Vec<u8> {
     png
 }
 
-/// A picture of one colour, 320 by 180.
+/// A picture of one colour, 320 × 180 pixels.
 pub fn small_picture() -> Vec<u8> {
     let mut png = Cursor::new(Vec::new());
     RgbImage::new(320, 180).write_to(&mut png, ImageFormat::Png).expect("a picture");
     png.into_inner()
 }
 
-/// The same as JSON has it.
+/// The small picture as the JSON of a request has it, in base64.
 pub fn tiny_picture() -> String {
     STANDARD.encode(small_picture())
 }
@@ -59,13 +59,13 @@ pub fn request(title_id: &Value, image: &[u8]) -> Value {
     json!({"request_id": uuid(), "title_id": title_id, "image": STANDARD.encode(image)})
 }
 
-/// Starts to render a picture for a title; the name of the operation.
+/// Starts to render a picture for a title; returns the operation's name.
 pub fn render(grpcurl: &Grpcurl, title_id: &Value, image: &[u8]) -> String {
     let operation = grpcurl.call_with_input("artwork.v1.ArtworkService/RenderArtwork", &request(title_id, image));
     operation.json()["name"].as_str().expect("a name").to_owned()
 }
 
-/// Waits until an operation is done; the operation.
+/// Waits until an operation is done, and returns it.
 pub fn wait(grpcurl: &Grpcurl, name: &str) -> Value {
     let done = grpcurl.call("google.longrunning.Operations/WaitOperation", &json!({"name": name, "timeout": "30s"}));
     let done = done.json();
@@ -73,7 +73,7 @@ pub fn wait(grpcurl: &Grpcurl, name: &str) -> Value {
     done
 }
 
-/// Work that is over almost before it begins: one pixel.
+/// A picture of one pixel, which renders almost at once.
 pub fn smallest_picture() -> Vec<u8> {
     let mut png = Cursor::new(Vec::new());
     RgbImage::new(1, 1).write_to(&mut png, ImageFormat::Png).expect("a picture");

@@ -1,4 +1,4 @@
-//! Calls by the tool that people use: what it prints is what they see.
+//! Calls by grpcurl, as users make them.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::{find_program, skip};
 
-/// grpcurl, pointed at one address.
+/// grpcurl for one address.
 pub struct Grpcurl {
     address: SocketAddr,
 }
 
-/// What a call answered.
+/// The result of a grpcurl run.
 #[derive(Debug)]
 pub struct Answer {
     stdout: String,
@@ -22,16 +22,16 @@ pub struct Answer {
 }
 
 impl Grpcurl {
-    /// Whether there is a grpcurl to test with; says so if there is none.
+    /// Whether grpcurl is installed; prints a note if it is not.
     pub fn installed() -> bool {
         let installed = find_program("grpcurl", &[]).is_some();
         if !installed {
-            skip("grpcurl", "scripts/tools brings it");
+            skip("grpcurl", "`scripts/tools grpcurl` installs it");
         }
         installed
     }
 
-    /// Calls go to this address.
+    /// grpcurl for a server at this address.
     pub fn to(address: SocketAddr) -> Self {
         Self { address }
     }
@@ -54,7 +54,8 @@ impl Grpcurl {
         self.run(&["-d", &request.to_string()], &[method])
     }
 
-    /// The same for a request that is too long for a command line.
+    /// Like [`call`](Self::call), with the request on standard input, for a request that is too long for a command
+    /// line.
     pub fn call_with_input(&self, method: &str, request: &Value) -> Answer {
         let mut child = self.command(&["-d", "@"], &[method]).stdin(Stdio::piped()).spawn().expect("grpcurl runs");
         let mut stdin = child.stdin.take().expect("its input");
@@ -63,12 +64,12 @@ impl Grpcurl {
         child.wait_with_output().expect("grpcurl runs").into()
     }
 
-    /// Begins a call that stays open.
+    /// Starts a call that stays open.
     pub fn open(&self, method: &str) -> Child {
         self.command(&[], &[method]).spawn().expect("grpcurl runs")
     }
 
-    /// The same with a request.
+    /// Like [`open`](Self::open), with a request.
     pub fn open_with(&self, method: &str, request: &Value) -> Child {
         self.command(&["-d", &request.to_string()], &[method]).spawn().expect("grpcurl runs")
     }
@@ -85,13 +86,13 @@ impl From<Output> for Answer {
 }
 
 impl Answer {
-    /// The text of a call that succeeded.
+    /// The output of a call that succeeded.
     pub fn text(self) -> String {
         assert!(self.ok, "{self:?}");
         self.stdout
     }
 
-    /// The response of a call that succeeded.
+    /// The response of a call that succeeded, as JSON.
     pub fn json(self) -> Value {
         serde_json::from_str(&self.text()).expect("JSON")
     }
@@ -102,7 +103,7 @@ impl Answer {
         (self.after("Code: "), self.detail("google.rpc.ErrorInfo")["reason"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// One of the details of a call that failed.
+    /// The error detail of the given type, of a call that failed.
     pub fn detail(&self, message: &str) -> Value {
         let details = self.stderr.lines().filter_map(|line| line.split_once('\t'));
         let mut details = details.filter_map(|(_, json)| serde_json::from_str::<Value>(json).ok());

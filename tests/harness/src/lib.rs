@@ -1,19 +1,19 @@
 //! Starts, calls and stops the real processes that tests drive.
 //!
-//! - No test uses a fixed port, and none sleeps until something ought to be ready. A process says where it listens;
-//!   everything else is asked again until it answers or [`LIMIT`] is reached.
+//! - No test uses a fixed port, and none sleeps until a process is ready. A process prints the address it listens on;
+//!   every other condition is polled until it holds or [`LIMIT`] is reached.
 //! - [`command`] and [`Process`] build the binaries of the workspace once for each test program.
-//! - A test whose tool is missing says so and passes; with `CI=true` it fails.
+//! - A test whose tool is missing prints a note and passes; with `CI=true` it fails.
 
-mod collector; // a server that keeps every call: a collector of spans
+mod collector; // a server that keeps every request: a collector of spans
 mod consul; // an agent of Consul
 pub mod film; // the titles and pictures of the example
-mod grpcurl; // calls by the tool that people use
+mod grpcurl; // calls by grpcurl
 mod postgres; // a Postgres server
 mod process; // one process of the system
-mod programs; // programs that are installed, and waiting for them
+mod programs; // finding installed programs, and waiting for them
 mod project; // the folder of the project
-mod proxy; // a network that can be cut
+mod proxy; // a network that can fail
 mod raw; // gRPC calls by hand
 mod session; // SQL on one connection
 mod sql; // one SQL statement

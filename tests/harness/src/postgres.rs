@@ -1,5 +1,5 @@
-//! A Postgres of the test's own, from the installed binaries, in a temporary folder and on a free port. The kit's own
-//! tests use this file, too.
+//! A Postgres server for tests, from the installed binaries, in a temporary folder and on a free port. The tests of
+//! `mesh` use this file, too.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -12,14 +12,15 @@ use tempfile::TempDir;
 use super::programs::{eventually, find_program, skip};
 use super::sql::execute;
 
-/// Postgres refuses to run as root; where the tests do, it runs as `nobody`.
+/// Postgres refuses to run as root. Where the tests run as root, it runs as `nobody`.
 const NOBODY: u32 = 65534;
 
-/// Starts a Postgres and waits for a word, which ends it. A test that is gone says nothing any more: then the databases
-/// go, too. So one that is kept in a `static`, which nobody drops, is not left behind.
+/// Starts Postgres, and stops it when it reads a line or the end of its input. The end means that the test process is
+/// gone; then the shell deletes the data, too. So a server in a `static`, which is never dropped, leaves nothing
+/// behind.
 const KEEPER: &str = r#""$0" "$@" & read -r _ || gone=yes; kill -QUIT $!; wait; [ -z "$gone" ] || rm -rf "$FOLDER""#;
 
-/// A running Postgres, ended when it is dropped, or with its process.
+/// A running Postgres server. It stops when this is dropped, or when the test process ends.
 pub struct Postgres {
     keeper: Child,
     port: u16,
@@ -27,10 +28,10 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one; `None`, and a word about it, where none is installed.
+    /// Starts a server. Without an installed Postgres it prints a note and returns `None`.
     pub fn start() -> Option<Self> {
         let Some(initdb) = find_program("initdb", &folders()) else {
-            skip("Postgres", "scripts/tools postgres brings it");
+            skip("Postgres", "`scripts/tools postgres` installs it");
             return None;
         };
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -51,27 +52,27 @@ impl Postgres {
         Some(postgres)
     }
 
-    /// One server for all tests that leave it alone; it ends with their process.
+    /// One server for all tests that do not stop it. It ends with the test process.
     pub fn shared() -> Option<&'static Self> {
         static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
         SERVER.get_or_init(Self::start).as_ref()
     }
 
-    /// A new, empty database.
+    /// Creates an empty database and returns its URL.
     pub fn database(&self, name: &str) -> String {
         let url = format!("postgres://postgres@127.0.0.1:{}/postgres", self.port);
         execute(&url, &format!("CREATE DATABASE {name}"));
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 
-    /// Ends it at once, as a crash would.
+    /// Stops the server at once, as a crash would.
     pub fn stop(&mut self) {
         let word = self.keeper.stdin.take().map(|mut keeper| keeper.write_all(b"end\n"));
         assert!(matches!(word, Some(Ok(()))), "Postgres has a keeper: {word:?}");
         self.keeper.wait().expect("a child");
     }
 
-    /// Starts it again where it was.
+    /// Starts the server again with its data.
     pub fn restart(&mut self) {
         self.keeper = serve(&self.folder.path().join("data"), self.port);
         self.accepts();
@@ -101,8 +102,8 @@ fn serve(data: &Path, port: u16) -> Child {
     keeper.arg("-c").arg(KEEPER).env("FOLDER", data.parent().expect("a folder"));
     keeper.arg(find_program("postgres", &folders()).expect("postgres comes with initdb"));
     keeper.arg("-D").arg(data).arg("-p").arg(port.to_string()).args(["-c", "listen_addresses=127.0.0.1"]);
-    // No socket in a folder that others share, and no fsync: these databases are not meant to survive the machine. Many
-    // tests at once, each with a pool or two.
+    // No socket in a shared folder. No fsync, because these databases need not survive the machine. Many connections,
+    // because many tests run at once, each with a pool or two.
     keeper.args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=500"]).current_dir(data);
     keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().expect("a shell starts")
 }
@@ -122,7 +123,7 @@ fn root_runs_this() -> bool {
     mine.uid() == 0
 }
 
-/// Where distributions put what they do not put on PATH.
+/// The folders of distributions that are not on PATH.
 fn folders() -> Vec<PathBuf> {
     let mut folders = vec![PathBuf::from("/opt/homebrew/opt/postgresql/bin"), "/usr/local/opt/postgresql/bin".into()];
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

@@ -29,8 +29,8 @@ static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| {
     binaries
 });
 
-/// Takes away what cargo has said of this test. A cargo that the command runs would pass it on to build scripts, for which
-/// it is news: they would run again, and much would be compiled anew.
+/// Removes the variables that cargo set for this test. A cargo that the command runs would pass them on to build
+/// scripts, which would run again and cause a rebuild.
 pub fn forget_cargo(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -40,7 +40,7 @@ pub fn forget_cargo(command: &mut Command) {
     }
 }
 
-/// A binary of the workspace, with no configuration but what the test gives it.
+/// A binary of the workspace, with only the configuration that the test gives it.
 pub fn command(binary: &str) -> Command {
     let path = BINARIES.get(binary).unwrap_or_else(|| panic!("the workspace has no binary `{binary}`"));
     let mut command = Command::new(path);
@@ -49,25 +49,25 @@ pub fn command(binary: &str) -> Command {
             command.env_remove(name);
         }
     }
-    // A Consul that happens to run on this machine is none of a test's business.
+    // A Consul that happens to run on this machine must not affect a test.
     command.env("MESH__REGISTRY", "local");
     command
 }
 
-/// Runs a binary that is expected to end by itself, in an empty folder that `prepare` may fill.
+/// Runs a binary that is expected to exit by itself, in an empty folder that `prepare` may fill.
 pub fn output(binary: &str, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder");
     prepare(folder.path());
     output_in(&folder, binary, arguments)
 }
 
-/// The same in a folder that outlives it.
+/// Like [`output`], in a folder that the caller keeps.
 pub fn output_in(folder: &TempDir, binary: &str, arguments: &[&str]) -> Output {
     let mut child = command(binary);
     child.current_dir(folder.path());
     child.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = child.spawn().expect("the binary starts");
-    // Short of a limit, a process that wrongly serves would hang the test.
+    // Without a limit, a process that serves instead of exiting would hang the test.
     let start = Instant::now();
     while child.try_wait().expect("a child").is_none() {
         if start.elapsed() > LIMIT {
@@ -79,10 +79,10 @@ pub fn output_in(folder: &TempDir, binary: &str, arguments: &[&str]) -> Output {
     child.wait_with_output().expect("its output")
 }
 
-/// A running process, ended when it is dropped.
+/// A running process. It is killed when this is dropped.
 pub struct Process {
     child: Child,
-    /// Where it listens.
+    /// The address it listens on.
     pub address: SocketAddr,
     /// Its working directory, with its data and its log.
     pub folder: TempDir,
@@ -94,12 +94,12 @@ impl Process {
         Self::start_in(tempfile::tempdir().expect("a temporary folder"), binary, environment)
     }
 
-    /// Starts a binary on a free port where another has been.
+    /// Starts a binary on a free port, in the folder of an earlier process.
     pub fn start_in(folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {
         Self::spawn(command(binary), folder, binary, environment)
     }
 
-    /// Starts a binary under a program that looks on, and leaves the process to whoever started it.
+    /// Starts a binary under a program that traces it, such as strace.
     pub fn start_under(mut onlooker: Command, binary: &str) -> Self {
         let command = command(binary);
         onlooker.arg(command.get_program());
@@ -121,33 +121,33 @@ impl Process {
 
         let (sender, receiver) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().expect("its output"));
-        // Reads to the end, so that the process never finds its output closed.
+        // This thread reads to the end, so that the process never finds its output closed.
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let line = receiver.recv_timeout(LIMIT).unwrap_or_else(|_| {
             let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-            panic!("{binary} does not say where it listens; its log:\n{log}")
+            panic!("{binary} does not print the address it listens on; its log:\n{log}")
         });
         let (name, address) = line.split_once(" listening on ").unwrap_or_else(|| panic!("not a listener: {line}"));
         assert_eq!(name, binary);
         Self { child, address: address.parse().expect("an address"), folder }
     }
 
-    /// grpcurl, pointed at it.
+    /// grpcurl for this process.
     pub fn grpcurl(&self) -> Grpcurl {
         Grpcurl::to(self.address)
     }
 
-    /// What it has written to standard error.
+    /// Everything it has written to standard error.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).expect("a log")
     }
 
-    /// One HTTP/1.1 request; the whole answer, head and body.
+    /// Sends one HTTP/1.1 request and returns the whole answer, head and body.
     pub fn http(&self, path: &str) -> String {
         self.http_with(path, "")
     }
 
-    /// The same with more headers, each with its line end.
+    /// Like [`http`](Self::http), with more headers, each with its line end.
     pub fn http_with(&self, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(self.address).expect("it listens");
         stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
@@ -164,36 +164,36 @@ impl Process {
         assert!(kill.expect("kill runs").success());
     }
 
-    /// How much of a processor it has used, as Linux counts it: a hundred a second.
+    /// The CPU time it has used, in Linux's ticks of 10 ms.
     #[cfg(target_os = "linux")]
     pub fn ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
-        // The second word is the program's name, in parentheses, and may be anything.
+        // The second word is the program's name in parentheses, which may contain spaces.
         let (_, rest) = stat.rsplit_once(") ").expect("a name");
         let words: Vec<_> = rest.split(' ').collect();
         words[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a count")).sum()
     }
 
-    /// Whether it has not ended.
+    /// Whether it is still running.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
     }
 
-    /// Waits for its end, and says how long that took.
+    /// Waits until it exits; returns its exit status and how long that took.
     pub fn ended(&mut self) -> (ExitStatus, std::time::Duration) {
         let start = Instant::now();
         let status = eventually("the process ends", || self.child.try_wait().expect("a child"));
         (status, start.elapsed())
     }
 
-    /// Kills it without warning, and gives what it leaves behind.
+    /// Kills it without warning and returns its folder.
     pub fn kill(mut self) -> TempDir {
         self.signal("KILL");
         self.ended();
         self.folder_left()
     }
 
-    /// What a process that has ended leaves behind.
+    /// Takes the folder of a process that has exited.
     pub fn folder_left(&mut self) -> TempDir {
         let empty = tempfile::tempdir().expect("a temporary folder");
         std::mem::replace(&mut self.folder, empty)

@@ -1,14 +1,14 @@
-//! The programs that tests need and this project does not build: finding them, missing them, waiting for them. The tests
+//! The installed programs that tests need: finding them, skipping a test without them, and waiting for them. The tests
 //! of `mesh` use this file, too.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Long enough for a busy machine; nothing that passes waits for it.
+/// The limit of every wait: long enough for a busy machine. A test that passes never waits that long.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// Asks until there is an answer.
+/// Asks again until there is an answer; panics after [`LIMIT`].
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -20,23 +20,23 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "between two questions to another process there is nothing to wait for")]
+#[expect(clippy::disallowed_methods, reason = "another process cannot be awaited, only asked again")]
 pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(10));
 }
 
-/// A tool that a test cannot do without: in CI its absence is a failure, elsewhere a reason to skip.
+/// Prints that a program is missing, so that the test can return. With `CI=true` it panics instead.
 pub fn skip(what: &str, how: &str) {
     let message = format!("SKIPPED: {what} is not installed; {how}");
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
-    // Not by a macro of the standard library, which the test runner would swallow.
+    // `eprintln!` would be captured by the test runner.
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 
 /// Looks for a program in `.tools/bin`, on PATH, and in `more`.
 pub fn find_program(name: &str, more: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Beside the manifest of this crate, or of the workspace around it.
+    // `.tools` is beside the manifest of this crate, or of a workspace around it.
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join(".tools/bin"));
     let folders = tools.chain(std::env::split_paths(&path)).chain(more.iter().cloned());
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())

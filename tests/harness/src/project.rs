@@ -1,8 +1,8 @@
-//! The project that the tests belong to.
+//! The project under test.
 
 use std::path::Path;
 
-/// The folder of the project.
+/// The root folder of the project.
 pub fn root() -> &'static Path {
     // This crate is two folders below it.
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("a folder above this one")

@@ -1,12 +1,13 @@
-//! A network between two processes that can be cut, stand still, refuse, and heal. The kit's own tests use this file, too.
+//! A network between two processes that can be cut, stall, refuse connections, and heal. The tests of `mesh` use this
+//! file, too.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-/// Forwards connections to one address, as long as nothing is wrong with it.
+/// Forwards connections to one address, and simulates failures of the network.
 pub struct Proxy {
-    /// Where it listens.
+    /// The address it listens on.
     pub address: SocketAddr,
     network: Arc<Network>,
 }
@@ -18,22 +19,22 @@ struct Network {
 
 struct State {
     target: SocketAddr,
-    weather: Weather,
-    /// Whether somebody can connect.
+    mode: Mode,
+    /// Whether the port accepts connections.
     listening: bool,
     open: Vec<TcpStream>,
     accepted: usize,
-    /// So many of them carry nothing any more.
+    /// The first `forgotten` connections carry nothing any more.
     forgotten: usize,
-    said: Vec<u8>,
+    received: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Weather {
-    Fair,
-    /// Connections are made and stay, and nothing passes.
-    Still,
-    /// There are no connections.
+enum Mode {
+    Forwarding,
+    /// Connections are made and stay open, and no bytes pass.
+    Stalled,
+    /// Connections are refused.
     Refusing,
 }
 
@@ -42,61 +43,62 @@ impl Proxy {
     pub fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let (open, said) = (Vec::new(), Vec::new());
-        let state = State { target, weather: Weather::Fair, listening: true, open, accepted: 0, forgotten: 0, said };
+        let (open, received) = (Vec::new(), Vec::new());
+        let state =
+            State { target, mode: Mode::Forwarding, listening: true, open, accepted: 0, forgotten: 0, received };
         let network = Arc::new(Network { state: Mutex::new(state), changed: Condvar::new() });
         let proxy = Self { address, network: Arc::clone(&network) };
-        // Ends with the test's process.
+        // The thread ends with the test's process.
         std::thread::spawn(move || network.serve(listener));
         proxy
     }
 
-    /// Ends all connections; new ones are forwarded again.
+    /// Closes all connections; new ones are forwarded again.
     pub fn cut(&self) {
         self.network.lock().cut();
     }
 
-    /// Makes connections, and lets nothing through, neither on new ones nor on those there are.
+    /// Accepts connections, and forwards no bytes, neither on new connections nor on existing ones.
     pub fn stall(&self) {
-        self.network.turn(Weather::Still);
+        self.network.turn(Mode::Stalled);
     }
 
-    /// Lets nothing through for ever on the connections there are, as a firewall does that has lost its memory.
+    /// Never forwards another byte on the existing connections, as a firewall that has lost its state. New ones work.
     pub fn forget(&self) {
         let mut state = self.network.lock();
         state.forgotten = state.accepted;
     }
 
-    /// Ends all connections, and refuses new ones.
+    /// Closes all connections and refuses new ones.
     pub fn refuse(&self) {
-        self.network.turn(Weather::Refusing);
+        self.network.turn(Mode::Refusing);
         self.cut();
-        // Wakes who waits for a connection.
+        // Ends the pending `accept`.
         let _ = TcpStream::connect(self.address);
         self.network.wait(|state| !state.listening);
     }
 
-    /// Lets everything through, also what has waited.
+    /// Forwards everything again, also the bytes that are held back.
     pub fn heal(&self) {
-        self.network.turn(Weather::Fair);
+        self.network.turn(Mode::Forwarding);
         self.network.wait(|state| state.listening);
     }
 
-    /// Leads elsewhere from now on, for those who connect anew; and they have to.
+    /// Closes all connections, and forwards new ones to another target.
     pub fn lead_to(&self, target: SocketAddr) {
         let mut state = self.network.lock();
         state.target = target;
         state.cut();
     }
 
-    /// How many connections there have been.
+    /// The number of connections accepted so far.
     pub fn accepted(&self) -> usize {
         self.network.lock().accepted
     }
 
-    /// How often those who connected have said these words.
+    /// How often the clients have sent these words.
     pub fn heard(&self, words: &str) -> usize {
-        String::from_utf8_lossy(&self.network.lock().said).matches(words).count()
+        String::from_utf8_lossy(&self.network.lock().received).matches(words).count()
     }
 }
 
@@ -113,8 +115,8 @@ impl Network {
         self.state.lock().expect("no panic")
     }
 
-    fn turn(&self, weather: Weather) {
-        self.lock().weather = weather;
+    fn turn(&self, mode: Mode) {
+        self.lock().mode = mode;
         self.changed.notify_all();
     }
 
@@ -126,15 +128,15 @@ impl Network {
         let address = listener.local_addr().expect("an address");
         loop {
             while let Ok((client, _)) = listener.accept() {
-                if self.lock().weather == Weather::Refusing {
+                if self.lock().mode == Mode::Refusing {
                     break;
                 }
                 self.connect(client);
             }
             drop(listener);
             self.listens(false);
-            self.wait(|state| state.weather != Weather::Refusing);
-            listener = TcpListener::bind(address).expect("nobody else takes it");
+            self.wait(|state| state.mode != Mode::Refusing);
+            listener = TcpListener::bind(address).expect("the port is still free");
             self.listens(true);
         }
     }
@@ -147,7 +149,7 @@ impl Network {
     fn connect(self: &Arc<Self>, client: TcpStream) {
         let mut state = self.lock();
         state.accepted += 1;
-        // A target that is away is a connection that ends at once.
+        // If the target is down, the client's connection closes at once.
         let Ok(server) = TcpStream::connect(state.target) else { return };
         let clone = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
         state.open.extend([clone(&client), clone(&server)]);
@@ -164,10 +166,10 @@ impl Network {
             while let Ok(length @ 1..) = from.read(&mut bytes) {
                 let mut state = network.lock();
                 if record {
-                    state.said.extend(&bytes[..length]);
+                    state.received.extend(&bytes[..length]);
                 }
                 drop(state);
-                network.wait(|state| state.weather != Weather::Still && state.forgotten < number);
+                network.wait(|state| state.mode != Mode::Stalled && state.forgotten < number);
                 if to.write_all(&bytes[..length]).is_err() {
                     break;
                 }

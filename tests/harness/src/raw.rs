@@ -1,4 +1,5 @@
-//! gRPC calls by hand, for what no client does: half a request, or a deadline that only the server knows.
+//! gRPC calls frame by frame, for requests that no client sends: half a request, or a deadline that only the server
+//! knows.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::runtime::Runtime;
 
-/// A connection by hand. Cheap to clone; closed with its last call.
+/// An HTTP/2 connection. Cheap to clone; it closes with its last call.
 #[derive(Clone)]
 pub struct RawConnection {
     runtime: Arc<Runtime>,
@@ -16,18 +17,18 @@ pub struct RawConnection {
     client: SendRequest<Bytes>,
 }
 
-/// A call of which the headers are sent and the message is not.
+/// A call whose headers are sent and whose message is not.
 pub struct RawCall {
     connection: RawConnection,
     response: ResponseFuture,
     request: SendStream<Bytes>,
 }
 
-/// How a call ended.
+/// The end of a call.
 pub struct Ended {
-    /// `grpc-status`, from the head or from the trailers.
+    /// `grpc-status`, from the headers or from the trailers.
     pub code: String,
-    /// All of the response, each message with the five bytes in front of it.
+    /// The body of the response: each message with its prefix of five bytes.
     pub body: Vec<u8>,
 }
 
@@ -62,24 +63,24 @@ impl RawConnection {
 }
 
 impl RawCall {
-    /// A call that is alone on its connection.
+    /// Starts a call on a connection of its own.
     pub fn begin(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
         RawConnection::open(address).call(path, headers)
     }
 
-    /// Sends the message, and does not look at what comes back.
+    /// Sends the message, and does not read the response.
     pub fn send(&mut self, message: &[u8]) {
         let length = u32::try_from(message.len()).expect("a short message").to_be_bytes();
         let frame: Vec<u8> = [&[0], &length[..], message].concat();
         self.request.send_data(frame.into(), true).expect("it takes the message");
     }
 
-    /// Takes the call back; the connection goes on.
+    /// Resets the call's stream; the connection stays open.
     pub fn reset(mut self) {
         self.request.send_reset(Reason::CANCEL);
     }
 
-    /// Sends the message, and waits for the end.
+    /// Sends the message and waits for the end.
     pub fn finish(mut self, message: &[u8]) -> Ended {
         self.send(message);
         self.ended()
@@ -98,7 +99,7 @@ impl RawCall {
         })
     }
 
-    /// The status of HTTP that a call is answered with which gRPC never sees.
+    /// The HTTP status of a call that the server refuses before gRPC.
     pub fn refused(self) -> u16 {
         self.connection.runtime.block_on(self.response).expect("it answers").status().as_u16()
     }

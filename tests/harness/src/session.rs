@@ -1,10 +1,10 @@
-//! SQL on one connection, past the program.
+//! SQL on one connection, without the program under test.
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 use tokio::runtime::Runtime;
 
-/// A connection that stays open, and with it what a transaction holds.
+/// A connection that stays open, with the locks that its transaction holds.
 pub struct Session {
     connection: AnyConnection,
     runtime: Runtime,
@@ -29,18 +29,18 @@ impl Session {
         self.runtime.block_on(statements).expect("the statement is right");
     }
 
-    /// What a query gives.
+    /// The rows of a query.
     pub fn rows<T>(&mut self, query: &str, read: impl FnMut(&AnyRow) -> T) -> Vec<T> {
         let rows = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_all(&mut self.connection);
         self.runtime.block_on(rows).expect("the query is right").iter().map(read).collect()
     }
 
-    /// What a query counts.
+    /// The number that a `SELECT count(*)` returns.
     pub fn count(&mut self, query: &str) -> i64 {
         self.rows(query, |row| row.get::<i64, _>(0))[0]
     }
 
-    /// Whether somebody at this Postgres database waits for what somebody else holds.
+    /// Whether a connection to this Postgres database waits for a lock.
     pub fn waits_for_a_lock(&mut self) -> bool {
         let waiting = "SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND wait_event_type = 'Lock'";

@@ -1,8 +1,8 @@
-//! SQL from outside, for what no contract offers.
+//! SQL without the program under test.
 
 use sqlx::Connection as _;
 
-/// Executes one statement at a database that is named by its URL.
+/// Executes one statement at the database with this URL.
 pub fn execute(url: &str, statement: &str) {
     let statement = sqlx::AssertSqlSafe(statement.to_owned());
     sqlx::any::install_default_drivers();

@@ -1,4 +1,4 @@
-//! What the system promises to its callers: real binaries, called from outside. What each file holds:
+//! What the system promises to its callers, tested with real binaries from outside. Each file's subject:
 
-mod architecture; // the invariants of docs/ARCHITECTURE.md that can be read off the tree
-mod docs; // what the documents say is true
+mod architecture; // the invariants of docs/ARCHITECTURE.md that the tree shows
+mod docs; // the documents agree with the code

@@ -1,8 +1,8 @@
-//! What mesh promises, seen from outside: real binaries, real grpcurl. What each file holds:
+//! What mesh promises, tested with real binaries and grpcurl from outside. Each file's subject:
 
-mod bad_start; // what an operator reads when a process cannot start
-mod doctor; // what `mesh doctor` says of a machine
-mod drain; // how a process ends
-mod serving; // reflection, health, pages for operators, deadlines
-mod structure; // the ladder of crates, and that no files form a circle
-mod templates; // what new services are made of
+mod bad_start; // the errors of a process that cannot start
+mod doctor; // `mesh doctor`
+mod drain; // the drain
+mod serving; // reflection, health, admin pages, deadlines
+mod structure; // the ladder of crates, and no cycles among files
+mod templates; // the templates of scripts/new-service

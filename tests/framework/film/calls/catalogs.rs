@@ -1,10 +1,10 @@
-//! Catalogs that share a database, so that each of them can answer what another one was asked.
+//! Replicas of the catalog that share a database, so that each can answer for the others.
 
 use std::net::SocketAddr;
 
 use harness::{Consul, Postgres, Process, eventually, uuid};
 
-/// Two replicas, found at their addresses or through Consul.
+/// Two replicas, with static addresses or registered in Consul.
 pub(super) struct Catalogs {
     database: String,
     registry: String,
@@ -12,7 +12,7 @@ pub(super) struct Catalogs {
 }
 
 impl Catalogs {
-    /// `None`, and a word about it, where there is no Postgres.
+    /// Without an installed Postgres it prints a note and returns `None`.
     pub(super) fn start(consul: Option<&Consul>) -> Option<Self> {
         let database = Postgres::shared()?.database(&format!("catalog_{}", uuid().replace('-', "")));
         let registry = consul.map_or("local".to_owned(), Consul::registry);
@@ -37,35 +37,35 @@ impl Catalogs {
         self.replicas.iter().map(|replica| replica.address).collect()
     }
 
-    /// Kills one without warning.
+    /// Kills a replica without warning.
     pub(super) fn kill(&mut self, index: usize) {
         self.replicas[index].signal("KILL");
         self.replicas[index].ended();
     }
 
-    /// Ends one well.
+    /// Ends a replica by a drain.
     pub(super) fn end(&mut self, index: usize) {
         self.replicas[index].signal("TERM");
         let (status, _) = self.replicas[index].ended();
-        assert_eq!(status.code(), Some(0), "it drains");
+        assert_eq!(status.code(), Some(0), "the drain failed");
     }
 
-    /// Starts one again at its address, and returns when it is called.
+    /// Starts a replica again at its address, and waits until it is called.
     pub(super) fn start_again(&mut self, index: usize) {
         self.replicas[index] = self.replica(&self.replicas[index].address.to_string());
         self.is_called(index);
     }
 
-    /// Waits until it has answered somebody.
+    /// Waits until the replica has answered a call.
     pub(super) fn is_called(&self, index: usize) {
-        eventually("it is called", || {
+        eventually("the replica is called", || {
             let metrics = self.replicas[index].http("/metrics");
             metrics.lines().any(|line| line.contains(r#"grpc_method="GetTitle",grpc_code"#)).then_some(())
         });
     }
 }
 
-/// A process that passes calls on to catalogs that it finds through Consul.
+/// A process that passes calls on to the catalogs that it finds in Consul.
 pub(super) fn caller_through(consul: &Consul) -> Process {
     Process::start("hop", &[("MESH__REGISTRY", &consul.registry())])
 }

@@ -1,4 +1,4 @@
-//! Four hops: a deadline reaches the last one, and so does its end.
+//! A deadline, and a cancellation, reach the last of four hops.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -6,14 +6,14 @@ use contracts::catalog::v1::GetTitleRequest;
 use harness::{Process, RawCall, eventually, uuid};
 use prost::Message as _;
 
-use super::hops::{self, What};
+use super::hops::{self, Event};
 use super::load::{Client, Kind};
 
 const METHOD: &str = "/catalog.v1.CatalogService/GetTitle";
-/// What a busy machine may take.
+/// The slack of a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// The last of them answers when nobody waits any more.
+/// Four hops; the last one answers after every deadline.
 fn four_hops() -> [Process; 4] {
     let last = hops::answering(hops::NEVER);
     let third = hops::to(&[last.address]);
@@ -22,41 +22,41 @@ fn four_hops() -> [Process; 4] {
     [first, second, third, last]
 }
 
-fn what(hop: &Process) -> Vec<What> {
-    hops::seen(hop).iter().map(|seen| seen.what).collect()
+fn event(hop: &Process) -> Vec<Event> {
+    hops::seen(hop).iter().map(|seen| seen.event).collect()
 }
 
 #[test]
-fn a_budget_of_two_seconds_is_visible_at_the_last_hop() {
+fn deadline_reaches_the_last_hop_and_stops_it() {
     let hops = four_hops();
-    // Its client has no clock of its own: what comes back is the first hop's word.
+    // The raw client has no clock: the status is that of the first hop.
     let call = RawCall::begin(hops[0].address, METHOD, &[("grpc-timeout", "2S")]);
     let ended = call.finish(&GetTitleRequest { title_id: uuid() }.encode_to_vec());
     assert_eq!(ended.code, "4", "DEADLINE_EXCEEDED");
 
-    let budgets = hops.each_ref().map(|hop| match what(hop)[0] {
-        What::Begun(Some(budget)) => budget,
+    let budgets = hops.each_ref().map(|hop| match event(hop)[0] {
+        Event::Begun(Some(budget)) => budget,
         other => panic!("a call without a deadline: {other:?}"),
     });
     println!("{budgets:?}");
     assert!(budgets[0] <= Duration::from_secs(2) && budgets[3] > Duration::from_secs(1), "{budgets:?}");
     assert!(budgets.is_sorted_by(|one, next| *next < *one), "{budgets:?}");
-    // And the work has stopped, everywhere.
-    eventually("the last one stops", || what(&hops[3]).contains(&What::Dropped).then_some(()));
+    // The work has stopped at every hop.
+    eventually("the last hop stops", || event(&hops[3]).contains(&Event::Dropped).then_some(()));
     for hop in &hops {
-        eventually("it stops", || (what(hop).len() == 2).then_some(()));
+        eventually("the hop stops", || (event(hop).len() == 2).then_some(()));
     }
 }
 
 #[test]
-fn the_end_of_a_budget_is_never_called_otherwise() {
+fn deadline_is_always_reported_as_deadline_exceeded() {
     let hops = four_hops();
     let begin = |timeout: &str| {
         let mut call = RawCall::begin(hops[0].address, METHOD, &[("grpc-timeout", timeout)]);
         call.send(&GetTitleRequest { title_id: uuid() }.encode_to_vec());
         call
     };
-    // Long enough for the last hop, or over at the first one: it is the same to the caller.
+    // The deadline passes at the last hop or already at the first; the caller gets the same code.
     let calls: Vec<_> = ["1m", "10m", "30m", "60m", "100m", "300m"].iter().cycle().take(48).map(|t| begin(t)).collect();
     for call in calls {
         assert_eq!(call.ended().code, "4", "DEADLINE_EXCEEDED");
@@ -64,7 +64,7 @@ fn the_end_of_a_budget_is_never_called_otherwise() {
 }
 
 #[test]
-fn who_goes_away_is_noticed_at_the_last_hop() {
+fn cancellation_reaches_the_last_hop() {
     let hops = four_hops();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let client = runtime.block_on(async { Client::of(hops[0].address) });
@@ -74,16 +74,16 @@ fn who_goes_away_is_noticed_at_the_last_hop() {
             let client = client.clone();
             async move { client.call(Kind::Get).await }
         });
-        eventually("it is at the last hop", || (hops::attempts(&hops[3], "GetTitle") == round).then_some(()));
+        eventually("the call reaches the last hop", || (hops::attempts(&hops[3], "GetTitle") == round).then_some(()));
         let cancelled = UNIX_EPOCH.elapsed().expect("it is after 1970");
         calling.abort();
-        late.push(eventually("it is dropped", || {
+        late.push(eventually("the last hop drops the call", || {
             let seen = hops::seen(&hops[3]);
-            let dropped = seen.iter().rfind(|seen| seen.what == What::Dropped)?;
+            let dropped = seen.iter().rfind(|seen| seen.event == Event::Dropped)?;
             (seen.len() == 2 * round).then(|| dropped.at.saturating_sub(cancelled))
         }));
     }
     late.sort();
-    println!("noticed after {:?}, {:?} at most", late[10], late[20]);
+    println!("the last hop noticed after {:?}, {:?} at most", late[10], late[20]);
     assert!(late[20] < SLACK, "{late:?}");
 }

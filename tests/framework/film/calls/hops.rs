@@ -1,16 +1,16 @@
-//! Processes that pass calls on, or answer them, and write down what they see.
+//! Processes that pass calls on or answer them, and record what they receive.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use harness::Process;
 
-/// Passes calls on to these addresses.
+/// A hop that passes calls on to these addresses.
 pub(crate) fn to(next: &[SocketAddr]) -> Process {
     to_with(next, &[])
 }
 
-/// The same with more of a configuration.
+/// Like [`to`], with more of a configuration.
 pub(crate) fn to_with(next: &[SocketAddr], environment: &[(&str, &str)]) -> Process {
     let next: Vec<_> = next.iter().map(SocketAddr::to_string).collect();
     let next = next.join(",");
@@ -18,59 +18,59 @@ pub(crate) fn to_with(next: &[SocketAddr], environment: &[(&str, &str)]) -> Proc
     Process::start("hop", &[&registry, environment].concat())
 }
 
-/// Answers after a while.
+/// A hop that answers after this many seconds.
 pub(crate) fn answering(seconds: &str) -> Process {
     Process::start("hop", &[("HOP_DOES", "answer"), ("HOP_TAKES", seconds)])
 }
 
-/// Longer than anybody waits.
+/// Longer than any deadline.
 pub(crate) const NEVER: &str = "3600";
 
-/// Answers UNAVAILABLE at once.
+/// A hop that answers UNAVAILABLE at once.
 pub(crate) fn refusing() -> Process {
     Process::start("hop", &[("HOP_DOES", "refuse")])
 }
 
-/// What a hop has seen of a call.
+/// One record of a hop.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    /// Since 1970, by the clock that all processes of this machine share.
+    /// Time since 1970, by the clock that all processes of this machine share.
     pub(crate) at: Duration,
     pub(crate) method: String,
-    pub(crate) what: What,
+    pub(crate) event: Event,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum What {
-    /// It came, with so much time.
+pub(crate) enum Event {
+    /// The call arrived, with this much time left.
     Begun(Option<Duration>),
     Ended,
-    /// Its caller went away, or its time was over.
+    /// The caller disconnected, or the deadline passed.
     Dropped,
 }
 
-/// All that a hop has seen.
+/// All records of a hop.
 pub(crate) fn seen(hop: &Process) -> Vec<Seen> {
-    let text = std::fs::read_to_string(hop.folder.path().join("calls")).expect("what it has seen");
-    text.lines().map(|line| parse(line).unwrap_or_else(|| panic!("not what a hop writes: {line}"))).collect()
+    let text = std::fs::read_to_string(hop.folder.path().join("calls")).expect("the hop's records");
+    text.lines().map(|line| parse(line).unwrap_or_else(|| panic!("not a record of a hop: {line}"))).collect()
 }
 
 fn parse(line: &str) -> Option<Seen> {
     let words: Vec<_> = line.split(' ').collect();
-    let [at, method, what, budget] = words[..] else { return None };
+    let [at, method, event, budget] = words[..] else { return None };
     let micros = |text: &str| text.parse().ok().map(Duration::from_micros);
-    let what = match what {
-        "begun" => What::Begun(micros(budget)),
-        "ended" => What::Ended,
-        "dropped" => What::Dropped,
+    let event = match event {
+        "begun" => Event::Begun(micros(budget)),
+        "ended" => Event::Ended,
+        "dropped" => Event::Dropped,
         _ => return None,
     };
-    Some(Seen { at: micros(at)?, method: method.to_owned(), what })
+    Some(Seen { at: micros(at)?, method: method.to_owned(), event })
 }
 
-/// How often a method has been called at a hop.
+/// The number of calls of a method that arrived at a hop.
 pub(crate) fn attempts(hop: &Process, method: &str) -> usize {
-    seen(hop).iter().filter(|seen| seen.method == method && matches!(seen.what, What::Begun(_))).count()
+    seen(hop).iter().filter(|seen| seen.method == method && matches!(seen.event, Event::Begun(_))).count()
 }
 
 /// The sum of a metric over all its labels.
@@ -80,8 +80,8 @@ pub(crate) fn metric(process: &Process, name: &str) -> u64 {
     values.map(|(_, value)| value.parse::<u64>().expect("a count")).sum()
 }
 
-/// Whether it has written that it leaves an endpoint out.
-pub(crate) fn leaves_out(caller: &Process, endpoint: SocketAddr) -> bool {
+/// Whether the caller has logged that it ejects an endpoint.
+pub(crate) fn has_ejected(caller: &Process, endpoint: SocketAddr) -> bool {
     let endpoint = endpoint.to_string();
     caller.log().lines().any(|line| line.contains("not called for a while") && line.contains(&endpoint))
 }

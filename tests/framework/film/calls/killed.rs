@@ -1,6 +1,6 @@
-//! An instance dies while it is called.
+//! An instance is killed while it is called.
 //!
-//! For some seconds here, and for half a minute by `scripts/soak`.
+//! The test takes some seconds here, and half a minute in `scripts/soak`.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use super::catalogs::{Catalogs, caller_through};
 use super::hops;
 use super::load::{Client, Kind, Load, seconds};
 
-/// What can be repeated.
+/// Calls that may be retried.
 const IDEMPOTENT: &[Kind] = &[Kind::Get, Kind::Get, Kind::Get, Kind::Get, Kind::Create];
 /// Calls a second.
 const RATE: u32 = 200;
-/// What a busy machine may take on top.
+/// The slack of a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 
 #[test]
 #[ignore = "needs Postgres: .ci/full"]
-fn one_of_two_instances_is_killed_and_no_call_fails() {
+fn killed_instance_fails_no_idempotent_call() {
     let Some(catalogs) = Catalogs::start(None) else { return };
     let caller = hops::to(&catalogs.addresses());
     kill_one(catalogs, &caller);
@@ -28,7 +28,7 @@ fn one_of_two_instances_is_killed_and_no_call_fails() {
 
 #[test]
 #[ignore = "needs Postgres and Consul: .ci/full"]
-fn one_of_two_instances_is_killed_and_no_call_fails_with_consul() {
+fn killed_instance_fails_no_idempotent_call_with_consul() {
     let Some(consul) = Consul::start() else { return };
     let Some(catalogs) = Catalogs::start(Some(&consul)) else { return };
     let caller = caller_through(&consul);
@@ -40,25 +40,25 @@ fn kill_one(mut catalogs: Catalogs, caller: &Process) {
     catalogs.is_called(0);
     catalogs.is_called(1);
     let third = RATE as usize * seconds(6) / 3;
-    load.goes_on(third);
+    load.wait_for_calls(third);
 
     let dead = catalogs.replicas[0].address;
     let killed = Instant::now();
     catalogs.kill(0);
-    eventually("it is left out", || hops::leaves_out(caller, dead).then_some(()));
+    eventually("the caller ejects the instance", || hops::has_ejected(caller, dead).then_some(()));
     let took = killed.elapsed();
-    println!("left out after {took:?}");
-    assert!(took < Duration::from_secs(1) + SLACK, "left out after {took:?}");
-    load.goes_on(third);
+    println!("ejected after {took:?}");
+    assert!(took < Duration::from_secs(1) + SLACK, "ejected after {took:?}");
+    load.wait_for_calls(third);
 
     catalogs.start_again(0);
-    load.goes_on(third);
+    load.wait_for_calls(third);
     println!("{} retries", hops::metric(caller, "mesh_peer_retries_total"));
-    load.ends_well();
+    load.end_without_failures();
 }
 
 #[test]
-fn what_it_was_doing_is_done_by_another_one_if_that_does_no_harm() {
+fn interrupted_call_is_retried_only_if_idempotent() {
     for (kind, method, repeats) in
         [(Kind::Get, "GetTitle", 1), (Kind::Create, "CreateTitle", 1), (Kind::Delete, "DeleteTitle", 0)]
     {
@@ -67,16 +67,18 @@ fn what_it_was_doing_is_done_by_another_one_if_that_does_no_harm() {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let calling =
             runtime.spawn(async move { Client::of(caller.address).call(kind).await.map_err(|s| (s, caller)) });
-        let busy = eventually("it is asked", || (0..2).find(|index| hops::attempts(&instances[*index], method) == 1));
+        let busy = eventually("an instance is called", || {
+            (0..2).find(|index| hops::attempts(&instances[*index], method) == 1)
+        });
         instances[busy].signal("KILL");
         instances[busy].ended();
         let other = &instances[1 - busy];
         if repeats == 1 {
-            eventually("the other one is asked", || (hops::attempts(other, method) == 1).then_some(()));
+            eventually("the other instance is called", || (hops::attempts(other, method) == 1).then_some(()));
         } else {
-            let (failed, _caller) = runtime.block_on(calling).expect("no panic").expect_err("nobody knows what it did");
+            let (failed, _caller) = runtime.block_on(calling).expect("no panic").expect_err("the outcome is unknown");
             assert_eq!(failed.code(), Code::Unavailable, "{failed:?}");
-            assert_eq!(hops::attempts(other, method), 0, "it was repeated");
+            assert_eq!(hops::attempts(other, method), 0, "the call was repeated");
         }
     }
 }

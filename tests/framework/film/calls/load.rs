@@ -1,7 +1,7 @@
-//! Somebody who calls at a steady rate, whatever comes back, and keeps what did.
+//! A caller with a steady rate that keeps every answer.
 //!
-//! The rate does not depend on the answers: who waits for them before calling again hides every pause. One at a time does
-//! this, however many tests run: two on the same machine would measure each other.
+//! The rate does not depend on the answers: a caller that waits for an answer before its next call hides every pause of
+//! the server. Only one load runs at a time, because two on one machine would measure each other.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,19 +16,19 @@ use tokio::task::{JoinHandle, JoinSet};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-/// The contract gives a call that reads two seconds, which it may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Replaces the contract's deadline of two seconds for a read, which a busy machine may exceed.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What is called.
+/// The method to call.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     /// Without side effects.
     Get,
     /// Idempotent.
     Create,
-    /// Not to be repeated.
+    /// Neither, so it must not be repeated.
     Delete,
-    /// What was created must be there when it is deleted: a repeat would not find it.
+    /// A delete of a title that was just created: a repeat would fail, because the title is gone.
     CreateAndDelete,
 }
 
@@ -45,7 +45,7 @@ impl Client {
         Self { catalog: CatalogServiceClient::new(channel), title_id: uuid() }
     }
 
-    /// Asks once. That there is no such title is an answer.
+    /// Makes one call. NOT_FOUND for the title counts as an answer.
     pub(crate) async fn call(&self, kind: Kind) -> Result<(), Status> {
         match kind {
             Kind::Get => self.get().await,
@@ -57,7 +57,7 @@ impl Client {
 
     async fn get(&self) -> Result<(), Status> {
         let mut request = tonic::Request::new(GetTitleRequest { title_id: self.title_id.clone() });
-        request.set_timeout(PATIENCE);
+        request.set_timeout(TIMEOUT);
         match self.catalog.clone().get_title(request).await {
             Err(status) if status.code() != Code::NotFound => Err(status),
             _ => Ok(()),
@@ -76,18 +76,18 @@ impl Client {
     }
 }
 
-/// How long, where it is not for `scripts/soak`, which says so by `SOAK_SECONDS`.
+/// The duration of a test in seconds: `otherwise`, or SOAK_SECONDS, which `scripts/soak` sets.
 pub(crate) fn seconds(otherwise: usize) -> usize {
     std::env::var("SOAK_SECONDS").map_or(otherwise, |seconds| seconds.parse().expect("SOAK_SECONDS is a number"))
 }
 
-/// Asks once, without a runtime.
+/// Makes one call, without a runtime.
 pub(crate) fn once(address: SocketAddr, kind: Kind) -> Result<(), Status> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async { Client::of(address).call(kind).await })
 }
 
-/// Calls that go on until they are [ended](Self::end).
+/// Calls that continue until [`end`](Self::end).
 pub(crate) struct Load {
     runtime: Runtime,
     begun: Arc<AtomicUsize>,
@@ -96,17 +96,17 @@ pub(crate) struct Load {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// A call that is over.
+/// A finished call.
 pub(crate) struct Call {
     pub(crate) took: Duration,
     pub(crate) answer: Result<(), Status>,
 }
 
 impl Load {
-    /// Begins to call so many times a second, one kind after the other.
+    /// Starts `rate` calls a second, of each kind in turn.
     pub(crate) fn begin(address: SocketAddr, rate: u32, kinds: &'static [Kind]) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
-        // A test that failed has held it, too.
+        // A failed test may have poisoned the lock.
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
@@ -119,17 +119,17 @@ impl Load {
         Self { runtime, begun, enough, calling, _alone: alone }
     }
 
-    /// Waits for so many more calls to begin.
-    pub(crate) fn goes_on(&self, calls: usize) {
+    /// Waits until this many more calls have started.
+    pub(crate) fn wait_for_calls(&self, calls: usize) {
         let goal = self.begun.load(Ordering::Relaxed) + calls;
-        // A limit is for what ought to happen at once; this takes the time it takes.
+        // The total has no limit, because it takes as long as the rate demands; each call has one.
         while self.begun.load(Ordering::Relaxed) < goal {
             let before = self.begun.load(Ordering::Relaxed);
-            eventually("another call begins", || (self.begun.load(Ordering::Relaxed) > before).then_some(()));
+            eventually("another call starts", || (self.begun.load(Ordering::Relaxed) > before).then_some(()));
         }
     }
 
-    /// Ends, and gives all that has been.
+    /// Stops, and returns all calls.
     pub(crate) fn end(self) -> Vec<Call> {
         self.enough.store(true, Ordering::Relaxed);
         let calls = self.runtime.block_on(self.calling).expect("no call panics");
@@ -139,8 +139,8 @@ impl Load {
         calls
     }
 
-    /// The same where none may have failed.
-    pub(crate) fn ends_well(self) {
+    /// Stops, and asserts that no call failed.
+    pub(crate) fn end_without_failures(self) {
         let calls = self.end();
         let failures: Vec<_> = calls.iter().filter_map(|call| call.answer.as_ref().err()).collect();
         assert!(failures.is_empty(), "{} of {} failed, such as {:?}", failures.len(), calls.len(), failures[0]);

@@ -1,5 +1,5 @@
-//! The network goes away, in each of its ways, and comes back: between a service and its peer. What a partition from
-//! Consul comes to is in tests/blackbox/consul/outages.rs.
+//! The network between a service and its peer fails in several ways and recovers. Partitions between a service and
+//! Consul are in `film/consul/outages.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use super::hops;
 use super::load::{Kind, Load, once};
 use crate::film::consul::{answered, ask};
 
-/// How long calls may go on to fail on a network that is whole again, on a busy machine.
+/// The limit for calls to recover after the network does, on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Artwork and the catalog, and the network between them; `None` where there is nothing to ask them with.
+/// Artwork, the catalog, and the network between them. Without grpcurl it prints a note and returns `None`.
 fn pair() -> Option<(Process, Process, Proxy)> {
     if !Grpcurl::installed() {
         return None;
@@ -28,7 +28,7 @@ fn pair() -> Option<(Process, Process, Proxy)> {
     Some((artwork, catalog, proxy))
 }
 
-/// The code of the same call, from a client that cannot wait for long.
+/// The code of the same call with a deadline of one second.
 fn ask_within_a_second(artwork: &Process) -> String {
     let request = RenderArtworkRequest { request_id: uuid(), title_id: uuid(), image: small_picture() };
     let call = RawCall::begin(artwork.address, "/artwork.v1.ArtworkService/RenderArtwork", &[("grpc-timeout", "1S")]);
@@ -37,8 +37,8 @@ fn ask_within_a_second(artwork: &Process) -> String {
 
 fn recovers(artwork: &Process) {
     let start = Instant::now();
-    eventually("the catalog is asked again", || (ask(artwork) == answered()).then_some(()));
-    println!("well again after {:?}", start.elapsed());
+    eventually("the catalog answers again", || (ask(artwork) == answered()).then_some(()));
+    println!("recovered after {:?}", start.elapsed());
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     for _ in 0..5 {
         assert_eq!(ask(artwork), answered());
@@ -46,7 +46,7 @@ fn recovers(artwork: &Process) {
 }
 
 #[test]
-fn a_peer_that_could_not_be_reached_is_called_again() {
+fn refused_connection_recovers() {
     let Some((artwork, _catalog, proxy)) = pair() else { return };
     proxy.refuse();
     for _ in 0..3 {
@@ -57,7 +57,7 @@ fn a_peer_that_could_not_be_reached_is_called_again() {
 }
 
 #[test]
-fn a_peer_that_was_not_heard_of_is_called_again() {
+fn stalled_connection_recovers() {
     let Some((artwork, _catalog, proxy)) = pair() else { return };
     proxy.stall();
     for _ in 0..3 {
@@ -68,20 +68,20 @@ fn a_peer_that_was_not_heard_of_is_called_again() {
 }
 
 #[test]
-fn a_connection_that_the_network_has_forgotten_is_given_up() {
+fn forgotten_connection_is_replaced() {
     let well = hops::answering("0");
     let proxy = Proxy::to(well.address);
     let caller = hops::to_with(&[proxy.address], &[("MESH__CALL_DEADLINE", "500ms")]);
     once(caller.address, Kind::Create).expect("an answer");
     proxy.forget();
-    // Callers, who are what finds out.
+    // Only callers find out.
     let load = Load::begin(caller.address, 20, &[Kind::Create]);
     let start = Instant::now();
-    eventually("it is called again", || (hops::attempts(&well, "CreateTitle") > 1).then_some(()));
-    println!("well again after {:?}", start.elapsed());
+    eventually("the peer is called again", || (hops::attempts(&well, "CreateTitle") > 1).then_some(()));
+    println!("recovered after {:?}", start.elapsed());
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     drop(load.end());
     let load = Load::begin(caller.address, 20, &[Kind::Create]);
-    load.goes_on(20);
-    load.ends_well();
+    load.wait_for_calls(20);
+    load.end_without_failures();
 }

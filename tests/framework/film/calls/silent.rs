@@ -1,6 +1,6 @@
-//! An instance that takes calls and never answers: one that stands still, or whose network does.
+//! An instance that takes calls and never answers, because it or its network stalls.
 //!
-//! What it got before it is left out costs its deadline. Nobody can know sooner; but nobody else pays for it.
+//! The calls it received before its ejection fail at their deadline. Other calls are not delayed.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -11,61 +11,61 @@ use tonic::Code;
 use super::hops;
 use super::load::{Call, Kind, Load};
 
-/// What a call gets that says nothing, and whose contract says nothing either.
+/// The deadline of a call without one of its own and without one in the contract.
 const DEADLINE: (&str, &str) = ("MESH__CALL_DEADLINE", "1s");
 /// Calls a second.
 const RATE: u32 = 40;
-/// Much less than the deadline, and much more than an answer takes.
+/// Far below the deadline, and far above the time of an answer.
 const SOON: Duration = Duration::from_millis(800);
 
 #[test]
-fn one_that_never_answers_is_left_out() {
-    // It takes connections, and that is all it does.
+fn silent_instance_is_ejected() {
+    // The instance accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = silent.local_addr().map(|address| (silent, address));
     let (_silent, address) = silent.expect("an address");
     let well = hops::answering("0");
     let caller = hops::to_with(&[address, well.address], &[DEADLINE]);
     let load = Load::begin(caller.address, RATE, &[Kind::Create]);
-    eventually("it is left out", || hops::leaves_out(&caller, address).then_some(()));
+    eventually("the caller ejects the instance", || hops::has_ejected(&caller, address).then_some(()));
     let before = load.end();
-    only_those_it_got_failed(&before);
-    assert!(before.iter().any(|call| call.answer.is_err()), "nobody has asked it");
+    only_its_calls_failed(&before);
+    assert!(before.iter().any(|call| call.answer.is_err()), "the silent instance got no call");
 
     let after = Load::begin(caller.address, RATE, &[Kind::Create]);
-    after.goes_on(RATE as usize * 2);
-    after.ends_well();
+    after.wait_for_calls(RATE as usize * 2);
+    after.end_without_failures();
 }
 
 #[test]
-fn one_that_stands_still_is_left_out_and_comes_back() {
+fn stopped_instance_is_ejected_and_returns() {
     let instances = [hops::answering("0"), hops::answering("0")];
     let caller = hops::to_with(&instances.each_ref().map(|instance| instance.address), &[DEADLINE]);
     let load = Load::begin(caller.address, RATE, &[Kind::Create]);
     for instance in &instances {
-        eventually("it is called", || (hops::attempts(instance, "CreateTitle") > 0).then_some(()));
+        eventually("the instance is called", || (hops::attempts(instance, "CreateTitle") > 0).then_some(()));
     }
     instances[0].signal("STOP");
-    eventually("it is left out", || hops::leaves_out(&caller, instances[0].address).then_some(()));
+    eventually("the caller ejects the instance", || hops::has_ejected(&caller, instances[0].address).then_some(()));
     let failed = load.end();
-    only_those_it_got_failed(&failed);
+    only_its_calls_failed(&failed);
 
     let without = Load::begin(caller.address, RATE, &[Kind::Create]);
-    without.goes_on(RATE as usize);
-    without.ends_well();
+    without.wait_for_calls(RATE as usize);
+    without.end_without_failures();
     let before = hops::attempts(&instances[0], "CreateTitle");
     instances[0].signal("CONT");
     let with = Load::begin(caller.address, RATE, &[Kind::Create]);
-    // What it had taken before is not what it is asked now.
-    eventually("it is called again", || {
+    // More calls than the instance had received before it was stopped.
+    eventually("the instance is called again", || {
         let well = caller.log().contains("back among those that are called");
         (well && hops::attempts(&instances[0], "CreateTitle") > before + RATE as usize).then_some(())
     });
-    with.ends_well();
+    with.end_without_failures();
 }
 
-/// And those at their deadline; the others were as fast as ever.
-fn only_those_it_got_failed(calls: &[Call]) {
+/// Asserts that calls to the silent instance failed at their deadline, and that the others were fast.
+fn only_its_calls_failed(calls: &[Call]) {
     let (mut failed, mut slow) = (0, 0);
     for call in calls {
         match &call.answer {
@@ -79,6 +79,6 @@ fn only_those_it_got_failed(calls: &[Call]) {
     }
     println!("{failed} of {} failed, {slow} were slow", calls.len());
     assert!(failed < calls.len() / 2, "{failed} of {} failed", calls.len());
-    // A machine may be busy, but a mesh that waits for the silent one would be slow every second time.
-    assert!(slow < calls.len() / 10, "{slow} of {} waited for the one that is silent", calls.len());
+    // On a busy machine a few calls are slow; if calls waited for the silent instance, every second one would be.
+    assert!(slow < calls.len() / 10, "{slow} of {} waited for the silent instance", calls.len());
 }

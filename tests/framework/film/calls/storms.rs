@@ -1,4 +1,4 @@
-//! All instances fail. Trying again is what would turn that into an outage of everything around them.
+//! All instances fail. Unbounded retries would turn that into an outage of the services around them.
 
 use std::net::TcpListener;
 
@@ -8,9 +8,9 @@ use tonic::Code;
 use super::hops;
 use super::load::{Kind, Load};
 
-/// So many that what those who call seldom may repeat, one a second, does not count.
+/// So many that the minimum of the retry budget, one retry a second, does not count.
 const CALLS: usize = 800;
-/// A second.
+/// Calls a second.
 const RATE: u32 = 200;
 
 fn two_that_refuse() -> ([Process; 2], Process) {
@@ -20,36 +20,36 @@ fn two_that_refuse() -> ([Process; 2], Process) {
 }
 
 #[test]
-fn retries_are_a_fifth_of_the_calls_at_most() {
+fn retries_are_at_most_a_fifth_of_the_calls() {
     let (instances, caller) = two_that_refuse();
     let load = Load::begin(caller.address, RATE, &[Kind::Get, Kind::Create]);
-    load.goes_on(CALLS);
+    load.wait_for_calls(CALLS);
     let calls = load.end();
     assert!(calls.iter().all(|call| call.answer.as_ref().is_err_and(|status| status.code() == Code::Unavailable)));
     let attempts: usize = ["GetTitle", "CreateTitle"].iter().map(|method| attempts(&instances, method)).sum();
     println!("{attempts} attempts at {} calls", calls.len());
     assert!(attempts * 10 <= calls.len() * 12, "{attempts} attempts at {} calls", calls.len());
-    assert!(attempts > calls.len(), "nobody has tried again");
+    assert!(attempts > calls.len(), "no call was retried");
 }
 
 #[test]
-fn what_must_not_be_repeated_is_not() {
+fn non_idempotent_calls_are_not_retried() {
     let (instances, caller) = two_that_refuse();
     let load = Load::begin(caller.address, RATE, &[Kind::Delete]);
-    load.goes_on(CALLS / 4);
+    load.wait_for_calls(CALLS / 4);
     let calls = load.end();
     assert_eq!(attempts(&instances, "DeleteTitle"), calls.len());
 }
 
 #[test]
-fn what_was_never_sent_is_sent_again_whatever_it_is() {
-    // Where nobody listens.
+fn unsent_calls_are_retried_even_if_not_idempotent() {
+    // Nothing listens at this address.
     let gone = TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr()).expect("a port");
     for _ in 0..10 {
         let well = hops::answering("0");
         let caller = hops::to(&[gone, well.address]);
         let load = Load::begin(caller.address, RATE, &[Kind::Delete]);
-        load.goes_on(10);
+        load.wait_for_calls(10);
         let calls = load.end();
         assert!(calls.iter().all(|call| call.answer.is_ok()), "{:?}", calls[0].answer);
         assert_eq!(hops::attempts(&well, "DeleteTitle"), calls.len());
@@ -57,7 +57,7 @@ fn what_was_never_sent_is_sent_again_whatever_it_is() {
             return;
         }
     }
-    panic!("nobody has tried the one that is gone");
+    panic!("no call tried the address without a listener");
 }
 
 fn attempts(instances: &[Process], method: &str) -> usize {

@@ -1,27 +1,27 @@
-//! What a token allows, and what is said when it does not.
+//! Tokens of Consul: what the policies of deploy/consul allow, and the error when a token lacks a permission.
 
 use harness::{Consul, Grpcurl, Process, command, eventually, root};
 use serde_json::json;
 
 use super::{answered, ask};
 
-/// The token of those who may do everything.
+/// A token that may do everything.
 const SECRET: &str = "11111111-1111-1111-1111-111111111111";
 
-/// As in deploy/consul/agent.hcl; `master` is what every version understands.
+/// An agent with the access rules of deploy/consul/agent.hcl; every version understands `master`.
 fn guarded() -> Option<Consul> {
     let acl = json!({"enabled": true, "default_policy": "deny", "tokens": {"master": SECRET}});
     Consul::start_with(json!({"acl": acl}), Some(SECRET))
 }
 
-/// A token for what a file of deploy/consul/policies allows.
+/// A token with the policy of a file of deploy/consul/policies.
 fn token(consul: &Consul, name: &str) -> String {
     let rules = root().join("deploy/consul/policies").join(name).with_extension("hcl");
     token_for(consul, name, &std::fs::read_to_string(rules).expect("a policy"))
 }
 
 fn token_for(consul: &Consul, name: &str, rules: &str) -> String {
-    // An agent has a leader a moment before it knows of its first token.
+    // An agent has a leader a moment before it knows its first token.
     eventually("the agent knows its token", || {
         consul.try_put("/v1/acl/policy", &json!({"Name": name, "Rules": rules}))
     });
@@ -31,7 +31,7 @@ fn token_for(consul: &Consul, name: &str, rules: &str) -> String {
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn the_policies_allow_what_a_service_does_and_no_more() {
+fn policies_allow_what_services_do_and_no_more() {
     let Some(consul) = guarded() else { return };
     let (catalogs, artworks) = (token(&consul, "catalog"), token(&consul, "artwork"));
     let people = token(&consul, "operator");
@@ -42,8 +42,9 @@ fn the_policies_allow_what_a_service_does_and_no_more() {
     consul.passing("catalog", 1);
 
     let pretender = start("artwork", &catalogs);
-    let refused =
-        eventually("it is refused", || pretender.log().lines().find(|line| line.contains("ERROR")).map(str::to_owned));
+    let refused = eventually("Consul refuses the registration", || {
+        pretender.log().lines().find(|line| line.contains("ERROR")).map(str::to_owned)
+    });
     for words in ["Consul does not let us register", "service:write on artwork", "MESH__CONSUL__TOKEN"] {
         assert!(refused.contains(words), "{refused}");
     }
@@ -58,19 +59,19 @@ fn the_policies_allow_what_a_service_does_and_no_more() {
     let seen = String::from_utf8(seen.stdout).expect("UTF-8");
     assert!(seen.contains("catalog-127.0.0.1") && seen.contains("artwork-127.0.0.1"), "{seen}");
     if Grpcurl::installed() {
-        eventually("the catalog is found", || (ask(&artwork) == answered()).then_some(()));
+        eventually("artwork finds the catalog", || (ask(&artwork) == answered()).then_some(()));
     }
 }
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn who_does_not_see_itself_is_warned() {
+fn token_without_node_read_is_warned_about() {
     let Some(consul) = guarded() else { return };
-    // It may register, but Consul shows nobody a service whose node he may not read.
+    // The token may register the service, but Consul hides a service from a token that may not read its node.
     let blind = token_for(&consul, "blind", r#"service "catalog" { policy = "write" }"#);
     let catalog = Process::start("catalog", &[("MESH__REGISTRY", &consul.registry()), ("MESH__CONSUL__TOKEN", &blind)]);
     consul.passing("catalog", 1);
-    let warned = eventually("it is warned", || {
+    let warned = eventually("the warning is logged", || {
         catalog.log().lines().find(|line| line.contains("cannot see itself")).map(str::to_owned)
     });
     assert!(warned.contains("MESH__CONSUL__TOKEN") && !warned.contains(&blind), "{warned}");
@@ -78,7 +79,7 @@ fn who_does_not_see_itself_is_warned() {
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn the_files_of_services_are_what_consul_takes_and_name_what_services_do() {
+fn service_files_match_the_registrations_of_services() {
     for service in ["catalog", "artwork"] {
         let Some(consul) = Consul::start() else { return };
         let address = format!("127.0.0.1:{}", if service == "catalog" { 50051 } else { 50052 });
@@ -88,10 +89,11 @@ fn the_files_of_services_are_what_consul_takes_and_name_what_services_do() {
         let by_file = consul.get(&format!("/v1/agent/service/{id}"));
         let checks = consul.get("/v1/agent/checks");
 
-        // The address in the file may be taken on this machine, so what is said of another is compared.
+        // The address in the file may be taken on this machine, so the process has another one, and only the rest is
+        // compared.
         let process = Process::start(service, &[("MESH__REGISTRY", &consul.registry())]);
         let own_id = format!("{service}-{}", process.address.to_string().replace(':', "-"));
-        let own = eventually("it is registered", || consul.get("/v1/agent/services").get(&own_id).cloned());
+        let own = eventually("the service is registered", || consul.get("/v1/agent/services").get(&own_id).cloned());
         for key in ["Service", "Tags", "Address", "Weights"] {
             assert_eq!(by_file[key], own[key], "{key} of {service}");
         }

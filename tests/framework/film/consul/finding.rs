@@ -1,4 +1,4 @@
-//! Knowing the instances of others.
+//! Discovery of other services' instances.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use crate::film::calls::load::{Kind, Load, once};
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn calls_go_to_all_instances_and_not_to_those_that_went() {
+fn calls_reach_all_instances_and_no_deregistered_one() {
     let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let (one, other) = (start("catalog", &consul), start("catalog", &consul));
     consul.passing("catalog", 2);
     let artwork = start("artwork", &consul);
     let asked = |catalog: &Process| catalog.http("/metrics").contains(r#"grpc_method="GetTitle""#);
-    eventually("both are asked", || {
+    eventually("both instances are called", || {
         assert_eq!(ask(&artwork), answered());
         (asked(&one) && asked(&other)).then_some(())
     });
@@ -26,59 +26,61 @@ fn calls_go_to_all_instances_and_not_to_those_that_went() {
     let mut one = one;
     one.signal("TERM");
     one.ended();
-    eventually("artwork knows", || {
+    eventually("artwork sees the change", || {
         let instances = format!("instances\":\"{}\"", other.address);
         artwork.log().contains(&instances).then_some(())
     });
     for _ in 0..5 {
-        assert_eq!(ask(&artwork), answered(), "nobody asks the one that went");
+        assert_eq!(ask(&artwork), answered(), "a call went to the deregistered instance");
     }
 }
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn a_service_without_instances_has_none() {
+fn service_without_instances_is_unavailable() {
     let Some(consul) = Consul::start() else { return };
     let only = hops::answering("0");
     enter(&consul, "only", only.address, &json!({}));
     let caller = hop(&consul.registry());
-    once(caller.address, Kind::Get).expect("it is found");
+    once(caller.address, Kind::Get).expect("the instance is found");
     remove(&consul, "only");
-    let failed = eventually("it is not called", || once(caller.address, Kind::Get).err());
+    let failed = eventually("the call fails", || once(caller.address, Kind::Get).err());
     assert_eq!(failed.code(), Code::Unavailable);
     assert!(failed.message().contains("there is no instance of `catalog`"), "{failed:?}");
 }
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn an_instance_without_an_address_is_on_its_node() {
+fn instance_without_an_address_is_on_its_node() {
     let Some(consul) = Consul::start() else { return };
     let only = hops::answering("0");
     enter(&consul, "only", only.address, &json!({"Address": ""}));
     assert_eq!(consul.instances("catalog")[0]["Service"]["Address"], "");
-    once(hop(&consul.registry()).address, Kind::Get).expect("it is found");
+    once(hop(&consul.registry()).address, Kind::Get).expect("the instance is found");
 }
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn who_weighs_more_is_called_more() {
+fn weight_sets_the_share_of_calls() {
     let Some(consul) = Consul::start() else { return };
-    // Long enough that each has something to do.
+    // Each call takes so long that both instances always have some.
     let (one, other) = (hops::answering("0.2"), hops::answering("0.2"));
     let weighs = |passing: u32| json!({"Weights": {"Passing": passing, "Warning": 1}});
     let caller = hop(&consul.registry());
     for (of_one, of_other) in [(9, 1), (1, 9)] {
         enter(&consul, "one", one.address, &weighs(of_one));
         enter(&consul, "other", other.address, &weighs(of_other));
-        eventually("both are found", || has_found(&caller, one.address).and(has_found(&caller, other.address)));
+        eventually("both instances are found", || {
+            has_found(&caller, one.address).and(has_found(&caller, other.address))
+        });
         let asked = || [&one, &other].map(|instance| hops::attempts(instance, "GetTitle"));
         let load = Load::begin(caller.address, 100, &[Kind::Get]);
-        // Until it is known, and what was begun before is done.
-        load.goes_on(100);
+        // Until the weights apply, and earlier calls are done.
+        load.wait_for_calls(100);
         let before = asked();
-        load.goes_on(200);
+        load.wait_for_calls(200);
         let after = asked();
-        load.ends_well();
+        load.end_without_failures();
         let share = (after[0] - before[0]) as f64 / (after[0] + after[1] - before[0] - before[1]) as f64;
         println!("{of_one} : {of_other} is {share:.2}");
         assert!(if of_one > of_other { (0.7..1.0).contains(&share) } else { (0.01..0.3).contains(&share) }, "{share}");
@@ -87,49 +89,50 @@ fn who_weighs_more_is_called_more() {
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn all_channels_share_one_watch() {
+fn channels_share_one_watch() {
     let Some(consul) = Consul::start() else { return };
     let proxy = Proxy::to(consul.address);
     let only = hops::answering("0");
     enter(&consul, "only", only.address, &json!({}));
-    // It has a channel for each method.
+    // The hop has a channel for each method.
     let caller = hop(&format!("consul://{}", proxy.address));
     let asked = || proxy.heard("GET /v1/health/service/catalog");
-    eventually("it waits for a change", || (asked() > 1).then_some(()));
+    eventually("the watch waits for a change", || (asked() > 1).then_some(()));
     let load = Load::begin(caller.address, 100, &[Kind::Get, Kind::Create, Kind::Delete]);
-    load.goes_on(150);
-    load.ends_well();
-    // What there is, and then what changes; perhaps once more because something did. Three watches would be six.
+    load.wait_for_calls(150);
+    load.end_without_failures();
+    // One watch asks for the instances, then waits for a change; it may ask once more after a change. Three watches
+    // would ask six times.
     assert!(asked() < 6, "asked {} times", asked());
 }
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn who_stays_keeps_its_connections() {
+fn unchanged_instance_keeps_its_connections() {
     let Some(consul) = Consul::start() else { return };
     let (stays, goes) = (hops::answering("0"), hops::answering("0"));
     let proxy = Proxy::to(stays.address);
     enter(&consul, "stays", proxy.address, &json!({}));
     let caller = hop(&consul.registry());
-    once(caller.address, Kind::Get).expect("it is found");
+    once(caller.address, Kind::Get).expect("the instance is found");
     assert_eq!(proxy.accepted(), 1);
     let load = Load::begin(caller.address, 50, &[Kind::Get]);
     for _ in 0..5 {
         enter(&consul, "goes", goes.address, &json!({}));
         let before = hops::attempts(&goes, "GetTitle");
-        eventually("it is called", || (hops::attempts(&goes, "GetTitle") > before).then_some(()));
+        eventually("the new instance is called", || (hops::attempts(&goes, "GetTitle") > before).then_some(()));
         remove(&consul, "goes");
         let rest = || hops::attempts(&stays, "GetTitle");
         let before = rest();
-        eventually("the other one is called", || (rest() > before + 5).then_some(()));
+        eventually("the unchanged instance is called", || (rest() > before + 5).then_some(()));
     }
-    load.ends_well();
-    assert_eq!(proxy.accepted(), 1, "it was connected to again");
+    load.end_without_failures();
+    assert_eq!(proxy.accepted(), 1, "the caller connected to it again");
 }
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn flapping_costs_little_and_hides_nothing() {
+fn flapping_costs_little_and_hides_no_change() {
     let Some(consul) = Consul::start() else { return };
     let proxy = Proxy::to(consul.address);
     let (well, flaps) = (hops::answering("0"), hops::answering("0"));
@@ -140,7 +143,7 @@ fn flapping_costs_little_and_hides_nothing() {
             consul.put(&format!("/v1/agent/check/{verdict}/flaps"), &Value::Null);
         }
     };
-    eventually("it is found", || {
+    eventually("the flapping instance is found", || {
         flap();
         has_found(&caller, flaps.address)
     });
@@ -154,11 +157,11 @@ fn flapping_costs_little_and_hides_nothing() {
 
     let entered = Instant::now();
     enter(&consul, "well", well.address, &json!({}));
-    eventually("it is found", || {
+    eventually("the new instance is found", || {
         flap();
         has_found(&caller, well.address)
     });
-    println!("{flapped} changes, {rate:.0} questions a second; found after {:?}", entered.elapsed());
-    assert!((1.0..60.0).contains(&rate), "{rate} questions a second");
+    println!("{flapped} changes, {rate:.0} queries a second; found after {:?}", entered.elapsed());
+    assert!((1.0..60.0).contains(&rate), "{rate} queries a second");
     assert!(entered.elapsed() < SLACK, "{:?}", entered.elapsed());
 }

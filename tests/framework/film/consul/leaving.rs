@@ -1,4 +1,4 @@
-//! Going, before the process does.
+//! Deregistration before the process ends.
 
 use std::time::Instant;
 
@@ -9,32 +9,32 @@ use crate::drain::half_a_call;
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn who_is_asked_to_end_is_gone_from_consul_before() {
+fn drain_deregisters_first() {
     let Some(consul) = Consul::start() else { return };
     let mut catalog = start("catalog", &consul);
     let found = consul.passing("catalog", 1);
-    // A call in flight holds the process for as long as its drain may take.
+    // A call in flight keeps the process running until the drain's limit.
     let _half = half_a_call(&catalog);
     let asked = Instant::now();
     catalog.signal("TERM");
-    eventually("it is gone", || consul.instances("catalog").is_empty().then_some(()));
-    println!("gone after {:?}", asked.elapsed());
+    eventually("the instance is deregistered", || consul.instances("catalog").is_empty().then_some(()));
+    println!("deregistered after {:?}", asked.elapsed());
     assert!(asked.elapsed() < SLACK, "{:?}", asked.elapsed());
-    assert!(catalog.runs(), "it was gone only when the process was");
+    assert!(catalog.runs(), "the process ended before it was deregistered");
     catalog.ended();
     let id = found[0]["Service"]["ID"].as_str().expect("an id").to_owned();
     assert!(catalog.log().lines().any(|line| line.contains("deregistered") && line.contains(&id)));
-    assert!(consul.instances("catalog").is_empty(), "it has come back");
+    assert!(consul.instances("catalog").is_empty(), "it is registered again");
 }
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn calls_that_are_made_while_an_instance_leaves_do_not_fail() {
+fn drain_fails_no_calls_through_consul() {
     let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let (mut one, _other) = (start("catalog", &consul), start("catalog", &consul));
     consul.passing("catalog", 2);
     let artwork = start("artwork", &consul);
-    eventually("both are known", || artwork.log().contains(&one.address.to_string()).then_some(()));
+    eventually("artwork finds both instances", || artwork.log().contains(&one.address.to_string()).then_some(()));
     std::thread::scope(|scope| {
         let calling = scope.spawn(|| (0..20).map(|_| ask(&artwork)).collect::<Vec<_>>());
         one.signal("TERM");
@@ -46,19 +46,19 @@ fn calls_that_are_made_while_an_instance_leaves_do_not_fail() {
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn a_registration_in_flight_does_not_outlive_its_process() {
+fn registration_in_flight_does_not_outlive_its_process() {
     let Some(consul) = Consul::start() else { return };
     let proxy = Proxy::to(consul.address);
     proxy.stall();
     let mut catalog = Process::start("catalog", &[("MESH__REGISTRY", &format!("consul://{}", proxy.address))]);
-    eventually("it registers", || (proxy.heard("PUT /v1/agent/service/register") == 1).then_some(()));
+    eventually("the registration is sent", || (proxy.heard("PUT /v1/agent/service/register") == 1).then_some(()));
     catalog.signal("TERM");
-    eventually("it drains", || catalog.log().contains("draining").then_some(()));
-    // The registration arrives while its process goes.
+    eventually("the drain starts", || catalog.log().contains("draining").then_some(()));
+    // The registration arrives while its process drains.
     proxy.heal();
     catalog.ended();
-    assert!(consul.instances("catalog").is_empty(), "its ghost is there");
+    assert!(consul.instances("catalog").is_empty(), "the ended process is still registered");
     let index = consul.index("/v1/health/service/catalog");
     assert_eq!(consul.index(&format!("/v1/health/service/catalog?index={index}&wait=2s")), index);
-    assert!(consul.instances("catalog").is_empty(), "it has come back");
+    assert!(consul.instances("catalog").is_empty(), "the ended process is registered again");
 }

@@ -1,37 +1,39 @@
-//! Being found, and finding others, through Consul: real agents, which come late, forget, answer nonsense and go away.
+//! Registration and discovery through Consul, with real agents that start late, lose their data, answer nonsense and
+//! stop.
 //!
-//! What an integration owes its users, and which test holds it. Those of `agent` are in crates/consul-api-client/tests.
+//! The behaviour that users of Consul expect of a client, and the test of each. Tests of `agent` are in
+//! crates/consul-api-client/tests.
 //!
 //! | what | where |
 //! |---|---|
-//! | starts and serves without an agent, registers when there is one | [`outages`]: `an_agent_may_come_late_and_is_missed_once` |
-//! | every instance has an id of its own; one that dies leaves the other | [`finding`]: `calls_go_to_all_instances_and_not_to_those_that_went` |
-//! | sends what the agent's version knows, and no more | every test: an unknown field is refused |
-//! | registers checks in the place of older ones | `agent`: `register_removes_checks_of_the_previous_registration`; [`registering`]: `who_is_killed_…` |
-//! | is registered again soon after its agent's restart | [`outages`]: `an_agent_that_has_forgotten_is_told_again` |
-//! | a registration that is repeated moves no index | [`registering`]: `a_registration_that_is_repeated_changes_nothing` |
-//! | passes within 2 s of its start | [`registering`]: `a_service_is_passing_within_two_seconds_of_its_start` |
-//! | is critical soon after it was killed, and gone after a minute | [`registering`]: `who_is_killed_…` |
-//! | is asked to end: gone from Consul first, then drained | [`leaving`]: `who_is_asked_to_end_is_gone_from_consul_before` |
-//! | does not register again once it has left | [`leaving`]: `a_registration_in_flight_does_not_outlive_its_process` |
-//! | keeps what it knows through outages and errors | [`outages`]: `an_agent_that_fails_…`, `an_agent_that_has_forgotten_…` |
-//! | an empty answer is an answer | [`finding`]: `a_service_without_instances_has_none` |
-//! | forgets its index when the agent has | [`outages`]: `what_is_new_is_seen_soon_after_a_restart` |
-//! | reads no index from an error | [`outages`]: `an_agent_that_fails_changes_nothing` |
-//! | notices an agent that stands still | [`outages`]: `an_agent_that_stands_still_is_noticed_and_holds_nobody` |
-//! | costs nothing while its agent is away | [`outages`]: `an_agent_that_is_away_costs_nothing` |
-//! | bears flapping, and learns of a change at once | [`finding`]: `flapping_costs_little_and_hides_nothing` |
-//! | one watch for each service, however many channels | [`finding`]: `all_channels_share_one_watch` |
-//! | what stays keeps its connections | [`finding`]: `who_stays_keeps_its_connections` |
-//! | falls back to the node's address, heeds weights, tags and meta | [`finding`]: `an_instance_without_an_address_…`, `who_weighs_more_…`; `agent`: `instances_are_listed_until_they_deregister` |
-//! | says what a token lacks, and where it comes from | [`access`]: `the_policies_allow_what_a_service_does_and_no_more` |
-//! | warns who does not see itself | [`access`]: `who_does_not_see_itself_is_warned` |
+//! | starts and serves without an agent, registers when one starts | [`outages`]: `late_agent_is_used_and_its_absence_logged_once` |
+//! | every instance has an id of its own; one that dies leaves the other | [`finding`]: `calls_reach_all_instances_and_no_deregistered_one` |
+//! | sends only fields that the agent's version knows | every test: an unknown field is refused |
+//! | replaces the checks of an earlier registration | `agent`: `register_removes_checks_of_the_previous_registration`; [`registering`]: `killed_instance_is_critical_…` |
+//! | is registered again soon after its agent's restart | [`outages`]: `agent_restart_registers_again` |
+//! | a repeated registration moves no index | [`registering`]: `repeated_registration_moves_no_index` |
+//! | passes within 2 s of its start | [`registering`]: `registration_is_passing_within_two_seconds` |
+//! | a killed instance is critical soon, and removed after a minute | [`registering`]: `killed_instance_…` |
+//! | a drain deregisters first | [`leaving`]: `drain_deregisters_first` |
+//! | does not register again after the deregistration | [`leaving`]: `registration_in_flight_does_not_outlive_its_process` |
+//! | keeps the known instances through outages and errors | [`outages`]: `failing_agent_…`, `agent_restart_registers_again` |
+//! | an empty list of instances is valid | [`finding`]: `service_without_instances_is_unavailable` |
+//! | resets its index after the agent's restart | [`outages`]: `agent_restart_resets_the_watch_index` |
+//! | ignores the index of an error | [`outages`]: `failing_agent_keeps_known_instances` |
+//! | notices a stopped agent | [`outages`]: `stopped_agent_is_noticed_and_blocks_no_call` |
+//! | uses no CPU while its agent is away | [`outages`]: `missing_agent_costs_no_cpu` |
+//! | bounds queries under flapping, and sees a change at once | [`finding`]: `flapping_costs_little_and_hides_no_change` |
+//! | one watch for each service, however many channels | [`finding`]: `channels_share_one_watch` |
+//! | an unchanged instance keeps its connections | [`finding`]: `unchanged_instance_keeps_its_connections` |
+//! | falls back to the node's address, uses weights, tags and meta | [`finding`]: `instance_without_an_address_…`, `weight_sets_…`; `agent`: `instances_are_listed_until_they_deregister` |
+//! | the error names the missing permission and the token's setting | [`access`]: `policies_allow_what_services_do_and_no_more` |
+//! | warns if the token cannot read the service's own node | [`access`]: `token_without_node_read_is_warned_about` |
 
-mod access; // what a token allows
-mod finding; // knowing the instances of others
-mod leaving; // going before the process does
-mod outages; // an agent that comes late, forgets, fails, stands still, is away
-mod registering; // being found
+mod access; // tokens
+mod finding; // discovery
+mod leaving; // deregistration
+mod outages; // an agent that starts late, restarts, fails, stops or is away
+mod registering; // registration
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -40,14 +42,14 @@ use harness::film::tiny_picture;
 use harness::{Consul, Process, eventually, uuid};
 use serde_json::{Value, json};
 
-/// What a busy machine may take on top.
+/// The slack of a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
 
 fn start(binary: &str, consul: &Consul) -> Process {
     Process::start(binary, &[("MESH__REGISTRY", &consul.registry())])
 }
 
-/// The code and the reason of a call for which artwork has to ask the catalog.
+/// The code and the reason of a call that makes artwork call the catalog.
 pub(crate) fn ask(artwork: &Process) -> (String, String) {
     let request = json!({"request_id": uuid(), "title_id": uuid(), "image": tiny_picture()});
     artwork.grpcurl().call_with_input("artwork.v1.ArtworkService/RenderArtwork", &request).failure()
@@ -61,13 +63,13 @@ fn times(log: &str, words: &str) -> usize {
     log.lines().filter(|line| line.contains(words)).count()
 }
 
-/// A process that passes calls on to catalogs that it finds through Consul.
+/// A process that passes calls on to the catalogs that it finds in Consul.
 fn hop(registry: &str) -> Process {
     Process::start("hop", &[("MESH__REGISTRY", registry)])
 }
 
-/// Registers an instance of the catalog by hand, with more to be said of it, and waits until Consul's own catalog has it:
-/// the agent passes it on a moment after it has answered.
+/// Registers an instance of the catalog by hand, with more fields, and waits until Consul's catalog lists it: the agent
+/// answers a moment before.
 fn enter(consul: &Consul, id: &str, address: SocketAddr, more: &Value) {
     let mut entry = json!({"ID": id, "Name": "catalog", "Address": address.ip(), "Port": address.port()});
     for (key, value) in more.as_object().expect("keys and values") {
@@ -82,7 +84,7 @@ fn remove(consul: &Consul, id: &str) {
     consul.put(&format!("/v1/agent/service/deregister/{id}"), &Value::Null);
 }
 
-/// Whether a process has found an instance there, at any time.
+/// Whether a process has logged that it found this instance.
 fn has_found(process: &Process, address: SocketAddr) -> Option<()> {
     let address = address.to_string();
     let found = process.log().lines().any(|line| line.contains("found in Consul") && line.contains(&address));

@@ -1,4 +1,4 @@
-//! Being found.
+//! Registration.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{SLACK, start, times};
 
-/// How often the agent looks, and how long it waits for an answer, together.
+/// The agent's check interval and its timeout together.
 const UNTIL_CRITICAL: Duration = Duration::from_secs(2);
 
 fn status(instance: &Value) -> &str {
@@ -18,7 +18,7 @@ fn status(instance: &Value) -> &str {
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn a_service_is_passing_within_two_seconds_of_its_start() {
+fn registration_is_passing_within_two_seconds() {
     let Some(consul) = Consul::start() else { return };
     let catalog = start("catalog", &consul);
     let begin = Instant::now();
@@ -29,8 +29,8 @@ fn a_service_is_passing_within_two_seconds_of_its_start() {
     assert_eq!(service["Address"], "127.0.0.1");
     assert_eq!(service["Port"], catalog.address.port());
     assert_eq!(service["Tags"], json!(["grpc", "v1"]));
-    // And it stays so: the agent's own probes succeed.
-    eventually("the agent has looked", || {
+    // The status stays: the agent's own probes succeed.
+    eventually("the agent has probed the service", || {
         let checks = consul.get("/v1/agent/checks");
         let output = checks[format!("catalog-127.0.0.1-{}:grpc", catalog.address.port())]["Output"].as_str()?;
         output.contains("success").then_some(())
@@ -40,7 +40,7 @@ fn a_service_is_passing_within_two_seconds_of_its_start() {
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn the_monolith_registers_all_its_services() {
+fn monolith_registers_all_its_services() {
     let Some(consul) = Consul::start() else { return };
     let monolith = start("monolith", &consul);
     for service in ["catalog", "artwork"] {
@@ -51,30 +51,30 @@ fn the_monolith_registers_all_its_services() {
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn who_is_killed_is_critical_and_who_comes_back_takes_its_place() {
+fn killed_instance_is_critical_until_its_successor_registers() {
     let Some(consul) = Consul::start() else { return };
     let catalog = start("catalog", &consul);
     consul.passing("catalog", 1);
     let address = catalog.address.to_string();
     let folder = catalog.kill();
     let begin = Instant::now();
-    eventually("it is critical", || (status(&consul.instances("catalog")[0]) == "critical").then_some(()));
+    eventually("the instance is critical", || (status(&consul.instances("catalog")[0]) == "critical").then_some(()));
     assert!(begin.elapsed() < UNTIL_CRITICAL + SLACK, "{:?}", begin.elapsed());
 
     let environment = [("MESH__REGISTRY", &*consul.registry()), ("MESH__LISTEN", &address)];
     let _again = Process::start_in(folder, "catalog", &environment);
     consul.passing("catalog", 1);
-    assert_eq!(consul.instances("catalog").len(), 1, "its ghost is still there");
+    assert_eq!(consul.instances("catalog").len(), 1, "the killed instance is still registered");
 }
 
 #[test]
 #[ignore = "needs Consul, and up to two minutes: .ci/full"]
-fn who_is_killed_is_gone_after_a_minute() {
+fn killed_instance_is_removed_after_a_minute() {
     let Some(consul) = Consul::start() else { return };
     start("catalog", &consul).kill();
     let begin = Instant::now();
     while !consul.instances("catalog").is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(120), "it is still there");
+        assert!(begin.elapsed() < Duration::from_secs(120), "the instance is still registered");
         let _ = consul.index("/v1/health/service/catalog?index=1&wait=1s");
     }
     assert!(begin.elapsed() > Duration::from_secs(55), "{:?}", begin.elapsed());
@@ -82,41 +82,43 @@ fn who_is_killed_is_gone_after_a_minute() {
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn what_somebody_else_took_out_is_put_back() {
+fn deregistered_service_is_registered_again() {
     let Some(consul) = Consul::start() else { return };
     let catalog = start("catalog", &consul);
     consul.passing("catalog", 1);
     let id = format!("catalog-127.0.0.1-{}", catalog.address.port());
     consul.put(&format!("/v1/agent/service/deregister/{id}"), &Value::Null);
-    eventually("it is registered again", || (times(&catalog.log(), "registered in Consul") == 2).then_some(()));
+    eventually("the service is registered again", || {
+        (times(&catalog.log(), "registered in Consul") == 2).then_some(())
+    });
     consul.passing("catalog", 1);
 }
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
-fn a_registration_that_is_repeated_changes_nothing() {
+fn repeated_registration_moves_no_index() {
     let Some(consul) = Consul::start() else { return };
     let proxy = Proxy::to(consul.address);
     let catalog = Process::start("catalog", &[("MESH__REGISTRY", &format!("consul://{}", proxy.address))]);
     consul.passing("catalog", 1);
     let id = format!("catalog-127.0.0.1-{}", catalog.address.port());
-    eventually("the agent has looked", || {
+    eventually("the agent has probed the service", || {
         let checks = consul.get("/v1/agent/checks");
         checks[format!("{id}:grpc")]["Output"].as_str()?.contains("success").then_some(())
     });
-    // It cannot know whether the agent has forgotten.
+    // After a cut connection, the process cannot know whether the agent lost its data, so it registers again.
     let again = |number| {
         proxy.cut();
-        eventually("it is registered again", || {
+        eventually("the service is registered again", || {
             (times(&catalog.log(), "registered in Consul") == number).then_some(())
         });
     };
-    // The first time, the agent tells the servers what the check has said, which it had kept for later.
+    // With the first repeat, the agent also sends the servers the check's output, which it had held back.
     let health = "/v1/health/service/catalog";
     let first = consul.index(health);
     again(2);
     let before = consul.index(&format!("{health}?index={first}&wait=1s"));
     again(3);
-    // Whoever waits for a change waits in vain.
+    // A blocking query gets no change.
     assert_eq!(consul.index(&format!("{health}?index={before}&wait=3s")), before);
 }

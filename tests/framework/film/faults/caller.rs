@@ -1,5 +1,5 @@
-//! A client of the generated code that does not give up: it repeats what broke, under the same id, and resumes streams by
-//! their cursor. Whatever it sees, the recorder has first.
+//! A client of the generated code that retries: it repeats failed requests with the same id, and resumes streams by
+//! their cursor. It records every message before it uses it.
 
 use std::error::Error as _;
 use std::net::SocketAddr;
@@ -20,10 +20,10 @@ use tonic::{Code, Status};
 
 use super::recorder::Recorder;
 
-/// Between a failure and the next attempt.
+/// The pause between a failure and the next attempt.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// One client, at one address. Cheap to clone.
+/// A client of one address. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) channel: Channel,
@@ -41,62 +41,62 @@ impl Caller {
         Self { channel, title_id, image, recorder, breaks: true }
     }
 
-    /// Takes nothing for an excuse but UNAVAILABLE, or a connection that ended well before the call was sent, for which
-    /// tonic's clients have their own word: CANCELLED.
+    /// Accepts only UNAVAILABLE, and a connection that closed before the call was sent, which tonic's clients report as
+    /// CANCELLED.
     pub(super) fn strict(self) -> Self {
         Self { breaks: false, ..self }
     }
 
-    /// With another picture.
+    /// Renders another picture.
     pub(super) fn with_image(self, image: &[u8]) -> Self {
         Self { image: image.to_owned(), ..self }
     }
 
-    /// What it asks for under this id.
+    /// The request with this id.
     pub(super) fn request(&self, request_id: &str) -> RenderArtworkRequest {
         let (title_id, image) = (self.title_id.clone(), self.image.clone());
         RenderArtworkRequest { request_id: request_id.to_owned(), title_id, image }
     }
 
-    /// Asks once; the operation's name.
+    /// Sends one request; returns the operation's name.
     pub(super) async fn try_start(&self, request_id: &str) -> Result<String, Status> {
         self.recorder.asks(request_id);
         let request = self.request(request_id);
         let operation = ArtworkServiceClient::new(self.channel.clone()).render_artwork(request).await?;
         let name = operation.into_inner().name;
-        self.recorder.told(request_id, &name);
+        self.recorder.acknowledged(request_id, &name);
         Ok(name)
     }
 
-    /// Asks until there is an answer.
+    /// Repeats the request until it succeeds.
     pub(super) async fn start(&self, request_id: &str) -> String {
         loop {
             match self.try_start(request_id).await {
                 Ok(name) => return name,
-                Err(status) => self.bear(status).await,
+                Err(status) => self.accept_failure(status).await,
             }
         }
     }
 
-    /// Asks it to stop until there is an answer.
+    /// Cancels an operation; repeats the request until it succeeds.
     pub(super) async fn cancel(&self, name: &str) {
         self.recorder.cancels(name);
         loop {
             let request = CancelOperationRequest { name: name.to_owned() };
             match OperationsClient::new(self.channel.clone()).cancel_operation(request).await {
                 Ok(_) => return,
-                Err(status) => self.bear(status).await,
+                Err(status) => self.accept_failure(status).await,
             }
         }
     }
 
-    /// Follows all that is told of an operation to its end, by the cursor and nothing else.
+    /// Watches an operation with all progress until its end, and resumes by the cursor.
     pub(super) async fn follow(&self, name: &str) -> Operation {
         let (mut cursor, follower) = (Vec::new(), self.recorder.follows(true));
         loop {
             match self.follow_once(name, follower, &mut cursor).await {
                 Ok(end) => return end,
-                Err(status) => self.bear(status).await,
+                Err(status) => self.accept_failure(status).await,
             }
         }
     }
@@ -117,38 +117,38 @@ impl Caller {
                 other => panic!("{other:?}"),
             }
             *cursor = frame.cursor;
-            // A stream that breaks behind the end has told all there is.
+            // The stream may break after the end, which no longer matters.
             if let Some(end) = end {
                 return Ok(end);
             }
         }
-        panic!("OK, and not the end");
+        panic!("the stream ended with OK before the operation");
     }
 
-    /// Follows it by the helper that clients use, which shows no fault to anybody.
-    pub(super) async fn follow_with_help(&self, name: &str) -> Operation {
+    /// Watches an operation by `mesh_client::watch_until_done`, which hides all failures.
+    pub(super) async fn follow_until_done(&self, name: &str) -> Operation {
         let follower = self.recorder.follows(false);
-        let told = |operation: &Operation| self.recorder.sees(follower, operation);
-        let end = mesh_client::watch_until_done(self.channel.clone(), name, told).await;
-        end.unwrap_or_else(|status| panic!("the helper shows {status:?}"))
+        let seen = |operation: &Operation| self.recorder.sees(follower, operation);
+        let end = mesh_client::watch_until_done(self.channel.clone(), name, seen).await;
+        end.unwrap_or_else(|status| panic!("watch_until_done failed: {status:?}"))
     }
 
-    /// Starts one after the other and follows each to its end, by the helper or without, until it is enough.
-    pub(super) async fn keep_on(self, helped: bool, enough: Arc<AtomicBool>) {
+    /// Starts operations one after the other and watches each to its end, until `enough` is set.
+    pub(super) async fn run_until(self, helped: bool, enough: Arc<AtomicBool>) {
         while !enough.load(Ordering::Relaxed) {
             let name = self.start(&uuid()).await;
             if helped {
-                self.follow_with_help(&name).await;
+                self.follow_until_done(&name).await;
             } else {
                 self.follow(&name).await;
             }
         }
     }
 
-    /// Goes on after a failure that may be, a moment later.
-    pub(super) async fn bear(&self, status: Status) {
-        // A status with a source was made on this side: there was none from the other. A connection that closes well,
-        // as one does that was asked to, is CANCELLED or UNKNOWN in the words of tonic's client.
+    /// Accepts a failure that the fault may cause, and pauses; panics on any other.
+    pub(super) async fn accept_failure(&self, status: Status) {
+        // A status with a source comes from this side: the server sent none. tonic's client reports a connection that
+        // the server closed properly as CANCELLED or UNKNOWN.
         let closed = matches!(status.code(), Code::Cancelled | Code::Unknown);
         let broken = status.source().is_some() && (self.breaks || closed);
         assert!(broken || status.code() == Code::Unavailable, "{status:?}");

@@ -1,5 +1,5 @@
-//! An acknowledgement means that it is on the disk, which a kill cannot show: the kernel keeps what a process has
-//! written. So what is counted is how often the kernel is asked to flush.
+//! An acknowledged start is on the disk. A kill cannot show that, because the kernel keeps what a process has written;
+//! so the test counts the calls of fsync.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,15 +8,15 @@ use harness::{Process, Session, find_program, skip, uuid};
 
 use super::system::System;
 
-/// How many ask, one after the other, and then together.
+/// The number of starts one after the other, and then at the same time.
 const ALONE: usize = 20;
 const TOGETHER: usize = 300;
 
 #[test]
-fn each_acknowledgement_is_flushed_and_many_of_them_together() {
+fn acknowledgements_are_flushed_in_groups() {
     let Some((strace, folder)) = strace() else { return };
     let system = System::in_one(Process::start_under(strace, "monolith"));
-    // Nobody begins what is started, so nothing else is written.
+    // No worker claims the operations, so nothing else is written.
     let later = "UPDATE operations SET run_at = 9000000000000000 WHERE id = NEW.id;";
     Session::open(&system.database)
         .execute(&format!("CREATE TRIGGER later AFTER INSERT ON operations BEGIN {later} END"));
@@ -42,14 +42,14 @@ fn each_acknowledgement_is_flushed_and_many_of_them_together() {
     assert!((1..TOGETHER).contains(&together), "{together} flushes for {TOGETHER} acknowledgements at the same time");
 }
 
-/// How often the log of artwork's database was flushed.
+/// The number of flushes of the WAL of artwork's database.
 fn flushes(calls: &Path) -> usize {
-    let calls = std::fs::read_to_string(calls).expect("what strace writes");
+    let calls = std::fs::read_to_string(calls).expect("the output of strace");
     calls.lines().filter(|line| line.contains("sync(") && line.contains("artwork.db-wal")).count()
 }
 
-/// strace, that looks on from aside and so leaves the process to the test, and where it writes; `None`, and a word about
-/// it, where there is none.
+/// strace as a grandchild of the process that it traces (`-D`), so that the test keeps its child, and the folder with
+/// its output. Where strace does not work it prints a note and returns `None`.
 fn strace() -> Option<(Command, tempfile::TempDir)> {
     if !cfg!(target_os = "linux") {
         return None;
@@ -60,7 +60,7 @@ fn strace() -> Option<(Command, tempfile::TempDir)> {
         tried.is_ok_and(|status| status.success())
     };
     let Some(program) = program.filter(|program| works(program)) else {
-        skip("strace", "scripts/tools strace brings it");
+        skip("strace", "`scripts/tools strace` installs it");
         return None;
     };
     let folder = tempfile::tempdir().expect("a temporary folder");

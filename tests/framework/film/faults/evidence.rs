@@ -1,4 +1,4 @@
-//! What the database says, by SQL and past the program.
+//! The contents of the database, read by SQL without the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,14 +12,14 @@ use sqlx::any::AnyRow;
 use super::caller::metadata;
 use super::recorder::{Record, Seen};
 
-/// How often work of artwork's is begun before it is given up.
+/// The number of attempts after which artwork's work fails.
 const ATTEMPTS: i32 = 5;
-/// What the ledger says of a rendering that became the artwork of its title; its pictures are 0 to 3.
+/// The ledger's effect for a rendering that became the artwork of its title; its pictures are 0 to 3.
 const PUBLISHED: i64 = -1;
 
-/// Has the database itself note each effect of artwork's, in the transaction that has it: in a table that only grows, so
-/// that what is done twice, or is done and forgotten and done again, stands there twice.
-pub(super) fn keep_a_ledger(url: &str) {
+/// Adds triggers that record each effect of artwork's, in its transaction, in a table that only grows: so an effect
+/// that happens twice has two rows.
+pub(super) fn create_ledger(url: &str) {
     let effects = [
         ("rendered", "INSERT ON renditions", "NEW.size"),
         ("published", "INSERT ON artworks", "-1"),
@@ -40,7 +40,7 @@ pub(super) fn keep_a_ledger(url: &str) {
     }
 }
 
-/// An operation as its row has it.
+/// The row of an operation.
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) request_id: String,
@@ -48,11 +48,11 @@ pub(super) struct Kept {
     revision: i64,
 }
 
-/// All that there is, as it was at one moment.
+/// The contents of the database at one moment.
 pub(super) struct Evidence {
     /// By name.
     pub(super) operations: BTreeMap<String, Kept>,
-    /// By name: revisions, and what was to be told of them.
+    /// By name: the revisions and the operation at each.
     feed: BTreeMap<String, Vec<(i64, Operation)>>,
     positions: Vec<i64>,
     next: Vec<i64>,
@@ -72,12 +72,12 @@ impl Evidence {
             let state = State::try_from(state).expect("a state");
             (name(row), Kept { request_id: row.get(1), state, revision: row.get(3) })
         });
-        let told = session.rows("SELECT operation, revision, payload FROM feed ORDER BY revision", |row| {
+        let history = session.rows("SELECT operation, revision, payload FROM feed ORDER BY revision", |row| {
             let payload: Vec<u8> = row.get(2);
             (name(row), row.get(1), Operation::decode(&*payload).expect("an operation"))
         });
         let mut feed: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (name, revision, operation) in told {
+        for (name, revision, operation) in history {
             feed.entry(name).or_default().push((revision, operation));
         }
         let mut ledger: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -95,98 +95,106 @@ impl Evidence {
         }
     }
 
-    /// The names of what was asked for under an id.
+    /// The names of the operations with this request id.
     pub(super) fn started(&self, request_id: &str) -> Vec<&String> {
         let started = self.operations.iter().filter(|(_, kept)| kept.request_id == request_id);
         started.map(|(name, _)| name).collect()
     }
 
-    /// Each operation is there with all that belongs to it, and nothing is there without one.
+    /// Asserts that each operation has all its rows, and that no row lacks an operation.
     pub(super) fn assert_whole(&self) {
-        assert_eq!(self.positions, (1..).take(self.positions.len()).collect::<Vec<_>>(), "positions without a hole");
-        assert_eq!(self.next.iter().sum::<i64>(), self.positions.len().cast_signed() as i64, "the counter");
-        assert!(self.feed.keys().eq(self.operations.keys()), "an operation is in the feed, and what is, is one");
+        assert_eq!(self.positions, (1..).take(self.positions.len()).collect::<Vec<_>>(), "positions have a gap");
+        assert_eq!(
+            self.next.iter().sum::<i64>(),
+            self.positions.len().cast_signed() as i64,
+            "the owner's counter is not the last position"
+        );
+        assert!(self.feed.keys().eq(self.operations.keys()), "the feed and the operations differ");
         let open = self.operations.iter().filter(|(_, kept)| kept.state < State::Succeeded);
-        assert!(self.inputs.iter().eq(open.map(|(name, _)| name)), "what is not done has its input, and nothing else");
-        assert!(self.ledger.keys().all(|name| self.operations.contains_key(name)), "an effect of nothing");
+        assert!(
+            self.inputs.iter().eq(open.map(|(name, _)| name)),
+            "inputs are not those of the pending and running operations"
+        );
+        assert!(self.ledger.keys().all(|name| self.operations.contains_key(name)), "an effect without an operation");
         for (name, kept) in &self.operations {
             let feed = &self.feed[name];
             let revisions: Vec<_> = feed.iter().map(|(revision, _)| *revision).collect();
-            assert_eq!(revisions, (1..=kept.revision).collect::<Vec<_>>(), "{name}: revisions without a hole");
+            assert_eq!(revisions, (1..=kept.revision).collect::<Vec<_>>(), "{name}: revisions have a gap");
             let ends = feed.iter().filter(|(_, operation)| operation.done).count();
             let last = &feed[feed.len() - 1].1;
-            assert_eq!(metadata(last).state(), kept.state, "{name}: told and kept");
-            assert_eq!((ends, last.done), (usize::from(last.done), kept.state >= State::Succeeded), "{name}: one end");
-            assert!(!last.done || !self.steps.contains(name), "{name}: steps are left");
+            assert_eq!(metadata(last).state(), kept.state, "{name}: the feed and the row differ");
+            assert_eq!(
+                (ends, last.done),
+                (usize::from(last.done), kept.state >= State::Succeeded),
+                "{name}: not exactly one end"
+            );
+            assert!(!last.done || !self.steps.contains(name), "{name}: steps are left after the end");
             self.assert_done_once(name, last);
         }
     }
 
-    /// Each effect of an operation stands in the ledger once, and if it has succeeded, all of them do.
+    /// Asserts that no effect of an operation happened twice, and that a succeeded operation has all its effects.
     fn assert_done_once(&self, name: &str, last: &Operation) {
         let mut effects = self.ledger.get(name).cloned().unwrap_or_default();
         effects.sort_unstable();
-        assert!(effects.is_sorted_by(|one, next| one < next), "{name}: done twice: {effects:?}");
+        assert!(effects.is_sorted_by(|one, next| one < next), "{name}: an effect happened twice: {effects:?}");
         if metadata(last).state() == State::Succeeded {
             effects.retain(|effect| *effect != PUBLISHED);
-            assert_eq!(effects, [0, 1, 2, 3], "{name}: succeeded without all its pictures");
+            assert_eq!(effects, [0, 1, 2, 3], "{name}: succeeded without all pictures");
         }
     }
 
-    /// What clients have seen is what there is.
+    /// Asserts that the clients' records agree with the database.
     pub(super) fn assert_agrees(&self, record: &Record) {
-        for (request_id, name) in &record.told {
-            assert_eq!(self.started(request_id), [name], "{request_id} was told {name}");
+        for (request_id, name) in &record.acknowledged {
+            assert_eq!(self.started(request_id), [name], "{request_id} was acknowledged as {name}");
         }
         for (name, kept) in &self.operations {
-            assert!(record.asked.contains(&kept.request_id), "{name}: nobody has asked for it");
+            assert!(record.asked.contains(&kept.request_id), "{name}: no client requested it");
             let end = &self.feed[name].last().expect("history").1;
             match kept.state {
-                State::Cancelled => assert!(record.cancelled.contains(name), "{name}: nobody has cancelled it"),
-                State::Failed => assert_given_up(end),
+                State::Cancelled => assert!(record.cancelled.contains(name), "{name}: no client cancelled it"),
+                State::Failed => assert_attempts_exhausted(end),
                 _ => {}
             }
         }
         record.seen.values().for_each(|seen| self.assert_seen(seen));
     }
 
-    /// One follower was told a history in order, to its one end, and only what is kept.
+    /// Asserts that one follower saw the history in order, to its one end, and nothing else.
     fn assert_seen(&self, seen: &Seen) {
         let name = &seen.operations[0].name;
         let revisions: Vec<_> = seen.operations.iter().map(|operation| metadata(operation).revision).collect();
         assert!(revisions.is_sorted_by(|one, next| one < next), "{name}: seen {revisions:?}");
         let kept: Vec<_> = self.feed[name].iter().skip_while(|(revision, _)| *revision < revisions[0]).collect();
-        let mut told = seen.operations.iter().peekable();
+        let mut remaining = seen.operations.iter().peekable();
         let mut before = metadata(&seen.operations[0]).state();
         for (revision, operation) in kept {
             let state = metadata(operation).state();
-            if told.next_if_eq(&operation).is_none() {
-                // Progress may be left out, a change of state never.
-                assert!(
-                    !seen.all && state == before,
-                    "{name}: {revision} is not among {revisions:?}, or is not the same"
-                );
+            if remaining.next_if_eq(&operation).is_none() {
+                // Progress may be skipped, a change of state may not.
+                assert!(!seen.all && state == before, "{name}: {revision} is missing in {revisions:?}, or differs");
             }
             before = state;
         }
-        assert!(told.next().is_none(), "{name}: something was seen that is not kept: {revisions:?}");
-        assert!(seen.operations.last().is_some_and(|last| last.done), "{name}: not seen to its end");
+        assert!(remaining.next().is_none(), "{name}: a client saw what the feed does not have: {revisions:?}");
+        assert!(seen.operations.last().is_some_and(|last| last.done), "{name}: the follower did not see the end");
     }
 
-    /// How many operations ended in a state.
+    /// The number of operations that ended in this state.
     pub(super) fn ended(&self, state: State) -> usize {
         self.operations.values().filter(|kept| kept.state == state).count()
     }
 }
 
-/// The only failure there is: every attempt was cut short.
-fn assert_given_up(end: &Operation) {
+/// The only failure that occurs: every attempt was cut short.
+fn assert_attempts_exhausted(end: &Operation) {
     let Some(operation::Result::Error(error)) = &end.result else { panic!("{end:?}") };
     assert!(error.message.contains("every attempt ended without a word"), "{end:?}");
     assert_eq!(metadata(end).attempt, ATTEMPTS, "{end:?}");
 }
 
-/// The operation that a row's first column is the id of.
+/// The operation's name, from the id in the first column of a row.
 fn name(row: &AnyRow) -> String {
     format!("services/artwork/operations/{}", row.get::<String, _>(0))
 }

@@ -1,5 +1,4 @@
-//! The client goes away right after it has sent a request: what it asked for is there with all that belongs to it, or not
-//! at all.
+//! A client disconnects right after it has sent a request: the operation exists with all its rows, or not at all.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -12,11 +11,11 @@ use super::evidence::Evidence;
 use super::system::System;
 
 const PATH: &str = "/artwork.v1.ArtworkService/RenderArtwork";
-/// What a client says that does not want the answer any more.
+/// The HTTP/2 error code CANCEL.
 const CANCEL: u32 = 8;
 
-on_both!(who_hangs_up_has_begun_all_or_nothing, 1);
-fn who_hangs_up_has_begun_all_or_nothing(system: System) {
+on_both!(hangup_starts_all_or_nothing, 1);
+fn hangup_starts_all_or_nothing(system: System) {
     let caller = system.caller();
     let (mut ids, mut open) = (Vec::new(), Vec::new());
     for round in 0..60 {
@@ -26,10 +25,12 @@ fn who_hangs_up_has_begun_all_or_nothing(system: System) {
         let request = caller.request(&id).encode_to_vec();
         stream.write_all(&call(&request)).expect("it reads");
         if round < 58 {
-            // From before it is read to after it is answered.
+            // From before the server reads the request to after the answer.
             system.pause(Duration::from_micros(200) * (round / 2));
         } else {
-            eventually("it has begun", || (!Evidence::collect(&system.database).started(&id).is_empty()).then_some(()));
+            eventually("the operation is committed", || {
+                (!Evidence::collect(&system.database).started(&id).is_empty()).then_some(())
+            });
         }
         if round % 2 == 0 {
             stream.write_all(&frame(3, 0, 1, &CANCEL.to_be_bytes())).expect("it reads");
@@ -45,12 +46,12 @@ fn who_hangs_up_has_begun_all_or_nothing(system: System) {
         }
     });
     let evidence = system.verdict();
-    assert_eq!(evidence.operations.len(), ids.len(), "each of them once");
+    assert_eq!(evidence.operations.len(), ids.len(), "one operation for each request");
 }
 
-/// All that a client sends for one call, in one piece: HTTP/2 by hand, for no library lets go so soon.
+/// All frames of one call in one piece, written by hand: no library disconnects so soon.
 fn call(message: &[u8]) -> Vec<u8> {
-    // POST and http are in HPACK's table; a path and an authority have only their names there.
+    // HPACK's static table has POST and http; of a path and an authority only the names.
     let mut headers = vec![0x83, 0x86];
     for (name, value) in [(4, PATH), (1, "test")] {
         headers.push(name);
@@ -63,7 +64,7 @@ fn call(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).expect("a short message").to_be_bytes();
     let data = [&[0], &length[..], message].concat();
     let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*frame(4, 0, 0, &[])].concat();
-    // The end of the headers, the end of the stream.
+    // The flags END_HEADERS and END_STREAM.
     [begin, frame(1, 4, 1, &headers), frame(0, 1, 1, &data)].concat()
 }
 
@@ -72,7 +73,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A string of HPACK's: its length, which must be below 127, and its bytes.
+/// A string in HPACK: its length, which must be below 127, and its bytes.
 fn short(text: &str) -> Vec<u8> {
     [&[u8::try_from(text.len()).expect("a short text")], text.as_bytes()].concat()
 }

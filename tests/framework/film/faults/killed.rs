@@ -1,4 +1,4 @@
-//! The process dies: before a commit, between a commit and its answer, and at any moment of many of them.
+//! The process is killed before a commit, between a commit and its answer, and at random moments under load.
 
 use std::error::Error as _;
 
@@ -9,16 +9,16 @@ use super::evidence::Evidence;
 use super::random::Moments;
 use super::system::System;
 
-/// Of how many bursts the process is killed in the middle.
+/// The number of bursts, each with a kill in the middle.
 const BURSTS: usize = 5;
 
-on_both!(what_is_killed_before_its_commit_has_not_begun, 1);
-fn what_is_killed_before_its_commit_has_not_begun(mut system: System) {
+on_both!(kill_before_the_commit_starts_nothing, 1);
+fn kill_before_the_commit_starts_nothing(mut system: System) {
     let caller = system.caller();
     let first = system.run(caller.start(&uuid()));
     system.run(caller.follow(&first));
 
-    // Whoever commits needs the owner's counter last of all; and on SQLite the one writer first of all.
+    // A commit needs the owner's counter last; on SQLite it needs the one writer first.
     let mut holder = Session::open(&system.database);
     if system.database.starts_with("sqlite:") {
         holder.execute("BEGIN IMMEDIATE");
@@ -31,29 +31,29 @@ fn what_is_killed_before_its_commit_has_not_begun(mut system: System) {
         async move { caller.try_start(&id).await }
     });
     if system.database.starts_with("sqlite:") {
-        eventually("it is asked for", || {
+        eventually("the request is in flight", || {
             system.process().http("/metrics").contains(r#"grpc_method="RenderArtwork"} 1"#).then_some(())
         });
     } else {
         let mut onlooker = Session::open(&system.database);
-        eventually("it has come to its last statement", || onlooker.waits_for_a_lock().then_some(()));
+        eventually("the transaction waits at its last statement", || onlooker.waits_for_a_lock().then_some(()));
     }
     system.kill(0, |_| drop(holder));
-    assert!(system.join(vec![asking])[0].is_err(), "nobody has acknowledged it");
-    assert!(Evidence::collect(&system.database).started(&id).is_empty(), "it is there without a commit");
+    assert!(system.join(vec![asking])[0].is_err(), "the start was acknowledged");
+    assert!(Evidence::collect(&system.database).started(&id).is_empty(), "the operation exists without a commit");
 
     let name = system.run(caller.start(&id));
     system.run(caller.follow(&name));
     assert_eq!(system.verdict().started(&id), [&name]);
 }
 
-on_both!(what_is_killed_before_its_answer_has_begun_once, 1);
-fn what_is_killed_before_its_answer_has_begun_once(mut system: System) {
+on_both!(kill_before_the_answer_starts_once, 1);
+fn kill_before_the_answer_starts_once(mut system: System) {
     let (caller, id) = (system.caller(), uuid());
     system.recorder.asks(&id);
     let mut call = RawCall::begin(system.process().address, "/artwork.v1.ArtworkService/RenderArtwork", &[]);
     call.send(&caller.request(&id).encode_to_vec());
-    let begun = eventually("it is committed", || {
+    let begun = eventually("the operation is committed", || {
         Evidence::collect(&system.database).started(&id).first().map(|name| (*name).clone())
     });
     system.kill(0, System::end_leases);
@@ -63,18 +63,18 @@ fn what_is_killed_before_its_answer_has_begun_once(mut system: System) {
     assert_eq!(system.verdict().started(&id), [&begun]);
 }
 
-on_both!(a_kill_at_any_moment_loses_nothing_that_was_acknowledged, 1);
-fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged(mut system: System) {
+on_both!(kill_at_any_moment_loses_no_acknowledged_start, 1);
+fn kill_at_any_moment_loses_no_acknowledged_start(mut system: System) {
     let mut moments = Moments::new();
     for _ in 0..BURSTS {
         let clients = (0..8).map(|_| {
             let caller = system.caller();
             system.spawn(async move {
-                // Until it is cut off.
+                // Until the kill closes the connection.
                 loop {
                     match caller.try_start(&uuid()).await {
                         Err(status) if status.source().is_some() => return,
-                        Err(status) => caller.bear(status).await,
+                        Err(status) => caller.accept_failure(status).await,
                         Ok(_) => {}
                     }
                 }
@@ -91,7 +91,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged(mut system: System) 
         system.join(clients);
     }
 
-    // What was not acknowledged may be there or not; asked for again, it is there once.
+    // An unacknowledged start may exist or not; a repeat leaves exactly one.
     let asked = system.recorder.read().asked;
     let caller = system.caller();
     system.run(async {

@@ -1,21 +1,21 @@
-//! Work that is so short that it ends while somebody asks for it, or cancels it. A few hundred times by default;
-//! `scripts/soak` asks for 10,000.
+//! Work so short that it ends while a client watches or cancels it. A few hundred rounds by default, 10,000 in
+//! `scripts/soak`.
 
 use std::time::Duration;
 
 use contracts::mesh::operations::v1::State;
 use harness::uuid;
 
-use super::random::asked;
-use super::system::{System, patiently};
+use super::random::setting;
+use super::system::{System, within_limit};
 
-/// How often each of so many clients runs a race, which is run so often by default.
+/// The rounds of each client: `by_default` in total, or SOAK_RACES.
 fn rounds(clients: u64, by_default: u64) -> u64 {
-    asked("SOAK_RACES").unwrap_or(by_default).div_ceil(clients)
+    setting("SOAK_RACES").unwrap_or(by_default).div_ceil(clients)
 }
 
-on_both!(nobody_misses_an_end_that_comes_at_once, 2);
-fn nobody_misses_an_end_that_comes_at_once(system: System) {
+on_both!(immediate_end_reaches_every_watcher, 2);
+fn immediate_end_reaches_every_watcher(system: System) {
     let rounds = rounds(16, 200);
     let clients = (0..16).map(|client| {
         let (caller, helped) = (system.caller(), client % 2 == 0);
@@ -23,9 +23,9 @@ fn nobody_misses_an_end_that_comes_at_once(system: System) {
             for _ in 0..rounds {
                 let name = caller.start(&uuid()).await;
                 if helped {
-                    patiently(caller.follow_with_help(&name)).await;
+                    within_limit(caller.follow_until_done(&name)).await;
                 } else {
-                    patiently(caller.follow(&name)).await;
+                    within_limit(caller.follow(&name)).await;
                 }
             }
         })
@@ -34,19 +34,19 @@ fn nobody_misses_an_end_that_comes_at_once(system: System) {
     assert_eq!(system.verdict().ended(State::Succeeded) as u64, 16 * rounds);
 }
 
-on_both!(of_a_cancellation_and_an_end_one_wins, 2);
-fn of_a_cancellation_and_an_end_one_wins(system: System) {
+on_both!(cancellation_and_end_have_one_winner, 2);
+fn cancellation_and_end_have_one_winner(system: System) {
     let rounds = rounds(8, 240);
     let clients = (0..8).map(|client| {
         let caller = system.caller();
-        // It may be another replica that is asked to stop it.
+        // The cancellation may go to another replica.
         let other = system.last_caller();
         system.spawn(async move {
             for round in 0..rounds {
                 let name = caller.start(&uuid()).await;
-                // From before it is begun to after its end.
+                // From before the work starts to after its end.
                 tokio::time::sleep(Duration::from_millis(round % 30 * (1 + client % 4))).await;
-                patiently(async { tokio::join!(other.cancel(&name), caller.follow(&name)) }).await;
+                within_limit(async { tokio::join!(other.cancel(&name), caller.follow(&name)) }).await;
             }
         })
     });
@@ -55,8 +55,8 @@ fn of_a_cancellation_and_an_end_one_wins(system: System) {
     let (won, lost) = (evidence.ended(State::Cancelled), evidence.ended(State::Succeeded));
     assert_eq!((won + lost) as u64, 8 * rounds);
     assert!(won > 0 && lost > 0, "no race: {won} cancelled, {lost} not");
-    // What Postgres says when somebody gets a connection on which a transaction was left open, or ends one that is over.
+    // What Postgres logs when a pooled connection has an open transaction, or ends one that is over.
     for left in ["already a transaction in progress", "no transaction in progress"] {
-        assert!((0..system.replicas()).all(|replica| !system.says(replica, left, "")), "{left}");
+        assert!((0..system.replicas()).all(|replica| !system.logs(replica, left, "")), "{left}");
     }
 }

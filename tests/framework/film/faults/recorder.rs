@@ -1,4 +1,4 @@
-//! What clients have seen: a file that only grows, a line for each thing, written before anybody acts on it.
+//! The records of clients: a file that only grows, with a line for each event, written before the client acts on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,11 +15,11 @@ use harness::uuid;
 use prost::Message as _;
 use tempfile::NamedTempFile;
 
-/// Longer than a lease and than any pause between two attempts, also where much else is going on. Nothing that passes
-/// waits for it.
+/// Longer than a lease and than any pause between two attempts, also on a busy machine. A test that passes never waits
+/// that long.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
-/// Writes the file. Cheap to clone.
+/// Writes the records. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Recorder(Arc<Inner>);
 
@@ -36,29 +36,29 @@ impl Recorder {
         Self(Arc::new(Inner { file, lines: Mutex::default(), grown: Condvar::new(), followers: AtomicU64::default() }))
     }
 
-    /// Somebody is about to ask for an operation.
+    /// A client is about to request an operation.
     pub(super) fn asks(&self, request_id: &str) {
         self.write(&format!("asks {request_id}"));
     }
 
-    /// It was acknowledged.
-    pub(super) fn told(&self, request_id: &str, name: &str) {
-        self.write(&format!("told {request_id} {name}"));
+    /// The request was acknowledged.
+    pub(super) fn acknowledged(&self, request_id: &str, name: &str) {
+        self.write(&format!("acknowledged {request_id} {name}"));
     }
 
-    /// Somebody is about to ask it to stop.
+    /// A client is about to cancel an operation.
     pub(super) fn cancels(&self, name: &str) {
         self.write(&format!("cancels {name}"));
     }
 
-    /// Somebody begins to follow one operation, and will be told all of it or what is new; the number is theirs.
+    /// A client starts to follow one operation, with `all` progress or without. Returns the follower's number.
     pub(super) fn follows(&self, all: bool) -> u64 {
         let follower = self.0.followers.fetch_add(1, Ordering::Relaxed);
         self.write(&format!("follows {follower} {all}"));
         follower
     }
 
-    /// A follower was told what the operation is now.
+    /// A follower received the operation.
     pub(super) fn sees(&self, follower: u64, operation: &Operation) {
         let operation = STANDARD.encode(operation.encode_to_vec());
         self.write(&format!("sees {follower} {operation}"));
@@ -72,38 +72,40 @@ impl Recorder {
         self.0.grown.notify_all();
     }
 
-    /// How many lines there are.
+    /// The number of lines.
     pub(super) fn lines(&self) -> usize {
         *self.0.lines.lock().expect("no panic")
     }
 
-    /// Waits until there are this many more.
+    /// Waits until there are this many more lines.
     pub(super) fn grows(&self, by: usize) {
         self.reaches(self.lines() + by);
     }
 
-    /// Waits until there are this many.
+    /// Waits until there are this many lines.
     pub(super) fn reaches(&self, enough: usize) {
         let lines = self.0.lines.lock().expect("no panic");
         let waited = self.0.grown.wait_timeout_while(lines, LIMIT, |lines| *lines < enough).expect("no panic");
-        assert!(*waited.0 >= enough, "nothing happens any more");
+        assert!(*waited.0 >= enough, "the recorder got no further lines");
     }
 
-    /// Keeps it for whoever wants to know what a test that fails has seen.
+    /// Keeps the file for the analysis of a failed test.
     pub(super) fn keep(&self) {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("recorder-{}", uuid()));
         std::fs::copy(self.0.file.path(), &kept).expect("a disk");
-        eprintln!("--- what its clients have seen: {}", kept.display());
+        eprintln!("--- the records of its clients: {}", kept.display());
     }
 
-    /// All of it.
+    /// All records.
     pub(super) fn read(&self) -> Record {
         let text = std::fs::read_to_string(self.0.file.path()).expect("the file");
         let mut record = Record::default();
         for line in text.lines() {
             match line.split(' ').collect::<Vec<_>>()[..] {
                 ["asks", request_id] => drop(record.asked.insert(request_id.to_owned())),
-                ["told", request_id, name] => record.told.push((request_id.to_owned(), name.to_owned())),
+                ["acknowledged", request_id, name] => {
+                    record.acknowledged.push((request_id.to_owned(), name.to_owned()))
+                }
                 ["cancels", name] => drop(record.cancelled.insert(name.to_owned())),
                 ["follows", follower, all] => drop(record.seen.insert(number(follower), Seen::new(all == "true"))),
                 ["sees", follower, operation] => {
@@ -118,24 +120,24 @@ impl Recorder {
     }
 }
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Default)]
 pub(super) struct Record {
-    /// The ids under which operations were asked for.
+    /// The request ids of all requested operations.
     pub(super) asked: BTreeSet<String>,
-    /// Ids and names, one pair for each acknowledgement.
-    pub(super) told: Vec<(String, String)>,
-    /// The names of what was asked to stop.
+    /// Request ids and names, a pair for each acknowledgement.
+    pub(super) acknowledged: Vec<(String, String)>,
+    /// The names of all operations that a client cancelled.
     pub(super) cancelled: BTreeSet<String>,
     /// By follower.
     pub(super) seen: BTreeMap<u64, Seen>,
 }
 
-/// What a follower was told.
+/// The operations that a follower received.
 pub(super) struct Seen {
-    /// Whether no progress was to be left out.
+    /// Whether the follower asked for all progress.
     pub(super) all: bool,
-    /// In the order in which it was told.
+    /// In the order of arrival.
     pub(super) operations: Vec<Operation>,
 }
 

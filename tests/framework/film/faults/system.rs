@@ -1,4 +1,4 @@
-//! The processes that a fault happens to: the monolith on SQLite, or the catalog and replicas of artwork on Postgres.
+//! The processes under test: the monolith on SQLite, or the catalog and replicas of artwork on Postgres.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use super::caller::Caller;
 use super::evidence::{self, Evidence};
 use super::recorder::{LIMIT, Recorder};
 
-/// What serves, and what has been seen of it.
+/// The processes, and what clients recorded of them.
 pub(super) struct System {
     binary: &'static str,
     environment: Vec<(&'static str, String)>,
     replicas: Vec<Process>,
-    /// The catalog, where it is a process of its own.
+    /// The catalog, if it is a process of its own.
     _catalog: Option<Process>,
-    /// Where artwork's database is.
+    /// The URL of artwork's database.
     pub(super) database: String,
     pub(super) title_id: String,
     pub(super) recorder: Recorder,
@@ -29,23 +29,23 @@ pub(super) struct System {
 }
 
 impl System {
-    /// Everything in one process, with embedded databases.
+    /// Everything in one process, on SQLite.
     pub(super) fn sqlite() -> Self {
         Self::in_one(Process::start("monolith", &[]))
     }
 
-    /// The same for a monolith that was started otherwise.
+    /// A monolith that the test has started.
     pub(super) fn in_one(process: Process) -> Self {
         let database = format!("sqlite://{}", process.folder.path().join("data/artwork.db").display());
         Self::new("monolith", Vec::new(), vec![process], None, database)
     }
 
-    /// So many replicas of artwork that share a database; `None`, and a word about it, where there is no Postgres.
+    /// Replicas of artwork that share a database. Without an installed Postgres it prints a note and returns `None`.
     pub(super) fn postgres(replicas: usize) -> Option<Self> {
         Some(Self::on(Postgres::shared()?, replicas))
     }
 
-    /// The same on a server of the test's own.
+    /// Like [`postgres`](Self::postgres), on a server that the test may stop.
     pub(super) fn on(server: &Postgres, replicas: usize) -> Self {
         let database = server.database(&format!("artwork_{}", uuid().replace('-', "")));
         let catalog = Process::start("catalog", &[]);
@@ -75,7 +75,7 @@ impl System {
             let created = CatalogServiceClient::new(channel).create_title(request).await.expect("a title");
             created.into_inner().title.expect("a title").title_id
         });
-        evidence::keep_a_ledger(&database);
+        evidence::create_ledger(&database);
         let recorder = Recorder::new();
         Self { binary, environment, replicas, _catalog: catalog, database, title_id, recorder, runtime }
     }
@@ -89,7 +89,7 @@ impl System {
         &mut self.replicas[index]
     }
 
-    /// A client of the first replica, with the smallest of all pictures.
+    /// A client of the first replica, with the smallest picture.
     pub(super) fn caller(&self) -> Caller {
         self.caller_of(0)
     }
@@ -100,7 +100,7 @@ impl System {
         Caller::new(self.replicas[index].address, &self.title_id, &smallest_picture(), &self.recorder)
     }
 
-    /// The same of the last replica, which may be the first.
+    /// A client of the last replica, which may be the first.
     pub(super) fn last_caller(&self) -> Caller {
         self.caller_of(self.replicas.len() - 1)
     }
@@ -109,37 +109,37 @@ impl System {
         self.replicas.len()
     }
 
-    /// Whether a replica has written a line about an operation that contains this.
-    pub(super) fn says(&self, index: usize, what: &str, name: &str) -> bool {
+    /// Whether a replica has logged a line with `what` and the operation's name.
+    pub(super) fn logs(&self, index: usize, what: &str, name: &str) -> bool {
         self.replicas[index].log().lines().any(|line| line.contains(what) && line.contains(name))
     }
 
-    /// Does something with a client, within what patience there is.
+    /// Runs a client, within [`LIMIT`].
     pub(super) fn run<T>(&self, client: impl Future<Output = T>) -> T {
-        self.runtime.block_on(patiently(client))
+        self.runtime.block_on(within_limit(client))
     }
 
-    /// Lets time pass where something shall happen at another moment each time; never until something ought to be ready.
+    /// Pauses so that a fault happens at another moment each time; never to wait for readiness.
     pub(super) fn pause(&self, pause: Duration) {
         self.runtime.block_on(async { tokio::time::sleep(pause).await });
     }
 
-    /// Lets a client do something while this thread does something else.
+    /// Runs a client while the test goes on.
     pub(super) fn spawn<T: Send + 'static>(&self, client: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         self.runtime.spawn(client)
     }
 
-    /// What all of them came to.
+    /// Waits for all clients, within [`LIMIT`], and returns their results.
     pub(super) fn join<T>(&self, clients: Vec<JoinHandle<T>>) -> Vec<T> {
         self.run(all(clients))
     }
 
-    /// The same of clients that take as long as it takes, each step of which is [`patiently`] waited for.
+    /// Waits for clients without a total limit: each of their steps has [`within_limit`].
     pub(super) fn join_all<T>(&self, clients: Vec<JoinHandle<T>>) -> Vec<T> {
         self.runtime.block_on(all(clients))
     }
 
-    /// Kills a replica and, once `meanwhile` is done, starts it again at the same address.
+    /// Kills a replica, runs `meanwhile`, and starts the replica again at the same address.
     pub(super) fn kill(&mut self, index: usize, meanwhile: impl FnOnce(&Self)) {
         self.replicas[index].signal("KILL");
         self.replicas[index].ended();
@@ -147,11 +147,11 @@ impl System {
         self.start_again(index);
     }
 
-    /// Ends a replica well, and starts it again at the same address.
+    /// Ends a replica by a drain, and starts it again at the same address.
     pub(super) fn replace(&mut self, index: usize) {
         self.replicas[index].signal("TERM");
         let (status, _) = self.replicas[index].ended();
-        assert_eq!(status.code(), Some(0), "it drains");
+        assert_eq!(status.code(), Some(0), "the drain failed");
         self.start_again(index);
     }
 
@@ -163,17 +163,18 @@ impl System {
         *ended = Process::start_in(folder, self.binary, &environment);
     }
 
-    /// Lets the time of all leases be over, so that a test does not wait for what a dead worker holds.
+    /// Ends all leases, so that a test does not wait for those of a dead worker.
     pub(super) fn end_leases(&self) {
         Session::open(&self.database).execute("UPDATE operations SET lease_until = 0 WHERE state = 2");
     }
 
-    /// What is in the database once everything has ended, and that it is whole and what was seen.
+    /// Waits until all operations have ended, and asserts that the database is whole and agrees with the clients'
+    /// records.
     pub(super) fn verdict(&self) -> Evidence {
         let mut session = Session::open(&self.database);
         let start = std::time::Instant::now();
         while session.count("SELECT count(*) FROM operations WHERE state < 3") > 0 {
-            assert!(start.elapsed() < LIMIT, "not everything ends");
+            assert!(start.elapsed() < LIMIT, "some operations do not end");
             self.pause(Duration::from_millis(50));
         }
         let evidence = Evidence::collect(&self.database);
@@ -191,9 +192,9 @@ impl Drop for System {
     }
 }
 
-/// Waits within what patience there is.
-pub(super) async fn patiently<T>(step: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, step).await.expect("it goes on")
+/// Waits for one step, for [`LIMIT`] at most.
+pub(super) async fn within_limit<T>(step: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, step).await.expect("the step ends within the limit")
 }
 
 async fn all<T>(clients: Vec<JoinHandle<T>>) -> Vec<T> {
