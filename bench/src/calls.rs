@@ -1,10 +1,11 @@
-//! How fast calls between services are: the kit beside bare tonic, and what each of the kit's layers costs.
+//! Measures calls between services: mesh beside bare tonic, and the cost of each of mesh's layers.
 //!
-//! `cargo run --profile bench-run -p bench -- calls` prints one table; docs/BENCHMARKS.md says how to read it. What is
-//! called answers at once with a message that is always the same, so what is measured is everything around it.
+//! `cargo run --profile bench-run -p bench -- calls` prints one table; docs/BENCHMARKS.md explains it. The handler
+//! returns a constant message, so the measurement is of everything around it.
 //!
-//! Rooms: [`loopback`] is the kit and tonic over the network; [`memory`] a peer in the same process; [`layers`] each
-//! layer for itself, of what [`partial`] puts together; [`peer`] the service that is called, and the servers of both sides in processes of their own.
+//! Modules: [`loopback`] measures mesh and tonic over the network; [`memory`] a peer in the same process; [`layers`]
+//! each layer alone, with the stacks that [`partial`] builds. [`peer`] is the service, and the servers of both sides in
+//! processes of their own.
 
 mod layers;
 mod loopback;
@@ -28,7 +29,7 @@ pub(crate) enum Part {
 
 pub(crate) async fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<()> {
     let plan = if quick { QUICK } else { FULL };
-    // As every process does: a span that nobody looks at costs nothing, and here somebody does.
+    // As in every process: a span costs nothing without a subscriber, and here there is one.
     mesh::testing::log();
     let mut report = Report::default();
     for part in [Part::Loopback, Part::Memory, Part::Layers] {

@@ -1,8 +1,8 @@
-//! How much one process can tell: a server in a process of its own, a few operations that tell of one step after the
-//! other, and more and more streams that follow them over loopback. What arrives is counted at the clients.
+//! Measures the deliveries of one process: a server in a process of its own, a few operations that report one step
+//! after the other, and more and more streams that follow them over loopback. The clients count what arrives.
 //!
-//! Beside it stands what there was to deliver in the same time, each change as often as its operation was followed: what
-//! is missing from it was not told in time.
+//! The reference is the number of deliveries that were due in the same time: each change, once for every stream that
+//! follows its operation. The difference did not arrive in time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,40 +20,40 @@ use crate::report::{Report, Samples};
 use crate::server::Server;
 use crate::watching::{is_progress, next, watch};
 
-/// How many operations tell.
-const TELLING: usize = 4;
-/// How many streams share a connection.
+/// The number of operations that report steps.
+const REPORTING: usize = 4;
+/// The number of streams that share a connection.
 const SHARED_BY: usize = 64;
 
 pub(crate) async fn measure(machine: &Machine, engine: Engine, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let place = machine.place(engine, "deliveries").await?.map_err(anyhow::Error::msg)?;
     let served = place.clone();
-    let server = tokio::task::spawn_blocking(move || Server::start(&served, TELLING)).await??;
+    let server = tokio::task::spawn_blocking(move || Server::start(&served, REPORTING)).await??;
     let mut database = place.connect().await?;
     let mut measured = vec![(Samples::default(), Samples::default()); plan.streams.len()];
     for _ in 0..plan.rounds {
-        for (&streams, (arrived, told)) in plan.streams.iter().zip(&mut measured) {
+        for (&streams, (arrived, due)) in plan.streams.iter().zip(&mut measured) {
             let round = round(&server, &mut database, streams, plan).await?;
             arrived.push(round.0);
-            told.push(round.1);
+            due.push(round.1);
         }
     }
     let most = plan.streams.last();
-    for (streams, (arrived, told)) in plan.streams.iter().zip(&measured) {
+    for (streams, (arrived, due)) in plan.streams.iter().zip(&measured) {
         let goal = if Some(streams) == most { "200,000" } else { "" };
-        report.compare(&format!("deliveries/s, streams: {streams}"), arrived, "to be delivered", told, goal);
+        report.compare(&format!("deliveries/s, streams: {streams}"), arrived, "to be delivered", due, goal);
     }
     Ok(())
 }
 
-/// How many changes a second arrived, and how many there were to arrive.
+/// The changes a second that arrived, and those that were due.
 async fn round(
     server: &Server,
     database: &mut AnyConnection,
     streams: usize,
     plan: &Plan,
 ) -> anyhow::Result<(f64, f64)> {
-    let followed: Vec<_> = server.telling.iter().cycle().take(streams).collect();
+    let followed: Vec<_> = server.reporting.iter().cycle().take(streams).collect();
     let (arrived, open) = (Arc::new(AtomicU32::new(0)), Arc::new(Semaphore::new(0)));
     let mut followers = JoinSet::new();
     for followed in followed.chunks(SHARED_BY) {
@@ -65,21 +65,20 @@ async fn round(
     }
     let window = async {
         let _open = open.acquire_many(u32::try_from(streams)?).await?;
-        let (before, begin, first) =
-            (told(database, &followed).await?, Instant::now(), arrived.load(Ordering::Relaxed));
+        let (before, begin, first) = (due(database, &followed).await?, Instant::now(), arrived.load(Ordering::Relaxed));
         tokio::time::sleep(plan.turn).await;
         let (seconds, last) = (begin.elapsed().as_secs_f64(), arrived.load(Ordering::Relaxed));
-        let told = told(database, &followed).await? - before;
-        Ok((f64::from(last - first) / seconds, told as f64 / seconds))
+        let due = due(database, &followed).await? - before;
+        Ok((f64::from(last - first) / seconds, due as f64 / seconds))
     };
     tokio::select! {
         measured = window => measured,
-        // An operation that tells does not end, and neither does who follows it.
+        // A reporting operation does not end, and neither do its streams.
         Some(ended) = followers.join_next() => Err(ended?.err().unwrap_or_else(|| anyhow!("a stream has ended"))),
     }
 }
 
-/// Counts what arrives of an operation, once its stream is open.
+/// Counts the changes that arrive, once the stream is open.
 async fn follow(channel: Channel, name: String, arrived: Arc<AtomicU32>, open: Arc<Semaphore>) -> anyhow::Result<()> {
     let mut frames = watch(channel, name).await?;
     next(&mut frames).await?;
@@ -90,9 +89,9 @@ async fn follow(channel: Channel, name: String, arrived: Arc<AtomicU32>, open: A
     }
 }
 
-/// How often the operations have changed so far, each counted for everyone who follows it. Asked of the database: a
-/// busy server would answer late.
-async fn told(database: &mut AnyConnection, followed: &[&String]) -> anyhow::Result<i64> {
+/// The number of changes so far, each counted for every follower. Read from the database, because a busy server would
+/// answer late.
+async fn due(database: &mut AnyConnection, followed: &[&String]) -> anyhow::Result<i64> {
     let mut all = 0;
     for row in sqlx::query("SELECT id, revision FROM operations").fetch_all(database).await? {
         let (id, revision): (String, i64) = (row.try_get(0)?, row.try_get(1)?);

@@ -1,8 +1,8 @@
-//! How fast operations can be begun and ended, with work of no length: started, claimed, done.
+//! Measures whole lifecycles of operations without work: start, claim, end.
 //!
-//! 64 callers start them and wait for room before each, which the work gives back: so about 64 are between their start
-//! and their end. A round ends when all that it has started is done; that is read off the owner's counter, which every
-//! change of an operation raises by one.
+//! 64 callers start operations. Each start takes a slot, and the work releases it: so about 64 operations are between
+//! start and end. A round ends when all of its operations are done. The owner's counter shows that: every change of an
+//! operation increments it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ use crate::report::{Report, Samples};
 use crate::service::{Instantly, Site};
 
 const CALLERS: usize = 64;
-/// Started, claimed, done.
+/// The changes of an operation: started, claimed, done.
 const CHANGES: i64 = 3;
-/// What does not end within this does not end.
+/// The limit for the remaining operations to end.
 const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn measure(machine: &Machine, engine: Engine, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
@@ -32,27 +32,27 @@ pub(crate) async fn measure(machine: &Machine, engine: Engine, plan: &Plan, repo
             return Ok(());
         }
     };
-    let room = Arc::new(Semaphore::new(CALLERS));
-    let site = Arc::new(Site::start(&place, Instantly { room: Arc::clone(&room) }).await?);
+    let slots = Arc::new(Semaphore::new(CALLERS));
+    let site = Arc::new(Site::start(&place, Instantly { slots: Arc::clone(&slots) }).await?);
     let mut loops = Loops::open(&place, engine.writers()).await?;
-    let (mut kit, mut rows) = (Samples::default(), Samples::default());
+    let (mut mesh, mut rows) = (Samples::default(), Samples::default());
     for _ in 0..plan.rounds {
-        kit.push(lifecycles(&site, &room, plan.turn).await?);
+        mesh.push(lifecycles(&site, &slots, plan.turn).await?);
         rows.push(loops.rate(Sequence::Lifecycles, plan.turn).await?);
     }
     let goal = if engine == Engine::Sqlite { "2,000" } else { "1,000" };
-    report.compare(&what, &kit, "a statement a row", &rows, goal);
+    report.compare(&what, &mesh, "a statement a row", &rows, goal);
     Ok(())
 }
 
-async fn lifecycles(site: &Arc<Site>, room: &Arc<Semaphore>, time: Duration) -> anyhow::Result<f64> {
+async fn lifecycles(site: &Arc<Site>, slots: &Arc<Semaphore>, time: Duration) -> anyhow::Result<f64> {
     let (begin, before) = (Instant::now(), changes(site).await?);
     let callers = (0..CALLERS).map(|_| {
-        let (site, room) = (Arc::clone(site), Arc::clone(room));
+        let (site, slots) = (Arc::clone(site), Arc::clone(slots));
         tokio::spawn(async move {
             let mut started = 0_i64;
             while begin.elapsed() < time {
-                room.acquire().await?.forget();
+                slots.acquire().await?.forget();
                 site.begin::<Instantly>(false).await?;
                 started += 1;
             }

@@ -1,7 +1,7 @@
-//! The other side: the rows that the kit writes, in as large transactions as the kit's, by a bare loop and nothing else.
+//! The reference: the same rows as mesh writes, in transactions of the same size, written by a bare loop.
 //!
-//! It has no queue, no savepoints, no fences, asks no clock and reads nothing back: whatever the kit needs beside these
-//! statements is what the ratio shows. Written with the driver that the kit has, so that the driver is not.
+//! The loop has no queue, no savepoints and no fences, and reads nothing back: the ratio shows the cost of everything
+//! else in mesh. It uses mesh's driver, so the driver is not in the ratio.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,12 @@ use uuid::Uuid;
 use crate::machine::{Engine, Place};
 use crate::service::THING;
 
-/// How many operations a transaction has: the kit makes as many durable together.
+/// The operations of a transaction: mesh writes as many together.
 pub(crate) const MOST: usize = 64;
 
-/// Whom operations belong to as long as there is no authentication: the streams of this benchmark have to find them.
+/// The owner without authentication, so that the streams of this benchmark find the operations.
 const OWNER: &str = "anonymous";
-/// A kind that no worker knows.
+/// A kind that no worker runs.
 const KIND: &str = "Limit";
 
 const OPERATION: &str =
@@ -36,10 +36,10 @@ const FORGET: [&str; 2] =
     ["DELETE FROM operation_input WHERE operation = $1", "DELETE FROM operation_steps WHERE operation = $1"];
 const NEXT: &str = "INSERT INTO feed_owner (owner, next, floor) VALUES ($1, $2, 1)
     ON CONFLICT (owner) DO UPDATE SET next = feed_owner.next + $2 RETURNING next";
-const TELL: &str = "INSERT INTO feed (owner, position, operation, revision, type, told, payload)
+const FEED: &str = "INSERT INTO feed (owner, position, operation, revision, type, told, payload)
     VALUES ($1, $2, $3, $4, 1, $5, $6)";
 
-/// What one transaction, or several, of the other side do.
+/// The transactions of the reference.
 #[derive(Clone, Copy)]
 pub(crate) enum Sequence {
     /// Starts operations, a statement a row.
@@ -50,7 +50,7 @@ pub(crate) enum Sequence {
     Lifecycles,
 }
 
-/// As many bare loops at once as the kit has connections to write with.
+/// As many concurrent loops as mesh has connections to write with.
 pub(crate) struct Loops(Vec<Limit>);
 
 impl Loops {
@@ -88,7 +88,7 @@ impl Loops {
 pub(crate) struct Limit {
     connection: AnyConnection,
     engine: Engine,
-    /// As long as what the kit writes; not encoded anew for every row.
+    /// A payload as long as mesh's, encoded once.
     payload: Vec<u8>,
     hash: Vec<u8>,
     input: Vec<u8>,
@@ -130,7 +130,7 @@ impl Limit {
             insert.bind(now).bind(now + 3_600_000_000).bind(Vec::new()).execute(&mut *tx).await?;
             sqlx::query(INPUT).bind(id).bind(&self.input).execute(&mut *tx).await?;
         }
-        tell(&mut tx, &ids, 1, now, &self.payload).await?;
+        append_feed(&mut tx, &ids, 1, now, &self.payload).await?;
         tx.commit().await?;
         Ok(ids)
     }
@@ -144,7 +144,7 @@ impl Limit {
             let claim = sqlx::query(CLAIM).bind("limit").bind(now + 30_000_000).bind(now).bind(id);
             claim.execute(&mut *tx).await?;
         }
-        tell(&mut tx, &ids, 2, now, &self.payload).await?;
+        append_feed(&mut tx, &ids, 2, now, &self.payload).await?;
         tx.commit().await?;
 
         let mut tx = self.connection.begin().await?;
@@ -154,12 +154,12 @@ impl Limit {
                 sqlx::query(forget).bind(id).execute(&mut *tx).await?;
             }
         }
-        tell(&mut tx, &ids, 3, now, &self.payload).await?;
+        append_feed(&mut tx, &ids, 3, now, &self.payload).await?;
         tx.commit().await?;
         Ok(ids.len())
     }
 
-    /// Starts operations by four statements in all; gives their ids.
+    /// Starts operations with four statements in all; returns their ids.
     pub(crate) async fn sets(&mut self, operations: usize) -> sqlx::Result<Vec<String>> {
         let (ids, now) = (ids(operations), mesh::store::now());
         let (hash, input, payload) = (hex(&self.hash), hex(&self.input), hex(&self.payload));
@@ -167,7 +167,7 @@ impl Limit {
             |(at, id)| serde_json::json!({ "at": at, "id": id, "hash": hash, "input": input, "payload": payload }),
         );
         let rows = serde_json::Value::from_iter(rows).to_string();
-        let [operation, input, tell] = self.set_based();
+        let [operation, input, feed] = self.set_based();
 
         let mut tx = self.connection.begin().await?;
         let insert = sqlx::query(AssertSqlSafe(operation)).bind(&rows).bind(OWNER).bind(KIND);
@@ -175,13 +175,13 @@ impl Limit {
         sqlx::query(AssertSqlSafe(input)).bind(&rows).execute(&mut *tx).await?;
         let count = i64::try_from(operations).unwrap_or(i64::MAX);
         let last: i64 = sqlx::query(NEXT).bind(OWNER).bind(count).fetch_one(&mut *tx).await?.try_get(0)?;
-        let tell = sqlx::query(AssertSqlSafe(tell)).bind(&rows).bind(OWNER).bind(last + 1 - count).bind(now);
-        tell.execute(&mut *tx).await?;
+        let feed = sqlx::query(AssertSqlSafe(feed)).bind(&rows).bind(OWNER).bind(last + 1 - count).bind(now);
+        feed.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(ids)
     }
 
-    /// The statements of [`sets`](Self::sets), which is where the two databases differ.
+    /// The statements of [`sets`](Self::sets), which differ between the databases.
     fn set_based(&self) -> [String; 3] {
         let sqlite = self.engine == Engine::Sqlite;
         let from = if sqlite {
@@ -210,8 +210,8 @@ impl Limit {
     }
 }
 
-/// The feed's part of a transaction; last, for all share one counter.
-async fn tell(
+/// Appends to the feed; last in a transaction, because all operations share one counter.
+async fn append_feed(
     connection: &mut AnyConnection,
     ids: &[String],
     revision: i64,
@@ -220,8 +220,8 @@ async fn tell(
 ) -> sqlx::Result<()> {
     for id in ids {
         let position: i64 = sqlx::query(NEXT).bind(OWNER).bind(1_i64).fetch_one(&mut *connection).await?.try_get(0)?;
-        let tell = sqlx::query(TELL).bind(OWNER).bind(position).bind(id).bind(revision).bind(now);
-        tell.bind(payload).execute(&mut *connection).await?;
+        let feed = sqlx::query(FEED).bind(OWNER).bind(position).bind(id).bind(revision).bind(now);
+        feed.bind(payload).execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the numbers depend on beside the code: the disk, and the databases on it.
+//! The disk and the databases, on which the numbers depend.
 
 use std::fmt;
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::postgres::Postgres;
 use crate::report::{Report, Samples};
 
-/// Which database.
+/// A database engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
     Sqlite,
@@ -23,7 +23,7 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    /// How many connections the kit writes with; the other side has as many.
+    /// The number of connections that mesh writes with; the reference has as many.
     pub(crate) fn writers(self) -> usize {
         match self {
             Self::Sqlite => 1,
@@ -41,17 +41,17 @@ impl fmt::Display for Engine {
     }
 }
 
-/// A database of its own, for one part of the benchmark.
+/// A database for one part of the benchmark.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) engine: Engine,
     pub(crate) url: String,
-    /// For whatever else a process keeps.
+    /// The folder for other files of the process.
     pub(crate) folder: PathBuf,
 }
 
 impl Place {
-    /// A connection as the kit has it, and as durable, past the kit.
+    /// A connection with mesh's settings and durability, without mesh.
     pub(crate) async fn connect(&self) -> sqlx::Result<AnyConnection> {
         sqlx::any::install_default_drivers();
         let options: AnyConnectOptions = self.url.parse()?;
@@ -65,9 +65,9 @@ impl Place {
     }
 }
 
-/// The wall: how often a second the disk can be asked to keep something. A write-ahead log grows until it is read back,
-/// and is written over from then on. A machine that others use, too, has another disk every minute: so it is measured
-/// again and again between the rest.
+/// The upper bound: fsyncs a second of the disk. A write-ahead log grows until a checkpoint, and overwrites its pages
+/// from then on, so there are two samples. A shared disk varies from minute to minute, so it is measured again between
+/// the other parts.
 #[derive(Default)]
 pub(crate) struct Disk {
     over: Samples,
@@ -75,13 +75,13 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    pub(crate) fn tell(&self, report: &mut Report) {
+    pub(crate) fn add_to(&self, report: &mut Report) {
         report.machine("fsyncs/s of the disk, each behind a page written over another", &self.over);
         report.machine("fsyncs/s of the disk, each behind a page appended", &self.behind);
     }
 }
 
-/// Where everything is.
+/// The folder of the benchmark and its Postgres.
 pub(crate) struct Machine {
     folder: TempDir,
     postgres: Result<Postgres, String>,
@@ -95,12 +95,12 @@ impl Machine {
         };
         let postgres = Postgres::start(&folder).await.map_err(|why| format!("{why:#}"));
         let folder = tempfile::Builder::new().prefix("bench-data-").tempdir_in(folder)?;
-        // Out of reach of a mesh.toml that is meant for something else.
+        // No mesh.toml of another project applies in this folder.
         std::env::set_current_dir(folder.path())?;
         Ok(Self { folder, postgres })
     }
 
-    /// A new database; or why there is none.
+    /// Creates a database. The inner error is the reason why there is none.
     pub(crate) async fn place(&self, engine: Engine, name: &str) -> anyhow::Result<Result<Place, String>> {
         let folder = self.folder.path().to_owned();
         let url = match (engine, &self.postgres) {
@@ -120,7 +120,7 @@ impl Machine {
         Ok(())
     }
 
-    /// What somebody has to know who compares the table with another one.
+    /// The machine's description for the table.
     pub(crate) fn words(&self) -> String {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
@@ -129,11 +129,11 @@ impl Machine {
     }
 }
 
-/// Flushes page after page; `around` and around over so many, or on and on.
+/// Flushes page after page: over the first `around` pages again and again, or at the end of a growing file.
 fn fsyncs(path: &Path, around: Option<u32>, time: Duration) -> std::io::Result<f64> {
     let page = [1; 4096];
     let mut file = File::create(path)?;
-    // What is written over has to be there.
+    // The pages to overwrite must exist.
     for _ in 0..around.unwrap_or_default() {
         file.write_all(&page)?;
     }
@@ -150,7 +150,7 @@ fn fsyncs(path: &Path, around: Option<u32>, time: Duration) -> std::io::Result<f
     Ok(f64::from(flushed) / begin.elapsed().as_secs_f64())
 }
 
-/// The kind of filesystem that a folder is on, where the system tells.
+/// The filesystem of a folder; `None` without /proc.
 fn filesystem(folder: &Path) -> Option<String> {
     let mounts = std::fs::read_to_string("/proc/mounts").ok()?;
     let mounts = mounts.lines().filter_map(|line| {
@@ -158,6 +158,6 @@ fn filesystem(folder: &Path) -> Option<String> {
         Some((words.next()?, words.next()?))
     });
     let around = mounts.filter(|(at, _)| folder.starts_with(at));
-    // The last of those mounted at one place hides the others.
+    // The last mount at a path hides the others.
     around.max_by_key(|(at, _)| at.len()).map(|(_, kind)| kind.to_owned())
 }

@@ -1,13 +1,13 @@
-//! How fast long-running operations are, beside what the same machine could do without the kit.
+//! Measures long-running operations, beside what the same machine does without mesh.
 //!
-//! `cargo run --profile bench-run -p bench -- operations` prints one table; docs/BENCHMARKS.md has one, and says how to
-//! read it. A number alone says more about the disk than about the kit, so both sides take turns, round by round, on
-//! the same database; the table has the median of the rounds, their spread, and the ratio within each round.
+//! `cargo run --profile bench-run -p bench -- operations` prints one table; docs/BENCHMARKS.md has one and explains it.
+//! A number alone depends more on the disk than on mesh, so both sides take turns, round by round, on the same
+//! database. The table has the median of the rounds, their spread, and the ratio within each round.
 //!
-//! Rooms of the operations, in the order of the table: [`starts`], [`lifecycles`], [`watching`], [`deliveries`], [`memory`] are what is
-//! measured. [`limit`] is the other side: bare loops of SQL. [`service`] is the service that is measured, [`server`]
-//! the same in a process of its own; [`plan`] is how much is measured, [`machine`] knows the disk and the databases, [`postgres`] starts one; [`report`]
-//! makes the table.
+//! Modules, in the order of the table: [`starts`], [`lifecycles`], [`watching`], [`deliveries`] and [`memory`] measure.
+//! [`limit`] is the reference: bare loops of SQL. [`service`] is the service under test, [`server`] the same in a
+//! process of its own. [`plan`] has the extent of the measurement, [`machine`] the disk and the databases; [`postgres`]
+//! starts a server; [`report`] prints the table.
 
 mod calls;
 mod deliveries;
@@ -35,7 +35,7 @@ use plan::{FULL, QUICK};
 use report::Report;
 
 #[derive(Parser)]
-#[command(about = "Measures the kit beside what the machine could do without it.")]
+#[command(about = "Measures mesh beside a reference on the same machine.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -45,28 +45,28 @@ struct Cli {
 enum Command {
     /// Long-running operations: one table, in three to four minutes
     Operations {
-        /// Seconds instead of minutes: shows that everything works, and no number that counts
+        /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
         #[arg(long)]
         quick: bool,
-        /// One part only
+        /// Measures one part only
         #[arg(long)]
         only: Option<Part>,
-        /// Where the databases are: a real disk [default: beside this program, which is Cargo's target directory]
+        /// The folder of the databases, on a real disk [default: beside this program, in Cargo's target directory]
         #[arg(long, value_name = "FOLDER")]
         data_dir: Option<PathBuf>,
     },
     /// Calls between services: one table, in two minutes
     Calls {
-        /// Seconds instead of minutes: shows that everything works, and no number that counts
+        /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
         #[arg(long)]
         quick: bool,
-        /// One part only
+        /// Measures one part only
         #[arg(long)]
         only: Option<calls::Part>,
     },
-    /// What this program runs of itself: a server in a process of its own
+    /// A server in a process of its own, which this program starts
     #[command(hide = true)]
-    Serve { data_dir: PathBuf, url: String, telling: usize },
+    Serve { data_dir: PathBuf, url: String, reporting: usize },
     /// The same for calls
     #[command(hide = true)]
     ServeCalls { side: Side },
@@ -81,7 +81,7 @@ enum Part {
     Memory,
 }
 
-/// In the order of the table. What only reads says little of a database, and is measured on one.
+/// In the order of the table. Reads depend little on the database, and are measured on one.
 const PARTS: [(Part, Engine); 8] = [
     (Part::Starts, Engine::Sqlite),
     (Part::Starts, Engine::Postgres),
@@ -101,15 +101,15 @@ fn main() -> ExitCode {
             match command {
                 Command::Operations { quick, only, data_dir } => tokio::select! {
                     ended = operations(quick, only, data_dir) => ended,
-                    // Not by the default handler, which would leave databases and a Postgres behind.
+                    // The default handler would leave databases and a Postgres behind.
                     _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
                 },
                 Command::Calls { quick, only } => calls::measure(quick, only).await,
                 Command::ServeCalls { side } => side.serve().await,
-                Command::Serve { data_dir, url, telling } => server::serve(&data_dir, &url, telling).await,
+                Command::Serve { data_dir, url, reporting } => server::serve(&data_dir, &url, reporting).await,
             }
         });
-        // What still works somewhere holds nothing that anybody wants.
+        // Tasks that still run hold nothing of value.
         runtime.shutdown_background();
         ended
     });
@@ -142,7 +142,7 @@ async fn operations(quick: bool, only: Option<Part>, data_dir: Option<PathBuf>) 
         };
         measured.with_context(|| format!("{part:?} on {engine}"))?;
     }
-    disk.tell(&mut report);
+    disk.add_to(&mut report);
     println!("{}\n\n{report}", machine.words());
     Ok(())
 }

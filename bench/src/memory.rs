@@ -1,5 +1,5 @@
-//! What a stream costs that has nothing to say: the resident memory of a server in a process of its own, before and
-//! with many of them, divided. Every stream watches an operation of its own, which nobody works on.
+//! Measures the memory of an idle stream: the resident memory of a server in a process of its own, before and with many
+//! streams, divided. Every stream watches an operation of its own, which no worker runs.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::report::{Report, Samples};
 use crate::server::Server;
 use crate::watching::{next, watch};
 
-/// How many streams share a connection: as many as the server allows.
+/// The number of streams that share a connection: as many as the server allows.
 const SHARED_BY: usize = 200;
-/// How many connections open their streams at the same time.
+/// The number of connections that open their streams at the same time.
 const AT_ONCE: usize = 8;
-/// How many operations are stored at once.
+/// The number of operations that are stored at once.
 const BATCH: usize = 1_000;
-/// Until what was needed to open a stream is done with.
+/// The pause until the memory for opening streams is free again.
 const SETTLE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn measure(machine: &Machine, engine: Engine, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
@@ -48,13 +48,13 @@ pub(crate) async fn measure(machine: &Machine, engine: Engine, plan: &Plan, repo
                 samples.push((after - before) / idle as f64 / 1000.0);
                 report.alone(&what, &samples, "10");
             }
-            None => report.missing(&what, "only on Linux, where /proc tells"),
+            None => report.missing(&what, "needs /proc of Linux"),
         }
     }
     Ok(())
 }
 
-/// Opens a stream for each name, and takes the snapshot that it begins with.
+/// Opens a stream for each name, and receives its snapshot.
 async fn open(server: &Server, names: Vec<String>) -> anyhow::Result<Vec<Streaming<WatchResponse>>> {
     let (mut opening, mut streams) = (JoinSet::new(), Vec::new());
     for names in names.chunks(SHARED_BY).map(<[String]>::to_vec) {

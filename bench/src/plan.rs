@@ -1,18 +1,18 @@
-//! How much of the operations is measured.
+//! The extent of the measurement of operations.
 
 use std::time::Duration;
 
-/// How much is measured.
+/// The extent of a measurement.
 pub(crate) struct Plan {
-    /// How often each side has its turn.
+    /// The turns of each side.
     pub(crate) rounds: usize,
-    /// How long a turn is.
+    /// The duration of a turn.
     pub(crate) turn: Duration,
-    /// How many events a round of latencies has.
+    /// The events of a round of latencies.
     pub(crate) events: usize,
-    /// How many streams are delivered to.
+    /// The numbers of streams that get deliveries.
     pub(crate) streams: &'static [usize],
-    /// How many streams idle, each with those before it.
+    /// The numbers of idle streams, each with those before it.
     pub(crate) idle: &'static [usize],
 }
 

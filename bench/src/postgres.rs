@@ -1,4 +1,4 @@
-//! A Postgres of the benchmark's own, as it is out of the box: the one that tests start does not flush.
+//! A Postgres with default settings. The one of the tests does not flush.
 
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -10,13 +10,12 @@ use anyhow::{Context as _, bail};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 use tempfile::TempDir;
 
-/// Starts a Postgres and waits for a word, which never comes: when this program is gone, however it went, the shell
-/// reads the end of its input, and takes the server along.
+/// Starts Postgres, and stops it at the end of the shell's input, which comes when this program ends in any way.
 const KEEPER: &str = r#""$0" "$@" & read -r _; kill -QUIT $!; wait"#;
 /// Longer than a busy machine needs.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A running Postgres, ended when it is dropped, or with its process.
+/// A running Postgres server. It stops when this is dropped, or when the program ends.
 pub(crate) struct Postgres {
     keeper: Child,
     port: u16,
@@ -24,7 +23,7 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one with its data in a new folder in `folder`.
+    /// Starts a server with its data in a new folder in `folder`.
     pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
         let (initdb, postgres) = find("initdb").zip(find("postgres")).context("Postgres is not installed")?;
         let folder = tempfile::Builder::new().prefix("bench-postgres-").tempdir_in(folder)?;
@@ -56,10 +55,10 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// A new, empty database, by its URL.
+    /// Creates an empty database and returns its URL.
     pub(crate) async fn database(&self, name: &str) -> anyhow::Result<String> {
         let mut connection = self.connect().await?;
-        // A checkpoint, so that what this costs is not paid by whoever is measured next.
+        // The checkpoint keeps the cost of this out of the next measurement.
         for statement in [format!("CREATE DATABASE {name}"), "CHECKPOINT".to_owned()] {
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
         }
@@ -90,13 +89,13 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // Its input ends, and so does it; before its folder goes.
+        // The end of its input stops the server, before its folder is removed.
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
     }
 }
 
-/// On PATH, or where distributions put what they do not put there.
+/// Looks in `.tools/bin`, on PATH, and in the folders of distributions.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin");
@@ -107,7 +106,8 @@ fn find(program: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(|program| program.is_file())
 }
 
-/// Postgres refuses to run as root; where the benchmark does, it runs as `nobody`, who then has `folder`.
+/// Postgres refuses to run as root. Where the benchmark runs as root, Postgres runs as `nobody`, which then owns
+/// `folder`.
 fn as_nobody(program: impl AsRef<OsStr>, folder: &Path) -> std::io::Result<Command> {
     let mut command = Command::new(program);
     command.current_dir(folder);

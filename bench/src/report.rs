@@ -1,4 +1,4 @@
-//! The table, and the little statistics that it needs.
+//! The table and its statistics.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ impl Samples {
         self.0.push(sample);
     }
 
-    /// The ratio of each round: what slows both sides down alike is not in it.
+    /// The ratio within each round, which cancels what slows down both sides.
     pub(crate) fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
     }
 
-    /// The difference of each round.
+    /// The difference within each round.
     pub(crate) fn less(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one - other).collect())
     }
@@ -25,15 +25,15 @@ impl Samples {
         self.0.len()
     }
 
-    /// What `share` of the samples are not above, with 0.5 for the median.
+    /// The smallest sample that at least `share` of the samples do not exceed; 0.5 gives the median.
     pub(crate) fn percentile(&self, share: f64) -> f64 {
         let sorted = self.sorted();
-        // Positive, and far below what a float cannot count.
+        // The rank is positive and small enough for a float.
         let rank = (share * sorted.len() as f64).ceil() as usize;
         sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
     }
 
-    /// What turns take that nothing comes between: whatever else a machine has to do makes them longer, never shorter.
+    /// The duration of an undisturbed turn: other load of the machine makes turns longer, never shorter.
     pub(crate) fn undisturbed(&self) -> f64 {
         self.percentile(0.1)
     }
@@ -45,7 +45,7 @@ impl Samples {
     }
 }
 
-/// The median, and from where to where the rounds went; a single sample as it is.
+/// The median with the least and the greatest sample; a single sample alone.
 impl fmt::Display for Samples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let median = number(self.percentile(0.5));
@@ -56,7 +56,7 @@ impl fmt::Display for Samples {
     }
 }
 
-/// With as many digits as mean something.
+/// Rounds to the significant digits.
 fn number(number: f64) -> String {
     if number < 10.0 {
         return format!("{number:.2}");
@@ -72,30 +72,30 @@ fn number(number: f64) -> String {
     grouped
 }
 
-const HEAD: [&str; 5] = ["what", "the kit", "beside it", "the kit ÷ beside it", "goal"];
+const HEAD: [&str; 5] = ["what", "mesh", "reference", "mesh ÷ reference", "goal"];
 
-/// The table. Every line is also told on standard error when it is known, for whoever waits.
+/// The table. Each row is also printed to standard error at once, to show progress.
 #[derive(Default)]
 pub(crate) struct Report(Vec<[String; 5]>);
 
 impl Report {
-    /// The kit beside something else that was measured in the same rounds.
-    pub(crate) fn compare(&mut self, what: &str, kit: &Samples, beside: &str, other: &Samples, goal: &str) {
-        let ratio = kit.over(other).to_string();
-        self.line([what, &kit.to_string(), &format!("{beside}: {other}"), &ratio, goal]);
+    /// Adds a row with mesh and a reference that was measured in the same rounds.
+    pub(crate) fn compare(&mut self, what: &str, mesh: &Samples, name: &str, reference: &Samples, goal: &str) {
+        let ratio = mesh.over(reference).to_string();
+        self.line([what, &mesh.to_string(), &format!("{name}: {reference}"), &ratio, goal]);
     }
 
-    /// The kit, where there is nothing to put beside it.
-    pub(crate) fn alone(&mut self, what: &str, kit: &Samples, goal: &str) {
-        self.line([what, &kit.to_string(), "", "", goal]);
+    /// Adds a row with mesh and no reference.
+    pub(crate) fn alone(&mut self, what: &str, mesh: &Samples, goal: &str) {
+        self.line([what, &mesh.to_string(), "", "", goal]);
     }
 
-    /// What the machine does without the kit.
+    /// Adds a row with the machine's own number.
     pub(crate) fn machine(&mut self, what: &str, samples: &Samples) {
         self.line([what, "", &samples.to_string(), "", ""]);
     }
 
-    /// What could not be measured, and why.
+    /// Adds a row that could not be measured, with the reason.
     pub(crate) fn missing(&mut self, what: &str, why: &str) {
         self.line([what, "not measured", why, "", ""]);
     }
@@ -106,7 +106,7 @@ impl Report {
     }
 }
 
-/// As Markdown, and aligned for those who read it in a terminal.
+/// Markdown, aligned for a terminal.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = HEAD.map(ToOwned::to_owned);
@@ -130,16 +130,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_is_in_the_middle_and_a_ratio_is_of_one_round() {
-        let kit = Samples(vec![30.0, 10.0, 1_000_000.0]);
+    fn samples_print_median_spread_and_ratio_per_round() {
+        let mesh = Samples(vec![30.0, 10.0, 1_000_000.0]);
         let limit = Samples(vec![60.0, 10.0, 2_000_000.0]);
-        assert_eq!(kit.to_string(), "30 (10–1,000,000)");
-        assert_eq!(kit.over(&limit).to_string(), "0.50 (0.50–1.00)");
+        assert_eq!(mesh.to_string(), "30 (10–1,000,000)");
+        assert_eq!(mesh.over(&limit).to_string(), "0.50 (0.50–1.00)");
         assert_eq!(Samples(vec![1_234.0]).to_string(), "1,234");
     }
 
     #[test]
-    fn one_in_a_hundred_is_above_the_99th_percentile() {
+    fn percentile_99_is_below_one_in_a_hundred() {
         let samples = Samples((1..=200).map(f64::from).collect());
         assert_eq!((samples.percentile(0.5), samples.percentile(0.99)), (100.0, 198.0));
     }

@@ -1,5 +1,5 @@
-//! The service in a process of its own, which is this program again: so its memory is its own, and what is delivered
-//! crosses from one process to another.
+//! The service in a process of its own, which runs this program: so its memory is its own, and deliveries cross
+//! processes.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,40 +10,40 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context as _;
 
 use crate::machine::{Engine, Place};
-use crate::service::{Site, Telling};
+use crate::service::{Reporting, Site};
 
-/// What the other process does: serves, says where, and ends when its input does.
-pub(crate) async fn serve(data_dir: &Path, url: &str, telling: usize) -> anyhow::Result<()> {
+/// Serves in the other process: prints the URL, and ends at the end of its input.
+pub(crate) async fn serve(data_dir: &Path, url: &str, reporting: usize) -> anyhow::Result<()> {
     let place = Place { engine: Engine::Sqlite, url: url.to_owned(), folder: data_dir.to_owned() };
-    let site = Site::start(&place, Telling).await?;
+    let site = Site::start(&place, Reporting).await?;
     let mut words = vec![site.mesh.url()];
-    for _ in 0..telling {
-        words.push(site.begin::<Telling>(false).await?);
+    for _ in 0..reporting {
+        words.push(site.begin::<Reporting>(false).await?);
     }
     writeln!(std::io::stdout(), "{}", words.join(" "))?;
     until_its_input_ends().await
 }
 
-/// A process that was started by another one ends with it.
+/// Waits for the end of the input: the process ends with the one that started it.
 pub(crate) async fn until_its_input_ends() -> anyhow::Result<()> {
     tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop)).await?;
     Ok(())
 }
 
-/// A server that ends with this.
+/// A server in another process. It is killed when this is dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
-    /// The names of the operations that tell.
-    pub(crate) telling: Vec<String>,
+    /// The names of the operations that report steps.
+    pub(crate) reporting: Vec<String>,
 }
 
 impl Server {
-    pub(crate) fn start(place: &Place, telling: usize) -> anyhow::Result<Self> {
-        Self::run([OsStr::new("serve"), place.folder.as_ref(), place.url.as_ref(), telling.to_string().as_ref()])
+    pub(crate) fn start(place: &Place, reporting: usize) -> anyhow::Result<Self> {
+        Self::run([OsStr::new("serve"), place.folder.as_ref(), place.url.as_ref(), reporting.to_string().as_ref()])
     }
 
-    /// This program again; what it serves is in the arguments.
+    /// Starts this program again with arguments that say what to serve.
     pub(crate) fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
@@ -53,20 +53,20 @@ impl Server {
             .context("this program does not start again")?;
         let mut line = String::new();
         let stdout = child.stdout.take().context("a child has an output")?;
-        let mut server = Self { child, url: String::new(), telling: Vec::new() };
+        let mut server = Self { child, url: String::new(), reporting: Vec::new() };
         BufReader::new(stdout).read_line(&mut line)?;
         let mut words = line.split_whitespace().map(ToOwned::to_owned);
         server.url = words.next().context("the server has ended before it served")?;
-        server.telling = words.collect();
+        server.reporting = words.collect();
         Ok(server)
     }
 
-    /// Where it serves.
+    /// The address it listens on.
     pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.url.trim_start_matches("http://").parse()?)
     }
 
-    /// How much memory it has in use, in bytes; `None` where that is not in /proc.
+    /// Its resident memory in bytes; `None` without /proc.
     pub(crate) fn resident(&self) -> Option<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -77,7 +77,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It keeps nothing that is wanted.
+        // Its data is temporary.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

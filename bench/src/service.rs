@@ -1,4 +1,4 @@
-//! The service that is measured, with one kind of work at a time: the workers of another would take their turns, too.
+//! The service under test, with one kind of work at a time: the workers of a second kind would take turns with it.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::machine::Place;
 
-/// One row of its own beside an operation: what a service stores when it starts one.
+/// The row of the service's own that it stores with an operation.
 pub(crate) const THING: &str = "INSERT INTO things (id, name, created) VALUES ($1, $2, $3)";
 const MIGRATIONS: &[Migration] = &[Migration::new(
     1,
@@ -22,10 +22,10 @@ const MIGRATIONS: &[Migration] = &[Migration::new(
     "CREATE TABLE things (id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL, created BIGINT NOT NULL);",
 )];
 
-/// Requests, responses and progress: a message that everybody has.
+/// Requests, responses and progress: a message type that always exists.
 pub(crate) type Message = prost_types::Duration;
 
-/// A mesh with that service, and what the service has in its hands.
+/// A mesh with that service, and the service's resources.
 pub(crate) struct Site {
     pub(crate) mesh: Mesh,
     pub(crate) operations: Operations,
@@ -34,22 +34,22 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn start<W: Work>(place: &Place, work: W) -> anyhow::Result<Self> {
-        let (sender, hands) = mpsc::channel();
+        let (sender, resources) = mpsc::channel();
         let service = Service::new("bench", &[]).owns(MIGRATIONS).works(move |resources| {
-            // Received below, or nobody wants it any more.
+            // If the receiver is gone, the start has already failed.
             let _ = sender.send((resources.operations(), resources.store()));
             work
         });
         let folder = tempfile::tempdir_in(&place.folder)?;
         let database = format!("services.bench.database_url={}", place.url);
-        // What is measured is what a stream costs, not how many are allowed.
+        // The measurement is of a stream's cost, not of the limit of streams.
         let streams = "limits.streams=1000000".to_owned();
         let mesh = Mesh::start_in(folder, &[database, streams], service).await;
-        let (operations, store) = hands.recv().context("the service was not built")?;
+        let (operations, store) = resources.recv().context("the service was not built")?;
         Ok(Self { mesh, operations, store })
     }
 
-    /// What a handler does that starts an operation, alone or in a transaction with a row of its own.
+    /// Starts an operation as a handler does, alone or in a transaction with a row of the service's own.
     pub(crate) async fn begin<W: Work<Request = Message>>(&self, thing: bool) -> anyhow::Result<String> {
         let (id, request) = (Uuid::new_v4().to_string(), Message::default());
         let start = Start::<W>::new(&id, &request);
@@ -65,7 +65,7 @@ impl Site {
     }
 }
 
-/// Work that nobody does, so that starting it is all that happens.
+/// Work that no worker runs, to measure starts alone.
 pub(crate) struct Undone;
 
 impl Work for Undone {
@@ -80,9 +80,9 @@ impl Work for Undone {
     }
 }
 
-/// Work of no length. Whoever starts it waits for room first.
+/// Work without content. Each start takes a slot first, and the work releases it.
 pub(crate) struct Instantly {
-    pub(crate) room: Arc<Semaphore>,
+    pub(crate) slots: Arc<Semaphore>,
 }
 
 impl Work for Instantly {
@@ -93,18 +93,18 @@ impl Work for Instantly {
     type Error = Status;
 
     async fn run(&self, _: &Attempt, request: Message) -> Result<Message, Status> {
-        self.room.add_permits(1);
+        self.slots.add_permits(1);
         Ok(request)
     }
 }
 
-/// When a step's commit was called, and when it returned.
+/// The times when a step's commit was called and when it returned.
 pub(crate) struct Committed {
     pub(crate) called: Instant,
     pub(crate) returned: Instant,
 }
 
-/// Work that tells of a step whenever it is asked to.
+/// Work that commits a step on request.
 pub(crate) struct Asked {
     pub(crate) asked: Mutex<tokio::sync::mpsc::Receiver<oneshot::Sender<Committed>>>,
 }
@@ -119,22 +119,22 @@ impl Work for Asked {
         let mut asked = self.asked.lock().await;
         for step in 1.. {
             let Some(answer) = asked.recv().await else { break };
-            let (name, told) = (step.to_string(), Message { seconds: step, nanos: 0 });
+            let (name, progress) = (step.to_string(), Message { seconds: step, nanos: 0 });
             let step = attempt.step(&name).await?;
             let called = Instant::now();
-            step.commit(&told, &told).await?;
+            step.commit(&progress, &progress).await?;
             let _ = answer.send(Committed { called, returned: Instant::now() });
         }
         Ok(request)
     }
 }
 
-/// Work that tells of one step after the other, as fast as they become durable. By steps, for progress without them is
-/// told ten times a second at most.
-pub(crate) struct Telling;
+/// Work that commits one step after the other, as fast as they become durable. Progress outside of steps is reported
+/// ten times a second at most.
+pub(crate) struct Reporting;
 
-impl Work for Telling {
-    const KIND: &'static str = "Telling";
+impl Work for Reporting {
+    const KIND: &'static str = "Reporting";
     const DEADLINE: Duration = Duration::from_secs(24 * 3600);
     const CONCURRENCY: usize = 64;
     type Request = Message;
@@ -143,8 +143,8 @@ impl Work for Telling {
 
     async fn run(&self, attempt: &Attempt, request: Message) -> Result<Message, Status> {
         for step in 1.. {
-            let (name, told) = (step.to_string(), Message { seconds: step, nanos: 0 });
-            attempt.step(&name).await?.commit(&told, &told).await?;
+            let (name, progress) = (step.to_string(), Message { seconds: step, nanos: 0 });
+            attempt.step(&name).await?.commit(&progress, &progress).await?;
         }
         Ok(request)
     }

@@ -1,9 +1,9 @@
-//! How long it takes from a commit to whoever watches.
+//! Measures the time from a commit to a watcher.
 //!
-//! One operation tells of a step, one client watches it over loopback, in the same process so that both read one clock.
-//! The frame's time is that at which the client's stream gave it. The step's times are taken right before its
-//! commit is called, and when that has returned; the kit wakes watchers before it returns, so a frame may be there by
-//! then, and counts as 0. Steps are 10 ms apart: what comes sooner is told together with what follows.
+//! One operation commits steps. One client watches it over loopback, in the same process, so that both read one clock.
+//! A frame's time is when the client's stream returned it. A step's times are taken before the call of its commit, and
+//! after its return. mesh notifies watchers before the commit returns: a frame may already be there, and counts as 0.
+//! Steps are 10 ms apart: mesh would send closer ones together.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::report::{Report, Samples};
 use crate::service::{Asked, Committed, Message, Site};
 
 const APART: Duration = Duration::from_millis(10);
-/// Two heartbeats: who says nothing for so long says nothing at all.
+/// Two heartbeats: a stream that is silent for longer has failed.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn measure(machine: &Machine, engine: Engine, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
@@ -60,7 +60,7 @@ pub(crate) async fn measure(machine: &Machine, engine: Engine, plan: &Plan, repo
     Ok(())
 }
 
-/// In microseconds, from when commits were called and from when they returned; `step` is the last that was asked for.
+/// Returns microseconds since the calls of commits, and since their returns; `step` is the last requested step.
 async fn round(
     ask: &mpsc::Sender<oneshot::Sender<Committed>>,
     stream: &mut Streaming<WatchResponse>,
@@ -74,7 +74,7 @@ async fn round(
         *step += 1;
         let seen = loop {
             let (frame, seen) = (next(stream).await?, Instant::now());
-            if told(&frame)? == Some(*step) {
+            if step_of(&frame)? == Some(*step) {
                 break seen;
             }
         };
@@ -90,28 +90,28 @@ fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-/// Follows everything that is told of an operation.
+/// Watches an operation with all progress.
 pub(crate) async fn watch(channel: Channel, name: String) -> anyhow::Result<Streaming<WatchResponse>> {
-    // As seldom as possible: a stream that idles shall not be heard.
+    // The longest interval, so that an idle stream stays idle.
     let heartbeat = Some(prost_types::Duration { seconds: 30, nanos: 0 });
     let request = WatchRequest { name, heartbeat, progress: Progress::All.into(), ..WatchRequest::default() };
     Ok(OperationEventsServiceClient::new(channel).watch(request).await?.into_inner())
 }
 
 pub(crate) async fn next(stream: &mut Streaming<WatchResponse>) -> anyhow::Result<WatchResponse> {
-    let message = timeout(LIMIT, stream.message()).await.context("a stream says nothing")?;
+    let message = timeout(LIMIT, stream.message()).await.context("a stream is silent")?;
     message?.context("a stream has ended")
 }
 
-/// The step that a frame tells of.
-fn told(frame: &WatchResponse) -> anyhow::Result<Option<i64>> {
+/// The step in a frame's progress.
+fn step_of(frame: &WatchResponse) -> anyhow::Result<Option<i64>> {
     let Some(watch_response::Event::Update(operation)) = &frame.event else { return Ok(None) };
     let metadata = operation.metadata.as_ref().map(Any::to_msg::<OperationMetadata>).transpose()?;
     let progress = metadata.and_then(|metadata| metadata.progress);
     Ok(progress.map(|progress| progress.to_msg::<Message>()).transpose()?.map(|step| step.seconds))
 }
 
-/// Whether a frame tells what has just changed, rather than how things were when the stream began.
+/// Whether a frame is a change, not the snapshot at the start of the stream.
 pub(crate) fn is_progress(frame: &WatchResponse) -> bool {
     matches!(&frame.event, Some(watch_response::Event::Update(_)))
 }

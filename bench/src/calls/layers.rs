@@ -1,8 +1,8 @@
-//! What each layer costs: the same call with one layer more each time. The differences of a round are told, not what the
-//! whole takes, which is mostly encoding here and the network there.
+//! Measures the cost of each layer: the same call with one more layer each time. The table has the differences within a
+//! round. The total is mostly encoding on the server, and the network on the client.
 //!
-//! The layers of a server are measured in memory. Those of a client need a connection, so client and server take turns
-//! on one thread, over loopback, many calls at a time so that they share what the kernel does.
+//! The layers of a server are measured in memory. The layers of a client need a connection: client and server share one
+//! thread over loopback, with many calls in flight to spread the kernel's cost.
 
 use std::time::Instant;
 
@@ -18,12 +18,12 @@ use super::peer::{Answering, call, service};
 use super::plan::Plan;
 use crate::report::{Report, Samples};
 
-/// How many calls are in flight at a client whose layers are measured.
+/// The number of calls in flight at the client.
 const CALLERS: usize = 64;
 /// Calls of a batch.
 const BATCH: usize = 128;
 
-/// On a thread of its own: this one has a runtime already.
+/// Runs on a thread of its own, because this thread already has a runtime.
 pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let Plan { rounds, batches, .. } = *plan;
     let measured = tokio::task::spawn_blocking(move || {

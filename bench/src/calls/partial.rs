@@ -1,5 +1,5 @@
-//! The parts of a call, with less and less around them: the benchmark shows what each costs. They are those of every
-//! process, put together by the same lists.
+//! Calls with fewer and fewer layers, to measure the cost of each. The layers are those of every process, from the same
+//! lists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -28,17 +28,17 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service as _;
 
-/// A call with some of its layers, for a typed client to stand on. Cheap to clone.
+/// A call with some of its layers, as the transport of a typed client. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Layered {
     methods: Methods,
-    /// The outermost of its layers.
+    /// The name of the outermost layer.
     pub(super) name: &'static str,
     handler: Handler,
 }
 
-/// What a process has around its services: first none of it, then one layer more each time. There is no network, but
-/// requests come as if from there.
+/// The layers of a server around its services: first none, then one more each time. There is no network, but requests
+/// look as if they came from one.
 pub(super) fn serving<S>(contracts: &'static [u8], service: S) -> Vec<Layered>
 where
     S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
@@ -70,8 +70,8 @@ fn from_the_network(next: Handler) -> Handler {
     })
 }
 
-/// What a channel has around its connections to the process that serves at `server`: first nothing, then one layer more
-/// each time. The last is a channel as services have it.
+/// The layers of a channel around its connections to `server`: first none, then one more each time. The last is a
+/// channel as services have it.
 pub(super) fn calling(contracts: &'static [u8], server: SocketAddr) -> Vec<Layered> {
     let methods = Methods::of(&[contracts]);
     let all = around_connections(server, &methods).into_iter();
@@ -96,9 +96,9 @@ impl tower::Service<Request<Body>> for Layered {
 const SERVICE: &str = "bench";
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Innermost first, each around those before it. Each has connections of its own.
+/// Innermost first. Each entry has connections of its own.
 fn around_connections(server: SocketAddr, methods: &Methods) -> Vec<(&'static str, Handler)> {
-    // An IP address and a port are always an authority.
+    // An IP address with a port is always a valid authority.
     let Ok(authority) = server.to_string().parse::<Authority>() else { return Vec::new() };
     vec![
         ("connection", connection(authority.clone())),
@@ -143,15 +143,15 @@ fn retry(authority: Authority) -> Handler {
     })
 }
 
-/// All of it, as services have it.
+/// The whole channel, as services have it.
 fn channel(server: SocketAddr, methods: Methods) -> Handler {
     let registry = Registry::Static(BTreeMap::from([(SERVICE.to_owned(), vec![server])]));
-    // A static registry has nothing that can fail.
+    // Creating static discovery never fails.
     let Ok(discovery) = Discovery::new(&registry, &Tasks::default()) else { unreachable!() };
     let peers = Peers::new(BTreeSet::new(), Arc::new(discovery), methods, DEADLINE, Metrics::new());
     let channel = peers.channel(SERVICE);
     handler(move |Call { request, .. }| {
-        // A channel does not keep what it leads to.
+        // A channel does not own its peers, so the handler does.
         let _alive = &peers;
         let answering = channel.clone().call(request);
         async move {

@@ -1,5 +1,4 @@
-//! The service that is called. It is one that every mesh has, with a request and an answer as short as most, and a
-//! handler that does nothing but answer.
+//! The service under test: one of mesh's own, with a short request and answer, and a handler that only answers.
 
 use std::io::Write as _;
 
@@ -25,23 +24,23 @@ use tower::ServiceExt as _;
 
 use crate::server::{Server, until_its_input_ends};
 
-/// Whose server, and whose client.
+/// The two sides of the comparison, each with a client and a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Side {
-    Kit,
+    Mesh,
     Tonic,
 }
 
 impl Side {
-    /// The server of this side in a process of its own, which is this program again.
+    /// Starts the server of this side in another process, which runs this program.
     pub(crate) fn server(self) -> anyhow::Result<Server> {
-        Server::run(["serve-calls", if self == Self::Kit { "kit" } else { "tonic" }])
+        Server::run(["serve-calls", if self == Self::Mesh { "mesh" } else { "tonic" }])
     }
 
-    /// What that other process does.
+    /// Serves in that other process.
     pub(crate) async fn serve(self) -> anyhow::Result<()> {
         match self {
-            Self::Kit => {
+            Self::Mesh => {
                 mesh::testing::log();
                 let mesh = Mesh::start(service()).await;
                 writeln!(std::io::stdout(), "{}", mesh.url())?;
@@ -59,16 +58,16 @@ impl Side {
     }
 }
 
-/// The service as the kit has it.
+/// The service on mesh.
 pub(crate) fn service() -> Service {
     Service::new("bench", &[]).serves(|_| OperationsServer::new(Answering::default()))
 }
 
-/// As many calls of a connection as the kit takes at the same time.
+/// The limit of concurrent calls on a connection, the same as mesh's.
 const STREAMS: u32 = 1000;
 
-/// What tonic's own server does once it has a connection, without its layers. tonic's server itself would have to be
-/// compiled for this alone, and with it everything that stands on tonic a second time.
+/// Does with a connection what tonic's own server does, without its layers. tonic's server would have to be compiled
+/// for this alone, and with it all crates that depend on tonic a second time.
 async fn tonic(listener: TcpListener) -> anyhow::Result<()> {
     let service = OperationsServer::new(Answering::default());
     let mut http2 = auto::Builder::new(TokioExecutor::new()).http2_only();
@@ -82,7 +81,7 @@ async fn tonic(listener: TcpListener) -> anyhow::Result<()> {
     }
 }
 
-/// Asks once.
+/// Makes one call.
 pub(crate) async fn call<T>(client: &mut OperationsClient<T>) -> anyhow::Result<()>
 where
     T: GrpcService<Body, Error: Into<StdError>, ResponseBody: Send + 'static>,
@@ -98,7 +97,7 @@ pub(crate) fn request() -> GetOperationRequest {
 
 const NAME: &str = "services/bench/operations/0193a0c1-8f3e-7c55-9d5e-2b0c4d1f6a7b";
 
-/// Gives the same operation to everybody.
+/// Returns the same operation for every request.
 #[derive(Clone)]
 pub(crate) struct Answering(Operation);
 
@@ -125,25 +124,25 @@ impl Operations for Answering {
     }
 
     async fn wait_operation(&self, _: Request<WaitOperationRequest>) -> Result<Response<Operation>, Status> {
-        Err(nobody_asks())
+        Err(not_measured())
     }
 
     async fn list_operations(
         &self,
         _: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
-        Err(nobody_asks())
+        Err(not_measured())
     }
 
     async fn delete_operation(&self, _: Request<DeleteOperationRequest>) -> Result<Response<()>, Status> {
-        Err(nobody_asks())
+        Err(not_measured())
     }
 
     async fn cancel_operation(&self, _: Request<CancelOperationRequest>) -> Result<Response<()>, Status> {
-        Err(nobody_asks())
+        Err(not_measured())
     }
 }
 
-fn nobody_asks() -> Status {
-    Status::unimplemented("nobody asks for this")
+fn not_measured() -> Status {
+    Status::unimplemented("the benchmark only calls GetOperation")
 }

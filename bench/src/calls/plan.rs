@@ -1,16 +1,16 @@
-//! How much of the calls is measured.
+//! The extent of the measurement of calls.
 
 use std::time::Duration;
 
-/// How much is measured.
+/// The extent of a measurement.
 pub(super) struct Plan {
-    /// How often each side has its turn.
+    /// The turns of each side.
     pub(super) rounds: usize,
-    /// How long a turn over the network is.
+    /// The duration of a turn over the network.
     pub(super) turn: Duration,
-    /// How many callers there are over the network.
+    /// The numbers of callers over the network.
     pub(super) callers: &'static [usize],
-    /// How many short turns a round in memory has, of which those count that nothing came between.
+    /// The short turns of a round in memory, of which only the undisturbed count.
     pub(super) batches: usize,
 }
 
