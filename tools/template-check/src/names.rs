@@ -1,4 +1,4 @@
-//! What a project may be called.
+//! Names of projects.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::project::collect;
 use crate::template::{Template, read_toml};
 
-/// Names that no project can have, whatever is in the workspace: no words, paths, tags, and words that are taken.
+/// Names that no project can have, whatever the workspace contains: syntax errors, paths, tags, and reserved words.
 const BAD: &[&str] = &[
     "",
     "-shop",
@@ -37,8 +37,8 @@ const BAD: &[&str] = &[
     "contracts",
 ];
 
-pub(crate) fn bad_ones_are_refused(template: &Template) -> Result<()> {
-    // The packages of the workspace are those that come from nowhere.
+pub(crate) fn bad_names_are_refused(template: &Template) -> Result<()> {
+    // Packages of the workspace have no source.
     let lock = read_toml(&template.folder.join("Cargo.lock"))?;
     let packages = lock["package"].as_array().context("Cargo.lock has no packages")?;
     let ours = packages.iter().filter(|package| package.get("source").is_none());

@@ -1,4 +1,4 @@
-//! What can be answered, and what becomes of it.
+//! The answers, and the projects that they give.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,7 +32,7 @@ impl fmt::Display for Answers {
 }
 
 impl Answers {
-    /// An example, and the defaults of everything else.
+    /// An example, with the defaults of all other answers.
     pub(crate) fn with(example: &'static str) -> Self {
         Self { example, database: DATABASES[0], license: LICENSES[0] }
     }
@@ -56,7 +56,7 @@ impl Answers {
     }
 }
 
-pub(crate) fn bad_ones_are_refused(template: &Template) -> Result<()> {
+pub(crate) fn bad_answers_are_refused(template: &Template) -> Result<()> {
     let folder = template.place("refused");
     let bad = ["example=flim", "example=", "example=Film", "database=mysql", "database=sqlite,postgres", "license=GPL"];
     for answer in bad {
@@ -68,7 +68,7 @@ pub(crate) fn bad_ones_are_refused(template: &Template) -> Result<()> {
         ensure!(error.to_string().contains(value), "`{answer}` is refused for another reason: {error}");
         let mut written = BTreeSet::new();
         collect(&folder, &folder, &mut written)?;
-        // cargo-generate asks when it has made the folder.
+        // cargo-generate creates the folder before it asks.
         written.remove(&PathBuf::from("shop"));
         ensure!(written.is_empty(), "`{answer}` is refused, but {written:?} is there");
         fs::remove_dir_all(&folder)?;
@@ -76,8 +76,8 @@ pub(crate) fn bad_ones_are_refused(template: &Template) -> Result<()> {
     Ok(())
 }
 
-/// What can be seen without building it.
-pub(crate) fn is_what_was_asked_for(template: &Template, answers: &Answers) -> Result<()> {
+/// Checks that need no build.
+pub(crate) fn matches_the_answers(template: &Template, answers: &Answers) -> Result<()> {
     let project = answers.generate(template, "asked-for")?;
     tree::has_no_trace(template, &project)?;
     every_test_is_compiled(&project)?;
@@ -86,35 +86,39 @@ pub(crate) fn is_what_was_asked_for(template: &Template, answers: &Answers) -> R
     let license = read_toml(&project.folder.join("Cargo.toml"))?;
     let license = license["workspace"]["package"]["license"].as_str().context("no licence")?.to_owned();
     let expected = if answers.license == "none" { "LicenseRef-Proprietary" } else { answers.license };
-    ensure!(license == expected, "Cargo.toml says {license}");
+    ensure!(license == expected, "Cargo.toml has the licence {license}");
     for (text, name) in [("LICENSE-MIT", "MIT"), ("LICENSE-APACHE", "Apache-2.0")] {
-        ensure!(project.folder.join(text).exists() == license.contains(name), "{license}, and {text}");
+        ensure!(
+            project.folder.join(text).exists() == license.contains(name),
+            "with the licence {license}, {text} is missing or should be"
+        );
     }
 
-    is_made_again_of_its_answers(template, &project)?;
-    // What a licence does is seen by now.
-    if answers.license == LICENSES[0] { keeps_its_data_where_it_shall(answers, &project) } else { Ok(()) }
+    its_answers_reproduce_it(template, &project)?;
+    // The licence does not affect the database.
+    if answers.license == LICENSES[0] { has_the_chosen_database(answers, &project) } else { Ok(()) }
 }
 
-/// With one more service, too.
-fn keeps_its_data_where_it_shall(answers: &Answers, project: &Project) -> Result<()> {
+/// Checks mesh.toml, also after a service is added.
+fn has_the_chosen_database(answers: &Answers, project: &Project) -> Result<()> {
     project.commit()?;
     project.run("scripts/new-service", &[ADDED])?;
     let mesh = read_toml(&project.folder.join("mesh.toml"))?;
     let services = mesh["services"].as_table().context("no services")?;
     let expected = if answers.example == "film" { vec!["catalog", "artwork", ADDED] } else { vec![ADDED] };
-    ensure!(services.keys().eq(expected), "mesh.toml has {services:?}");
+    ensure!(services.keys().eq(expected), "mesh.toml has the services {services:?}");
     for (name, keys) in services {
         let url = keys.get("database_url").and_then(toml::Value::as_str);
         let expected = (answers.database == "postgres").then(|| format!("postgres://localhost/{name}"));
-        ensure!(url == expected.as_deref(), "mesh.toml keeps {name} in {url:?}");
+        ensure!(url == expected.as_deref(), "mesh.toml has {url:?} as the database of {name}");
     }
     locks_what_it_needs(project)?;
     project.run("scripts/remove-service", &[ADDED])?;
     project.is_clean()
 }
 
-/// A file that no `mod` names is compiled by nobody: one that was added for the film, and is not left out without it.
+/// A test file without a `mod` is never compiled: for example one of the film that is missing in the list of ignored
+/// paths.
 fn every_test_is_compiled(project: &Project) -> Result<()> {
     let lists = [
         ("tests/blackbox", "main.rs"),
@@ -124,7 +128,7 @@ fn every_test_is_compiled(project: &Project) -> Result<()> {
     ];
     for (folder, list) in lists {
         let place = project.folder.join(folder);
-        // The film's, and not in an empty mesh.
+        // An empty mesh lacks the folders of the film.
         if !place.exists() {
             continue;
         }
@@ -133,19 +137,19 @@ fn every_test_is_compiled(project: &Project) -> Result<()> {
             let name = entry?.file_name().to_string_lossy().into_owned();
             let named = [list, "Cargo.toml"].contains(&&*name)
                 || contents.contains(&format!("mod {};", name.trim_end_matches(".rs")));
-            ensure!(named, "{folder}/{list} does not name `{name}`: is it for cargo-generate.toml to leave out?");
+            ensure!(named, "{folder}/{list} does not name `{name}`: add a `mod`, or ignore it in cargo-generate.toml");
         }
     }
     Ok(())
 }
 
-/// Neither too much nor too little: cargo has nothing to change.
+/// Checks that cargo would not change Cargo.lock.
 fn locks_what_it_needs(project: &Project) -> Result<()> {
     let lock = project.folder.join("Cargo.lock");
     let before = fs::read_to_string(&lock)?;
-    // Not `--offline`: on a machine that has built nothing yet, cargo has to look at the dependencies first.
+    // Not `--offline`: on a machine that has built nothing yet, cargo has to download the dependencies first.
     let locked = project.run("cargo", &["metadata", "--locked", "--format-version=1"]);
-    // Without `--locked`, cargo writes what it would rather have.
+    // Without `--locked`, cargo writes the file that it expects.
     project.run("cargo", &["metadata", "--format-version=1"])?;
     let after = fs::read_to_string(&lock)?;
     let packages = |text: &str| text.lines().filter(|line| line.starts_with("name = ")).map(str::to_owned).collect();
@@ -155,8 +159,8 @@ fn locks_what_it_needs(project: &Project) -> Result<()> {
     locked.map(drop)
 }
 
-/// .mesh/answers.toml is a values file, and holds every answer.
-fn is_made_again_of_its_answers(template: &Template, project: &Project) -> Result<()> {
+/// Checks that .mesh/answers.toml is a values file with every answer.
+fn its_answers_reproduce_it(template: &Template, project: &Project) -> Result<()> {
     let answers = format!("--values-file={}", project.folder.join(".mesh/answers.toml").display());
     let again = template.generate("again", &[&answers])?;
     let contents = |project: &Project| -> Result<BTreeMap<PathBuf, Vec<u8>>> {
@@ -165,14 +169,14 @@ fn is_made_again_of_its_answers(template: &Template, project: &Project) -> Resul
     };
     ensure!(
         contents(project)? == contents(&again)?,
-        "its answers make another project: diff -r {0}/asked-for {0}/again",
+        "its answers give another project: diff -r {0}/asked-for {0}/again",
         template.place("").display()
     );
     Ok(())
 }
 
-/// A project to build. Those with the same example share a folder, of which only that is written which differs: cargo
-/// builds anew what the answers change, and nothing else.
+/// A project to build. Projects with the same example share a folder, and only files that differ are written: so cargo
+/// rebuilds only what the answers change.
 pub(crate) fn build(template: &Template, answers: &Answers) -> Result<Project> {
     let made = answers.generate(template, "made")?;
     let project = template.project(template.place("projects").join(answers.example).join("shop"));

@@ -1,4 +1,4 @@
-//! A project that was made of the template.
+//! A generated project.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -8,7 +8,7 @@ use std::{env, fs};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// How much of what a program said is repeated when it fails: standard output last, where tests say why.
+/// The number of output lines in the error of a failed program: standard output last, where tests print their failures.
 const LAST_LINES: usize = 80;
 
 pub(crate) struct Project {
@@ -25,7 +25,7 @@ impl Project {
         Self { folder, target, path }
     }
 
-    /// The same, with more programs to be found.
+    /// The project with more programs on PATH.
     pub(crate) fn with_tools(mut self, tools: &Path) -> Self {
         let mut path = tools.as_os_str().to_owned();
         path.push(":");
@@ -34,12 +34,12 @@ impl Project {
         self
     }
 
-    /// The same, with other programs to be found.
+    /// The project with another PATH.
     pub(crate) fn with_path(&self, folders: &[&str]) -> Self {
         Self { folder: self.folder.clone(), target: self.target.clone(), path: folders.join(":").into() }
     }
 
-    /// Runs a program in the folder of the project, and gives what it printed.
+    /// Runs a program in the folder of the project and returns its standard output.
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
         self.run_in(".", program, arguments)
     }
@@ -52,13 +52,13 @@ impl Project {
         let output = command.output().with_context(|| command_line.clone())?;
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let said: Vec<_> = stderr.lines().chain(stdout.lines()).collect();
-        let last = said[said.len().saturating_sub(LAST_LINES)..].join("\n");
+        let lines: Vec<_> = stderr.lines().chain(stdout.lines()).collect();
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
         ensure!(output.status.success(), "`{command_line}` failed in {}:\n{last}", self.folder.display());
         Ok(stdout)
     }
 
-    /// Puts all of it under git, so that `is_clean` can tell what changes.
+    /// Commits all files, so that `is_clean` sees changes.
     pub(crate) fn commit(&self) -> Result<()> {
         self.run("git", &["init", "--quiet"])?;
         for (key, value) in [("user.name", "template-check"), ("user.email", "template-check@localhost")] {
@@ -70,12 +70,12 @@ impl Project {
         Ok(())
     }
 
-    /// Takes over the files of another project, and leaves those alone that are the same.
+    /// Makes the files those of another project, and does not touch equal ones.
     pub(crate) fn become_like(&self, other: &Self) -> Result<()> {
         let theirs = other.files()?;
         for file in self.files()?.difference(&theirs).filter(|file| !file.starts_with(".git")) {
             let path = self.folder.join(file);
-            // A folder, if there is nothing in it: see `collect`.
+            // `collect` also lists empty folders.
             if path.is_dir() { fs::remove_dir(path)? } else { fs::remove_file(path)? }
         }
         for file in &theirs {
@@ -101,7 +101,7 @@ impl Project {
     }
 }
 
-/// Every file below `folder`, and every empty folder: both are there to be seen.
+/// Lists every file below `folder`, and every empty folder.
 pub(crate) fn collect(root: &Path, folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
     let mut empty = true;
     for entry in fs::read_dir(folder)? {

@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::project::Project;
 
-/// No words, paths, words that are taken, and words that the generators of code spell in their own way.
+/// Syntax errors, paths, reserved words, and names that code generators change.
 const BAD: &[&str] = &[
     "",
     "1a",
@@ -35,7 +35,7 @@ const BAD: &[&str] = &[
     "longer_than_anybody_wants_to_type",
 ];
 
-/// Of scripts/new-service.
+/// The option of scripts/new-service for long work.
 const LONG_WORK: &str = "--long-work";
 
 pub(crate) fn bad_names_are_refused(project: &Project) -> Result<()> {
@@ -47,7 +47,7 @@ pub(crate) fn bad_names_are_refused(project: &Project) -> Result<()> {
     project.is_clean()
 }
 
-/// Long or short, the name leaves no line that rustfmt would break or join.
+/// Checks that rustfmt changes no line, whether the name is short or long.
 pub(crate) fn is_formatted(project: &Project) -> Result<()> {
     for name in ["x", "film_reviews", "abcdefghijklmnopqrstuvwxyz0123"] {
         for kind in [None, Some(LONG_WORK)] {
@@ -61,7 +61,7 @@ pub(crate) fn is_formatted(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// What somebody has written into a service that was added, or where git looks away, is not taken with it.
+/// Checks that a removal refuses to delete a user's changes to an added service, also in ignored files.
 fn work_is_kept(project: &Project) -> Result<()> {
     let rpc = project.folder.join("services/reviews/src/rpc.rs");
     let made = fs::read_to_string(&rpc)?;
@@ -76,14 +76,16 @@ fn work_is_kept(project: &Project) -> Result<()> {
 }
 
 fn refuses_to_remove(project: &Project) -> Result<()> {
-    let Err(error) = project.run("scripts/remove-service", &["reviews"]) else { bail!("work is lost") };
-    ensure!(error.to_string().contains("that git does not have"), "work is kept for another reason: {error}");
+    let Err(error) = project.run("scripts/remove-service", &["reviews"]) else {
+        bail!("remove-service deleted a user's changes")
+    };
+    ensure!(error.to_string().contains("that git does not have"), "remove-service refused for another reason: {error}");
     Ok(())
 }
 
-/// A service of each kind is added, cargo does something with them, and they go without a trace.
+/// Adds a service of each kind, runs cargo, and removes them; git must be clean afterwards.
 pub(crate) fn come_and_go(project: &Project, cargo: &[&str]) -> Result<()> {
-    // From a folder within, as people do.
+    // The scripts work from every folder of the project.
     project.run_in("services", "../scripts/new-service", &["reviews"])?;
     project.run_in("services", "../scripts/new-service", &["ratings", LONG_WORK])?;
     project.run("cargo", cargo)?;

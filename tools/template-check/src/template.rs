@@ -1,4 +1,4 @@
-//! The repository as a template: what git knows of it, as it stands on the disk.
+//! The repository as a template: its tracked files, as they are on the disk.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,21 +10,21 @@ use toml::Table;
 
 use crate::project::Project;
 
-/// What it calls itself, and no project does.
+/// The template's own name, which no project contains.
 pub(crate) const NAME: &str = "mesh-starter";
 
 pub(crate) struct Template {
-    /// A copy of every tracked file, so that nothing else can find its way into a project.
+    /// A copy of every tracked file, so that no other file gets into a project.
     pub(crate) folder: PathBuf,
     pub(crate) files: BTreeSet<PathBuf>,
-    /// What cargo-generate renders, by its name in a project.
+    /// The rendered files, by their names in a project.
     pub(crate) rendered: Vec<PathBuf>,
-    /// What is the template's own, and not in a project.
+    /// The template's own files, which no project has.
     own: Vec<PathBuf>,
-    /// Where projects are made.
+    /// The folder of the generated projects.
     work: PathBuf,
     target: PathBuf,
-    /// Where the repository's own tools are, so that the tests of a project need not skip for want of them.
+    /// The repository's tools, so that the tests of a project do not skip.
     tools: PathBuf,
 }
 
@@ -42,18 +42,18 @@ impl Template {
         let files = copy_tracked(&root, &folder)?;
         let config = read_toml(&folder.join("cargo-generate.toml"))?;
         let lists = &config["template"];
-        let rendered = strings(lists, "include").context("cargo-generate.toml has lost its `include`")?;
-        let mut own = strings(lists, "ignore").context("cargo-generate.toml has lost its `ignore`")?;
+        let rendered = strings(lists, "include").context("cargo-generate.toml has no `include`")?;
+        let mut own = strings(lists, "ignore").context("cargo-generate.toml has no `ignore`")?;
         own.extend(["cargo-generate.toml", "hooks"].map(PathBuf::from));
         Ok(Self { folder, files, rendered, own, work, target, tools: root.join(".tools/bin") })
     }
 
-    /// Whether a file is the template's own: then no project has it.
+    /// Whether a file is the template's own.
     pub(crate) fn owns(&self, file: &Path) -> bool {
         self.own.iter().any(|own| file.starts_with(own))
     }
 
-    /// Makes a project with these answers, `-d NAME=VALUE` as people give them, in a folder of its own below `place`.
+    /// Generates a project in a folder below `place`. The arguments are answers: `-d NAME=VALUE`.
     pub(crate) fn generate(&self, place: &str, arguments: &[&str]) -> Result<Project> {
         let folder = self.work.join(place);
         if folder.exists() {
@@ -63,7 +63,7 @@ impl Template {
         Ok(self.project(folder.join("shop")))
     }
 
-    /// Makes a project in a process of its own: cargo-generate talks a lot, and insists on a $USER.
+    /// Runs cargo-generate in a process of its own, because it prints much, and needs $USER.
     pub(crate) fn generate_into(&self, name: &str, folder: &Path, arguments: &[&str]) -> Result<()> {
         fs::create_dir_all(folder)?;
         let mut generate = Command::new(env::current_exe()?);
@@ -81,12 +81,13 @@ impl Template {
         Project::new(folder, self.target.clone(), &self.tools)
     }
 
-    /// A folder of its own for whatever else has to be kept.
+    /// A folder for other files.
     pub(crate) fn place(&self, name: &str) -> PathBuf {
         self.work.join(name)
     }
 
-    /// A path that was renamed, and not here, would be rendered or left out no more, and nobody would be told.
+    /// Checks the paths of cargo-generate.toml and the hooks: a path that was renamed elsewhere would silently no
+    /// longer be rendered or ignored.
     pub(crate) fn names_what_exists(&self) -> Result<()> {
         let conditional = read_toml(&self.folder.join("cargo-generate.toml"))?;
         let conditional = conditional["conditional"].as_table().context("no conditions")?.values();
@@ -99,9 +100,8 @@ impl Template {
             let twin = PathBuf::from(format!("{}.liquid", path.display()));
             let text = [&twin, path].into_iter().find_map(|file| fs::read_to_string(self.folder.join(file)).ok());
             let text = text.with_context(|| format!("there is no {}", path.display()))?;
-            // cargo keeps the tags when it changes a file, but somebody may have deleted it and had it made anew.
-            let lost =
-                "has lost its tags: `git restore --source COMMIT` brings it back, and cargo changes what it has to";
+            // cargo keeps the tags when it changes a file; a deleted and regenerated file has lost them.
+            let lost = "has no tags: restore it with `git restore --source COMMIT`, then run cargo";
             ensure!(text.contains("{%") || text.contains("{{"), "{} {lost}", path.display());
         }
         Ok(())
@@ -113,10 +113,10 @@ fn copy_tracked(from: &Path, to: &Path) -> Result<BTreeSet<PathBuf>> {
     ensure!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr).trim());
     let mut copied = BTreeSet::new();
     for file in String::from_utf8(listed.stdout)?.split_terminator('\0').map(PathBuf::from) {
-        // Deleted, and git has not been told yet.
+        // Deleted, but still in git's index.
         let Ok(metadata) = from.join(&file).symlink_metadata() else { continue };
         if !metadata.is_file() {
-            bail!("{} is no plain file, and cargo-generate leaves out what is none", file.display());
+            bail!("{} is not a regular file, and cargo-generate copies only those", file.display());
         }
         let copy = to.join(&file);
         fs::create_dir_all(copy.parent().unwrap_or(to))?;

@@ -1,4 +1,4 @@
-//! What is in a project, compared with what is in the template.
+//! The files of a project, compared with those of the template.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::project::Project;
 use crate::template::{self, Template};
 
-/// With the answers that are the defaults, a project is the template, but for what is the template's own.
+/// Checks that a project with the default answers equals the template without the template's own files.
 pub(crate) fn is_fixed_point(template: &Template) -> Result<()> {
     let project = template.generate("fixed-point", &[])?;
     let mut expected = BTreeSet::new();
@@ -20,7 +20,7 @@ pub(crate) fn is_fixed_point(template: &Template) -> Result<()> {
 
     let mut differences = Vec::new();
     differences.extend(expected.difference(&found).map(|file| format!("{} is missing", file.display())));
-    differences.extend(found.difference(&expected).map(|file| format!("{} is too much", file.display())));
+    differences.extend(found.difference(&expected).map(|file| format!("{} is unexpected", file.display())));
     for file in expected.intersection(&found) {
         let (ours, theirs) = (template.folder.join(file), project.folder.join(file));
         let has_twin = template.files.iter().any(|other| twin_of(other).as_ref() == Some(file));
@@ -38,7 +38,7 @@ pub(crate) fn is_fixed_point(template: &Template) -> Result<()> {
     Ok(())
 }
 
-/// No file of the template's own, no word of its name, no tag that was not rendered.
+/// Checks for files of the template's own, for its name, and for tags that were not rendered.
 pub(crate) fn has_no_trace(template: &Template, project: &Project) -> Result<()> {
     let mut traces = Vec::new();
     for file in project.files()? {
@@ -62,12 +62,12 @@ pub(crate) fn has_no_trace(template: &Template, project: &Project) -> Result<()>
     Ok(())
 }
 
-/// The file that cargo-generate puts this one in the place of.
+/// The file that this one replaces in a project.
 fn twin_of(file: &Path) -> Option<PathBuf> {
     file.to_str()?.strip_suffix(".liquid").map(PathBuf::from)
 }
 
-/// Compares line by line; of a line with tags, what stands before the first and what stands behind the last.
+/// Compares line by line. Of a line with tags, it compares the text before the first tag and after the last.
 fn same_but_for_tags(ours: &Path, theirs: &Path) -> Result<bool> {
     let (ours, theirs) = (fs::read_to_string(ours)?, fs::read_to_string(theirs)?);
     let (ours, theirs): (Vec<_>, Vec<_>) = (ours.lines().collect(), theirs.lines().collect());

@@ -1,4 +1,4 @@
-//! scripts/update-from-template: two versions of the template, and a project that has gone its own way since the first.
+//! scripts/update-from-template, with two versions of the template and a project that has changed since the first.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::project::Project;
 use crate::template::Template;
 
-/// What the next version of the template changes: lines around those that users and scripts/new-service change, a file
-/// more and a file less.
+/// The changes of the template's next version: lines next to those that users and scripts/new-service change, one new
+/// file, and one deleted file.
 fn next_version(template: &Project) -> Result<()> {
     edit(template, "mesh.toml", "# drain_limit = \"8s\"", "# drain_limit = \"9s\"")?;
     for folder in ["", "hooks/empty/"] {
@@ -25,7 +25,7 @@ fn next_version(template: &Project) -> Result<()> {
 }
 
 struct Versions {
-    /// A repository of the template, with an old version and a new one.
+    /// A repository of the template with two versions.
     template: Project,
     old: String,
     new: String,
@@ -48,7 +48,7 @@ impl Versions {
         Ok(Self { template: versions, old, new })
     }
 
-    /// A project made of the old version, with what its user has made of it.
+    /// A project of the old version, with changes by its user.
     fn project(&self, template: &Template, example: &str) -> Result<Project> {
         let source = format!("--define=template={}", self.template.folder.display());
         let answers =
@@ -62,7 +62,7 @@ impl Versions {
         self.with_cargo_generate(template, made)
     }
 
-    /// This program is `cargo generate`, for want of another one.
+    /// Puts a `cargo-generate` on PATH that calls this program.
     fn with_cargo_generate(&self, template: &Template, project: Project) -> Result<Project> {
         let tools = template.place("update/bin");
         fs::create_dir_all(&tools)?;
@@ -80,8 +80,8 @@ pub(crate) fn is_merged(template: &Template) -> Result<()> {
     for example in crate::options::EXAMPLES {
         let shop = versions.project(template, example)?;
         let before = head(&shop)?;
-        let said = shop.run("scripts/update-from-template", &[])?;
-        ensure!(said.contains(&versions.new[..12]), "it says {said}");
+        let printed = shop.run("scripts/update-from-template", &[])?;
+        ensure!(printed.contains(&versions.new[..12]), "it printed {printed}");
         shop.is_clean()?;
         ensure!(shop.run("git", &["rev-parse", "HEAD~1"])?.trim() == before, "the update is not one commit");
 
@@ -90,7 +90,7 @@ pub(crate) fn is_merged(template: &Template) -> Result<()> {
             ensure!(found.contains(text), "{file} has no `{text}`");
             Ok(())
         };
-        // What the template has changed, and what the user has.
+        // The changes of the template, and those of the user.
         holds("docs/NEWS.md", "# News")?;
         ensure!(!shop.folder.join("buf.yaml").exists(), "buf.yaml is still there");
         holds("mesh.toml", "# drain_limit = \"9s\"\n")?;
@@ -104,8 +104,8 @@ pub(crate) fn is_merged(template: &Template) -> Result<()> {
         holds(".mesh/answers.toml", &versions.new[..12])?;
         shop.run("cargo", &["metadata", "--locked", "--format-version=1"])?;
 
-        let said = shop.run("scripts/update-from-template", &[])?;
-        ensure!(said.contains("this project is at"), "a second time it says {said}");
+        let printed = shop.run("scripts/update-from-template", &[])?;
+        ensure!(printed.contains("this project is at"), "the second update printed {printed}");
     }
     Ok(())
 }
@@ -115,9 +115,9 @@ pub(crate) fn is_refused(template: &Template) -> Result<()> {
     let shop = versions.project(template, "none")?;
     let refuses = |shop: &Project, arguments: &[&str], why: &str| -> Result<()> {
         let Err(error) = shop.run("scripts/update-from-template", arguments) else { bail!("not refused: {why}") };
-        let said = error.to_string();
-        let said: Vec<_> = said.lines().skip(1).collect();
-        ensure!(said.len() == 1 && said[0].contains(why), "`{why}` is refused with {said:?}");
+        let printed = error.to_string();
+        let printed: Vec<_> = printed.lines().skip(1).collect();
+        ensure!(printed.len() == 1 && printed[0].contains(why), "`{why}` is refused with {printed:?}");
         Ok(())
     };
     refuses(&shop, &["v99"], "the template has no version `v99`")?;
@@ -133,17 +133,20 @@ pub(crate) fn is_refused(template: &Template) -> Result<()> {
     let (known, unknown) = (format!("template_version = '{}'", versions.old), "template_version = ''");
     edit(&shop, ".mesh/answers.toml", &known, unknown)?;
     shop.commit()?;
-    // Both versions are older than the project.
+    // The project is newer than both versions.
     refuses(&shop, &[], &format!("the template was at {}", versions.new))?;
     edit(&shop, ".mesh/answers.toml", unknown, &known)?;
     shop.commit()?;
 
-    // Both have changed a line: git says so, and leaves it to the user.
+    // Both sides changed one line: git reports the conflict and leaves it to the user.
     edit(&shop, "mesh.toml", "# drain_limit = \"8s\"", "drain_limit = \"1s\"")?;
     shop.commit()?;
-    let Err(error) = shop.run("scripts/update-from-template", &[]) else { bail!("a conflict goes unnoticed") };
-    let said = error.to_string();
-    ensure!(said.contains("mesh.toml") && said.contains("git cherry-pick --continue"), "of a conflict it says {said}");
+    let Err(error) = shop.run("scripts/update-from-template", &[]) else { bail!("a conflict is not reported") };
+    let printed = error.to_string();
+    ensure!(
+        printed.contains("mesh.toml") && printed.contains("git cherry-pick --continue"),
+        "the conflict printed {printed}"
+    );
     let conflict = fs::read_to_string(shop.folder.join("mesh.toml"))?;
     ensure!(conflict.contains("<<<<<<<"), "no conflict in {conflict}");
     shop.run("git", &["cherry-pick", "--abort"])?;
@@ -154,7 +157,7 @@ pub(crate) fn is_refused(template: &Template) -> Result<()> {
     refuses(&shop, &[], "there is no .mesh/answers.toml")?;
     shop.run("git", &["checkout", "--quiet", "--", "."])?;
     fs::rename(shop.folder.join(".git"), shop.folder.with_file_name("git"))?;
-    // It lies in a repository all the same, that of the template.
+    // The project is inside a repository nonetheless, that of the template.
     refuses(&shop, &[], "git repository")
 }
 
