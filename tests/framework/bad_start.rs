@@ -93,3 +93,34 @@ fn unknown_flag_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--listen"));
 }
+
+#[test]
+fn check_config_exits_with_0_or_2_and_serves_nothing() {
+    let valid = output("monolith", &["--check-config"], mesh_toml("listen = '127.0.0.1:0'"));
+    assert_eq!((valid.status.code(), valid.stdout.len(), valid.stderr.len()), (Some(0), 0, 0), "{valid:?}");
+    let mistakes = "lisen = '127.0.0.1:0'\ndrain_limit = '1y'";
+    let invalid = output("monolith", &["--check-config", "--set=log.format=xml"], mesh_toml(mistakes));
+    let errors = String::from_utf8(invalid.stderr).expect("UTF-8");
+    assert_eq!((invalid.status.code(), errors.lines().count()), (Some(2), 3), "{errors}");
+}
+
+#[test]
+fn print_config_shows_each_source_and_no_secret() {
+    let arguments = ["--print-config", "--set=drain_limit=1s", "--set=consul.token=hush"];
+    let printed = output("monolith", &arguments, mesh_toml("call_deadline = '2s'"));
+    assert_eq!(printed.status.code(), Some(0), "{printed:?}");
+    let listing = String::from_utf8(printed.stdout).expect("UTF-8");
+    let line = |start: &str| {
+        let found = listing.lines().find(|line| line.starts_with(start));
+        found.unwrap_or_else(|| panic!("no {start} in {listing}")).to_owned()
+    };
+    assert!(line("call_deadline = \"2s\"").ends_with("# mesh.toml"), "{listing}");
+    assert!(line("drain_limit = \"1s\"").ends_with("# --set"), "{listing}");
+    assert!(line("listen = \"127.0.0.1:8080\"").ends_with("# default"), "{listing}");
+    assert!(line("consul.token").contains("(secret)") && !listing.contains("hush"), "{listing}");
+    // What it prints is a configuration file.
+    let again = output("monolith", &["--print-config", "--set=consul.token=hush"], |folder| {
+        std::fs::write(folder.join("mesh.toml"), &listing).expect("a file");
+    });
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+}

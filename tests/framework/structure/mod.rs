@@ -8,6 +8,7 @@ mod graph;
 mod manifest;
 mod modules;
 mod source;
+mod tables;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -16,47 +17,7 @@ use std::path::Path;
 use graph::Edge;
 use manifest::Manifest;
 use modules::Crate;
-
-/// The crates of the framework from the ground up, each with the crates of this workspace that it may depend on: crates
-/// that stand above it in this list. What only tests depend on is free.
-const LADDER: &[(&str, &[&str])] = &[
-    ("consul-api-client", &[]),
-    ("mesh-build", &[]),
-    ("mesh-proto", &["mesh-build"]),
-    ("contracts", &["mesh-build", "mesh-proto"]),
-    ("mesh-runtime", &[]),
-    ("mesh-rpc", &["consul-api-client", "mesh-proto", "mesh-runtime"]),
-    ("mesh-client", &["mesh-proto", "mesh-runtime"]),
-    ("mesh-store", &["mesh-runtime", "mesh-rpc"]),
-    ("mesh-feed", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store"]),
-    ("mesh-operations", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-feed"]),
-    (
-        "mesh",
-        &[
-            "consul-api-client",
-            "mesh-build",
-            "mesh-proto",
-            "mesh-runtime",
-            "mesh-rpc",
-            "mesh-client",
-            "mesh-store",
-            "mesh-feed",
-            "mesh-operations",
-        ],
-    ),
-    ("mesh-cli", &["consul-api-client", "mesh-proto", "mesh-runtime", "mesh-client"]),
-];
-
-/// What a service may depend on, and the monolith in addition to the services.
-const FOR_SERVICES: &[&str] = &["mesh", "contracts"];
-
-/// Crates with the rows of their modules from the ground up. A module may use the modules of the rows before its own,
-/// but no other module of its own row: `&["a", "b c"]` lets `b` and `c` use `a`, but not each other. `a::b` places a
-/// module within another. Every module of a crate in this list needs a place.
-const MODULES: &[(&str, &[&str])] = &[("crates/mesh-rpc", &["call", "telemetry", "client", "discovery server"])];
-
-/// The rows of every service's modules. Other modules of a service are free.
-const SERVICE: &[&str] = &["domain", "store wire", "work", "rpc"];
+use tables::{FOR_SERVICES, LADDER, MODULES, SERVICE};
 
 /// The root files of a package's crates.
 const ROOTS: &[&str] =

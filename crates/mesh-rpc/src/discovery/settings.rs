@@ -77,6 +77,7 @@ impl Registry {
     /// Reads `static.SERVICE`, the addresses of one service.
     pub fn take_addresses(&mut self, service: &str, settings: &mut Settings) {
         let key = Key::new(format!("static.{service}"), ADDRESSES);
+        let key = if matches!(self, Self::Static(_)) { key } else { key.elsewhere() };
         let addresses = settings.optional(&key, parse_addresses);
         if let (Self::Static(peers), Some(addresses)) = (self, addresses) {
             peers.insert(service.to_owned(), addresses);

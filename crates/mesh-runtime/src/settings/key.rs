@@ -7,18 +7,26 @@ pub struct Key {
     pub(super) allowed: String,
     pub(super) secret: bool,
     pub(super) elsewhere: bool,
+    pub(super) doc: &'static str,
 }
 
 impl Key {
     /// `path` is the name in the file, such as `limits.streams`; `allowed` completes the sentence "it must be …".
     pub fn new(path: impl Into<String>, allowed: impl Into<String>) -> Self {
-        Self { path: path.into(), allowed: allowed.into(), secret: false, elsewhere: false }
+        Self { path: path.into(), allowed: allowed.into(), secret: false, elsewhere: false, doc: "" }
     }
 
     /// Marks the value as a secret, which is never shown.
     #[must_use]
     pub fn secret(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    /// The purpose of the key, one line for an operator: `--print-config` shows it.
+    #[must_use]
+    pub fn doc(mut self, doc: &'static str) -> Self {
+        self.doc = doc;
         self
     }
 

@@ -47,7 +47,10 @@ impl Settings {
     /// Reads a key; `None` if it is not set. A value that is not allowed gives `None`, too, and is noted as a problem.
     pub fn optional<T>(&mut self, key: &Key, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         self.known.insert(key.path.clone());
-        let (text, source) = self.values.remove(&key.path)?;
+        let Some((text, source)) = self.values.remove(&key.path) else {
+            self.listing.unset(key);
+            return None;
+        };
         let value = parse(&text);
         if value.is_none() {
             let found = if key.secret { String::new() } else { format!(", not `{text}`") };
@@ -60,11 +63,7 @@ impl Settings {
 
     /// Lists a key as in force with a value that no parser returned, such as a default that depends on other keys.
     pub fn list(&mut self, key: &Key, value: String, source: Source) {
-        if !key.elsewhere {
-            // A default is no secret.
-            let value = (!key.secret || source == Source::Default).then_some(value);
-            self.listing.values.insert(key.path.clone(), (value, source));
-        }
+        self.listing.set(key, value, source);
     }
 
     /// Accepts all remaining keys of a table, such as `services.artwork`: another process checks them.
@@ -181,7 +180,7 @@ mod tests {
         settings.set("services.b.listen", "x", flag());
         settings.take(&Key::new("services.a.listen", "a number").elsewhere(), 1, parse);
         settings.take(&Key::new("services.b.listen", "a number").elsewhere(), 1, parse);
-        assert!(settings.listing.values.is_empty());
+        assert_eq!(settings.listing.to_string(), "");
         assert_eq!(problems(settings).len(), 1);
     }
 }

@@ -33,11 +33,6 @@ impl Declared {
     pub fn name(&self) -> &'static str {
         self.name
     }
-
-    /// The purpose of the setting, for an operator.
-    pub fn doc(&self) -> &'static str {
-        self.doc
-    }
 }
 
 /// The values of the settings of one service. Cheap to clone.
@@ -48,7 +43,7 @@ impl Values {
     /// Reads all settings of a service, each under `services.SERVICE.NAME`. Mistakes are noted as problems.
     pub fn take(service: &str, declared: &[Declared], settings: &mut Settings) -> Self {
         let values = declared.iter().map(|setting| {
-            let key = Key::new(format!("services.{service}.{}", setting.name), "");
+            let key = Key::new(format!("services.{service}.{}", setting.name), "").doc(setting.doc);
             (setting.name, (setting.take)(key, settings))
         });
         Self(Arc::new(values.collect()))

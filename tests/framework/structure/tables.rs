@@ -1,0 +1,88 @@
+//! The tables that the tests of the structure read. A new crate is a line, a new module a word.
+
+/// The crates of the framework from the ground up, each with the crates of this workspace that it may depend on: crates
+/// that stand above it in this list. What only tests depend on is free.
+pub(crate) const LADDER: &[(&str, &[&str])] = &[
+    ("consul-api-client", &[]),
+    ("mesh-build", &[]),
+    ("mesh-proto", &["mesh-build"]),
+    ("contracts", &["mesh-build", "mesh-proto"]),
+    ("mesh-runtime", &[]),
+    ("mesh-rpc", &["consul-api-client", "mesh-proto", "mesh-runtime"]),
+    ("mesh-client", &["mesh-proto", "mesh-runtime"]),
+    ("mesh-store", &["mesh-runtime", "mesh-rpc"]),
+    ("mesh-feed", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store"]),
+    ("mesh-operations", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-feed"]),
+    (
+        "mesh",
+        &[
+            "consul-api-client",
+            "mesh-build",
+            "mesh-proto",
+            "mesh-runtime",
+            "mesh-rpc",
+            "mesh-client",
+            "mesh-store",
+            "mesh-feed",
+            "mesh-operations",
+        ],
+    ),
+    ("mesh-cli", &["consul-api-client", "mesh-proto", "mesh-runtime", "mesh-client"]),
+];
+
+/// What a service may depend on, and the monolith in addition to the services.
+pub(crate) const FOR_SERVICES: &[&str] = &["mesh", "contracts"];
+
+/// Crates with the rows of their modules from the ground up. A module may use the modules of the rows before its own,
+/// but no other module of its own row: `&["a", "b c"]` lets `b` and `c` use `a`, but not each other. `a::b` places a
+/// module within another. Every module of a crate in this list needs a place.
+pub(crate) const MODULES: &[(&str, &[&str])] = &[
+    (
+        "crates/consul-api-client",
+        &[
+            "address blocking error weights wire",
+            "builder check",
+            "registration tls",
+            "transport",
+            "agent catalog health kv session status",
+            "client",
+        ],
+    ),
+    ("crates/mesh-runtime", &["backoff settings signals tasks", "command_line"]),
+    ("crates/mesh-rpc", &["call", "telemetry", "client", "discovery server"]),
+    ("crates/mesh-client", &["channel resume", "subscription watch"]),
+    (
+        "crates/mesh-store",
+        &[
+            "dialect error settings time",
+            "completion migrate rows",
+            "group",
+            "transaction",
+            "store",
+            "connect requests",
+        ],
+    ),
+    ("crates/mesh-feed", &["cursor epoch log retention watchdog", "notifier", "stream", "reader"]),
+    (
+        "crates/mesh-operations",
+        &[
+            "clock filter name schema settings",
+            "row",
+            "outcome records storage",
+            "changes leases list poll steps",
+            "batcher retention",
+            "attempt",
+            "work",
+            "start",
+            "operations",
+            "past_deadline runner subscribe watch",
+            "api worker",
+            "retry",
+        ],
+    ),
+    ("crates/mesh", &["service", "process", "config", "running", "run testing"]),
+    ("crates/mesh-cli", &["message programs shown target", "reflection up", "doctor operations services", "watch"]),
+];
+
+/// The rows of every service's modules. Other modules of a service are free.
+pub(crate) const SERVICE: &[&str] = &["domain", "store wire", "work", "rpc"];
