@@ -1,13 +1,13 @@
-# What an agent beside the services needs to know besides its cluster. For a file of its own in the agent's
+# The settings of an agent beside the services, besides those of its cluster. For a file of its own in the agent's
 # configuration folder.
 
-# Only this machine asks it. Services of other machines ask their own agent.
+# The agent serves this machine only. Services of other machines ask their own agent.
 client_addr = "127.0.0.1"
 
-# Nobody without a token registers anything or finds anything: what has no policy is denied.
+# A request without a token is denied, and so is everything that no policy allows.
 acl {
   enabled        = true
   default_policy = "deny"
-  # A service that nobody reached for a while goes on with what it knows; so does the agent with the tokens it knows.
+  # While the servers are away, the agent goes on with the tokens it knows.
   down_policy = "extend-cache"
 }

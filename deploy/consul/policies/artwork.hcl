@@ -1,16 +1,16 @@
-# What the token of an artwork process may do.
+# The rights of an artwork process's token.
 
-# Register its own instances, and take them out again; nobody else's.
+# Register and deregister its own instances only.
 service "artwork" {
   policy = "write"
 }
 
-# Find whom it calls. Which services that are is no secret inside a mesh.
+# Discover its peers. Service names are not secret inside a mesh.
 service_prefix "" {
   policy = "read"
 }
 
-# See where they are: discovery leaves out instances whose node may not be read, and does not say so.
+# Read the addresses of instances: discovery silently omits instances whose node may not be read.
 node_prefix "" {
   policy = "read"
 }

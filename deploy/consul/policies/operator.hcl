@@ -1,4 +1,4 @@
-# What the token of people and their tools may do: look, and change nothing. The `mesh` command needs no more.
+# The rights of an operator's token, and of tools: read everything, change nothing. The `mesh` command needs no more.
 
 service_prefix "" {
   policy = "read"
@@ -8,7 +8,7 @@ node_prefix "" {
   policy = "read"
 }
 
-# Ask an agent what its own probes have said last: others learn the words of a check only now and then.
+# Read an agent's own checks: the catalog gets the output of a check only now and then.
 agent_prefix "" {
   policy = "read"
 }

@@ -1,25 +1,25 @@
-# What an artwork process tells its agent about itself, as a file: for an agent that is configured by others, with
-# `registry = "static"` or `"local"` in the process. A process that registers itself does not need it.
+# The service definition that an artwork process registers with its agent, as a file. For agents that are configured from
+# files, with `registry = "static"` or `"local"` in the process. A process that registers itself does not need the file.
 
 service {
-  # Its name, host and port: what starts again where something was killed takes over its entry.
+  # Name, host and port: a restarted process replaces the entry of the killed one.
   id      = "artwork-127.0.0.1-50052"
   name    = "artwork"
   address = "127.0.0.1"
   port    = 50052
-  # That it speaks gRPC, and the versions of its contracts.
+  # The protocol, and the versions of the contracts.
   tags = ["grpc", "v1"]
 
   check {
     id   = "artwork-127.0.0.1-50052:grpc"
     name = "grpc.health.v1.Health/Check"
-    # Behind the slash is whom to ask for: a contract is well if the service is. Without it, the whole process is meant.
+    # The part behind the slash is the contract to check. Without it, the check covers the whole process.
     grpc         = "127.0.0.1:50052/artwork.v1.ArtworkService"
     grpc_use_tls = false
-    # Killed, it is critical after both of these together.
+    # A killed process is critical after at most interval plus timeout.
     interval = "1s"
     timeout  = "1s"
-    # The least that Consul allows; it looks twice a minute, so it takes up to half a minute longer.
+    # The minimum that Consul allows. Consul checks every 30 s, so deregistration may take 30 s longer.
     deregister_critical_service_after = "1m"
   }
 }
