@@ -1,7 +1,7 @@
-//! A call: its request and its method, what travels with it, how it fails, and what answers it.
+//! A call: its method, its context, its errors and its handlers.
 //!
-//! [`Call`] is a request whose method is known; a [`Handler`] answers it. [`Context`] travels with it: deadline, trace and
-//! caller. [`Methods`] is the method table. [`error`] has the failures, [`page`] the paging of lists.
+//! [`Call`] is a request with its method, and a [`Handler`] answers it. [`Context`] carries the deadline, the trace and
+//! the caller. [`Methods`] is the method table. [`error`] has the errors, [`page`] the paging of lists.
 
 pub mod body;
 mod caller;

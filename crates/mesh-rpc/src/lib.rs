@@ -1,8 +1,11 @@
-//! A call and how it travels.
+//! gRPC calls: making them, serving them, observing them and finding peers.
 //!
-//! Modules, each standing on those before it: [`call`] is a call and what travels with it; [`telemetry`] logs, counts and
-//! traces it; [`client`] makes calls to a peer; [`discovery`] finds peers, and lets peers find this process; [`server`]
-//! answers calls.
+//! Modules, in order of dependency. A module uses only those before it; `server` uses `call` and `telemetry` alone.
+//! - [`call`]: a call, its context, its errors and its handlers
+//! - [`telemetry`]: logs, metrics and spans of calls
+//! - [`client`]: the channel to a peer
+//! - [`discovery`]: finds peers and registers this process
+//! - [`server`]: accepts connections and answers calls
 
 pub mod call;
 pub mod client;

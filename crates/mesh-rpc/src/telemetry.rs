@@ -1,24 +1,26 @@
-//! Logs, measurements and spans of calls.
+//! Logs, metrics and spans of calls.
 //!
-//! [`observe`] is around each call that is served, [`call`] around each call to a peer: both count it by the code that it
-//! really ended with. [`Metrics`] holds the measurements, [`init`] begins to log and to export spans.
+//! [`observe`] wraps each call that this process serves, [`call`] each call to a peer. Both record the status that a
+//! call ended with. [`Metrics`] holds the metrics. [`init`] starts logging and exporting.
 
 mod client_call;
-mod ended;
+mod completion;
 mod log_settings;
 mod logs;
 mod metrics;
 mod otlp;
 mod otlp_settings;
-mod peers;
+mod peer_metrics;
 mod server_call;
 mod span;
+#[cfg(test)]
+mod span_tests;
 
 pub use client_call::call;
 pub use log_settings::{Log, LogFormat};
 pub use logs::init;
-pub use metrics::{Metrics, Rpcs};
+pub use metrics::{Metrics, RpcMetrics};
 pub use otlp::Exporter;
 pub use otlp_settings::Otlp;
-pub use peers::{EndpointMetrics, PeerMetrics};
+pub use peer_metrics::{EndpointMetrics, PeerMetrics};
 pub use server_call::observe;

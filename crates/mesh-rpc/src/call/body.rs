@@ -1,10 +1,10 @@
-//! A response body that something other than its handler can end: a drain, or a deadline.
+//! Ends a response body early, with a status.
 //!
-//! gRPC's status comes after the body, in its trailers. To end a stream politely, so that a client sees a code and not
-//! a broken connection, the trailers have to be written in the handler's place: that is what [`EndedBy`] does.
+//! gRPC sends the status in the trailers, after the body. A drain or an expired deadline writes the trailers instead of
+//! the handler, so that the client receives a code and not a broken connection.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -12,31 +12,29 @@ use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
-/// A body that ends with the status that `end` resolves to, if `end` resolves before the body does.
-pub struct EndedBy<F> {
-    /// `None` once it was ended.
+/// Ends `body` with the status of `end`, if `end` resolves before the body ends.
+pub fn take_until(body: Body, end: impl Future<Output = Status> + Send + 'static) -> Body {
+    Body::new(TakeUntil { body: Some(body), end: Box::pin(end) })
+}
+
+/// A body that ends with the status that `end` resolves to, if `end` resolves before the body ends.
+struct TakeUntil<F> {
+    /// `None` after the early end.
     body: Option<Body>,
     end: Pin<Box<F>>,
 }
 
-impl<F: Future<Output = Status> + Send + 'static> EndedBy<F> {
-    /// Wraps a body.
-    pub fn wrap(body: Body, end: F) -> Body {
-        Body::new(Self { body: Some(body), end: Box::pin(end) })
-    }
-}
-
-impl<F: Future<Output = Status>> http_body::Body for EndedBy<F> {
+impl<F: Future<Output = Status>> http_body::Body for TakeUntil<F> {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        // The end first: a body that always has more would otherwise never be ended. No frame is taken out of the
-        // body and then thrown away.
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        // `end` is polled first: a body that is always ready would never end otherwise. Polling in this order loses no
+        // frame.
         if self.body.is_some()
             && let Poll::Ready(status) = self.end.as_mut().poll(cx)
         {
-            // Dropping the body is what stops the handler behind it.
+            // Dropping the body cancels the handler.
             self.body = None;
             return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
         }
@@ -55,10 +53,10 @@ impl<F: Future<Output = Status>> http_body::Body for EndedBy<F> {
     }
 }
 
-/// A status as trailers, which end a stream.
+/// Encodes a status as trailers, which end a stream.
 pub fn trailers(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::new();
-    // Fails for a message that cannot be a header, and our messages can; the code alone is then still right.
+    // `add_header` fails if the message is not a valid header. The code is still correct then.
     if status.add_header(&mut trailers).is_err() {
         trailers.insert("grpc-status", http::HeaderValue::from(status.code() as i32));
     }

@@ -1,7 +1,8 @@
-//! The caller: on whose behalf a call is made.
+//! The caller: the identity on whose behalf a call is made.
 //!
-//! There is no authentication yet, so each caller from the network is anonymous. A caller never comes from a field of a
-//! request.
+//! Does not:
+//! - authenticate. Every caller from the network is anonymous.
+//! - read the caller from a field of a request.
 
 use std::sync::Arc;
 
@@ -10,16 +11,16 @@ use std::sync::Arc;
 pub struct Caller(Option<Arc<str>>);
 
 impl Caller {
-    /// A caller by name.
+    /// Creates a caller from its name.
     pub fn named(name: &str) -> Self {
         Self((name != ANONYMOUS).then(|| name.into()))
     }
 
-    /// The name, as databases hold it.
+    /// The name, as databases store it.
     pub fn name(&self) -> &str {
         self.0.as_deref().unwrap_or(ANONYMOUS)
     }
 }
 
-/// The name of a caller that is not authenticated.
+/// The name of an unauthenticated caller.
 const ANONYMOUS: &str = "anonymous";

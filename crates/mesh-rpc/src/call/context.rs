@@ -1,8 +1,8 @@
-//! What travels with a call: its deadline, its trace and its caller.
+//! The context of a call: its deadline, its trace and its caller.
 //!
-//! The server puts a [`Context`] around the handler, and the client reads it when the handler calls a peer: a deadline
-//! and a trace reach the last hop without code in a service. The context is local to the task: work that a handler spawns
-//! outlives the call and does not inherit its deadline.
+//! The server sets the [`Context`] for the handler. The client reads it when the handler calls a peer, so a deadline
+//! and a trace reach the last hop without code in a service. The context is local to the task: work that a handler
+//! spawns outlives the call and does not inherit its deadline.
 
 use std::pin::Pin;
 use std::task;
@@ -19,47 +19,48 @@ tokio::task_local! {
     static CURRENT: Context;
 }
 
-/// What travels with a call.
+/// The context of a call.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
-    /// When the caller stops waiting; `None` if it never said.
+    /// When the caller stops waiting. `None` if the caller set no deadline.
     pub deadline: Option<Instant>,
-    /// Which trace the call belongs to.
+    /// The position of the call in its trace.
     pub trace: Trace,
-    /// The `tracestate` header, passed on as it came.
+    /// The `tracestate` header, forwarded unchanged.
     pub trace_state: Option<HeaderValue>,
-    /// On whose behalf the call is made.
+    /// The caller.
     pub caller: Caller,
 }
 
 impl Context {
-    /// The context of the call that this task is handling; empty outside of one.
+    /// The context of the call that this task handles. Outside of a call: no deadline, a new trace, an anonymous
+    /// caller.
     pub fn current() -> Self {
         CURRENT.try_with(Clone::clone).unwrap_or_default()
     }
 
-    /// How much time is left, if there is a limit.
+    /// The time left until the deadline; zero if it has passed, `None` if there is none.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// The caller of the call that this task is handling; anonymous outside of one.
+    /// The caller of the call that this task handles; anonymous outside of a call.
     pub fn caller() -> Caller {
         CURRENT.try_with(|context| context.caller.clone()).unwrap_or_default()
     }
 
-    /// Runs a future within this context.
+    /// Runs a future in this context.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
         CURRENT.scope(self, future).await
     }
 
-    /// Polls a handler's stream within this context.
+    /// Polls a response body in this context.
     pub fn scope_body(self, body: Body) -> Body {
         Body::new(Scoped { context: self, body })
     }
 }
 
-/// A body that is made within a context.
+/// A body that is polled in a context.
 struct Scoped {
     context: Context,
     body: Body,
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn spawned_work_does_not_inherit_the_deadline() {
+    async fn context_of_spawned_work_has_no_deadline() {
         let context = Context { deadline: Some(Instant::now()), ..Context::default() };
         context
             .scope(async {

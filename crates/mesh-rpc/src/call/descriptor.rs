@@ -1,10 +1,10 @@
-//! The part of `google/protobuf/descriptor.proto` that is read here, with our own option beside those of protobuf:
-//! the types of `prost-types` drop what they do not know.
+//! The fields of `google/protobuf/descriptor.proto` that the method table reads, and the options of `mesh.options.v1`.
+//! The types of `prost-types` drop unknown options.
 
 use prost_types::method_options::IdempotencyLevel;
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Set {
+pub(super) struct FileDescriptorSet {
     #[prost(message, repeated, tag = "1")]
     pub(super) files: Vec<File>,
 }

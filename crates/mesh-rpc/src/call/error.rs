@@ -1,8 +1,12 @@
-//! How failures cross the wire: a gRPC code, a message for developers, and a `google.rpc.ErrorInfo` whose reason a
-//! program may rely on ([AIP-193](https://google.aip.dev/193)).
+//! Errors as they cross the wire: a gRPC code, a message for developers, and a `google.rpc.ErrorInfo` with a stable
+//! reason.
 //!
-//! Causes stay here. A status may carry its cause as `source`, which is logged once, by the telemetry layer, and never
-//! sent. So conversions are pure, and no client reads the text of a database.
+//! Guarantees:
+//! - A status may carry its cause as `source`. The telemetry layer logs the cause once; no response contains it
+//!   (INV-5).
+//! - Conversions are pure: they log nothing.
+//!
+//! See [AIP-193](https://google.aip.dev/193).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,15 +16,15 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use uuid::Uuid;
 
-/// The domain of reasons that every service shares.
+/// The domain of the reasons that all services share.
 pub const DOMAIN: &str = "mesh";
 
-/// A failure with its reason. `domain` is the service that failed.
+/// A status with a reason. `domain` is the service that failed.
 pub fn status(code: Code, domain: &str, reason: &str, message: impl Into<String>) -> Status {
     Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, domain, HashMap::new()))
 }
 
-/// A failure with its reason, and facts that a program may act on.
+/// A status with a reason, and with metadata for programs.
 pub fn status_with<const N: usize>(
     code: Code,
     domain: &str,
@@ -32,7 +36,7 @@ pub fn status_with<const N: usize>(
     Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, domain, metadata))
 }
 
-/// INVALID_ARGUMENT, reason `INVALID_FIELDS`, with every bad field. The caller must not retry unchanged.
+/// INVALID_ARGUMENT, reason `INVALID_FIELDS`, with all invalid fields. The caller must not retry the request unchanged.
 pub fn invalid_fields(domain: &str, violations: Violations) -> Status {
     let message = violations.to_string();
     let mut details = ErrorDetails::with_bad_request(violations.0);
@@ -40,38 +44,38 @@ pub fn invalid_fields(domain: &str, violations: Violations) -> Status {
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 
-/// DEADLINE_EXCEEDED. Whether the work was done is not known; only an idempotent call may be tried again.
+/// DEADLINE_EXCEEDED. The server may or may not have done the work: the caller may retry only an idempotent call.
 pub fn exceeded() -> Status {
-    status(Code::DeadlineExceeded, DOMAIN, "DEADLINE_EXCEEDED", "the caller's deadline is over")
+    status(Code::DeadlineExceeded, DOMAIN, "DEADLINE_EXCEEDED", "the deadline passed before the call ended")
 }
 
-/// UNAVAILABLE, with the invitation to come back after `delay`.
+/// UNAVAILABLE with a `RetryInfo`. The caller may retry after `delay`.
 pub fn unavailable(reason: &str, message: impl Into<String>, delay: Duration) -> Status {
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     details.set_retry_info(Some(delay));
     Status::with_error_details(Code::Unavailable, message, details)
 }
 
-/// RESOURCE_EXHAUSTED, reason `OVERLOADED`, with the invitation to come back after `delay`.
+/// RESOURCE_EXHAUSTED, reason `OVERLOADED`, with a `RetryInfo`. The caller may retry after `delay`.
 pub fn overloaded(message: impl Into<String>, delay: Duration) -> Status {
     let mut details = ErrorDetails::with_error_info("OVERLOADED", DOMAIN, HashMap::new());
     details.set_retry_info(Some(delay));
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
-/// What gRPC's machinery says of a request that it cannot read.
-const MALFORMED: [&str; 4] = ["failed to decode", "Unexpected EOF", "protocol error", "Missing request message"];
+/// Texts of tonic's messages for requests that it cannot decode.
+const UNDECODABLE: [&str; 4] = ["failed to decode", "Unexpected EOF", "protocol error", "Missing request message"];
 
-/// A failure that comes without a reason is gRPC's own machinery's, or a service's that did not care. It gets one.
-pub fn with_reason(bare: Status) -> Status {
-    let message = bare.message();
-    let (code, reason) = match bare.code() {
-        // The code that gRPC's other implementations have for this.
+/// Adds a reason to a status without one. Such a status comes from tonic or from a service that sets no details.
+pub fn with_reason(status: Status) -> Status {
+    let message = status.message();
+    let (code, reason) = match status.code() {
+        // Other gRPC implementations use RESOURCE_EXHAUSTED for this.
         Code::OutOfRange if message.contains("message length too large") => {
             (Code::ResourceExhausted, "MESSAGE_TOO_LARGE")
         }
-        // Not a defect of ours: what came is no message of the contract.
-        Code::Internal | Code::Unknown if MALFORMED.iter().any(|words| message.contains(words)) => {
+        // The client sent bytes that are no message of the contract: not an internal error.
+        Code::Internal | Code::Unknown if UNDECODABLE.iter().any(|words| message.contains(words)) => {
             (Code::InvalidArgument, "MALFORMED_MESSAGE")
         }
         Code::Unimplemented if message.contains("compressed with") => (Code::Unimplemented, "UNSUPPORTED_COMPRESSION"),
@@ -79,46 +83,47 @@ pub fn with_reason(bare: Status) -> Status {
         code => (code, "UNSPECIFIED"),
     };
     let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-    // Such as which encodings it takes.
-    let metadata = bare.metadata().clone();
-    let mut reasoned = Status::with_error_details_and_metadata(code, message, details, metadata);
-    if std::error::Error::source(&bare).is_some() {
-        reasoned.set_source(Arc::new(bare));
+    // The metadata may list the accepted encodings.
+    let metadata = status.metadata().clone();
+    let mut detailed = Status::with_error_details_and_metadata(code, message, details, metadata);
+    if std::error::Error::source(&status).is_some() {
+        detailed.set_source(Arc::new(status));
     }
-    reasoned
+    detailed
 }
 
-/// INTERNAL: a defect or a broken machine. The cause is for the log; the client learns nothing of it.
+/// INTERNAL: a defect or a broken dependency. The log shows the cause; the client does not see it. The caller must not
+/// retry.
 pub fn internal(cause: Arc<dyn std::error::Error + Send + Sync>) -> Status {
     let mut status = status(Code::Internal, DOMAIN, "INTERNAL", "internal error; its cause is in the service's log");
     status.set_source(cause);
     status
 }
 
-/// Everything wrong with one request, collected before anything is answered.
+/// The invalid fields of one request. A service collects all of them before it answers.
 #[derive(Debug, Default)]
 pub struct Violations(Vec<FieldViolation>);
 
 impl Violations {
-    /// Notes that `field` is bad unless `valid`; `description` says what it must be.
+    /// Records `field` as invalid unless `valid`. `description` states what the field must be.
     pub fn check(&mut self, valid: bool, field: &str, description: impl Into<String>) {
         if !valid {
             self.0.push(FieldViolation::new(field, description));
         }
     }
 
-    /// Reads a UUID in its one form, with hyphens; notes it as bad, and gives the nil UUID, if it is none.
+    /// Parses a UUID in the form with hyphens. Any other text is recorded as invalid and yields the nil UUID.
     pub fn uuid(&mut self, text: &str, field: &str) -> Uuid {
         let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
         self.check(id.is_some(), field, "must be a UUID such as 019b76da-a800-7000-8000-000000000000");
         id.unwrap_or_default()
     }
 
-    /// Gives `Err` with all of them, if there are any.
+    /// Fails if there is any violation.
     ///
     /// # Errors
     ///
-    /// The violations themselves, for [`invalid_fields`].
+    /// All violations, for [`invalid_fields`].
     pub fn finish(self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }
     }
@@ -136,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_bad_field_is_listed_at_once() {
+    fn violations_list_every_invalid_field() {
         let mut violations = Violations::default();
         violations.check(false, "name", "must not be blank");
         violations.check(true, "synopsis", "must be short");
@@ -152,22 +157,22 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_message_is_no_defect_of_ours() {
-        let reasoned = with_reason(Status::internal("Missing request message."));
-        assert_eq!(reasoned.code(), Code::InvalidArgument);
+    fn reason_of_a_missing_message_is_the_clients() {
+        let detailed = with_reason(Status::internal("Missing request message."));
+        assert_eq!(detailed.code(), Code::InvalidArgument);
     }
 
     #[test]
-    fn what_comes_with_a_failure_stays_with_it() {
-        let mut bare = Status::unimplemented("Content is compressed with `br` which isn't supported");
-        bare.metadata_mut().insert("grpc-accept-encoding", "identity".parse().unwrap());
-        let reasoned = with_reason(bare);
-        assert_eq!(reasoned.metadata().get("grpc-accept-encoding").unwrap(), "identity");
-        assert_eq!(reasoned.get_error_details().error_info().unwrap().reason, "UNSUPPORTED_COMPRESSION");
+    fn reason_keeps_the_metadata_of_the_status() {
+        let mut status = Status::unimplemented("Content is compressed with `br` which isn't supported");
+        status.metadata_mut().insert("grpc-accept-encoding", "identity".parse().unwrap());
+        let detailed = with_reason(status);
+        assert_eq!(detailed.metadata().get("grpc-accept-encoding").unwrap(), "identity");
+        assert_eq!(detailed.get_error_details().error_info().unwrap().reason, "UNSUPPORTED_COMPRESSION");
     }
 
     #[test]
-    fn a_cause_is_kept_but_not_sent() {
+    fn internal_keeps_the_cause_and_does_not_send_it() {
         let status = internal(Arc::new(std::io::Error::other("table titles is corrupt")));
         assert!(std::error::Error::source(&status).unwrap().to_string().contains("corrupt"));
         let response = status.into_http::<()>();

@@ -1,6 +1,9 @@
-//! What answers a gRPC call: a service, the layers around it, or a peer in another process.
+//! Handlers: functions that answer a gRPC call.
 //!
-//! A handler is a function. It is always ready, and whoever holds one may call it; dropping its answer stops the work.
+//! A service, a layer around it and a peer in another process are all handlers. A handler is always ready. Dropping its
+//! future cancels the work.
+//!
+//! See: decision 0002.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,22 +17,22 @@ use tower::util::BoxCloneSyncService;
 
 use super::method::Method;
 
-/// A gRPC service as its generated server is.
+/// A generated gRPC server.
 pub type GrpcService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// The gRPC services of a process by their full name.
+/// The gRPC services of a process by their full names.
 pub type GrpcServices = HashMap<&'static str, GrpcService>;
 
 /// A call on its way through the layers.
 pub struct Call {
-    /// What its contract says; looked up once, where the call enters.
+    /// The method. It is looked up once, where the call enters.
     pub method: &'static Method,
-    /// Headers and body, as they came.
+    /// Headers and body of the request.
     pub request: Request<Body>,
 }
 
 impl Call {
-    /// The same call with another body.
+    /// Replaces the request body.
     pub fn map_body(self, map: impl FnOnce(Body) -> Body) -> Self {
         Self { method: self.method, request: self.request.map(map) }
     }
@@ -38,10 +41,10 @@ impl Call {
 /// Answers gRPC calls. Cheap to clone.
 pub type Handler = Arc<dyn Fn(Call) -> Answering + Send + Sync>;
 
-/// An answer on its way. Dropping it stops the work for it.
+/// A pending response. Dropping it cancels the work.
 pub type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// Makes a handler of a function.
+/// Creates a handler from a function.
 pub fn handler<F, A>(answer: F) -> Handler
 where
     F: Fn(Call) -> A + Send + Sync + 'static,
@@ -50,7 +53,7 @@ where
     Arc::new(move |call| Box::pin(answer(call)))
 }
 
-/// Adds a generated server under the name that its contract gives it.
+/// Adds a generated server under the full name of its contract.
 pub fn add<S>(grpc: &mut GrpcServices, service: S)
 where
     S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
@@ -67,13 +70,13 @@ where
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::call::Methods;
+    use crate::call::method::Methods;
 
     pub(crate) const GET: &str = "/google.longrunning.Operations/GetOperation";
     pub(crate) const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
     impl Call {
-        /// A call of one of mesh's own methods.
+        /// A call to a method of mesh's own contracts.
         pub(crate) fn to(path: &str, body: Body) -> Self {
             let request = Request::builder().uri(path).body(body).unwrap();
             Self { method: Methods::of(&[]).find(path), request }

@@ -1,11 +1,11 @@
-//! Headers that travel with a call, and how they are written.
+//! Writes the headers of a call.
 
 use http::{HeaderMap, HeaderValue};
 
-/// Inserts a header that differs with each call. It is marked as sensitive: HTTP/2 then keeps it out of the connection's
-/// header table, where it would drive out headers that repeat.
+/// Inserts a header whose value differs for each call. The value is marked sensitive: HTTP/2 does not index it then,
+/// and the connection's header table keeps the headers that repeat.
 pub(super) fn insert_once(headers: &mut HeaderMap, name: &'static str, value: String) {
-    // Digits, letters and dashes only: always a valid header.
+    // The values consist of digits, letters and dashes: always a valid header.
     if let Ok(mut value) = HeaderValue::try_from(value) {
         value.set_sensitive(true);
         headers.insert(name, value);

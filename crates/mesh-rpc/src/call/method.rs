@@ -1,5 +1,9 @@
-//! The method table: what the contracts say of their services and methods, read from the descriptor sets that are handed
-//! in, and from those of mesh itself.
+//! The method table: the methods of all contracts, read from encoded descriptor sets.
+//!
+//! Guarantees: a path outside of the contracts maps to the method `unknown`, so a client cannot create metric labels
+//! (INV-10).
+//!
+//! See: decision 0019.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,33 +12,33 @@ use std::time::Duration;
 use prost::Message as _;
 pub use prost_types::method_options::IdempotencyLevel;
 
-use super::descriptor::Set;
+use super::descriptor::FileDescriptorSet;
 
-/// One RPC, as its contract describes it.
+/// An RPC, as its contract describes it.
 #[derive(Debug)]
 pub struct Method {
-    /// The full name of its gRPC service: `catalog.v1.CatalogService`.
+    /// The full name of the gRPC service: `catalog.v1.CatalogService`.
     pub service: &'static str,
-    /// Its own name: `GetTitle`.
+    /// The name of the method: `GetTitle`.
     pub name: &'static str,
-    /// What its contract promises about repeated calls, and so whether a caller may retry it.
+    /// The idempotency level in the contract. It decides whether a request that may have been received is retried.
     pub idempotency: IdempotencyLevel,
-    /// The deadline of a call to it whose caller has none; the configured one if this is not said.
+    /// The deadline for a call without one. `None`: the configured default applies.
     pub default_deadline: Option<Duration>,
-    /// Whether it is asked with a stream.
+    /// Whether the request is a stream.
     pub client_streaming: bool,
-    /// Whether it answers with a stream.
+    /// Whether the response is a stream.
     pub server_streaming: bool,
 }
 
 impl Method {
-    /// Whether a call of it waits for something to happen instead of doing work.
+    /// Whether a call mostly waits for an event and does no work: a stream, or `WaitOperation`.
     pub fn waits(&self) -> bool {
         self.server_streaming || self.client_streaming || self.name == "WaitOperation"
     }
 }
 
-/// The entry for a path that no contract knows: a client cannot invent metric labels.
+/// The entry for paths outside of the contracts.
 static UNKNOWN: Method = Method {
     service: "unknown",
     name: "unknown",
@@ -52,20 +56,21 @@ pub const OWN: [&[u8]; 4] = [
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
-/// The methods of all contracts that a process knows. Cheap to clone.
+/// The methods of all contracts of a process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Methods {
-    /// By path, as gRPC sends it: `/catalog.v1.CatalogService/GetTitle`.
+    /// Keyed by the path of a request: `/catalog.v1.CatalogService/GetTitle`.
     by_path: Arc<HashMap<String, &'static Method>>,
 }
 
 impl Methods {
-    /// Those of the system, each an encoded `google.protobuf.FileDescriptorSet`, and those of mesh. The table is read
-    /// once, when a process starts, and its entries live as long as the process.
+    /// Reads the methods of the system's contracts and of mesh's own. Each element of `system` is an encoded
+    /// `google.protobuf.FileDescriptorSet`. A process calls this once, at its start: the entries live as long as the
+    /// process.
     ///
     /// # Panics
     ///
-    /// If a set does not decode: sets are compiled in, so the build is broken.
+    /// If a set does not decode. The sets are compiled in, so the build is broken then.
     pub fn of(system: &[&[u8]]) -> Self {
         let mut by_path = HashMap::new();
         for set in OWN.iter().chain(system) {
@@ -74,13 +79,13 @@ impl Methods {
         Self { by_path: Arc::new(by_path) }
     }
 
-    /// The method behind a path; one that no contract knows is `unknown`.
+    /// The method of a path; `unknown` for a path outside of the contracts.
     pub fn find(&self, path: &str) -> &'static Method {
         self.by_path.get(path).copied().unwrap_or(&UNKNOWN)
     }
 
-    /// The names of the system's services: the first segment of each package that declares a gRPC service, but for
-    /// the packages that every system has.
+    /// The names of the system's services: the first segments of the packages that declare a gRPC service, without
+    /// `google`, `grpc` and `mesh`.
     pub fn services(&self) -> BTreeSet<&'static str> {
         let packages = self.by_path.values().filter_map(|method| method.service.split('.').next());
         packages.filter(|package| !["google", "grpc", "mesh"].contains(package)).collect()
@@ -88,12 +93,12 @@ impl Methods {
 }
 
 fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
-    // The sets are compiled in: one that does not decode is a broken build, seen by every test.
+    // The sets are compiled in. One that does not decode is a broken build, which every test detects.
     #[expect(clippy::unwrap_used)]
-    let set = Set::decode(set).unwrap();
+    let set = FileDescriptorSet::decode(set).unwrap();
     for file in set.files {
         for service in file.services {
-            // Bounded by the contracts, and wanted for as long as the process lives.
+            // The contracts bound the number of names, and the process needs them until it ends.
             let full: &'static str = format!("{}.{}", file.package, service.name).leak();
             for method in service.methods {
                 let options = method.options.unwrap_or_default();
@@ -117,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_level_of_a_method_can_be_read() {
+    fn methods_have_their_idempotency_level() {
         let methods = Methods::of(&[]);
         let level = |name| methods.find(&format!("/google.longrunning.Operations/{name}")).idempotency;
         assert_eq!(level("GetOperation"), IdempotencyLevel::NoSideEffects);
@@ -126,12 +131,12 @@ mod tests {
     }
 
     #[test]
-    fn what_no_contract_knows_is_unknown() {
+    fn methods_outside_of_the_contracts_are_unknown() {
         assert_eq!(Methods::of(&[]).find("/made.up.Service/Method").service, "unknown");
     }
 
     #[test]
-    fn everybodys_packages_are_no_services() {
+    fn services_exclude_the_packages_of_mesh() {
         assert!(Methods::of(&[]).services().is_empty());
     }
 }

@@ -1,5 +1,9 @@
-//! Long lists are handed out a page at a time ([AIP-158](https://google.aip.dev/158)): after a key, not after a count,
-//! so that what is added or removed meanwhile makes no page skip or repeat a row.
+//! Paging of lists by key.
+//!
+//! Guarantees: rows that are added or removed between two pages make no page skip or repeat a row. A token holds the
+//! last key of a page, not an offset.
+//!
+//! See [AIP-158](https://google.aip.dev/158).
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -9,19 +13,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::error::Violations;
 
-const DEFAULT: usize = 50;
-const MOST: usize = 200;
+const DEFAULT_SIZE: usize = 50;
+const MAX_SIZE: usize = 200;
 
-/// What a request asks for: `page_size` rows after the one with a key.
+/// A requested page: at most `page_size` rows after a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page<K> {
-    /// The key of the last row of the page before; `None` for the first page.
+    /// The last key of the previous page; `None` for the first page.
     pub after: Option<K>,
     size: usize,
 }
 
 impl<K: FromStr + Display> Page<K> {
-    /// Reads `page_size` (0 gives 50, more than 200 gives 200) and `page_token`, and notes what is wrong with them.
+    /// Reads `page_size` (0 means 50; values above 200 mean 200) and `page_token`. Records invalid values in `bad`.
     pub fn read(page_size: i32, page_token: &str, bad: &mut Violations) -> Self {
         let size = usize::try_from(page_size);
         bad.check(size.is_ok(), "page_size", "must not be negative");
@@ -29,18 +33,19 @@ impl<K: FromStr + Display> Page<K> {
         bad.check(
             !matches!(after, Some(None)),
             "page_token",
-            "must be a next_page_token that was given out before, or empty",
+            "must be empty or the next_page_token of the page before",
         );
-        let size = size.ok().filter(|size| *size > 0).unwrap_or(DEFAULT).min(MOST);
+        let size = size.ok().filter(|size| *size > 0).unwrap_or(DEFAULT_SIZE).min(MAX_SIZE);
         Self { after: after.flatten(), size }
     }
 
-    /// How many rows to fetch: one more than are given out, to learn whether there is a next page.
+    /// The number of rows to fetch: one more than the page holds, which shows whether there is a next page.
     pub fn fetch(&self) -> i64 {
         i64::try_from(self.size + 1).unwrap_or(i64::MAX)
     }
 
-    /// Cuts what was fetched down to the page, and gives the token for the next: empty if this was the last.
+    /// Truncates the fetched rows to the page. Also returns the token of the next page, which is empty after the last
+    /// one.
     pub fn cut<R>(&self, mut rows: Vec<R>, key: impl Fn(&R) -> K) -> (Vec<R>, String) {
         let more = rows.len() > self.size;
         rows.truncate(self.size);
@@ -50,7 +55,7 @@ impl<K: FromStr + Display> Page<K> {
     }
 }
 
-/// The key in a token; `None` if we never gave it out.
+/// The key in a token; `None` for a token that no server issued.
 fn key<K: FromStr>(token: &str) -> Option<K> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?.parse().ok()
 }
@@ -66,12 +71,12 @@ mod tests {
     }
 
     #[test]
-    fn a_size_is_kept_within_bounds() {
+    fn page_size_is_limited() {
         assert_eq!([0, 1, 200, 201].map(|size| page(size, "").unwrap().fetch()), [51, 2, 201, 201]);
     }
 
     #[test]
-    fn a_token_continues_where_the_page_ended() {
+    fn page_token_continues_after_the_last_row() {
         let first = page(2, "").unwrap();
         assert_eq!(first.after, None);
         let (rows, token) = first.cut(vec![7, 8, 9], |row| *row);
@@ -82,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_noted() {
+    fn page_read_records_every_violation() {
         let bad = page(-1, "not a token").unwrap_err().to_string();
         assert!(bad.contains("page_size") && bad.contains("page_token"), "{bad}");
         assert!(page(0, &URL_SAFE_NO_PAD.encode("not a number")).is_err());

@@ -1,5 +1,6 @@
-//! How long a caller waits, in the header of
-//! [gRPC over HTTP/2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+//! The header `grpc-timeout`: how long the caller waits.
+//!
+//! See [gRPC over HTTP/2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
 
 use std::time::Duration;
 
@@ -11,7 +12,11 @@ use super::headers::insert_once;
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
-/// Reads `grpc-timeout`; `None` if the caller did not send one.
+/// Reads `grpc-timeout`; `None` if the header is absent.
+///
+/// # Errors
+///
+/// INVALID_ARGUMENT, reason `MALFORMED_TIMEOUT`. The caller must not retry unchanged.
 pub fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
     let parsed = value.to_str().ok().and_then(parse_timeout);
@@ -21,7 +26,7 @@ pub fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     })
 }
 
-/// Writes `grpc-timeout`, rounded down: a hop never promises more time than there is.
+/// Writes `grpc-timeout`, rounded down to microseconds or, from 100 s, to milliseconds.
 pub fn write_timeout(headers: &mut HeaderMap, timeout: Duration) {
     let text = if timeout.as_micros() < 100_000_000 {
         format!("{}u", timeout.as_micros())
@@ -52,7 +57,7 @@ mod tests {
     use http::HeaderValue;
 
     #[test]
-    fn timeouts_are_written_so_that_they_are_read_again() {
+    fn timeout_round_trips() {
         for timeout in [Duration::ZERO, Duration::from_micros(1), Duration::from_secs(7), Duration::from_secs(80_000)] {
             let mut headers = HeaderMap::new();
             write_timeout(&mut headers, timeout);
@@ -61,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_timeout_is_refused() {
+    fn timeout_that_is_malformed_is_rejected() {
         for bad in ["", "S", "1", "1s", "123456789S", "-1S", "1.5S", "é"] {
             let mut headers = HeaderMap::new();
             headers.insert(GRPC_TIMEOUT, HeaderValue::from_bytes(bad.as_bytes()).unwrap());

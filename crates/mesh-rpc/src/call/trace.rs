@@ -1,4 +1,6 @@
-//! The place of a call in a trace, in the headers of [W3C Trace Context](https://www.w3.org/TR/trace-context/).
+//! The position of a call in a trace, as the header `traceparent` carries it.
+//!
+//! See [W3C Trace Context](https://www.w3.org/TR/trace-context/).
 
 use std::fmt;
 
@@ -6,14 +8,14 @@ use http::HeaderMap;
 
 use super::headers::insert_once;
 
-/// A place in a trace, as `traceparent` writes it.
+/// A position in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
-    /// All spans of a trace share it. Not zero.
+    /// The id that all spans of the trace share. Not zero.
     pub trace_id: u128,
-    /// The span that a peer's spans are below. Not zero.
+    /// The id of the span that is the parent of a peer's spans. Not zero.
     pub span_id: u64,
-    /// Whether the spans of this trace are exported: where the trace begins decides it for all hops.
+    /// Whether the spans of the trace are exported. The first hop decides it for all hops.
     pub sampled: bool,
 }
 
@@ -21,24 +23,25 @@ pub struct Trace {
 const TRACEPARENT: &str = "traceparent";
 
 impl Trace {
-    /// A trace that begins here.
+    /// Starts a new trace.
     pub fn begin() -> Self {
-        // Neither is a secret, and nearly every call makes one: the operating system is not asked. Zero is not valid.
+        // Ids are not secret and nearly every call draws one: a fast generator suffices. The specification forbids
+        // zero.
         Self { trace_id: fastrand::u128(1..), span_id: random_span_id(), sampled: true }
     }
 
-    /// The next span of the same trace.
+    /// A new span of the same trace.
     #[must_use]
     pub fn child(self) -> Self {
         Self { span_id: random_span_id(), ..self }
     }
 
-    /// The place of the caller; `None` if it sends none that can be read.
+    /// The position of the caller; `None` if the header is absent or malformed.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         headers.get(TRACEPARENT).and_then(|value| Self::parse(value.to_str().ok()?))
     }
 
-    /// Writes it as `traceparent`.
+    /// Writes the header `traceparent`.
     pub fn write(&self, headers: &mut HeaderMap) {
         insert_once(headers, TRACEPARENT, self.to_string());
     }
@@ -52,7 +55,7 @@ impl Trace {
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        // A later version may add parts behind these four; version 00 may not, and ff is never valid.
+        // Versions after 00 may append parts to these four; version 00 may not. Version ff is invalid.
         if version == "ff" || (version == "00" && parts.next().is_some()) {
             return None;
         }
@@ -92,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn child_keeps_the_trace_and_changes_the_span() {
+    fn trace_child_keeps_the_trace_and_changes_the_span() {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let trace = Trace::parse(text).unwrap();
         assert_eq!(trace.to_string(), text);
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_refuses_what_the_specification_does() {
+    fn trace_parse_follows_the_specification() {
         for bad in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",

@@ -1,14 +1,15 @@
-//! `tracestate`, the header beside `traceparent` of [W3C Trace Context](https://www.w3.org/TR/trace-context/): what
-//! tracing systems note of a trace for themselves. It is passed on as it came.
+//! The header `tracestate`: vendor data of tracing systems, forwarded unchanged.
+//!
+//! See [W3C Trace Context](https://www.w3.org/TR/trace-context/).
 
 use http::{HeaderMap, HeaderValue};
 
 use super::trace::Trace;
 
-/// It may come in several lines, which are one list.
+/// Several header lines form one list.
 const TRACESTATE: &str = "tracestate";
 
-/// Reads `tracestate`, which means nothing without a `traceparent` that can be read.
+/// Reads `tracestate`. `None` without a valid `traceparent`, as the specification requires.
 pub fn read_trace_state(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut lines = headers.get_all(TRACESTATE).iter();
     let first = lines.next()?;
@@ -17,7 +18,7 @@ pub fn read_trace_state(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&list).ok()
 }
 
-/// Writes `tracestate` as it was read.
+/// Writes `tracestate`, if there is one.
 pub fn write_trace_state(headers: &mut HeaderMap, state: Option<&HeaderValue>) {
     if let Some(state) = state {
         headers.insert(TRACESTATE, state.clone());
@@ -39,7 +40,7 @@ mod tests {
         assert_eq!(state, "one=1,two=2,three=3");
         let mut sent = HeaderMap::new();
         write_trace_state(&mut sent, Some(&state));
-        assert_eq!(read_trace_state(&sent), None, "it was not sent with a trace");
+        assert_eq!(read_trace_state(&sent), None, "the headers have no traceparent");
         assert_eq!(sent["tracestate"], state);
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use crate::call::body::EndedBy;
+use crate::call::body::take_until;
 use crate::call::error::exceeded;
 use crate::call::{Context, Method, read_timeout, write_timeout};
 
@@ -73,7 +73,7 @@ impl Deadline {
     /// The same for what comes behind the head of an answer.
     pub fn enforce_body(self, body: Body) -> Body {
         let Some(until) = self.0 else { return body };
-        EndedBy::wrap(body, async move {
+        take_until(body, async move {
             sleep_until(until).await;
             exceeded()
         })

@@ -112,7 +112,7 @@ impl Remote {
                 return self.respond(answer, sent);
             }
             if !self.budget.withdraw() {
-                self.metrics.out_of_budget();
+                self.metrics.retry_denied();
                 return self.respond(answer, sent);
             }
             self.metrics.retried();

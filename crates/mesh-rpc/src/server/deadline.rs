@@ -6,7 +6,7 @@
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::call::body::EndedBy;
+use crate::call::body::take_until;
 use crate::call::error::exceeded;
 use crate::call::{Context, Trace, read_timeout, read_trace_state};
 use crate::call::{Handler, handler};
@@ -38,7 +38,7 @@ pub(super) fn enforce(next: Handler) -> Handler {
             };
             match deadline {
                 Some(deadline) => response.map(|body| {
-                    EndedBy::wrap(body, async move {
+                    take_until(body, async move {
                         sleep_until(deadline).await;
                         exceeded()
                     })

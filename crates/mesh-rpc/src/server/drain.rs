@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::connection::Connection;
-use crate::call::body::EndedBy;
+use crate::call::body::take_until;
 use crate::call::{Handler, error, handler};
 
 /// Ends the streams that come through it when `draining` is cancelled, or when their connection has to end.
@@ -33,7 +33,7 @@ pub(super) fn end_streams(next: Handler, draining: CancellationToken) -> Handler
                     () = ending.unwrap_or_default().cancelled_owned() => come_back("this connection has grown old"),
                 }
             };
-            response.map(|body| EndedBy::wrap(body, ended))
+            response.map(|body| take_until(body, ended))
         }
     })
 }

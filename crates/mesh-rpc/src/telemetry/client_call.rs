@@ -1,4 +1,4 @@
-//! The client's side of a call to a peer: its place in the trace, its span, and its measurement. A retry is part of it.
+//! Telemetry of a call to a peer: its span, its metrics and its `traceparent`. Retries are part of the call.
 
 use http::{Request, Response};
 use tokio::time::Instant;
@@ -6,17 +6,18 @@ use tonic::Status;
 use tonic::body::Body;
 use tracing::{Instrument as _, Span};
 
-use super::metrics::Rpcs;
-use super::{ended, span};
+use super::completion::{self, Observer};
+use super::metrics::RpcMetrics;
+use super::span;
 use crate::call::Method;
 use crate::call::{Context, write_trace_state};
 
-/// Makes a call to `service` on behalf of the call that `caller` is the context of.
+/// Observes a call to `service`, made in the context `caller`.
 ///
-/// What `send` is given carries the call's own place in its `traceparent`, exported or not, so that the peer's span is
-/// below this one. It is given `caller` back, for the rest of what travels with a call.
+/// `send` receives the request with the `traceparent` of this call, whether or not its span is exported, and `caller`
+/// unchanged.
 pub fn call<S, A>(
-    metrics: Rpcs,
+    metrics: RpcMetrics,
     service: &str,
     method: &'static Method,
     caller: Context,
@@ -28,63 +29,63 @@ where
     A: Future<Output = Response<Body>>,
 {
     let span = span::client(method, service);
-    span::place(&span).unwrap_or_else(|| caller.trace.child()).write(request.headers_mut());
+    span::position(&span).unwrap_or_else(|| caller.trace.child()).write(request.headers_mut());
     write_trace_state(request.headers_mut(), caller.trace_state.as_ref());
     let answering = span.in_scope(|| send(request, caller)).instrument(span.clone());
-    let call = Call::begin(method, metrics, span);
-    async move { ended::watch(answering.await, call) }
+    let call = ClientCall::begin(method, metrics, span);
+    async move { completion::observe(answering.await, call) }
 }
 
-/// A call under way.
-struct Call {
+/// A call in progress.
+struct ClientCall {
     method: &'static Method,
-    metrics: Rpcs,
-    /// For a collector.
+    metrics: RpcMetrics,
+    /// The exported span.
     span: Span,
     start: Instant,
-    ended: bool,
+    completed: bool,
 }
 
-impl Call {
-    fn begin(method: &'static Method, metrics: Rpcs, span: Span) -> Self {
+impl ClientCall {
+    fn begin(method: &'static Method, metrics: RpcMetrics, span: Span) -> Self {
         metrics.begin(method);
-        Self { method, metrics, span, start: Instant::now(), ended: false }
+        Self { method, metrics, span, start: Instant::now(), completed: false }
     }
 }
 
-impl ended::End for Call {
-    fn end(&mut self, status: &Status) {
-        if !std::mem::replace(&mut self.ended, true) {
+impl Observer for ClientCall {
+    fn completed(&mut self, status: &Status) {
+        if !std::mem::replace(&mut self.completed, true) {
             self.metrics.end(self.method, status.code(), self.start.elapsed());
             span::end_client(&self.span, status);
         }
     }
 
-    fn within<T>(&self, something: impl FnOnce() -> T) -> T {
-        self.span.in_scope(something)
+    fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.span.in_scope(work)
     }
 }
 
-impl Drop for Call {
+impl Drop for ClientCall {
     fn drop(&mut self) {
-        ended::End::end(self, &Status::cancelled("the caller left"));
+        Observer::completed(self, &Status::cancelled("the caller cancelled the call"));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::metrics::Metrics;
     use super::*;
     use crate::call::Methods;
     use crate::call::Trace;
-    use crate::telemetry::Metrics;
-    use crate::telemetry::span::tests::{ASKED, Kept};
+    use crate::telemetry::span_tests::{GET, Recorded};
     use futures_util::FutureExt as _;
     use opentelemetry::{KeyValue, Value};
 
     #[test]
-    fn what_is_sent_carries_the_place_of_its_own_span_and_a_caller_that_leaves_ends_it() {
-        let (kept, guard) = Kept::begin();
-        let request = Request::builder().uri(format!("http://mesh/{ASKED}")).body(Body::empty()).unwrap();
+    fn client_call_sends_its_own_span_and_ends_when_it_is_dropped() {
+        let (recorded, guard) = Recorded::begin();
+        let request = Request::builder().uri(format!("http://mesh/{GET}")).body(Body::empty()).unwrap();
         let mut sent = None;
         let answering = call(
             Metrics::new().client,
@@ -99,9 +100,9 @@ mod tests {
         );
         assert!(answering.boxed().now_or_never().is_none());
         drop(guard);
-        let span = kept.named(ASKED);
+        let span = recorded.named(GET);
         assert_eq!(span.span_context.span_id(), sent.unwrap().span_id.into());
         let code = KeyValue::new("rpc.grpc.status_code", Value::I64(1));
-        assert!(span.attributes.contains(&code), "cancelled: {:?}", span.attributes);
+        assert!(span.attributes.contains(&code), "not cancelled: {:?}", span.attributes);
     }
 }

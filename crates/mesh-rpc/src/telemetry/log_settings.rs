@@ -1,24 +1,24 @@
-//! The keys that say how logs look.
+//! The settings of the log: `log.format` and `log.level`.
 
 use tracing_subscriber::filter::Targets;
 
 use mesh_runtime::settings::{Key, Settings, Shown};
 
-/// How logs look, and which are written.
+/// The format and the level of the log.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// For people or for machines. `None`: for people on a terminal, for machines elsewhere.
+    /// `None`: pretty on a terminal, JSON elsewhere.
     pub format: Option<LogFormat>,
-    /// A level, or levels by module: `info,mesh=debug`.
+    /// A level, or levels by target: `info,mesh=debug`.
     pub level: Targets,
 }
 
-/// How a log line looks.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people, in colour where the terminal has it.
+    /// For people, in colour on a terminal that supports it.
     Pretty,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -34,7 +34,7 @@ impl Log {
     }
 }
 
-/// A level, shown as it is set.
+/// A level that prints as it is configured.
 struct Level(Targets);
 
 impl Shown for Level {
@@ -56,12 +56,12 @@ fn parse_format(text: &str) -> Option<LogFormat> {
 }
 
 fn parse_level(text: &str) -> Option<Level> {
-    // `Targets` takes any bare word for the name of a module: a misspelt level would silence everything.
-    let bare_words_are_levels = text
+    // `Targets` reads any word without `=` as the name of a target. A misspelt level would disable the log.
+    let words_are_levels = text
         .split(',')
         .filter(|directive| !directive.contains('='))
         .all(|directive| directive.parse::<tracing::metadata::LevelFilter>().is_ok());
-    if bare_words_are_levels { text.parse().ok().map(Level) } else { None }
+    if words_are_levels { text.parse().ok().map(Level) } else { None }
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn level_refuses_a_misspelt_word() {
+    fn log_level_rejects_a_misspelt_word() {
         assert!(parse_level("inof").is_none());
         assert!(parse_level("warn,mesh=debug").is_some());
         let shown = Level(default_level()).shown();

@@ -1,4 +1,4 @@
-//! Log lines to standard error, and spans to a collector if one is configured.
+//! Starts the log on standard error, and the export of spans.
 
 use std::io::IsTerminal as _;
 
@@ -11,14 +11,14 @@ use super::log_settings::{Log, LogFormat};
 use super::otlp::Exporter;
 use super::otlp_settings::Otlp;
 
-/// Begins to log, and to export spans in the name of `process` if a collector is configured. Once a process, within a
-/// runtime.
+/// Starts the log and, if a collector is configured, the export of spans as service `process`. A process calls this
+/// once, within a tokio runtime.
 ///
 /// # Errors
 ///
-/// The collector's address cannot be used; something logs already.
+/// The collector's address is invalid, or a subscriber is already set.
 pub fn init(log: &Log, otlp: Option<&Otlp>, process: &'static str) -> anyhow::Result<Option<Exporter>> {
-    let exporter = otlp.map(|otlp| Exporter::to(otlp, process)).transpose()?;
+    let exporter = otlp.map(|otlp| Exporter::new(otlp, process)).transpose()?;
     let terminal = std::io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json });
     let lines = fmt::layer().with_writer(std::io::stderr);
@@ -30,6 +30,6 @@ pub fn init(log: &Log, otlp: Option<&Otlp>, process: &'static str) -> anyhow::Re
         .with(exporter.as_ref().map(Exporter::layer))
         .with(lines.with_filter(log.level.clone()))
         .try_init()
-        .context("cannot begin to log")?;
+        .context("cannot start the log")?;
     Ok(exporter)
 }

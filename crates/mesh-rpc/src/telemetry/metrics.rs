@@ -1,5 +1,7 @@
-//! Rate, errors and duration of every RPC, under the names that gRPC's own interceptors made common, in the
-//! [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/) text format.
+//! The metrics of a process: rate, errors and duration of RPCs, load shedding, and calls to peers.
+//!
+//! The names are those of gRPC's own interceptors. The format is
+//! [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/) text.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -13,51 +15,51 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
-use super::peers::{PeerMetrics, Peers};
+use super::peer_metrics::{PeerFamilies, PeerMetrics};
 use crate::call::Method;
 
-/// In seconds, from an answer out of memory to one that somebody waits for.
+/// Upper bounds in seconds: from a call in memory to a slow call of a person.
 const BUCKETS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// The measurements of one process. Cheap to clone.
+/// The metrics of one process. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
-    /// Of the calls that it serves, in memory, too.
-    pub server: Rpcs,
-    /// Of the calls that its services make, each with all of its attempts.
-    pub client: Rpcs,
-    shed: Family<Rpc, Counter>,
-    peers: Peers,
+    /// Calls that the process serves, including calls in memory.
+    pub server: RpcMetrics,
+    /// Calls that the services of the process make. A call counts once, with all of its attempts.
+    pub client: RpcMetrics,
+    shed: Family<MethodLabels, Counter>,
+    peers: PeerFamilies,
     registry: Arc<Mutex<Registry>>,
 }
 
-/// Rate, errors and duration of calls, seen from one of their sides. Cheap to clone.
+/// Rate, errors and duration of calls, on the server's or on the client's side. Cheap to clone.
 #[derive(Clone)]
-pub struct Rpcs(Arc<Families>);
+pub struct RpcMetrics(Arc<Families>);
 
 struct Families {
-    handled: Family<Handled, Counter>,
-    seconds: Family<Rpc, Histogram, fn() -> Histogram>,
-    in_flight: Family<Rpc, Gauge>,
-    /// By where a method is: there is one of each for as long as the process lives.
-    methods: RwLock<HashMap<usize, OfMethod>>,
+    handled: Family<CodeLabels, Counter>,
+    seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
+    in_flight: Family<MethodLabels, Gauge>,
+    /// Keyed by the address of the `Method`, which lives as long as the process.
+    methods: RwLock<HashMap<usize, MethodMetrics>>,
 }
 
-/// What every call of a method is counted by. Found once, for to find it by its labels takes longer than to count.
-struct OfMethod {
+/// The metrics that every call of a method updates. Cached, because a lookup by labels costs more than an update.
+struct MethodMetrics {
     succeeded: Counter,
     seconds: Histogram,
     in_flight: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Rpc {
+struct MethodLabels {
     grpc_service: &'static str,
     grpc_method: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Handled {
+struct CodeLabels {
     grpc_service: &'static str,
     grpc_method: &'static str,
     grpc_code: &'static str,
@@ -70,38 +72,38 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Nothing is counted yet.
+    /// Creates metrics without values.
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let (server, client) = (Rpcs::new("server", &mut registry), Rpcs::new("client", &mut registry));
+        let (server, client) = (RpcMetrics::new("server", &mut registry), RpcMetrics::new("client", &mut registry));
         let shed = Family::default();
         registry.register("grpc_server_shed", "RPCs refused because too many were in flight", shed.clone());
-        let peers = Peers::default();
+        let peers = PeerFamilies::default();
         peers.register(&mut registry);
         Self { server, client, shed, peers, registry: Arc::new(Mutex::new(registry)) }
     }
 
-    /// Of one peer that runs in other processes.
+    /// The metrics of a peer that runs in other processes.
     pub fn peer(&self, service: &'static str) -> PeerMetrics {
-        self.peers.of(service)
+        self.peers.peer(service)
     }
 
-    /// A call that was refused because too many were in flight.
+    /// Counts a call that was refused because too many were in flight.
     pub fn shed(&self, method: &'static Method) {
-        self.shed.get_or_create(&rpc(method)).inc();
+        self.shed.get_or_create(&method_labels(method)).inc();
     }
 
-    /// The text that `/metrics` answers with.
+    /// The text of `/metrics`.
     pub fn render(&self) -> String {
         let mut page = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        // Writing to a String does not fail.
+        // Writing to a `String` never fails.
         let _ = text::encode(&mut page, &registry);
         page
     }
 }
 
-impl Rpcs {
+impl RpcMetrics {
     fn new(side: &str, registry: &mut Registry) -> Self {
         let handled = Family::default();
         let seconds = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
@@ -109,53 +111,53 @@ impl Rpcs {
         let name = |what| format!("grpc_{side}_{what}");
         registry.register(name("handled"), "RPCs completed, by the code they ended with", handled.clone());
         registry.register(name("handling_seconds"), "Time from an RPC's start to its end", seconds.clone());
-        registry.register(name("in_flight"), "RPCs begun and not yet ended", in_flight.clone());
+        registry.register(name("in_flight"), "RPCs started and not yet ended", in_flight.clone());
         Self(Arc::new(Families { handled, seconds, in_flight, methods: RwLock::default() }))
     }
 
-    /// A call of the method has begun.
+    /// Counts the start of a call.
     pub fn begin(&self, method: &'static Method) {
-        self.of(method, |of| _ = of.in_flight.inc());
+        self.update(method, |metrics| _ = metrics.in_flight.inc());
     }
 
-    /// A call of the method has ended with this code, after so long.
-    pub fn end(&self, method: &'static Method, code: Code, took: Duration) {
-        self.of(method, |of| {
-            of.in_flight.dec();
-            of.seconds.observe(took.as_secs_f64());
+    /// Counts the end of a call that ended with `code` after `duration`.
+    pub fn end(&self, method: &'static Method, code: Code, duration: Duration) {
+        self.update(method, |metrics| {
+            metrics.in_flight.dec();
+            metrics.seconds.observe(duration.as_secs_f64());
             if code == Code::Ok {
-                of.succeeded.inc();
+                metrics.succeeded.inc();
             } else {
-                self.0.handled.get_or_create(&handled(method, code)).inc();
+                self.0.handled.get_or_create(&code_labels(method, code)).inc();
             }
         });
     }
 
-    fn of(&self, method: &'static Method, count: impl Fn(&OfMethod)) {
-        let place = std::ptr::from_ref(method).addr();
-        if let Some(of) = self.0.methods.read().unwrap_or_else(PoisonError::into_inner).get(&place) {
-            return count(of);
+    fn update(&self, method: &'static Method, update: impl Fn(&MethodMetrics)) {
+        let address = std::ptr::from_ref(method).addr();
+        if let Some(metrics) = self.0.methods.read().unwrap_or_else(PoisonError::into_inner).get(&address) {
+            return update(metrics);
         }
-        let of = OfMethod {
-            succeeded: self.0.handled.get_or_create_owned(&handled(method, Code::Ok)),
-            seconds: self.0.seconds.get_or_create_owned(&rpc(method)),
-            in_flight: self.0.in_flight.get_or_create_owned(&rpc(method)),
+        let metrics = MethodMetrics {
+            succeeded: self.0.handled.get_or_create_owned(&code_labels(method, Code::Ok)),
+            seconds: self.0.seconds.get_or_create_owned(&method_labels(method)),
+            in_flight: self.0.in_flight.get_or_create_owned(&method_labels(method)),
         };
-        count(&of);
-        // Two may find it at the same time: they have found the same.
-        self.0.methods.write().unwrap_or_else(PoisonError::into_inner).insert(place, of);
+        update(&metrics);
+        // Two threads may insert at the same time; both insert the same metrics.
+        self.0.methods.write().unwrap_or_else(PoisonError::into_inner).insert(address, metrics);
     }
 }
 
-fn rpc(method: &'static Method) -> Rpc {
-    Rpc { grpc_service: method.service, grpc_method: method.name }
+fn method_labels(method: &'static Method) -> MethodLabels {
+    MethodLabels { grpc_service: method.service, grpc_method: method.name }
 }
 
-fn handled(method: &'static Method, code: Code) -> Handled {
-    Handled { grpc_service: method.service, grpc_method: method.name, grpc_code: code_name(code) }
+fn code_labels(method: &'static Method, code: Code) -> CodeLabels {
+    CodeLabels { grpc_service: method.service, grpc_method: method.name, grpc_code: code_name(code) }
 }
 
-/// A code as gRPC's own metrics spell it.
+/// A code as the metrics of other gRPC implementations spell it.
 pub(super) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

@@ -1,15 +1,15 @@
-//! The keys that say where spans go.
+//! The settings of the collector: `otlp.endpoint` and `otlp.ratio`.
 
 use http::Uri;
 
 use mesh_runtime::settings::{Key, Settings};
 
-/// A collector of spans.
+/// The collector of spans.
 #[derive(Clone, Debug)]
 pub struct Otlp {
-    /// Where it takes OTLP over gRPC: `http://host:port`.
+    /// The endpoint for OTLP over gRPC: `http://host:port`.
     pub endpoint: String,
-    /// The share of the traces that begin here which is exported. 0 to 1.
+    /// The exported share of the traces that start in this process. 0 to 1.
     pub ratio: f64,
 }
 
@@ -17,10 +17,9 @@ const ENDPOINT: &str = "where a collector takes OTLP over gRPC, such as http://1
 const RATIO: &str = "a number from 0 to 1, such as 0.1";
 
 impl Otlp {
-    /// Reads `otlp.endpoint` and `otlp.ratio`; `None` if spans go nowhere.
+    /// Reads `otlp.endpoint` and `otlp.ratio`; `None` if no endpoint is set.
     ///
-    /// The standard variable `OTEL_EXPORTER_OTLP_ENDPOINT` is not read: it does not say which of OTLP's protocols the
-    /// port speaks.
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` is not read: that variable does not state which protocol of OTLP the port speaks.
     pub fn take(settings: &mut Settings) -> Option<Self> {
         let endpoint = settings.optional(&Key::new("otlp.endpoint", ENDPOINT), parse_endpoint);
         let ratio = settings.take(&Key::new("otlp.ratio", RATIO), 1.0, parse_ratio);
@@ -32,7 +31,7 @@ fn parse_endpoint(text: &str) -> Option<String> {
     let uri: Uri = text.parse().ok()?;
     let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none();
     let host = uri.host().is_some_and(|host| !host.is_empty()) && !uri.authority()?.as_str().contains('@');
-    // Not the port of HTTP because somebody forgot that of the collector.
+    // A missing port is an error: port 80 is hardly ever a collector.
     (plain && host && uri.port_u16().is_some()).then(|| text.to_owned())
 }
 
@@ -65,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn otlp_refuses_what_cannot_be_an_endpoint() {
+    fn otlp_rejects_an_invalid_endpoint() {
         for wrong in
             ["a:1", "https://a:1", "http://", "http://a", "http://u@a:1", "http://a:1/v1/traces", "http://a:1?b"]
         {

@@ -1,27 +1,30 @@
-//! One span and one measurement for every RPC that is served, from its first header to its last trailer.
+//! Telemetry of a served call: its spans, its metrics and its log line, from the first header to the last trailer.
 //!
-//! A call whose client left before the end is counted as cancelled, by the drop of what was watching it.
+//! A call whose client disconnects is recorded as cancelled.
+//!
+//! See: decision 0010.
 
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tracing::{Instrument as _, Span};
 
-use super::metrics::{Rpcs, code_name};
-use super::{ended, span};
+use super::completion::{self, Observer};
+use super::metrics::{RpcMetrics, code_name};
+use super::span;
 use crate::call::Method;
 use crate::call::Trace;
 use crate::call::{Handler, handler};
 
-/// What the spans of the log are known by.
+/// The target of the log's spans.
 pub(super) const SPAN_TARGET: &str = "mesh::rpc";
 
-/// Observes every call that comes through.
-pub fn observe(next: Handler, metrics: Rpcs) -> Handler {
+/// Observes every call through `next`.
+pub fn observe(next: Handler, metrics: RpcMetrics) -> Handler {
     handler(move |mut call| {
         let method = call.method;
         let caller = Trace::from_headers(call.request.headers());
         let exported = span::server(method, caller);
-        let trace = span::place(&exported);
+        let trace = span::position(&exported);
         let trace = trace.or_else(|| caller.map(Trace::child)).unwrap_or_else(Trace::begin);
         let span = tracing::info_span!(
             target: SPAN_TARGET,
@@ -32,33 +35,33 @@ pub fn observe(next: Handler, metrics: Rpcs) -> Handler {
         );
         call.request.extensions_mut().insert(trace);
 
-        let rpc = Rpc::begin(method, metrics.clone(), span.clone(), exported.clone());
-        let answering = ended::End::within(&rpc, || next(call)).instrument(exported).instrument(span);
-        async move { ended::watch(answering.await, rpc) }
+        let observer = ServerCall::begin(method, metrics.clone(), span.clone(), exported.clone());
+        let answering = Observer::in_scope(&observer, || next(call)).instrument(exported).instrument(span);
+        async move { completion::observe(answering.await, observer) }
     })
 }
 
-/// One RPC under way.
-struct Rpc {
+/// A call in progress.
+struct ServerCall {
     method: &'static Method,
-    metrics: Rpcs,
-    /// For the log.
+    metrics: RpcMetrics,
+    /// The span of the log.
     span: Span,
-    /// For a collector.
+    /// The exported span.
     exported: Span,
     start: Instant,
-    ended: bool,
+    completed: bool,
 }
 
-impl Rpc {
-    fn begin(method: &'static Method, metrics: Rpcs, span: Span, exported: Span) -> Self {
+impl ServerCall {
+    fn begin(method: &'static Method, metrics: RpcMetrics, span: Span, exported: Span) -> Self {
         metrics.begin(method);
-        Self { method, metrics, span, exported, start: Instant::now(), ended: false }
+        Self { method, metrics, span, exported, start: Instant::now(), completed: false }
     }
 
     fn log(&self, status: &Status) {
         let (code, took) = (code_name(status.code()), self.start.elapsed());
-        // A cause is what the client was not told, and what somebody has to look at.
+        // A status with a cause hides that cause from the client: an operator has to see it.
         match (std::error::Error::source(status), status.code()) {
             (Some(cause), _) => tracing::error!(code, ?took, cause, "{}", status.message()),
             (None, Code::Internal | Code::Unknown | Code::DataLoss) => {
@@ -70,23 +73,23 @@ impl Rpc {
     }
 }
 
-impl ended::End for Rpc {
-    fn end(&mut self, status: &Status) {
-        if std::mem::replace(&mut self.ended, true) {
+impl Observer for ServerCall {
+    fn completed(&mut self, status: &Status) {
+        if std::mem::replace(&mut self.completed, true) {
             return;
         }
         self.metrics.end(self.method, status.code(), self.start.elapsed());
         span::end_server(&self.exported, status);
-        self.within(|| self.log(status));
+        self.in_scope(|| self.log(status));
     }
 
-    fn within<T>(&self, something: impl FnOnce() -> T) -> T {
-        self.span.in_scope(|| self.exported.in_scope(something))
+    fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.span.in_scope(|| self.exported.in_scope(work))
     }
 }
 
-impl Drop for Rpc {
+impl Drop for ServerCall {
     fn drop(&mut self) {
-        ended::End::end(self, &Status::cancelled("the caller left"));
+        Observer::completed(self, &Status::cancelled("the caller cancelled the call"));
     }
 }
