@@ -1,10 +1,15 @@
-//! Calls to a peer: one cheap-to-clone [`Channel`] under every typed client, wherever the peer runs.
+//! The client: one [`Channel`] under every typed client, wherever the peer runs.
 //!
-//! From the outside in: [`channel`] gives a call its place in the trace and its [`deadline`]; a peer in this process is
-//! then called through the server's layers. For a peer in another process, [`retry`] tries again within a budget,
-//! [`endpoints`] picks an instance, [`attempt`] makes one attempt at an [`endpoint`] and reports how it went,
-//! `outlier` ejects endpoints that fail and `probe` takes them back, and [`connections`] carries the bytes.
-//! [`discover`] is what a source of instances implements.
+//! From the outside in:
+//! - [`channel`] sets the position in the trace and the [`deadline`]. A peer in this process is called through the
+//!   server's layers.
+//! - [`retry`] retries calls to a peer in other processes, within a budget.
+//! - [`endpoints`] picks an instance.
+//! - [`attempt`] makes one attempt at an [`endpoint`]. `outlier` ejects endpoints that fail, and `probe` reinstates
+//!   them.
+//! - [`connections`] sends the request.
+//!
+//! [`discover`] is the trait of a source of instances. [`failure`] has the client's own errors.
 
 pub mod attempt;
 pub mod channel;

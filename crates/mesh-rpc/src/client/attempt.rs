@@ -1,13 +1,13 @@
-//! One attempt at a call, and what it says of the endpoint that it was made at.
+//! One attempt at a call, and its record for load balancing and outlier ejection.
 //!
-//! It is in flight until the last trailer of its answer. How long the head of the answer took is how fast the endpoint
-//! is, unless the call waits for something else than work; how it ended is how well the endpoint is. That nothing at all
-//! came before the deadline speaks against it, if it had a fair chance.
+//! An attempt is in flight until the last trailer of its response. The time to the response head is the latency of the
+//! endpoint, except for methods that wait for an event. The final status counts for outlier ejection. So does silence
+//! until the deadline.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,21 +18,21 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::connections::{InUse, Unanswered};
+use super::connections::{InFlightGuard, Unanswered};
 use super::deadline::Deadline;
 use super::endpoint::Endpoint;
 use super::outlier::Outcome;
 use super::{failure, probe};
 use crate::call::Method;
 
-/// Who had less time than this is not to blame for having been silent.
-const FAIR: Duration = Duration::from_millis(100);
+/// Silence counts as a failure only after this time: a shorter deadline does not prove a dead endpoint.
+const MIN_SILENCE: Duration = Duration::from_millis(100);
 
 /// Makes one attempt at a call.
 ///
 /// # Errors
 ///
-/// There is no answer, and [`Unanswered`] says how far the request got.
+/// No response arrived. [`Unanswered`] tells whether the endpoint may have processed the request.
 pub async fn call(
     endpoint: Arc<Endpoint>,
     method: &'static Method,
@@ -41,85 +41,86 @@ pub async fn call(
 ) -> Result<Response<Body>, Unanswered> {
     endpoint.metrics.picked();
     let attempt = Attempt::begin(Arc::clone(&endpoint), method, deadline);
-    *request.uri_mut() = endpoint.locate(request.uri());
+    *request.uri_mut() = endpoint.absolute_uri(request.uri());
     match endpoint.connections.send(request).await {
-        Ok((response, in_use)) => Ok(attempt.answered(response, in_use)),
+        Ok((response, guard)) => Ok(attempt.respond(response, guard)),
         Err(unanswered) => {
-            attempt.unanswered(&unanswered);
+            attempt.fail(&unanswered);
             Err(unanswered)
         }
     }
 }
 
-/// Notes how an attempt at a call of `contract` ended, and starts a probe if that ejects the endpoint.
-fn report(endpoint: &Arc<Endpoint>, outcome: Outcome, contract: &'static str) {
-    if endpoint.outlier.ejects(outcome) {
+/// Records the outcome of an attempt, and starts a probe of `contract` if that ejects the endpoint.
+fn record(endpoint: &Arc<Endpoint>, outcome: Outcome, contract: &'static str) {
+    if endpoint.outlier.record(outcome) {
         endpoint.metrics.ejected();
         tracing::warn!(endpoint = %endpoint.authority, "ejected: not called for a while: {}", match outcome {
-            Outcome::Unreachable => "it cannot be reached",
-            _ => "its calls fail",
+            Outcome::ConnectFailure => "no connection can be opened",
+            _ => "consecutive calls failed",
         });
         tokio::spawn(probe::watch(Arc::downgrade(endpoint), contract));
     }
 }
 
-/// An attempt under way.
+/// An attempt in progress.
 struct Attempt {
     endpoint: Arc<Endpoint>,
     method: &'static Method,
     deadline: Deadline,
-    begin: Instant,
-    answered: bool,
-    ended: bool,
+    start: Instant,
+    responded: bool,
+    completed: bool,
 }
 
 impl Attempt {
     fn begin(endpoint: Arc<Endpoint>, method: &'static Method, deadline: Deadline) -> Self {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint, method, deadline, begin: Instant::now(), answered: false, ended: false }
+        Self { endpoint, method, deadline, start: Instant::now(), responded: false, completed: false }
     }
 
-    /// There is the head of an answer.
-    fn answered(mut self, response: Response<Incoming>, in_use: InUse) -> Response<Body> {
-        self.answered = true;
-        if let Some(said) = failure::not_grpc(&response) {
-            // What is wrong with a request is no fault of who says so.
-            let ours = response.status().is_client_error() && response.status() != StatusCode::TOO_MANY_REQUESTS;
-            self.ended(if ours { Outcome::Well } else { Outcome::of(&said) });
-            return said.into_http();
+    /// The response head has arrived.
+    fn respond(mut self, response: Response<Incoming>, guard: InFlightGuard) -> Response<Body> {
+        self.responded = true;
+        if let Some(status) = failure::from_http(&response) {
+            // The sender of an invalid request is at fault for these codes, not the endpoint.
+            let invalid_request =
+                response.status().is_client_error() && response.status() != StatusCode::TOO_MANY_REQUESTS;
+            self.complete(if invalid_request { Outcome::Success } else { Outcome::of(&status) });
+            return status.into_http();
         }
         let status = Status::from_header_map(response.headers());
-        // A failure, and a refusal for being overloaded, are often fast, and must not make it look good.
+        // Failures and refused calls are often fast. They must not lower the latency of the endpoint.
         let outcome = status.as_ref().map(Outcome::of);
         let refused = status.is_some_and(|status| status.code() == Code::ResourceExhausted);
-        if !refused && outcome.is_none_or(|outcome| outcome == Outcome::Well) {
-            self.measure();
+        if !refused && outcome.is_none_or(|outcome| outcome == Outcome::Success) {
+            self.record_latency();
         }
         if let Some(outcome) = outcome {
-            self.ended(outcome);
+            self.complete(outcome);
         }
-        response.map(|body| Body::new(Observed { body, attempt: self, _in_use: in_use }))
+        response.map(|body| Body::new(AttemptBody { body, attempt: self, _guard: guard }))
     }
 
-    /// There is none, nor will there be.
-    fn unanswered(mut self, why: &Unanswered) {
+    /// No response will arrive.
+    fn fail(mut self, why: &Unanswered) {
         match why {
-            Unanswered::Unreachable(_) => self.ended(Outcome::Unreachable),
-            Unanswered::Lost(_) => self.ended(Outcome::Badly),
-            // It goes away, and says so.
-            Unanswered::Refused(_) => self.ended = true,
+            Unanswered::Unreachable(_) => self.complete(Outcome::ConnectFailure),
+            Unanswered::Lost(_) => self.complete(Outcome::Failure),
+            // The endpoint closes its connection in order, or refuses the stream: no failure.
+            Unanswered::Refused(_) => self.completed = true,
         }
     }
 
-    fn measure(&self) {
+    fn record_latency(&self) {
         if !self.method.waits() {
-            self.endpoint.took(self.begin.elapsed());
+            self.endpoint.record_latency(self.start.elapsed());
         }
     }
 
-    fn ended(&mut self, outcome: Outcome) {
-        if !std::mem::replace(&mut self.ended, true) {
-            report(&self.endpoint, outcome, self.method.service);
+    fn complete(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.completed, true) {
+            record(&self.endpoint, outcome, self.method.service);
         }
     }
 }
@@ -127,42 +128,43 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
-        // Who leaves earlier has reasons of their own, and a stream may well be open when its time is over.
-        let silent = !self.answered && !self.ended && self.deadline.is_over();
-        if silent && self.begin.elapsed() >= FAIR {
-            // Not measured: it would be avoided from then on, and neither ejected nor asked for its health.
-            self.ended(Outcome::Badly);
+        // A caller that cancels earlier proves nothing. A stream may be open at its deadline.
+        let silent = !self.responded && !self.completed && self.deadline.is_expired();
+        if silent && self.start.elapsed() >= MIN_SILENCE {
+            // The latency is not recorded. It would divert calls from the endpoint, which would then be neither ejected
+            // nor probed.
+            self.complete(Outcome::Failure);
         }
     }
 }
 
-/// The body of an answer, whose end is the end of its attempt.
-struct Observed {
+/// A response body. The end of the body is the end of the attempt.
+struct AttemptBody {
     body: Incoming,
     attempt: Attempt,
-    _in_use: InUse,
+    _guard: InFlightGuard,
 }
 
-impl http_body::Body for Observed {
+impl http_body::Body for AttemptBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map) {
-                    self.attempt.ended(Outcome::of(&status));
+                    self.attempt.complete(Outcome::of(&status));
                 }
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                self.attempt.ended(Outcome::Badly);
+                self.attempt.complete(Outcome::Failure);
                 Some(Err(failure::lost(Arc::new(error))))
             }
             None => {
-                // Without a status, unless it was in the head.
-                self.attempt.ended(Outcome::Badly);
+                // The body ended without a status. If the head had one, the attempt is completed already.
+                self.attempt.complete(Outcome::Failure);
                 None
             }
         })

@@ -1,14 +1,16 @@
-//! The channel: how a service calls a peer.
+//! The channel: a service calls a peer, in this process or in another one.
 //!
-//! A call gets a place in its caller's trace and a deadline, wherever the peer runs. A peer in this process is called
-//! through the same layers as a call from the network, without a socket. Nothing is spawned for that: a caller that drops
-//! its call stops the peer's work, as a reset stream does over the network.
+//! Guarantees:
+//! - A call in memory passes the same layers as a call from the network (INV-3).
+//! - Dropping a call in memory cancels the peer's work, as a reset stream does over the network.
+//!
+//! See: decision 0003.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -25,31 +27,32 @@ use crate::call::error::exceeded;
 use crate::call::{Answering, Call, Context, Handler, Methods};
 use crate::telemetry::{self, Metrics};
 
-/// The services that can be called from this process. Cheap to clone.
+/// The services that this process can call. Cheap to clone.
 #[derive(Clone)]
-pub struct Peers(Arc<Shared>);
+pub struct Peers(Arc<PeersInner>);
 
-struct Shared {
+struct PeersInner {
     local: BTreeSet<&'static str>,
-    /// Set once everything is built: services hold channels to each other before any of them is there.
+    /// The layers around the local services. Set after the services are built: they hold channels to each other.
     stack: OnceLock<Handler>,
-    /// Knows the services that do not run here.
+    /// Finds services in other processes.
     discovery: Arc<dyn Discover>,
-    /// Those that there are channels to; all channels to a service share one.
+    /// One entry for each remote service with a channel. All of its channels share the entry.
     remotes: RwLock<BTreeMap<&'static str, Arc<Remote>>>,
     methods: Methods,
     call_deadline: Duration,
     metrics: Metrics,
 }
 
-/// Who answers for a service.
-enum Peer {
+/// The target of a call.
+enum Target {
     Local(Handler),
     Remote(Arc<Remote>),
 }
 
 impl Peers {
-    /// `local` are the services of this process; `call_deadline` is for calls whose caller and contract set none.
+    /// `local` are the services of this process. `call_deadline` applies to unary calls without a deadline of their
+    /// caller, their contract or the call being served.
     pub fn new(
         local: BTreeSet<&'static str>,
         discovery: Arc<dyn Discover>,
@@ -58,24 +61,24 @@ impl Peers {
         metrics: Metrics,
     ) -> Self {
         let (stack, remotes) = (OnceLock::new(), RwLock::default());
-        Self(Arc::new(Shared { local, stack, discovery, remotes, methods, call_deadline, metrics }))
+        Self(Arc::new(PeersInner { local, stack, discovery, remotes, methods, call_deadline, metrics }))
     }
 
-    /// Hands in what answers calls to the services of this process, with the layers around it. Once.
+    /// Sets the layers around the services of this process. Later calls have no effect.
     pub fn ready(&self, layers: Handler) {
         let _ = self.0.stack.set(layers);
     }
 
-    /// A channel to a service, wherever it runs.
+    /// A channel to a service.
     pub fn channel(&self, service: &'static str) -> Channel {
-        self.0.find(service);
-        Channel { service, shared: Arc::downgrade(&self.0) }
+        self.0.follow(service);
+        Channel { service, inner: Arc::downgrade(&self.0) }
     }
 }
 
-impl Shared {
-    /// Begins to look for a service that does not run here, before the first call does.
-    fn find(&self, service: &'static str) {
+impl PeersInner {
+    /// Starts to follow a remote service before the first call.
+    fn follow(&self, service: &'static str) {
         if !self.local.contains(service) {
             let mut remotes = self.remotes.write().unwrap_or_else(PoisonError::into_inner);
             remotes.entry(service).or_insert_with(|| {
@@ -87,12 +90,12 @@ impl Shared {
         }
     }
 
-    fn peer(&self, service: &'static str) -> Option<Peer> {
+    fn target(&self, service: &'static str) -> Option<Target> {
         if self.local.contains(service) {
-            self.stack.get().cloned().map(Peer::Local)
+            self.stack.get().cloned().map(Target::Local)
         } else {
             let remotes = self.remotes.read().unwrap_or_else(PoisonError::into_inner);
-            remotes.get(service).cloned().map(Peer::Remote)
+            remotes.get(service).cloned().map(Target::Remote)
         }
     }
 }
@@ -101,15 +104,18 @@ impl Shared {
 ///
 /// # Errors
 ///
-/// What the peer answers, and of its own: UNAVAILABLE with reason `NO_ENDPOINTS` if the service is nowhere to be found or
-/// `ENDPOINT_UNREACHABLE` if its instances cannot be reached (nothing was sent), or `CONNECTION_LOST` if one broke off,
-/// and DEADLINE_EXCEEDED when the call's time is over (whether the peer did its work is not known). What may be retried
-/// has been: the caller should not.
+/// The status of the peer, or one of these:
+/// - UNAVAILABLE, `NO_ENDPOINTS`: discovery knows no instance of the service. Nothing was sent.
+/// - UNAVAILABLE, `ENDPOINT_UNREACHABLE`: no instance can be reached. Nothing was sent.
+/// - UNAVAILABLE, `CONNECTION_LOST`: the connection broke. The peer may have done the work.
+/// - DEADLINE_EXCEEDED: the deadline passed. The peer may have done the work.
+///
+/// The channel has retried the call where its contract allows that. The caller should not retry at once.
 #[derive(Clone)]
 pub struct Channel {
     service: &'static str,
-    /// Weak, for what is shared holds the services, and they hold channels.
-    shared: Weak<Shared>,
+    /// Weak: the services hold channels, and `PeersInner` holds the services.
+    inner: Weak<PeersInner>,
 }
 
 impl tower::Service<Request<Body>> for Channel {
@@ -117,49 +123,49 @@ impl tower::Service<Request<Body>> for Channel {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // Marks of the call that is being served, if a handler passes its request on.
+        // A handler may forward its own request: the extensions belong to the call being served.
         request.extensions_mut().clear();
         let service = self.service;
-        let Some(shared) = self.shared.upgrade() else {
+        let Some(inner) = self.inner.upgrade() else {
             return Box::pin(std::future::ready(Ok(failure::no_endpoints(service).into_http())));
         };
-        let method = shared.methods.find(request.uri().path());
-        // Outermost: a call that finds nobody is one, too.
-        let metrics = shared.metrics.client.clone();
+        let method = inner.methods.find(request.uri().path());
+        // Outermost, so that a call without endpoints is observed too.
+        let metrics = inner.metrics.client.clone();
         let send = move |request: Request<Body>, context: Context| {
-            let deadline = Deadline::of(&request, method, &context, shared.call_deadline);
-            answer(service, shared.peer(service), deadline, Call { method, request })
+            let deadline = Deadline::of(&request, method, &context, inner.call_deadline);
+            call_target(service, inner.target(service), deadline, Call { method, request })
         };
         let answering = telemetry::call(metrics, service, method, Context::current(), request, send);
         Box::pin(answering.map(Ok))
     }
 }
 
-async fn answer(
+async fn call_target(
     service: &str,
-    peer: Option<Peer>,
+    target: Option<Target>,
     deadline: Result<Deadline, Status>,
     mut call: Call,
 ) -> Response<Body> {
-    let (peer, deadline) = match (peer, deadline) {
-        (_, Ok(deadline)) if deadline.is_over() => return exceeded().into_http(),
-        (Some(peer), Ok(deadline)) => (peer, deadline),
+    let (target, deadline) = match (target, deadline) {
+        (_, Ok(deadline)) if deadline.is_expired() => return exceeded().into_http(),
+        (Some(target), Ok(deadline)) => (target, deadline),
         (_, Err(status)) => return status.into_http(),
         (None, _) => return failure::no_endpoints(service).into_http(),
     };
-    // Each boxed for itself: what a remote peer needs is large, and a call to a local one should not have to carry it.
-    let answering: Answering = match peer {
-        Peer::Local(stack) => {
+    // Boxed separately: the future of a remote call is large, and a local call should not allocate it.
+    let answering: Answering = match target {
+        Target::Local(stack) => {
             deadline.write(&mut call.request);
             stack(call)
         }
-        // It says at each attempt what is left then.
-        Peer::Remote(remote) => Box::pin(async move { remote.call(call, deadline).await }),
+        // `Remote` writes the remaining time for each attempt.
+        Target::Remote(remote) => Box::pin(async move { remote.call(call, deadline).await }),
     };
     deadline.enforce(answering).await
 }

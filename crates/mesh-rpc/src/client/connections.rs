@@ -1,17 +1,13 @@
-//! The connections to one endpoint: made when the first call needs one, kept, and made again when they broke. Nothing
-//! waits for a peer to start.
+//! The HTTP/2 connections to one endpoint.
 //!
-//! One connection carries many calls, but all of their frames go through one task and one lock at either end, and a
-//! server takes only so many on one. So a second one is opened when the first has much to do, and so on, up to a few;
-//! calls never wait for that one. Without a connection they all wait for the same attempt at making one, which goes on if
-//! they stop waiting.
+//! The first call opens a connection. A call on a busy connection opens another one in the background, up to a limit.
+//! All calls without a connection share one attempt to connect.
 //!
-//! A connection may be dead without anybody having said so: a firewall on the way has lost its memory, say. HTTP/2's
-//! pings find out, after twenty seconds. Callers find out sooner: one on which call after call ends without an answer
-//! is left to those it carries, and the next call gets another.
+//! Guarantees:
+//! - A failed request reports whether it was sent. That decides whether it may be retried.
+//! - A connection on which several calls in a row ended without a response gets no new calls.
 //!
-//! These are hyper's connections and not tonic's channels: hyper says of a request that failed whether it was ever
-//! sent, which is what decides whether it may be sent again.
+//! See: decisions 0013 and 0015.
 
 use std::error::Error;
 use std::io;
@@ -20,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{self, BoxFuture};
 use http::uri::Authority;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -30,95 +26,99 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tonic::body::Body;
 
-/// What an answer's headers may take. hyper's default of 16 KiB is less than a list of bad fields may be.
-const HEADERS: u32 = 64 * 1024;
-/// How long to try before an endpoint counts as unreachable.
-const CONNECT: Duration = Duration::from_secs(1);
-/// Finds out about an endpoint that vanished without a word, while there are calls to it.
+/// The largest size of response headers, in bytes. A list of invalid fields may exceed hyper's default of 16 KiB.
+const MAX_HEADER_BYTES: u32 = 64 * 1024;
+/// The limit for connecting. After it, the endpoint is unreachable.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The interval and the timeout of HTTP/2 pings. They detect an endpoint that vanished without closing.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Calls in a row without an answer after which a connection is not used any more.
-const SILENT: u32 = 3;
-/// But no younger one than this: a peer that is slow is not helped by ever more connections.
-const YOUNG: Duration = Duration::from_secs(1);
-/// Calls in flight at which there should be another connection. On two cores and otherwise idle, the benchmark's 64
-/// callers got 61,000 calls a second through two and 44,000 through one, 256 of them 51,000 and 43,000. With 16 a second
-/// one would make half as many more, but twice as late at the 99th percentile.
-const BUSY: usize = 32;
-/// Four are hardly faster than two there; they are room for streams.
-const MOST: usize = 4;
+/// Consecutive calls without a response after which a connection gets no new calls.
+const MAX_UNANSWERED: u32 = 3;
+/// The age from which a connection may count as silent. A new connection does not help a slow peer.
+const MIN_SILENT_AGE: Duration = Duration::from_secs(1);
+/// Calls in flight on the least busy connection from which another one is opened. A second connection raises throughput
+/// at many callers; a much lower value would cost tail latency. See docs/BENCHMARKS.md.
+const BUSY_CALLS: usize = 32;
+/// The largest number of connections. Those after the second add little throughput and leave capacity for streams.
+const MAX_CONNECTIONS: usize = 4;
 
-/// Why a request was not answered, with a cause for the log.
+/// Why a request got no response. The cause is for the log.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unanswered {
-    /// There is no connection to be had.
+    /// No connection could be opened. Nothing was sent: any request may be retried.
     #[error("{0}")]
     Unreachable(Cause),
-    /// The endpoint has said that it will not look at it.
+    /// The endpoint did not process the request: any request may be retried.
     #[error("{0}")]
     Refused(Cause),
-    /// The endpoint may have begun to work for it.
+    /// The endpoint may have processed the request: only an idempotent request may be retried.
     #[error("{0}")]
     Lost(Cause),
 }
 
-/// Why a request was not answered, for the log.
+/// The underlying error, for the log.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
 /// The connections to one endpoint.
 pub struct Connections {
     authority: Authority,
-    state: Arc<Mutex<State>>,
+    pool: Arc<Mutex<Pool>>,
 }
 
 #[derive(Default)]
-struct State {
-    open: Vec<Connection>,
-    opening: Option<Opening>,
+struct Pool {
+    open: Vec<Http2Connection>,
+    opening: Option<PendingConnection>,
 }
 
-/// Somebody is about to have a connection.
-type Opening = Shared<BoxFuture<'static, Result<Connection, Unanswered>>>;
+/// An attempt to connect, shared by all calls that wait for it.
+type PendingConnection = future::Shared<BoxFuture<'static, Result<Http2Connection, Unanswered>>>;
 
 #[derive(Clone)]
-struct Connection {
+struct Http2Connection {
     sender: SendRequest<Body>,
-    /// Every clone but the first is a call in flight.
-    calls: Arc<Calls>,
+    /// Each clone but the first is a call in flight.
+    calls: Arc<CallRecord>,
 }
 
-/// A call's place on its connection, until the end of its answer.
-pub struct InUse(#[expect(dead_code, reason = "it is counted")] Arc<Calls>);
+/// Marks a call as in flight on its connection, until its response ends.
+pub struct InFlightGuard(#[expect(dead_code, reason = "it is counted")] Arc<CallRecord>);
 
-/// What has become of the calls on a connection.
-struct Calls {
-    begin: Instant,
-    /// In a row.
+/// The record of the calls on a connection.
+struct CallRecord {
+    start: Instant,
+    /// Consecutive calls that ended without a response.
     unanswered: AtomicU32,
 }
 
 impl Connections {
-    /// Opens none yet.
+    /// Creates the set without opening a connection.
     pub fn to(authority: Authority) -> Self {
-        Self { authority, state: Arc::default() }
+        Self { authority, pool: Arc::default() }
     }
 
-    /// Sends a request, and waits for the head of its answer. Dropping it tells the endpoint to stop. Whoever has the
-    /// rest of the answer says so by what comes with it.
-    pub async fn send(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, InUse), Unanswered> {
+    /// Sends a request and waits for the response head. Dropping the future resets the stream. The caller keeps the
+    /// [`InFlightGuard`] until the response ends.
+    ///
+    /// # Errors
+    ///
+    /// See [`Unanswered`].
+    pub async fn send(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, InFlightGuard), Unanswered> {
         let mut tries = 0;
         loop {
             let mut connection = self.connection().await?;
-            let waiting = Waiting(&connection.calls);
-            let answer = connection.sender.try_send_request(request).await;
-            drop(waiting);
+            let pending = PendingResponse(&connection.calls);
+            let result = connection.sender.try_send_request(request).await;
+            drop(pending);
             connection.calls.unanswered.store(0, Ordering::Relaxed);
-            let mut failed = match answer {
-                Ok(response) => return Ok((response, InUse(connection.calls))),
+            let mut failed = match result {
+                Ok(response) => return Ok((response, InFlightGuard(connection.calls))),
                 Err(failed) => failed,
             };
-            // The connection has ended before its turn came, as one does that has grown old. There are others.
+            // The connection closed before it sent the request, for example because of its age. Another one can send
+            // it.
             match failed.take_message() {
-                Some(unsent) if tries < MOST => (request, tries) = (unsent, tries + 1),
+                Some(unsent) if tries < MAX_CONNECTIONS => (request, tries) = (unsent, tries + 1),
                 Some(_) => return Err(Unanswered::Refused(Arc::new(failed.into_error()))),
                 None => {
                     let cause = failed.into_error();
@@ -129,103 +129,103 @@ impl Connections {
         }
     }
 
-    /// The one with the least to do.
-    async fn connection(&self) -> Result<Connection, Unanswered> {
+    /// The connection with the fewest calls in flight.
+    async fn connection(&self) -> Result<Http2Connection, Unanswered> {
         let opening = {
-            let mut state = lock(&self.state);
-            state.open.retain(|connection| !connection.sender.is_closed() && !connection.is_silent());
-            match state.open.iter().min_by_key(|connection| connection.calls()) {
-                Some(idlest) => {
-                    let (idlest, busy) = (idlest.clone(), idlest.calls() >= BUSY);
-                    if busy && state.open.len() < MOST {
-                        // It goes on without anybody who waits for it.
-                        drop(self.open(&mut state));
+            let mut pool = lock(&self.pool);
+            pool.open.retain(|connection| !connection.sender.is_closed() && !connection.is_silent());
+            match pool.open.iter().min_by_key(|connection| connection.calls()) {
+                Some(least_busy) => {
+                    let (least_busy, busy) = (least_busy.clone(), least_busy.calls() >= BUSY_CALLS);
+                    if busy && pool.open.len() < MAX_CONNECTIONS {
+                        // The spawned task continues without a waiting call.
+                        drop(self.open(&mut pool));
                     }
-                    return Ok(idlest);
+                    return Ok(least_busy);
                 }
-                None => self.open(&mut state),
+                None => self.open(&mut pool),
             }
         };
         opening.await
     }
 
-    /// Begins to open one, if nobody has.
-    fn open(&self, state: &mut State) -> Opening {
-        let (authority, shared) = (self.authority.clone(), Arc::downgrade(&self.state));
-        let opening = state.opening.get_or_insert_with(|| {
+    /// Starts to open a connection, unless an attempt is in progress.
+    fn open(&self, pool: &mut Pool) -> PendingConnection {
+        let (authority, shared) = (self.authority.clone(), Arc::downgrade(&self.pool));
+        let opening = pool.opening.get_or_insert_with(|| {
             let opened = tokio::spawn(async move {
                 let connected = connect(&authority).await;
                 if let Some(shared) = shared.upgrade() {
-                    let mut state = lock(&shared);
-                    state.opening = None;
-                    state.open.extend(connected.as_ref().ok().cloned());
+                    let mut pool = lock(&shared);
+                    pool.opening = None;
+                    pool.open.extend(connected.as_ref().ok().cloned());
                 }
                 connected
             });
-            // It fails only with its runtime, and then nobody waits.
-            opened.map(|opened| opened.unwrap_or_else(|gone| Err(unreachable(gone)))).boxed().shared()
+            // The task fails only with its runtime, and no call waits then.
+            opened.map(|opened| opened.unwrap_or_else(|failed| Err(unreachable(failed)))).boxed().shared()
         });
         opening.clone()
     }
 }
 
-impl Connection {
+impl Http2Connection {
     fn calls(&self) -> usize {
         Arc::strong_count(&self.calls) - 1
     }
 
     fn is_silent(&self) -> bool {
-        self.calls.unanswered.load(Ordering::Relaxed) >= SILENT && self.calls.begin.elapsed() > YOUNG
+        self.calls.unanswered.load(Ordering::Relaxed) >= MAX_UNANSWERED && self.calls.start.elapsed() > MIN_SILENT_AGE
     }
 }
 
-/// Somebody who waits for an answer. Who stops waiting is counted.
-struct Waiting<'a>(&'a Calls);
+/// A call that waits for its response. The drop counts the call as unanswered; the response resets the count.
+struct PendingResponse<'a>(&'a CallRecord);
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingResponse<'_> {
     fn drop(&mut self) {
         self.0.unanswered.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-async fn connect(authority: &Authority) -> Result<Connection, Unanswered> {
+async fn connect(authority: &Authority) -> Result<Http2Connection, Unanswered> {
     let connected = async {
         let stream = TcpStream::connect(authority.as_str()).await.map_err(unreachable)?;
-        // Small requests are what RPCs are made of: do not wait for more to put into a packet.
+        // RPCs are small: send each packet at once.
         let _ = stream.set_nodelay(true);
         let mut http2 = Builder::new(TokioExecutor::new());
-        http2.max_header_list_size(HEADERS);
+        http2.max_header_list_size(MAX_HEADER_BYTES);
         http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
         http2.handshake(TokioIo::new(stream)).await.map_err(unreachable)
     };
     let timed_out =
-        || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {authority} within {CONNECT:?}"));
-    let (sender, connection) = timeout(CONNECT, connected).await.map_err(|_| unreachable(timed_out()))??;
-    // It hands out requests, and ends with the last sender; what is in flight then goes on by itself.
+        || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {authority} after {CONNECT_TIMEOUT:?}"));
+    let (sender, connection) = timeout(CONNECT_TIMEOUT, connected).await.map_err(|_| unreachable(timed_out()))??;
+    // The task ends after the last sender is dropped. Calls in flight are still finished.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to a peer ended");
         }
     });
-    let calls = Arc::new(Calls { begin: Instant::now(), unanswered: AtomicU32::new(0) });
-    Ok(Connection { sender, calls })
+    let calls = Arc::new(CallRecord { start: Instant::now(), unanswered: AtomicU32::new(0) });
+    Ok(Http2Connection { sender, calls })
 }
 
 fn unreachable(cause: impl Error + Send + Sync + 'static) -> Unanswered {
     Unanswered::Unreachable(Arc::new(cause))
 }
 
-/// Whether the endpoint has said that it will not look at the request: it is going away and has named the last one it
-/// looks at ([RFC 9113, 6.8](https://www.rfc-editor.org/rfc/rfc9113#section-6.8)), or it has refused the stream (8.7).
+/// Whether the endpoint did not process the request: its GOAWAY names an earlier last stream ([RFC 9113,
+/// 6.8](https://www.rfc-editor.org/rfc/rfc9113#section-6.8)), or it refused the stream (8.7).
 fn refused(error: &hyper::Error) -> bool {
     let refusal = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
     refusal.is_some_and(|error| {
-        let leaves = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-        let refuses = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        error.is_remote() && (leaves || refuses)
+        let going_away = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (going_away || refused)
     })
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
 }

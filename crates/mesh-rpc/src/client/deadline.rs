@@ -1,9 +1,12 @@
-//! Until when the answer to a call is of use.
+//! The deadline of a call to a peer.
 //!
-//! What the caller asks for, or what is left of the call that it is itself serving less a margin, whichever comes first;
-//! without either, what the contract says, and without that, what the process is configured with. A stream has a
-//! deadline only if somebody has set one. What is left travels to the peer in `grpc-timeout`. The peer enforces it as
-//! well; here it is enforced for the peer that does not answer.
+//! The deadline is the earlier of two: the `grpc-timeout` of the request, and the remaining time of the call being
+//! served less a margin. Without either, a unary call has the default of its contract, or else the configured default.
+//! A stream has no default.
+//!
+//! Guarantees:
+//! - The remaining time travels to the peer in `grpc-timeout`, and the peer enforces it too.
+//! - A peer that does not answer costs no more than the deadline.
 
 use std::time::Duration;
 
@@ -16,61 +19,62 @@ use crate::call::body::take_until;
 use crate::call::error::exceeded;
 use crate::call::{Context, Method, read_timeout, write_timeout};
 
-/// Kept back at every hop, so that whoever gives up first is the last one, and what it says still arrives at the others.
+/// Each hop keeps this much of its time, so that the last hop expires first and its status reaches the others.
 const MARGIN: Duration = Duration::from_millis(5);
 
-/// When the answer to a call is of no use any more; `None` for a stream that may go on for ever.
+/// The point in time after which a response is useless; `None` for a stream without a deadline.
 #[derive(Clone, Copy, Default)]
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// That of `request`, which is made while serving a call in `context`.
+    /// The deadline of `request`, which is made while serving a call in `context`.
     ///
     /// # Errors
     ///
-    /// Its `grpc-timeout` cannot be read.
+    /// INVALID_ARGUMENT if the request's `grpc-timeout` is malformed.
     pub fn of(
         request: &Request<Body>,
         method: &Method,
         context: &Context,
         configured: Duration,
     ) -> Result<Self, Status> {
-        let asked = read_timeout(request.headers())?;
+        let requested = read_timeout(request.headers())?;
         let left = context.remaining().map(|left| left.saturating_sub(MARGIN));
         let stream = method.client_streaming || method.server_streaming;
         let default = (!stream).then(|| method.default_deadline.unwrap_or(configured));
-        let budget = asked.into_iter().chain(left).min().or(default);
+        let budget = requested.into_iter().chain(left).min().or(default);
         Ok(Self(budget.map(|budget| Instant::now() + budget)))
     }
 
-    /// What is left, if there is a limit.
-    pub fn left(self) -> Option<Duration> {
+    /// The time left; zero if the deadline has passed, `None` if there is none.
+    pub fn remaining(self) -> Option<Duration> {
         self.0.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether no time is left.
-    pub fn is_over(self) -> bool {
-        self.left().is_some_and(|left| left.is_zero())
+    /// Whether the deadline has passed.
+    pub fn is_expired(self) -> bool {
+        self.remaining().is_some_and(|left| left.is_zero())
     }
 
-    /// Tells the peer what is left now.
+    /// Writes the remaining time as `grpc-timeout`.
     pub fn write(self, request: &mut Request<Body>) {
-        if let Some(left) = self.left() {
+        if let Some(left) = self.remaining() {
             write_timeout(request.headers_mut(), left);
         }
     }
 
-    /// The answer, or DEADLINE_EXCEEDED: never CANCELLED, nor whatever else it looks like from where time ran out.
+    /// The response, or DEADLINE_EXCEEDED if the deadline passes first. A failure at the deadline, such as CANCELLED by
+    /// a hop below, becomes DEADLINE_EXCEEDED too.
     pub async fn enforce(self, answering: impl Future<Output = Response<Body>>) -> Response<Body> {
         let Some(until) = self.0 else { return answering.await };
         match timeout_at(until, answering).await {
-            Ok(response) if self.is_over() && failed(&response) => exceeded().into_http(),
+            Ok(response) if self.is_expired() && failed(&response) => exceeded().into_http(),
             Ok(response) => response,
             Err(_) => exceeded().into_http(),
         }
     }
 
-    /// The same for what comes behind the head of an answer.
+    /// Ends a response body with DEADLINE_EXCEEDED at the deadline.
     pub fn enforce_body(self, body: Body) -> Body {
         let Some(until) = self.0 else { return body };
         take_until(body, async move {
@@ -91,7 +95,7 @@ mod tests {
 
     const CALL: &str = "/google.longrunning.Operations/GetOperation";
 
-    /// One whose contract says how long its answer is of use.
+    /// A method with a deadline in its contract.
     static QUICK: Method = Method {
         service: "test.v1.TestService",
         name: "Quick",
@@ -101,29 +105,29 @@ mod tests {
         server_streaming: false,
     };
 
-    /// What is left at the start of a call to a path that asks for so much, in a context with so much left.
-    fn budget(path: &str, asked: Option<&str>, left: Option<u64>) -> Option<Duration> {
-        budget_of(Methods::of(&[]).find(path), asked, left)
+    /// The time left at the start of a call with this `grpc-timeout`, in a context with this many seconds left.
+    fn budget(path: &str, timeout: Option<&str>, left: Option<u64>) -> Option<Duration> {
+        budget_of(Methods::of(&[]).find(path), timeout, left)
     }
 
-    fn budget_of(method: &Method, asked: Option<&str>, left: Option<u64>) -> Option<Duration> {
+    fn budget_of(method: &Method, timeout: Option<&str>, left: Option<u64>) -> Option<Duration> {
         let mut request = Request::new(Body::empty());
-        if let Some(asked) = asked {
-            request.headers_mut().insert("grpc-timeout", asked.parse().unwrap());
+        if let Some(timeout) = timeout {
+            request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());
         }
         let deadline = left.map(|left| Instant::now() + Duration::from_secs(left));
         let context = Context { deadline, ..Context::default() };
-        Deadline::of(&request, method, &context, Duration::from_secs(10)).unwrap().left()
+        Deadline::of(&request, method, &context, Duration::from_secs(10)).unwrap().remaining()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_says_nothing_gets_what_the_contract_says_or_the_configuration() {
+    async fn deadline_defaults_to_the_contract_then_to_the_configuration() {
         assert_eq!(budget_of(&QUICK, None, None), Some(Duration::from_secs(2)));
         assert_eq!(budget(CALL, None, None), Some(Duration::from_secs(10)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_has_a_deadline_only_if_somebody_sets_one() {
+    async fn deadline_of_a_stream_has_no_default() {
         let watch = "/mesh.operations.v1.OperationEventsService/Watch";
         assert_eq!(budget(watch, None, None), None);
         assert_eq!(budget(watch, Some("1H"), None), Some(Duration::from_secs(3600)));
@@ -131,10 +135,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_left_of_the_call_being_served_bounds_what_is_asked_for() {
+    async fn deadline_is_bounded_by_the_call_being_served() {
         assert_eq!(budget(CALL, Some("1H"), Some(2)), Some(Duration::from_secs(2) - MARGIN));
         assert_eq!(budget(CALL, Some("500m"), Some(2)), Some(Duration::from_millis(500)));
-        // More than the default, if that is what there is.
+        // A caller may set more than the default of the contract.
         assert_eq!(budget_of(&QUICK, None, Some(30)), Some(Duration::from_secs(30) - MARGIN));
     }
 }

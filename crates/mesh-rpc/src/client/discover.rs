@@ -1,9 +1,9 @@
-//! What a source of instances implements.
+//! The trait of a source of instances.
 
 use super::endpoints::Endpoints;
 
-/// Knows where the instances of other processes' services are.
+/// Finds the instances of services in other processes.
 pub trait Discover: Send + Sync {
-    /// Keeps `endpoints` set to the instances of `service`, from now on and in the background. Called once a service.
+    /// Keeps `endpoints` set to the instances of `service`, in the background. Called once for each service.
     fn follow(&self, service: &'static str, endpoints: Endpoints);
 }

@@ -1,8 +1,8 @@
-//! One instance of a peer: what it has to do, how fast it does it, and whether it is well.
+//! One instance of a peer: its connections, its load and its outlier state.
 //!
-//! What an instance has to do is its calls in flight times how long a call takes it of
-//! late. That is a moving average which a slower call raises at once and faster ones lower over ten seconds, so that an
-//! instance which begins to stumble is noticed before it falls ("peak EWMA").
+//! The load is the number of calls in flight times the latency, divided by the weight. The latency is a peak EWMA: a
+//! slower call raises the average at once, faster calls lower it over ten seconds. So calls move away from an instance
+//! as soon as it slows down.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,15 +16,15 @@ use super::connections::Connections;
 use super::outlier::{EjectionQuota, OutlierState};
 use crate::telemetry::EndpointMetrics;
 
-/// How long an average remembers.
-const MEMORY: Duration = Duration::from_secs(10);
-/// Nobody is so fast that calls in flight do not count.
-const FASTEST: Duration = Duration::from_micros(100);
+/// The time constant of the average.
+const DECAY: Duration = Duration::from_secs(10);
+/// The lowest latency in the load. Below it, calls in flight would not count.
+const MIN_LATENCY: Duration = Duration::from_micros(100);
 
 /// One instance of a peer.
 pub struct Endpoint {
     pub(super) authority: Authority,
-    /// How large a part of the calls it wants.
+    /// Its share of the calls relative to other instances, from 1.
     pub(super) weight: AtomicU32,
     pub(super) outlier: OutlierState,
     pub(super) in_flight: AtomicUsize,
@@ -46,39 +46,39 @@ impl Endpoint {
         }
     }
 
-    /// What it has to do, for the share of the calls that it wants; without how long that takes if nobody knows yet.
+    /// The load as time, if a latency is known, and as calls. Both are divided by the weight.
     pub(super) fn load(&self) -> (Option<f64>, f64) {
         let calls = (self.in_flight.load(Ordering::Relaxed) + 1) as f64;
         let calls = calls / f64::from(self.weight.load(Ordering::Relaxed).max(1));
-        let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner).now();
-        (latency.map(|latency| calls * latency.max(FASTEST).as_secs_f64()), calls)
+        let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner).current();
+        (latency.map(|latency| calls * latency.max(MIN_LATENCY).as_secs_f64()), calls)
     }
 
-    /// It took so long to answer.
-    pub(super) fn took(&self, latest: Duration) {
-        self.latency.lock().unwrap_or_else(PoisonError::into_inner).took(latest);
+    /// Records the latency of an attempt.
+    pub(super) fn record_latency(&self, latest: Duration) {
+        self.latency.lock().unwrap_or_else(PoisonError::into_inner).record(latest);
     }
 
-    /// The same path here.
-    pub(super) fn locate(&self, uri: &Uri) -> Uri {
+    /// The path of `uri` at this endpoint.
+    pub(super) fn absolute_uri(&self, uri: &Uri) -> Uri {
         let mut parts = Parts::default();
         parts.scheme = Some(Scheme::HTTP);
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = uri.path_and_query().cloned();
-        // A scheme, an authority and a path are always a URI.
+        // A scheme, an authority and a path always form a URI.
         Uri::from_parts(parts).unwrap_or_default()
     }
 }
 
-/// How long a call takes, of late.
+/// The peak EWMA of the latency.
 #[derive(Default)]
 struct Latency(Option<(Duration, Instant)>);
 
 impl Latency {
-    fn took(&mut self, latest: Duration) {
+    fn record(&mut self, latest: Duration) {
         let average = match self.0 {
             Some((average, at)) if latest < average => {
-                let kept = fading(at);
+                let kept = decay(at);
                 average.mul_f64(kept) + latest.mul_f64(1.0 - kept)
             }
             _ => latest,
@@ -86,14 +86,14 @@ impl Latency {
         self.0 = Some((average, Instant::now()));
     }
 
-    /// It fades, so that an instance nobody calls because it was slow is tried again.
-    fn now(&self) -> Option<Duration> {
-        self.0.map(|(average, at)| average.mul_f64(fading(at)))
+    /// The average decays without calls, so that an instance that was slow is tried again.
+    fn current(&self) -> Option<Duration> {
+        self.0.map(|(average, at)| average.mul_f64(decay(at)))
     }
 }
 
-fn fading(since: Instant) -> f64 {
-    (-since.elapsed().as_secs_f64() / MEMORY.as_secs_f64()).exp()
+fn decay(since: Instant) -> f64 {
+    (-since.elapsed().as_secs_f64() / DECAY.as_secs_f64()).exp()
 }
 
 #[cfg(test)]
@@ -101,28 +101,28 @@ mod tests {
     use super::*;
 
     fn millis(latency: &Latency) -> u128 {
-        latency.now().unwrap_or_default().as_millis()
+        latency.current().unwrap_or_default().as_millis()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_call_counts_at_once_and_fast_ones_make_up_for_it_slowly() {
+    async fn latency_rises_at_once_and_falls_slowly() {
         let mut latency = Latency::default();
-        assert!(latency.now().is_none());
-        latency.took(Duration::from_millis(10));
-        latency.took(Duration::from_millis(500));
+        assert!(latency.current().is_none());
+        latency.record(Duration::from_millis(10));
+        latency.record(Duration::from_millis(500));
         assert_eq!(millis(&latency), 500);
-        latency.took(Duration::from_millis(10));
+        latency.record(Duration::from_millis(10));
         assert_eq!(millis(&latency), 500, "no time has passed");
-        tokio::time::advance(MEMORY).await;
-        latency.took(Duration::from_millis(10));
+        tokio::time::advance(DECAY).await;
+        latency.record(Duration::from_millis(10));
         assert!((150..250).contains(&millis(&latency)), "{}", millis(&latency));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_slow_is_forgotten() {
+    async fn latency_decays_without_calls() {
         let mut latency = Latency::default();
-        latency.took(Duration::from_secs(5));
-        tokio::time::advance(MEMORY * 10).await;
+        latency.record(Duration::from_secs(5));
+        tokio::time::advance(DECAY * 10).await;
         assert_eq!(millis(&latency), 0);
     }
 }

@@ -1,11 +1,14 @@
-//! The instances of one service as they are known now, and the choice among them.
+//! The instances of one service, and the choice among them.
 //!
-//! Of two endpoints chosen by chance, the one with less to do is taken ("power of two choices"), which spreads load
-//! nearly as well as asking all of them. One that is ejected is not chosen while there is another: failing fast, it
-//! would otherwise seem to have the least to do, and attract every call. Nor is one that this call has tried already.
+//! The choice is "power of two choices": the less loaded of two random endpoints. It spreads load nearly as well as a
+//! comparison of all endpoints.
 //!
-//! A registry replaces the whole set. An instance that stays keeps its connections and its standing; so does one that
-//! goes and comes back before its last call has ended.
+//! Guarantees:
+//! - An ejected endpoint is not picked while another one is left. An endpoint that fails fast would look idle otherwise
+//!   and attract every call.
+//! - An endpoint that the call has tried is not picked while another healthy one is left.
+//! - When discovery replaces the set, an endpoint that stays keeps its connections and its outlier state. So does one
+//!   that returns while calls to it are still in flight.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,9 +23,9 @@ use crate::telemetry::PeerMetrics;
 /// The instances of one service. Cheap to clone.
 #[derive(Clone)]
 pub struct Endpoints {
-    /// `None` until the registry has answered, or has failed to.
+    /// `None` until discovery has answered or failed for the first time.
     known: Arc<watch::Sender<Option<Snapshot>>>,
-    /// Those that are known, and those that went and still have calls in flight.
+    /// The known endpoints, and removed ones with calls in flight.
     alive: Arc<Mutex<Vec<Weak<Endpoint>>>>,
     quota: Arc<EjectionQuota>,
     metrics: PeerMetrics,
@@ -31,26 +34,26 @@ pub struct Endpoints {
 type Snapshot = Arc<[Arc<Endpoint>]>;
 
 impl Endpoints {
-    /// Nothing is known yet: calls wait.
+    /// Creates an unknown set. Calls wait until [`set`](Self::set).
     pub fn unknown(metrics: PeerMetrics) -> Self {
         let known = Arc::new(watch::Sender::new(None));
         Self { known, alive: Arc::default(), quota: Arc::default(), metrics }
     }
 
-    /// These are all there are.
+    /// Replaces the set.
     pub fn set(&self, instances: &[Instance]) {
-        self.quota.all.store(instances.len(), Ordering::Relaxed);
+        self.quota.endpoints.store(instances.len(), Ordering::Relaxed);
         let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
         let before: Vec<_> = alive.iter().filter_map(Weak::upgrade).collect();
         let endpoint = |instance: &Instance| {
-            let stays = before.iter().find(|endpoint| endpoint.authority == instance.authority);
-            let endpoint = stays.cloned().unwrap_or_else(|| self.endpoint(instance));
+            let known = before.iter().find(|endpoint| endpoint.authority == instance.authority);
+            let endpoint = known.cloned().unwrap_or_else(|| self.endpoint(instance));
             endpoint.weight.store(instance.weight, Ordering::Relaxed);
             endpoint
         };
         let now: Snapshot = instances.iter().map(endpoint).collect();
-        let went = before.iter().filter(|before| !now.iter().any(|endpoint| Arc::ptr_eq(endpoint, before)));
-        *alive = now.iter().chain(went).map(Arc::downgrade).collect();
+        let removed = before.iter().filter(|before| !now.iter().any(|endpoint| Arc::ptr_eq(endpoint, before)));
+        *alive = now.iter().chain(removed).map(Arc::downgrade).collect();
         self.known.send_replace(Some(now));
     }
 
@@ -60,8 +63,7 @@ impl Endpoints {
         Arc::new(Endpoint::new(authority, Arc::clone(&self.quota), metrics))
     }
 
-    /// One to call, other than those that were `tried` if that can be; `None` if there are none at all. Waits for as
-    /// long as nothing is known.
+    /// Picks an endpoint, preferably none of `tried`; `None` if there is no instance. Waits while the set is unknown.
     pub async fn pick(&self, tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
         let now = self.known.borrow().clone();
         let known = match now {
@@ -72,24 +74,24 @@ impl Endpoints {
     }
 }
 
-/// If all are ejected, one of all: who knows whether they are back.
+/// Prefers an endpoint that is healthy and untried, then healthy, then untried. If all are ejected, it still picks one.
 fn pick<'a>(endpoints: &'a [Arc<Endpoint>], tried: &[Arc<Endpoint>]) -> Option<&'a Arc<Endpoint>> {
-    let well = |endpoint: &Arc<Endpoint>| !endpoint.outlier.is_ejected();
-    let new = |endpoint: &Arc<Endpoint>| !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
-    let pick = better_of_two(endpoints, |endpoint| well(endpoint) && new(endpoint));
-    let pick = pick.or_else(|| better_of_two(endpoints, well));
-    pick.or_else(|| better_of_two(endpoints, new)).or_else(|| better_of_two(endpoints, |_| true))
+    let healthy = |endpoint: &Arc<Endpoint>| !endpoint.outlier.is_ejected();
+    let untried = |endpoint: &Arc<Endpoint>| !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
+    let pick = less_loaded_of_two(endpoints, |endpoint| healthy(endpoint) && untried(endpoint));
+    let pick = pick.or_else(|| less_loaded_of_two(endpoints, healthy));
+    pick.or_else(|| less_loaded_of_two(endpoints, untried)).or_else(|| less_loaded_of_two(endpoints, |_| true))
 }
 
-/// Of two by chance, the one with less to do.
-fn better_of_two(endpoints: &[Arc<Endpoint>], fit: impl Fn(&Arc<Endpoint>) -> bool) -> Option<&Arc<Endpoint>> {
-    let one = by_weight(endpoints, &fit)?;
-    let other = by_weight(endpoints, |endpoint| fit(endpoint) && !Arc::ptr_eq(endpoint, one));
-    other.filter(|other| less_to_do(other, one)).or(Some(one))
+/// The less loaded of two random endpoints.
+fn less_loaded_of_two(endpoints: &[Arc<Endpoint>], fit: impl Fn(&Arc<Endpoint>) -> bool) -> Option<&Arc<Endpoint>> {
+    let one = weighted_choice(endpoints, &fit)?;
+    let other = weighted_choice(endpoints, |endpoint| fit(endpoint) && !Arc::ptr_eq(endpoint, one));
+    other.filter(|other| is_less_loaded(other, one)).or(Some(one))
 }
 
-/// One of those that fit by chance, each as likely as it weighs.
-fn by_weight(endpoints: &[Arc<Endpoint>], fit: impl Fn(&Arc<Endpoint>) -> bool) -> Option<&Arc<Endpoint>> {
+/// A random endpoint among those that `fit`, in proportion to its weight.
+fn weighted_choice(endpoints: &[Arc<Endpoint>], fit: impl Fn(&Arc<Endpoint>) -> bool) -> Option<&Arc<Endpoint>> {
     let weight = |endpoint: &Endpoint| u64::from(endpoint.weight.load(Ordering::Relaxed).max(1));
     let fitting = || endpoints.iter().filter(|endpoint| fit(endpoint));
     let all: u64 = fitting().map(|endpoint| weight(endpoint)).sum();
@@ -102,8 +104,8 @@ fn by_weight(endpoints: &[Arc<Endpoint>], fit: impl Fn(&Arc<Endpoint>) -> bool) 
     })
 }
 
-/// Whether `a` has less to do than `b`, in time if that is known of both, or else in calls.
-fn less_to_do(a: &Endpoint, b: &Endpoint) -> bool {
+/// Compares the loads as time if both are known, else as calls.
+fn is_less_loaded(a: &Endpoint, b: &Endpoint) -> bool {
     match (a.load(), b.load()) {
         ((Some(a), _), (Some(b), _)) | ((_, a), (_, b)) => a < b,
     }
@@ -111,8 +113,8 @@ fn less_to_do(a: &Endpoint, b: &Endpoint) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::outlier::Outcome;
     use super::*;
-    use crate::client::outlier::Outcome;
     use crate::telemetry::Metrics;
     use std::time::Duration;
 
@@ -143,7 +145,7 @@ mod tests {
         endpoints
     }
 
-    /// How often each is picked out of a thousand times, by a call that has `tried` these.
+    /// How often each endpoint is picked in a thousand calls that have `tried` these.
     fn picked_after(endpoints: &[Arc<Endpoint>], tried: &[Arc<Endpoint>]) -> Vec<usize> {
         let picked: Vec<_> = (0..1000).map(|_| pick(endpoints, tried).unwrap()).collect();
         endpoints.iter().map(|one| picked.iter().filter(|other| Arc::ptr_eq(one, other)).count()).collect()
@@ -154,32 +156,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_two_the_one_with_less_to_do_is_taken() {
+    async fn pick_prefers_the_less_loaded_of_two() {
         assert_eq!(picked(&endpoints(&[3, 1])), [0, 1000]);
-        // Of more than two the busiest is never taken, and the others are.
+        // Of three, the most loaded endpoint is never picked.
         let three = picked(&endpoints(&[0, 5, 0]));
         assert!(three[0] > 0 && three[1] == 0 && three[2] > 0, "{three:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_two_the_slower_one_gets_less_to_do() {
+    async fn pick_weighs_calls_by_latency() {
         let two = endpoints(&[0, 0]);
-        two[0].took(Duration::from_millis(40));
-        // Of the other one nothing is known.
+        two[0].record_latency(Duration::from_millis(40));
+        // The latency of the other endpoint is unknown.
         assert!(picked(&two).iter().all(|picked| *picked > 300), "{:?}", picked(&two));
-        two[1].took(Duration::from_millis(10));
+        two[1].record_latency(Duration::from_millis(10));
         assert_eq!(picked(&two), [0, 1000]);
-        // Until that has more to do than it is faster.
+        // Four more calls outweigh a fourth of the latency.
         two[1].in_flight.store(4, Ordering::Relaxed);
         assert_eq!(picked(&two), [1000, 0]);
     }
 
     #[tokio::test]
-    async fn who_wants_more_gets_more() {
+    async fn pick_follows_the_weights() {
         let (_, idle) = snapshot(&[9, 1]);
         let picked_idle = picked(&idle);
         assert!(picked_idle[0] > 800, "{picked_idle:?}");
-        // Nine calls are to the one what one is to the other.
+        // With nine times the weight, nine calls weigh as much as one.
         idle[0].in_flight.store(7, Ordering::Relaxed);
         assert_eq!(picked(&idle), [1000, 0]);
         idle[0].in_flight.store(9, Ordering::Relaxed);
@@ -187,26 +189,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_ejected_is_not_picked_while_there_is_another() {
+    async fn pick_avoids_an_ejected_endpoint() {
         let two = endpoints(&[0, 9]);
-        assert!(two[0].outlier.ejects(Outcome::Unreachable));
+        assert!(two[0].outlier.record(Outcome::ConnectFailure));
         assert_eq!(picked(&two), [0, 1000]);
-        assert!(pick(&two[..1], &[]).is_some(), "who knows whether it is back");
+        assert!(pick(&two[..1], &[]).is_some(), "all are ejected: one is picked anyway");
         assert!(pick(&[], &[]).is_none());
     }
 
     #[tokio::test]
-    async fn what_was_tried_is_not_tried_again_while_there_is_another() {
+    async fn pick_avoids_a_tried_endpoint() {
         let three = endpoints(&[0, 9, 0]);
         assert_eq!(picked_after(&three, &[Arc::clone(&three[0]), Arc::clone(&three[2])]), [0, 1000, 0]);
-        // But rather that than one that is known to fail.
-        assert!(three[1].outlier.ejects(Outcome::Unreachable));
+        // A tried endpoint is preferred to an ejected one.
+        assert!(three[1].outlier.record(Outcome::ConnectFailure));
         let again = picked_after(&three, &[Arc::clone(&three[0]), Arc::clone(&three[2])]);
         assert_eq!(again[1], 0, "{again:?}");
     }
 
     #[tokio::test]
-    async fn who_stays_keeps_the_connection() {
+    async fn endpoints_that_stay_keep_their_connections() {
         let (endpoints, before) = snapshot(&[1, 1]);
         endpoints.set(&instances(&[1, 7, 1]));
         let after = endpoints.known.borrow().clone().unwrap();
@@ -214,15 +216,15 @@ mod tests {
         assert!(Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[1], &after[1]));
         assert_eq!(before[1].weight.load(Ordering::Relaxed), 7);
         endpoints.set(&[]);
-        assert!(endpoints.pick(&[]).await.is_none(), "nobody is left, and that is known");
-        // As if there was a call in flight.
+        assert!(endpoints.pick(&[]).await.is_none(), "the set is known to be empty");
+        // The test's reference acts as a call in flight.
         endpoints.set(&instances(&[1]));
         let again = endpoints.known.borrow().clone().unwrap();
         assert!(Arc::ptr_eq(&before[0], &again[0]));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_wait_until_something_is_known() {
+    async fn pick_waits_until_the_set_is_known() {
         let endpoints = unknown();
         let waiting = tokio::spawn({
             let endpoints = endpoints.clone();

@@ -1,7 +1,7 @@
-//! How a call to a peer fails on its way, each with a reason of its own.
+//! The client's own errors, each with a reason.
 //!
-//! A peer may pass on such a failure of a call that it made itself. Then it is not the peer's fault, and the peer has
-//! tried again what may be tried again: whoever called it does neither blame nor repeat.
+//! A peer may propagate such an error from a call of its own. The peer is not at fault then, and it has retried
+//! already: its caller neither counts the error against the peer nor retries.
 
 use std::time::Duration;
 
@@ -16,33 +16,34 @@ const NO_ENDPOINTS: &str = "NO_ENDPOINTS";
 const UNREACHABLE: &str = "ENDPOINT_UNREACHABLE";
 const LOST: &str = "CONNECTION_LOST";
 
-/// By then other instances have been found, or this one is back.
+/// The delay until discovery knows other instances, or the endpoint is back.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// UNAVAILABLE, reason `NO_ENDPOINTS`: the service is nowhere to be found, and nothing was sent.
+/// UNAVAILABLE, reason `NO_ENDPOINTS`: discovery knows no instance. Nothing was sent: any call may be retried.
 pub fn no_endpoints(service: &str) -> Status {
     unavailable(NO_ENDPOINTS, format!("there is no instance of `{service}`"), Duration::from_secs(1))
 }
 
-/// UNAVAILABLE, reason `CONNECTION_LOST`: whether the work was done is not known.
+/// UNAVAILABLE, reason `CONNECTION_LOST`: the peer may have done the work. Only an idempotent call may be retried.
 pub fn lost(cause: Cause) -> Status {
-    because(cause, unavailable(LOST, "the connection broke before the answer was there", RETRY_AFTER))
+    with_cause(cause, unavailable(LOST, "the connection broke before the response was complete", RETRY_AFTER))
 }
 
-/// The same, or UNAVAILABLE with reason `ENDPOINT_UNREACHABLE` if nothing was ever `sent`.
+/// The status for a call without a response: `ENDPOINT_UNREACHABLE` if nothing was `sent` by any attempt, else
+/// `CONNECTION_LOST`.
 pub fn unanswered(service: &str, why: Unanswered, sent: bool) -> Status {
     match why {
         Unanswered::Unreachable(cause) | Unanswered::Refused(cause) if !sent => {
             let message = format!("no instance of `{service}` can be reached");
-            because(cause, unavailable(UNREACHABLE, message, RETRY_AFTER))
+            with_cause(cause, unavailable(UNREACHABLE, message, RETRY_AFTER))
         }
         Unanswered::Unreachable(cause) | Unanswered::Refused(cause) | Unanswered::Lost(cause) => lost(cause),
     }
 }
 
-/// What something on the way says that speaks HTTP and no gRPC, a proxy for one, in
-/// [gRPC's words](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md); `None` of an answer of gRPC.
-pub fn not_grpc<B>(response: &Response<B>) -> Option<Status> {
+/// The status for an HTTP response without gRPC, from a proxy for example, by [gRPC's
+/// mapping](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md); `None` for a gRPC response.
+pub fn from_http<B>(response: &Response<B>) -> Option<Status> {
     if response.status() == StatusCode::OK || response.headers().contains_key("grpc-status") {
         return None;
     }
@@ -57,17 +58,17 @@ pub fn not_grpc<B>(response: &Response<B>) -> Option<Status> {
         | StatusCode::GATEWAY_TIMEOUT => Code::Unavailable,
         _ => Code::Unknown,
     };
-    Some(status(code, DOMAIN, "NOT_GRPC", format!("the answer was no gRPC: HTTP {}", response.status())))
+    Some(status(code, DOMAIN, "NOT_GRPC", format!("the response is not gRPC: HTTP {}", response.status())))
 }
 
-/// Whether this failure is that of a call which the peer made itself.
-pub fn is_passed_on(status: &Status) -> bool {
+/// Whether the peer propagates a failure of a call that it made itself.
+pub fn is_propagated(status: &Status) -> bool {
     reason(status).is_some_and(|reason| [NO_ENDPOINTS, UNREACHABLE, LOST].contains(&&*reason))
 }
 
-/// Whether the peer has done nothing wrong by it: it passes it on, or it ends a stream politely.
-pub fn is_blameless(status: &Status) -> bool {
-    is_passed_on(status) || reason(status).is_some_and(|reason| reason == "STREAM_DRAINING")
+/// Whether the status is no failure of the endpoint: a propagated one, or the end of a stream by a drain.
+pub fn spares_the_endpoint(status: &Status) -> bool {
+    is_propagated(status) || reason(status).is_some_and(|reason| reason == "STREAM_DRAINING")
 }
 
 fn reason(status: &Status) -> Option<String> {
@@ -75,7 +76,7 @@ fn reason(status: &Status) -> Option<String> {
     info.filter(|_| status.code() == Code::Unavailable).map(|info| info.reason)
 }
 
-fn because(cause: Cause, mut status: Status) -> Status {
+fn with_cause(cause: Cause, mut status: Status) -> Status {
     status.set_source(cause);
     status
 }
@@ -85,35 +86,36 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    fn why() -> Cause {
+    fn cause() -> Cause {
         Arc::new(std::io::Error::other("on purpose"))
     }
 
     #[test]
-    fn nothing_was_sent_is_said_only_if_nothing_was() {
+    fn failure_is_unreachable_only_if_nothing_was_sent() {
         let reason = |why, sent| reason(&unanswered("catalog", why, sent)).unwrap();
-        assert_eq!(reason(Unanswered::Unreachable(why()), false), UNREACHABLE);
-        assert_eq!(reason(Unanswered::Refused(why()), false), UNREACHABLE);
-        assert_eq!(reason(Unanswered::Unreachable(why()), true), LOST);
-        assert_eq!(reason(Unanswered::Lost(why()), false), LOST);
+        assert_eq!(reason(Unanswered::Unreachable(cause()), false), UNREACHABLE);
+        assert_eq!(reason(Unanswered::Refused(cause()), false), UNREACHABLE);
+        assert_eq!(reason(Unanswered::Unreachable(cause()), true), LOST);
+        assert_eq!(reason(Unanswered::Lost(cause()), false), LOST);
     }
 
     #[test]
-    fn what_a_proxy_says_is_said_in_the_words_of_grpc() {
-        let said = |code: u16| not_grpc(&Response::builder().status(code).body(()).unwrap()).map(|said| said.code());
-        assert_eq!(said(200), None);
-        assert_eq!(said(503), Some(Code::Unavailable));
-        assert_eq!(said(404), Some(Code::Unimplemented));
-        assert_eq!(said(431), Some(Code::Unknown));
+    fn failure_maps_http_codes_of_a_proxy() {
+        let mapped =
+            |code: u16| from_http(&Response::builder().status(code).body(()).unwrap()).map(|status| status.code());
+        assert_eq!(mapped(200), None);
+        assert_eq!(mapped(503), Some(Code::Unavailable));
+        assert_eq!(mapped(404), Some(Code::Unimplemented));
+        assert_eq!(mapped(431), Some(Code::Unknown));
         let answer = Response::builder().status(503).header("grpc-status", "5").body(()).unwrap();
-        assert!(not_grpc(&answer).is_none());
+        assert!(from_http(&answer).is_none());
     }
 
     #[test]
-    fn what_a_peer_passes_on_is_told_from_what_it_is_to_blame_for() {
-        assert!(is_passed_on(&no_endpoints("catalog")) && is_passed_on(&lost(why())));
-        assert!(!is_blameless(&Status::unavailable("by itself")));
+    fn failure_that_is_propagated_spares_the_endpoint() {
+        assert!(is_propagated(&no_endpoints("catalog")) && is_propagated(&lost(cause())));
+        assert!(!spares_the_endpoint(&Status::unavailable("by itself")));
         let draining = unavailable("STREAM_DRAINING", "", RETRY_AFTER);
-        assert!(is_blameless(&draining) && !is_passed_on(&draining));
+        assert!(spares_the_endpoint(&draining) && !is_propagated(&draining));
     }
 }

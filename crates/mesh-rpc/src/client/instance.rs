@@ -1,8 +1,8 @@
-//! Where one instance of a service is.
+//! One instance of a service, as discovery reports it.
 
 use http::uri::Authority;
 
-/// One instance of a service, as discovery knows it.
+/// One instance of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Host and port.

@@ -1,11 +1,15 @@
-//! Outlier ejection: an endpoint that fails is left out for a while ([Envoy's term][envoy]).
+//! Outlier ejection: an endpoint that fails gets no calls for a while ([Envoy's term][envoy]).
 //!
-//! Detection is passive: it watches the calls themselves. An endpoint is ejected when it cannot be connected to, and when
-//! five of its calls in a row failed in a way that is its own: UNAVAILABLE that it does not pass on from a peer of its
-//! own, INTERNAL, UNKNOWN, a broken connection, or silence until the caller's deadline. `probe` takes it back.
+//! Detection is passive. An endpoint is ejected when a connection fails, and after five consecutive failures of its
+//! own: INTERNAL, UNKNOWN, a broken connection, silence until the deadline, or an UNAVAILABLE that it does not
+//! propagate from a peer of its own. `probe` reinstates it.
 //!
-//! Guarantees: at most half of the endpoints are ejected for how they answer. If more of them fail, a dependency of theirs
-//! does, and the rest would be overloaded. Endpoints that cannot be connected to do not count: calling them is no use.
+//! Guarantees:
+//! - At most half of the endpoints are ejected for bad responses. If more of them fail, a shared dependency is the
+//!   likely cause.
+//! - Endpoints that cannot be connected to do not count for that quota.
+//!
+//! See: decision 0014.
 //!
 //! [envoy]: https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier
 
@@ -18,47 +22,47 @@ use tonic::{Code, Status};
 
 use super::failure;
 
-/// Failures in a row.
-const TOO_MANY: u32 = 5;
-/// Time without an ejection after which the earlier ones are forgotten.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+/// Consecutive failures that eject an endpoint.
+const MAX_FAILURES: u32 = 5;
+/// The time without an ejection after which earlier ones no longer count.
+const EJECTION_MEMORY: Duration = Duration::from_secs(60);
 
-/// How an attempt at a call went, as far as its endpoint is to blame.
+/// The outcome of an attempt, as far as the endpoint is responsible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    Well,
-    Badly,
-    /// There was no connection to be had.
-    Unreachable,
+    Success,
+    Failure,
+    /// No connection could be opened.
+    ConnectFailure,
 }
 
 impl Outcome {
     pub(super) fn of(status: &Status) -> Self {
         match status.code() {
-            Code::Unavailable if failure::is_blameless(status) => Self::Well,
-            Code::Unavailable | Code::Internal | Code::Unknown => Self::Badly,
-            _ => Self::Well,
+            Code::Unavailable if failure::spares_the_endpoint(status) => Self::Success,
+            Code::Unavailable | Code::Internal | Code::Unknown => Self::Failure,
+            _ => Self::Success,
         }
     }
 }
 
-/// The ejection quota of a service: its endpoints, and how many of them are ejected for how they answer.
+/// The ejection quota of a service: its number of endpoints, and how many of them are ejected for bad responses.
 #[derive(Default)]
 pub(super) struct EjectionQuota {
-    pub(super) all: AtomicUsize,
-    left_out: AtomicUsize,
+    pub(super) endpoints: AtomicUsize,
+    ejected: AtomicUsize,
 }
 
 impl EjectionQuota {
-    /// Takes one out, if that leaves at least half of them.
-    fn take(&self) -> bool {
-        let all = self.all.load(Ordering::Relaxed);
-        let one_more = |left_out| (2 * (left_out + 1) <= all).then_some(left_out + 1);
-        self.left_out.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    /// Takes one ejection, if at least half of the endpoints remain.
+    fn acquire(&self) -> bool {
+        let endpoints = self.endpoints.load(Ordering::Relaxed);
+        let one_more = |ejected| (2 * (ejected + 1) <= endpoints).then_some(ejected + 1);
+        self.ejected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
-    fn give_back(&self) {
-        self.left_out.fetch_sub(1, Ordering::Relaxed);
+    fn release(&self) {
+        self.ejected.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -67,8 +71,8 @@ pub(super) struct OutlierState {
     quota: Arc<EjectionQuota>,
     failures: AtomicU32,
     ejected: AtomicBool,
-    /// Whether it is one of those that count for the share.
-    counted: AtomicBool,
+    /// Whether the ejection counts for the quota.
+    holds_quota: AtomicBool,
     history: Mutex<History>,
 }
 
@@ -83,7 +87,7 @@ impl OutlierState {
             quota,
             failures: AtomicU32::new(0),
             ejected: AtomicBool::new(false),
-            counted: AtomicBool::new(false),
+            holds_quota: AtomicBool::new(false),
             history: Mutex::new(History { ejections: 0, last: Instant::now() }),
         }
     }
@@ -92,44 +96,44 @@ impl OutlierState {
         self.ejected.load(Ordering::Relaxed)
     }
 
-    /// Whether this outcome ejects the endpoint. The caller then starts a probe.
-    pub(super) fn ejects(&self, outcome: Outcome) -> bool {
+    /// Records an outcome. Returns whether it ejects the endpoint; the caller then starts a probe.
+    pub(super) fn record(&self, outcome: Outcome) -> bool {
         let failures = match outcome {
-            Outcome::Well => {
+            Outcome::Success => {
                 self.failures.store(0, Ordering::Relaxed);
                 return false;
             }
-            Outcome::Badly => self.failures.fetch_add(1, Ordering::Relaxed) + 1,
-            Outcome::Unreachable => TOO_MANY,
+            Outcome::Failure => self.failures.fetch_add(1, Ordering::Relaxed) + 1,
+            Outcome::ConnectFailure => MAX_FAILURES,
         };
-        if failures < TOO_MANY || self.ejected.swap(true, Ordering::Relaxed) {
+        if failures < MAX_FAILURES || self.ejected.swap(true, Ordering::Relaxed) {
             return false;
         }
-        if outcome == Outcome::Badly {
-            let taken = self.quota.take();
-            self.counted.store(taken, Ordering::Relaxed);
-            self.ejected.store(taken, Ordering::Relaxed);
-            return taken;
+        if outcome == Outcome::Failure {
+            let acquired = self.quota.acquire();
+            self.holds_quota.store(acquired, Ordering::Relaxed);
+            self.ejected.store(acquired, Ordering::Relaxed);
+            return acquired;
         }
         true
     }
 
     pub(super) fn reinstate(&self) {
         self.failures.store(0, Ordering::Relaxed);
-        self.give_back();
+        self.release();
         self.ejected.store(false, Ordering::Relaxed);
     }
 
-    fn give_back(&self) {
-        if self.counted.swap(false, Ordering::Relaxed) {
-            self.quota.give_back();
+    fn release(&self) {
+        if self.holds_quota.swap(false, Ordering::Relaxed) {
+            self.quota.release();
         }
     }
 
-    /// How often the endpoint was ejected of late, this time included.
-    pub(super) fn ejections(&self) -> u32 {
+    /// Counts an ejection, and returns the number of recent ones.
+    pub(super) fn count_ejection(&self) -> u32 {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        if history.last.elapsed() > FORGOTTEN {
+        if history.last.elapsed() > EJECTION_MEMORY {
             history.ejections = 0;
         }
         *history = History { ejections: history.ejections + 1, last: Instant::now() };
@@ -139,7 +143,7 @@ impl OutlierState {
 
 impl Drop for OutlierState {
     fn drop(&mut self) {
-        self.give_back();
+        self.release();
     }
 }
 
@@ -147,51 +151,51 @@ impl Drop for OutlierState {
 mod tests {
     use super::*;
 
-    /// The outlier states of that many endpoints of one service.
-    fn states(all: usize) -> Vec<OutlierState> {
+    /// The outlier states of `endpoints` endpoints of one service.
+    fn states(endpoints: usize) -> Vec<OutlierState> {
         let quota = Arc::new(EjectionQuota::default());
-        quota.all.store(all, Ordering::Relaxed);
-        (0..all).map(|_| OutlierState::new(Arc::clone(&quota))).collect()
+        quota.endpoints.store(endpoints, Ordering::Relaxed);
+        (0..endpoints).map(|_| OutlierState::new(Arc::clone(&quota))).collect()
     }
 
     fn fail(state: &OutlierState) -> bool {
-        (0..TOO_MANY).any(|_| state.ejects(Outcome::Badly))
+        (0..MAX_FAILURES).any(|_| state.record(Outcome::Failure))
     }
 
     #[tokio::test]
     async fn ejection_needs_failures_in_a_row() {
         let two = states(2);
         for _ in 0..3 {
-            for _ in 1..TOO_MANY {
-                assert!(!two[0].ejects(Outcome::Badly));
+            for _ in 1..MAX_FAILURES {
+                assert!(!two[0].record(Outcome::Failure));
             }
-            assert!(!two[0].ejects(Outcome::Well));
+            assert!(!two[0].record(Outcome::Success));
         }
         assert!(fail(&two[0]) && two[0].is_ejected());
-        // It is reported once.
-        assert!(!two[0].ejects(Outcome::Badly));
+        // An ejected endpoint is not ejected again.
+        assert!(!two[0].record(Outcome::Failure));
     }
 
     #[tokio::test]
-    async fn ejection_quota_is_half_for_bad_answers() {
+    async fn ejection_quota_is_half_of_the_endpoints() {
         let five = states(5);
         let ejected = five.iter().filter(|state| fail(state)).count();
         assert_eq!(ejected, 2);
         five[0].reinstate();
-        assert!(fail(&five[4]), "there is room again");
-        // The only one never is.
+        assert!(fail(&five[4]), "the quota is released");
+        // The only endpoint is never ejected for bad responses.
         assert!(!fail(&states(1)[0]));
     }
 
     #[tokio::test]
     async fn ejection_of_unreachable_endpoints_has_no_quota() {
         for state in states(3) {
-            assert!(state.ejects(Outcome::Unreachable) && state.is_ejected());
+            assert!(state.record(Outcome::ConnectFailure) && state.is_ejected());
         }
     }
 
     #[tokio::test]
-    async fn ejection_quota_is_given_back_by_an_endpoint_that_is_gone() {
+    async fn ejection_quota_is_released_by_a_removed_endpoint() {
         let mut two = states(2);
         assert!(fail(&two[0]));
         two.remove(0);
@@ -201,9 +205,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ejections_are_counted_until_they_are_forgotten() {
         let one = states(1).remove(0);
-        let counts: Vec<_> = (0..3).map(|_| one.ejections()).collect();
+        let counts: Vec<_> = (0..3).map(|_| one.count_ejection()).collect();
         assert_eq!(counts, [1, 2, 3]);
-        tokio::time::advance(FORGOTTEN + Duration::from_secs(1)).await;
-        assert_eq!(one.ejections(), 1);
+        tokio::time::advance(EJECTION_MEMORY + Duration::from_secs(1)).await;
+        assert_eq!(one.count_ejection(), 1);
     }
 }

@@ -1,18 +1,17 @@
-//! Trying again: which calls, how often, and when not.
+//! Retries of calls to a peer in other processes.
 //!
-//! A request that was never sent may be sent again, whatever it asks for. One that may have been received may be sent
-//! again if its contract says that this does no harm (`idempotency_level`). Both only after a failure that says "not
-//! now": a connection that broke, UNAVAILABLE, or RESOURCE_EXHAUSTED with the invitation to come back. The pause before
-//! it is random, so that callers who failed together do not come back together, and no shorter than the invitation.
+//! A retry follows a broken connection, UNAVAILABLE, or RESOURCE_EXHAUSTED with a `RetryInfo`. The pause has full
+//! jitter and is no shorter than the `RetryInfo` asks for.
 //!
-//! Retries are what turns a failure into an outage: when everything fails, every caller would multiply its calls. So
-//! they have a **budget** per peer instead of just a number per call: one for every six calls of the last ten seconds,
-//! and one a second on top, without which those who call seldom would have none. A failing peer is asked a sixth more
-//! often than a healthy one, and no more. Nor do retries multiply from hop to hop: what a peer passes on of a call of
-//! its own has been tried again there.
+//! Guarantees:
+//! - A request that was not sent may be retried. A request that may have been received is retried only if its contract
+//!   says NO_SIDE_EFFECTS or IDEMPOTENT.
+//! - The budget of the peer bounds all retries, and no retry passes the deadline.
+//! - A failure that the peer propagates from a peer of its own is not retried.
+//! - Streaming requests are not retried. Other requests are buffered, and so are the responses of idempotent unary
+//!   calls: a connection may break after the response head.
 //!
-//! Only calls that are asked with one message are tried again: that message is read whole before it is first sent. So
-//! is the answer of a call that may be repeated, since a connection may still break after its head.
+//! See: decision 0017.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,12 +36,12 @@ use super::failure;
 use crate::call::{Call, IdempotencyLevel, Method};
 use crate::telemetry::PeerMetrics;
 
-/// Attempts at one call, the first one among them.
-const ATTEMPTS: usize = 5;
+/// The largest number of attempts at one call, including the first.
+const MAX_ATTEMPTS: usize = 5;
 /// The pause between attempts, with full jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(25), Duration::from_secs(1));
-/// Whoever is invited to come back later than this is better told so.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A longer `RetryInfo` is returned to the caller instead.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// A peer that runs in other processes.
 pub struct Remote {
@@ -53,76 +52,76 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Calls `service`, by its name, at `endpoints`.
+    /// Calls `service` at `endpoints`.
     pub fn new(service: &'static str, endpoints: Endpoints, metrics: PeerMetrics) -> Self {
-        // tower makes whole calls of the share: one for every six.
+        // tower rounds the share to whole calls: one retry for every six.
         Self { service, endpoints, budget: TpsBudget::new(Duration::from_secs(10), 1, 0.16), metrics }
     }
 
-    /// Asks one of its endpoints, and another one if that is allowed and of use before the deadline.
+    /// Calls an endpoint, and retries at others where the rules of this module allow it.
     pub async fn call(&self, call: Call, deadline: Deadline) -> Response<Body> {
         self.budget.deposit();
         let Call { method, request } = call;
         if method.client_streaming {
             return match self.endpoints.pick(&[]).await {
                 Some(endpoint) => {
-                    let answer = attempt_at(endpoint, method, request, deadline).await;
-                    self.respond(answer, false).map(|body| deadline.enforce_body(body))
+                    let result = attempt_at(endpoint, method, request, deadline).await;
+                    self.respond(result, false).map(|body| deadline.enforce_body(body))
                 }
                 None => failure::no_endpoints(self.service).into_http(),
             };
         }
         let (head, message) = request.into_parts();
         match message.collect().await {
-            Ok(message) => self.try_again(method, &head, &message.to_bytes(), deadline).await,
+            Ok(message) => self.call_with_retries(method, &head, &message.to_bytes(), deadline).await,
             Err(status) => status.into_http(),
         }
     }
 
-    async fn try_again(
+    async fn call_with_retries(
         &self,
         method: &'static Method,
         head: &Parts,
         message: &Bytes,
         deadline: Deadline,
     ) -> Response<Body> {
-        let repeatable = matches!(method.idempotency, IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent);
+        let idempotent = matches!(method.idempotency, IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent);
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        // Whether any endpoint may have begun to work for it.
+        // Whether an endpoint may have processed the request.
         let mut sent = false;
         let mut last = None;
         loop {
             let Some(endpoint) = self.endpoints.pick(&tried).await else {
-                let nobody = || failure::no_endpoints(self.service).into_http();
-                return last.map_or_else(nobody, |answer| self.respond(answer, sent));
+                let no_endpoints = || failure::no_endpoints(self.service).into_http();
+                return last.map_or_else(no_endpoints, |result| self.respond(result, sent));
             };
             let request = Request::from_parts(head.clone(), Body::new(Full::new(message.clone())));
-            let answer = attempt_at(Arc::clone(&endpoint), method, request, deadline).await;
-            let answer = if repeatable && !method.server_streaming {
-                whole(answer).await
+            let result = attempt_at(Arc::clone(&endpoint), method, request, deadline).await;
+            let result = if idempotent && !method.server_streaming {
+                buffer(result).await
             } else {
-                answer.map(|response| response.map(|body| deadline.enforce_body(body)))
+                result.map(|response| response.map(|body| deadline.enforce_body(body)))
             };
-            sent |= matches!(answer, Ok(_) | Err(Unanswered::Lost(_)));
-            let Some(invited) = worth_repeating(&answer, repeatable) else { return self.respond(answer, sent) };
+            sent |= matches!(result, Ok(_) | Err(Unanswered::Lost(_)));
+            let Some(delay) = retry_delay(&result, idempotent) else { return self.respond(result, sent) };
             tried.push(endpoint);
             let failures = u32::try_from(tried.len()).unwrap_or(u32::MAX);
-            let pause = BACKOFF.pause(failures).max(invited);
-            if tried.len() == ATTEMPTS || deadline.left().is_some_and(|left| left <= pause) {
-                return self.respond(answer, sent);
+            let pause = BACKOFF.pause(failures).max(delay);
+            if tried.len() == MAX_ATTEMPTS || deadline.remaining().is_some_and(|left| left <= pause) {
+                return self.respond(result, sent);
             }
             if !self.budget.withdraw() {
                 self.metrics.retry_denied();
-                return self.respond(answer, sent);
+                return self.respond(result, sent);
             }
             self.metrics.retried();
-            last = Some(answer);
+            last = Some(result);
             sleep(pause).await;
         }
     }
 
-    fn respond(&self, answer: Result<Response<Body>, Unanswered>, sent: bool) -> Response<Body> {
-        answer.unwrap_or_else(|why| failure::unanswered(self.service, why, sent).into_http())
+    fn respond(&self, result: Result<Response<Body>, Unanswered>, sent: bool) -> Response<Body> {
+        result.unwrap_or_else(|why| failure::unanswered(self.service, why, sent).into_http())
     }
 }
 
@@ -132,17 +131,17 @@ async fn attempt_at(
     mut request: Request<Body>,
     deadline: Deadline,
 ) -> Result<Response<Body>, Unanswered> {
-    // What is left for this one.
+    // The time that is left for this attempt.
     deadline.write(&mut request);
     attempt::call(endpoint, method, request, deadline).await
 }
 
-/// The answer once all of it is there.
-async fn whole(answer: Result<Response<Body>, Unanswered>) -> Result<Response<Body>, Unanswered> {
-    let (mut head, body) = answer?.into_parts();
+/// Buffers the whole response.
+async fn buffer(result: Result<Response<Body>, Unanswered>) -> Result<Response<Body>, Unanswered> {
+    let (mut head, body) = result?.into_parts();
     match body.collect().await {
         Ok(body) => {
-            // The head is where a failure is looked for; gRPC has it in the trailers if it came late.
+            // Retries look for the status in the head. A status in the trailers moves there.
             if let Some(failed) = body.trailers().and_then(Status::from_header_map).filter(|s| s.code() != Code::Ok) {
                 let mut response = failed.into_http();
                 head.headers.extend(std::mem::take(response.headers_mut()));
@@ -155,19 +154,19 @@ async fn whole(answer: Result<Response<Body>, Unanswered>) -> Result<Response<Bo
     }
 }
 
-/// Whether to try again, and the pause that was asked for.
-fn worth_repeating(answer: &Result<Response<Body>, Unanswered>, repeatable: bool) -> Option<Duration> {
-    let response = match answer {
-        Err(Unanswered::Lost(_)) => return repeatable.then_some(Duration::ZERO),
+/// The least pause before a retry; `None` if the call must not be retried.
+fn retry_delay(result: &Result<Response<Body>, Unanswered>, idempotent: bool) -> Option<Duration> {
+    let response = match result {
+        Err(Unanswered::Lost(_)) => return idempotent.then_some(Duration::ZERO),
         Err(_) => return Some(Duration::ZERO),
         Ok(response) => response,
     };
-    let status = Status::from_header_map(response.headers()).filter(|_| repeatable)?;
-    let invited = status.get_details_retry_info().and_then(|invitation| invitation.retry_delay);
+    let status = Status::from_header_map(response.headers()).filter(|_| idempotent)?;
+    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
     let pause = match status.code() {
-        Code::Unavailable if !failure::is_passed_on(&status) => Some(invited.unwrap_or_default()),
-        Code::ResourceExhausted => invited,
+        Code::Unavailable if !failure::is_propagated(&status) => Some(delay.unwrap_or_default()),
+        Code::ResourceExhausted => delay,
         _ => None,
     };
-    pause.filter(|pause| *pause <= PATIENCE)
+    pause.filter(|pause| *pause <= MAX_RETRY_DELAY)
 }
