@@ -1,9 +1,9 @@
-//! From a socket to a handler, and back.
+//! The server: accepts connections, and answers calls through the layers.
 //!
-//! [`Ports`] accepts connections, `connection` bounds the life of each; [`layers`] has the layers around every service and
-//! their order: `deadline` enforces deadlines, `drain` ends streams, `body_limit` bounds the bytes of requests in flight,
-//! `shed` the calls in flight, `details` gives each failure a reason, `panics` catches panics. [`Health`] reports
-//! readiness, [`reflection`] serves the contracts, [`Admin`] the pages for operators.
+//! - [`Ports`] binds the listeners. `connection` serves one connection.
+//! - [`layers`] has the layers around every service, in order: `deadline`, `drain`, `body_limit`, `shed`, `details`,
+//!   `panics`. `permit` holds a call until it has a concurrency permit.
+//! - [`Health`] reports readiness, [`reflection`] serves the contracts, [`Admin`] the admin pages.
 
 mod admin;
 mod body_limit;
@@ -15,6 +15,7 @@ mod health;
 pub mod layers;
 mod listener;
 mod panics;
+mod permit;
 mod ports;
 pub mod reflection;
 mod settings;

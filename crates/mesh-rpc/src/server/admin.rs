@@ -1,4 +1,4 @@
-//! The pages for operators, over plain HTTP: `/healthz` (the process lives), `/readyz` (it wants traffic), `/metrics`.
+//! The admin pages over HTTP: `/healthz` (liveness), `/readyz` (readiness) and `/metrics`.
 
 use http::{Method, Request, Response, StatusCode, header};
 use tonic::body::Body;
@@ -6,12 +6,12 @@ use tonic::body::Body;
 use super::health::Health;
 use crate::telemetry::Metrics;
 
-/// Answers what is not gRPC.
+/// Answers requests that are not gRPC.
 #[derive(Clone)]
 pub struct Admin {
-    /// For `/readyz`.
+    /// The readiness, for `/readyz`.
     pub health: Health,
-    /// For `/metrics`.
+    /// The metrics, for `/metrics`.
     pub metrics: Metrics,
 }
 
@@ -36,11 +36,11 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) fn not_found() -> Response<Body> {
-    let known = "not found: this is a gRPC server; for people there are /healthz, /readyz and /metrics\n";
-    page(StatusCode::NOT_FOUND, TEXT, known.to_owned())
+    let text = "not found: this is a gRPC server with the pages /healthz, /readyz and /metrics\n";
+    page(StatusCode::NOT_FOUND, TEXT, text.to_owned())
 }
 
-/// The status of a gRPC call comes in trailers, which HTTP/1.1 clients seldom read.
+/// gRPC sends the status in trailers, which few HTTP/1.1 clients read.
 pub(super) fn needs_http_2() -> Response<Body> {
     page(StatusCode::HTTP_VERSION_NOT_SUPPORTED, TEXT, "gRPC needs HTTP/2\n".to_owned())
 }

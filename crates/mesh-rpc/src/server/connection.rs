@@ -1,18 +1,21 @@
-//! The life of one connection, and what bounds it: somebody who takes a socket and gives nothing for it must not keep it,
-//! and nobody keeps one for ever.
+//! Serves one connection, within limits.
 //!
-//! A client that says nothing, or half of what it takes to know what it wants, has [`SPEAKS_WITHIN`]. Of HTTP/2 that is
-//! the preface; half a frame behind it stands in the way of the answer to a ping, and so does a client that vanished
-//! ([`KEEP_ALIVE`]). Longer headers than [`HEAD`] are answered with 431, and the connection goes on. One that resets what
-//! it has just begun, again and again, is closed by h2 itself, with ENHANCE_YOUR_CALM. A request that does not arrive is
-//! the business of `serve::intake`: it costs its call, and not the connection, which may have others.
+//! Guarantees:
+//! - A client that does not complete its first bytes is disconnected after [`PREFACE_TIMEOUT`]: the HTTP/2 preface, or
+//!   the head of an HTTP/1.1 request.
+//! - An HTTP/2 client that does not answer pings is disconnected after at most twice [`KEEP_ALIVE`]. A client that stops within a
+//!   frame does not answer them.
+//! - Headers above [`MAX_HEADER_BYTES`] are answered with 431. h2 closes a connection that resets new streams again and
+//!   again, with ENHANCE_YOUR_CALM.
+//! - At the configured age, the client receives GOAWAY and finishes its calls elsewhere. After the grace period,
+//!   streams end with a status. After another one, the connection is closed.
 //!
-//! A connection has an age because connections are what a balancer of TCP spreads: without one, a new instance would have
-//! nothing to do until an old one ends. When it has come, the client is told to use another (GOAWAY), and its calls are
-//! finished. Its streams may go on for a grace; those that are still there are ended in gRPC's words, so that clients
-//! resume them elsewhere. What is left after another grace is cut off: it does not listen, or does not read, or waits in
-//! WaitOperation, which is called again. No two connections have the same age, so that those of one moment do not all
-//! come back in one moment.
+//! The age spreads connections over new instances. It is random within a tenth, so that clients do not reconnect at the
+//! same moment.
+//!
+//! Does not: bound the arrival of a request; `body_limit` does.
+//!
+//! See: decision 0001.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -30,42 +33,42 @@ use tonic::body::Body;
 
 use super::settings::Limits;
 
-/// A client that takes longer to say what it wants does not want anything.
-const SPEAKS_WITHIN: Duration = Duration::from_secs(10);
-/// How often a client of HTTP/2 that is silent is asked whether it is there, and how long it has to say so.
+/// The limit for the first bytes of a client.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The interval and the timeout of HTTP/2 pings.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// The headers of a request, in bytes. A deadline, a trace and a token are a tenth of it.
-const HEAD: u32 = 16 * 1024;
-/// Calls and streams of one connection. As many as a process takes calls by default: at this limit clients queue, where
-/// nobody sees it, and whoever is too much for a process should hear that from the process.
-const STREAMS: u32 = 1000;
-/// Calls that are taken back before they were looked at. A process that stood still for a moment finds those that ran out
-/// of time meanwhile, and is not to close the connection over them (h2 allows 20).
-const RESETS: usize = 200;
+/// The largest size of the headers of a request, in bytes.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Calls and streams of one connection. Equal to the default of `limits.in_flight`: at a lower limit clients would
+/// queue calls where neither metrics nor load shedding see them.
+const MAX_CONCURRENT_STREAMS: u32 = 1000;
+/// Streams that a client may reset before they are read. The default of h2 is 20. A process that was stopped for a
+/// moment finds many expired calls, and must not close the connection for them.
+const MAX_PENDING_RESETS: usize = 200;
 
-/// How HTTP/2 begins, see [RFC 9113](https://www.rfc-editor.org/rfc/rfc9113#section-3.4).
+/// The first bytes of HTTP/2, see [RFC 9113](https://www.rfc-editor.org/rfc/rfc9113#section-3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Where a request came from, if it came over the network; in its extensions.
+/// Marks a call from the network. An extension of the request.
 #[derive(Clone)]
 pub struct Connection {
-    /// Cancelled when its streams have to end.
+    /// Cancelled when the streams of the connection have to end.
     pub ending: CancellationToken,
 }
 
-/// Answers what comes over a connection until it ends, is too old, or the process drains.
+/// Serves a connection until it ends, reaches its age, or the process drains.
 pub(super) async fn serve<A, F>(stream: TcpStream, draining: CancellationToken, limits: Limits, answer: A)
 where
     A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    // Small answers are what RPCs are made of: do not wait for more to put into a packet.
+    // RPCs are small: send each packet at once.
     let _ = stream.set_nodelay(true);
-    let spoken = tokio::select! {
-        spoken = timeout(SPEAKS_WITHIN, speaks(&stream)) => matches!(spoken, Ok(Ok(()))),
+    let known = tokio::select! {
+        known = timeout(PREFACE_TIMEOUT, await_protocol(&stream)) => matches!(known, Ok(Ok(()))),
         () = draining.cancelled() => false,
     };
-    if !spoken {
+    if !known {
         return;
     }
 
@@ -74,7 +77,7 @@ where
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(from.clone());
         let answer = answer.clone();
-        // Nothing of it before it is awaited, which a task of its own does: the connection has all the others to read.
+        // The call starts in a task of its own when it is polled: the connection has other requests to read.
         async move { Ok::<_, Infallible>(answer(request).await) }
     });
     let builder = builder();
@@ -84,19 +87,19 @@ where
         served = connection.as_mut() => served,
         () = draining.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            // The drain ends the streams, and has a limit of its own.
+            // The drain ends the streams, within its own limit.
             connection.await
         }
         () = sleep(age) => {
             connection.as_mut().graceful_shutdown();
-            let cut = async {
+            let close = async {
                 sleep(limits.connection_grace).await;
                 ending.cancel();
-                sleep(limits.connection_grace.max(SPEAKS_WITHIN)).await;
+                sleep(limits.connection_grace.max(PREFACE_TIMEOUT)).await;
             };
             tokio::select! {
                 served = connection => served,
-                () = cut => Err("what it had open did not end".into()),
+                () = close => Err("its calls did not end within the grace period".into()),
             }
         }
     };
@@ -107,17 +110,21 @@ where
 
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // The buffer is what bounds a head of HTTP/1.1.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(SPEAKS_WITHIN).max_buf_size(HEAD as usize);
+    // For HTTP/1.1, the buffer size bounds the head.
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PREFACE_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES as usize);
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
-    http2.max_header_list_size(HEAD).max_concurrent_streams(STREAMS);
-    http2.max_pending_accept_reset_streams(RESETS);
+    http2.max_header_list_size(MAX_HEADER_BYTES).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
+    http2.max_pending_accept_reset_streams(MAX_PENDING_RESETS);
     builder
 }
 
-/// Until it is known which protocol a client speaks. Nothing is taken out of the stream.
-async fn speaks(stream: &TcpStream) -> std::io::Result<()> {
+/// Waits until the protocol is known. Peeks, and consumes no bytes.
+async fn await_protocol(stream: &TcpStream) -> std::io::Result<()> {
     let mut start = [0; PREFACE.len()];
     loop {
         let length = stream.peek(&mut start).await?;
@@ -127,7 +134,7 @@ async fn speaks(stream: &TcpStream) -> std::io::Result<()> {
         if length == PREFACE.len() || !PREFACE.starts_with(&start[..length]) {
             return Ok(());
         }
-        // A socket with half a preface is readable all the time: there is nothing to wait for but time.
+        // A socket with half a preface is always readable: only time can pass.
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -140,7 +147,7 @@ mod tests {
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
 
-    /// A client, and the server's end of its connection, which answers nothing.
+    /// A client, and the server's task for its connection. The server never responds.
     async fn connect(limits: Limits) -> (TcpStream, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -149,13 +156,13 @@ mod tests {
         (client, tokio::spawn(serve(stream, CancellationToken::new(), limits, silent)))
     }
 
-    /// How long a client that sends `bytes` and then nothing has its connection.
-    async fn lives(bytes: &[u8], limits: Limits) -> Duration {
+    /// How long the connection of a client lasts that sends `bytes` and then nothing.
+    async fn lifetime(bytes: &[u8], limits: Limits) -> Duration {
         let (mut client, server) = connect(limits).await;
         let start = Instant::now();
         client.write_all(bytes).await.unwrap();
         server.await.unwrap();
-        // And closed it is.
+        // The connection is closed.
         let mut rest = Vec::new();
         let _ = client.read_to_end(&mut rest).await;
         start.elapsed()
@@ -164,26 +171,26 @@ mod tests {
     const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_say_what_it_wants_is_not_waited_for() {
+    async fn connection_without_a_complete_start_is_closed() {
         for bytes in
             ["", "P", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r", "GET /met", "GET / HTTP/1.1\r\nhost: a\r\n"]
         {
-            let lived = lives(bytes.as_bytes(), Limits::default()).await;
-            assert!((SPEAKS_WITHIN..SPEAKS_WITHIN * 2).contains(&lived), "{bytes:?}: {lived:?}");
+            let lifetime = lifetime(bytes.as_bytes(), Limits::default()).await;
+            assert!((PREFACE_TIMEOUT..PREFACE_TIMEOUT * 2).contains(&lifetime), "{bytes:?}: {lifetime:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_answers_no_ping_is_gone() {
+    async fn connection_without_ping_answers_is_closed() {
         let half_a_head = [0, 0, 50, 1, 4, 0, 0, 0, 1, 0x83];
         for rest in [&[][..], &half_a_head[..], &half_a_head[..4]] {
-            let lived = lives(&[PREFACE, SETTINGS, rest].concat(), Limits::default()).await;
-            assert!((KEEP_ALIVE..=KEEP_ALIVE * 3).contains(&lived), "{rest:?}: {lived:?}");
+            let lifetime = lifetime(&[PREFACE, SETTINGS, rest].concat(), Limits::default()).await;
+            assert!((KEEP_ALIVE..=KEEP_ALIVE * 3).contains(&lifetime), "{rest:?}: {lifetime:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_does_not_hear_that_it_is_old_is_cut() {
+    async fn connection_past_its_age_is_closed_after_the_grace_period() {
         let limits = Limits {
             connection_age: Duration::from_secs(100),
             connection_grace: Duration::from_secs(20),
@@ -191,10 +198,10 @@ mod tests {
         };
         let (mut client, server) = connect(limits).await;
         let start = Instant::now();
-        // A request that nobody answers, by a protocol without pings.
+        // A request without a response, over a protocol without pings.
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         server.await.unwrap();
-        let lived = start.elapsed();
-        assert!((Duration::from_secs(130)..Duration::from_secs(151)).contains(&lived), "{lived:?}");
+        let lifetime = start.elapsed();
+        assert!((Duration::from_secs(130)..Duration::from_secs(151)).contains(&lifetime), "{lifetime:?}");
     }
 }

@@ -1,8 +1,10 @@
-//! Where a deadline is enforced: a call stops when the time its caller gave it is over, and answers DEADLINE_EXCEEDED.
+//! The layer that enforces the caller's deadline.
 //!
-//! The caller says how long it waits in `grpc-timeout`; from here on that is a point in time, kept in the call's
-//! [`Context`], from which calls to peers take what is left. Dropping the handler's future is what stops its work, down
-//! to the statement it has at the database. A stream is ended, too: tonic's own timeout covers its head only.
+//! `grpc-timeout` becomes a point in time in the call's [`Context`], and calls to peers derive their deadlines from it.
+//!
+//! Guarantees:
+//! - An expired call answers DEADLINE_EXCEEDED. Its handler is dropped, including a running database statement.
+//! - A stream ends at its deadline too. tonic's own timeout covers the response head only.
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -11,7 +13,7 @@ use crate::call::error::exceeded;
 use crate::call::{Context, Trace, read_timeout, read_trace_state};
 use crate::call::{Handler, handler};
 
-/// Enforces the deadline of every call that comes through, and tells the handler of it.
+/// Enforces the deadline of every call, and sets the call's [`Context`].
 pub(super) fn enforce(next: Handler) -> Handler {
     handler(move |call| {
         let timeout = read_timeout(call.request.headers());
@@ -31,7 +33,7 @@ pub(super) fn enforce(next: Handler) -> Handler {
                 None => Ok(answering.await),
             };
             let response = match answered {
-                // Its one message is made already: nothing of it is left to do, or to stop.
+                // The one message is complete: the deadline has no effect any more.
                 Ok(response) if !streaming => return response,
                 Ok(response) => response.map(|body| context.scope_body(body)),
                 Err(_) => return exceeded().into_http(),
@@ -67,7 +69,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_handler_that_takes_too_long_is_dropped_and_answered_for() {
+    async fn deadline_drops_the_handler() {
         struct Dropped(tokio::sync::mpsc::UnboundedSender<()>);
         impl Drop for Dropped {
             fn drop(&mut self) {
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_is_ended_at_its_deadline() {
+    async fn deadline_ends_a_stream() {
         let enforced = enforce(handler(|_| async { Response::new(Body::new(Silent)) }));
         let start = Instant::now();
         let response = enforced(request("3S")).await;
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_handler_sees_what_is_left() {
+    async fn deadline_is_visible_to_the_handler() {
         let enforced = enforce(handler(|_| async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             assert_eq!(Context::current().remaining(), Some(Duration::from_millis(700)));
@@ -110,7 +112,7 @@ mod tests {
         enforced(request("1S")).await;
     }
 
-    /// The body of a stream that never says anything.
+    /// The body of a stream without messages.
     struct Silent;
     impl http_body::Body for Silent {
         type Data = bytes::Bytes;

@@ -1,9 +1,10 @@
-//! A drain ends every stream: a client that keeps Health/Watch or reflection open must not keep the process. And a
-//! connection that has grown old ends its own, for the same reason.
+//! The layer that ends streams, at a drain of the process or at the age of a connection.
 //!
-//! Calls that answer once are left to finish, within the drain's limit. Streams could go on for ever, so they are ended
-//! at once with UNAVAILABLE and the invitation to come back: by then another instance answers. A client that has
-//! stopped reading cannot be told anything; it is cut off at the limit.
+//! Guarantees:
+//! - A stream ends with UNAVAILABLE, `STREAM_DRAINING`, and the client may resume it at once elsewhere.
+//! - Unary calls may finish, within the limit of the drain (INV-9).
+//!
+//! Does not: notify a client that has stopped reading. The limit of the drain cuts it off.
 
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use super::connection::Connection;
 use crate::call::body::take_until;
 use crate::call::{Handler, error, handler};
 
-/// Ends the streams that come through it when `draining` is cancelled, or when their connection has to end.
+/// Ends streams when `draining` is cancelled, or when their connection ends them.
 pub(super) fn end_streams(next: Handler, draining: CancellationToken) -> Handler {
     handler(move |call| {
         let streaming = call.method.server_streaming;
-        // In memory there is no connection, and nothing that ends one.
+        // A call in memory has no connection.
         let ending = call.request.extensions().get().map(|connection: &Connection| connection.ending.clone());
         let answering = next(call);
         let draining = draining.clone();
@@ -29,8 +30,8 @@ pub(super) fn end_streams(next: Handler, draining: CancellationToken) -> Handler
             }
             let ended = async move {
                 tokio::select! {
-                    () = draining.cancelled_owned() => come_back("this instance is shutting down"),
-                    () = ending.unwrap_or_default().cancelled_owned() => come_back("this connection has grown old"),
+                    () = draining.cancelled_owned() => draining_status("this instance is shutting down"),
+                    () = ending.unwrap_or_default().cancelled_owned() => draining_status("this connection has reached its age"),
                 }
             };
             response.map(|body| take_until(body, ended))
@@ -38,7 +39,8 @@ pub(super) fn end_streams(next: Handler, draining: CancellationToken) -> Handler
     })
 }
 
-/// UNAVAILABLE, reason `STREAM_DRAINING`: come back at once, to another instance or over another connection.
-fn come_back(why: &str) -> Status {
-    error::unavailable("STREAM_DRAINING", why, Duration::from_millis(100))
+/// UNAVAILABLE, reason `STREAM_DRAINING`: the client may resume at once, at another instance or over another
+/// connection.
+fn draining_status(message: &str) -> Status {
+    error::unavailable("STREAM_DRAINING", message, Duration::from_millis(100))
 }

@@ -1,7 +1,7 @@
-//! Whether a service is ready: it is, when the database it owns answers and the process is not about to end.
+//! Health of the services: ready while their checks pass and the process does not drain.
 //!
-//! Health says the same in three voices: `grpc.health.v1.Health` by the full name of a contract, the empty name for the
-//! whole process, and `/readyz` for whoever speaks HTTP.
+//! Three views show the same state: `grpc.health.v1.Health` by the full name of a contract, its empty name for the
+//! process, and `/readyz` over HTTP.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -12,44 +12,44 @@ use std::time::Duration;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-/// Checks whether a service can work, within a limit; if not, why, in a few words for an operator.
+/// Checks whether a service can work, within a time limit. The error is a short text for operators.
 pub type Check = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
-/// How often a check is made, and how long it may take to answer.
-const EVERY: Duration = Duration::from_secs(1);
-const LIMIT: Duration = Duration::from_secs(1);
+/// The interval between checks, and the limit for one check.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The readiness of the services of a process. Cheap to clone.
 #[derive(Clone)]
-pub struct Health(Arc<Shared>);
+pub struct Health(Arc<HealthInner>);
 
-struct Shared {
+struct HealthInner {
     reporter: HealthReporter,
     services: Vec<Watched>,
-    /// By service: what is wrong, or `None`.
-    problems: Mutex<BTreeMap<&'static str, Option<String>>>,
-    /// From here on nothing becomes ready again.
+    /// The error of each service; `None` if it is ready.
+    errors: Mutex<BTreeMap<&'static str, Option<String>>>,
+    /// During a drain, no service becomes ready again.
     draining: AtomicBool,
 }
 
-/// What the readiness of one service depends on.
+/// A service and its check.
 pub struct Watched {
-    /// The service's name.
+    /// The name of the service.
     pub name: &'static str,
     /// The full names of its gRPC services.
     pub contracts: Vec<&'static str>,
-    /// Whether what it stands on answers, such as its database; `None` if it stands on nothing.
+    /// Checks a dependency, such as the database. `None`: the service is always ready.
     pub check: Option<Check>,
 }
 
 impl Health {
-    /// Everything is ready to begin with: a service is not built before its database has answered.
+    /// Starts with all services ready: a service is built only after its database has answered.
     pub async fn new(reporter: HealthReporter, services: Vec<Watched>) -> Self {
-        let problems = services.iter().map(|service| (service.name, None)).collect();
-        let health = Self(Arc::new(Shared {
+        let errors = services.iter().map(|service| (service.name, None)).collect();
+        let health = Self(Arc::new(HealthInner {
             reporter,
             services,
-            problems: Mutex::new(problems),
+            errors: Mutex::new(errors),
             draining: AtomicBool::new(false),
         }));
         for service in &health.0.services {
@@ -58,31 +58,31 @@ impl Health {
         health
     }
 
-    /// Asks every database again and again, and reports what changed. Never ends by itself.
+    /// Runs all checks periodically and reports changes. Never returns.
     pub async fn watch(self) {
-        let mut ticks = tokio::time::interval(EVERY);
+        let mut ticks = tokio::time::interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             for service in &self.0.services {
                 let Some(check) = &service.check else { continue };
-                let problem = check(LIMIT).await.err();
-                self.note(service, problem).await;
+                let error = check(CHECK_TIMEOUT).await.err();
+                self.record(service, error).await;
             }
         }
     }
 
-    async fn note(&self, service: &Watched, problem: Option<String>) {
+    async fn record(&self, service: &Watched, error: Option<String>) {
         if self.0.draining.load(Ordering::Relaxed) {
             return;
         }
-        let before = self.lock().insert(service.name, problem.clone()).flatten();
-        if before.is_some() == problem.is_some() {
+        let before = self.lock().insert(service.name, error.clone()).flatten();
+        if before.is_some() == error.is_some() {
             return;
         }
-        let status = match &problem {
-            Some(problem) => {
-                tracing::warn!(service = service.name, problem, "not ready");
+        let status = match &error {
+            Some(error) => {
+                tracing::warn!(service = service.name, problem = error, "not ready");
                 ServingStatus::NotServing
             }
             None => {
@@ -95,7 +95,7 @@ impl Health {
         self.report(&[""], if all_ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
     }
 
-    /// Says of everything that it is not serving any more, so that balancers look elsewhere.
+    /// Reports NOT_SERVING for all services, so that balancers stop sending calls.
     pub async fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
         for service in &self.0.services {
@@ -111,23 +111,23 @@ impl Health {
         }
     }
 
-    /// Whether one of the services is.
+    /// Whether a service is ready.
     pub fn is_ready(&self, service: &str) -> bool {
         self.lock().get(service).is_some_and(Option::is_none)
     }
 
-    /// One line a service, and whether all of them are ready.
+    /// Whether all services are ready, and one line for each service.
     pub fn summary(&self) -> (bool, String) {
-        let problems = self.lock();
-        let ready = problems.values().all(Option::is_none);
-        let line = |(name, problem): (&&str, &Option<String>)| match problem {
+        let errors = self.lock();
+        let ready = errors.values().all(Option::is_none);
+        let line = |(name, error): (&&str, &Option<String>)| match error {
             None => format!("{name}: ready\n"),
-            Some(problem) => format!("{name}: not ready: {problem}\n"),
+            Some(error) => format!("{name}: not ready: {error}\n"),
         };
-        (ready, problems.iter().map(line).collect())
+        (ready, errors.iter().map(line).collect())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Option<String>>> {
-        self.0.problems.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

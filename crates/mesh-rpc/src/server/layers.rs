@@ -1,7 +1,8 @@
-//! The layers around every service, in the one place where their order can be read.
+//! The layers around every service, and their order.
 //!
-//! A call from the network and a call from a peer in the same process go through the same stack: that is what makes
-//! them the same call. A layer is a function from a handler to a handler.
+//! Guarantees: a call from the network and a call in memory pass the same layers (INV-3).
+//!
+//! See: decision 0002.
 
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -13,33 +14,33 @@ use crate::call::error::{DOMAIN, status};
 use crate::call::{GrpcServices, Handler, handler};
 use crate::telemetry::{self, Metrics};
 
-/// Puts the layers around the services of a process.
+/// The services of a process with all layers around them.
 pub fn stack(services: GrpcServices, limits: Limits, metrics: Metrics, draining: CancellationToken) -> Handler {
     layers(limits, metrics, draining).into_iter().fold(dispatch(services), |handler, (_, layer)| layer(handler))
 }
 
-/// A function from a handler to a handler with something around it.
+/// A layer: a function from a handler to a handler.
 pub type Layer = Box<dyn FnOnce(Handler) -> Handler>;
 
-/// Innermost first. A list, so that the benchmark can tell what each of them costs, by its name.
+/// The layers with their names, innermost first. The benchmark measures each one by its name.
 pub fn layers(limits: Limits, metrics: Metrics, draining: CancellationToken) -> Vec<(&'static str, Layer)> {
     let shedding = metrics.clone();
     vec![
-        // A panic is an answer to whatever is outside of it.
+        // A panic becomes a status for all outer layers.
         ("panics", Box::new(panics::catch)),
-        ("details", Box::new(details::give)),
+        ("details", Box::new(details::add)),
         ("shed", Box::new(move |handler| shed::shed(handler, limits, shedding))),
-        // Around the places: a request has to arrive before it gets one.
-        ("body_limit", Box::new(|handler| body_limit::bound(handler, body_limit::IN_FLIGHT))),
+        // Outside of `shed`: a request arrives before its call needs a permit.
+        ("body_limit", Box::new(|handler| body_limit::limit(handler, body_limit::MAX_BYTES_IN_FLIGHT))),
         ("drain", Box::new(|handler| drain::end_streams(handler, draining))),
-        // Around the drain: a stream's deadline may come before it.
+        // Outside of `drain`: a deadline may end a stream first.
         ("deadline", Box::new(deadline::enforce)),
-        // Outermost: what the caller is told is what is counted, panics and expired deadlines, too.
+        // Outermost: it records the status that the caller receives, after panics and deadlines.
         ("telemetry", Box::new(|handler| telemetry::observe(handler, metrics.server))),
     ]
 }
 
-/// Finds the service by its name.
+/// Calls the service that the path names.
 pub fn dispatch(services: GrpcServices) -> Handler {
     handler(move |call| {
         let request = call.request;

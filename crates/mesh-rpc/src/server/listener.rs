@@ -1,4 +1,4 @@
-//! The accept loop: HTTP/1.1 and HTTP/2 on one port, each connection told when to finish.
+//! The accept loop: HTTP/1.1 and HTTP/2 on one port.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,27 +13,28 @@ use tonic::body::Body;
 use super::connection;
 use super::settings::Limits;
 
-/// What a process out of file descriptors waits before it tries again.
-const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
+/// The pause after a failed accept, for example without free file descriptors.
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Binds `address`, which was configured by `how`.
+/// Binds `address`. `setting` names the setting of the address, for the error.
 ///
 /// # Errors
 ///
-/// One line that says what to do.
-pub(super) async fn bind(address: SocketAddr, how: &str) -> anyhow::Result<TcpListener> {
+/// The address is in use, or does not belong to this machine. The message says what to do.
+pub(super) async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|cause| {
         let why = match cause.kind() {
-            std::io::ErrorKind::AddrInUse => "another process has it".to_owned(),
+            std::io::ErrorKind::AddrInUse => "another process listens there".to_owned(),
             _ => cause.to_string(),
         };
         anyhow::anyhow!(
-            "cannot listen on {address}: {why}; choose another address with {how} (port 0 picks a free one)"
+            "cannot listen on {address}: {why}; choose another address with {setting} (port 0 picks a free one)"
         )
     })
 }
 
-/// Serves `answer` until `draining`. Each connection is one of `tasks`, and ends when it has finished what it had begun.
+/// Serves connections with `answer` until `draining` is cancelled. Each connection is one of `tasks`, and ends when its
+/// calls have finished.
 pub(super) async fn serve<A, F>(
     listener: TcpListener,
     draining: CancellationToken,
@@ -48,7 +49,7 @@ pub(super) async fn serve<A, F>(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            // From here on nobody reaches this process: clients are refused, and try elsewhere at once.
+            // The listener closes: new connections are refused, and clients try another instance at once.
             () = draining.cancelled() => return,
         };
         let failed = failing;
@@ -56,12 +57,12 @@ pub(super) async fn serve<A, F>(
         match accepted {
             Ok((stream, _)) => tasks.run(connection::serve(stream, draining.clone(), limits, answer.clone())),
             Err(error) => {
-                // Of the connection, or of the machine; neither is a reason to stop serving the others. Said once, not
-                // twenty times a second, for as long as a process is out of file descriptors.
+                // The error concerns one connection or the machine, and the server continues. Only the first of
+                // consecutive errors is logged.
                 if !failed {
                     tracing::warn!(%error, "cannot accept a connection");
                 }
-                tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
+                tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
             }
         }
     }

@@ -1,13 +1,15 @@
-//! A handler that panics fails its call, with INTERNAL, and nothing else.
+//! The layer that turns a panic of a handler into INTERNAL.
 //!
-//! A peer in the same process is called within its caller's own task. Were a panic not caught here, for the head of an
-//! answer and for every message of a stream, it would be the caller's.
+//! Guarantees: a panic fails its own call only. A peer in the same process runs in its caller's task, where an uncaught
+//! panic would end the caller too.
+//!
+//! See: decision 0003.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -19,15 +21,15 @@ use crate::call::body::trailers;
 use crate::call::error::internal;
 use crate::call::{Handler, handler};
 
-/// Answers for a handler that panics.
+/// Catches panics of the handler and of its response body.
 pub(super) fn catch(next: Handler) -> Handler {
     handler(move |call| {
         let streaming = call.method.server_streaming;
-        // A handler that has panicked is never called again: there is nothing to find in an odd state.
+        // The handler is not called again after a panic: no inconsistent state is visible.
         let answering = AssertUnwindSafe(next(call)).catch_unwind();
         async move {
             match answering.await {
-                Ok(response) if streaming => response.map(|body| Body::new(Caught(Some(body)))),
+                Ok(response) if streaming => response.map(|body| Body::new(CatchPanicBody(Some(body)))),
                 Ok(response) => response,
                 Err(panic) => panicked(panic.as_ref()).into_http(),
             }
@@ -36,26 +38,26 @@ pub(super) fn catch(next: Handler) -> Handler {
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Status {
-    let said = panic.downcast_ref::<&str>().copied();
-    let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
-    internal(Arc::new(std::io::Error::other(format!("a handler panicked: {said}"))))
+    let message = panic.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
+    internal(Arc::new(std::io::Error::other(format!("a handler panicked: {message}"))))
 }
 
-/// What a handler streams; `None` once it has panicked.
-struct Caught(Option<Body>);
+/// A body that catches panics; `None` after a panic.
+struct CatchPanicBody(Option<Body>);
 
-impl http_body::Body for Caught {
+impl http_body::Body for CatchPanicBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some(body) = self.0.as_mut() else { return Poll::Ready(None) };
         catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))).unwrap_or_else(|panic| {
             self.0 = None;
             let status = panicked(panic.as_ref());
-            // Trailers have no room for it.
+            // Trailers carry no cause: the layer logs it.
             let cause = std::error::Error::source(&status);
-            tracing::error!(cause, "a stream ended");
+            tracing::error!(cause, "a stream ended with a panic");
             Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))))
         })
     }
@@ -80,7 +82,7 @@ mod tests {
     use tonic::Code;
 
     #[tokio::test]
-    async fn a_stream_that_panics_ends_with_internal_and_keeps_what_it_gave() {
+    async fn panic_of_a_stream_ends_it_with_internal() {
         let panics = handler(|_| async {
             let frames = stream::iter([1, 2]).map(|number| match number {
                 1 => Ok::<_, Status>(Frame::data(Bytes::from_static(b"one"))),

@@ -1,4 +1,4 @@
-//! The ports of a process: gRPC and the pages for operators, on one listener or on two.
+//! The ports of a process: gRPC and the admin pages, on one listener or on two.
 
 use std::net::SocketAddr;
 
@@ -14,19 +14,19 @@ use super::listener;
 use super::settings::Limits;
 use crate::call::{Answering, Call, Handler, Methods};
 
-/// The listeners of a process. Bound before anything is served.
+/// The listeners of a process.
 pub struct Ports {
     services: TcpListener,
-    /// For the pages for operators, if they have a port of their own.
+    /// The listener for the admin pages, if they have a port of their own.
     admin: Option<TcpListener>,
 }
 
 impl Ports {
-    /// Listens. `how` names what sets the address, for an error.
+    /// Binds the listeners. `how` names the setting of `listen`, for the error.
     ///
     /// # Errors
     ///
-    /// One line that says what to do: an address that is taken, or not one of this machine.
+    /// An address is in use, or does not belong to this machine. The message says what to do.
     pub async fn bind(listen: SocketAddr, how: &str, admin: Option<SocketAddr>) -> anyhow::Result<Self> {
         let services = listener::bind(listen, how).await?;
         let admin = match admin {
@@ -36,12 +36,12 @@ impl Ports {
         Ok(Self { services, admin })
     }
 
-    /// Answers until `draining`, as some of `tasks`: calls by `layers`, anything else by `admin`. Gives the addresses,
-    /// with the ports that port 0 became.
+    /// Serves until `draining` is cancelled, in `tasks`: gRPC calls with `layers`, other requests with `admin`. Returns
+    /// the bound addresses, with the ports in place of port 0.
     ///
     /// # Errors
     ///
-    /// The operating system does not tell the address of a listener.
+    /// The operating system does not report the address of a listener.
     pub fn serve(
         self,
         layers: Handler,
@@ -64,7 +64,7 @@ impl Ports {
     }
 }
 
-/// Answers gRPC, and the pages for operators unless they have a port of their own.
+/// Answers gRPC, and the admin pages unless they have a port of their own.
 fn answer(layers: Handler, methods: Methods, admin: Option<Admin>) -> impl Fn(Request<Incoming>) -> Answering + Clone {
     move |request| {
         if !is_grpc(&request) {
@@ -79,7 +79,7 @@ fn answer(layers: Handler, methods: Methods, admin: Option<Admin>) -> impl Fn(Re
     }
 }
 
-/// `application/grpc`, perhaps with a format behind it; not `application/grpc-web`, which is another protocol.
+/// `application/grpc`, with or without a format suffix. `application/grpc-web` is another protocol.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let rest = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));

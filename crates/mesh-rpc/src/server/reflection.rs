@@ -1,4 +1,4 @@
-//! Reflection: a process lists what it serves and nothing else, in version v1 and in v1alpha, which older tools ask for.
+//! Reflection: lists the services of the process, in versions v1 and v1alpha. Older tools use v1alpha.
 
 use std::collections::BTreeSet;
 
@@ -9,15 +9,15 @@ use crate::call::{GrpcServices, OWN_DESCRIPTORS, add};
 const V1: &str = "grpc.reflection.v1.ServerReflection";
 const V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
-/// Adds both versions to the services of a process. `system`: the encoded descriptor sets of the system's contracts.
+/// Adds both versions to the services of a process. `system` holds encoded descriptor sets of the system's contracts.
 ///
 /// # Errors
 ///
-/// A set does not decode, or a service is in none of them.
+/// A set does not decode, or no set has a service of the process.
 pub fn serve(grpc: &mut GrpcServices, system: &[&[u8]]) -> anyhow::Result<()> {
     let names: BTreeSet<_> = grpc.keys().copied().collect();
     let builder = || {
-        // A file that is in several sets counts once.
+        // Several sets may contain the same file.
         let sets = OWN_DESCRIPTORS.iter().chain(system);
         let sets = sets.fold(tonic_reflection::server::Builder::configure(), |sets, set| {
             sets.register_encoded_file_descriptor_set(set)

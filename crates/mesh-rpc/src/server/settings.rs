@@ -1,31 +1,30 @@
-//! The keys that bound what callers may take of a process.
+//! The settings under `limits`: what callers may use of a process.
 
 use std::time::Duration;
 
 use mesh_runtime::settings::{Key, Settings, parse};
 
-/// What callers may take of a process.
+/// The limits for callers of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Calls from the network at the same time, without streams. 1 to 100000.
+    /// Calls from the network in flight, without streams. 1 to 100000.
     pub in_flight: usize,
-    /// Streams from the network at the same time. 1 to 1000000.
+    /// Streams from the network in flight. 1 to 1000000.
     pub streams: usize,
-    /// How old a connection gets, give or take a tenth. 1 s to 24 h.
+    /// The age at which a connection is closed, within a tenth. 1 s to 24 h.
     pub connection_age: Duration,
-    /// How long the streams of a connection may go on when it is that old. 0 s to 1 h.
+    /// The grace period for streams of a connection at its age. 0 s to 1 h.
     pub connection_grace: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // A handler that takes ten milliseconds is asked a hundred thousand times a second then: no machine that is
-            // well has as many in flight.
+            // At 10 ms a call, 1000 calls in flight are 100,000 calls per second.
             in_flight: 1000,
-            // A stream that waits costs some fifteen kilobytes.
+            // An idle stream costs memory only.
             streams: 10_000,
-            // What an operator waits for until a new instance has its share, and rare enough to cost nothing.
+            // A new instance has its share of the connections after this time.
             connection_age: Duration::from_secs(30 * 60),
             connection_grace: Duration::from_secs(60),
         }
@@ -36,7 +35,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Limits {
-    /// Reads the keys under `limits`.
+    /// Reads the settings under `limits`.
     pub fn take(settings: &mut Settings) -> Self {
         let default = Self::default();
         let in_flight = Key::new("limits.in_flight", "a number from 1 to 100000");
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_out_of_range_are_refused() {
+    fn limits_out_of_range_are_rejected() {
         for (key, wrong) in [
             ("limits.in_flight", ["0", "100001", "-1", "many"]),
             ("limits.streams", ["0", "1000001", "1.5", ""]),
