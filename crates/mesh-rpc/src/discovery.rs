@@ -1,19 +1,21 @@
-//! Where the services of other processes are, and how other processes find those of this one.
+//! Discovery: finds the services of other processes, and registers the services of this one.
 //!
-//! Three sources, chosen by the key `registry`: `local` (there are no other processes), `static` (addresses in the
-//! configuration), `consul` (an agent of Consul). A [`Channel`](crate::client::Channel) only sees a set of instances that
-//! is replaced from time to time.
+//! The key `registry` selects the source: `local` (no other processes), `static` (configured addresses) or `consul` (a
+//! Consul agent). A [`Channel`](crate::client::Channel) sees a set of instances that discovery replaces.
 //!
-//! Guarantees: a process starts, serves and ends whether its agent can be reached or not. An agent that does not answer
-//! costs the first call to a peer, and a second of a drain.
+//! Guarantees:
+//! - A process starts, serves and stops without its agent (INV-8).
+//! - An agent that does not answer delays the first call to a peer, and a drain by at most one second.
 
 mod agent;
+mod entry;
 mod fixed;
 mod follow;
 mod register;
 mod settings;
 mod source;
 
-pub use register::{Registered, Registrant};
+pub use entry::Registrant;
+pub use register::Registered;
 pub use settings::{Advertise, Consul, Registry};
 pub use source::Discovery;

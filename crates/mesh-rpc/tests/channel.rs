@@ -1,4 +1,4 @@
-//! Calls to a peer in the same process, through the layers of the server.
+//! Tests of calls to a peer in the same process, through the layers of the server.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -19,7 +19,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service as _;
 
-/// A mesh in which `echo` answers with the headers it got, after a while; `panic` does what it says.
+/// A mesh with the service `echo`: it returns the headers of the request after `wait` milliseconds. Its method `Panic`
+/// panics.
 fn peers() -> Peers {
     let echo = tower::service_fn(|request: Request<Body>| async move {
         if request.uri().path().ends_with("/Panic") {
@@ -32,10 +33,10 @@ fn peers() -> Peers {
         response.headers_mut().extend(request.headers().clone());
         Ok::<_, Infallible>(response)
     });
-    let nowhere = Discovery::new(&Registry::Local, &Tasks::default()).expect("a source");
+    let discovery = Discovery::new(&Registry::Local, &Tasks::default()).expect("a source");
     let peers = Peers::new(
         BTreeSet::from(["echo"]),
-        Arc::new(nowhere),
+        Arc::new(discovery),
         Methods::of(&[]),
         Duration::from_secs(10),
         Metrics::new(),
@@ -68,7 +69,7 @@ async fn deadline_defaults_to_the_configured_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadline_travels_on_less_a_margin() {
+async fn deadline_travels_to_the_peer_less_a_margin() {
     let deadline = Some(Instant::now() + Duration::from_secs(2));
     let context = Context { deadline, ..Context::default() };
     let response = context.clone().scope(call("echo", "Now", &[("grpc-timeout", "1H")])).await;
@@ -78,7 +79,7 @@ async fn deadline_travels_on_less_a_margin() {
 }
 
 #[tokio::test]
-async fn trace_travels_on() {
+async fn trace_travels_to_the_peer() {
     let context = Context { trace_state: Some("one=1".parse().unwrap()), ..Context::default() };
     let response = context.clone().scope(call("echo", "Now", &[])).await;
     let sent = Trace::from_headers(response.headers()).unwrap();
@@ -88,7 +89,7 @@ async fn trace_travels_on() {
 }
 
 #[tokio::test]
-async fn call_to_a_service_without_instances_fails_fast_by_name() {
+async fn channel_without_instances_fails_fast_and_names_the_service() {
     let response = call("billing", "Now", &[]).await;
     let status = Status::from_header_map(response.headers()).unwrap();
     assert_eq!(status.code(), Code::Unavailable);
@@ -96,6 +97,6 @@ async fn call_to_a_service_without_instances_fails_fast_by_name() {
 }
 
 #[tokio::test]
-async fn panic_of_the_peer_is_an_answer() {
+async fn panic_of_the_peer_is_a_status() {
     assert_eq!(code(&call("echo", "Panic", &[]).await), Code::Internal);
 }

@@ -1,7 +1,6 @@
-//! One agent of Consul, and what people are told of it.
+//! A Consul agent: its client, its backoff, and the log of its outages.
 //!
-//! Several tasks talk to it, each again and again. When it goes away all of them fail, again and again; what somebody
-//! who reads the log wants to know is that it went, why, and that it is back.
+//! Several tasks call the agent and retry independently. The log reports an outage once, and its end once.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,42 +12,42 @@ use tokio::time::sleep;
 
 use super::settings::Consul;
 
-/// How long a question waits for something to change. Short, because an agent that stands still (it accepts
-/// connections, and answers nothing) is only noticed when this is over.
-pub(super) const WAIT: Duration = Duration::from_secs(10);
-/// How long an agent, which is on the same machine, may take to answer.
-const ANSWER: Duration = Duration::from_secs(3);
+/// How long the agent holds a blocking query without a change. A stopped agent accepts connections and never answers:
+/// this wait bounds its detection.
+pub(super) const QUERY_WAIT: Duration = Duration::from_secs(10);
+/// The limit for an answer, beyond the wait of a blocking query. The agent runs on the same machine.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// After failures that pass by themselves: an agent that comes back is found within the longest pause.
-const AWAY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1)).jitter(0.5..1.0);
-/// After refusals, which an operator has to mend.
-const REFUSED: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10)).jitter(0.5..1.0);
+/// The pause after a transient error. The longest pause bounds how late the return of an agent is noticed.
+const UNAVAILABLE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1)).jitter(0.5..1.0);
+/// The pause after a refusal, which an operator has to fix.
+const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10)).jitter(0.5..1.0);
 
-/// An agent. Cheap to clone.
+/// A Consul agent. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Agent(Arc<Shared>);
+pub(super) struct Agent(Arc<AgentInner>);
 
-struct Shared {
+struct AgentInner {
     client: Client,
     address: String,
     token_origin: String,
     tasks: Tasks,
-    /// What cannot be done at present because the agent does not answer.
-    waiting: Mutex<BTreeSet<String>>,
+    /// The purposes of the requests that fail while the agent is unavailable.
+    failing: Mutex<BTreeSet<String>>,
 }
 
 impl Agent {
     pub(super) fn new(config: &Consul, tasks: Tasks) -> anyhow::Result<Self> {
-        let mut builder = Client::builder(format!("http://{}", config.agent)).timeout(ANSWER);
+        let mut builder = Client::builder(format!("http://{}", config.agent)).timeout(REQUEST_TIMEOUT);
         if let Some(token) = &config.token {
             builder = builder.token(token);
         }
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(AgentInner {
             client: builder.build()?,
             address: config.agent.to_string(),
             token_origin: config.token_origin.clone(),
             tasks,
-            waiting: Mutex::default(),
+            failing: Mutex::default(),
         })))
     }
 
@@ -60,86 +59,86 @@ impl Agent {
         &self.0.tasks
     }
 
-    /// For one of the tasks that talk to it; `purpose` finishes the sentence "Consul does not let us …".
+    /// The attempts of one task. `purpose` completes the sentence "Consul does not let us …".
     pub(super) fn attempts(&self, purpose: String) -> Attempts {
         Attempts { agent: self.clone(), purpose, failures: 0, refused: None }
     }
 
-    /// Where the token comes from that it is asked with.
+    /// The source of the token, for the log.
     pub(super) fn token_origin(&self) -> &str {
         &self.0.token_origin
     }
 
-    fn waiting(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failing(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What one task has tried.
+/// The attempts of one task at a request.
 pub(super) struct Attempts {
     agent: Agent,
     purpose: String,
-    /// In a row.
+    /// Consecutive failures.
     failures: u32,
     refused: Option<String>,
 }
 
 impl Attempts {
-    /// The agent has done what it was asked for.
+    /// Records a successful request.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
         self.refused = None;
-        self.answered();
+        self.report_recovery();
     }
 
-    /// It has not, or not as was hoped for. Tells people what is news to them, and waits before the next attempt.
+    /// Records a failed request, logs an error that is new, and pauses before the next attempt.
     pub(super) async fn failed(&mut self, error: &Error) {
-        sleep(self.note(error)).await;
+        sleep(self.record(error)).await;
     }
 
-    /// How long to wait.
-    fn note(&mut self, error: &Error) -> Duration {
-        // Each of the two is counted from its own beginning.
+    /// Returns the pause before the next attempt.
+    fn record(&mut self, error: &Error) -> Duration {
+        // Transient errors and refusals have separate counts.
         if error.is_transient() == self.refused.is_some() {
             self.failures = 0;
         }
         self.failures += 1;
         if error.is_transient() {
             self.refused = None;
-            self.missed(error);
-            return AWAY.pause(self.failures);
+            self.report_outage(error);
+            return UNAVAILABLE_BACKOFF.pause(self.failures);
         }
-        // A refusal is an answer.
-        self.answered();
-        let said = self.refused.replace(error.to_string());
-        if said != self.refused {
-            self.report(error);
+        // A refusal shows that the agent is available.
+        self.report_recovery();
+        let before = self.refused.replace(error.to_string());
+        if before != self.refused {
+            self.report_refusal(error);
         }
-        REFUSED.pause(self.failures)
+        REFUSED_BACKOFF.pause(self.failures)
     }
 
-    fn missed(&self, error: &Error) {
+    fn report_outage(&self, error: &Error) {
         let first = {
-            let mut waiting = self.agent.waiting();
-            waiting.insert(self.purpose.clone()) && waiting.len() == 1
+            let mut failing = self.agent.failing();
+            failing.insert(self.purpose.clone()) && failing.len() == 1
         };
         if first {
-            tracing::warn!(%error, "Consul is away; serving without it, and trying again and again (registry = \"local\" does without)");
+            tracing::warn!(%error, "Consul is away: serving without it and retrying (registry = \"local\" needs no Consul)");
         }
     }
 
-    fn answered(&self) {
-        let mut waiting = self.agent.waiting();
-        if waiting.remove(&self.purpose) && waiting.is_empty() {
+    fn report_recovery(&self) {
+        let mut failing = self.agent.failing();
+        if failing.remove(&self.purpose) && failing.is_empty() {
             tracing::info!(agent = self.agent.0.address, "Consul is back");
         }
     }
 
-    fn report(&self, error: &Error) {
+    fn report_refusal(&self, error: &Error) {
         let Self { agent, purpose, .. } = self;
         match error {
             Error::Permission { .. } => {
-                let rule = error.missing_rule().unwrap_or_else(|| "one that Consul does not name".to_owned());
+                let rule = error.missing_rule().unwrap_or_else(|| "unknown: Consul does not name it".to_owned());
                 tracing::error!(%error, rule, token = agent.token_origin(), "Consul does not let us {purpose}");
             }
             _ => tracing::error!(%error, "Consul does not let us {purpose}"),
@@ -152,21 +151,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_refusal_is_not_an_outage_and_each_has_its_own_backoff() {
+    async fn agent_has_separate_backoffs_for_outages_and_refusals() {
         let agent = "127.0.0.1:1".parse().unwrap();
         let consul = Consul { agent, token: None, token_origin: "none".to_owned() };
         let agent = Agent::new(&consul, Tasks::default()).unwrap();
-        let away = Error::Timeout { address: String::new(), limit: ANSWER };
+        let unavailable = Error::Timeout { address: String::new(), limit: REQUEST_TIMEOUT };
         let refused = Error::Permission { request: String::new(), message: String::new() };
         let (mut one, mut other) = (agent.attempts("one".to_owned()), agent.attempts("other".to_owned()));
         for _ in 0..20 {
-            one.note(&away);
+            one.record(&unavailable);
         }
-        other.note(&away);
-        assert_eq!(agent.waiting().len(), 2);
-        assert!(one.note(&refused) <= AWAY.ceiling(1), "a refusal begins anew");
+        other.record(&unavailable);
+        assert_eq!(agent.failing().len(), 2);
+        assert!(one.record(&refused) <= UNAVAILABLE_BACKOFF.ceiling(1), "refusals have their own count");
         other.succeeded();
-        assert!(agent.waiting().is_empty(), "nobody misses an agent that answers");
-        assert!(one.note(&away) <= AWAY.ceiling(1), "and so does an outage");
+        assert!(agent.failing().is_empty(), "the outage is over");
+        assert!(one.record(&unavailable) <= UNAVAILABLE_BACKOFF.ceiling(1), "outages have their own count");
     }
 }

@@ -1,38 +1,41 @@
-//! Instances that do not change while a process runs.
+//! Instances that are known when the process starts.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::client::{Endpoints, Instance};
 
-/// A source that is known when the process starts.
+/// A source that does not change.
 pub(super) enum Fixed {
     /// There are no other processes.
-    Nowhere,
-    /// The addresses of services, by name.
-    At(BTreeMap<String, Vec<SocketAddr>>),
+    Local,
+    /// The addresses of each service.
+    Static(BTreeMap<String, Vec<SocketAddr>>),
 }
 
 /// Sets the instances of `service`, and warns if there are none.
 pub(super) fn follow(fixed: &Fixed, service: &'static str, endpoints: &Endpoints) {
     let addresses = match fixed {
-        Fixed::Nowhere => {
-            tracing::warn!(service, "this process calls a service whose address is not configured: set `registry`");
+        Fixed::Local => {
+            tracing::warn!(
+                service,
+                "the address of a service that this process calls is not configured: set `registry`"
+            );
             &[][..]
         }
-        Fixed::At(addresses) => {
+        Fixed::Static(addresses) => {
             let addresses = addresses.get(service).map(Vec::as_slice).unwrap_or_default();
             if addresses.is_empty() {
                 tracing::warn!(
                     service,
-                    "this process calls a service whose address is not configured: set `static.{service}`"
+                    "the address of a service that this process calls is not configured: set `static.{service}`"
                 );
             }
             addresses
         }
     };
     let instance = |address: &SocketAddr| {
-        // An IP address and a port are always an authority.
+        // An IP address and a port always form an authority.
         let authority = address.to_string().parse().ok()?;
         Some(Instance { authority, weight: 1 })
     };

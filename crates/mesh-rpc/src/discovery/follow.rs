@@ -1,7 +1,9 @@
-//! Knowing the instances of a service: one blocking query after the other.
+//! Follows the instances of a service with blocking queries to Consul.
 //!
-//! A failure changes nothing: callers go on with what was known, since instances outlive agents. An empty answer
-//! empties the set. An answer that is what is known already, as the end of every wait is, goes no further.
+//! Guarantees:
+//! - An error keeps the last known instances: they may outlive the agent (INV-8).
+//! - A successful empty answer empties the set.
+//! - An unchanged answer, such as after an expired wait, changes nothing.
 
 use std::time::Duration;
 
@@ -9,37 +11,38 @@ use consul_api_client::Blocking;
 use consul_api_client::health::{self, Query};
 use tokio::time::sleep;
 
-use super::agent::{Agent, WAIT};
+use super::agent::{Agent, QUERY_WAIT};
 use crate::client::{Endpoints, Instance};
 
-/// Between two questions, so that a service whose instances come and go all the time costs no more than fifty of them a
-/// second. A change by itself does not wait for it.
-const BREATH: Duration = Duration::from_millis(20);
+/// The least pause between two queries: a service that changes all the time costs at most 50 queries per second. A
+/// single change is not delayed.
+const MIN_PAUSE: Duration = Duration::from_millis(20);
 
-/// Keeps `endpoints` what Consul says. Never ends by itself.
+/// Keeps `endpoints` set to the passing instances in Consul. Never returns.
 pub(super) async fn follow(agent: Agent, service: &'static str, endpoints: Endpoints) {
     let query = Query::service(service).passing();
     let mut attempts = agent.attempts(format!("find `{service}`"));
-    let (mut index, mut known): (_, Option<Found>) = (0, None);
+    let (mut index, mut known): (_, Option<Answer>) = (0, None);
     loop {
-        match agent.client().health().instances(&query, Blocking { index, wait: WAIT }).await {
+        match agent.client().health().instances(&query, Blocking { index, wait: QUERY_WAIT }).await {
             Ok(answer) => {
                 attempts.succeeded();
                 index = answer.next(index);
-                let found = Found::new(&answer.value);
+                let found = Answer::new(&answer.value);
                 if known.as_ref() != Some(&found) {
                     found.report(service, known.is_some());
                     endpoints.set(&found.instances);
                     known = Some(found);
                 }
-                sleep(BREATH).await;
+                sleep(MIN_PAUSE).await;
             }
             Err(error) => {
-                // Callers have waited for the first answer, and there is none.
+                // Calls wait for the first answer. An error ends the wait.
                 if known.is_none() {
                     endpoints.set(&[]);
                 }
-                // A fresh agent would compare it with its own small ones, and hold the question for a whole wait.
+                // A restarted agent starts with small indexes. It would hold a query with the old index for a whole
+                // wait.
                 index = 0;
                 attempts.failed(&error).await;
             }
@@ -47,39 +50,44 @@ pub(super) async fn follow(agent: Agent, service: &'static str, endpoints: Endpo
     }
 }
 
-/// What there is of a service.
+/// The instances of a service in one answer.
 #[derive(PartialEq)]
-struct Found {
-    /// In an order that does not depend on that of the answer.
+struct Answer {
+    /// Sorted by authority, so that the order of the answer does not matter.
     instances: Vec<Instance>,
-    /// The ids of those that nobody could call where they say they are.
-    nowhere: Vec<String>,
+    /// The ids of the instances without a valid address.
+    unaddressable: Vec<String>,
 }
 
-impl Found {
+impl Answer {
     fn new(found: &[health::Instance]) -> Self {
-        let (mut instances, mut nowhere) = (Vec::new(), Vec::new());
+        let (mut instances, mut unaddressable) = (Vec::new(), Vec::new());
         for instance in found {
             match instance.authority().parse() {
                 Ok(authority) if instance.service.port != 0 => {
                     instances.push(Instance { authority, weight: instance.weight() });
                 }
-                _ => nowhere.push(instance.service.id.clone()),
+                _ => unaddressable.push(instance.service.id.clone()),
             }
         }
         instances.sort_by(|a, b| a.authority.as_str().cmp(b.authority.as_str()));
         instances.dedup_by(|a, b| a.authority == b.authority);
-        nowhere.sort();
-        Self { instances, nowhere }
+        unaddressable.sort();
+        Self { instances, unaddressable }
     }
 
-    /// `again` if something was known before: processes that start together do not find each other at once.
-    fn report(&self, service: &str, again: bool) {
-        if !self.nowhere.is_empty() {
-            tracing::warn!(service, instances = self.nowhere.join(" "), "in Consul without an address to call");
+    /// `known_before`: a set was known. Processes that start together do not find each other at once, which deserves no
+    /// warning.
+    fn report(&self, service: &str, known_before: bool) {
+        if !self.unaddressable.is_empty() {
+            tracing::warn!(
+                service,
+                instances = self.unaddressable.join(" "),
+                "Consul has instances without a valid address"
+            );
         }
         if self.instances.is_empty() {
-            return match again {
+            return match known_before {
                 true => tracing::warn!(service, "no instance in Consul"),
                 false => tracing::info!(service, "no instance in Consul yet"),
             };
@@ -103,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_where_it_says_or_on_its_node() {
+    fn follow_falls_back_to_the_address_of_the_node() {
         let all = [
             found("b.internal", "10.0.0.9", 2, 1),
             found("", "10.0.0.7", 1, 5),
@@ -112,10 +120,10 @@ mod tests {
             found("10.0.0.8", "10.0.0.9", 0, 1),
             found("no host", "10.0.0.9", 1, 1),
         ];
-        let found = Found::new(&all);
-        assert_eq!(found.nowhere.len(), 2);
-        let places: Vec<_> = found.instances.iter().map(|i| (i.authority.to_string(), i.weight)).collect();
+        let found = Answer::new(&all);
+        assert_eq!(found.unaddressable.len(), 2);
+        let instances: Vec<_> = found.instances.iter().map(|i| (i.authority.to_string(), i.weight)).collect();
         let expected = [("10.0.0.7:1", 5), ("[fd00::1]:3", 1), ("b.internal:2", 1)];
-        assert_eq!(places, expected.map(|(authority, weight)| (authority.to_owned(), weight)));
+        assert_eq!(instances, expected.map(|(authority, weight)| (authority.to_owned(), weight)));
     }
 }

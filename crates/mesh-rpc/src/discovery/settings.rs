@@ -1,4 +1,4 @@
-//! The keys that say how services of different processes find each other.
+//! The settings of discovery: `registry`, `static`, `consul.token` and `advertise`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,44 +8,44 @@ use http::uri::Authority;
 
 use mesh_runtime::settings::{Key, Settings, Source};
 
-/// Where Consul's agents listen unless they are told otherwise.
+/// The default port of a Consul agent.
 const CONSUL_PORT: u16 = 8500;
 
-/// How the services of other processes are found, and those of this one by them.
+/// The source of instances, and the place to register.
 #[derive(Clone, Debug)]
 pub enum Registry {
-    /// Not at all: everything is in this process.
+    /// No other processes.
     Local,
-    /// At these addresses, by the name of the service.
+    /// The configured addresses of each service.
     Static(BTreeMap<String, Vec<SocketAddr>>),
-    /// Through Consul, which is told where the services of this process are.
+    /// A Consul agent. The services of this process register with it.
     Consul(Consul),
 }
 
-/// An agent of Consul, and who we are to it.
+/// A Consul agent, and the token for it.
 #[derive(Clone)]
 pub struct Consul {
-    /// Where its HTTP API is: `host:port`.
+    /// The HTTP API: `host:port`.
     pub agent: Authority,
-    /// The ACL token, if one is needed.
+    /// The ACL token, if Consul requires one.
     pub token: Option<String>,
-    /// Where the token was said, or that there is none: for whoever has to mend it.
+    /// The source of the token, or a note that there is none. For error messages.
     pub token_origin: String,
 }
 
-/// Never shows the token.
+/// Omits the token.
 impl fmt::Debug for Consul {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consul").field("agent", &self.agent).finish_non_exhaustive()
     }
 }
 
-/// Where others reach this process, when that is not where it listens.
+/// The address of this process for other processes, if it differs from the listen address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertise {
-    /// A name or an IP address; one of version 6 in brackets.
+    /// A host name or an IP address, an IPv6 address in brackets.
     pub host: String,
-    /// The port, if it is not the one it listens on.
+    /// The port; `None` for the listen port.
     pub port: Option<u16>,
 }
 
@@ -55,8 +55,8 @@ const REGISTRY: &str = "local, static, or Consul's agent such as consul://127.0.
 const TOKEN: &str = "a token: visible ASCII characters without spaces";
 
 impl Registry {
-    /// Reads the keys `registry` and `consul.token`. `alone`: a service in a process of its own has peers to find, and
-    /// looks for them in Consul by default; a process that runs all services has none.
+    /// Reads `registry` and `consul.token`. `alone`: the process runs one service, so the default is the local Consul
+    /// agent. A process with all services defaults to `local`.
     pub fn take(alone: bool, settings: &mut Settings) -> Self {
         let token_origin = settings.source("consul.token").map(|source| format!("consul.token of {source}"));
         let token = settings.optional(&Key::new("consul.token", TOKEN).secret(), parse_token);
@@ -107,15 +107,15 @@ fn parse_token(text: &str) -> Option<String> {
 }
 
 impl Advertise {
-    /// Reads the key `advertise`, and refuses a listener that no other process can call: "every interface" is where to
-    /// listen, and not an address.
+    /// Reads `advertise`. It is required if Consul is used and the process listens on all interfaces, because other
+    /// processes cannot call an unspecified address.
     pub fn take(registry: &Registry, listen: SocketAddr, settings: &mut Settings) -> Option<Self> {
         let set = settings.source("advertise").is_some();
         let advertise = settings.optional(&Key::new("advertise", ADVERTISE), Self::parse);
         if matches!(registry, Registry::Consul(_)) && !set && listen.ip().is_unspecified() {
             let message = format!(
                 "must be set where the process listens on {listen}: the address that Consul gives to other processes, \
-                 such as 10.0.0.7; registry = \"local\" does without Consul"
+                 such as 10.0.0.7; registry = \"local\" needs no Consul"
             );
             settings.problem("advertise", Source::default(), message);
         }
@@ -125,9 +125,9 @@ impl Advertise {
     fn parse(text: &str) -> Option<Self> {
         let authority: Authority = text.parse().ok()?;
         let host = authority.host().trim_matches(['[', ']']);
-        let everywhere = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
-        let plain = !authority.as_str().contains('@') && !host.is_empty() && !everywhere;
-        // `host:` and `host:70000` are authorities, too.
+        let unspecified = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let plain = !authority.as_str().contains('@') && !host.is_empty() && !unspecified;
+        // `host:` and `host:70000` parse as authorities.
         let port = match text[authority.host().len()..].strip_prefix(':') {
             Some(port) => Some(port.parse().ok().filter(|port| *port != 0)?),
             None => None,
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn registry_defaults_to_consul_for_a_service_alone() {
+    fn registry_defaults_to_consul_for_a_single_service() {
         let Registry::Consul(consul) = Registry::take(true, &mut settings(&[])) else { panic!() };
         assert_eq!(consul.agent, "127.0.0.1:8500");
         assert!(matches!(Registry::take(false, &mut settings(&[])), Registry::Local));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn registry_consul_has_a_host_and_perhaps_a_port() {
+    fn registry_consul_has_an_optional_port() {
         let agent = |text: &str| match parse_registry(text) {
             Some(Registry::Consul(consul)) => Some(consul.agent.to_string()),
             _ => None,
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn advertise_is_needed_where_every_interface_is_listened_on() {
+    fn advertise_is_required_on_an_unspecified_address() {
         let take = |set: &[(&str, &str)]| {
             let mut settings = settings(set);
             let registry = Registry::take(true, &mut settings);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn consul_token_is_never_shown_but_its_source_is() {
+    fn consul_token_is_hidden_and_its_source_is_shown() {
         let Registry::Consul(consul) = Registry::take(true, &mut settings(&[("consul.token", "secret")])) else {
             panic!()
         };

@@ -1,4 +1,4 @@
-//! The source of instances that a process is configured with.
+//! The configured source of instances.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,13 +6,14 @@ use std::sync::Arc;
 use mesh_runtime::Tasks;
 
 use super::agent::Agent;
+use super::entry::Registrant;
 use super::fixed::Fixed;
-use super::register::{self, Registered, Registrant};
+use super::register::{self, Registered};
 use super::settings::{Advertise, Registry};
 use super::{fixed, follow};
 use crate::client::{Discover, Endpoints};
 
-/// How processes find each other. Cheap to clone.
+/// Finds peers and registers services. Cheap to clone.
 #[derive(Clone)]
 pub struct Discovery(Source);
 
@@ -23,20 +24,20 @@ enum Source {
 }
 
 impl Discovery {
-    /// Its background tasks are among `tasks`, and end with them. Nothing is asked yet.
+    /// Creates the source. Its background tasks run in `tasks`. Sends nothing yet.
     ///
     /// # Errors
     ///
-    /// Consul's address or token cannot be used.
+    /// Consul's address or token is invalid.
     pub fn new(registry: &Registry, tasks: &Tasks) -> anyhow::Result<Self> {
         Ok(Self(match registry {
-            Registry::Local => Source::Fixed(Arc::new(Fixed::Nowhere)),
-            Registry::Static(addresses) => Source::Fixed(Arc::new(Fixed::At(addresses.clone()))),
+            Registry::Local => Source::Fixed(Arc::new(Fixed::Local)),
+            Registry::Static(addresses) => Source::Fixed(Arc::new(Fixed::Static(addresses.clone()))),
             Registry::Consul(consul) => Source::Consul(Agent::new(consul, tasks.clone())?),
         }))
     }
 
-    /// Lets other processes find these services, which listen on `address`, until they are deregistered.
+    /// Registers services that listen on `address`, until they are deregistered.
     pub fn register(
         &self,
         services: Vec<Registrant>,
@@ -45,7 +46,7 @@ impl Discovery {
     ) -> Registered {
         match &self.0 {
             Source::Consul(agent) => register::register(agent, services, address, advertise),
-            Source::Fixed(_) => Registered::nowhere(),
+            Source::Fixed(_) => Registered::none(),
         }
     }
 }

@@ -219,8 +219,8 @@ mod tests {
         let answer = stream.await.unwrap();
         assert!(status(&server.call(STREAM).await.await.unwrap()).is_some());
         drop(answer);
-        assert!(!server.call(WAIT_OPERATION).await.is_finished(), "it waits");
-        assert!(!call.is_finished(), "it is worked on");
+        assert!(!server.call(WAIT_OPERATION).await.is_finished(), "the handler is running");
+        assert!(!call.is_finished(), "the handler is running");
     }
 
     #[tokio::test(start_paused = true)]
@@ -231,7 +231,7 @@ mod tests {
         let check = server.call(CHECK).await;
         tokio::time::sleep(PERMIT_WAIT * 2).await;
         for call in [in_memory, check] {
-            assert!(!call.is_finished(), "it is worked on");
+            assert!(!call.is_finished(), "the handler is running");
             call.abort();
         }
     }
