@@ -1,6 +1,6 @@
 //! Long work, as the author of a service writes it: an async function from a request to a response.
 //!
-//! ```ignore
+//! ```text
 //! impl Work for Render {
 //!     const KIND: &'static str = "RenderArtwork";
 //!     type Request = RenderArtworkRequest;

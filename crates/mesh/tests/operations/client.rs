@@ -9,7 +9,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::fixture::{Echo, FAIL_ONCE, Fixture, SUCCEED, metadata};
-use crate::proxy::Proxy;
+use harness::Proxy;
 
 on_both!(watch_until_done_returns_the_end_and_hides_reconnects);
 async fn watch_until_done_returns_the_end_and_hides_reconnects(fixture: Fixture) {

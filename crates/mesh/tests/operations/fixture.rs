@@ -20,7 +20,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::postgres::Postgres;
+use harness::Postgres;
 
 /// Work with one step for each second of its request. The nanoseconds of the request select how it ends.
 pub(crate) struct Steps {

@@ -34,17 +34,3 @@ mod retry; // retries of failed operations
 mod subscribe; // all operations of a caller
 mod watch; // one operation
 mod workers; // drains, lost leases, dead workers
-
-// The harness of the black-box tests starts Postgres, and cuts a network.
-#[path = "../../../../tests/harness/src/postgres.rs"]
-#[expect(dead_code, unreachable_pub, reason = "no test here stops it; a crate has these files, too")]
-mod postgres;
-#[path = "../../../../tests/harness/src/programs.rs"]
-#[expect(unreachable_pub, reason = "a crate has this file, too")]
-mod programs;
-#[path = "../../../../tests/harness/src/proxy.rs"]
-#[expect(dead_code, unreachable_pub, reason = "no test here heals it; a crate has this file, too")]
-mod proxy;
-#[path = "../../../../tests/harness/src/sql.rs"]
-#[expect(unreachable_pub, reason = "a crate has this file, too")]
-mod sql;
