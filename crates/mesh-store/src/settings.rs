@@ -45,7 +45,7 @@ impl Database {
                 if databases[*first] == databases[*second] {
                     settings.problem(
                         format!("services.{second}.database_url"),
-                        Source::default(),
+                        Source::Together,
                         format!(
                             "is the database of `{first}`, too; a service owns its data: give each service its own"
                         ),

@@ -15,9 +15,9 @@ use mesh::{Migration, Service, Setting};
 
 const MIGRATIONS: &[Migration] = &[Migration::new(1, "artwork", include_str!("../migrations/0001_artwork.sql"))];
 
-static CONCURRENCY: Setting<u64> = Setting::number("concurrency", 2, 1, 64)
+const CONCURRENCY: Setting<u64> = Setting::number("concurrency", 2, 1, 64)
     .doc("Images rendered at the same time; each takes a core and up to 400 MB");
-static LARGEST_IMAGE: Setting<u64> =
+const LARGEST_IMAGE: Setting<u64> =
     Setting::bytes("largest_image", 16 << 20, 64 << 10, 64 << 20).doc("The largest image that RenderArtwork accepts");
 
 /// In bytes: what a request holds beside its image.

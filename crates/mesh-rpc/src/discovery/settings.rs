@@ -117,7 +117,7 @@ impl Advertise {
                 "must be set where the process listens on {listen}: the address that Consul gives to other processes, \
                  such as 10.0.0.7; registry = \"local\" needs no Consul"
             );
-            settings.problem("advertise", Source::default(), message);
+            settings.problem("advertise", Source::Together, message);
         }
         advertise
     }

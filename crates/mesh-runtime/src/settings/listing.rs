@@ -45,49 +45,98 @@ pub struct Listing(BTreeMap<String, Entry>);
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// `None` if the key is not set and has no default.
-    value: Option<String>,
-    source: Source,
+    value: Listed,
     doc: &'static str,
 }
 
-/// The text in place of a secret.
-const REDACTED: &str = "(secret)";
+#[derive(Clone, Debug)]
+enum Listed {
+    Value(String, Source),
+    Secret(Source),
+    /// No source sets the key, and it has no default.
+    Unset,
+}
 
 impl Listing {
     /// Lists a key with its value.
     pub(super) fn set(&mut self, key: &Key, value: String, source: Source) {
         if !key.elsewhere {
             // A default is no secret.
-            let redacted = key.secret && source != Source::Default;
-            let value = Some(if redacted { REDACTED.to_owned() } else { value });
-            self.0.insert(key.path.clone(), Entry { value, source, doc: key.doc });
+            let secret = key.secret && source != Source::Default;
+            let value = if secret { Listed::Secret(source) } else { Listed::Value(value, source) };
+            self.0.insert(key.path.clone(), Entry { value, doc: key.doc });
         }
     }
 
     /// Lists a key that is not set, unless it is listed with a value.
     pub(super) fn unset(&mut self, key: &Key) {
         if !key.elsewhere {
-            let entry = Entry { value: None, source: Source::Default, doc: key.doc };
-            self.0.entry(key.path.clone()).or_insert(entry);
+            self.0.entry(key.path.clone()).or_insert(Entry { value: Listed::Unset, doc: key.doc });
         }
     }
 }
 
 impl fmt::Display for Listing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (key, Entry { value, source, doc }) in &self.0 {
-            if !doc.is_empty() {
-                writeln!(f, "# {doc}")?;
+        for (key, Entry { value, doc }) in &self.0 {
+            for line in doc.lines() {
+                writeln!(f, "# {}", line.trim())?;
             }
-            let Some(value) = value else {
-                writeln!(f, "# {key} is not set")?;
-                continue;
-            };
-            let bare = value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok();
-            let setting = if bare { format!("{key} = {value}") } else { format!("{key} = {value:?}") };
-            writeln!(f, "{setting:<48} # {source}")?;
+            match value {
+                Listed::Value(value, source) => writeln!(f, "{:<48} # {source}", format!("{key} = {}", toml(value)))?,
+                Listed::Secret(source) => writeln!(f, "{:<48} # {source}", format!("# {key} is set, and secret"))?,
+                Listed::Unset => writeln!(f, "# {key} is not set")?,
+            }
         }
         Ok(())
+    }
+}
+
+/// A value as TOML writes it: numbers and booleans bare, anything else as a basic string.
+fn toml(value: &str) -> String {
+    let number = value.parse::<i64>().is_ok_and(|number| number.to_string() == value);
+    if number || value.parse::<bool>().is_ok() {
+        return value.to_owned();
+    }
+    let mut text = String::from("\"");
+    for character in value.chars() {
+        match character {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            control if control.is_control() => text.push_str(&format!("\\u{:04X}", u32::from(control))),
+            other => text.push(other),
+        }
+    }
+    text + "\""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listing_reads_back_as_a_configuration_file() {
+        let mut listing = Listing::default();
+        let values =
+            ["7", "007", "-1", "1.5", "true", "8s", "a \"quoted\" \\ path", "tab\there", "e\u{301}\u{200b}", ""];
+        for (number, value) in values.iter().enumerate() {
+            let key = Key::new(format!("key_{number}"), "").doc("two\n  lines");
+            listing.set(&key, (*value).to_owned(), Source::File("a \"file\"".into()));
+        }
+        listing.set(&Key::new("token", "").secret(), "hush".to_owned(), Source::Flag("--set".to_owned()));
+        listing.unset(&Key::new("absent", ""));
+        let text = listing.to_string();
+        let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}: {text}"));
+        for (number, value) in values.iter().enumerate() {
+            let read = match &table[&format!("key_{number}")] {
+                toml::Value::String(text) => text.clone(),
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(truth) => truth.to_string(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(read, *value);
+        }
+        assert!(!table.contains_key("token") && text.contains("# token is set, and secret") && !text.contains("hush"));
+        assert!(!table.contains_key("absent") && text.contains("# absent is not set"));
     }
 }

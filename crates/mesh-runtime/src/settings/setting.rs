@@ -2,6 +2,7 @@
 //!
 //! See: docs/decisions/0020-settings-of-a-service.md
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::key::Key;
@@ -9,36 +10,43 @@ use super::listing::Shown;
 use super::merged::Settings;
 use super::parse;
 
-/// A setting of a service, under the key `services.NAME.KEY`. Declare it as a constant or static, hand it to the
-/// service, and read its value with it.
+/// A setting of a service, under the key `services.NAME.KEY`. Declare it as a constant, hand it to the service, and read
+/// its value with it. The constructors check the key (lower-case letters, digits and underscores) and that the default
+/// is in range: a constant that breaks a rule does not compile.
 ///
 /// ```
 /// # use mesh_runtime::settings::Setting;
-/// const CONCURRENCY: Setting<u64> = Setting::number("concurrency", 2, 1, 64).doc("Pictures computed at the same
-/// time");
+/// const CONCURRENCY: Setting<u64> = Setting::number("concurrency", 2, 1, 64).doc("Pictures computed at the same time");
 /// const LARGEST_IMAGE: Setting<u64> = Setting::bytes("largest_image", 12 << 20, 1 << 10, 15 << 20);
 /// const API_KEY: Setting<Option<String>> = Setting::secret("api_key");
+/// ```
+///
+/// ```compile_fail
+/// # use mesh_runtime::settings::Setting;
+/// const CONCURRENCY: Setting<u64> = Setting::number("concurrency", 65, 1, 64);
 /// ```
 #[derive(Debug)]
 pub struct Setting<T> {
     name: &'static str,
     pub(super) doc: &'static str,
-    kind: Kind<T>,
+    kind: Kind,
+    value: PhantomData<fn() -> T>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind<T> {
-    Number { default: T, least: T, most: T },
-    Bytes { default: T, least: T, most: T },
-    Time { default: T, least: T, most: T },
+enum Kind {
+    Number { default: u64, least: u64, most: u64 },
+    Bytes { default: u64, least: u64, most: u64 },
+    Time { default: Duration, least: Duration, most: Duration },
     Text { default: &'static str },
-    Switch { default: T },
+    Switch { default: bool },
     Secret,
 }
 
 impl<T> Setting<T> {
-    const fn new(name: &'static str, kind: Kind<T>) -> Self {
-        Self { name, doc: "", kind }
+    const fn new(name: &'static str, kind: Kind) -> Self {
+        assert!(is_key(name), "the key of a setting has lower-case letters, digits and underscores");
+        Self { name, doc: "", kind, value: PhantomData }
     }
 
     /// The last part of the key.
@@ -54,14 +62,29 @@ impl<T> Setting<T> {
     }
 }
 
+/// Whether an environment variable can name it, too.
+const fn is_key(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        if !matches!(bytes[at], b'a'..=b'z' | b'0'..=b'9' | b'_') {
+            return false;
+        }
+        at += 1;
+    }
+    !bytes.is_empty()
+}
+
 impl Setting<u64> {
     /// A whole number from `least` to `most`, both included.
     pub const fn number(name: &'static str, default: u64, least: u64, most: u64) -> Self {
+        assert!(least <= default && default <= most, "the default of a setting is in its range");
         Self::new(name, Kind::Number { default, least, most })
     }
 
     /// A size in bytes from `least` to `most`, both included, set as `12MiB`.
     pub const fn bytes(name: &'static str, default: u64, least: u64, most: u64) -> Self {
+        assert!(least <= default && default <= most, "the default of a setting is in its range");
         Self::new(name, Kind::Bytes { default, least, most })
     }
 }
@@ -69,6 +92,8 @@ impl Setting<u64> {
 impl Setting<Duration> {
     /// A time from `least` to `most`, both included, set as `30s`.
     pub const fn time(name: &'static str, default: Duration, least: Duration, most: Duration) -> Self {
+        let (low, value, high) = (least.as_nanos(), default.as_nanos(), most.as_nanos());
+        assert!(low <= value && value <= high, "the default of a setting is in its range");
         Self::new(name, Kind::Time { default, least, most })
     }
 }
@@ -76,6 +101,7 @@ impl Setting<Duration> {
 impl Setting<String> {
     /// Any text that is not empty.
     pub const fn text(name: &'static str, default: &'static str) -> Self {
+        assert!(!default.is_empty(), "the default of a text is not empty");
         Self::new(name, Kind::Text { default })
     }
 }

@@ -31,10 +31,9 @@ impl fmt::Display for Problem {
 }
 
 /// The source of a value.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Several sources: keys that contradict each other.
-    #[default]
     Together,
     /// The default, since no source sets the key.
     Default,

@@ -96,7 +96,7 @@ mod tests {
         let listing = settings.finish().unwrap().to_string();
         assert!(listing.contains("services.a.largest = \"1MiB\"") && listing.contains("# --set"), "{listing}");
         assert!(listing.contains("services.a.count = 2") && listing.contains("# default"), "{listing}");
-        assert!(!listing.contains("hush") && listing.contains("services.a.key = \"(secret)\""), "{listing}");
+        assert!(!listing.contains("hush") && listing.contains("# services.a.key is set, and secret"), "{listing}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) struct Flags {
     pub(super) data_dir: Option<String>,
     /// Give the databases a new epoch after a restored backup, so that streams restart, and exit
     /// (docs/operate/backup.md)
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["print_config", "check_config"])]
     renew_epoch: bool,
 }
 
