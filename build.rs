@@ -5,19 +5,18 @@ use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
 
-/// Where the types of mesh's own contracts are.
-const ELSEWHERE: [(&str, &str); 4] = [
-    (".google.api", "::mesh_proto::google::api"),
-    (".google.longrunning", "::mesh_proto::google::longrunning"),
-    (".mesh.operations.v1", "::mesh_proto::mesh::operations::v1"),
-    (".mesh.options.v1", "::mesh_proto::mesh::options::v1"),
-];
-
 fn main() -> Result<(), Box<dyn Error>> {
     // A new package is a new folder.
     println!("cargo::rerun-if-changed=proto");
-    let entries = fs::read_dir("proto")?.collect::<Result<Vec<_>, _>>()?;
-    let packages = entries.iter().map(fs::DirEntry::path).filter(|path| path.is_dir());
-    let own: Vec<PathBuf> = packages.filter(|path| !path.ends_with("google") && !path.ends_with("mesh")).collect();
-    mesh_build::generate("proto", &own, &ELSEWHERE)
+    let mut own: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir("proto")? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "proto") {
+            return Err(format!("{} has no folder: move it to proto/PACKAGE/VERSION/", path.display()).into());
+        }
+        if path.is_dir() && !path.ends_with("google") && !path.ends_with("mesh") {
+            own.push(path);
+        }
+    }
+    mesh_build::generate("proto", &own, &[("google", "::mesh_proto"), ("mesh", "::mesh_proto")])
 }

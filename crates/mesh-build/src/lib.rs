@@ -5,12 +5,13 @@
 //! - The output stays in Cargo's `OUT_DIR` (INV-2).
 //! - The descriptor set keeps comments and custom options.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// The package `google.rpc`: its types come from tonic-types, which converts them from and to a `tonic::Status`.
-const RPC: (&str, &str) = (".google.rpc", "::tonic_types::pb");
+const RPC: [&str; 2] = [".google.rpc", "::tonic_types::pb"];
 
 /// Generates `contracts.rs` (one module a package) and `contracts.bin` (the encoded
 /// `google.protobuf.FileDescriptorSet`, with comments, options and imports) into Cargo's `OUT_DIR`.
@@ -18,8 +19,8 @@ const RPC: (&str, &str) = (".google.rpc", "::tonic_types::pb");
 /// - `proto`: the folder to which imports are relative.
 /// - `folders`: the folders under it whose `.proto` files are compiled. Cargo runs the build script again when one
 ///   changes.
-/// - `external`: packages that another crate has generated, with the Rust path of their types:
-///   `(".google.longrunning", "::a::b")`. They may be imported, and no code is generated for them.
+/// - `external`: first segments of packages that another crate has generated, with the path of that crate:
+///   `("google", "::mesh_proto")`. They may be imported, and no code is generated for them.
 ///
 /// # Errors
 ///
@@ -39,10 +40,15 @@ pub fn generate(proto: &str, folders: &[PathBuf], external: &[(&str, &str)]) -> 
     fs::write(out.join("contracts.bin"), compiler.encode_file_descriptor_set())?;
 
     let mut set = compiler.file_descriptor_set();
+    let mut elsewhere = BTreeMap::from([RPC.map(str::to_owned).into()]);
     for file in &mut set.file {
-        let package = format!(".{}", file.package());
-        if external.iter().any(|(name, _)| *name == package) {
+        let package = file.package().to_owned();
+        let of = |name: &str| package.split('.').next() == Some(name);
+        let theirs = external.iter().find(|(name, _)| of(name));
+        // prost maps google.protobuf itself.
+        if let Some((_, path)) = theirs.filter(|_| package != "google.protobuf") {
             file.service.clear();
+            elsewhere.entry(format!(".{package}")).or_insert(format!("{path}::{}", package.replace('.', "::")));
         }
     }
     let mut config = tonic_prost_build::Config::new();
@@ -51,10 +57,7 @@ pub fn generate(proto: &str, folders: &[PathBuf], external: &[(&str, &str)]) -> 
     // With ordered maps a message always has the same bytes, by whose hash a repeated request is recognised.
     config.btree_map(["."]);
     let generator = tonic_prost_build::configure().include_file("contracts.rs");
-    let generator = external
-        .iter()
-        .chain([&RPC])
-        .fold(generator, |generator, (package, path)| generator.extern_path(package, path));
+    let generator = elsewhere.iter().fold(generator, |generator, (package, path)| generator.extern_path(package, path));
     generator.compile_fds_with_config(set, config)?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 //!
 //! See: decision 0019.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +74,9 @@ impl Methods {
     /// If a set does not decode. The sets are compiled in, so the build is broken then.
     pub fn of(system: &[&[u8]]) -> Self {
         let mut by_path = HashMap::new();
-        for set in OWN.iter().chain(system) {
+        // The services of a process share one set.
+        let sets: BTreeSet<_> = OWN.iter().chain(system).collect();
+        for set in sets {
             collect(set, &mut by_path);
         }
         Self { by_path: Arc::new(by_path) }
@@ -101,8 +104,8 @@ fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
             // The contracts bound the number of names, and the process needs them until it ends.
             let full: &'static str = format!("{}.{}", file.package, service.name).leak();
             for method in service.methods {
+                let Entry::Vacant(vacant) = methods.entry(format!("/{full}/{}", method.name)) else { continue };
                 let options = method.options.unwrap_or_default();
-                let path = format!("/{full}/{}", method.name);
                 let method = Method {
                     service: full,
                     idempotency: options.idempotency_level(),
@@ -111,7 +114,7 @@ fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
                     server_streaming: method.server_streaming,
                     name: method.name.leak(),
                 };
-                methods.entry(path).or_insert_with(|| Box::leak(Box::new(method)));
+                vacant.insert(Box::leak(Box::new(method)));
             }
         }
     }
