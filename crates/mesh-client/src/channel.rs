@@ -5,7 +5,7 @@ use tonic::client::GrpcService;
 use tonic::codegen::{Body as HttpBody, Bytes, StdError};
 
 /// A channel to a service: `tonic::transport::Channel`, `mesh::Channel`, or any other that a generated client takes.
-pub trait Channel:
+pub trait GrpcChannel:
     GrpcService<
         Body,
         Error: Into<StdError>,
@@ -15,7 +15,7 @@ pub trait Channel:
 {
 }
 
-impl<C> Channel for C where
+impl<C> GrpcChannel for C where
     C: GrpcService<
             Body,
             Error: Into<StdError>,

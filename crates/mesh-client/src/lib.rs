@@ -1,7 +1,7 @@
 //! Follows long work across reconnects: [`watch_until_done`] follows one operation, [`Subscription`] all operations of
 //! a caller at one service.
 //!
-//! Both are generic over the [`Channel`]: tonic's for a caller outside the mesh, or the channel of a service to its
+//! Both are generic over the [`GrpcChannel`]: tonic's for a caller outside the mesh, or the channel of a service to its
 //! peer, in memory or over the network.
 //!
 //! Guarantees:
@@ -15,6 +15,6 @@ mod resume;
 mod subscription;
 mod watch;
 
-pub use channel::Channel;
+pub use channel::GrpcChannel;
 pub use subscription::Subscription;
 pub use watch::watch_until_done;

@@ -5,7 +5,7 @@ use mesh_proto::mesh::operations::v1::{SubscribeRequest, SubscribeResponse};
 use tokio::time::{sleep, timeout};
 use tonic::{Status, Streaming};
 
-use super::channel::Channel;
+use super::channel::GrpcChannel;
 use super::resume::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 
 /// Follows all operations of a caller at one service, without an end.
@@ -32,7 +32,7 @@ pub struct Subscription<C> {
     failures: u32,
 }
 
-impl<C: Channel> Subscription<C> {
+impl<C: GrpcChannel> Subscription<C> {
     /// Follows `parent`, such as `services/artwork`, behind a cursor. An empty cursor begins with a snapshot of the
     /// operations that are not done.
     pub fn new(channel: C, parent: impl Into<String>, cursor: Vec<u8>) -> Self {

@@ -6,7 +6,7 @@ use mesh_proto::mesh::operations::v1::{WatchRequest, watch_response};
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 
-use super::channel::Channel;
+use super::channel::GrpcChannel;
 use super::resume::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 
 /// Follows the operation `name` until it is done, and returns it with its response or error. `on_update` gets each
@@ -20,7 +20,7 @@ use super::resume::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 /// A failure that a retry cannot repair: NOT_FOUND (unknown or expired), INVALID_ARGUMENT (no operation's name),
 /// PERMISSION_DENIED, UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind), OUT_OF_RANGE
 /// (more than 16 MiB).
-pub async fn watch_until_done<C: Channel>(
+pub async fn watch_until_done<C: GrpcChannel>(
     channel: C,
     name: &str,
     mut on_update: impl FnMut(&Operation),
@@ -47,7 +47,7 @@ pub async fn watch_until_done<C: Channel>(
 }
 
 /// Follows one stream to the operation's end; an error if the stream ends first.
-async fn follow<C: Channel>(
+async fn follow<C: GrpcChannel>(
     events: &mut OperationEventsServiceClient<C>,
     request: WatchRequest,
     cursor: &mut Vec<u8>,

@@ -27,7 +27,7 @@
 //! See: docs/operate/operations.md, docs/guide/long-work.md
 
 mod api;
-pub mod attempt;
+mod attempt;
 mod batcher;
 mod changes;
 mod clock;
@@ -35,7 +35,7 @@ mod filter;
 mod leases;
 mod list;
 mod name;
-pub mod operations;
+mod operations;
 mod outcome;
 mod past_deadline;
 mod poll;
@@ -46,12 +46,12 @@ mod row;
 mod runner;
 mod schema;
 mod settings;
-pub mod start;
+mod start;
 mod steps;
 mod storage;
 mod subscribe;
 mod watch;
-pub mod work;
+mod work;
 mod worker;
 
 pub use api::serve;

@@ -60,8 +60,9 @@ impl Transaction {
     /// [`Error::Unavailable`] if the connection failed. It is then not known whether the data was committed: retry
     /// under the same `request_id`, or read first. An error of a hook rolls the transaction back.
     pub async fn commit(mut self) -> Result<(), Error> {
-        for work in std::mem::take(&mut self.before_commit) {
-            work.write(&mut self).await?;
+        // A hook may ask for another one.
+        while !self.before_commit.is_empty() {
+            self.before_commit.remove(0).write(&mut self).await?;
         }
         match self.inner {
             Inner::Sqlite(member) => member.commit().await?,

@@ -32,9 +32,7 @@ pub mod service;
 pub mod testing;
 
 pub use mesh_client as client;
-pub use mesh_operations as operations;
 pub use mesh_rpc::call::{error, page};
-pub use mesh_store as store;
 
 pub use config::Config;
 pub use mesh_operations::Operations;
@@ -47,12 +45,22 @@ pub use run::run;
 pub use running::{Running, start};
 pub use service::{Resources, Service};
 
-/// The context of a call: deadline, trace, caller.
-pub mod context {
-    pub use mesh_rpc::call::{Caller, Context, Trace};
+/// The database of a service.
+pub mod store {
+    pub use mesh_store::{Error, Migration, Once, Request, Store, Transaction, now, timestamp};
 }
 
-/// The method table: the options of each method, from the contracts.
+/// Long work.
+pub mod operations {
+    pub use mesh_operations::{Attempt, Operations, Start, Step, Work};
+}
+
+/// What travels with a call.
+pub mod context {
+    pub use mesh_rpc::call::{Context, Trace};
+}
+
+/// The method table: what the contracts say of each call.
 pub mod contract {
     pub use mesh_rpc::call::{IdempotencyLevel, Method, Methods};
 }

@@ -8,7 +8,7 @@ use contracts::google::longrunning::operation;
 use contracts::mesh::operations::v1::subscribe_response::Frame;
 use image::{DynamicImage, ImageFormat};
 use mesh::Service;
-use mesh::client::{Channel, Subscription, watch_until_done};
+use mesh::client::{GrpcChannel, Subscription, watch_until_done};
 use mesh::testing::Mesh;
 use tonic::{Code, Request, Response, Status, async_trait};
 use tonic_types::StatusExt as _;
@@ -101,7 +101,7 @@ fn png() -> Vec<u8> {
 }
 
 /// Starts a rendering, and follows it to its end: by itself, and among all operations of its caller.
-async fn follow_a_rendering<C: Channel + Clone>(channel: C) {
+async fn follow_a_rendering<C: GrpcChannel + Clone>(channel: C) {
     let mut all = Subscription::new(channel.clone(), "services/artwork", Vec::new()).terminal_only();
     while !matches!(all.next().await.expect("a frame").frame, Some(Frame::CaughtUp(_))) {}
 

@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use crate::call::error::{DOMAIN, overloaded, status};
 use crate::call::{Handler, handler};
 
-/// The default limit, in bytes: 16 of the largest requests of the example.
+/// The limit for all requests in flight, in bytes: 16 of the largest that artwork accepts by default.
 pub(super) const MAX_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
 
 /// The limit for the arrival of a request that is not a stream.
