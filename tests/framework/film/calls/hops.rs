@@ -80,6 +80,11 @@ pub(crate) fn metric(process: &Process, name: &str) -> u64 {
     values.map(|(_, value)| value.parse::<u64>().expect("a count")).sum()
 }
 
+/// Whether the caller has ejected an endpoint, or discovery has taken the endpoint away before a call went there.
+pub(crate) fn has_left_out(caller: &Process, endpoint: SocketAddr) -> bool {
+    has_ejected(caller, endpoint) || !caller.http("/metrics").contains(&endpoint.to_string())
+}
+
 /// Whether the caller has logged that it ejects an endpoint.
 pub(crate) fn has_ejected(caller: &Process, endpoint: SocketAddr) -> bool {
     let endpoint = endpoint.to_string();

@@ -45,10 +45,10 @@ fn kill_one(mut catalogs: Catalogs, caller: &Process) {
     let dead = catalogs.replicas[0].address;
     let killed = Instant::now();
     catalogs.kill(0);
-    eventually("the caller ejects the instance", || hops::has_ejected(caller, dead).then_some(()));
+    eventually("the caller leaves out the instance", || hops::has_left_out(caller, dead).then_some(()));
     let took = killed.elapsed();
-    println!("ejected after {took:?}");
-    assert!(took < Duration::from_secs(1) + SLACK, "ejected after {took:?}");
+    println!("left out after {took:?}");
+    assert!(took < Duration::from_secs(1) + SLACK, "left out after {took:?}");
     load.wait_for_calls(third);
 
     catalogs.start_again(0);
