@@ -71,7 +71,9 @@ fn killed_instance_is_critical_until_its_successor_registers() {
 #[ignore = "needs Consul, and up to two minutes: .ci/full"]
 fn killed_instance_is_removed_after_a_minute() {
     let Some(consul) = Consul::start() else { return };
-    start("catalog", &consul).kill();
+    let catalog = start("catalog", &consul);
+    consul.passing("catalog", 1);
+    catalog.kill();
     let begin = Instant::now();
     while !consul.instances("catalog").is_empty() {
         assert!(begin.elapsed() < Duration::from_secs(120), "the instance is still registered");
