@@ -1,10 +1,11 @@
 //! Group commit for SQLite: transactions that wait at the same time become durable with one flush of the disk.
 //!
 //! SQLite has one writer, and the flush of a commit costs far more than its statements. The transactions of this
-//! process are therefore savepoints of one real transaction, one after the other. All that waited when it began are in
-//! it.
+//! process are therefore savepoints of one real transaction, one after the other. Up to [`MAX_MEMBERS`] of
+//! those that waited when it began are in it.
 //!
-//! The order is that of a fair lock. The first member of a group queues a task for the lock, which commits.
+//! The order is that of a fair lock. The first member of a group starts a task that waits for the same lock
+//! and then commits the group.
 //! Transactions that queue before this task are in the group; those behind it are in the next group. The commit of a
 //! transaction that arrives alone runs right behind it, without a delay.
 //!

@@ -1,14 +1,14 @@
 //! Retries of calls to a peer in other processes.
 //!
 //! A retry follows a broken connection, UNAVAILABLE, or RESOURCE_EXHAUSTED with a `RetryInfo`. The pause has full
-//! jitter and is no shorter than the `RetryInfo` asks for.
+//! jitter, unless the `RetryInfo` asks for a longer one: that is taken as it is.
 //!
 //! Guarantees:
 //! - A request that was not sent may be retried. A request that may have been received is retried only if its contract
 //!   says NO_SIDE_EFFECTS or IDEMPOTENT.
 //! - The budget of the peer bounds all retries, and no retry passes the deadline.
 //! - A failure that the peer propagates from a peer of its own is not retried.
-//! - Streaming requests are not retried. Other requests are buffered, and so are the responses of idempotent unary
+//! - A call has five attempts at most. Methods with streaming requests are not retried. Other requests are buffered, and so are the responses of idempotent unary
 //!   calls: a connection may break after the response head.
 //!
 //! See: decision 0017.
@@ -58,7 +58,7 @@ impl Remote {
         Self { service, endpoints, budget: TpsBudget::new(Duration::from_secs(10), 1, 0.16), metrics }
     }
 
-    /// Calls an endpoint, and retries at others where the rules of this module allow it.
+    /// Calls an endpoint, and retries where the rules of this module allow it, at another endpoint if a healthy one is left.
     pub async fn call(&self, call: Call, deadline: Deadline) -> Response<Body> {
         self.budget.deposit();
         let Call { method, request } = call;

@@ -1,7 +1,8 @@
 //! The layer that ends streams, at a drain of the process or at the age of a connection.
 //!
 //! Guarantees:
-//! - A stream ends with UNAVAILABLE, `STREAM_DRAINING`, and the client may resume it at once elsewhere.
+//! - A stream of responses whose head is sent ends with UNAVAILABLE, `STREAM_DRAINING`. The client may resume it at
+//!   once, at another instance if there is one. A handler that has not answered yet has until the limit of the drain.
 //! - Unary calls may finish, within the limit of the drain (INV-9).
 //!
 //! Does not: notify a client that has stopped reading. The limit of the drain cuts it off.
