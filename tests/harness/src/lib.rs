@@ -23,7 +23,7 @@ pub use consul::Consul;
 pub use grpcurl::{Answer, Grpcurl};
 pub use postgres::Postgres;
 pub use process::{Process, command, forget_cargo, output, output_in};
-pub use programs::{LIMIT, eventually, find_program, skip};
+pub use programs::{LIMIT, eventually, eventually_within, find_program, skip};
 pub use project::{root, uuid};
 pub use proxy::Proxy;
 pub use raw::{Ended, RawCall, RawConnection};
