@@ -9,7 +9,6 @@
 
 mod agent;
 mod entry;
-mod fixed;
 mod follow;
 mod register;
 mod settings;
