@@ -72,6 +72,17 @@ fn value_out_of_range_is_refused() {
 }
 
 #[test]
+fn address_in_another_form_is_refused_with_the_right_one() {
+    for (text, words) in [
+        ("--set=registry=http://127.0.0.1:8500", ["`registry`", "write consul://127.0.0.1:8500"]),
+        ("--set=advertise=::1", ["`advertise`", "write [::1], or [::1]:PORT"]),
+        ("--set=registry=dns://{servce}", ["`registry`", "dns://{service}"]),
+    ] {
+        refuses_with(&words, &[FREE, text], |_| ());
+    }
+}
+
+#[test]
 fn invalid_toml_is_refused() {
     refuses_with(&["mesh.toml", "line 2"], &[FREE], mesh_toml("listen = '127.0.0.1:0'\nlog ="));
 }

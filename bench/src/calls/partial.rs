@@ -18,7 +18,7 @@ use mesh_rpc::client::deadline::Deadline;
 use mesh_rpc::client::failure::no_endpoints;
 use mesh_rpc::client::retry::Remote;
 use mesh_rpc::client::{Endpoints, Instance, Peers, attempt};
-use mesh_rpc::discovery::{Discovery, Registry};
+use mesh_rpc::discovery::{Address, Discovery, Registry};
 use mesh_rpc::server::{Connection, Limits, layers};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
@@ -128,7 +128,7 @@ fn endpoint(authority: Authority) -> Handler {
                 Some(endpoint) => {
                     attempt::call(endpoint, method, request, Deadline::default()).await.unwrap_or_else(failed)
                 }
-                None => no_endpoints(SERVICE).into_http(),
+                None => no_endpoints(SERVICE, None).into_http(),
             }
         }
     })
@@ -145,7 +145,7 @@ fn retry(authority: Authority) -> Handler {
 
 /// The whole channel, as services have it.
 fn channel(server: SocketAddr, methods: Methods) -> Handler {
-    let registry = Registry::Static(BTreeMap::from([(SERVICE.to_owned(), vec![server])]));
+    let registry = Registry::Static(BTreeMap::from([(SERVICE.to_owned(), vec![Address::Ip(server)])]));
     // Creating static discovery never fails.
     let Ok(discovery) = Discovery::new(&registry, &Tasks::default()) else { unreachable!() };
     let peers = Peers::new(BTreeSet::new(), Arc::new(discovery), methods, DEADLINE, Metrics::new());

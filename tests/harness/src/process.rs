@@ -100,7 +100,12 @@ impl Process {
     }
 
     /// Starts a binary under a program that traces it, such as strace.
-    pub fn start_under(mut onlooker: Command, binary: &str) -> Self {
+    pub fn start_under(onlooker: Command, binary: &str) -> Self {
+        Self::start_under_with(onlooker, binary, &[])
+    }
+
+    /// Like [`start_under`](Self::start_under), with more of a configuration.
+    pub fn start_under_with(mut onlooker: Command, binary: &str, environment: &[(&str, &str)]) -> Self {
         let command = command(binary);
         onlooker.arg(command.get_program());
         for (name, value) in command.get_envs() {
@@ -109,7 +114,7 @@ impl Process {
                 None => onlooker.env_remove(name),
             };
         }
-        Self::spawn(onlooker, tempfile::tempdir().expect("a temporary folder"), binary, &[])
+        Self::spawn(onlooker, tempfile::tempdir().expect("a temporary folder"), binary, environment)
     }
 
     fn spawn(mut command: Command, folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {

@@ -53,6 +53,9 @@ pub async fn call(
 
 /// Records the outcome of an attempt, and starts a probe of `contract` if that ejects the endpoint.
 fn record(endpoint: &Arc<Endpoint>, outcome: Outcome, contract: &'static str) {
+    if outcome == Outcome::ConnectFailure {
+        endpoint.report_unreachable();
+    }
     if endpoint.outlier.record(outcome) {
         endpoint.metrics.ejected();
         tracing::warn!(endpoint = %endpoint.authority, "ejected: not called for a while: {}", match outcome {

@@ -132,7 +132,7 @@ impl tower::Service<Request<Body>> for Channel {
         request.extensions_mut().clear();
         let service = self.service;
         let Some(inner) = self.inner.upgrade() else {
-            return Box::pin(std::future::ready(Ok(failure::no_endpoints(service).into_http())));
+            return Box::pin(std::future::ready(Ok(failure::no_endpoints(service, None).into_http())));
         };
         let method = inner.methods.find(request.uri().path());
         // Outermost, so that a call without endpoints is observed too.
@@ -156,7 +156,7 @@ async fn call_target(
         (_, Ok(deadline)) if deadline.is_expired() => return exceeded().into_http(),
         (Some(target), Ok(deadline)) => (target, deadline),
         (_, Err(status)) => return status.into_http(),
-        (None, _) => return failure::no_endpoints(service).into_http(),
+        (None, _) => return failure::no_endpoints(service, None).into_http(),
     };
     // Boxed separately: the future of a remote call is large, and a local call should not allocate it.
     let answering: Answering = match target {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::Uri;
 use http::uri::{Authority, Parts, Scheme};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connections::Connections;
@@ -30,11 +31,17 @@ pub struct Endpoint {
     pub(super) in_flight: AtomicUsize,
     latency: Mutex<Latency>,
     pub(super) connections: Connections,
+    unreachable: Arc<watch::Sender<()>>,
     pub(super) metrics: EndpointMetrics,
 }
 
 impl Endpoint {
-    pub(super) fn new(authority: Authority, quota: Arc<EjectionQuota>, metrics: EndpointMetrics) -> Self {
+    pub(super) fn new(
+        authority: Authority,
+        quota: Arc<EjectionQuota>,
+        unreachable: Arc<watch::Sender<()>>,
+        metrics: EndpointMetrics,
+    ) -> Self {
         Self {
             connections: Connections::to(authority.clone()),
             authority,
@@ -42,8 +49,14 @@ impl Endpoint {
             outlier: OutlierState::new(quota),
             in_flight: AtomicUsize::new(0),
             latency: Mutex::default(),
+            unreachable,
             metrics,
         }
+    }
+
+    /// Notifies discovery that no connection can be opened: the endpoint may have another address.
+    pub(crate) fn report_unreachable(&self) {
+        self.unreachable.send_replace(());
     }
 
     /// The load as time, if a latency is known, and as calls. Both are divided by the weight.

@@ -25,6 +25,10 @@ use crate::telemetry::PeerMetrics;
 pub struct Endpoints {
     /// `None` until discovery has answered or failed for the first time.
     known: Arc<watch::Sender<Option<Snapshot>>>,
+    /// Why there is no instance, if discovery knows.
+    why_empty: Arc<Mutex<Option<Arc<str>>>>,
+    /// Notified when a connection to an endpoint fails.
+    unreachable: Arc<watch::Sender<()>>,
     /// The known endpoints, and removed ones with calls in flight.
     alive: Arc<Mutex<Vec<Weak<Endpoint>>>>,
     quota: Arc<EjectionQuota>,
@@ -36,12 +40,33 @@ type Snapshot = Arc<[Arc<Endpoint>]>;
 impl Endpoints {
     /// Creates an unknown set. Calls wait until [`set`](Self::set).
     pub fn unknown(metrics: PeerMetrics) -> Self {
-        let known = Arc::new(watch::Sender::new(None));
-        Self { known, alive: Arc::default(), quota: Arc::default(), metrics }
+        let (known, unreachable) = (Arc::new(watch::Sender::new(None)), Arc::new(watch::Sender::new(())));
+        let (why_empty, alive, quota) = (Arc::default(), Arc::default(), Arc::default());
+        Self { known, why_empty, unreachable, alive, quota, metrics }
+    }
+
+    /// Notifies of failed connections, which may mean that the set is out of date.
+    pub fn unreachable(&self) -> watch::Receiver<()> {
+        self.unreachable.subscribe()
+    }
+
+    /// Empties the set. `why` completes the sentence "there is no instance: …".
+    pub fn set_empty(&self, why: impl Into<Arc<str>>) {
+        self.replace(&[], Some(why.into()));
+    }
+
+    /// Why the set is empty, if discovery knows.
+    pub fn why_empty(&self) -> Option<Arc<str>> {
+        self.why_empty.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Replaces the set.
     pub fn set(&self, instances: &[Instance]) {
+        self.replace(instances, None);
+    }
+
+    fn replace(&self, instances: &[Instance], why_empty: Option<Arc<str>>) {
+        *self.why_empty.lock().unwrap_or_else(PoisonError::into_inner) = why_empty;
         self.quota.endpoints.store(instances.len(), Ordering::Relaxed);
         let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
         let before: Vec<_> = alive.iter().filter_map(Weak::upgrade).collect();
@@ -60,7 +85,7 @@ impl Endpoints {
     fn endpoint(&self, instance: &Instance) -> Arc<Endpoint> {
         let authority = instance.authority.clone();
         let metrics = self.metrics.endpoint(authority.as_str());
-        Arc::new(Endpoint::new(authority, Arc::clone(&self.quota), metrics))
+        Arc::new(Endpoint::new(authority, Arc::clone(&self.quota), Arc::clone(&self.unreachable), metrics))
     }
 
     /// Picks an endpoint, preferably none of `tried`; `None` if there is no instance. Waits while the set is unknown.
@@ -71,6 +96,12 @@ impl Endpoints {
             None => self.known.subscribe().wait_for(Option::is_some).await.ok()?.clone()?,
         };
         pick(&known, tried).cloned()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn authorities(&self) -> Vec<String> {
+        let known = self.known.borrow();
+        known.iter().flat_map(|known| known.iter()).map(|endpoint| endpoint.authority.to_string()).collect()
     }
 }
 

@@ -19,9 +19,11 @@ const LOST: &str = "CONNECTION_LOST";
 /// The delay until discovery knows other instances, or the endpoint is back.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// UNAVAILABLE, reason `NO_ENDPOINTS`: discovery knows no instance. Nothing was sent: any call may be retried.
-pub fn no_endpoints(service: &str) -> Status {
-    unavailable(NO_ENDPOINTS, format!("there is no instance of `{service}`"), Duration::from_secs(1))
+/// UNAVAILABLE, reason `NO_ENDPOINTS`: discovery knows no instance, and perhaps why. Nothing was sent: any call may be
+/// retried.
+pub fn no_endpoints(service: &str, why: Option<&str>) -> Status {
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    unavailable(NO_ENDPOINTS, format!("there is no instance of `{service}`{why}"), Duration::from_secs(1))
 }
 
 /// UNAVAILABLE, reason `CONNECTION_LOST`: the peer may have done the work. Only an idempotent call may be retried.
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn failure_that_is_propagated_spares_the_endpoint() {
-        assert!(is_propagated(&no_endpoints("catalog")) && is_propagated(&lost(cause())));
+        assert!(is_propagated(&no_endpoints("catalog", None)) && is_propagated(&lost(cause())));
         assert!(!spares_the_endpoint(&Status::unavailable("by itself")));
         let draining = unavailable("STREAM_DRAINING", "", RETRY_AFTER);
         assert!(spares_the_endpoint(&draining) && !is_propagated(&draining));

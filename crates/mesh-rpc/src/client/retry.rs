@@ -68,7 +68,7 @@ impl Remote {
                     let result = attempt_at(endpoint, method, request, deadline).await;
                     self.respond(result, false).map(|body| deadline.enforce_body(body))
                 }
-                None => failure::no_endpoints(self.service).into_http(),
+                None => self.no_endpoints(),
             };
         }
         let (head, message) = request.into_parts();
@@ -92,8 +92,7 @@ impl Remote {
         let mut last = None;
         loop {
             let Some(endpoint) = self.endpoints.pick(&tried).await else {
-                let no_endpoints = || failure::no_endpoints(self.service).into_http();
-                return last.map_or_else(no_endpoints, |result| self.respond(result, sent));
+                return last.map_or_else(|| self.no_endpoints(), |result| self.respond(result, sent));
             };
             let request = Request::from_parts(head.clone(), Body::new(Full::new(message.clone())));
             let result = attempt_at(Arc::clone(&endpoint), method, request, deadline).await;
@@ -118,6 +117,10 @@ impl Remote {
             last = Some(result);
             sleep(pause).await;
         }
+    }
+
+    fn no_endpoints(&self) -> Response<Body> {
+        failure::no_endpoints(self.service, self.endpoints.why_empty().as_deref()).into_http()
     }
 
     fn respond(&self, result: Result<Response<Body>, Unanswered>, sent: bool) -> Response<Body> {

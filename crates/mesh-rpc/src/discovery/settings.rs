@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::uri::Authority;
 
+use super::address::{self, Address, Pattern};
 use mesh_runtime::settings::{Key, Settings, Source};
 
 /// The default port of a Consul agent.
@@ -17,7 +18,9 @@ pub enum Registry {
     /// No other processes.
     Local,
     /// The configured addresses of each service.
-    Static(BTreeMap<String, Vec<SocketAddr>>),
+    Static(BTreeMap<String, Vec<Address>>),
+    /// The addresses of each service: configured, or else derived from its name.
+    Dns(Pattern, BTreeMap<String, Vec<Address>>),
     /// A Consul agent. The services of this process register with it.
     Consul(Consul),
 }
@@ -50,8 +53,9 @@ pub struct Advertise {
 }
 
 const ADVERTISE: &str = "a host such as 10.0.0.7 or catalog.internal, with or without a port";
-const ADDRESSES: &str = "addresses such as 127.0.0.1:50051, 127.0.0.1:50061";
-const REGISTRY: &str = "local, static, or Consul's agent such as consul://127.0.0.1:8500";
+const ADDRESSES: &str = "addresses such as 127.0.0.1:50051, or catalog.internal:50051, separated by commas";
+const REGISTRY: &str = "local, static, dns, a pattern such as dns://{service}.default.svc:50051, or Consul's agent such as \
+                        consul://127.0.0.1:8500";
 const TOKEN: &str = "a token: visible ASCII characters without spaces";
 
 impl Registry {
@@ -61,7 +65,7 @@ impl Registry {
         let token_origin = settings.source("consul.token").map(|source| format!("consul.token of {source}"));
         let token = settings.optional(&Key::new("consul.token", TOKEN).secret(), parse_token);
         let default = if alone { format!("consul://127.0.0.1:{CONSUL_PORT}") } else { "local".to_owned() };
-        let key = Key::new("registry", REGISTRY);
+        let key = Key::new("registry", REGISTRY).instead(registry_instead);
         if settings.source("registry").is_none() {
             settings.list(&key, default.clone(), Source::Default);
         }
@@ -74,12 +78,25 @@ impl Registry {
         registry
     }
 
-    /// Reads `static.SERVICE`, the addresses of one service.
-    pub fn take_addresses(&mut self, service: &str, settings: &mut Settings) {
-        let key = Key::new(format!("static.{service}"), ADDRESSES);
-        let key = if matches!(self, Self::Static(_)) { key } else { key.elsewhere() };
+    /// Reads `static.SERVICE`, the addresses of one service. `listen` is the address of the service in its own process,
+    /// if the configuration has it: its port completes a pattern of `dns` without a port.
+    pub fn take_addresses(&mut self, service: &str, listen: Option<SocketAddr>, settings: &mut Settings) {
+        let key = Key::new(format!("static.{service}"), ADDRESSES).instead(addresses_instead);
+        let key = if matches!(self, Self::Static(_) | Self::Dns(..)) { key } else { key.elsewhere() };
+        let set = settings.source(&format!("static.{service}")).is_some();
         let addresses = settings.optional(&key, parse_addresses);
-        if let (Self::Static(peers), Some(addresses)) = (self, addresses) {
+        let (peers, derived) = match self {
+            Self::Static(peers) => (peers, None),
+            Self::Dns(pattern, peers) => {
+                let own_port = listen.map(|listen| listen.port()).filter(|port| *port != 0);
+                (peers, pattern.address(service, own_port).filter(|_| !set))
+            }
+            Self::Local | Self::Consul(_) => return,
+        };
+        if let Some(derived) = &derived {
+            settings.list(&key, derived.to_string(), Source::Default);
+        }
+        if let Some(addresses) = addresses.or(derived.map(|derived| vec![derived])) {
             peers.insert(service.to_owned(), addresses);
         }
     }
@@ -89,6 +106,10 @@ fn parse_registry(text: &str) -> Option<Registry> {
     match text {
         "local" => Some(Registry::Local),
         "static" => Some(Registry::Static(BTreeMap::new())),
+        "dns" => Some(Registry::Dns(Pattern::service_name(), BTreeMap::new())),
+        _ if text.starts_with("dns://") => {
+            Pattern::parse(text.strip_prefix("dns://")?).map(|pattern| Registry::Dns(pattern, BTreeMap::new()))
+        }
         _ => {
             let agent = text.strip_prefix("consul://")?;
             let Advertise { host, port } = Advertise::parse(agent.strip_suffix('/').unwrap_or(agent))?;
@@ -98,8 +119,26 @@ fn parse_registry(text: &str) -> Option<Registry> {
     }
 }
 
-fn parse_addresses(text: &str) -> Option<Vec<SocketAddr>> {
-    text.split(',').map(|address| address.trim().parse().ok()).collect()
+/// The agent's URL, for its address with another scheme, without one, or without brackets around an IPv6 address.
+fn registry_instead(text: &str) -> Option<String> {
+    let agent = match text.split_once("://") {
+        None if text == "consul" => format!("127.0.0.1:{CONSUL_PORT}"),
+        None if !text.contains(':') => return None,
+        Some((scheme, _)) if !matches!(scheme, "consul" | "http" | "https") => return None,
+        _ => address::instead_without_port(text).filter(|agent| !agent.contains(' '))?,
+    };
+    Some(format!("consul://{agent}"))
+}
+
+fn parse_addresses(text: &str) -> Option<Vec<Address>> {
+    text.split(',').map(|address| Address::parse(address.trim())).collect()
+}
+
+fn addresses_instead(text: &str) -> Option<String> {
+    let right =
+        |address: &str| Address::parse(address).map(|right| right.to_string()).or_else(|| address::instead(address));
+    let all: Option<Vec<_>> = text.split(',').map(|address| right(address.trim())).collect();
+    all.map(|all| all.join(", "))
 }
 
 fn parse_token(text: &str) -> Option<String> {
@@ -111,7 +150,8 @@ impl Advertise {
     /// processes cannot call an unspecified address.
     pub fn take(registry: &Registry, listen: SocketAddr, settings: &mut Settings) -> Option<Self> {
         let set = settings.source("advertise").is_some();
-        let advertise = settings.optional(&Key::new("advertise", ADVERTISE), Self::parse);
+        let advertise =
+            settings.optional(&Key::new("advertise", ADVERTISE).instead(address::instead_without_port), Self::parse);
         if matches!(registry, Registry::Consul(_)) && !set && listen.ip().is_unspecified() {
             let message = format!(
                 "must be set where the process listens on {listen}: the address that Consul gives to other processes, \
@@ -163,18 +203,55 @@ mod tests {
         assert!(matches!(Registry::take(false, &mut settings(&[])), Registry::Local));
     }
 
+    fn peer(set: &[(&str, &str)], listen: Option<&str>) -> (Option<String>, Vec<String>) {
+        let mut settings = settings(set);
+        let mut registry = Registry::take(false, &mut settings);
+        registry.take_addresses("other", listen.map(|listen| listen.parse().unwrap()), &mut settings);
+        let shown = |all: &[Address]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let found = match &registry {
+            Registry::Static(peers) | Registry::Dns(_, peers) => peers.get("other").map(|all| shown(all)),
+            Registry::Local | Registry::Consul(_) => None,
+        };
+        (found, problems(settings))
+    }
+
     #[test]
     fn registry_static_has_the_addresses_of_peers() {
-        let addresses = ("static.other", "127.0.0.1:1, 127.0.0.1:2");
-        let mut both = settings(&[("registry", "static"), addresses]);
-        let mut registry = Registry::take(false, &mut both);
-        registry.take_addresses("other", &mut both);
-        let Registry::Static(peers) = registry else { panic!() };
-        assert_eq!(peers["other"].len(), 2);
+        let addresses = ("static.other", "127.0.0.1:1, other.internal:2");
+        let (found, _) = peer(&[("registry", "static"), addresses], None);
+        assert_eq!(found.as_deref(), Some("127.0.0.1:1 other.internal:2"));
+        assert_eq!(peer(&[("registry", "static")], Some("127.0.0.1:1")).0, None);
+    }
 
-        let mut wrong = settings(&[("registry", "dns"), ("static.other", "127.0.0.1")]);
-        Registry::take(false, &mut wrong).take_addresses("other", &mut wrong);
-        assert_eq!(problems(wrong).len(), 2);
+    #[test]
+    fn registry_dns_derives_addresses_from_names() {
+        let listen = Some("0.0.0.0:50061");
+        let found = |registry, listen| peer(&[("registry", registry)], listen).0;
+        assert_eq!(found("dns://{service}.default.svc:1", listen).as_deref(), Some("other.default.svc:1"));
+        assert_eq!(found("dns", listen).as_deref(), Some("other:50061"));
+        assert_eq!(found("dns", Some("0.0.0.0:0")), None);
+        assert_eq!(found("dns", None), None);
+        let (found, _) = peer(&[("registry", "dns"), ("static.other", "localhost:1,[::1]:2")], listen);
+        assert_eq!(found.as_deref(), Some("localhost:1 [::1]:2"));
+    }
+
+    #[test]
+    fn wrong_addresses_are_problems_that_say_what_to_write() {
+        for (key, value, expected) in [
+            ("static.other", "http://other:1, 10.0.0.7:2", ": write other:1, 10.0.0.7:2"),
+            ("static.other", "other:1/path", ": write other:1"),
+            ("static.other", "127.0.0.1", ": write 127.0.0.1:PORT"),
+            ("static.other", "::1:50051", ": write [::1]:50051"),
+            ("static.other", "a b:1", "not `a b:1`"),
+            ("registry", "consul", ": write consul://127.0.0.1:8500"),
+            ("registry", "http://agent:8500/", ": write consul://agent:8500"),
+            ("registry", "10.0.0.7:8500", ": write consul://10.0.0.7:8500"),
+            ("registry", "dns://{servce}:1", "not `dns://{servce}:1`"),
+            ("registry", "dnss", "dns://{service}"),
+        ] {
+            let (_, found) = peer(&[("registry", "static"), (key, value)], None);
+            assert!(found.len() == 1 && found[0].contains(expected), "{value}: {found:?}");
+        }
     }
 
     #[test]
@@ -203,6 +280,8 @@ mod tests {
         let (_, found) = take(&[]);
         assert!(found.len() == 1 && found[0].contains("advertise"), "{found:?}");
         assert_eq!(take(&[("advertise", "0.0.0.0")]).1.len(), 1);
+        let (_, found) = take(&[("advertise", "::1")]);
+        assert!(found.len() == 1 && found[0].ends_with(": write [::1], or [::1]:PORT with a port"), "{found:?}");
         let (advertise, found) = take(&[("advertise", "10.0.0.7")]);
         assert_eq!(advertise, Some(Advertise { host: "10.0.0.7".to_owned(), port: None }));
         assert!(found.is_empty());

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use mesh_runtime::Tasks;
 
+use super::address::Address;
 use super::agent::Agent;
 use super::entry::Registrant;
-use super::follow;
 use super::register::{self, Registered};
 use super::settings::{Advertise, Registry};
-use crate::client::{Discover, Endpoints, Instance};
+use super::{dns, follow};
+use crate::client::{Discover, Endpoints};
 
 /// Finds peers and registers services. Cheap to clone.
 #[derive(Clone)]
@@ -21,8 +22,8 @@ pub struct Discovery(Source);
 enum Source {
     /// There are no other processes.
     Local,
-    /// The configured addresses of each service.
-    Static(Arc<BTreeMap<String, Vec<SocketAddr>>>),
+    /// The addresses of each service.
+    Static(Arc<BTreeMap<String, Vec<Address>>>, Tasks),
     /// A Consul agent.
     Consul(Agent),
 }
@@ -36,7 +37,9 @@ impl Discovery {
     pub fn new(registry: &Registry, tasks: &Tasks) -> anyhow::Result<Self> {
         Ok(Self(match registry {
             Registry::Local => Source::Local,
-            Registry::Static(addresses) => Source::Static(Arc::new(addresses.clone())),
+            Registry::Static(addresses) | Registry::Dns(_, addresses) => {
+                Source::Static(Arc::new(addresses.clone()), tasks.clone())
+            }
             Registry::Consul(consul) => Source::Consul(Agent::new(consul, tasks.clone())?),
         }))
     }
@@ -50,27 +53,24 @@ impl Discovery {
     ) -> Registered {
         match &self.0 {
             Source::Consul(agent) => register::register(agent, services, address, advertise),
-            Source::Local | Source::Static(_) => Registered::none(),
+            Source::Local | Source::Static(..) => Registered::none(),
         }
     }
 }
 
 impl Discover for Discovery {
     fn follow(&self, service: &'static str, endpoints: Endpoints) {
-        let addresses = match &self.0 {
+        let key = match &self.0 {
             Source::Consul(agent) => return agent.tasks().run(follow::follow(agent.clone(), service, endpoints)),
-            Source::Local => None,
-            Source::Static(addresses) => addresses.get(service),
+            Source::Static(addresses, tasks) => match addresses.get(service) {
+                Some(addresses) => {
+                    return tasks.run(dns::follow(dns::SystemResolver, service, addresses.clone(), endpoints));
+                }
+                None => format!("static.{service}"),
+            },
+            Source::Local => "registry".to_owned(),
         };
-        if addresses.is_none() {
-            let key = if matches!(self.0, Source::Local) { "registry".to_owned() } else { format!("static.{service}") };
-            tracing::warn!(service, "the address of a service that this process calls is not configured: set `{key}`");
-        }
-        let instance = |address: &SocketAddr| {
-            // An IP address and a port always form an authority.
-            let authority = address.to_string().parse().ok()?;
-            Some(Instance { authority, weight: 1 })
-        };
-        endpoints.set(&addresses.into_iter().flatten().filter_map(instance).collect::<Vec<_>>());
+        tracing::warn!(service, "the address of a service that this process calls is not configured: set `{key}`");
+        endpoints.set_empty("its address is not configured");
     }
 }

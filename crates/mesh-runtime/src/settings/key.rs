@@ -8,12 +8,13 @@ pub struct Key {
     pub(super) secret: bool,
     pub(super) elsewhere: bool,
     pub(super) doc: &'static str,
+    pub(super) instead: Option<fn(&str) -> Option<String>>,
 }
 
 impl Key {
     /// `path` is the name in the file, such as `limits.streams`; `allowed` completes the sentence "it must be …".
     pub fn new(path: impl Into<String>, allowed: impl Into<String>) -> Self {
-        Self { path: path.into(), allowed: allowed.into(), secret: false, elsewhere: false, doc: "" }
+        Self { path: path.into(), allowed: allowed.into(), secret: false, elsewhere: false, doc: "", instead: None }
     }
 
     /// Marks the value as a secret, which is never shown.
@@ -27,6 +28,13 @@ impl Key {
     #[must_use]
     pub fn doc(mut self, doc: &'static str) -> Self {
         self.doc = doc;
+        self
+    }
+
+    /// For a value that is not allowed, `instead` returns the text that was probably meant, if it knows.
+    #[must_use]
+    pub fn instead(mut self, instead: fn(&str) -> Option<String>) -> Self {
+        self.instead = Some(instead);
         self
     }
 

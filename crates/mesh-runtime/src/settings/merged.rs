@@ -54,7 +54,9 @@ impl Settings {
         let value = parse(&text);
         if value.is_none() {
             let found = if key.secret { String::new() } else { format!(", not `{text}`") };
-            self.problem(&*key.path, source, format!("must be {}{found}", key.allowed));
+            let instead = key.instead.filter(|_| !key.secret).and_then(|instead| instead(&text));
+            let instead = instead.map(|instead| format!(": write {instead}")).unwrap_or_default();
+            self.problem(&*key.path, source, format!("must be {}{found}{instead}", key.allowed));
         } else {
             self.list(key, text, source);
         }
@@ -172,6 +174,21 @@ mod tests {
         settings.read_environment([("MESH_DRAIN_LIMIT".into(), "1".into())]);
         settings.take(&Key::new("drain_limit", "a number"), 1, parse);
         assert_eq!(problems(settings), ["MESH_DRAIN_LIMIT: is not read; did you mean MESH__DRAIN_LIMIT?"]);
+    }
+
+    #[test]
+    fn value_that_is_not_allowed_has_a_suggestion() {
+        let mut settings = Settings::default();
+        let key = |path| Key::new(path, "a number").instead(|text| text.strip_prefix('#').map(ToOwned::to_owned));
+        for (path, value) in [("a", "#1"), ("b", "x"), ("c", "#hush")] {
+            settings.set(path, value, flag());
+        }
+        settings.optional(&key("a"), parse);
+        settings.optional(&key("b"), parse);
+        settings.optional(&key("c").secret(), parse);
+        let expected =
+            ["`a` must be a number, not `#1`: write 1", "`b` must be a number, not `x`", "`c` must be a number"];
+        assert_eq!(problems(settings), expected.map(|problem| format!("--set: {problem}")));
     }
 
     #[test]

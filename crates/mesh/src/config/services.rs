@@ -31,11 +31,11 @@ impl Services {
         let mut services = Self { listen: None, databases: BTreeMap::new(), own: BTreeMap::new() };
         for name in known {
             let service = running.get(name);
-            registry.take_addresses(name, settings);
             let key = Key::new(listen_key(name), parse::ADDRESS);
             // In a process of several services, the key has no effect.
             let here = service.is_some() && process.alone;
             let listen = settings.optional(&if here { key } else { key.elsewhere() }, parse::address);
+            registry.take_addresses(name, listen, settings);
             let database = Database::take(name, data_dir, service.is_some(), settings);
             if let Some(service) = service {
                 services.listen = listen;

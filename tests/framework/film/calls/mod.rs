@@ -8,6 +8,7 @@
 //! - When every instance fails, retries stay within their budget ([`storms`]).
 //! - A call that is not idempotent is not retried once an instance may have received it ([`storms`], [`killed`]).
 //! - After a network failure, calls recover without a restart ([`partitions`]).
+//! - A host name stands for all of its addresses, and is looked up again ([`names`]).
 //!
 //! The caller is a `mesh::Channel` in a process of its own: a `hop` (crates/mesh/examples/hop.rs), which passes on the
 //! calls of the test. Its peers are real catalogs that share a Postgres, or hops again, which record every call they
@@ -18,6 +19,7 @@ mod deadlines; // four hops
 pub(crate) mod hops; // processes that pass calls on, and their records
 mod killed; // an instance is killed
 pub(crate) mod load; // a caller with a steady rate
+mod names; // peers at host names
 mod partitions; // the network fails
 mod rolling; // instances are replaced one by one
 mod silent; // an instance that never answers
