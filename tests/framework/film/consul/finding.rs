@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Consul, Grpcurl, Process, Proxy, eventually};
+use harness::{Consul, Grpcurl, Postgres, Process, Proxy, eventually};
 use serde_json::{Value, json};
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
-use super::{SLACK, answered, ask, enter, has_found, hop, remove, start};
+use super::{SLACK, answered, ask, enter, has_found, hop, remove, start, times};
 use crate::film::calls::hops;
 use crate::film::calls::load::{Kind, Load, once};
 
@@ -47,6 +48,75 @@ fn service_without_instances_is_unavailable() {
     let failed = eventually("the call fails", || once(caller.address, Kind::Get).err());
     assert_eq!(failed.code(), Code::Unavailable);
     assert!(failed.message().contains("there is no instance of `catalog`"), "{failed:?}");
+}
+
+#[test]
+#[ignore = "needs Consul: .ci/full"]
+fn unhealthy_instances_are_called_while_none_passes() {
+    let Some(consul) = Consul::start() else { return };
+    let (one, other) = (hops::answering("0"), hops::answering("0"));
+    let ids = ["one", "other"];
+    for (id, address) in ids.into_iter().zip([one.address, other.address]) {
+        enter(&consul, id, address, &json!({"Check": {"CheckID": id, "TTL": "1h"}}));
+    }
+    let turn = |id, verdict| consul.put(&format!("/v1/agent/check/{verdict}/{id}"), &Value::Null);
+    let counts = || [&one, &other].map(|instance| hops::attempts(instance, "GetTitle"));
+    let caller = hop(&consul.registry());
+    let called = |expected: [bool; 2]| {
+        eventually("only these instances are called", || {
+            let before = counts();
+            for _ in 0..20 {
+                once(caller.address, Kind::Get).expect("an instance is called");
+            }
+            let after = counts();
+            let called = [after[0] > before[0], after[1] > before[1]];
+            (called == expected).then_some(())
+        });
+    };
+    called([true, true]);
+    turn("one", "pass");
+    called([true, false]);
+    turn("other", "pass");
+    called([true, true]);
+    turn("one", "fail");
+    called([false, true]);
+    turn("other", "fail");
+    called([true, true]);
+    assert_eq!(times(&caller.log(), "no instance in Consul passes its checks"), 2, "{}", caller.log());
+
+    // An operator's maintenance and a deregistration still remove an instance.
+    consul.put("/v1/agent/service/maintenance/one?enable=true", &Value::Null);
+    called([false, true]);
+    remove(&consul, "other");
+    let failed = eventually("the call fails", || once(caller.address, Kind::Get).err());
+    assert!(failed.message().contains("there is no instance of `catalog`"), "{failed:?}");
+}
+
+#[test]
+#[ignore = "needs Consul and Postgres: .ci/full"]
+fn database_that_all_replicas_share_is_named_when_it_is_away() {
+    let Some(consul) = Consul::start() else { return };
+    let Some(mut postgres) = Postgres::start() else { return };
+    let url = postgres.database("catalog");
+    let environment = [("MESH__REGISTRY", &*consul.registry()), ("MESH__SERVICES__CATALOG__DATABASE_URL", &*url)];
+    let _replicas = [(); 2].map(|()| Process::start("catalog", &environment));
+    consul.passing("catalog", 2);
+    let caller = hop(&consul.registry());
+    once(caller.address, Kind::Get).expect("a replica is called");
+
+    postgres.stop();
+    consul.passing("catalog", 0);
+    eventually("the caller sees it", || {
+        (times(&caller.log(), "no instance in Consul passes its checks") > 0).then_some(())
+    });
+    for _ in 0..5 {
+        let failed = once(caller.address, Kind::Get).expect_err("the database is away");
+        assert_eq!(failed.code(), Code::Unavailable);
+        let reason = failed.get_error_details().error_info().map(|info| info.reason.clone());
+        assert_eq!(reason.as_deref(), Some("DATABASE_UNAVAILABLE"), "{failed:?}");
+    }
+    postgres.restart();
+    eventually("a replica answers", || once(caller.address, Kind::Get).ok());
 }
 
 #[test]

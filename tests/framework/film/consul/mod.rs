@@ -17,6 +17,8 @@
 //! | a drain deregisters first | [`leaving`]: `drain_deregisters_first` |
 //! | does not register again after the deregistration | [`leaving`]: `registration_in_flight_does_not_outlive_its_process` |
 //! | keeps the known instances through outages and errors | [`outages`]: `failing_agent_…`, `agent_restart_registers_again` |
+//! | an agent that restarts without its data fails no call | [`outages`]: `agent_restart_under_load_fails_no_call` |
+//! | while no instance passes its checks, all are called | [`finding`]: `unhealthy_instances_are_called_while_none_passes` |
 //! | an empty list of instances is valid | [`finding`]: `service_without_instances_is_unavailable` |
 //! | resets its index after the agent's restart | [`outages`]: `agent_restart_resets_the_watch_index` |
 //! | ignores the index of an error | [`outages`]: `failing_agent_keeps_known_instances` |

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{SLACK, answered, ask, enter, has_found, hop, remove, start, times};
 use crate::film::calls::hops;
-use crate::film::calls::load::{Kind, once};
+use crate::film::calls::load::{Kind, Load, once};
 
 #[test]
 #[ignore = "needs Consul: .ci/full"]
@@ -77,6 +77,45 @@ fn agent_restart_registers_again() {
     consul.passing("artwork", 1);
     assert!(begin.elapsed() < Duration::from_secs(2) + SLACK, "{:?}", begin.elapsed());
     eventually("artwork finds the catalog", || (ask(&artwork) == answered()).then_some(()));
+}
+
+#[test]
+#[ignore = "needs Consul: .ci/full"]
+fn agent_restart_under_load_fails_no_call() {
+    let Some(mut consul) = Consul::start() else { return };
+    let _catalog = start("catalog", &consul);
+    consul.passing("catalog", 1);
+    let caller = hop(&consul.registry());
+    once(caller.address, Kind::Get).expect("the instance is found");
+    let load = Load::begin(caller.address, 200, &[Kind::Get]);
+    for outage in 1..=3 {
+        load.wait_for_calls(100);
+        consul.kill();
+        eventually("the outage is logged", || (times(&caller.log(), "Consul is away") == outage).then_some(()));
+        // The agent has lost its data. Its first answer is an empty list, until the process registers again.
+        consul.restart();
+        consul.passing("catalog", 1);
+        load.wait_for_calls(400);
+    }
+    load.end_without_failures();
+}
+
+#[test]
+#[ignore = "needs Consul: .ci/full"]
+fn instance_that_left_during_an_outage_is_forgotten_after_it() {
+    let Some(mut consul) = Consul::start() else { return };
+    let only = hops::answering("0");
+    enter(&consul, "only", only.address, &json!({}));
+    let caller = hop(&consul.registry());
+    once(caller.address, Kind::Get).expect("the instance is found");
+    consul.kill();
+    consul.restart();
+    // The entry was made by hand, so it is gone for good.
+    let begin = Instant::now();
+    let failed = eventually("the call fails", || once(caller.address, Kind::Get).err());
+    println!("forgotten after {:?}", begin.elapsed());
+    assert!(failed.message().contains("there is no instance of `catalog`"), "{failed:?}");
+    assert!((Duration::from_secs(3)..Duration::from_secs(6) + SLACK).contains(&begin.elapsed()));
 }
 
 #[test]
