@@ -65,6 +65,8 @@ fn value_out_of_range_is_refused() {
     for (text, key, allowed) in [
         ("drain_limit = '11min'", "drain_limit", "0s to 10min"),
         ("call_deadline = 5", "call_deadline", "1ms to 1h"),
+        // A month, beside the `m` of a minute.
+        ("[operations]\nkeep = '1M'", "operations.keep", "min or m, h, d, weeks, months"),
         ("[log]\nlevel = 'loud'", "log.level", "debug"),
     ] {
         refuses_with(&["mesh.toml", key, allowed], &[FREE], mesh_toml(text));

@@ -16,17 +16,17 @@ pub struct Retention {
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A year of humantime.
 const YEAR: Duration = Duration::from_secs(31_557_600);
-const ALLOWED: &str = "a time from 1m to 10years, such as 30d";
 
 impl Retention {
     /// Reads `operations.keep` and `operations.keep_events`.
     pub fn take(settings: &mut Settings) -> Self {
         let within = || parse::time(Duration::from_secs(60), 10 * YEAR);
+        let allowed = format!("a time from 1min to 10years, such as 30d ({})", parse::TIME_UNITS);
         Self {
             // Covers a holiday.
-            operations: settings.take(&Key::new("operations.keep", ALLOWED), 30 * DAY, within()),
+            operations: settings.take(&Key::new("operations.keep", &*allowed), 30 * DAY, within()),
             // Covers the repair of a client that follows a feed.
-            events: settings.take(&Key::new("operations.keep_events", ALLOWED), 7 * DAY, within()),
+            events: settings.take(&Key::new("operations.keep_events", &*allowed), 7 * DAY, within()),
         }
     }
 }

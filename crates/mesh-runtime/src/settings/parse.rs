@@ -23,10 +23,16 @@ pub fn number<N: FromStr + PartialOrd>(least: N, most: N) -> impl Fn(&str) -> Op
     move |text| text.parse().ok().filter(|number| (&least..=&most).contains(&number))
 }
 
+/// The units that [`time`] reads, for the message about a value that is not allowed.
+pub const TIME_UNITS: &str = "units ms, s, min or m, h, d, weeks, months, years";
+
 /// A time from `least` to `most`, both included, in the format of [humantime](https://docs.rs/humantime): `8s`,
-/// `30min`.
+/// `30min`. Its unit `M`, a month, is refused: `m` is a minute, and the two are confused.
 pub fn time(least: Duration, most: Duration) -> impl Fn(&str) -> Option<Duration> {
-    move |text| humantime::parse_duration(text).ok().filter(|time| (least..=most).contains(time))
+    move |text| {
+        let time = humantime::parse_duration(text).ok().filter(|_| !text.contains('M'));
+        time.filter(|time| (least..=most).contains(time))
+    }
 }
 
 /// A size in bytes: a number with an optional unit (B, KiB, MiB, GiB), such as `16MiB`.
@@ -70,5 +76,9 @@ mod tests {
         assert_eq!(["0", "1", "9", "10", "x"].map(number(1, 9)), [None, Some(1), Some(9), None, None]);
         let second = Duration::from_secs(1);
         assert_eq!(["0s", "1s", "3s", "1"].map(time(second, second * 2)), [None, Some(second), None, None]);
+        let (minute, month) = (second * 60, Duration::from_secs(2_630_016));
+        let within = time(second, month * 12);
+        assert_eq!(["1m", "1min", "1month"].map(&within), [Some(minute), Some(minute), Some(month)]);
+        assert_eq!(["1M", "1d 1M"].map(within), [None, None], "a month beside the `m` of a minute");
     }
 }

@@ -156,7 +156,9 @@ impl Value for Duration {
         let Kind::Time { default, least, most } = setting.kind else {
             unreachable!("only `time` builds a Setting<Duration>")
         };
-        let key = key(format!("a time from {} to {}, such as {}", least.shown(), most.shown(), default.shown()));
+        let [least_shown, most_shown, such] = [least, most, default].map(|time| time.shown());
+        let units = parse::TIME_UNITS;
+        let key = key(format!("a time from {least_shown} to {most_shown}, such as {such} ({units})"));
         settings.take(&key, default, parse::time(least, most))
     }
 }
