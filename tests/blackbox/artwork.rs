@@ -271,11 +271,13 @@ fn render_refuses_invalid_pictures() {
     assert_eq!(listed.json(), json!({}), "no operation was started");
 
     // The picture has a valid header and a broken body, which only decoding shows.
-    let mut broken = large_picture();
-    broken.truncate(100_000);
-    let done = wait(&grpcurl, &render(&grpcurl, &title_id, &broken));
-    assert_eq!(done["metadata"]["state"], "STATE_FAILED");
-    assert!(done["error"]["details"].to_string().contains("UNDECODABLE_IMAGE"), "{done}");
+    let mut jpeg = Cursor::new(Vec::new());
+    RgbImage::new(640, 360).write_to(&mut jpeg, ImageFormat::Jpeg).expect("a picture");
+    for (whole, kept) in [(large_picture(), 100_000), (jpeg.get_ref().clone(), jpeg.get_ref().len() / 2)] {
+        let done = wait(&grpcurl, &render(&grpcurl, &title_id, &whole[..kept]));
+        assert_eq!(done["metadata"]["state"], "STATE_FAILED");
+        assert!(done["error"]["details"].to_string().contains("UNDECODABLE_IMAGE"), "{done}");
+    }
     let artwork = grpcurl.call("artwork.v1.ArtworkService/GetArtwork", &json!({"title_id": title_id}));
     assert_eq!(artwork.failure().1, "ARTWORK_NOT_FOUND", "no partial artwork");
     // The next operation runs.

@@ -3,8 +3,9 @@
 use std::io::Cursor;
 
 use image::codecs::jpeg::JpegEncoder;
+use image::error::DecodingError;
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits};
 use mesh::Violations;
 use uuid::Uuid;
 
@@ -56,7 +57,7 @@ pub(crate) enum Error {
     #[error("title {0} has no artwork: render artwork for the title first")]
     NotFound(Uuid),
     #[error("image cannot be decoded ({0}): send a complete PNG, JPEG or WebP")]
-    Undecodable(image::ImageError),
+    Undecodable(ImageError),
     #[error("a rendition is too large even at the lowest JPEG quality: send an image that is less tall for its width")]
     TooLarge,
     #[error("rendering was interrupted: retry the operation")]
@@ -117,11 +118,36 @@ fn in_words(bytes: usize) -> String {
 
 /// Decodes an image and applies its orientation. The largest images take seconds and hundreds of megabytes.
 pub(crate) fn decode(image: &[u8]) -> Result<DynamicImage, Error> {
-    let mut decoder = reader(image).into_decoder().map_err(Error::Undecodable)?;
+    let reader = reader(image);
+    if reader.format() == Some(ImageFormat::Jpeg) && !is_whole_jpeg(image) {
+        let cut = DecodingError::new(ImageFormat::Jpeg.into(), "the file ends before the image does");
+        return Err(Error::Undecodable(ImageError::Decoding(cut)));
+    }
+    let mut decoder = reader.into_decoder().map_err(Error::Undecodable)?;
     let orientation = decoder.orientation().map_err(Error::Undecodable)?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(Error::Undecodable)?;
     picture.apply_orientation(orientation);
     Ok(picture)
+}
+
+/// Whether a JPEG has its end marker. The decoder fills up an image that was cut off, without an error. Bytes behind the
+/// end do not matter: cameras append previews and films there.
+fn is_whole_jpeg(jpeg: &[u8]) -> bool {
+    let mut rest = jpeg;
+    // Before a marker there may be fill bytes and, behind the start of a scan, its data: there, 0xff 0x00 is a data
+    // byte, and the restart markers 0xd0 to 0xd7 belong to the scan.
+    while let Some(at) = rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff | 0xd0..=0xd8))
+    {
+        let (marker, behind) = (rest[at + 1], &rest[at + 2..]);
+        if marker == 0xd9 {
+            return true;
+        }
+        // Any other segment begins with its length, the two bytes of the length included.
+        let length = behind.first_chunk().map_or(usize::MAX, |length| usize::from(u16::from_be_bytes(*length)));
+        let Some(next) = behind.get(length..) else { return false };
+        rest = next;
+    }
+    false
 }
 
 /// Renders a picture in one size, as a JPEG. Keeps the aspect ratio and never enlarges.
@@ -211,8 +237,24 @@ mod tests {
 
     #[test]
     fn decode_refuses_a_truncated_image() {
-        let png = encoded(ImageFormat::Png, 300, 200);
-        assert!(matches!(decode(&png[..png.len() / 2]), Err(Error::Undecodable(_))));
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP] {
+            let image = encoded(format, 300, 200);
+            for length in [image.len() / 2, image.len() * 9 / 10] {
+                assert!(matches!(decode(&image[..length]), Err(Error::Undecodable(_))), "{format:?}, {length} bytes");
+            }
+            let appended = [&image[..], b"a preview"].concat();
+            assert!(format == ImageFormat::WebP || decode(&appended).is_ok(), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn decode_finds_the_end_of_a_jpeg_behind_its_preview() {
+        let (jpeg, preview) = (encoded(ImageFormat::Jpeg, 300, 200), encoded(ImageFormat::Jpeg, 8, 8));
+        // An APP1 segment with a whole JPEG in it.
+        let length = u16::try_from(preview.len() + 2).unwrap().to_be_bytes();
+        let with_preview = [&jpeg[..2], &[0xff, 0xe1], &length, &preview, &jpeg[2..]].concat();
+        assert!(decode(&with_preview).is_ok());
+        assert!(decode(&with_preview[..with_preview.len() / 2]).is_err(), "the preview's end is not the image's");
     }
 
     fn crc32(bytes: &[u8]) -> u32 {
