@@ -51,13 +51,13 @@ impl Site {
 
     /// Starts an operation as a handler does, alone or in a transaction with a row of the service's own.
     pub(crate) async fn begin<W: Work<Request = Message>>(&self, thing: bool) -> anyhow::Result<String> {
-        let (id, request) = (Uuid::new_v4().to_string(), Message::default());
-        let start = Start::<W>::new(&id, &request);
+        let (id, request) = (Uuid::new_v4(), Message::default());
+        let start = Start::<W>::new(id, &request);
         if !thing {
             return Ok(self.operations.start(&start).await?.name);
         }
         let mut tx = self.store.begin().await?;
-        let insert = sqlx::query(THING).bind(&id).bind("thing").bind(mesh::store::now());
+        let insert = sqlx::query(THING).bind(id.to_string()).bind("thing").bind(mesh::store::now());
         insert.execute(&mut *tx).await?;
         let operation = self.operations.start_in(&mut tx, &start).await?;
         tx.commit().await?;

@@ -68,6 +68,8 @@ fn invalid_update_changes_nothing() {
         bad_fields(catalog, "UpdateTitle", &update(json!({"title_id": id, "revision": 1}), &["*"])),
         ["title.name", "title.year"]
     );
+    let both = update(json!({"title_id": id, "revision": 1, "name": "M"}), &["*", "name"]);
+    assert_eq!(bad_fields(catalog, "UpdateTitle", &both), ["update_mask"], "`*` beside another field, told once");
     assert_eq!(bad_fields(catalog, "UpdateTitle", &json!({"title": {"title_id": id, "revision": 1}})), ["update_mask"]);
     assert_eq!(bad_fields(catalog, "UpdateTitle", &json!({})), ["title.revision", "title.title_id", "update_mask"]);
     assert_eq!(call(catalog, "GetTitle", &json!({"title_id": id}))["title"], title);

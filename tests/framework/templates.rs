@@ -40,3 +40,17 @@ fn long_work_template_keeps_the_service_template() {
         }
     }
 }
+
+/// A contract says of a text what the framework checks and what its violations say.
+#[test]
+fn contract_of_a_template_has_the_words_of_its_rule() {
+    let text = |file: &str| std::fs::read_to_string(root().join(file)).expect("a file");
+    assert!(text("templates/service/services/sample/src/domain.rs").contains("NAME: Text = Text::line(200)"));
+    let rules = text("crates/mesh-rpc/src/call/text.rs");
+    let words = rules.split('"').find(|part| part.starts_with("1 to {most}")).expect("the rule for one line");
+    let words = words.replace("{most}", "200");
+    for (template, fields) in [("service", 2), ("long-work", 3)] {
+        let contract = text(&format!("templates/{template}/proto/sample/v1/sample.proto"));
+        assert_eq!(contract.matches(&words).count(), fields, "templates/{template}: {words}");
+    }
+}

@@ -217,16 +217,6 @@ pub async fn last(database: impl AnyExecutor<'_>, callers: &[Caller]) -> Result<
     Ok(last.fetch_all(database).await?)
 }
 
-/// The number of rows that all feeds have ever had: it grows with each row.
-///
-/// # Errors
-///
-/// As for any statement.
-pub async fn total(database: impl AnyExecutor<'_>) -> Result<i64, Error> {
-    let total = sqlx::query("SELECT CAST(COALESCE(SUM(next), 0) AS BIGINT) FROM feed_owner");
-    Ok(total.fetch_one(database).await?.try_get(0)?)
-}
-
 fn read<T: Payload>(row: AnyRow) -> sqlx::Result<Event<T>> {
     let payload: Vec<u8> = row.try_get("payload")?;
     Ok(Event {

@@ -32,8 +32,8 @@ pub struct Notifier(Arc<Mutex<HashMap<Key, watch::Sender<()>>>>);
 /// What a listener listens to.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub enum Key {
-    /// One subject.
-    Subject(Uuid),
+    /// One subject of a caller.
+    Subject(Caller, Uuid),
     /// All subjects of a caller at a service.
     Feed(&'static str, Caller),
     /// Work of one kind for a service.
@@ -61,10 +61,15 @@ impl Notifier {
         Listener { key, notifier: self.clone(), receiver }
     }
 
-    /// The subjects that have a listener.
-    pub fn subjects(&self) -> Vec<Uuid> {
-        let senders = self.lock();
-        senders.keys().filter_map(|key| if let Key::Subject(id) = key { Some(*id) } else { None }).collect()
+    /// The subjects that have a listener, by their caller.
+    pub fn subjects(&self) -> HashMap<Caller, Vec<Uuid>> {
+        let mut subjects = HashMap::<_, Vec<_>>::new();
+        for key in self.lock().keys() {
+            if let Key::Subject(caller, id) = key {
+                subjects.entry(caller.clone()).or_default().push(*id);
+            }
+        }
+        subjects
     }
 
     /// The callers whose feeds at a service have a listener.
@@ -145,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn listener_receives_a_notification_after_reset() {
         let notifier = Notifier::default();
-        let key = Key::Subject(Uuid::now_v7());
+        let key = Key::Subject(Caller::default(), Uuid::now_v7());
         let mut listener = notifier.listen(key.clone());
         listener.reset();
         notifier.notify(&key);
@@ -155,16 +160,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn listener_ignores_notifications_of_other_keys() {
         let notifier = Notifier::default();
-        let mut listener = notifier.listen(Key::Subject(Uuid::now_v7()));
+        let mut listener = notifier.listen(Key::Subject(Caller::default(), Uuid::now_v7()));
         listener.reset();
-        notifier.notify(&Key::Subject(Uuid::now_v7()));
+        notifier.notify(&Key::Subject(Caller::default(), Uuid::now_v7()));
         assert!(tokio::time::timeout(Duration::from_secs(60), listener.notified()).await.is_err());
     }
 
     #[test]
     fn listener_removes_its_key_when_it_is_dropped() {
         let notifier = Notifier::default();
-        let key = Key::Subject(Uuid::now_v7());
+        let key = Key::Subject(Caller::default(), Uuid::now_v7());
         let (one, two) = (notifier.listen(key.clone()), notifier.listen(key));
         drop(one);
         assert_eq!(notifier.lock().len(), 1);

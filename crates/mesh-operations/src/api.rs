@@ -122,17 +122,23 @@ impl operations_server::Operations for Api {
 
     async fn delete_operation(&self, request: Request<DeleteOperationRequest>) -> Result<Response<()>, Status> {
         let name = &request.get_ref().name;
-        let (operations, _, row) = self.find(name).await?;
+        let mut bad = Violations::default();
+        let Some(parsed) = name::parse(name, &mut bad) else { return Err(invalid_fields(DOMAIN, bad)) };
+        // A call that reached a process without the service must not seem to have deleted anything.
+        let (operations, _) = self.service(parsed.service)?;
+        let store = &operations.records.store;
+        let row = storage::get(store.reader(), &Context::caller(), parsed.id).await?;
+        // A repeat, whose first answer may be lost, finds nothing.
+        let Some(row) = row else { return Ok(Response::new(())) };
         // A done operation never changes, so the earlier read is still valid.
         if !row.is_done() {
             let message = format!("{name} is not done; cancel it, wait for its end, and delete it then");
             return Err(status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_DONE", message));
         }
-        let mut tx = operations.records.store.begin().await?;
-        let deleted = changes::delete(&mut tx, row.id).await?;
+        let mut tx = store.begin().await?;
+        changes::delete(&mut tx, row.id).await?;
         tx.commit().await?;
-        // Another call may have deleted it since the read.
-        if deleted { Ok(Response::new(())) } else { Err(name::unknown(name)) }
+        Ok(Response::new(()))
     }
 
     async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Result<Response<()>, Status> {
@@ -162,7 +168,7 @@ impl operations_server::Operations for Api {
         let wait = asked.and_then(Result::ok).into_iter().chain(left).min().unwrap_or(LONGEST_WAIT);
         let until = Instant::now() + wait.min(LONGEST_WAIT);
 
-        let mut listener = operations.records.notifier.listen(Key::Subject(row.id));
+        let mut listener = operations.records.notifier.listen(Key::Subject(row.caller.clone(), row.id));
         loop {
             listener.reset();
             let latest = storage::get(operations.records.store.reader(), &row.caller, row.id).await?;

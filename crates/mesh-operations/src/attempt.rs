@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mesh_proto::mesh::operations::v1::Change;
+use mesh_rpc::call::Caller;
 use mesh_store::{Error, Transaction};
 use prost::{Message, Name};
 use prost_types::Any;
@@ -27,6 +28,7 @@ pub struct Attempt {
     records: Records,
     batcher: Batcher,
     pub(super) id: Uuid,
+    pub(super) caller: Caller,
     pub(super) fence: i64,
     pub(super) attempt: i64,
     progress: Mutex<Throttle>,
@@ -46,7 +48,8 @@ struct Throttle {
 impl Attempt {
     pub(super) fn new(records: Records, batcher: Batcher, row: &Row) -> Self {
         let (progress, progress_waits, steps) = (Mutex::default(), Notify::new(), RwLock::default());
-        Self { records, batcher, id: row.id, fence: row.fence, attempt: row.attempt, progress, progress_waits, steps }
+        let (id, caller, fence, attempt) = (row.id, row.caller.clone(), row.fence, row.attempt);
+        Self { records, batcher, id, caller, fence, attempt, progress, progress_waits, steps }
     }
 
     /// The operation's name.
@@ -54,14 +57,21 @@ impl Attempt {
         name::format(self.records.service, self.id)
     }
 
+    /// The caller that started the operation, which owns it. For the audit of what the work does; calls that the work
+    /// makes are those of the service.
+    pub fn owner(&self) -> &Caller {
+        &self.caller
+    }
+
     /// The number of the attempt, from 1. A drain does not count as an attempt.
     pub fn attempt(&self) -> i64 {
         self.attempt
     }
 
-    /// A key for calls to other systems: `operation/step`, the same in each attempt.
-    pub fn idempotency_key(&self, step: &str) -> String {
-        format!("{}/{step}", self.name())
+    /// A key for calls to other systems, the same in each attempt: the UUID of version 5 of the operation's id and the
+    /// name of the step. Services of this mesh take it as `request_id`.
+    pub fn idempotency_key(&self, step: &str) -> Uuid {
+        Uuid::new_v5(&self.id, step.as_bytes())
     }
 
     /// Reports progress. Of the reports within 100 ms, the last one is written. Do not call this while a step is open:

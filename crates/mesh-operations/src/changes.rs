@@ -25,7 +25,7 @@ use super::storage::ids;
 pub(super) struct New {
     pub(super) caller: Caller,
     pub(super) kind: String,
-    pub(super) request_id: String,
+    pub(super) request_id: Uuid,
     pub(super) request_hash: Vec<u8>,
     pub(super) input: Vec<u8>,
     pub(super) deadline: Duration,
@@ -48,7 +48,7 @@ pub(super) async fn insert(
     // The statement orders the rows by request, so that two transactions cannot deadlock.
     let rows: Vec<_> = news.iter().map(|new| pending_row(new, now)).collect();
     let sent = rows.iter().zip(&news).map(|(row, new)| {
-        json!({"id": row.id.to_string(), "owner": row.caller.name(), "kind": row.kind, "request_id": new.request_id,
+        json!({"id": row.id.to_string(), "owner": row.caller.name(), "kind": row.kind, "request_id": new.request_id.to_string(),
             "request_hash": hex(&new.request_hash), "deadline_at": row.deadline_at})
     });
     let table = dialect.rows(&[
@@ -206,12 +206,11 @@ pub(super) async fn save(tx: &mut Transaction, changed: Changed) -> Result<(), E
     Ok(())
 }
 
-/// Deletes a done operation; false if it no longer exists. Its feed rows stay, so that positions have no holes.
-pub(super) async fn delete(tx: &mut Transaction, id: Uuid) -> Result<bool, Error> {
+/// Deletes a done operation, if it still exists. Its feed rows stay, so that positions have no holes.
+pub(super) async fn delete(tx: &mut Transaction, id: Uuid) -> Result<(), Error> {
     let delete = sqlx::query("DELETE FROM operations WHERE id = $1 AND state >= 3").bind(id.to_string());
     let deleted = delete.execute(&mut **tx).await?.rows_affected() == 1;
-    delete_of(tx, "operation_input", if deleted { std::slice::from_ref(&id) } else { &[] }).await?;
-    Ok(deleted)
+    delete_of(tx, "operation_input", if deleted { std::slice::from_ref(&id) } else { &[] }).await
 }
 
 /// Deletes the rows of some operations from a table.

@@ -7,6 +7,7 @@ use mesh_feed::log::PAGE;
 use mesh_proto::google::longrunning::ListOperationsRequest;
 use mesh_rpc::call::{Caller, Violations};
 use mesh_store::{Error, hash};
+use prost::Message as _;
 use sqlx::{AnyExecutor, AssertSqlSafe};
 use uuid::Uuid;
 
@@ -38,7 +39,7 @@ impl PagePosition {
 pub(super) fn identity(request: &ListOperationsRequest) -> u64 {
     let ListOperationsRequest { name, filter, .. } = request;
     let list = ListOperationsRequest { name: name.clone(), filter: filter.clone(), ..Default::default() };
-    let hash = hash("ListOperations", &list);
+    let hash = hash("ListOperations", &list.encode_to_vec());
     hash.first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default()
 }
 

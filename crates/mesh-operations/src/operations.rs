@@ -7,6 +7,7 @@ use mesh_proto::google::longrunning::Operation;
 use mesh_rpc::call::Context;
 use mesh_store::{Error, Store, Transaction};
 use sqlx::AnyExecutor;
+use uuid::Uuid;
 
 use super::batcher::{Batcher, Queue, batcher};
 use super::changes::{self, New};
@@ -51,15 +52,15 @@ impl Operations {
     ///
     /// As for [`started`](Self::started).
     pub async fn start<W: Work>(&self, start: &Start<'_, W>) -> Result<Operation, Error> {
-        self.start_or_find(start.to_new()?).await
+        self.start_or_find(start.to_new()).await
     }
 
     pub(super) async fn start_or_find(&self, new: New) -> Result<Operation, Error> {
-        let (kind, request_id, hash) = (new.kind.clone(), new.request_id.clone(), new.request_hash.clone());
+        let (kind, request_id, hash) = (new.kind.clone(), new.request_id, new.request_hash.clone());
         match self.batcher.start(new).await? {
             Some(row) => Ok(row.to_operation(self.records.service)),
             None => {
-                self.find(self.records.store.reader(), &kind, &request_id, &hash).await?.ok_or_else(deleted_meanwhile)
+                self.find(self.records.store.reader(), &kind, request_id, &hash).await?.ok_or_else(deleted_meanwhile)
             }
         }
     }
@@ -72,7 +73,7 @@ impl Operations {
     pub async fn start_in<W: Work>(&self, tx: &mut Transaction, start: &Start<'_, W>) -> Result<Operation, Error> {
         let dialect = tx.dialect();
         let now = clock::now(&mut **tx, dialect).await?;
-        let started = changes::insert(tx, self.records.service, vec![start.to_new()?], now).await?;
+        let started = changes::insert(tx, self.records.service, vec![start.to_new()], now).await?;
         match started.into_iter().flatten().next() {
             Some(row) => {
                 self.records.notify_workers(tx, [W::KIND.to_owned()].into());
@@ -92,7 +93,7 @@ impl Operations {
         &self,
         database: impl AnyExecutor<'_>,
         kind: &str,
-        request_id: &str,
+        request_id: Uuid,
         hash: &[u8],
     ) -> Result<Option<Operation>, Error> {
         let found = storage::by_request(database, &Context::caller(), kind, request_id).await?;

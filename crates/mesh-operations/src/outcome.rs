@@ -22,6 +22,8 @@ pub(super) enum Outcome {
     Cancelled,
     PastDeadline,
     Draining,
+    /// The worker stood still for longer than it may hold the lease without a renewal.
+    Stalled,
     LeaseLost,
 }
 
@@ -48,7 +50,8 @@ impl Outcome {
             Self::Cancelled => row.finish(State::Cancelled, error(&cancelled())),
             // The next attempt would be cancelled at once.
             _ if row.cancel_requested => row.finish(State::Cancelled, error(&cancelled())),
-            Self::Returned(Err(_)) => {
+            Self::Stalled if row.attempt >= attempts => row.finish(State::Failed, error(&abandoned())),
+            Self::Returned(Err(_)) | Self::Stalled => {
                 let attempt = u32::try_from(row.attempt).unwrap_or(u32::MAX);
                 row.state = State::Pending;
                 row.run_at = (now + micros(BACKOFF.pause(attempt))).min(row.deadline_at);
@@ -121,7 +124,8 @@ fn past_deadline() -> Status {
 }
 
 fn abandoned() -> Status {
-    let message = "every attempt ended without a word: its worker died, or was cut off";
+    let message =
+        "the last attempt ended without a result: its worker died, stood still past its lease, or was cut off";
     status(Code::Internal, DOMAIN, "OPERATION_ABANDONED", message)
 }
 
@@ -166,8 +170,23 @@ mod tests {
         assert_eq!(row_after(&Outcome::Draining, true, i64::MAX).state, State::Cancelled);
         assert_eq!(row_after(&transient, false, 7).run_at, 7, "no attempt begins after the deadline");
 
+        assert_eq!(row_after(&Outcome::Stalled, true, i64::MAX).state, State::Cancelled);
+
         let last = Outcome::Returned(Err(Status::not_found("final")));
         assert_eq!(row_after(&last, true, i64::MAX).state, State::Failed, "a final failure wins over the cancellation");
+    }
+
+    #[test]
+    fn outcome_of_stalls_ends_after_the_attempts() {
+        let mut row = row_after(&Outcome::Stalled, false, i64::MAX);
+        assert_eq!((row.state, row.attempt), (State::Pending, 1), "the attempt counts");
+        assert!(row.run_at > 0, "not at once");
+        row.attempt = 2;
+        Outcome::Stalled.apply(&mut row, 2, 0);
+        assert_eq!(row.state, State::Failed);
+
+        let row = row_after(&Outcome::LeaseLost, false, i64::MAX);
+        assert_eq!((row.state, row.attempt, row.run_at), (State::Pending, 0, 0), "the database was away");
     }
 
     #[test]

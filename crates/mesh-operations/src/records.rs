@@ -19,10 +19,10 @@ impl Records {
     /// Notifies the watchers and subscribers of operations after the commit.
     pub(super) fn notify_followers(&self, tx: &mut Transaction, rows: &[&Row]) {
         let (notifier, service) = (self.notifier.clone(), self.service);
-        let subjects: Vec<_> = rows.iter().map(|row| row.id).collect();
+        let subjects: Vec<_> = rows.iter().map(|row| (row.caller.clone(), row.id)).collect();
         let callers: HashSet<_> = rows.iter().map(|row| row.caller.clone()).collect();
         tx.after_commit(move || {
-            subjects.into_iter().for_each(|id| notifier.notify(&Key::Subject(id)));
+            subjects.into_iter().for_each(|(caller, id)| notifier.notify(&Key::Subject(caller, id)));
             callers.into_iter().for_each(|caller| notifier.notify(&Key::Feed(service, caller)));
         });
     }

@@ -10,7 +10,7 @@ use mesh_proto::mesh::operations::v1::operation_control_service_server::Operatio
 use mesh_proto::mesh::operations::v1::{RetryRequest, State};
 use mesh_rpc::call::Violations;
 use mesh_rpc::call::error::{DOMAIN, invalid_fields, status};
-use mesh_store as store;
+use mesh_store::request_hash;
 use tonic::{Code, Request, Response, Status, async_trait};
 
 use super::api::Api;
@@ -25,7 +25,7 @@ impl OperationControlService for Api {
         if let Some(name) = name::parse(&request.name, &mut bad) {
             request.name = name::format(name.service, name.id);
         }
-        request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
+        let request_id = bad.uuid(&request.request_id, "request_id");
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
 
         let (operations, _, row) = self.find(&request.name).await?;
@@ -34,12 +34,11 @@ impl OperationControlService for Api {
             let message = format!("{} has not failed; only a failed operation can be retried", request.name);
             return Err(status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_FAILED", message));
         };
-        let hash = store::hash("Retry", &request);
         let new = New {
             caller: row.caller,
             kind: row.kind,
-            request_id: request.request_id,
-            request_hash: hash,
+            request_id,
+            request_hash: request_hash("Retry", request_id, &request),
             input,
             // The same time as the failed operation had.
             deadline: Duration::from_micros(u64::try_from(row.deadline_at - row.created).unwrap_or_default()),

@@ -40,6 +40,8 @@ use super::{clock, leases, storage};
 /// The interval of the renewals of a lease, and the time without a renewal after which a worker stops.
 const RENEW: Duration = Duration::from_secs(10);
 const RENEWAL_LIMIT: Duration = Duration::from_secs(20);
+/// A timer that fires this much too late shows that the worker stood still, and not the database.
+const STALL: Duration = Duration::from_secs(5);
 /// The pause before a failed write of a lease or an end is retried.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -93,7 +95,7 @@ impl Runner {
             biased;
             returned = running => Outcome::Returned(returned.unwrap_or_else(|_| Err(outcome::panicked()))),
             () = self.cancelled(&attempt) => Outcome::Cancelled,
-            () = self.lease_lost(&attempt) => Outcome::LeaseLost,
+            lost = keep_lease(|| self.renew(&attempt)) => lost,
             never = attempt.write_waiting() => match never {},
             () = sleep(Duration::from_micros(left)) => Outcome::PastDeadline,
             () = self.draining.cancelled() => Outcome::Draining,
@@ -103,7 +105,7 @@ impl Runner {
 
     /// Waits until the operation is cancelled.
     async fn cancelled(&self, attempt: &Attempt) {
-        let mut listener = self.operations.records.notifier.listen(Key::Subject(attempt.id));
+        let mut listener = self.operations.records.notifier.listen(Key::Subject(attempt.caller.clone(), attempt.id));
         loop {
             listener.reset();
             let row = storage::peek(self.operations.records.store.reader(), attempt.id).await;
@@ -112,21 +114,6 @@ impl Runner {
             }
             // If the database is unavailable, the next round reads again.
             let _ = timeout(RENEW, listener.notified()).await;
-        }
-    }
-
-    /// Renews the lease. Returns when it is lost, or when it could not be renewed for 20 s.
-    async fn lease_lost(&self, attempt: &Attempt) {
-        let (mut kept, mut pause) = (Instant::now(), RENEW);
-        loop {
-            sleep(pause).await;
-            // The lease counts from before the write of its renewal.
-            let renewed = Instant::now();
-            match timeout_at(kept + RENEWAL_LIMIT, self.renew(attempt)).await {
-                Ok(Ok(true)) => (kept, pause) = (renewed, RENEW),
-                Ok(Ok(false)) | Err(_) => return,
-                Ok(Err(_)) => pause = RETRY_PAUSE,
-            }
         }
     }
 
@@ -186,5 +173,53 @@ impl Runner {
             tracing::warn!(operation = attempt.name(), ?state, cause, "attempt failed: {}", failure.message());
         }
         Ok(state)
+    }
+}
+
+/// Renews a lease by `renew`. Returns when the lease is lost, or when it could not be renewed for 20 s.
+async fn keep_lease<F: Future<Output = Result<bool, Error>>>(renew: impl Fn() -> F) -> Outcome {
+    let (mut kept, mut pause) = (Instant::now(), RENEW);
+    loop {
+        let planned = Instant::now() + pause;
+        sleep(pause).await;
+        // The lease counts from before the write of its renewal.
+        let renewed = Instant::now();
+        if renewed >= kept + RENEWAL_LIMIT {
+            return if renewed >= planned + STALL { Outcome::Stalled } else { Outcome::LeaseLost };
+        }
+        match timeout_at(kept + RENEWAL_LIMIT, renew()).await {
+            Ok(Ok(true)) => (kept, pause) = (renewed, RENEW),
+            Ok(Ok(false)) | Err(_) => return Outcome::LeaseLost,
+            Ok(Err(_)) => pause = RETRY_PAUSE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a lease that is renewed with `renewed`, in a process that stands still for `stall`.
+    async fn lease(renewed: fn() -> Result<bool, Error>, stall: Duration) -> &'static str {
+        let kept = tokio::spawn(async move { keep_lease(|| async move { renewed() }).await });
+        tokio::task::yield_now().await;
+        tokio::time::advance(stall).await;
+        match timeout(Duration::from_secs(60), kept).await.map(Result::unwrap) {
+            Ok(Outcome::Stalled) => "stalled",
+            Ok(Outcome::LeaseLost) => "lost",
+            Ok(_) => "ended",
+            Err(_) => "kept",
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lease_tells_a_stall_of_its_worker_from_a_database_that_is_away() {
+        let away = || Err(Error::Unavailable(sqlx::Error::PoolTimedOut));
+        assert_eq!(lease(|| Ok(true), Duration::ZERO).await, "kept");
+        assert_eq!(lease(|| Ok(true), Duration::from_secs(19)).await, "kept", "in time");
+        assert_eq!(lease(|| Ok(true), Duration::from_secs(21)).await, "stalled");
+        assert_eq!(lease(away, Duration::from_secs(21)).await, "stalled");
+        assert_eq!(lease(away, Duration::ZERO).await, "lost");
+        assert_eq!(lease(|| Ok(false), Duration::ZERO).await, "lost");
     }
 }

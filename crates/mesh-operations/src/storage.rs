@@ -50,11 +50,11 @@ pub(super) async fn by_request(
     database: impl AnyExecutor<'_>,
     caller: &Caller,
     kind: &str,
-    request_id: &str,
+    request_id: Uuid,
 ) -> Result<Option<(Row, Vec<u8>)>, Error> {
     let find =
         format!("SELECT {COLUMNS}, request_hash FROM operations WHERE owner = $1 AND kind = $2 AND request_id = $3");
-    let find = sqlx::query(AssertSqlSafe(find)).bind(caller.name()).bind(kind).bind(request_id);
+    let find = sqlx::query(AssertSqlSafe(find)).bind(caller.name()).bind(kind).bind(request_id.to_string());
     let find = find.try_map(|row: AnyRow| Ok((row.try_get("request_hash")?, read(row)?)));
     Ok(find.fetch_optional(database).await?.map(|(hash, row)| (row, hash)))
 }

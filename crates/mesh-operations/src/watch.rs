@@ -45,7 +45,7 @@ pub(super) fn watch(
     row: &Row,
     options: WatchOptions,
 ) -> impl Stream<Item = Result<WatchResponse, Status>> + Send + use<> {
-    let listener = operations.records.notifier.listen(Key::Subject(row.id));
+    let listener = operations.records.notifier.listen(Key::Subject(row.caller.clone(), row.id));
     let watchdog = operations.watchdog.clone();
     let mut watcher = Watcher {
         operations,

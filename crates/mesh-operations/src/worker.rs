@@ -74,6 +74,7 @@ impl Worker {
         let mut listener = records.notifier.listen(Key::Work(records.service, kind.name.to_owned()));
         // A claim takes the one writer of an embedded database. Without a notification, a read comes first.
         let mut notified = true;
+        let mut failing = false;
         while !draining.is_cancelled() {
             let Some(Ok(permit)) = draining.run_until_cancelled(permits.clone().acquire_owned()).await else {
                 break;
@@ -85,6 +86,9 @@ impl Worker {
             } else {
                 Ok(0)
             };
+            if claimed.is_ok() && std::mem::take(&mut failing) {
+                tracing::info!(kind = kind.name, "work is claimed again");
+            }
             match claimed {
                 Ok(0) => {
                     // Jitter, so that the workers of a database do not poll at the same moment.
@@ -93,7 +97,10 @@ impl Worker {
                 }
                 Ok(_) => notified = true,
                 Err(error) => {
-                    tracing::warn!(kind = kind.name, %error, "cannot claim work; the next poll retries");
+                    // One warning an outage, not one a poll.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(kind = kind.name, %error, "cannot claim work; every poll retries until it works");
+                    }
                     draining.run_until_cancelled(sleep(POLL)).await;
                 }
             }

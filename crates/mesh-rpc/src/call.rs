@@ -1,7 +1,8 @@
 //! A call: its method, its context, its errors and its handlers.
 //!
 //! [`Call`] is a request with its method, and a [`Handler`] answers it. [`Context`] carries the deadline, the trace and
-//! the caller. [`Methods`] is the method table. [`error`] has the errors, [`page`] the paging of lists.
+//! the caller. [`Methods`] is the method table. [`error`] has the errors, [`page`] the paging of lists, [`Text`] the
+//! rules for texts.
 
 pub mod body;
 mod caller;
@@ -12,6 +13,7 @@ mod handler;
 mod headers;
 mod method;
 pub mod page;
+mod text;
 mod timeout;
 mod trace;
 mod trace_state;
@@ -23,6 +25,7 @@ pub use error::Violations;
 pub(crate) use handler::tests;
 pub use handler::{Answering, Call, GrpcService, GrpcServices, Handler, add, handler};
 pub use method::{IdempotencyLevel, Method, Methods, OWN as OWN_DESCRIPTORS};
+pub use text::Text;
 pub use timeout::{read_timeout, write_timeout};
 pub use trace::Trace;
 pub use trace_state::{read_trace_state, write_trace_state};

@@ -31,7 +31,7 @@ pub use connect::open;
 pub use dialect::Dialect;
 pub use error::{Error, OpenError};
 pub use migrate::Migration;
-pub use requests::{Once, REQUESTS, Request, hash};
+pub use requests::{Once, REQUESTS, Request, hash, request_hash};
 pub use settings::Database;
 pub use store::{BATCH, Store};
 pub use time::{now, timestamp};

@@ -7,10 +7,12 @@
 //! Guarantees:
 //! - The claim of the id, the work and the answer are in one transaction (INV-7).
 //! - An answer is kept for at least 24 hours.
+//! - The spelling of the id does not matter: capitals are the same request.
 
 use prost::Message;
 use sha2::{Digest as _, Sha256};
-use sqlx::Row as _;
+use sqlx::{AnyExecutor, Row as _};
+use uuid::Uuid;
 
 use super::error::Error;
 use super::migrate::Migration;
@@ -36,25 +38,58 @@ const KEPT: i64 = 24 * 3600 * 1_000_000;
 
 /// A request under its `request_id`.
 #[derive(Debug)]
-pub struct Request<'a> {
-    id: &'a str,
+pub struct Request {
+    id: String,
     hash: Vec<u8>,
 }
 
-impl<'a> Request<'a> {
-    /// The request `message` of `method` under `id`. The id and the hash of both identify a repeat.
-    pub fn new(method: &str, id: &'a str, message: &impl Message) -> Self {
-        Self { id, hash: hash(method, message) }
+impl Request {
+    /// The request `message` of `method` under `id`, as `Violations::uuid` returns it. The id and the hash of all three
+    /// identify a repeat.
+    pub fn new(method: &str, id: Uuid, message: &impl Message) -> Self {
+        Self { id: id.to_string(), hash: request_hash(method, id, message) }
     }
 }
 
-/// The SHA-256 hash that identifies a request of a method.
-pub fn hash(method: &str, message: &impl Message) -> Vec<u8> {
+/// The SHA-256 hash that identifies the request `message` of a method under `id`. The message holds the id as its client
+/// spelled it, so the hash is that of the message with the id in small letters.
+pub fn request_hash(method: &str, id: Uuid, message: &impl Message) -> Vec<u8> {
+    let mut encoded = message.encode_to_vec();
+    lower(&mut encoded, id.to_string().as_bytes());
+    hash(method, &encoded)
+}
+
+/// The SHA-256 hash of an encoded message of a method.
+pub fn hash(method: &str, encoded: &[u8]) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(method);
     hash.update([0]);
-    hash.update(message.encode_to_vec());
+    hash.update(encoded);
     hash.finalize().to_vec()
+}
+
+/// Spells `id` in small letters where a field of an encoded message holds it: behind its length.
+fn lower(encoded: &mut [u8], id: &[u8]) {
+    let mut at = 0;
+    while let Some(length) = encoded[at..].iter().position(|byte| usize::from(*byte) == id.len()) {
+        at += length + 1;
+        if let Some(field) = encoded.get_mut(at..at + id.len()).filter(|field| field.eq_ignore_ascii_case(id)) {
+            field.make_ascii_lowercase();
+        }
+    }
+}
+
+impl Request {
+    /// The stored answer, if there is one.
+    async fn answer<R: Message + Default>(&self, database: impl AnyExecutor<'_>) -> Result<Option<R>, Error> {
+        let first = "SELECT request_hash, response FROM mesh_requests WHERE request_id = $1";
+        let Some(first) = sqlx::query(first).bind(&self.id).fetch_optional(database).await? else { return Ok(None) };
+        if first.try_get::<Vec<u8>, _>(0)? != self.hash {
+            return Err(Error::RequestIdReused);
+        }
+        let response: Vec<u8> = first.try_get(1)?;
+        R::decode(response.as_slice()).map(Some).map_err(|error| Error::Defect(sqlx::Error::Decode(error.into())))
+    }
 }
 
 /// The transaction of a request that may be a repeat.
@@ -67,13 +102,23 @@ pub enum Once<R> {
 }
 
 impl Store {
+    /// The answer of the first request, if `request` is a repeat of it. Claims nothing, so that no transaction is open:
+    /// call it before the request asks a peer, and [`begin_once`](Self::begin_once) afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As for [`begin_once`](Self::begin_once).
+    pub async fn answered<R: Message + Default>(&self, request: &Request) -> Result<Option<R>, Error> {
+        request.answer(self.reader()).await
+    }
+
     /// Claims a `request_id` and begins the transaction of its request, or finds the answer of the first request.
     ///
     /// # Errors
     ///
     /// [`Error::RequestIdReused`] if the id belongs to a different request; do not retry. [`Error::Unavailable`] as for
     /// [`begin`](Self::begin); the same request with the same id may be retried.
-    pub async fn begin_once<R: Message + Default>(&self, request: &Request<'_>) -> Result<Once<R>, Error> {
+    pub async fn begin_once<R: Message + Default>(&self, request: &Request) -> Result<Once<R>, Error> {
         let mut tx = self.begin().await?;
         let Some(first) = tx.answered(request).await? else { return Ok(Once::New(tx)) };
         // On SQLite the first request may be in the same group. It is durable when the group is.
@@ -84,21 +129,19 @@ impl Store {
 
 impl Transaction {
     /// The stored answer of a request; `None` if the request is new, and then claims its id.
-    async fn answered<R: Message + Default>(&mut self, request: &Request<'_>) -> Result<Option<R>, Error> {
+    async fn answered<R: Message + Default>(&mut self, request: &Request) -> Result<Option<R>, Error> {
         let claim = "INSERT INTO mesh_requests (request_id, request_hash, response, create_time)
             VALUES ($1, $2, $3, $4) ON CONFLICT (request_id) DO NOTHING";
-        let claim = sqlx::query(claim).bind(request.id).bind(&request.hash).bind(Vec::new()).bind(now());
+        let claim = sqlx::query(claim).bind(&request.id).bind(&request.hash).bind(Vec::new()).bind(now());
         if claim.execute(&mut **self).await?.rows_affected() == 1 {
             return Ok(None);
         }
 
-        let first = "SELECT request_hash, response FROM mesh_requests WHERE request_id = $1";
-        let first = sqlx::query(first).bind(request.id).fetch_one(&mut **self).await?;
-        if first.try_get::<Vec<u8>, _>(0)? != request.hash {
-            return Err(Error::RequestIdReused);
+        match request.answer(&mut **self).await? {
+            Some(first) => Ok(Some(first)),
+            // Housekeeping deleted it since the claim failed. A retry claims the id.
+            None => Err(Error::Unavailable(sqlx::Error::RowNotFound)),
         }
-        let response: Vec<u8> = first.try_get(1)?;
-        R::decode(response.as_slice()).map(Some).map_err(|error| Error::Defect(sqlx::Error::Decode(error.into())))
     }
 
     /// Stores the answer of a claimed request.
@@ -106,9 +149,9 @@ impl Transaction {
     /// # Errors
     ///
     /// [`Error::Unavailable`] as for any statement; retry the whole transaction.
-    pub async fn answer(&mut self, request: &Request<'_>, response: &impl Message) -> Result<(), Error> {
+    pub async fn answer(&mut self, request: &Request, response: &impl Message) -> Result<(), Error> {
         let keep = "UPDATE mesh_requests SET response = $1 WHERE request_id = $2";
-        sqlx::query(keep).bind(response.encode_to_vec()).bind(request.id).execute(&mut **self).await?;
+        sqlx::query(keep).bind(response.encode_to_vec()).bind(&request.id).execute(&mut **self).await?;
         Ok(())
     }
 }
@@ -149,7 +192,7 @@ mod tests {
 
     /// Sends a request under one shared `request_id`; true if it was the first.
     async fn create(store: Store) -> bool {
-        let request = Request::new("Create", "an id", &"message".to_owned());
+        let request = Request::new("Create", Uuid::max(), &"message".to_owned());
         match store.begin_once::<String>(&request).await.unwrap() {
             Once::New(mut tx) => {
                 tx.answer(&request, &"answer".to_owned()).await.unwrap();
@@ -175,6 +218,43 @@ mod tests {
         tokio::task::yield_now().await;
         holding.commit().await.unwrap();
         assert_eq!((first.await.unwrap(), repeat.await.unwrap()), (true, false));
+    }
+
+    #[tokio::test]
+    async fn request_id_in_capitals_is_the_same_request() {
+        let (store, _folder) = store().await;
+        let id = Uuid::from_u128(0xabcdef_u128 << 100);
+        // As `message Nested { message Id { string id = 1; } Id id = 1; string name = 2; }` encodes it.
+        let sent = |id: &str, name: &str| {
+            let inner = [&[10, 36][..], id.as_bytes()].concat();
+            prost::bytes::Bytes::from([&[10, 38][..], &inner, &[18, 4], name.as_bytes()].concat())
+        };
+        let capitals = id.to_string().to_uppercase();
+        let first = Request::new("Create", id, &sent(&id.to_string(), "name"));
+        let Once::New(mut tx) = store.begin_once::<String>(&first).await.unwrap() else { panic!() };
+        tx.answer(&first, &"answer".to_owned()).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let repeat = Request::new("Create", id, &sent(&capitals, "name"));
+        assert_eq!(store.answered(&repeat).await.unwrap(), Some("answer".to_owned()));
+        assert!(matches!(store.begin_once::<String>(&repeat).await, Ok(Once::Done(_))));
+        for other in
+            [Request::new("Create", id, &sent(&capitals, "NAME")), Request::new("Update", id, &sent(&capitals, "name"))]
+        {
+            assert!(matches!(store.answered::<String>(&other).await, Err(Error::RequestIdReused)));
+        }
+    }
+
+    #[tokio::test]
+    async fn answered_is_none_before_the_commit_and_claims_nothing() {
+        let (store, _folder) = store().await;
+        let request = Request::new("Create", Uuid::max(), &"message".to_owned());
+        assert_eq!(store.answered::<String>(&request).await.unwrap(), None);
+        let Once::New(mut tx) = store.begin_once::<String>(&request).await.unwrap() else { panic!() };
+        tx.answer(&request, &"answer".to_owned()).await.unwrap();
+        assert_eq!(store.answered::<String>(&request).await.unwrap(), None, "not durable yet");
+        tx.commit().await.unwrap();
+        assert_eq!(store.answered(&request).await.unwrap(), Some("answer".to_owned()));
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ pub use mesh_rpc::call::{error, page};
 
 pub use config::Config;
 pub use mesh_operations::Operations;
-pub use mesh_rpc::call::Violations;
+pub use mesh_rpc::call::{Text, Violations};
 pub use mesh_rpc::client::Channel;
 pub use mesh_runtime::settings::Setting;
 pub use mesh_store::{Migration, Store, Transaction};
@@ -57,7 +57,7 @@ pub mod operations {
 
 /// What travels with a call.
 pub mod context {
-    pub use mesh_rpc::call::{Context, Trace};
+    pub use mesh_rpc::call::{Caller, Context, Trace};
 }
 
 /// The method table: what the contracts say of each call.

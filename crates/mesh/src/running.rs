@@ -203,6 +203,7 @@ fn database_check(store: Store) -> Check {
 
 async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Retention) {
     let mut ticks = tokio::time::interval(HOUSEKEEPING.min(retention.operations).min(retention.events));
+    let mut failing = false;
     loop {
         ticks.tick().await;
         let mut done = Vec::new();
@@ -212,8 +213,13 @@ async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Reten
         for store in &stores {
             done.extend([store.delete_old_answers().await, operations::delete_old(store, retention).await]);
         }
-        for error in done.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "housekeeping failed; the next round retries");
+        let failed = done.into_iter().find_map(Result::err);
+        // One warning an outage, not one a round and a database.
+        match (&failed, failing) {
+            (Some(error), false) => tracing::warn!(%error, "housekeeping failed; every round retries until it works"),
+            (None, true) => tracing::info!("housekeeping works again"),
+            _ => {}
         }
+        failing = failed.is_some();
     }
 }

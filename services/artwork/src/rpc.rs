@@ -53,13 +53,13 @@ impl ArtworkService for Artwork {
         let mut request = request.into_inner();
         let mut bad = Violations::default();
         let title = bad.uuid(&request.title_id, "title_id");
-        // Some clients send UUIDs in capitals. Normalized, they identify the same request.
-        request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
+        let request_id = bad.uuid(&request.request_id, "request_id");
+        // A repeat may spell the title in capitals.
         request.title_id = title.to_string();
         domain::check(&request.image, self.largest_image, &mut bad);
         bad.finish().map_err(Error::Invalid)?;
 
-        let start = Start::<Render>::new(&request.request_id, &request);
+        let start = Start::<Render>::new(request_id, &request);
         if let Some(operation) = self.operations.started(&start).await? {
             return Ok(Response::new(operation));
         }

@@ -1,6 +1,6 @@
 //! Titles and their rules. No I/O, no wire types.
 
-use mesh::Violations;
+use mesh::{Text, Violations};
 use uuid::Uuid;
 
 /// A title as it is stored.
@@ -14,6 +14,10 @@ pub(crate) struct Title {
     pub(crate) create_time: i64,
     pub(crate) update_time: i64,
 }
+
+/// The rules for the texts of a title. The contract repeats their words.
+const NAME: Text = Text::line(200);
+const SYNOPSIS: Text = Text::lines(5000);
 
 /// The part of a title that callers set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,22 +68,16 @@ impl Details {
     /// Checks `fields`. Violations name a field with the prefix `parent`, its path in the request.
     pub(crate) fn check(&self, fields: &[Field], parent: &str, violations: &mut Violations) {
         for field in fields {
-            let (valid, must) = match field {
-                Field::Name => {
-                    let one_line = !self.name.contains(char::is_control) && self.name.chars().count() <= 200;
-                    let must = "must have 1 to 200 characters on one line and not be blank";
-                    (one_line && !self.name.trim().is_empty(), must)
-                }
-                Field::Synopsis => {
-                    let plain = self.synopsis.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t'));
-                    let must = "must have at most 5000 characters and no control characters but line feeds and tabs";
-                    (plain && self.synopsis.chars().count() <= 5000, must)
-                }
+            let path = format!("{parent}{}", field.name());
+            match field {
+                Field::Name => violations.text(&self.name, &path, NAME),
+                Field::Synopsis => violations.text(&self.synopsis, &path, SYNOPSIS),
                 // The oldest film that has survived is from 1888.
-                Field::Year => ((1888..=2100).contains(&self.year), "must be 1888 to 2100"),
-                Field::PriceCents => ((0..=1_000_000).contains(&self.price_cents), "must be 0 to 1000000"),
-            };
-            violations.check(valid, &format!("{parent}{}", field.name()), must);
+                Field::Year => violations.check((1888..=2100).contains(&self.year), &path, "must be 1888 to 2100"),
+                Field::PriceCents => {
+                    violations.check((0..=1_000_000).contains(&self.price_cents), &path, "must be 0 to 1000000");
+                }
+            }
         }
     }
 
@@ -148,12 +146,24 @@ mod tests {
     }
 
     #[test]
-    fn check_refuses_control_characters() {
-        for name in ["Metro\0polis", "Metro\npolis", "\u{7}"] {
+    fn check_applies_the_rules_for_texts() {
+        for name in ["Metro\0polis", "Metro\npolis", "Metro\u{2028}polis", "\u{200b}"] {
             assert!(bad_fields(&Details { name: name.into(), ..metropolis() }).contains("name"), "{name:?}");
         }
         assert_eq!(bad_fields(&Details { synopsis: "A city:\n\tabove.".into(), ..metropolis() }), "");
-        assert!(bad_fields(&Details { synopsis: "\0".into(), ..metropolis() }).contains("synopsis"));
+        for synopsis in ["\0", "A city\r\nabove.", "A city\u{2028}above."] {
+            let bad = bad_fields(&Details { synopsis: synopsis.into(), ..metropolis() });
+            assert!(bad.contains("synopsis"), "{synopsis:?}");
+        }
+    }
+
+    #[test]
+    fn contract_has_the_words_of_the_rules_for_texts() {
+        let contract = include_str!("../../../proto/catalog/v1/catalog.proto").to_lowercase();
+        for rule in [NAME, SYNOPSIS] {
+            // In Title and in CreateTitleRequest.
+            assert_eq!(contract.matches(&format!("// {rule}.").to_lowercase()).count(), 2, "{rule}");
+        }
     }
 
     #[test]

@@ -26,15 +26,14 @@ impl CatalogService for Catalog {
         &self,
         request: Request<CreateTitleRequest>,
     ) -> Result<Response<CreateTitleResponse>, Status> {
-        let mut request = request.into_inner();
+        let request = request.into_inner();
         let mut bad = Violations::default();
-        // Some clients send UUIDs in capitals. Normalized, they identify the same request.
-        request.request_id = bad.uuid(&request.request_id, "request_id").to_string();
+        let request_id = bad.uuid(&request.request_id, "request_id");
         let details = Details::from(&request);
         details.check(&Field::ALL, "", &mut bad);
         bad.finish().map_err(Error::Invalid)?;
 
-        let once = mesh::store::Request::new("CreateTitle", &request.request_id, &request);
+        let once = mesh::store::Request::new("CreateTitle", request_id, &request);
         let mut tx = match self.store.begin_once(&once).await? {
             Once::New(tx) => tx,
             Once::Done(first) => return Ok(Response::new(first)),

@@ -38,8 +38,10 @@ pub(crate) fn fields(mask: Option<FieldMask>, details: &Details, bad: &mut Viola
     if paths == ["*"] {
         return Field::ALL.to_vec();
     }
+    let alone = paths.iter().all(|path| path != "*");
+    bad.check(alone, "update_mask", "has `*` beside other fields: send `*` alone, or the fields without it");
     let known = |path: &String| Field::ALL.into_iter().find(|field| field.name() == path);
-    for path in paths.iter().filter(|path| known(path).is_none()) {
+    for path in paths.iter().filter(|path| *path != "*" && known(path).is_none()) {
         let names = Field::ALL.map(Field::name).join(", ");
         bad.check(false, "update_mask", format!("has unknown field `{path}`: use {names}, or * for all"));
     }

@@ -16,6 +16,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use uuid::Uuid;
 
+use super::text::Text;
+
 /// The domain of the reasons that all services share.
 pub const DOMAIN: &str = "mesh";
 
@@ -117,6 +119,11 @@ impl Violations {
         let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
         self.check(id.is_some(), field, "must be a UUID such as 019b76da-a800-7000-8000-000000000000");
         id.unwrap_or_default()
+    }
+
+    /// Records `field` as invalid unless `text` follows the rule.
+    pub fn text(&mut self, text: &str, field: &str, rule: Text) {
+        self.check(rule.accepts(text), field, format!("must have {rule}"));
     }
 
     /// Fails if there is any violation.

@@ -158,10 +158,10 @@ impl Fixture {
 
     /// Starts an operation that stays pending for longer than a test.
     pub(crate) async fn start_delayed(&self) -> String {
-        let (id, request) = (uuid::Uuid::new_v4().to_string(), prost_types::Duration { seconds: 0, nanos: HANG });
+        let (id, request) = (uuid::Uuid::new_v4(), prost_types::Duration { seconds: 0, nanos: HANG });
         let mut tx = self.store.begin().await.unwrap();
-        let operation = self.operations.start_in(&mut tx, &Start::<Steps>::new(&id, &request)).await.unwrap();
-        let later = sqlx::query("UPDATE operations SET run_at = run_at * 2 WHERE request_id = $1").bind(&id);
+        let operation = self.operations.start_in(&mut tx, &Start::<Steps>::new(id, &request)).await.unwrap();
+        let later = sqlx::query("UPDATE operations SET run_at = run_at * 2 WHERE request_id = $1").bind(id.to_string());
         later.execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();
         operation.name
@@ -177,9 +177,9 @@ impl Fixture {
     }
 
     pub(crate) async fn start_kind<W: Work>(&self, request: W::Request) -> String {
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = uuid::Uuid::new_v4();
         loop {
-            match self.operations.start(&Start::<W>::new(&id, &request)).await {
+            match self.operations.start(&Start::<W>::new(id, &request)).await {
                 Ok(operation) => return operation.name,
                 // An overloaded machine: retry, as callers do.
                 Err(mesh::store::Error::Unavailable(_)) => {}

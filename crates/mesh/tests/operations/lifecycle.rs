@@ -26,8 +26,8 @@ async fn operation_history_runs_from_start_to_one_end(fixture: Fixture) {
 
 on_both!(start_repeats_for_the_same_request_and_refuses_another_under_its_id);
 async fn start_repeats_for_the_same_request_and_refuses_another_under_its_id(fixture: Fixture) {
-    let (id, request) = (uuid::Uuid::new_v4().to_string(), prost_types::Duration { seconds: 1, nanos: 0 });
-    let start = Start::<Steps>::new(&id, &request);
+    let (id, request) = (uuid::Uuid::new_v4(), prost_types::Duration { seconds: 1, nanos: 0 });
+    let start = Start::<Steps>::new(id, &request);
     assert!(fixture.operations.started(&start).await.unwrap().is_none());
     let mut names = Vec::new();
     for _ in 0..3 {
@@ -40,15 +40,15 @@ async fn start_repeats_for_the_same_request_and_refuses_another_under_its_id(fix
 
     let other = prost_types::Duration { seconds: 2, nanos: 0 };
     let mut tx = fixture.store.begin().await.unwrap();
-    let refused = fixture.operations.start_in(&mut tx, &Start::<Steps>::new(&id, &other)).await.unwrap_err();
+    let refused = fixture.operations.start_in(&mut tx, &Start::<Steps>::new(id, &other)).await.unwrap_err();
     assert!(matches!(refused, mesh::store::Error::RequestIdReused));
 }
 
 on_both!(start_in_a_dropped_transaction_leaves_nothing);
 async fn start_in_a_dropped_transaction_leaves_nothing(fixture: Fixture) {
-    let (id, request) = (uuid::Uuid::new_v4().to_string(), prost_types::Duration::default());
+    let (id, request) = (uuid::Uuid::new_v4(), prost_types::Duration::default());
     let mut tx = fixture.store.begin().await.unwrap();
-    fixture.operations.start_in(&mut tx, &Start::<Steps>::new(&id, &request)).await.unwrap();
+    fixture.operations.start_in(&mut tx, &Start::<Steps>::new(id, &request)).await.unwrap();
     drop(tx);
     let request = ListOperationsRequest { name: "services/work".to_owned(), ..Default::default() };
     let listed = OperationsClient::new(fixture.channel.clone()).list_operations(request).await.unwrap().into_inner();
@@ -162,5 +162,7 @@ async fn delete_needs_a_done_operation(fixture: Fixture) {
     fixture.delete(&name).await.unwrap();
     let unknown = (Code::NotFound, "OPERATION_NOT_FOUND".to_owned());
     assert_eq!(refused(fixture.find(&name).await), unknown);
-    assert_eq!(refused(fixture.delete(&name).await), unknown);
+    fixture.delete(&name).await.expect("a repeat has no further effect");
+    let elsewhere = name.replace("services/work", "services/other");
+    assert_eq!(refused(fixture.delete(&elsewhere).await), (Code::NotFound, "SERVICE_NOT_FOUND".to_owned()));
 }

@@ -28,6 +28,7 @@ async fn retry_starts_a_failed_operation_again_with_its_input(fixture: Fixture) 
     let again = retry(&fixture, &failed.name, &id).await.unwrap();
     assert_ne!(again, failed.name);
     assert_eq!(retry(&fixture, &failed.name, &id).await.unwrap(), again, "a repeat is harmless");
+    assert_eq!(retry(&fixture, &failed.name, &id.to_uppercase()).await.unwrap(), again, "in capitals, too");
 
     // It runs the same steps, and fails in the same way.
     let done = fixture.wait(&again).await;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use mesh_proto::google::longrunning::WaitOperationRequest;
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
 use mesh_proto::mesh::operations::v1::{Progress, WatchRequest, watch_response};
 use tonic::transport::Channel;
@@ -170,4 +172,27 @@ async fn watch_sends_changes_of_another_process_within_the_poll() {
         assert!(watch.next().await.unwrap().1.done);
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
+}
+
+on_both!(poll_reads_the_counters_of_followed_callers_only);
+async fn poll_reads_the_counters_of_followed_callers_only(fixture: Fixture) {
+    let name = fixture.start_delayed().await;
+    // Many other callers, whose counters have no sum.
+    fixture.tamper("INSERT INTO feed_owner (owner, next, floor) VALUES ('a', 9223372036854775807, 1)").await;
+    fixture.tamper("INSERT INTO feed_owner (owner, next, floor) VALUES ('b', 9223372036854775807, 1)").await;
+    let waiting = tokio::spawn({
+        let (channel, name) = (fixture.channel.clone(), name.clone());
+        async move {
+            let timeout = Some(prost_types::Duration { seconds: 20, nanos: 0 });
+            let request = WaitOperationRequest { name, timeout };
+            OperationsClient::new(channel).wait_operation(request).await.unwrap().into_inner()
+        }
+    });
+    // A later call on the same connection: the wait has arrived, and its first poll may have passed.
+    fixture.get(&name).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // As another process would end it, without a notification here.
+    fixture.tamper("UPDATE operations SET state = 5, revision = revision + 1").await;
+    fixture.tamper("UPDATE feed_owner SET next = next + 1 WHERE owner = 'anonymous'").await;
+    assert!(waiting.await.unwrap().done);
 }

@@ -9,7 +9,7 @@ use mesh::store::{Once, Store};
 use mesh::{Operations, Violations};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::domain::{Error, Item, NAME, is_name};
+use crate::domain::{Error, Item, NAME};
 use crate::store;
 use crate::work::{self, Import};
 
@@ -30,11 +30,10 @@ impl SampleService for Items {
         let request = request.into_inner();
         let mut bad = Violations::default();
         let request_id = bad.uuid(&request.request_id, "request_id");
-        bad.check(is_name(&request.name), "name", NAME);
+        bad.text(&request.name, "name", NAME);
         bad.finish().map_err(Error::Invalid)?;
 
-        let request_id = request_id.to_string();
-        let once = mesh::store::Request::new("CreateItem", &request_id, &request);
+        let once = mesh::store::Request::new("CreateItem", request_id, &request);
         let mut tx = match self.store.begin_once(&once).await? {
             Once::New(tx) => tx,
             Once::Done(first) => return Ok(Response::new(first)),
@@ -55,8 +54,7 @@ impl SampleService for Items {
         bad.finish().map_err(Error::Invalid)?;
 
         // The operation is durable when the call returns. A worker of this or another process runs it.
-        let request_id = request_id.to_string();
-        let started = self.operations.start(&Start::<Import>::new(&request_id, &request)).await?;
+        let started = self.operations.start(&Start::<Import>::new(request_id, &request)).await?;
         Ok(Response::new(started))
     }
 

@@ -8,7 +8,7 @@ use mesh::Violations;
 use mesh::operations::{Attempt, Work};
 use mesh::store::Error;
 
-use crate::domain::{Item, NAME, is_name};
+use crate::domain::{Item, NAME};
 use crate::store;
 
 /// Limit on the names of one import. Keeps the request and the response well below the message limit of 4 MiB.
@@ -20,7 +20,7 @@ const BATCH: usize = 10;
 pub(crate) fn check(names: &[String], bad: &mut Violations) {
     bad.check((1..=MAX_NAMES).contains(&names.len()), "names", "must have 1 to 1000 elements");
     // One violation for all names: a thousand violations would not fit into the error details.
-    bad.check(names.iter().all(|name| is_name(name)), "names", format!("each {NAME}"));
+    bad.check(names.iter().all(|name| NAME.accepts(name)), "names", format!("each must have {NAME}"));
 }
 
 pub(crate) struct Import;

@@ -47,6 +47,8 @@ async fn import_items_is_followed_to_its_end() {
         let item = client.get_item(GetItemRequest { item_id }).await.unwrap().into_inner().item.unwrap();
         assert_eq!(item.name, *name);
     }
+    // In capitals, the id is the same.
+    let request = ImportItemsRequest { request_id: request.request_id.to_uppercase(), ..request };
     let repeated = client.import_items(request).await.unwrap().into_inner();
     assert_eq!((repeated.name, repeated.done), (started.name, true));
 }
@@ -56,7 +58,7 @@ async fn import_items_refuses_bad_names() {
     let mesh = Mesh::start(sample::service()).await;
     let mut client = SampleServiceClient::new(connect(&mesh).await);
 
-    for names in [vec![], vec!["x".to_owned(); 1001], vec!["x".to_owned(), " ".to_owned()]] {
+    for names in [vec![], vec!["x".to_owned(); 1001], vec!["x".to_owned(), " ".to_owned()], vec!["\0".to_owned()]] {
         let bad = client.import_items(request(names)).await.unwrap_err();
         assert_eq!(bad.code(), Code::InvalidArgument);
         let fields = bad.get_error_details().bad_request().unwrap().field_violations.clone();

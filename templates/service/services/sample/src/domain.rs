@@ -1,6 +1,6 @@
 //! Items and their rules. No I/O, no wire types.
 
-use mesh::Violations;
+use mesh::{Text, Violations};
 use uuid::Uuid;
 
 /// An item as it is stored.
@@ -28,21 +28,5 @@ impl Item {
     }
 }
 
-/// Whether a name is valid; [`NAME`] describes a valid one.
-pub(crate) fn is_name(name: &str) -> bool {
-    !name.trim().is_empty() && name.chars().count() <= 200
-}
-
-/// The description of a valid name, for violations.
-pub(crate) const NAME: &str = "must have 1 to 200 characters and not be blank";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn is_name_refuses_blank_and_long_names() {
-        assert!(is_name("x") && is_name(&"é".repeat(200)));
-        assert!(!is_name("") && !is_name(" \t") && !is_name(&"é".repeat(201)));
-    }
-}
+/// The rule for names. The contract repeats its words.
+pub(crate) const NAME: Text = Text::line(200);

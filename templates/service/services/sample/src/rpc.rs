@@ -6,7 +6,7 @@ use mesh::Violations;
 use mesh::store::{Once, Store};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::domain::{Error, Item, NAME, is_name};
+use crate::domain::{Error, Item, NAME};
 use crate::store;
 
 pub(crate) struct Items {
@@ -25,11 +25,10 @@ impl SampleService for Items {
         let request = request.into_inner();
         let mut bad = Violations::default();
         let request_id = bad.uuid(&request.request_id, "request_id");
-        bad.check(is_name(&request.name), "name", NAME);
+        bad.text(&request.name, "name", NAME);
         bad.finish().map_err(Error::Invalid)?;
 
-        let request_id = request_id.to_string();
-        let once = mesh::store::Request::new("CreateItem", &request_id, &request);
+        let once = mesh::store::Request::new("CreateItem", request_id, &request);
         let mut tx = match self.store.begin_once(&once).await? {
             Once::New(tx) => tx,
             Once::Done(first) => return Ok(Response::new(first)),

@@ -14,8 +14,10 @@ async fn create_item_repeated_stores_one_item() {
 
     let request = CreateItemRequest { request_id: uuid::Uuid::new_v4().to_string(), name: "first".to_owned() };
     let created = far.create_item(request.clone()).await.unwrap().into_inner();
-    let repeated = near.create_item(request).await.unwrap().into_inner();
+    let repeated = near.create_item(request.clone()).await.unwrap().into_inner();
     assert_eq!(repeated, created);
+    let capitals = CreateItemRequest { request_id: request.request_id.to_uppercase(), ..request };
+    assert_eq!(near.create_item(capitals).await.unwrap().into_inner(), created, "the same request");
 
     let item = created.item.unwrap();
     let request = GetItemRequest { item_id: item.item_id.clone() };
@@ -38,4 +40,10 @@ async fn errors_carry_their_reason_and_every_bad_field() {
     let fields = bad.get_error_details().bad_request().unwrap().field_violations.clone();
     let fields: Vec<_> = fields.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(fields, ["request_id", "name"]);
+
+    for name in [" ", "two\nlines", "a NUL\0", "a bell\u{7}"] {
+        let request = CreateItemRequest { request_id: uuid::Uuid::new_v4().to_string(), name: name.to_owned() };
+        let bad = client.create_item(request).await.unwrap_err();
+        assert_eq!(bad.code(), Code::InvalidArgument, "{name:?}");
+    }
 }
