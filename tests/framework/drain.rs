@@ -1,23 +1,115 @@
 //! The drain: how a process ends on a signal.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use harness::{Grpcurl, Process, RawCall, eventually};
+use harness::{Grpcurl, Process, RawCall, RawConnection, eventually};
+use serde_json::json;
 
 /// Far below the default limit of 8 s: a drain without open calls does not wait for the limit.
 const SOON: Duration = Duration::from_secs(4);
 
 #[test]
 fn drain_on_a_signal_exits_0() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "HUP", "INT"] {
         let mut process = Process::start("monolith", &[]);
         process.signal(signal);
         let (status, took) = process.ended();
         assert_eq!(status.code(), Some(0), "{signal}");
         assert!(took < SOON, "{signal} took {took:?}");
     }
+}
+
+/// The shipped default of `drain_delay`; the harness sets 0.
+const DELAY: (&str, &str) = ("MESH__DRAIN_DELAY", "3s");
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+/// The answer of a health check, with the prefix of its message.
+const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 2];
+const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
+
+#[test]
+fn drain_delay_serves_calls_and_reports_not_serving() {
+    for signal in ["TERM", "HUP"] {
+        let mut process = Process::start("monolith", &[DELAY]);
+        let old = RawConnection::open(process.address);
+        assert_eq!(old.call(CHECK, &[]).finish(b"").body, SERVING);
+        process.signal(signal);
+        let start = Instant::now();
+        eventually("/readyz says so", || process.http("/readyz").starts_with("HTTP/1.1 503").then_some(()));
+        assert!(process.http("/readyz").contains("draining"));
+
+        // Calls are served on old and on new connections until the delay is over, and health never says SERVING.
+        let mut checks = 0;
+        while start.elapsed() < Duration::from_millis(2500) {
+            for connection in [old.clone(), RawConnection::open(process.address)] {
+                let ended = connection.call(CHECK, &[]).finish(b"");
+                assert_eq!((&*ended.code, &*ended.body), ("0", NOT_SERVING), "{signal}");
+                checks += 1;
+            }
+        }
+        assert!(checks > 2, "{checks} checks");
+        let (status, _) = process.ended();
+        assert_eq!(status.code(), Some(0));
+        assert!((Duration::from_secs(3)..Duration::from_secs(3) + SOON).contains(&start.elapsed()), "{signal}");
+    }
+}
+
+#[test]
+fn drain_delay_reaches_open_health_watches() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let mut process = Process::start("monolith", &[DELAY]);
+    let mut watch = process.grpcurl().open_with("grpc.health.v1.Health/Watch", &json!({}));
+    let mut lines = BufReader::new(watch.stdout.take().expect("its output")).lines().map_while(Result::ok);
+    let mut status = || lines.find(|line| line.contains("status")).expect("a status");
+    assert!(status().contains("\"SERVING\""));
+    process.signal("TERM");
+    let start = Instant::now();
+    assert!(status().contains("NOT_SERVING"));
+    assert!(start.elapsed() < Duration::from_secs(2), "it came at the end of the delay");
+    process.ended();
+    watch.wait().expect("grpcurl ends");
+}
+
+#[test]
+fn drain_delay_does_not_apply_to_ctrl_c() {
+    let mut process = Process::start("monolith", &[("MESH__DRAIN_DELAY", "8s")]);
+    process.signal("INT");
+    assert!(process.ended().1 < SOON);
+}
+
+#[test]
+fn drain_ends_at_a_second_signal() {
+    let mut process = Process::start("monolith", &[("MESH__DRAIN_DELAY", "8s")]);
+    process.signal("TERM");
+    eventually("the drain begins", || process.log().contains("draining").then_some(()));
+    process.signal("TERM");
+    let (status, took) = process.ended();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < SOON, "took {took:?}");
+}
+
+#[test]
+fn drain_limit_includes_the_delay() {
+    let mut process = Process::start("monolith", &[("MESH__DRAIN_LIMIT", "2s"), ("MESH__DRAIN_DELAY", "1s")]);
+    let _half = half_a_call(&process);
+    process.signal("TERM");
+    let (_, took) = process.ended();
+    assert!((Duration::from_millis(1900)..SOON).contains(&took), "took {took:?}");
+}
+
+/// A process that was started by `nohup` outlives its terminal.
+#[test]
+#[cfg(target_os = "linux")]
+fn drain_ignores_a_hang_up_that_nohup_ignores() {
+    let mut process = Process::start_under(std::process::Command::new("nohup"), "monolith");
+    process.signal("HUP");
+    assert!(process.http("/readyz").starts_with("HTTP/1.1 200"));
+    process.signal("TERM");
+    process.ended();
+    assert!(!process.log().contains("SIGHUP"), "{}", process.log());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What every process serves: reflection, health, admin pages, deadlines.
 
-use harness::{Grpcurl, Process, RawCall};
+use harness::{Grpcurl, Process, RawCall, RawConnection, eventually};
 use serde_json::json;
 
 #[test]
@@ -87,4 +87,48 @@ fn grpc_over_http_1_is_refused() {
     let process = Process::start("monolith", &[]);
     let answer = process.http_with("/grpc.health.v1.Health/Check", "content-type: application/grpc\r\n");
     assert!(answer.starts_with("HTTP/1.1 505") && answer.contains("HTTP/2"), "{answer}");
+}
+
+#[test]
+fn health_knows_every_service_that_reflection_lists() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let grpcurl = process.grpcurl();
+    let listed = grpcurl.run(&[], &["list"]).text();
+    let all = grpcurl.call("grpc.health.v1.Health/List", &json!({})).json();
+    for service in listed.lines().chain([""]) {
+        let checked = grpcurl.call("grpc.health.v1.Health/Check", &json!({"service": service})).json();
+        assert_eq!(checked["status"], "SERVING", "{service}");
+        assert_eq!(all["statuses"][service]["status"], "SERVING", "{service}");
+    }
+}
+
+#[test]
+fn health_watch_of_an_unknown_service_stays_open() {
+    let process = Process::start("monolith", &[]);
+    let start = std::time::Instant::now();
+    // The field `service` with the name `x`.
+    let watch = RawCall::begin(process.address, "/grpc.health.v1.Health/Watch", &[("grpc-timeout", "500m")]);
+    let ended = watch.finish(&[0x0a, 1, b'x']);
+    assert_eq!(ended.body, [0, 0, 0, 0, 2, 8, 3], "SERVICE_UNKNOWN");
+    assert!(start.elapsed() >= std::time::Duration::from_millis(500), "the server ended the stream");
+    assert_eq!(ended.code, "4", "DEADLINE_EXCEEDED");
+}
+
+#[test]
+fn health_watch_and_reflection_count_as_streams() {
+    let process = Process::start("monolith", &[("MESH__LIMITS__STREAMS", "1")]);
+    let open = RawConnection::open(process.address);
+    let mut first = open.call("/grpc.health.v1.Health/Watch", &[]);
+    first.send(b"");
+    let in_flight = r#"grpc_server_in_flight{grpc_service="grpc.health.v1.Health",grpc_method="Watch"} 1"#;
+    eventually("the stream is open", || process.http("/metrics").contains(in_flight).then_some(()));
+    for path in ["/grpc.health.v1.Health/Watch", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"] {
+        assert_eq!(open.call(path, &[]).finish(b"").code, "8", "{path}: RESOURCE_EXHAUSTED");
+    }
+    for path in ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"] {
+        assert_eq!(open.call(path, &[]).finish(b"").code, "0", "{path}");
+    }
 }

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use consul_api_client::health::{CheckStatus, HealthCheck, Instance};
+use mesh_proto::grpc::health::v1::HealthCheckRequest;
+use mesh_proto::grpc::health::v1::health_check_response::ServingStatus;
+use mesh_proto::grpc::health::v1::health_client::HealthClient;
 use tonic::Code;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
 
 use crate::reflection;
 use crate::shown::{self, Table};

@@ -124,6 +124,8 @@ impl Up {
             command.env("MESH__REGISTRY", format!("consul://{}", agent.address));
             // `advertise` in mesh.toml is the address of one process; here each has its own.
             command.env("MESH__ADVERTISE", "127.0.0.1");
+            // They get SIGTERM from this process, for a person who waits.
+            command.env("MESH__DRAIN_DELAY", "0s");
             if std::env::var_os("MESH__LOG__FORMAT").is_none() {
                 command.env("MESH__LOG__FORMAT", "pretty");
             }

@@ -3,7 +3,7 @@
 //! - [`Ports`] binds the listeners. `connection` serves one connection.
 //! - [`layers`] has the layers around every service, in order: `deadline`, `drain`, `body_limit`, `shed`, `details`,
 //!   `panics`. `permit` holds a call until it has a concurrency permit.
-//! - [`Health`] reports readiness, [`reflection`] serves the contracts, [`Admin`] the admin pages.
+//! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the admin pages.
 
 mod admin;
 mod body_limit;
@@ -12,6 +12,7 @@ mod deadline;
 mod details;
 mod drain;
 mod health;
+pub mod health_service;
 pub mod layers;
 mod listener;
 mod panics;

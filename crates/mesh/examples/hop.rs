@@ -3,8 +3,8 @@
 //!
 //! It serves the contract of the catalog, whose methods have each idempotency level: `GetTitle` has no side effects,
 //! `CreateTitle` is idempotent, `DeleteTitle` must not be repeated. It calls the service `catalog`, which is the real
-//! one or another hop. `HOP_DOES` sets the behaviour (`forward`, `answer`, or `refuse` with UNAVAILABLE), and
-//! `HOP_TAKES` the time that a call takes, in seconds.
+//! one or another hop. `HOP_DOES` sets the behaviour (`forward`, `answer`, `refuse` with UNAVAILABLE, or `compute`
+//! without an await, then answer), and `HOP_TAKES` the time that a call takes, in seconds.
 //!
 //! It appends a line for each begin and end of a call to the file `calls` in its folder: the time, the method, the
 //! event, and the remaining budget. All times are in microseconds.
@@ -44,6 +44,7 @@ enum Does {
     Forward,
     Answer,
     Refuse,
+    Compute,
 }
 
 impl Hop {
@@ -52,6 +53,7 @@ impl Hop {
         let does = match &*variable("HOP_DOES", "forward") {
             "answer" => Does::Answer,
             "refuse" => Does::Refuse,
+            "compute" => Does::Compute,
             _ => Does::Forward,
         };
         let takes = Duration::from_secs_f64(variable("HOP_TAKES", "0").parse().expect("HOP_TAKES is in seconds"));
@@ -60,10 +62,14 @@ impl Hop {
         Self { does, takes, calls: Arc::new(calls), get: client(), create: client(), delete: client() }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "computes, as a call that keeps its worker busy")]
     /// Begins a call; `Ok` if it is to be forwarded or answered.
     async fn begin(&self, method: &'static str) -> Result<Call, Status> {
         let call = Call::begin(&self.calls, method);
-        tokio::time::sleep(self.takes).await;
+        match self.does {
+            Does::Compute => std::thread::sleep(self.takes),
+            _ => tokio::time::sleep(self.takes).await,
+        }
         if self.does == Does::Refuse { Err(call.end(Status::unavailable("on purpose"))) } else { Ok(call) }
     }
 }

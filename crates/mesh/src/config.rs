@@ -30,6 +30,8 @@ use services::{Services, own_listen_key, take_listen};
 
 /// Below the 30 s after which Kubernetes kills a process, and below the 10 s that an operator waits.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+/// Two health checks with a second between them, as balancers make them, and the time of their answers.
+const DRAIN_DELAY: Duration = Duration::from_secs(3);
 /// The deadline of a call to a peer if neither caller nor contract sets one.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,9 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// The limit of a drain, after which the rest is cut off. 0 s to 10 min.
     pub drain_limit: Duration,
+    /// The time from SIGTERM or SIGHUP in which health reports NOT_SERVING and calls are still served. 0 s to
+    /// [`drain_limit`](Self::drain_limit), which includes it.
+    pub drain_delay: Duration,
     /// The deadline of a call to a peer if neither caller nor contract sets one. 1 ms to 1 h.
     pub call_deadline: Duration,
     /// The limits of callers.
@@ -101,6 +106,10 @@ impl Config {
         let data_dir = settings.take(&Key::new("data_dir", "a folder"), PathBuf::from("data"), parse::path);
         let drain_limit = Key::new("drain_limit", "a time from 0s to 10min, such as 8s");
         let drain_limit = settings.take(&drain_limit, DRAIN_LIMIT, parse::time(zero, 600 * second));
+        let drain_delay = Key::new("drain_delay", "a time from 0s to drain_limit, such as 3s");
+        // A short limit leaves half of its time to calls in flight.
+        let default = DRAIN_DELAY.min(drain_limit / 2);
+        let drain_delay = settings.take(&drain_delay, default, parse::time(zero, drain_limit));
         let call_deadline = Key::new("call_deadline", "a time from 1ms to 1h, such as 10s");
         let call_deadline = settings.take(&call_deadline, CALL_DEADLINE, parse::time(second / 1000, 3600 * second));
         let limits = Limits::take(&mut settings);
@@ -122,6 +131,7 @@ impl Config {
             listen_variable: variable(&own_listen_key(process)),
             admin_listen,
             drain_limit,
+            drain_delay,
             call_deadline,
             limits,
             log,
@@ -202,6 +212,16 @@ mod tests {
         assert_eq!(load(catalog(), &["--listen=127.0.0.1:3"], &keys).unwrap().listen.port(), 3);
         assert_eq!(load(both(), &[], &keys).unwrap().listen.port(), 1);
         assert_eq!(load(both(), &[], &[]).unwrap().listen.port(), 8080);
+    }
+
+    #[test]
+    fn drain_delay_is_within_the_drain_limit() {
+        let delay = |settings: &[&str]| load(catalog(), settings, &[]).map(|config| config.drain_delay);
+        let seconds = Duration::from_secs;
+        assert_eq!(delay(&[]).unwrap(), seconds(3));
+        assert_eq!(delay(&["--set=drain_limit=4s"]).unwrap(), seconds(2));
+        assert_eq!(delay(&["--set=drain_limit=4s", "--set=drain_delay=4s"]).unwrap(), seconds(4));
+        assert!(delay(&["--set=drain_limit=4s", "--set=drain_delay=5s"]).is_err());
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use mesh_feed::epoch::renew_epoch;
 use mesh_rpc::telemetry;
-use mesh_runtime::settings;
-use mesh_runtime::signals::Stop;
+use mesh_runtime::signals::{Signal, Stop};
+use mesh_runtime::{alarm, settings};
 
 use crate::config::{Config, Instead};
 use crate::process::Process;
@@ -17,8 +18,11 @@ use crate::service::{Example, Service};
 
 /// The exit code for a configuration or a command line that cannot be used. clap has the same.
 const USAGE: u8 = 2;
+/// The limit for sending the last spans, also while work computes without an await.
+const FLUSH_LIMIT: Duration = Duration::from_millis(1500);
 
-/// Runs one service, or an array of them, in this process until SIGTERM or Ctrl-C, and drains them.
+/// Runs one service, or an array of them, in this process until SIGTERM, SIGHUP or Ctrl-C, and drains
+/// them.
 ///
 /// The process prints one line a listener on standard output once it serves. Everything else goes to standard error.
 ///
@@ -78,14 +82,20 @@ async fn serve(services: Vec<Service>, config: &Config) -> anyhow::Result<()> {
     let running = start(services, config).await?;
     announce(config, &running, &examples);
 
-    tracing::info!(signal = stop.signal().await, limit = ?config.drain_limit, "draining");
+    let signal = stop.signal().await;
+    // A person waits for Ctrl-C, and no balancer sends calls.
+    let delay = if signal == Signal::Interrupt { Duration::ZERO } else { config.drain_delay };
+    tracing::info!(signal = signal.name(), ?delay, limit = ?config.drain_limit, "draining");
     tokio::select! {
-        () = running.drain() => tracing::info!("drained"),
-        signal = stop.signal() => tracing::warn!(signal, "second signal: the drain ends now"),
+        () = running.drain(delay) => tracing::info!("drained"),
+        signal = stop.signal() => tracing::warn!(signal = signal.name(), "second signal: the drain ends now"),
     }
     // Last, so that the spans of all calls are exported.
     if let Some(exporter) = exporter {
-        exporter.flush().await;
+        tokio::select! {
+            () = exporter.flush() => {}
+            () = alarm(FLUSH_LIMIT) => {}
+        }
     }
     Ok(())
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use mesh_feed::notifier::Notifier;
 use mesh_operations::{self as operations, Operations, Retention, Workers};
-use mesh_rpc::call::{GrpcServices, Methods, add};
+use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
-use mesh_rpc::server::{Admin, Check, Health, Ports, Watched, reflection};
+use mesh_rpc::server::{Admin, Check, Health, Ports, Watched, health_service, reflection};
 use mesh_rpc::telemetry::Metrics;
-use mesh_runtime::Tasks;
+use mesh_runtime::{Tasks, alarm};
 use mesh_store::{Database, OpenError, Store};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Config;
@@ -23,6 +23,9 @@ use crate::service::{Resources, Service};
 /// The interval of housekeeping, which deletes old rows and ends operations past their deadline. A shorter retention
 /// shortens it.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+
+/// The time after the drain limit in which tasks are cut off and databases close.
+const CLOSING: Duration = Duration::from_millis(1500);
 
 /// A process that serves. A drop ends it at once; [`drain`](Self::drain) ends it in order.
 pub struct Running {
@@ -72,8 +75,9 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     if !built.operations.is_empty() {
         operations::serve(built.operations, &mut grpc, draining.clone()).await?;
     }
-    let (reporter, health_service) = tonic_health::server::health_reporter();
-    add(&mut grpc, health_service);
+    let names_served: Vec<_> = grpc.keys().copied().chain([health_service::NAME]).chain(reflection::NAMES).collect();
+    let health = Health::new(built.watched, names_served);
+    health_service::serve(&health, &mut grpc);
     reflection::serve(&mut grpc, &sets)?;
 
     let stack = stack(grpc, config.limits, metrics.clone(), draining.clone());
@@ -81,7 +85,6 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     for workers in built.workers {
         workers.start(&draining, &foreground).await?;
     }
-    let health = Health::new(reporter, built.watched).await;
     background.run(health.clone().watch());
 
     let admin = Admin { health: health.clone(), metrics };
@@ -114,13 +117,29 @@ impl Running {
         self.peers.channel(service)
     }
 
-    /// Drains: reports NOT_SERVING, deregisters, closes the listener, ends streams and finishes calls in flight. The
-    /// drain limit cuts off the rest. Afterwards the databases are closed, within 1 s.
-    pub async fn drain(self) {
-        let until = Instant::now() + self.drain_limit;
-        self.health.drain().await;
+    /// Drains: reports NOT_SERVING and deregisters, and serves all calls for `delay`, so that balancers notice. Then
+    /// closes the listener, ends streams and finishes calls in flight. The drain limit, which includes the delay, cuts
+    /// off the rest. Afterwards the databases are closed. All of it ends at most 1.5 s after the limit, also while work
+    /// computes without an await.
+    ///
+    /// See: decision 0026.
+    pub async fn drain(self, delay: Duration) {
+        let limit = self.drain_limit;
+        tokio::select! {
+            () = self.drain_in_order(delay) => {}
+            () = alarm(limit + CLOSING) => {
+                tracing::warn!(?limit, "drain limit reached; work that computes without an await is abandoned");
+            }
+        }
+    }
+
+    async fn drain_in_order(self, delay: Duration) {
+        let start = Instant::now();
+        let until = start + self.drain_limit;
+        self.health.drain();
         // Before the listener closes, so that callers choose another instance first.
-        let _ = timeout_at(until, self.registered.deregister()).await;
+        let deregistered = timeout_at(until, self.registered.deregister());
+        let _ = tokio::join!(deregistered, sleep_until(until.min(start + delay)));
         self.draining.cancel();
         if timeout_at(until, self.foreground.finish()).await.is_err() {
             tracing::warn!(limit = ?self.drain_limit, "drain limit reached; calls and work still in flight are cut off");

@@ -3,6 +3,7 @@
 //! See: docs/guide/testing.md
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use mesh_rpc::call::{Caller, Context};
 use mesh_rpc::{client, telemetry};
@@ -57,7 +58,7 @@ impl Mesh {
 
     /// Drains the mesh, and returns its folder with the databases.
     pub async fn drain(self) -> tempfile::TempDir {
-        self.running.drain().await;
+        self.running.drain(Duration::ZERO).await;
         self.folder
     }
 

@@ -51,6 +51,8 @@ pub fn command(binary: &str) -> Command {
     }
     // A Consul that happens to run on this machine must not affect a test.
     command.env("MESH__REGISTRY", "local");
+    // Without a balancer that must notice, a test does not wait for one.
+    command.env("MESH__DRAIN_DELAY", "0s");
     command
 }
 

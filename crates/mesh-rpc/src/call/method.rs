@@ -50,9 +50,8 @@ static UNKNOWN: Method = Method {
 };
 
 /// The contracts that every process serves.
-pub const OWN: [&[u8]; 4] = [
+pub const OWN: [&[u8]; 3] = [
     mesh_proto::FILE_DESCRIPTOR_SET,
-    tonic_health::pb::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];

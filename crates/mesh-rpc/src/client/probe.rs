@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use mesh_proto::grpc::health::v1::HealthCheckRequest;
+use mesh_proto::grpc::health::v1::health_check_response::ServingStatus;
+use mesh_proto::grpc::health::v1::health_client::HealthClient;
 use mesh_runtime::Backoff;
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 use tonic::body::Body;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
 
 use super::connections::Unanswered;
 use super::endpoint::Endpoint;

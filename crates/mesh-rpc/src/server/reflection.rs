@@ -6,6 +6,9 @@ use anyhow::Context as _;
 
 use crate::call::{GrpcServices, OWN_DESCRIPTORS, add};
 
+/// The full names of the services that [`serve`] adds.
+pub const NAMES: [&str; 2] = [V1, V1ALPHA];
+
 const V1: &str = "grpc.reflection.v1.ServerReflection";
 const V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
@@ -23,7 +26,7 @@ pub fn serve(grpc: &mut GrpcServices, system: &[&[u8]]) -> anyhow::Result<()> {
             sets.register_encoded_file_descriptor_set(set)
         });
         let sets = sets.include_reflection_service(false);
-        names.iter().chain(&[V1, V1ALPHA]).fold(sets, |sets, name| sets.with_service_name(*name))
+        names.iter().chain(&NAMES).fold(sets, |sets, name| sets.with_service_name(*name))
     };
     add(grpc, builder().build_v1().context("reflection")?);
     add(grpc, builder().build_v1alpha().context("reflection")?);

@@ -6,8 +6,8 @@
 //! Guarantees:
 //! - A refused call answers RESOURCE_EXHAUSTED, `OVERLOADED`, with a `RetryInfo`.
 //! - A slow sender and a slow reader hold no permit (INV-13).
-//! - Health and reflection are never refused. A busy instance that failed its health check would shift its load to the
-//!   others.
+//! - `Health/Check` and `Health/List` are never refused. A busy instance that failed its health check would shift its
+//!   load to the others. Streams of health and reflection hold a stream's permit.
 //! - Calls in memory need no permit. They are part of a call or of work that is bounded already, and could deadlock on
 //!   permits.
 //!
@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tonic::body::Body;
 
 use super::connection::Connection;
+use super::health_service;
 use super::permit::{PermitBody, refused};
 use super::settings::Limits;
 use crate::call::{Call, Handler, handler};
@@ -60,7 +61,9 @@ pub(super) fn shed(next: Handler, limits: Limits, metrics: Metrics) -> Handler {
 }
 
 fn needs_permit(call: &Call) -> bool {
-    call.request.extensions().get::<Connection>().is_some() && !call.method.service.starts_with("grpc.")
+    let from_network = call.request.extensions().get::<Connection>().is_some();
+    let checks_health = call.method.service == health_service::NAME && !call.method.waits();
+    from_network && !checks_health
 }
 
 #[cfg(test)]
@@ -83,7 +86,10 @@ mod tests {
     const CALL: &str = "/google.longrunning.Operations/GetOperation";
     const STREAM: &str = "/mesh.operations.v1.OperationEventsService/Watch";
     const WAIT_OPERATION: &str = "/google.longrunning.Operations/WaitOperation";
+    const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
+    const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     const CHECK: &str = "/grpc.health.v1.Health/Check";
+    const LIST: &str = "/grpc.health.v1.Health/List";
 
     /// A server with one permit of each kind. Its handler reads the request and waits for `finish`.
     struct Server {
@@ -209,7 +215,7 @@ mod tests {
         let stream = server.call(STREAM).await;
         let call = server.call(CALL).await;
         let start = Instant::now();
-        for path in [STREAM, WAIT_OPERATION] {
+        for path in [STREAM, WAIT_OPERATION, HEALTH_WATCH, REFLECTION] {
             assert!(status(&server.call(path).await.await.unwrap()).is_some(), "{path}");
         }
         assert_eq!(start.elapsed(), Duration::ZERO, "a stream does not wait for a permit");
@@ -224,13 +230,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn shed_ignores_health_and_calls_in_memory() {
+    async fn shed_ignores_health_checks_and_calls_in_memory() {
         let server = server();
         let _first = server.call(CALL).await;
         let in_memory = tokio::spawn((server.shed)(Call::to(CALL, message())));
-        let check = server.call(CHECK).await;
+        let (check, list) = (server.call(CHECK).await, server.call(LIST).await);
         tokio::time::sleep(PERMIT_WAIT * 2).await;
-        for call in [in_memory, check] {
+        for call in [in_memory, check, list] {
             assert!(!call.is_finished(), "the handler is running");
             call.abort();
         }
