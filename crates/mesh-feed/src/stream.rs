@@ -159,5 +159,5 @@ pub async fn finish<T: Send + 'static>(
     query: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     let task = AbortOnDropHandle::new(tokio::spawn(query));
-    task.await.unwrap_or(Err(Error::Unavailable(sqlx::Error::WorkerCrashed)))
+    task.await.unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed.into()))
 }

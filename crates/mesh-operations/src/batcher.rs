@@ -83,7 +83,7 @@ impl Batcher {
     }
 
     async fn send<T>(&self, item: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Item) -> Result<T, Error> {
-        let gone = || Error::Unavailable(SqlError::PoolClosed);
+        let gone = || Error::from(SqlError::PoolClosed);
         let (reply, answer) = oneshot::channel();
         self.0.send(item(reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?

@@ -107,5 +107,5 @@ impl Operations {
 
 /// The insert found the id in use, and its operation was deleted before the read. A retry starts a new operation.
 fn deleted_meanwhile() -> Error {
-    Error::Unavailable(sqlx::Error::RowNotFound)
+    Error::unavailable(mesh_store::Condition::Busy, sqlx::Error::RowNotFound)
 }

@@ -214,7 +214,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn lease_tells_a_stall_of_its_worker_from_a_database_that_is_away() {
-        let away = || Err(Error::Unavailable(sqlx::Error::PoolTimedOut));
+        let away = || Err(sqlx::Error::PoolTimedOut.into());
         assert_eq!(lease(|| Ok(true), Duration::ZERO).await, "kept");
         assert_eq!(lease(|| Ok(true), Duration::from_secs(19)).await, "kept", "in time");
         assert_eq!(lease(|| Ok(true), Duration::from_secs(21)).await, "stalled");

@@ -6,5 +6,5 @@ use super::error::Error;
 pub(super) async fn run_to_completion<T: Send + 'static>(
     task: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::spawn(task).await.unwrap_or(Err(Error::Unavailable(sqlx::Error::WorkerCrashed)))
+    tokio::spawn(task).await.unwrap_or(Err(sqlx::Error::WorkerCrashed.into()))
 }

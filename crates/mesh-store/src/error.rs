@@ -2,39 +2,63 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use tonic::{Code, Status};
 
-use mesh_rpc::call::error::{DOMAIN, internal, status, unavailable};
+use mesh_rpc::call::error::{DOMAIN, internal, status, unavailable_with};
+
+use super::condition::{Condition, is_corrupt};
 
 /// Why a statement or a transaction failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database cannot be reached, is overloaded, or rolled back a transaction that conflicted with another one. A
-    /// retry may succeed. After a failed commit it is not known whether the data was written.
-    #[error("the database is unavailable")]
-    Unavailable(#[source] sqlx::Error),
+    /// The database fails for a while; the [`Condition`] says how. A retry may succeed. After a failed commit it is not
+    /// known whether the data was written.
+    #[error("{}", .0.condition)]
+    Unavailable(#[source] Unavailable),
     /// The `request_id` belongs to a different request. Do not retry: use a new id.
     #[error("request_id was used before, for another request; use a new one")]
     RequestIdReused,
     /// Another worker has claimed the operation, so the write of this worker is refused. Do not retry: stop the work.
     #[error("the lease on this operation is lost")]
     LeaseLost,
+    /// The database is damaged. A retry fails again: an operator restores a backup.
+    #[error("the database is damaged")]
+    Corrupt(#[source] sqlx::Error),
     /// A defect in the program: wrong SQL, or a row that does not decode. A retry fails again.
     #[error("the database failed")]
     Defect(#[source] sqlx::Error),
 }
 
+/// A condition of the database, and the error that showed it.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Unavailable {
+    /// What is wrong with the database.
+    pub condition: Condition,
+    cause: sqlx::Error,
+}
+
 impl Error {
+    /// [`Error::Unavailable`] under this condition.
+    pub fn unavailable(condition: Condition, cause: sqlx::Error) -> Self {
+        Self::Unavailable(Unavailable { condition, cause })
+    }
+
+    /// What is wrong with the database; `None` if the error is about something else.
+    pub fn condition(&self) -> Option<Condition> {
+        if let Self::Unavailable(unavailable) = self { Some(unavailable.condition) } else { None }
+    }
+
     /// A copy for another caller that the same failure affects. The copy keeps the text of the cause, not its type.
     pub fn duplicate(&self) -> Self {
         let copy = |cause: &sqlx::Error| sqlx::Error::Protocol(cause.to_string());
         match self {
-            Self::Unavailable(cause) => Self::Unavailable(copy(cause)),
+            Self::Unavailable(unavailable) => Self::unavailable(unavailable.condition, copy(&unavailable.cause)),
             Self::RequestIdReused => Self::RequestIdReused,
             Self::LeaseLost => Self::LeaseLost,
+            Self::Corrupt(cause) => Self::Corrupt(copy(cause)),
             Self::Defect(cause) => Self::Defect(copy(cause)),
         }
     }
@@ -42,45 +66,32 @@ impl Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        let unavailable = match &error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
-            sqlx::Error::Database(database) => database.code().is_some_and(|code| is_transient(&code)),
-            _ => false,
-        };
-        if unavailable { Self::Unavailable(error) } else { Self::Defect(error) }
+        match Condition::of(&error) {
+            Some(condition) => Self::unavailable(condition, error),
+            None if is_corrupt(&error) => Self::Corrupt(error),
+            None => Self::Defect(error),
+        }
     }
-}
-
-/// Whether a failure with this code is transient. Postgres: connection exceptions, serialization failures, deadlocks,
-/// insufficient resources, shutdown, an idle transaction. SQLite: busy, locked, I/O errors, a full disk.
-fn is_transient(code: &str) -> bool {
-    code.starts_with("08")
-        || code.starts_with("40")
-        || code.starts_with("53")
-        || code.starts_with("57P")
-        || code == "25P03"
-        // The low byte of SQLite's extended code is the primary code: busy, locked, I/O, full.
-        || code.parse::<u32>().is_ok_and(|code| code < 10_000 && matches!(code & 0xff, 5 | 6 | 10 | 13))
 }
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match error {
-            Error::Unavailable(cause) => {
-                let mut status = unavailable(
-                    "DATABASE_UNAVAILABLE",
-                    "the service's database is unavailable; retry later",
-                    Duration::from_millis(500),
-                );
-                status.set_source(Arc::new(cause));
+            Error::Unavailable(unavailable) => {
+                let condition = unavailable.condition;
+                let message = format!("{condition}; retry later");
+                let metadata = [("condition", condition.name().to_owned())];
+                let mut status = unavailable_with("DATABASE_UNAVAILABLE", message, condition.retry_delay(), metadata);
+                status.set_source(Arc::new(unavailable));
                 status
             }
             Error::RequestIdReused => status(Code::InvalidArgument, DOMAIN, "REQUEST_ID_REUSED", error.to_string()),
             Error::LeaseLost => status(Code::Aborted, DOMAIN, "LEASE_LOST", error.to_string()),
+            Error::Corrupt(cause) => {
+                let mut status = status(Code::DataLoss, DOMAIN, "DATABASE_CORRUPT", "the database is damaged");
+                status.set_source(Arc::new(cause));
+                status
+            }
             Error::Defect(cause) => internal(Arc::new(cause)),
         }
     }
@@ -113,4 +124,36 @@ pub enum OpenError {
     Edited { service: &'static str, version: i64 },
     #[error("cannot migrate the database of `{service}`: {cause}")]
     Migrate { service: &'static str, cause: MigrateError },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+    use std::time::Duration;
+    use tonic_types::StatusExt as _;
+
+    #[test]
+    fn unavailable_says_its_condition_and_never_the_text_of_the_database() {
+        let secret = || sqlx::Error::Protocol("no space on /var/lib/secret".to_owned());
+        for (condition, name, delay) in [
+            (Condition::Away, "away", 500),
+            (Condition::Busy, "busy", 500),
+            (Condition::NoFreeConnection, "no-free-connection", 500),
+            (Condition::Full, "full", 10_000),
+            (Condition::ReadOnly, "read-only", 10_000),
+            (Condition::Moved, "moved", 10_000),
+        ] {
+            let status = Status::from(Error::unavailable(condition, secret()).duplicate());
+            assert_eq!(status.code(), Code::Unavailable);
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap();
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), ("DATABASE_UNAVAILABLE", "mesh"));
+            assert_eq!(info.metadata["condition"], name);
+            assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(delay)));
+            assert!(status.source().unwrap().to_string().contains("secret"), "for the log");
+            assert!(!format!("{:?}", status.into_http::<()>().headers()).contains("secret"));
+        }
+        assert_eq!(Error::from(sqlx::Error::PoolTimedOut).condition(), Some(Condition::NoFreeConnection));
+    }
 }

@@ -26,6 +26,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::timeout;
 
 use super::completion::run_to_completion;
+use super::condition::Condition;
 use super::error::Error;
 
 /// The most members of one group. It bounds the wait of the first member.
@@ -45,7 +46,7 @@ struct Writer {
     /// Whether a transaction is open that the next member joins.
     open: bool,
     /// The committed members, which wait until the group is durable.
-    members: Vec<oneshot::Sender<Result<(), String>>>,
+    members: Vec<oneshot::Sender<Result<(), Error>>>,
     /// Whether the last member was dropped and its savepoint is still open.
     abandoned: bool,
 }
@@ -66,7 +67,7 @@ impl Group {
     /// Waits for the writer and opens a savepoint. [`Error::Unavailable`] if the wait exceeds its limit.
     pub(super) async fn join(&self) -> Result<Member, Error> {
         let writer = timeout(self.wait_limit, Arc::clone(&self.writer).lock_owned());
-        let writer = writer.await.map_err(|_| Error::Unavailable(sqlx::Error::PoolTimedOut))?;
+        let writer = writer.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
         let mut member = Member { writer, done: true };
         let group = self.clone();
         run_to_completion(async move {
@@ -74,7 +75,7 @@ impl Group {
             let begin = if member.writer.open { "SAVEPOINT member" } else { "BEGIN IMMEDIATE; SAVEPOINT member" };
             if let Err(error) = member.writer.run(begin).await {
                 member.writer.fail(&error).await;
-                return Err(error.into());
+                return Err(error);
             }
             if !std::mem::replace(&mut member.writer.open, true) {
                 tokio::spawn(group.commit());
@@ -118,14 +119,13 @@ impl Member {
                 Err(error) => {
                     // SQLite has rolled back the whole group, as it does when the disk is full.
                     self.writer.fail(&error).await;
-                    Err(Error::Unavailable(error))
+                    Err(error)
                 }
             }
         });
         match durable.await?.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(why)) => Err(Error::Unavailable(sqlx::Error::Protocol(why))),
-            Err(_) => Err(Error::Unavailable(sqlx::Error::WorkerCrashed)),
+            Ok(result) => result,
+            Err(_) => Err(sqlx::Error::WorkerCrashed.into()),
         }
     }
 }
@@ -155,22 +155,27 @@ impl Writer {
     }
 
     /// Rolls the group back and reports the failure to its members.
-    async fn fail(&mut self, error: &sqlx::Error) {
+    async fn fail(&mut self, error: &Error) {
         // SQLite has often rolled back already, and then reports that there is nothing to roll back.
         let _ = self.run("ROLLBACK").await;
-        self.end(Err(error.to_string()));
+        self.end(Err(error));
     }
 
-    fn end(&mut self, result: Result<(), String>) {
+    fn end(&mut self, result: Result<(), &Error>) {
         self.open = false;
         for member in self.members.drain(..) {
             // A member whose caller was dropped has no receiver.
-            let _ = member.send(result.clone());
+            let _ = member.send(result.map_err(Error::duplicate));
         }
     }
 
-    async fn run(&mut self, sql: &'static str) -> sqlx::Result<()> {
-        sqlx::raw_sql(sql).execute(&mut self.connection).await.map(drop)
+    async fn run(&mut self, sql: &'static str) -> Result<(), Error> {
+        let done = sqlx::raw_sql(sql).execute(&mut self.connection).await;
+        done.map(drop).map_err(|error| match Error::from(error) {
+            // SQLite has rolled back the whole group for the error of one statement, so this savepoint is gone.
+            Error::Defect(cause) => Error::unavailable(Condition::Busy, cause),
+            error => error,
+        })
     }
 }
 

@@ -15,6 +15,7 @@
 //! Does not: know feeds or operations, create a Postgres database, check SQL at build time.
 
 mod completion;
+mod condition;
 mod connect;
 pub mod dialect;
 mod error;
@@ -27,9 +28,10 @@ mod store;
 mod time;
 mod transaction;
 
+pub use condition::Condition;
 pub use connect::open;
 pub use dialect::Dialect;
-pub use error::{Error, OpenError};
+pub use error::{Error, OpenError, Unavailable};
 pub use migrate::Migration;
 pub use requests::{Once, REQUESTS, Request, hash, request_hash};
 pub use settings::Database;

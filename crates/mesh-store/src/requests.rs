@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{AnyExecutor, Row as _};
 use uuid::Uuid;
 
+use super::condition::Condition;
 use super::error::Error;
 use super::migrate::Migration;
 use super::store::{BATCH, Store};
@@ -140,7 +141,7 @@ impl Transaction {
         match request.answer(&mut **self).await? {
             Some(first) => Ok(Some(first)),
             // Housekeeping deleted it since the claim failed. A retry claims the id.
-            None => Err(Error::Unavailable(sqlx::Error::RowNotFound)),
+            None => Err(Error::unavailable(Condition::Busy, sqlx::Error::RowNotFound)),
         }
     }
 

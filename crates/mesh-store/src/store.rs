@@ -65,7 +65,7 @@ impl Store {
         let answer = sqlx::query("SELECT 1").execute(&self.readers);
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer.map(drop).map_err(Error::from),
-            Err(_) => Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
+            Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
         }
     }
 

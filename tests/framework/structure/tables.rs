@@ -54,7 +54,8 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-store",
         &[
-            "dialect error settings time",
+            "condition dialect settings time",
+            "error",
             "completion migrate rows",
             "group",
             "transaction",

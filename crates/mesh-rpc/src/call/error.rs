@@ -53,7 +53,18 @@ pub fn exceeded() -> Status {
 
 /// UNAVAILABLE with a `RetryInfo`. The caller may retry after `delay`.
 pub fn unavailable(reason: &str, message: impl Into<String>, delay: Duration) -> Status {
-    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    unavailable_with(reason, message, delay, [])
+}
+
+/// As [`unavailable`], with metadata for programs.
+pub fn unavailable_with<const N: usize>(
+    reason: &str,
+    message: impl Into<String>,
+    delay: Duration,
+    metadata: [(&str, String); N],
+) -> Status {
+    let metadata: HashMap<String, String> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
     details.set_retry_info(Some(delay));
     Status::with_error_details(Code::Unavailable, message, details)
 }
