@@ -132,3 +132,14 @@ fn health_watch_and_reflection_count_as_streams() {
         assert_eq!(open.call(path, &[]).finish(b"").code, "0", "{path}");
     }
 }
+
+#[test]
+fn reflection_describes_extensions() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    let described = process.grpcurl().run(&[], &["describe", "mesh.options.v1.default_deadline"]).text();
+    assert!(described.contains("50001"), "{described}");
+    assert!(!format!("{:?}", process.grpcurl().run(&[], &["describe", "made.Up"])).contains("ok: true"));
+}

@@ -12,7 +12,7 @@ use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{Admin, Check, Health, Ports, Watched, health_service, reflection};
 use mesh_rpc::telemetry::Metrics;
-use mesh_runtime::{Tasks, alarm};
+use mesh_runtime::{Tasks, alarm, raise_open_files};
 use mesh_store::{Database, OpenError, Store};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -53,6 +53,7 @@ pub struct Running {
 /// An address that is taken, a database that cannot be opened, two services with the same contract. The message is one
 /// line that says what to do.
 pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Running> {
+    let limits = config.limits.within(raise_open_files());
     // Before the databases: a second process then reports the taken address, not a locked file.
     let how = format!("--listen or {}", config.listen_variable);
     let ports = Ports::bind(config.listen, &how, config.admin_listen).await?;
@@ -80,7 +81,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     health_service::serve(&health, &mut grpc);
     reflection::serve(&mut grpc, &sets)?;
 
-    let stack = stack(grpc, config.limits, metrics.clone(), draining.clone());
+    let stack = stack(grpc, limits, metrics.clone(), draining.clone());
     peers.ready(stack.clone());
     for workers in built.workers {
         workers.start(&draining, &foreground).await?;
@@ -88,7 +89,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     background.run(health.clone().watch());
 
     let admin = Admin { health: health.clone(), metrics };
-    let (address, admin_address) = ports.serve(stack, methods, admin, config.limits, &draining, &foreground)?;
+    let (address, admin_address) = ports.serve(stack, methods, admin, limits, &draining, &foreground)?;
     // Last: a service that others find can be called.
     let registrant = |(service, contracts): (&'static str, _)| {
         let health = health.clone();

@@ -5,8 +5,9 @@
 //!   the head of an HTTP/1.1 request.
 //! - An HTTP/2 client that does not answer pings is disconnected after at most twice [`KEEP_ALIVE`]. A client that stops within a
 //!   frame does not answer them.
-//! - Headers above [`MAX_HEADER_BYTES`] are answered with 431. h2 closes a connection that resets new streams again and
-//!   again, with ENHANCE_YOUR_CALM.
+//! - The head of an HTTP/1.1 request above [`MAX_HEADER_BYTES`], and headers above [`MAX_HTTP_2_HEADER_BYTES`], are
+//!   answered with 431. Between them, `deadline` answers a call with RESOURCE_EXHAUSTED. h2 closes a connection that
+//!   resets new streams again and again, with ENHANCE_YOUR_CALM.
 //! - At the configured age, the client receives GOAWAY and finishes its calls elsewhere. After the grace period,
 //!   streams end with a status. After another one, the connection is closed.
 //!
@@ -18,6 +19,7 @@
 //! See: decision 0001.
 
 use std::convert::Infallible;
+use std::io::Cursor;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -26,19 +28,22 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
+use super::head_limit::MAX_HEADER_BYTES;
 use super::settings::Limits;
 
 /// The limit for the first bytes of a client.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval and the timeout of HTTP/2 pings.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// The largest size of the headers of a request, in bytes.
-const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// The headers that HTTP/2 takes: far more than a call may have, so that gRPC can refuse the call.
+const MAX_HTTP_2_HEADER_BYTES: u32 = 256 * 1024;
 /// Calls and streams of one connection. Equal to the default of `limits.in_flight`: at a lower limit clients would
 /// queue calls where neither metrics nor load shedding see them.
 const MAX_CONCURRENT_STREAMS: u32 = 1000;
@@ -64,13 +69,13 @@ where
 {
     // RPCs are small: send each packet at once.
     let _ = stream.set_nodelay(true);
-    let known = tokio::select! {
-        known = timeout(PREFACE_TIMEOUT, await_protocol(&stream)) => matches!(known, Ok(Ok(()))),
-        () = draining.cancelled() => false,
+    let (mut reading, writing) = stream.into_split();
+    let start = tokio::select! {
+        start = timeout(PREFACE_TIMEOUT, read_start(&mut reading)) => start,
+        () = draining.cancelled() => return,
     };
-    if !known {
-        return;
-    }
+    let Ok(Ok(start)) = start else { return };
+    let stream = tokio::io::join(Cursor::new(start).chain(reading), writing);
 
     let ending = CancellationToken::new();
     let from = Connection { ending: ending.clone() };
@@ -111,38 +116,29 @@ where
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // For HTTP/1.1, the buffer size bounds the head.
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PREFACE_TIMEOUT)
-        .max_buf_size(MAX_HEADER_BYTES as usize);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PREFACE_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
-    http2.max_header_list_size(MAX_HEADER_BYTES).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
+    http2.max_header_list_size(MAX_HTTP_2_HEADER_BYTES).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
     http2.max_pending_accept_reset_streams(MAX_PENDING_RESETS);
     builder
 }
 
-/// Waits until the protocol is known. Peeks, and consumes no bytes.
-async fn await_protocol(stream: &TcpStream) -> std::io::Result<()> {
-    let mut start = [0; PREFACE.len()];
-    loop {
-        let length = stream.peek(&mut start).await?;
-        if length == 0 {
+/// Reads until the protocol is known, and returns what it has read.
+async fn read_start(stream: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
+    let mut start = Vec::with_capacity(PREFACE.len());
+    while start.len() < PREFACE.len() && PREFACE.starts_with(&start) {
+        if stream.take((PREFACE.len() - start.len()) as u64).read_buf(&mut start).await? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        if length == PREFACE.len() || !PREFACE.starts_with(&start[..length]) {
-            return Ok(());
-        }
-        // A socket with half a preface is always readable: only time can pass.
-        sleep(Duration::from_millis(20)).await;
     }
+    Ok(start)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
     use tokio::task::JoinHandle;
     use tokio::time::Instant;

@@ -4,28 +4,42 @@
 //!
 //! Guarantees:
 //! - An expired call answers DEADLINE_EXCEEDED. Its handler is dropped, including a running database statement.
+//! - A call whose deadline has passed when it arrives starts no handler.
+//! - A unary call from the network without a deadline has `limits.unary_deadline`.
 //! - A stream ends at its deadline too. tonic's own timeout covers the response head only.
+
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::connection::Connection;
+use super::head_limit;
 use crate::call::body::take_until;
 use crate::call::error::exceeded;
 use crate::call::{Context, Trace, read_timeout, read_trace_state};
 use crate::call::{Handler, handler};
 
 /// Enforces the deadline of every call, and sets the call's [`Context`].
-pub(super) fn enforce(next: Handler) -> Handler {
+pub(super) fn enforce(next: Handler, unary_deadline: Duration) -> Handler {
     handler(move |call| {
-        let timeout = read_timeout(call.request.headers());
+        let arrived = Instant::now();
+        let head = head_limit::check(call.request.uri(), call.request.headers());
+        let timeout = head.and_then(|()| read_timeout(call.request.headers()));
+        let from_network = call.request.extensions().get::<Connection>().is_some();
+        let default = (from_network && !call.method.waits()).then_some(unary_deadline);
         let trace = call.request.extensions().get().copied().unwrap_or_else(Trace::begin);
         let trace_state = read_trace_state(call.request.headers());
         let streaming = call.method.server_streaming;
         let next = next.clone();
         async move {
             let deadline = match timeout {
-                Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
+                Ok(timeout) => timeout.or(default).map(|timeout| arrived + timeout),
                 Err(status) => return status.into_http(),
             };
+            // `timeout_at` would poll the handler first.
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return exceeded().into_http();
+            }
             let context = Context { deadline, trace, trace_state, caller: Context::caller() };
             let answering = context.clone().scope(next(call));
             let answered = match deadline {
@@ -55,12 +69,63 @@ pub(super) fn enforce(next: Handler) -> Handler {
 mod tests {
     use super::*;
     use crate::call::Call;
-    use crate::call::tests::WATCH;
+    use crate::call::tests::{GET, WATCH};
     use http::Response;
     use http_body_util::BodyExt as _;
-    use std::time::Duration;
     use tonic::body::Body;
     use tonic::{Code, Status};
+
+    fn enforced_by(next: Handler) -> Handler {
+        enforce(next, UNARY)
+    }
+
+    /// The deadline of a unary call without one.
+    const UNARY: Duration = Duration::from_secs(9);
+
+    fn from_network(path: &str) -> Call {
+        let mut call = Call::to(path, Body::empty());
+        call.request.extensions_mut().insert(Connection { ending: Default::default() });
+        call
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deadline_of_a_unary_call_from_the_network_has_a_default() {
+        let endless = enforced_by(handler(|_| std::future::pending()));
+        let start = Instant::now();
+        let response = endless(from_network(GET)).await;
+        assert_eq!(start.elapsed(), UNARY);
+        assert_eq!(Status::from_header_map(response.headers()).unwrap().code(), Code::DeadlineExceeded);
+
+        let without = enforced_by(handler(|_| async {
+            assert_eq!(Context::current().remaining(), None);
+            Response::new(Body::empty())
+        }));
+        without(from_network(WATCH)).await;
+        without(Call::to(GET, Body::empty())).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deadline_that_has_passed_starts_no_handler() {
+        let enforced = enforced_by(handler(|_| async { panic!("the handler started") }));
+        for timeout in ["0n", "0H"] {
+            let response = enforced(request(timeout)).await;
+            assert_eq!(Status::from_header_map(response.headers()).unwrap().code(), Code::DeadlineExceeded);
+        }
+        let late = enforced(request("5m"));
+        tokio::time::advance(Duration::from_millis(6)).await;
+        assert_eq!(Status::from_header_map(late.await.headers()).unwrap().code(), Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn deadline_layer_refuses_large_headers() {
+        let enforced = enforced_by(handler(|_| async { Response::new(Body::empty()) }));
+        for (bytes, refused) in [(15 << 10, false), (17 << 10, true)] {
+            let mut call = Call::to(GET, Body::empty());
+            call.request.headers_mut().insert("x-long", "a".repeat(bytes).parse().unwrap());
+            let status = Status::from_header_map(enforced(call).await.headers());
+            assert_eq!(status.map(|status| status.code()), refused.then_some(Code::ResourceExhausted));
+        }
+    }
 
     fn request(timeout: &str) -> Call {
         let mut call = Call::to(WATCH, Body::empty());
@@ -77,7 +142,7 @@ mod tests {
             }
         }
         let (sender, mut dropped) = tokio::sync::mpsc::unbounded_channel();
-        let enforced = enforce(handler(move |_| {
+        let enforced = enforced_by(handler(move |_| {
             let guard = Dropped(sender.clone());
             async move {
                 let _guard = guard;
@@ -93,7 +158,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn deadline_ends_a_stream() {
-        let enforced = enforce(handler(|_| async { Response::new(Body::new(Silent)) }));
+        let enforced = enforced_by(handler(|_| async { Response::new(Body::new(Silent)) }));
         let start = Instant::now();
         let response = enforced(request("3S")).await;
         let collected = response.into_body().collect().await.unwrap();
@@ -104,7 +169,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn deadline_is_visible_to_the_handler() {
-        let enforced = enforce(handler(|_| async {
+        let enforced = enforced_by(handler(|_| async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             assert_eq!(Context::current().remaining(), Some(Duration::from_millis(700)));
             Response::new(Body::empty())

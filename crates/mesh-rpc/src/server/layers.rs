@@ -34,7 +34,7 @@ pub fn layers(limits: Limits, metrics: Metrics, draining: CancellationToken) -> 
         ("body_limit", Box::new(|handler| body_limit::limit(handler, body_limit::MAX_BYTES_IN_FLIGHT))),
         ("drain", Box::new(|handler| drain::end_streams(handler, draining))),
         // Outside of `drain`: a deadline may end a stream first.
-        ("deadline", Box::new(deadline::enforce)),
+        ("deadline", Box::new(move |handler| deadline::enforce(handler, limits.unary_deadline))),
         // Outermost: it records the status that the caller receives, after panics and deadlines.
         ("telemetry", Box::new(|handler| telemetry::observe(handler, metrics.server))),
     ]

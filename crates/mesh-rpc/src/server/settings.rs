@@ -11,6 +11,10 @@ pub struct Limits {
     pub in_flight: usize,
     /// Streams from the network in flight. 1 to 1000000.
     pub streams: usize,
+    /// Connections to one listener. 1 to 1000000.
+    pub connections: usize,
+    /// The deadline of a call from the network without `grpc-timeout`; not of streams. 1 s to 1 h.
+    pub unary_deadline: Duration,
     /// The age at which a connection is closed, within a tenth. 1 s to 24 h.
     pub connection_age: Duration,
     /// The grace period for streams of a connection at its age. 0 s to 1 h.
@@ -24,6 +28,10 @@ impl Default for Limits {
             in_flight: 1000,
             // An idle stream costs memory only.
             streams: 10_000,
+            // A connection has several buffers, and one open file.
+            connections: 10_000,
+            // Longer than a request may take to arrive, so that its own limit applies first.
+            unary_deadline: Duration::from_secs(120),
             // A new instance has its share of the connections after this time.
             connection_age: Duration::from_secs(30 * 60),
             connection_grace: Duration::from_secs(60),
@@ -40,14 +48,41 @@ impl Limits {
         let default = Self::default();
         let in_flight = Key::new("limits.in_flight", "a number from 1 to 100000");
         let streams = Key::new("limits.streams", "a number from 1 to 1000000");
+        let connections = Key::new("limits.connections", "a number from 1 to 1000000");
+        let unary = Key::new("limits.unary_deadline", "a time from 1s to 1h, such as 2min");
         let age = Key::new("limits.connection_age", "a time from 1s to 24h, such as 30min");
         let grace = Key::new("limits.connection_grace", "a time from 0s to 1h, such as 1min");
         Self {
             in_flight: settings.take(&in_flight, default.in_flight, parse::number(1, 100_000)),
             streams: settings.take(&streams, default.streams, parse::number(1, 1_000_000)),
+            connections: settings.take(&connections, default.connections, parse::number(1, 1_000_000)),
+            unary_deadline: settings.take(&unary, default.unary_deadline, parse::time(Duration::from_secs(1), HOUR)),
             connection_age: settings.take(&age, default.connection_age, parse::time(Duration::from_secs(1), DAY)),
             connection_grace: settings.take(&grace, default.connection_grace, parse::time(Duration::ZERO, HOUR)),
         }
+    }
+}
+
+/// The files that a process needs beside its connections: databases, calls to peers, the log.
+const RESERVED_FILES: u64 = 256;
+
+impl Limits {
+    /// Lowers `connections` to what a process with `open_files` can hold, so that connections never take the files of
+    /// databases. Half of a limit that is very small is reserved.
+    #[must_use]
+    pub fn within(mut self, open_files: Option<u64>) -> Self {
+        let Some(open_files) = open_files else { return self };
+        let most = open_files.saturating_sub(RESERVED_FILES.min(open_files / 2)).max(1);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if most < self.connections {
+            tracing::warn!(
+                open_files,
+                connections = most,
+                "the limit of open files (ulimit -n) is too low for limits.connections: fewer connections are accepted"
+            );
+            self.connections = most;
+        }
+        self
     }
 }
 
@@ -75,10 +110,22 @@ mod tests {
     }
 
     #[test]
+    fn limits_leave_files_for_databases() {
+        let connections = |open_files| Limits::default().within(open_files).connections;
+        assert_eq!(connections(None), 10_000);
+        assert_eq!(connections(Some(1 << 20)), 10_000);
+        assert_eq!(connections(Some(1024)), 768);
+        assert_eq!(connections(Some(64)), 32);
+        assert_eq!(connections(Some(1)), 1);
+    }
+
+    #[test]
     fn limits_out_of_range_are_rejected() {
         for (key, wrong) in [
             ("limits.in_flight", ["0", "100001", "-1", "many"]),
             ("limits.streams", ["0", "1000001", "1.5", ""]),
+            ("limits.connections", ["0", "1000001", "1.5", ""]),
+            ("limits.unary_deadline", ["0s", "2h", "30", "never"]),
             ("limits.connection_age", ["0s", "25h", "30", "never"]),
             ("limits.connection_grace", ["2h", "-1s", "1", ""]),
         ] {
