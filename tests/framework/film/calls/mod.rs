@@ -2,6 +2,7 @@
 //!
 //! - A killed instance fails no idempotent call, and is ejected within a second ([`killed`]).
 //! - A rolling restart fails no call ([`rolling`]).
+//! - Restarts behind a balancer that probes health fail no call ([`balanced`]).
 //! - An instance that never answers delays only the calls it received, by their deadline ([`silent`]).
 //! - A deadline reaches the last of four hops and gets shorter on the way. When it passes, and when the caller
 //!   disconnects, all four stop ([`deadlines`]).
@@ -14,6 +15,7 @@
 //! calls of the test. Its peers are real catalogs that share a Postgres, or hops again, which record every call they
 //! receive: so attempts are counted where they arrive.
 
+mod balanced; // restarts behind a balancer that probes
 mod catalogs; // replicas that share a database
 mod deadlines; // four hops
 pub(crate) mod hops; // processes that pass calls on, and their records
