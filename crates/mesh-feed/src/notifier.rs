@@ -38,6 +38,8 @@ pub enum Key {
     Feed(&'static str, Caller),
     /// Work of one kind for a service.
     Work(&'static str, String),
+    /// Clean-ups of one kind of work for a service.
+    CleanUp(&'static str, String),
 }
 
 /// Receives the notifications of one key until it is dropped.

@@ -124,10 +124,7 @@ impl Attempt {
     ///
     /// [`Error::Unavailable`], and the call may be retried; [`Error::Defect`] if the result does not decode as `R`.
     pub async fn finished<R: Message + Default>(&self, step: &str) -> Result<Option<R>, Error> {
-        let Some(result) = steps::step(self.records.store.reader(), self.id, step).await? else {
-            return Ok(None);
-        };
-        R::decode(result.as_slice()).map(Some).map_err(|error| Error::Defect(sqlx::Error::Decode(error.into())))
+        steps::finished(&self.records.store, self.id, step).await
     }
 
     /// Begins the transaction that finishes a step. Its rows, the result of the step and the progress commit together.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mesh_feed::log::{self, Entry};
 use mesh_proto::mesh::operations::v1::{Change, State};
-use mesh_rpc::call::Caller;
+use mesh_rpc::call::{Caller, Trace};
 use mesh_store::rows::Column::{Bytes, Number, Text};
 use mesh_store::rows::{hex, uuid};
 use mesh_store::{Error, Transaction};
@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use super::clean_ups;
 use super::clock::micros;
 use super::row::Row;
-use super::storage::ids;
+use super::steps::delete_of;
 
 /// A new operation, before it is stored.
 pub(super) struct New {
@@ -29,6 +30,8 @@ pub(super) struct New {
     pub(super) request_hash: Vec<u8>,
     pub(super) input: Vec<u8>,
     pub(super) deadline: Duration,
+    /// The trace of the call that starts it.
+    pub(super) trace: Trace,
 }
 
 /// The size in bytes above which an input is bound by itself. As hexadecimal digits it would take twice its size.
@@ -49,7 +52,7 @@ pub(super) async fn insert(
     let rows: Vec<_> = news.iter().map(|new| pending_row(new, now)).collect();
     let sent = rows.iter().zip(&news).map(|(row, new)| {
         json!({"id": row.id.to_string(), "owner": row.caller.name(), "kind": row.kind, "request_id": new.request_id.to_string(),
-            "request_hash": hex(&new.request_hash), "deadline_at": row.deadline_at})
+            "request_hash": hex(&new.request_hash), "deadline_at": row.deadline_at, "trace": new.trace.to_string()})
     });
     let table = dialect.rows(&[
         Text("id"),
@@ -58,11 +61,12 @@ pub(super) async fn insert(
         Text("request_id"),
         Bytes("request_hash"),
         Number("deadline_at"),
+        Text("trace"),
     ]);
     let insert = format!(
         "INSERT INTO operations (id, owner, kind, request_id, request_hash, state, revision, attempt, fence,
-            worker, lease_until, run_at, deadline_at, cancel_requested, progress, result, created, updated, finished)
-        SELECT id, owner, kind, request_id, request_hash, 1, 1, 0, 0, '', 0, $2, deadline_at, 0, $3, $3, $2, $2, 0
+            worker, lease_until, run_at, deadline_at, cancel_requested, progress, result, created, updated, finished, trace)
+        SELECT id, owner, kind, request_id, request_hash, 1, 1, 0, 0, '', 0, $2, deadline_at, 0, $3, $3, $2, $2, 0, trace
         FROM {table} AS new WHERE true ORDER BY owner, kind, request_id
         ON CONFLICT (owner, kind, request_id) DO NOTHING RETURNING id"
     );
@@ -92,6 +96,7 @@ fn pending_row(new: &New, now: i64) -> Row {
         lease_until: 0,
         run_at: now,
         deadline_at: now + micros(new.deadline),
+        trace: Some(new.trace),
         cancel_requested: false,
         progress: Vec::new(),
         result: Vec::new(),
@@ -197,11 +202,13 @@ pub(super) async fn save(tx: &mut Transaction, changed: Changed) -> Result<(), E
     if update.execute(&mut **tx).await?.rows_affected() != changed.rows.len() as u64 {
         return Err(Error::LeaseLost);
     }
-    let done = || changed.rows.values().map(|(row, _)| row).filter(|row| row.is_done());
-    // A failed operation keeps its input for a retry.
-    let without_input = done().filter(|row| row.state != State::Failed);
-    delete_of(tx, "operation_input", &without_input.map(|row| row.id).collect::<Vec<_>>()).await?;
-    delete_of(tx, "operation_steps", &done().map(|row| row.id).collect::<Vec<_>>()).await?;
+    // What an operation without success has left is for its clean-up.
+    let done = changed.rows.values().map(|(row, _)| row).filter(|row| row.is_done());
+    let (failed, succeeded): (Vec<_>, Vec<_>) = done.partition(|row| row.needs_clean_up());
+    clean_ups::insert(tx, &failed).await?;
+    let succeeded: Vec<_> = succeeded.into_iter().map(|row| row.id).collect();
+    delete_of(tx, "operation_input", &succeeded).await?;
+    delete_of(tx, "operation_steps", &succeeded).await?;
     changed.entries.into_iter().for_each(|entry| log::append(tx, entry));
     Ok(())
 }
@@ -210,16 +217,15 @@ pub(super) async fn save(tx: &mut Transaction, changed: Changed) -> Result<(), E
 pub(super) async fn delete(tx: &mut Transaction, id: Uuid) -> Result<(), Error> {
     let delete = sqlx::query("DELETE FROM operations WHERE id = $1 AND state >= 3").bind(id.to_string());
     let deleted = delete.execute(&mut **tx).await?.rows_affected() == 1;
-    delete_of(tx, "operation_input", if deleted { std::slice::from_ref(&id) } else { &[] }).await
+    if deleted { delete_input(tx, &[id]).await } else { Ok(()) }
 }
 
-/// Deletes the rows of some operations from a table.
-pub(super) async fn delete_of(tx: &mut Transaction, table: &'static str, operations: &[Uuid]) -> Result<(), Error> {
+/// Deletes the input of operations that no longer exist, unless their clean-up still needs it.
+pub(super) async fn delete_input(tx: &mut Transaction, operations: &[Uuid]) -> Result<(), Error> {
     if operations.is_empty() {
         return Ok(());
     }
-    let wanted = tx.dialect().rows(&[Text("id")]);
-    let delete = format!("DELETE FROM {table} WHERE operation IN (SELECT id FROM {wanted} AS wanted)");
-    sqlx::query(AssertSqlSafe(delete)).bind(ids(operations)).execute(&mut **tx).await?;
-    Ok(())
+    let open = clean_ups::open_among(tx, operations).await?;
+    let free: Vec<_> = operations.iter().copied().filter(|id| !open.contains(id)).collect();
+    delete_of(tx, "operation_input", &free).await
 }

@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use mesh_feed::notifier::Key;
 use mesh_store::{Error, Store, Transaction};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::clock;
+use super::clock::{self, micros};
+use super::outcome::LONGEST_PAUSE;
+use super::records::Records;
 use super::row::Row;
 use super::storage::{COLUMNS, read};
 
 /// The length of a lease.
 pub(super) const LEASE: Duration = Duration::from_secs(30);
+/// The difference by which a time may lie ahead of the longest lease or pause.
+const SLACK: Duration = Duration::from_secs(5);
 
 /// Finds and locks the oldest operations of a kind that can be claimed: those whose lease has expired, then pending
 /// ones.
@@ -41,13 +46,61 @@ pub(super) async fn is_claimable(store: &Store, kind: &str) -> Result<bool, Erro
     Ok(sqlx::query(find).bind(now).bind(kind).fetch_optional(store.reader()).await?.is_some())
 }
 
+/// Mends the times of operations of a kind that lie further ahead than this version sets them: they were written before
+/// the clock went back. A new operation is due at once, and so is a retry; a lease ends within its length; the deadline
+/// is as far ahead as it was at the start. Otherwise they would wait for as long as the clock went back.
+pub(super) async fn mend_times(records: &Records, kind: &str) -> Result<(), Error> {
+    let now = clock::now(records.store.reader(), records.store.dialect()).await?;
+    let due = "state = 1 AND kind = $2 AND run_at > $1 AND (attempt = 0 OR run_at > $3)";
+    let held = "state = 2 AND kind = $2 AND lease_until > $1 AND lease_until > $3";
+    let mended = mend(records, kind, now, "run_at = $1", due, now + micros(LONGEST_PAUSE + SLACK)).await?
+        + mend(records, kind, now, "lease_until = $3", held, now + micros(LEASE + SLACK)).await?;
+    if mended > 0 {
+        tracing::warn!(kind, count = mended, "the clock went back: operations that would be due later are due now");
+        records.notifier.notify(&Key::Work(records.service, kind.to_owned()));
+    }
+    Ok(())
+}
+
+/// Mends the operations that fulfil `ahead`, and returns their number. `$1` is the time, `$2` the kind, `$3` the latest
+/// time that this version sets.
+async fn mend(
+    Records { store, .. }: &Records,
+    kind: &str,
+    now: i64,
+    set: &str,
+    ahead: &str,
+    latest: i64,
+) -> Result<u64, Error> {
+    // A write takes the one writer of an embedded database, so a read comes first.
+    let find = format!("SELECT 1 FROM operations WHERE {ahead} LIMIT 1");
+    let find = sqlx::query(AssertSqlSafe(find)).bind(now).bind(kind).bind(latest);
+    if find.fetch_optional(store.reader()).await?.is_none() {
+        return Ok(0);
+    }
+    let mend = format!(
+        "UPDATE operations SET {set},
+            deadline_at = CASE WHEN created > $1 THEN deadline_at - created + $1 ELSE deadline_at END,
+            created = CASE WHEN created > $1 THEN $1 ELSE created END
+        WHERE {ahead}"
+    );
+    let mut tx = store.begin().await?;
+    let mend = sqlx::query(AssertSqlSafe(mend)).bind(now).bind(kind).bind(latest);
+    let mended = mend.execute(&mut *tx).await?.rows_affected();
+    tx.commit().await?;
+    Ok(mended)
+}
+
+/// The operations that are past their deadline at `$1` and under no lease; one that ends after `$2` was written before
+/// the clock went back.
+const PAST_DEADLINE: &str = "state < 3 AND deadline_at <= $1 AND (lease_until <= $1 OR lease_until > $2)";
+
 /// Finds and locks operations of any kind that are past their deadline and under no lease.
 pub(super) async fn past_deadline(tx: &mut Transaction, now: i64, limit: i64) -> Result<Vec<Row>, Error> {
-    let find = format!(
-        "SELECT {COLUMNS} FROM operations WHERE state < 3 AND deadline_at <= $1 AND lease_until <= $1 LIMIT $2{}",
-        tx.dialect().lock_free_rows()
-    );
-    Ok(sqlx::query(AssertSqlSafe(find)).bind(now).bind(limit).try_map(read).fetch_all(&mut **tx).await?)
+    let lock = tx.dialect().lock_free_rows();
+    let find = format!("SELECT {COLUMNS} FROM operations WHERE {PAST_DEADLINE} LIMIT $3{lock}");
+    let find = sqlx::query(AssertSqlSafe(find)).bind(now).bind(now + micros(LEASE + SLACK)).bind(limit);
+    Ok(find.try_map(read).fetch_all(&mut **tx).await?)
 }
 
 /// Ends all leases. For a database that only this process uses.
@@ -61,4 +114,24 @@ pub(super) async fn renew(tx: &mut Transaction, id: Uuid, fence: i64, until: i64
     let renew = "UPDATE operations SET lease_until = $1 WHERE id = $2 AND fence = $3 AND state = 2";
     let renew = sqlx::query(renew).bind(until).bind(id.to_string()).bind(fence);
     Ok(renew.execute(&mut **tx).await?.rows_affected() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_store::{Database, REQUESTS, open};
+    use sqlx::Row as _;
+
+    #[tokio::test]
+    async fn past_deadline_reads_its_index_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(folder.path().join("work.db"));
+        let schema = [&[REQUESTS], &crate::SCHEMA[..]].concat();
+        let store = open("work", &database, &schema, &[]).await.unwrap();
+        let plan = format!("EXPLAIN QUERY PLAN SELECT id FROM operations WHERE {PAST_DEADLINE} LIMIT $3");
+        let plan = sqlx::query(AssertSqlSafe(plan)).bind(1_i64).bind(2_i64).bind(3_i64);
+        let plan: Vec<String> =
+            plan.fetch_all(store.reader()).await.unwrap().iter().map(|step| step.get("detail")).collect();
+        assert_eq!(plan, ["SEARCH operations USING INDEX operations_deadline (deadline_at<?)"]);
+    }
 }

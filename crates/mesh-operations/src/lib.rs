@@ -7,7 +7,8 @@
 //! start an operation. `row` is an operation and `schema` its tables; `storage`, `leases` and `steps` read and write
 //! them; `changes` writes changes with their feed rows; `batcher` writes changes together; `records` is what these
 //! share. `worker` claims operations and `runner` runs them; `outcome` decides the next state after an attempt;
-//! `past_deadline` ends operations past their deadline. `api` serves the contracts, `watch` and `subscribe` its
+//! `past_deadline` ends operations past their deadline. `clean_up` cleans up after an end without success; `ended` is
+//! what it knows of the operation, and `clean_ups` its table. `api` serves the contracts, `watch` and `subscribe` its
 //! streams, `retry` retries a failed operation, `filter` and `list` list operations, `name` parses names. `poll` finds
 //! changes by other processes; `retention` deletes.
 //!
@@ -19,7 +20,8 @@
 //!    writes under an older one.
 //! 4. A committed step is not repeated. Its result and its rows are in one transaction.
 //! 5. An operation ends once. A done operation never changes, and has a response or an error.
-//! 6. An operation belongs to a [`Caller`](mesh_rpc::call::Caller), which is never a field of a request. For other
+//! 6. An operation that ended without success is cleaned up after, at least once.
+//! 7. An operation belongs to a [`Caller`](mesh_rpc::call::Caller), which is never a field of a request. For other
 //!    callers it does not exist.
 //!
 //! Does not: make effects outside the database happen once, or cancel at once.
@@ -30,7 +32,10 @@ mod api;
 mod attempt;
 mod batcher;
 mod changes;
+mod clean_up;
+mod clean_ups;
 mod clock;
+mod ended;
 mod filter;
 mod leases;
 mod list;
@@ -57,6 +62,7 @@ mod worker;
 pub use api::serve;
 pub use attempt::{Attempt, Step};
 pub use batcher::Queue;
+pub use ended::Ended;
 pub use operations::Operations;
 pub use past_deadline::end_past_deadline;
 pub use retention::delete_old;

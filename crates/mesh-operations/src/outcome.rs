@@ -14,7 +14,9 @@ use super::clock::micros;
 use super::row::Row;
 
 /// The pause between attempts.
-const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60)).jitter(0.5..1.0);
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), LONGEST_PAUSE).jitter(0.5..1.0);
+/// The longest pause between attempts.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The end of an attempt.
 pub(super) enum Outcome {
@@ -152,6 +154,7 @@ mod tests {
             lease_until: 1,
             run_at: 0,
             deadline_at,
+            trace: None,
             cancel_requested,
             progress: Vec::new(),
             result: Vec::new(),

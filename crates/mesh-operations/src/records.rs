@@ -16,13 +16,16 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Notifies the watchers and subscribers of operations after the commit.
+    /// Notifies the watchers and subscribers of operations after the commit, and the cleaners of those that ended
+    /// without success.
     pub(super) fn notify_followers(&self, tx: &mut Transaction, rows: &[&Row]) {
         let (notifier, service) = (self.notifier.clone(), self.service);
+        let ended: HashSet<_> = rows.iter().filter(|row| row.needs_clean_up()).map(|row| row.kind.clone()).collect();
         let subjects: Vec<_> = rows.iter().map(|row| (row.caller.clone(), row.id)).collect();
         let callers: HashSet<_> = rows.iter().map(|row| row.caller.clone()).collect();
         tx.after_commit(move || {
             subjects.into_iter().for_each(|(caller, id)| notifier.notify(&Key::Subject(caller, id)));
+            ended.into_iter().for_each(|kind| notifier.notify(&Key::CleanUp(service, kind)));
             callers.into_iter().for_each(|caller| notifier.notify(&Key::Feed(service, caller)));
         });
     }

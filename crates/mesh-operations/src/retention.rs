@@ -6,7 +6,7 @@ use mesh_store::{BATCH, Error, Store};
 
 use super::clock::micros;
 use super::settings::Retention;
-use super::{changes, clock};
+use super::{changes, clean_ups, clock};
 
 /// Deletes operations and feed rows that are older than `keep` allows, in small transactions.
 ///
@@ -16,6 +16,7 @@ use super::{changes, clock};
 pub async fn delete_old(store: &Store, keep: Retention) -> Result<(), Error> {
     let now = clock::now(store.reader(), store.dialect()).await?;
     while delete_operations(store, now - micros(keep.operations)).await? {}
+    while clean_ups::give_up(store, now - micros(keep.operations)).await? {}
 
     retention::delete_events(store, now - micros(keep.events)).await
 }
@@ -27,7 +28,7 @@ async fn delete_operations(store: &Store, until: i64) -> Result<bool, Error> {
         (SELECT id FROM operations WHERE finished > 0 AND finished < $1 ORDER BY finished LIMIT $2) RETURNING id";
     let delete = sqlx::query(delete).bind(until).bind(BATCH);
     let deleted = delete.try_map(|row| uuid(&row)).fetch_all(&mut *tx).await?;
-    changes::delete_of(&mut tx, "operation_input", &deleted).await?;
+    changes::delete_input(&mut tx, &deleted).await?;
     tx.commit().await?;
     Ok(deleted.len() == BATCH.cast_unsigned() as usize)
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use mesh_proto::google::longrunning::Operation;
 use mesh_proto::mesh::operations::v1::operation_control_service_server::OperationControlService;
 use mesh_proto::mesh::operations::v1::{RetryRequest, State};
-use mesh_rpc::call::Violations;
 use mesh_rpc::call::error::{DOMAIN, invalid_fields, status};
+use mesh_rpc::call::{Context, Violations};
 use mesh_store::request_hash;
 use tonic::{Code, Request, Response, Status, async_trait};
 
@@ -40,6 +40,7 @@ impl OperationControlService for Api {
             request_id,
             request_hash: request_hash("Retry", request_id, &request),
             input,
+            trace: Context::current().trace,
             // The same time as the failed operation had.
             deadline: Duration::from_micros(u64::try_from(row.deadline_at - row.created).unwrap_or_default()),
         };

@@ -2,7 +2,7 @@
 
 use mesh_proto::google::longrunning::{Operation, operation};
 use mesh_proto::mesh::operations::v1::{OperationMetadata, State};
-use mesh_rpc::call::Caller;
+use mesh_rpc::call::{Caller, Trace};
 use mesh_store::timestamp;
 use prost::Message as _;
 use prost_types::Any;
@@ -24,6 +24,8 @@ pub(super) struct Row {
     pub(super) lease_until: i64,
     pub(super) run_at: i64,
     pub(super) deadline_at: i64,
+    /// The trace of the call that started the operation; `None` for one of an earlier version.
+    pub(super) trace: Option<Trace>,
     pub(super) cancel_requested: bool,
     /// An encoded `Any`; empty before the first progress.
     pub(super) progress: Vec<u8>,
@@ -36,6 +38,11 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn is_done(&self) -> bool {
         matches!(self.state, State::Succeeded | State::Failed | State::Cancelled)
+    }
+
+    /// Whether the operation ended in a way that its clean-up follows.
+    pub(super) fn needs_clean_up(&self) -> bool {
+        matches!(self.state, State::Failed | State::Cancelled)
     }
 
     /// Whether the worker that claimed the operation under this fence still holds it. Only that worker may write.

@@ -20,6 +20,7 @@ use mesh_feed::notifier::Key;
 use mesh_proto::mesh::operations::v1::{Change, State};
 use mesh_rpc::call::Context;
 use mesh_rpc::call::error::internal;
+use mesh_rpc::telemetry;
 use mesh_store::Error;
 use prost::Message as _;
 use prost_types::Any;
@@ -31,6 +32,7 @@ use tracing::Instrument as _;
 
 use super::attempt::Attempt;
 use super::clock::micros;
+use super::ended::Ended;
 use super::operations::Operations;
 use super::outcome::{self, Outcome};
 use super::row::Row;
@@ -40,6 +42,8 @@ use super::{clock, leases, storage};
 /// The interval of the renewals of a lease, and the time without a renewal after which a worker stops.
 const RENEW: Duration = Duration::from_secs(10);
 const RENEWAL_LIMIT: Duration = Duration::from_secs(20);
+/// The interval at which times that lie too far ahead are looked for.
+const MEND: Duration = Duration::from_secs(5);
 /// A timer that fires this much too late shows that the worker stood still, and not the database.
 const STALL: Duration = Duration::from_secs(5);
 /// The pause before a failed write of a lease or an end is retried.
@@ -50,17 +54,21 @@ pub struct Kind {
     pub(super) name: &'static str,
     pub(super) attempts: i64,
     pub(super) concurrency: usize,
-    run: Box<dyn Fn(Arc<Attempt>, Vec<u8>) -> Running + Send + Sync>,
+    run: Function<Attempt, Any>,
+    pub(super) clean_up: Function<Ended, ()>,
 }
 
-type Running = Pin<Box<dyn Future<Output = Result<Any, Status>> + Send>>;
+/// A function of a type of work, from its handle and the input of the operation.
+type Function<H, T> = Box<dyn Fn(Arc<H>, Vec<u8>) -> Boxed<T> + Send + Sync>;
+type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
 
 impl Kind {
     /// The kind of a type of work.
     pub fn new<W: Work>(work: W) -> Self {
         let concurrency = work.concurrency().max(1);
         let work = Arc::new(work);
-        let run = move |attempt: Arc<Attempt>, input: Vec<u8>| -> Running {
+        let cleaning = Arc::clone(&work);
+        let run = move |attempt: Arc<Attempt>, input: Vec<u8>| -> Boxed<Any> {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let request = W::Request::decode(input.as_slice()).map_err(|error| internal(Arc::new(error)))?;
@@ -68,7 +76,15 @@ impl Kind {
                 Any::from_msg(&response).map_err(|error| internal(Arc::new(error)))
             })
         };
-        Self { name: W::KIND, attempts: W::ATTEMPTS.into(), concurrency, run: Box::new(run) }
+        let clean_up = move |ended: Arc<Ended>, input: Vec<u8>| -> Boxed<()> {
+            let work = Arc::clone(&cleaning);
+            Box::pin(async move {
+                let request = W::Request::decode(input.as_slice()).map_err(|error| internal(Arc::new(error)))?;
+                work.clean_up(&ended, request).await.map_err(Into::into)
+            })
+        };
+        let (run, clean_up) = (Box::new(run), Box::new(clean_up));
+        Self { name: W::KIND, attempts: W::ATTEMPTS.into(), concurrency, run, clean_up }
     }
 }
 
@@ -84,11 +100,19 @@ impl Runner {
     pub(super) async fn run(self: Arc<Self>, row: Row, input: Vec<u8>, _permit: OwnedSemaphorePermit) {
         let Operations { records, batcher, .. } = &self.operations;
         let attempt = Arc::new(Attempt::new(records.clone(), batcher.clone(), &row));
-        let left = u64::try_from(row.deadline_at - row.updated).unwrap_or_default();
-        tracing::info!(operation = attempt.name(), kind = row.kind, attempt = row.attempt, "begun");
+        // Not longer than the operation may take in all: the clock may have gone back since the start.
+        let left = (row.deadline_at - row.updated).min(row.deadline_at - row.created);
+        let left = u64::try_from(left).unwrap_or_default();
+        let (owner, started_in) = (row.caller.name(), row.trace.map(|trace| trace.trace_id().to_string()));
+        let started_in = started_in.unwrap_or_default();
+        tracing::info!(operation = attempt.name(), kind = row.kind, attempt = row.attempt, owner, started_in, "begun");
 
-        // The calls of an attempt are in one trace.
+        // The calls of an attempt are in one trace, those of the service. It is linked to the trace of the start, which
+        // ended long before.
         let span = tracing::info_span!("attempt", operation = attempt.name(), kind = row.kind, attempt = row.attempt);
+        if let Some(started_in) = row.trace {
+            telemetry::link(&span, started_in);
+        }
         let running = Context::default().scope((self.kind.run)(Arc::clone(&attempt), input)).instrument(span);
         let running = AssertUnwindSafe(running).catch_unwind();
         let outcome = tokio::select! {
@@ -101,6 +125,14 @@ impl Runner {
             () = self.draining.cancelled() => Outcome::Draining,
         };
         self.end(&attempt, &Arc::new(outcome)).await;
+    }
+
+    /// Mends times that lie too far ahead, until the drain.
+    pub(super) async fn mend_times(self: Arc<Self>) {
+        while self.draining.run_until_cancelled(sleep(MEND)).await.is_some() {
+            // If the database is unavailable, the next round reads again.
+            let _ = leases::mend_times(&self.operations.records, self.kind.name).await;
+        }
     }
 
     /// Waits until the operation is cancelled.

@@ -3,7 +3,7 @@
 use mesh_store::Migration;
 
 /// The migrations in order, from version 2. Version 1 of mesh, the table of request ids, is in mesh-store.
-pub const SCHEMA: [Migration; 5] = [OPERATIONS, LISTS, RETENTION, KINDS, WAITING];
+pub const SCHEMA: [Migration; 6] = [OPERATIONS, LISTS, RETENTION, KINDS, WAITING, CLEAN_UPS];
 
 /// `worker` is for an operator who inspects the database; no query uses it.
 ///
@@ -93,4 +93,22 @@ const WAITING: Migration = Migration::new(
     "CREATE INDEX operations_waiting ON operations (kind, run_at) WHERE state = 1;
     DROP INDEX operations_claimable;
     DROP INDEX operations_changed;",
+);
+
+/// A row for each clean-up that is not done: when it is `due`, its `tries`, and when its operation `ended`. `trace` is
+/// the `traceparent` of the call that started an operation. The index of deadlines serves housekeeping.
+const CLEAN_UPS: Migration = Migration::new(
+    7,
+    "operations_clean_ups",
+    "CREATE TABLE operation_clean_ups (
+        operation TEXT NOT NULL PRIMARY KEY,
+        kind TEXT NOT NULL,
+        due BIGINT NOT NULL,
+        tries BIGINT NOT NULL,
+        ended BIGINT NOT NULL
+    );
+    CREATE INDEX operation_clean_ups_due ON operation_clean_ups (kind, due);
+    CREATE INDEX operation_clean_ups_ended ON operation_clean_ups (ended);
+    ALTER TABLE operations ADD COLUMN trace TEXT NOT NULL DEFAULT '';
+    CREATE INDEX operations_deadline ON operations (deadline_at) WHERE state < 3;",
 );

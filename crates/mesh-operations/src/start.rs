@@ -31,6 +31,7 @@ impl<'a, W: Work> Start<'a, W> {
             request_hash: self.hash.clone(),
             input: self.request.encode_to_vec(),
             deadline: W::DEADLINE,
+            trace: Context::current().trace,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Reads operations. `changes` writes them.
 
 use mesh_proto::mesh::operations::v1::State;
-use mesh_rpc::call::Caller;
+use mesh_rpc::call::{Caller, Trace};
 use mesh_store::rows::Column::Text;
 use mesh_store::rows::uuid;
 use mesh_store::{Error, Store, Transaction};
@@ -14,7 +14,7 @@ use super::row::Row;
 
 /// The columns that [`read`] decodes.
 pub(super) const COLUMNS: &str =
-    "id, owner, kind, state, revision, attempt, fence, worker, lease_until, run_at, deadline_at,
+    "id, owner, kind, state, revision, attempt, fence, worker, lease_until, run_at, deadline_at, trace,
     cancel_requested, progress, result, created, updated";
 
 /// Locks operations for this transaction, and returns those that exist, in no order.
@@ -87,6 +87,7 @@ pub(super) fn read(row: AnyRow) -> sqlx::Result<Row> {
         lease_until: row.try_get("lease_until")?,
         run_at: row.try_get("run_at")?,
         deadline_at: row.try_get("deadline_at")?,
+        trace: Trace::parse(row.try_get("trace")?),
         cancel_requested: row.try_get::<i64, _>("cancel_requested")? != 0,
         progress: row.try_get("progress")?,
         result: row.try_get("result")?,

@@ -22,6 +22,7 @@ use prost::{Message, Name};
 use tonic::Status;
 
 use super::attempt::Attempt;
+use super::ended::Ended;
 
 /// One kind of long work.
 pub trait Work: Send + Sync + 'static {
@@ -60,4 +61,20 @@ pub trait Work: Send + Sync + 'static {
         attempt: &Attempt,
         request: Self::Request,
     ) -> impl Future<Output = Result<Self::Response, Self::Error>> + Send;
+
+    /// Cleans up after an operation that failed or was cancelled, whatever ended it: deletes rows that its steps left,
+    /// or undoes their calls to peers. Does nothing by default.
+    ///
+    /// It runs after the end is durable and visible, at least once, in any process that works on this kind, and never
+    /// after a success. The work itself may have committed its last step: check that nothing in use is deleted. A run
+    /// may take 20 s. After an error, a panic or a crash it runs again, with a pause of 1 s that doubles up to 1 h,
+    /// until it returns `Ok` or the operation is older than `operations.keep`.
+    ///
+    /// # Errors
+    ///
+    /// Any error: the clean-up runs again.
+    fn clean_up(&self, ended: &Ended, request: Self::Request) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = (ended, request);
+        async { Ok(()) }
+    }
 }

@@ -18,7 +18,7 @@ use super::clock::micros;
 use super::operations::Operations;
 use super::records::Records;
 use super::runner::{Kind, Runner};
-use super::{changes, clock, leases, outcome, steps};
+use super::{changes, clean_up, clean_ups, clock, leases, outcome, steps};
 
 /// The interval at which a worker polls for work without a notification: retries, and work under an expired lease.
 const POLL: Duration = Duration::from_millis(500);
@@ -46,14 +46,20 @@ impl Workers {
             // An earlier run of this process held all leases, so they are over.
             let mut tx = store.begin().await?;
             leases::release_all(&mut tx).await?;
+            clean_ups::release_all(&mut tx).await?;
             tx.commit().await?;
+        }
+        for kind in &self.kinds {
+            leases::mend_times(&self.operations.records, kind.name).await?;
         }
         // The nonce distinguishes this run of the process from earlier ones.
         let id = format!("{service}-{}", uuid::Uuid::new_v4());
         for kind in self.kinds {
             let runner = Runner { operations: self.operations.clone(), kind, draining: draining.clone() };
-            let worker = Worker { runner: Arc::new(runner), id: id.clone(), tasks: tasks.clone() };
-            tasks.run(worker.claim_and_run());
+            let runner = Arc::new(runner);
+            tasks.run(clean_up::clean_up(Arc::clone(&runner)));
+            tasks.run(Arc::clone(&runner).mend_times());
+            tasks.run(Worker { runner, id: id.clone(), tasks: tasks.clone() }.claim_and_run());
         }
         Ok(())
     }

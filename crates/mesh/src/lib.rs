@@ -52,7 +52,7 @@ pub mod store {
 
 /// Long work.
 pub mod operations {
-    pub use mesh_operations::{Attempt, Operations, Start, Step, Work};
+    pub use mesh_operations::{Attempt, Ended, Operations, Start, Step, Work};
 }
 
 /// What travels with a call.

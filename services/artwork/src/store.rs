@@ -36,6 +36,14 @@ pub(crate) async fn publish(database: &mut AnyConnection, rendering: &str, title
     Ok(())
 }
 
+/// Deletes the pictures of a rendering that ended without success, unless it was published before its end.
+pub(crate) async fn forget(database: impl AnyExecutor<'_>, rendering: &str) -> Result<(), Error> {
+    let forget = "DELETE FROM renditions WHERE rendering = $1
+        AND NOT EXISTS (SELECT 1 FROM artworks WHERE artworks.rendering = $1)";
+    sqlx::query(forget).bind(rendering).execute(database).await?;
+    Ok(())
+}
+
 /// The artwork of a title; `None` until its first rendering is published.
 pub(crate) async fn artwork(database: &AnyPool, title: Uuid) -> Result<Option<Artwork>, Error> {
     let created = sqlx::query("SELECT create_time FROM artworks WHERE title_id = $1").bind(title.to_string());

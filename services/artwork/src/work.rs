@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use contracts::artwork::v1::{self as proto, RenderArtworkProgress, RenderArtworkRequest, RenderArtworkResponse};
 use image::DynamicImage;
-use mesh::operations::{Attempt, Work};
+use mesh::operations::{Attempt, Ended, Work};
 use mesh::store::Store;
 use tokio::sync::{OnceCell, Semaphore};
 use uuid::Uuid;
@@ -87,5 +87,12 @@ impl Work for Render {
         }
         let artwork = store::artwork(self.store.reader(), title).await?.ok_or(Error::NotFound(title))?;
         Ok(RenderArtworkResponse { artwork: Some(artwork.into()) })
+    }
+
+    /// Deletes the pictures that a cancelled or failed rendering has stored.
+    async fn clean_up(&self, ended: &Ended, _: RenderArtworkRequest) -> Result<(), Error> {
+        let mut tx = self.store.begin().await?;
+        store::forget(&mut *tx, &ended.name()).await?;
+        Ok(tx.commit().await?)
     }
 }

@@ -55,8 +55,8 @@ fn three(collector: &Collector, caller: &Caller) -> [Exported; 3] {
     spans.try_into().expect("three")
 }
 
-/// The spans of a rendering, with artwork and the catalog in one process or two.
-fn exports_a_rendering(collector: &Collector, catalog: (&Process, &str), artwork: (&Process, &str)) {
+/// The spans of a rendering, with artwork and the catalog in one process or two. Returns the span that started it.
+fn exports_a_rendering(collector: &Collector, catalog: (&Process, &str), artwork: (&Process, &str)) -> Exported {
     let title = create_title(catalog.0);
     let caller = Caller::new();
     assert_eq!(render(artwork.0, &title, &caller.traceparent(true)), "0");
@@ -90,6 +90,8 @@ fn exports_a_rendering(collector: &Collector, catalog: (&Process, &str), artwork
     assert_eq!(failed.each_ref().map(|exported| exported.number("rpc.grpc.status_code")), [Some(5); 3]);
     let status = |exported: &Exported| exported.span.status.as_ref().map_or(StatusCode::Unset, |status| status.code());
     assert_eq!(failed.each_ref().map(status), [StatusCode::Unset, StatusCode::Error, StatusCode::Unset]);
+    let [started, ..] = spans;
+    started
 }
 
 #[test]
@@ -97,9 +99,17 @@ fn trace_covers_one_process() {
     let collector = Collector::start();
     let endpoint = format!("http://{}", collector.address);
     let monolith = Process::start("monolith", &[("MESH__OTLP__ENDPOINT", &endpoint)]);
-    exports_a_rendering(&collector, (&monolith, "monolith"), (&monolith, "monolith"));
+    let started = exports_a_rendering(&collector, (&monolith, "monolith"), (&monolith, "monolith"));
 
-    // A trace that starts here has a root. Long work has a trace of its own, because it outlives its caller's.
+    let (owner, trace) = (r#""owner":"anonymous""#, format!(r#""started_in":"{}""#, started.trace()));
+    eventually("the log has the owner and the trace of the start", || {
+        let log = monolith.log();
+        let mut begun = log.lines().filter(|line| line.contains(r#""begun""#) && line.contains(&trace));
+        begun.any(|line| line.contains(owner)).then_some(())
+    });
+
+    // A trace that starts here has a root. Long work has a trace of its own, because it outlives its caller's, and a
+    // link to the call that started it.
     for begins in ["catalog.v1.CatalogService/CreateTitle", "attempt"] {
         let roots = eventually(begins, || {
             let mut spans = collector.all_spans();
@@ -107,6 +117,9 @@ fn trace_covers_one_process() {
             (!spans.is_empty()).then_some(spans)
         });
         assert_eq!(roots.iter().map(Exported::parent).collect::<Vec<_>>(), [""]);
+        let links = roots[0].span.links.iter().map(|link| (&link.trace_id, &link.span_id));
+        let cause = (begins == "attempt").then_some((&started.span.trace_id, &started.span.span_id));
+        assert_eq!(links.collect::<Vec<_>>(), Vec::from_iter(cause));
     }
 }
 

@@ -98,6 +98,11 @@ impl Exported {
         hex(&self.span.span_id)
     }
 
+    /// The id of its trace in hexadecimal.
+    pub fn trace(&self) -> String {
+        hex(&self.span.trace_id)
+    }
+
     /// The parent's id in hexadecimal; empty at the root of a trace.
     pub fn parent(&self) -> String {
         hex(&self.span.parent_span_id)

@@ -52,7 +52,8 @@ impl Trace {
         fmt::from_fn(move |f| write!(f, "{trace_id:032x}"))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Parses the text of the header `traceparent`, as `Display` writes it; `None` if it is malformed.
+    pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         // Versions after 00 may append parts to these four; version 00 may not. Version ff is invalid.

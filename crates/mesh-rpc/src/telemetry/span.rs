@@ -36,17 +36,22 @@ pub(super) fn server(method: &Method, caller: Option<Trace>) -> Span {
         rpc.method = method.name,
     );
     if let Some(caller) = caller.filter(|_| !span.is_disabled()) {
-        let caller = opentelemetry::Context::new().with_remote_span_context(SpanContext::new(
-            TraceId::from(caller.trace_id),
-            SpanId::from(caller.span_id),
-            if caller.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() },
-            true,
-            TraceState::NONE,
-        ));
+        let caller = opentelemetry::Context::new().with_remote_span_context(remote(caller));
         // `set_parent` fails if nothing is exported.
         let _ = span.set_parent(caller);
     }
     span
+}
+
+/// Links a span to a position in another trace, such as that of the call which caused it and has ended.
+pub fn link(span: &Span, cause: Trace) {
+    // It does nothing if the span is not exported.
+    span.add_link(remote(cause));
+}
+
+fn remote(trace: Trace) -> SpanContext {
+    let flags = if trace.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    SpanContext::new(TraceId::from(trace.trace_id), SpanId::from(trace.span_id), flags, true, TraceState::NONE)
 }
 
 /// The span of a call to `service`. Its parent is the current span.

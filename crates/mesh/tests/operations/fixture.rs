@@ -3,11 +3,11 @@
 //! The work starts with a `Duration` and ends with one, so that it needs no contract of a service.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use mesh::operations::Start;
-use mesh::operations::{Attempt, Work};
+use mesh::operations::{Attempt, Ended, Work};
 use mesh::testing::Mesh;
 use mesh::{Operations, Service, Store};
 use mesh_proto::google::longrunning::operations_client::OperationsClient;
@@ -25,9 +25,13 @@ use harness::Postgres;
 /// Work with one step for each second of its request. The nanoseconds of the request select how it ends.
 pub(crate) struct Steps {
     attempts: Arc<AtomicU32>,
+    cleaned: Cleaned,
     /// A channel to a peer, as services hold one. It must not keep the mesh alive.
     _peer: mesh::Channel,
 }
+
+/// The operations whose clean-up has begun, each run once. Shared by the meshes of a test.
+pub(crate) type Cleaned = Arc<Mutex<Vec<String>>>;
 
 pub(crate) const SUCCEED: i32 = 0;
 pub(crate) const FAIL_ONCE: i32 = 1;
@@ -36,6 +40,12 @@ pub(crate) const PANIC: i32 = 3;
 pub(crate) const HANG: i32 = 4;
 pub(crate) const REPORT: i32 = 5;
 pub(crate) const REPORT_AND_HANG: i32 = 6;
+/// Ends as with `FAIL_FOR_GOOD`; its clean-up fails once.
+pub(crate) const CLEAN_TWICE: i32 = 7;
+/// Ends as with `FAIL_FOR_GOOD`; its first clean-up hangs.
+pub(crate) const HANG_IN_CLEAN_UP: i32 = 8;
+/// Fails once, and ends with whether the key of both attempts is the same, and with its version.
+pub(crate) const KEY: i32 = 9;
 
 impl Work for Steps {
     const KIND: &'static str = "Steps";
@@ -56,7 +66,18 @@ impl Work for Steps {
         }
         match request.nanos {
             FAIL_ONCE if before == 0 => Err(Status::unavailable("not now")),
-            FAIL_FOR_GOOD => Err(mesh::error::status(Code::FailedPrecondition, "work", "NEVER", "never")),
+            FAIL_FOR_GOOD | CLEAN_TWICE | HANG_IN_CLEAN_UP => {
+                Err(mesh::error::status(Code::FailedPrecondition, "work", "NEVER", "never"))
+            }
+            KEY => {
+                let key = attempt.idempotency_key("charge");
+                let now = prost_types::Duration { seconds: (key.as_u128() >> 64) as i64, nanos: 0 };
+                let Some(first) = attempt.finished::<prost_types::Duration>("key").await? else {
+                    attempt.step("key").await?.commit(&now, &now).await?;
+                    return Err(Status::unavailable("not now"));
+                };
+                Ok(prost_types::Duration { seconds: i64::from(first == now), nanos: key.get_version_num() as i32 })
+            }
             PANIC => panic!("on purpose"),
             HANG => std::future::pending().await,
             then @ (REPORT | REPORT_AND_HANG) => {
@@ -66,6 +87,23 @@ impl Work for Steps {
                 if then == REPORT { Ok(request) } else { std::future::pending().await }
             }
             _ => Ok(request),
+        }
+    }
+
+    async fn clean_up(&self, ended: &Ended, request: prost_types::Duration) -> Result<(), Status> {
+        // The results of its steps are kept until here.
+        for step in 1..=request.seconds {
+            assert!(ended.finished::<prost_types::Duration>(&step.to_string()).await?.is_some());
+        }
+        let again = {
+            let mut cleaned = self.cleaned.lock().unwrap();
+            cleaned.push(ended.name());
+            cleaned.iter().filter(|name| **name == ended.name()).count() > 1
+        };
+        match request.nanos {
+            CLEAN_TWICE if !again => Err(Status::internal("not yet")),
+            HANG_IN_CLEAN_UP if !again => std::future::pending().await,
+            _ => Ok(()),
         }
     }
 }
@@ -90,14 +128,15 @@ pub(crate) struct Fixture {
     pub(crate) operations: Operations,
     pub(crate) store: Store,
     pub(crate) attempts: Arc<AtomicU32>,
+    pub(crate) cleaned: Cleaned,
     pub(crate) channel: Channel,
     settings: Vec<String>,
 }
 
-fn service(attempts: Arc<AtomicU32>, resources_sender: mpsc::Sender<(Operations, Store)>) -> Service {
+fn service(attempts: Arc<AtomicU32>, cleaned: Cleaned, resources_sender: mpsc::Sender<(Operations, Store)>) -> Service {
     let steps = Service::new("work", &[]).works(move |resources| {
         resources_sender.send((resources.operations(), resources.store())).unwrap();
-        Steps { attempts, _peer: resources.channel("work") }
+        Steps { attempts, cleaned, _peer: resources.channel("work") }
     });
     steps.works(|_| Echo)
 }
@@ -110,7 +149,7 @@ pub(crate) async fn within_limit(test: impl Future<Output = ()>) {
 
 impl Fixture {
     pub(crate) async fn sqlite() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), Vec::new()).await
+        Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), Arc::default(), Vec::new()).await
     }
 
     /// Starts on a new Postgres database; `None`, with a note, if no Postgres is installed.
@@ -121,23 +160,29 @@ impl Fixture {
             Postgres::shared().map(|server| server.database(&name))
         });
         let settings = vec![format!("services.work.database_url={}", url.await.unwrap()?)];
-        Some(Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), settings).await)
+        Some(Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), Arc::default(), settings).await)
     }
 
-    async fn start_in(folder: tempfile::TempDir, attempts: Arc<AtomicU32>, settings: Vec<String>) -> Self {
+    async fn start_in(
+        folder: tempfile::TempDir,
+        attempts: Arc<AtomicU32>,
+        cleaned: Cleaned,
+        settings: Vec<String>,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel();
-        let mesh = Mesh::start_in(folder, &settings, service(Arc::clone(&attempts), sender)).await;
+        let mesh =
+            Mesh::start_in(folder, &settings, service(Arc::clone(&attempts), Arc::clone(&cleaned), sender)).await;
         let (operations, store) = receiver.recv().unwrap();
         let channel = Channel::from_shared(mesh.url()).unwrap().connect().await.unwrap();
-        Self { mesh, operations, store, attempts, channel, settings }
+        Self { mesh, operations, store, attempts, cleaned, channel, settings }
     }
 
     /// Drains the mesh, and starts another with the same database.
     pub(crate) async fn restart(self) -> Self {
-        let Self { mesh, attempts, operations, store, settings, .. } = self;
+        let Self { mesh, attempts, cleaned, operations, store, settings, .. } = self;
         drop((operations, store));
         let folder = mesh.drain().await;
-        Self::start_in(folder, attempts, settings).await
+        Self::start_in(folder, attempts, cleaned, settings).await
     }
 
     /// Drains the mesh, and starts another with the same database and address.
@@ -149,19 +194,19 @@ impl Fixture {
 
     /// Starts a second mesh with the same Postgres database.
     pub(crate) async fn replica(&self) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), self.settings.clone()).await
+        Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), Arc::default(), self.settings.clone()).await
     }
 
     pub(crate) async fn start(&self, steps: i64, then: i32) -> String {
         self.start_kind::<Steps>(prost_types::Duration { seconds: steps, nanos: then }).await
     }
 
-    /// Starts an operation that stays pending for longer than a test.
+    /// Starts an operation that stays pending, since no worker knows its kind.
     pub(crate) async fn start_delayed(&self) -> String {
         let (id, request) = (uuid::Uuid::new_v4(), prost_types::Duration { seconds: 0, nanos: HANG });
         let mut tx = self.store.begin().await.unwrap();
         let operation = self.operations.start_in(&mut tx, &Start::<Steps>::new(id, &request)).await.unwrap();
-        let later = sqlx::query("UPDATE operations SET run_at = run_at * 2 WHERE request_id = $1").bind(id.to_string());
+        let later = sqlx::query("UPDATE operations SET kind = 'Later' WHERE request_id = $1").bind(id.to_string());
         later.execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();
         operation.name
@@ -170,7 +215,7 @@ impl Fixture {
     /// Makes a delayed operation claimable, and waits until it is running.
     pub(crate) async fn release(&self, name: &str) {
         let mut tx = self.store.begin().await.unwrap();
-        let now = sqlx::query("UPDATE operations SET run_at = 1 WHERE id = $1").bind(name.rsplit('/').next());
+        let now = sqlx::query("UPDATE operations SET kind = 'Steps' WHERE id = $1").bind(name.rsplit('/').next());
         now.execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();
         self.running(name).await;

@@ -7,8 +7,8 @@ use mesh_proto::mesh::operations::v1::State;
 use tonic::Code;
 
 use crate::fixture::{
-    FAIL_FOR_GOOD, FAIL_ONCE, Fixture, HANG, PANIC, REPORT, REPORT_AND_HANG, SUCCEED, Steps, assert_whole, failure,
-    metadata, refused, states,
+    FAIL_FOR_GOOD, FAIL_ONCE, Fixture, HANG, KEY, PANIC, REPORT, REPORT_AND_HANG, SUCCEED, Steps, assert_whole,
+    failure, metadata, refused, states,
 };
 
 on_both!(operation_history_runs_from_start_to_one_end);
@@ -165,4 +165,12 @@ async fn delete_needs_a_done_operation(fixture: Fixture) {
     fixture.delete(&name).await.expect("a repeat has no further effect");
     let elsewhere = name.replace("services/work", "services/other");
     assert_eq!(refused(fixture.delete(&elsewhere).await), (Code::NotFound, "SERVICE_NOT_FOUND".to_owned()));
+}
+
+on_both!(idempotency_key_is_a_uuid_and_the_same_in_each_attempt);
+async fn idempotency_key_is_a_uuid_and_the_same_in_each_attempt(fixture: Fixture) {
+    let done = fixture.wait(&fixture.start(0, KEY).await).await;
+    let Some(operation::Result::Response(response)) = &done.result else { panic!("{done:?}") };
+    let response = response.to_msg::<prost_types::Duration>().unwrap();
+    assert_eq!((response.seconds, response.nanos, metadata(&done).attempt), (1, 5, 2));
 }

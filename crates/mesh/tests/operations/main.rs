@@ -25,7 +25,9 @@ macro_rules! on_both {
     };
 }
 
+mod clean_up; // after an end without success
 mod client; // the helpers for callers
+mod clock; // a wall clock that went back
 mod fixture; // a mesh that does long work, and a client
 mod lifecycle; // start, attempts, progress, end
 mod list; // filters and pages
