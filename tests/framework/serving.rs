@@ -143,3 +143,23 @@ fn reflection_describes_extensions() {
     assert!(described.contains("50001"), "{described}");
     assert!(!format!("{:?}", process.grpcurl().run(&[], &["describe", "made.Up"])).contains("ok: true"));
 }
+
+#[test]
+fn compression_follows_the_flag_of_the_message() {
+    let process = Process::start("monolith", &[]);
+    let check = |headers: &[(&str, &str)], flag: u8, message: &[u8]| {
+        let mut call = RawCall::begin(process.address, "/grpc.health.v1.Health/Check", headers);
+        call.send_flagged(flag, message);
+        call.ended().code
+    };
+    // An empty message in gzip.
+    let gzip = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0][..], &[0; 8]].concat();
+    assert_eq!(check(&[("grpc-encoding", "gzip")], 1, &gzip), "0");
+    for encoding in ["identity", "gzip", "br"] {
+        assert_eq!(check(&[("grpc-encoding", encoding)], 0, b""), "0", "{encoding}: the message is not compressed");
+    }
+    assert_eq!(check(&[("grpc-encoding", "br")], 1, b""), "12", "UNIMPLEMENTED");
+    assert_eq!(check(&[], 1, &gzip), "13", "INTERNAL");
+    assert_eq!(check(&[("grpc-encoding", "identity")], 1, &gzip), "13", "INTERNAL");
+    assert_eq!(check(&[("grpc-encoding", "gzip")], 1, b"no gzip"), "3", "INVALID_ARGUMENT");
+}

@@ -1,11 +1,13 @@
 //! A call: its method, its context, its errors and its handlers.
 //!
 //! [`Call`] is a request with its method, and a [`Handler`] answers it. [`Context`] carries the deadline, the trace and
-//! the caller. [`Methods`] is the method table. [`error`] has the errors, [`page`] the paging of lists, [`Text`] the
+//! the caller. [`Methods`] is the method table. [`error`] has the errors, [`compression`]
+//! the compression of messages, [`page`] the paging of lists, [`Text`] the
 //! rules for texts.
 
 pub mod body;
 mod caller;
+pub mod compression;
 mod context;
 mod descriptor;
 pub mod error;

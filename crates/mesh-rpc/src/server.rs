@@ -1,12 +1,13 @@
 //! The server: accepts connections, and answers calls through the layers.
 //!
 //! - [`Ports`] binds the listeners. `connection` serves one connection.
-//! - [`layers`] has the layers around every service, in order: `deadline`, `drain`, `body_limit`, `shed`, `details`,
+//! - [`layers`] has the layers around every service, in order: `deadline`, `drain`, `body_limit`, `compression`, `shed`, `details`,
 //!   `panics`. `permit` holds a call until it has a concurrency permit.
 //! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the admin pages.
 
 mod admin;
 mod body_limit;
+mod compression;
 mod connection;
 mod deadline;
 mod descriptors;

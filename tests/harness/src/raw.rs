@@ -70,8 +70,13 @@ impl RawCall {
 
     /// Sends the message, and does not read the response.
     pub fn send(&mut self, message: &[u8]) {
+        self.send_flagged(0, message);
+    }
+
+    /// Like [`send`](Self::send), with the flag that says whether the message is compressed.
+    pub fn send_flagged(&mut self, flag: u8, message: &[u8]) {
         let length = u32::try_from(message.len()).expect("a short message").to_be_bytes();
-        let frame: Vec<u8> = [&[0], &length[..], message].concat();
+        let frame: Vec<u8> = [&[flag], &length[..], message].concat();
         self.request.send_data(frame.into(), true).expect("it takes the message");
     }
 

@@ -87,6 +87,8 @@ pub fn with_reason(status: Status) -> Status {
         Code::OutOfRange if message.contains("message length too large") => {
             (Code::ResourceExhausted, "MESSAGE_TOO_LARGE")
         }
+        // gRPC's document on compression demands this code.
+        Code::Internal if message.contains("no grpc-encoding was specified") => (Code::Internal, "MISSING_ENCODING"),
         // The client sent bytes that are no message of the contract: not an internal error.
         Code::Internal | Code::Unknown if UNDECODABLE.iter().any(|words| message.contains(words)) => {
             (Code::InvalidArgument, "MALFORMED_MESSAGE")

@@ -24,7 +24,10 @@ use super::endpoint::Endpoint;
 use super::outlier::Outcome;
 use super::{failure, probe};
 use crate::call::Method;
+use crate::call::compression::{ACCEPTED, Decompressed, Encoding, GRPC_ACCEPT_ENCODING, decode};
 
+/// The limit for the decompressed bytes of a message from a peer.
+const MAX_DECOMPRESSED: usize = 64 * 1024 * 1024;
 /// Silence counts as a failure only after this time: a shorter deadline does not prove a dead endpoint.
 const MIN_SILENCE: Duration = Duration::from_millis(100);
 
@@ -42,6 +45,7 @@ pub async fn call(
     endpoint.metrics.picked();
     let attempt = Attempt::begin(Arc::clone(&endpoint), method, deadline);
     *request.uri_mut() = endpoint.absolute_uri(request.uri());
+    request.headers_mut().insert(GRPC_ACCEPT_ENCODING, ACCEPTED);
     match endpoint.connections.send(request).await {
         Ok((response, guard)) => Ok(attempt.respond(response, guard)),
         Err(unanswered) => {
@@ -64,6 +68,14 @@ fn record(endpoint: &Arc<Endpoint>, outcome: Outcome, contract: &'static str) {
         });
         tokio::spawn(probe::watch(Arc::downgrade(endpoint), contract));
     }
+}
+
+/// Decompresses a response. Its decompressed bytes are bounded for each response: the client's limit for a message is
+/// lower.
+fn decompressed(mut response: Response<Body>) -> Response<Body> {
+    let Some(encoding) = Encoding::take(response.headers_mut()) else { return response };
+    let counted = Arc::new(Decompressed::of(&Arc::default(), MAX_DECOMPRESSED));
+    response.map(|body| decode(body, encoding, counted))
 }
 
 /// An attempt in progress.
@@ -102,7 +114,7 @@ impl Attempt {
         if let Some(outcome) = outcome {
             self.complete(outcome);
         }
-        response.map(|body| Body::new(AttemptBody { body, attempt: self, _guard: guard }))
+        decompressed(response.map(|body| Body::new(AttemptBody { body, attempt: self, _guard: guard })))
     }
 
     /// No response will arrive.

@@ -9,7 +9,7 @@ use tonic::Code;
 use tower::Service as _;
 
 use super::settings::Limits;
-use super::{body_limit, deadline, details, drain, panics, shed};
+use super::{body_limit, compression, deadline, details, drain, panics, shed};
 use crate::call::error::{DOMAIN, status};
 use crate::call::{GrpcServices, Handler, handler};
 use crate::telemetry::{self, Metrics};
@@ -30,6 +30,8 @@ pub fn layers(limits: Limits, metrics: Metrics, draining: CancellationToken) -> 
         ("panics", Box::new(panics::catch)),
         ("details", Box::new(details::add)),
         ("shed", Box::new(move |handler| shed::shed(handler, limits, shedding))),
+        // Outside of `details`: a handler sees no compression, and a failure has its details.
+        ("compression", Box::new(compression::compress)),
         // Outside of `shed`: a request arrives before its call needs a permit.
         ("body_limit", Box::new(|handler| body_limit::limit(handler, body_limit::MAX_BYTES_IN_FLIGHT))),
         ("drain", Box::new(|handler| drain::end_streams(handler, draining))),

@@ -1,0 +1,135 @@
+//! The layer that decompresses requests and compresses responses.
+//!
+//! A response is compressed if its request was, and if the client takes gzip: a client that saves bandwidth says so by
+//! what it sends. Calls in memory are not compressed.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::body_limit::MAX_BYTES_IN_FLIGHT;
+use super::connection::Connection;
+use crate::call::compression::{ACCEPTED, Decompressed, Encoding, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, decode, encode};
+use crate::call::{Handler, handler};
+
+/// Decompresses requests and compresses responses of calls from the network.
+pub(super) fn compress(next: Handler) -> Handler {
+    let total = Arc::new(AtomicUsize::new(0));
+    handler(move |mut call| {
+        let from_network = call.request.extensions().get::<Connection>().is_some();
+        let encoding = if from_network { Encoding::take(call.request.headers_mut()) } else { None };
+        let compresses = encoding == Some(Encoding::Gzip) && takes_gzip(call.request.headers());
+        // The bytes count until the response: the handler keeps the message after it has read the body.
+        let counted = encoding.map(|_| Arc::new(Decompressed::of(&total, MAX_BYTES_IN_FLIGHT)));
+        let answering = next(match (encoding, counted.clone()) {
+            (Some(encoding), Some(counted)) => call.map_body(|body| decode(body, encoding, counted)),
+            _ => call,
+        });
+        async move {
+            let mut response = answering.await;
+            drop(counted);
+            if !from_network {
+                return response;
+            }
+            response.headers_mut().insert(GRPC_ACCEPT_ENCODING, ACCEPTED);
+            // A failure in the head has no message.
+            if !compresses || response.headers().contains_key("grpc-status") {
+                return response;
+            }
+            response.headers_mut().insert(GRPC_ENCODING, HeaderValue::from_static("gzip"));
+            response.map(encode)
+        }
+    })
+}
+
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(GRPC_ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|name| name.trim() == "gzip")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Call;
+    use crate::call::tests::GET;
+    use bytes::Bytes;
+    use flate2::write::GzEncoder;
+    use http::Response;
+    use http_body_util::{BodyExt as _, Full};
+    use std::io::Write as _;
+    use tonic::body::Body;
+    use tonic::{Code, Status};
+
+    const TEXT: &[u8] = &[b'a'; 5000];
+
+    fn message(flag: u8, message: &[u8]) -> Vec<u8> {
+        [&[flag], &(message.len() as u32).to_be_bytes()[..], message].concat()
+    }
+
+    fn gzipped(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Answers with its request.
+    async fn echo(encoding: Option<&'static str>, body: Vec<u8>) -> Result<(HeaderMap, Bytes), Status> {
+        let echo = compress(handler(|call| async {
+            assert!(!call.request.headers().contains_key(GRPC_ENCODING));
+            match call.request.into_body().collect().await {
+                Ok(body) => Response::new(Body::new(Full::new(body.to_bytes()))),
+                Err(status) => status.into_http(),
+            }
+        }));
+        let mut call = Call::to(GET, Body::new(Full::new(Bytes::from(body))));
+        call.request.extensions_mut().insert(Connection { ending: Default::default() });
+        if let Some(encoding) = encoding {
+            call.request.headers_mut().insert(GRPC_ENCODING, HeaderValue::from_static(encoding));
+            call.request.headers_mut().insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("deflate, gzip"));
+        }
+        let (head, body) = echo(call).await.into_parts();
+        assert_eq!(head.headers[GRPC_ACCEPT_ENCODING], ACCEPTED);
+        match Status::from_header_map(&head.headers) {
+            Some(status) => Err(status),
+            None => Ok((head.headers, body.collect().await.unwrap().to_bytes())),
+        }
+    }
+
+    #[tokio::test]
+    async fn compression_decompresses_requests_and_answers_in_kind() {
+        let (headers, body) = echo(Some("gzip"), message(1, &gzipped(TEXT))).await.unwrap();
+        assert_eq!(headers[GRPC_ENCODING], "gzip");
+        assert_eq!(body[0], 1);
+        let counted = Arc::new(Decompressed::of(&Arc::default(), TEXT.len()));
+        let decoded = decode(Body::new(Full::new(body)), Encoding::Gzip, counted).collect().await.unwrap();
+        assert_eq!(decoded.to_bytes(), message(0, TEXT));
+    }
+
+    #[tokio::test]
+    async fn compression_takes_an_uncompressed_message_whatever_the_header_says() {
+        for encoding in [None, Some("identity"), Some("gzip"), Some("br")] {
+            let (_, body) = echo(encoding, [message(0, b"one"), message(0, b"")].concat()).await.unwrap();
+            assert_eq!(body, [message(0, b"one"), message(0, b"")].concat(), "{encoding:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn compression_refuses_what_it_cannot_decompress() {
+        let unsupported = echo(Some("br"), message(1, b"?")).await.unwrap_err();
+        assert_eq!(unsupported.code(), Code::Unimplemented);
+        assert_eq!(unsupported.metadata().get(GRPC_ACCEPT_ENCODING).unwrap(), "identity,gzip");
+        assert_eq!(echo(Some("gzip"), message(1, b"?")).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn compression_bounds_decompressed_bytes() {
+        let total = Arc::default();
+        let decoded = |limit| {
+            let body = Body::new(Full::new(Bytes::from(message(1, &gzipped(&[0; 1 << 20])))));
+            decode(body, Encoding::Gzip, Arc::new(Decompressed::of(&total, limit))).collect()
+        };
+        assert_eq!(decoded((1 << 20) - 1).await.unwrap_err().code(), Code::ResourceExhausted);
+        assert!(decoded(1 << 20).await.is_ok(), "the bytes of the first body count no more");
+    }
+}
