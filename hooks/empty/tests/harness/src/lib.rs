@@ -3,10 +3,13 @@
 //! - No test uses a fixed port, and none sleeps until a process is ready. A process prints the address it listens on;
 //!   every other condition is polled until it holds or [`LIMIT`] is reached.
 //! - [`command`] and [`Process`] build the binaries of the workspace once for each test program.
-//! - A test whose tool is missing prints a note and passes; with `CI=true` it fails.
+//! - A test whose tool is missing prints a note and passes; with `CI=true` it fails. A test that needs a program of
+//!   `.ci/foreign` fails with `CI=foreign` only.
 
+mod balancer; // a balancer that probes health
 mod collector; // a server that keeps every request: a collector of spans
 mod consul; // an agent of Consul
+mod envoy; // Envoy as a balancer
 mod grpcurl; // calls by grpcurl
 mod postgres; // a Postgres server
 mod process; // one process of the system
@@ -17,12 +20,14 @@ mod raw; // gRPC calls by hand
 mod session; // SQL on one connection
 mod sql; // one SQL statement
 
+pub use balancer::Balancer;
 pub use collector::{Collector, Exported};
 pub use consul::Consul;
+pub use envoy::Envoy;
 pub use grpcurl::{Answer, Grpcurl};
 pub use postgres::Postgres;
 pub use process::{Process, command, forget_cargo, output, output_in};
-pub use programs::{LIMIT, eventually, eventually_within, find_program, skip};
+pub use programs::{LIMIT, eventually, eventually_within, find_program, skip, skip_foreign};
 pub use project::{root, uuid};
 pub use proxy::Proxy;
 pub use raw::{Ended, RawCall, RawConnection};
