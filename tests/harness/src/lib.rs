@@ -12,6 +12,7 @@ mod consul; // an agent of Consul
 mod envoy; // Envoy as a balancer
 pub mod film; // the titles and pictures of the example
 mod grpcurl; // calls by grpcurl
+mod pgbouncer; // a pooler before Postgres
 mod postgres; // a Postgres server
 mod process; // one process of the system
 mod programs; // finding installed programs, and waiting for them
@@ -26,6 +27,7 @@ pub use collector::{Collector, Exported};
 pub use consul::Consul;
 pub use envoy::Envoy;
 pub use grpcurl::{Answer, Grpcurl};
+pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use process::{Process, command, forget_cargo, output, output_in};
 pub use programs::{LIMIT, eventually, eventually_within, find_program, skip, skip_foreign};

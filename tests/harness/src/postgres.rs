@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::programs::{eventually, find_program, skip};
 use super::sql::execute;
 
-/// Postgres refuses to run as root. Where the tests run as root, it runs as `nobody`.
+/// Postgres and PgBouncer refuse to run as root. Where the tests run as root, they run as `nobody`.
 const NOBODY: u32 = 65534;
 
 /// Starts Postgres, and stops it when it reads a line or the end of its input. The end means that the test process is
@@ -35,9 +35,7 @@ impl Postgres {
             return None;
         };
         let folder = tempfile::tempdir().expect("a temporary folder");
-        if root_runs_this() {
-            std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may do this");
-        }
+        hand_over(folder.path());
         let data = folder.path().join("data");
         let mut init = as_nobody(&initdb);
         init.arg("--pgdata").arg(&data).args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]);
@@ -108,7 +106,14 @@ fn serve(data: &Path, port: u16) -> Child {
     keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().expect("a shell starts")
 }
 
-fn as_nobody(program: &Path) -> Command {
+/// Gives a folder to the user that [`as_nobody`] runs programs as.
+pub(crate) fn hand_over(folder: &Path) {
+    if root_runs_this() {
+        std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY)).expect("root may do this");
+    }
+}
+
+pub(crate) fn as_nobody(program: &Path) -> Command {
     use std::os::unix::process::CommandExt as _;
     let mut command = Command::new(program);
     if root_runs_this() {
