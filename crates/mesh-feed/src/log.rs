@@ -13,11 +13,11 @@ use std::pin::Pin;
 use mesh_rpc::call::Caller;
 use mesh_store::rows::Column::{Bytes, Number, Text};
 use mesh_store::rows::hex;
-use mesh_store::{BeforeCommit, Dialect, Error, Transaction};
+use mesh_store::{BeforeCommit, Connection, Dialect, Error, Transaction};
 use prost::Message;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AnyExecutor, AssertSqlSafe, Row as _};
+use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 /// The most rows of one query, and so of what a stream reads ahead of its client.
@@ -99,7 +99,7 @@ pub fn append(tx: &mut Transaction, entry: Entry) {
 
 /// Writes the rows. This comes last in a transaction: all subjects of a caller share its counter, so an earlier lock
 /// would be held for longer and could deadlock.
-async fn write(tx: &mut AnyConnection, dialect: Dialect, entries: Vec<Entry>) -> sqlx::Result<()> {
+async fn write(tx: &mut Connection, dialect: Dialect, entries: Vec<Entry>) -> sqlx::Result<()> {
     let mut last = count(tx, dialect, &entries).await?;
     // Backwards, because `last` holds the last position of each owner.
     let sent = entries.iter().rev().map(|entry| {
@@ -130,11 +130,7 @@ async fn write(tx: &mut AnyConnection, dialect: Dialect, entries: Vec<Entry>) ->
 }
 
 /// Raises the counter of each caller by the number of its entries, and returns the last position of each.
-async fn count<'a>(
-    tx: &mut AnyConnection,
-    dialect: Dialect,
-    entries: &'a [Entry],
-) -> sqlx::Result<HashMap<&'a str, i64>> {
+async fn count<'a>(tx: &mut Connection, dialect: Dialect, entries: &'a [Entry]) -> sqlx::Result<HashMap<&'a str, i64>> {
     let mut counts = BTreeMap::<_, i64>::new();
     for entry in entries {
         *counts.entry(entry.caller.name()).or_default() += 1;

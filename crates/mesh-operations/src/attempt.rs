@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use mesh_proto::mesh::operations::v1::Change;
 use mesh_rpc::call::Caller;
-use mesh_store::{Error, Transaction};
+use mesh_store::{Connection, Error, Transaction};
 use prost::{Message, Name};
 use prost_types::Any;
-use sqlx::AnyConnection;
 use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -212,14 +211,14 @@ impl Step<'_> {
 }
 
 impl Deref for Step<'_> {
-    type Target = AnyConnection;
-    fn deref(&self) -> &AnyConnection {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
         &self.tx
     }
 }
 
 impl DerefMut for Step<'_> {
-    fn deref_mut(&mut self) -> &mut AnyConnection {
+    fn deref_mut(&mut self) -> &mut Connection {
         &mut self.tx
     }
 }

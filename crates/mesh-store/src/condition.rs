@@ -48,6 +48,8 @@ impl Condition {
             "53300" => Some(Self::NoFreeConnection),
             // A statement was cancelled, a lock was not free in time, a transaction was idle for too long.
             "57014" | "55P03" | "25P03" | "55006" => Some(Self::Busy),
+            // The clients of a pooler share prepared statements. The next attempt uses none.
+            _ if is_name_of_another_session(code) => Some(Self::Busy),
             // The database accepts no connections, or is gone.
             "55000" | "3D000" => Some(Self::Away),
             // Connection exceptions, a refused login, a shutdown, an error of the disk.
@@ -106,6 +108,12 @@ impl fmt::Display for Condition {
             Self::Busy => "the database is busy: the statement waited or ran too long, or conflicted with another one",
         })
     }
+}
+
+/// Whether an error with this code says that clients share sessions, as behind a pooler: a prepared statement is unknown
+/// or exists already.
+pub(super) fn is_name_of_another_session(code: &str) -> bool {
+    matches!(code, "26000" | "42P05")
 }
 
 /// Whether an error shows a damaged database.

@@ -11,29 +11,26 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
-use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyConnection, ConnectOptions as _, Connection as _};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AnyConnection, ConnectOptions as _, Connection as _, PgConnection};
 use tokio::time::timeout;
 
+use super::condition::is_name_of_another_session;
+use super::connection::Connection;
+use super::connections::Connections;
 use super::dialect::Dialect;
 use super::error::OpenError;
 use super::group::Group;
 use super::migrate::{Migration, Schema, migrate};
-use super::settings::Database;
-use super::store::{Store, Writer};
+use super::pool::Pool;
+use super::probe::{Probe, Target};
+use super::settings::{Database, Limits};
+use super::store::Store;
 
-/// The longest wait for a connection. After it, the database counts as unavailable.
-const ACQUIRE_LIMIT: Duration = Duration::from_secs(3);
 /// Connections for reads: enough for two cores.
 const SQLITE_READERS: u32 = 4;
-/// Connections of one service in one process. Postgres allows 100 in all by default.
-const POSTGRES_CONNECTIONS: u32 = 10;
-/// Ends a transaction that is silent for 10 s. The transaction of a frozen or vanished process would otherwise hold its
-/// row locks until the kernel closes the connection, which takes hours. A transaction that makes progress is never
-/// silent for 10 s, since it waits for nothing else.
-const IDLE_LIMIT: &str = "SET idle_in_transaction_session_timeout = '10s'";
 
 /// Opens the database of `service` and migrates it: `framework` holds the migrations of mesh, `migrations` those of the
 /// service. Each of the two has its own table of applied migrations.
@@ -47,17 +44,32 @@ pub async fn open(
     framework: &[Migration],
     migrations: &[Migration],
 ) -> Result<Store, OpenError> {
+    open_within(service, database, Limits::default(), framework, migrations).await
+}
+
+/// As [`open`], within these limits.
+///
+/// # Errors
+///
+/// As for [`open`].
+pub async fn open_within(
+    service: &'static str,
+    database: &Database,
+    limits: Limits,
+    framework: &[Migration],
+    migrations: &[Migration],
+) -> Result<Store, OpenError> {
     static DRIVERS: Once = Once::new();
     DRIVERS.call_once(sqlx::any::install_default_drivers);
 
     let schema = Schema { framework, service: migrations };
     match database {
-        Database::Sqlite(path) => sqlite(service, path, schema).await,
-        Database::Postgres(url) => postgres(service, url, schema).await,
+        Database::Sqlite(path) => sqlite(service, path, limits, schema).await,
+        Database::Postgres(url) => postgres(service, url, limits, schema).await,
     }
 }
 
-async fn sqlite(service: &'static str, path: &Path, schema: Schema<'_>) -> Result<Store, OpenError> {
+async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Schema<'_>) -> Result<Store, OpenError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let unwritable = |cause| OpenError::Unwritable { path: folder.to_owned(), cause };
     std::fs::create_dir_all(folder).map_err(unwritable)?;
@@ -72,14 +84,16 @@ async fn sqlite(service: &'static str, path: &Path, schema: Schema<'_>) -> Resul
     let broken = |cause| OpenError::Broken { path: path.to_owned(), cause };
     let mut first = AnyConnection::connect_with(&options).await.map_err(broken)?;
     prepare(&mut first, "").await.map_err(broken)?;
+    let mut first = Connection::sqlite(first);
     migrate(service, &mut first, schema).await?;
 
     // A write through a reader is a defect, and `query_only` makes it fail.
-    let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(ACQUIRE_LIMIT);
+    let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(limits.wait);
     let readers = readers.after_connect(|connection, _| Box::pin(prepare(connection, "PRAGMA query_only = ON;")));
-    let readers = readers.connect_with(options).await.map_err(unreachable)?;
-    let writer = Writer::Sqlite(Group::new(first, ACQUIRE_LIMIT));
-    Ok(Store { readers, writer, dialect: Dialect::Sqlite, _lock: Some(Arc::new(lock)) })
+    let readers = readers.connect_with(options.clone()).await.map_err(unreachable)?;
+    let connections = Connections::Sqlite { readers, writer: Group::new(first, limits.wait) };
+    let probe = Arc::new(Probe::new(Target::Sqlite(options)));
+    Ok(Store { connections, probe, dialect: Dialect::Sqlite, _lock: Some(Arc::new(lock)) })
 }
 
 /// A path as a URL. The path is made absolute: the first part of a relative path would be read as a host.
@@ -112,24 +126,38 @@ async fn prepare(connection: &mut AnyConnection, more: &'static str) -> sqlx::Re
     sqlx::raw_sql(more).execute(connection).await.map(drop)
 }
 
-async fn postgres(service: &'static str, url: &str, schema: Schema<'_>) -> Result<Store, OpenError> {
+async fn postgres(service: &'static str, url: &str, limits: Limits, schema: Schema<'_>) -> Result<Store, OpenError> {
     let unreachable = |cause| OpenError::Unreachable { service, cause };
-    let options = options(url).map_err(unreachable)?;
-    // One connection outside the pool: the pool retries until its limit and then reports a timeout, not the cause.
-    let first = timeout(ACQUIRE_LIMIT, AnyConnection::connect_with(&options)).await;
-    first
-        .map_err(|_| unreachable(sqlx::Error::PoolTimedOut))?
-        .map_err(unreachable)?
-        .close()
-        .await
-        .map_err(unreachable)?;
-    let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE_LIMIT);
-    let pool = pool.after_connect(|connection, _| {
-        Box::pin(async { sqlx::raw_sql(IDLE_LIMIT).execute(connection).await.map(drop) })
-    });
-    let pool = pool.connect_with(options).await.map_err(unreachable)?;
-    migrate(service, &mut *pool.acquire().await.map_err(unreachable)?, schema).await?;
-    Ok(Store { readers: pool.clone(), writer: Writer::Postgres(pool), dialect: Dialect::Postgres, _lock: None })
+    // Poolers refuse the startup parameter that sqlx sets for the digits of numbers; since Postgres 12 it changes nothing.
+    let options: PgConnectOptions = url.parse().map_err(unreachable)?;
+    let options = options.extra_float_digits(None).statement_cache_capacity(limits.statement_cache);
+    let options = options.disable_statement_logging();
+    let first = timeout(limits.wait, PgConnection::connect_with(&options)).await;
+    let first = first.map_err(|_| unreachable(sqlx::Error::PoolTimedOut))?.map_err(unreachable)?;
+    let mut first = Connection::postgres(first, Arc::default());
+    migrate(service, &mut first, schema).await?;
+    first.close().await;
+    let cached = limits.statement_cache > 0 && !shares_sessions(&options).await.map_err(unreachable)?;
+    let pool = Pool::new(options.clone(), limits, cached);
+    let probe = Arc::new(Probe::new(Target::Postgres(Box::new(options))));
+    Ok(Store { connections: Connections::Postgres(pool), probe, dialect: Dialect::Postgres, _lock: None })
+}
+
+/// Whether clients get sessions in which others have prepared statements, as behind a pooler that neither keeps the
+/// names of clients apart nor lends a session for longer than a transaction. A pooler lends the session that it got back
+/// last, so the second client finds the statement of the first.
+async fn shares_sessions(options: &PgConnectOptions) -> sqlx::Result<bool> {
+    for _ in 0..2 {
+        let mut client = PgConnection::connect_with(options).await?;
+        match sqlx::query("SELECT $1").bind("prepared").execute(&mut client).await {
+            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| is_name_of_another_session(&code)) => {
+                return Ok(true);
+            }
+            answer => answer?,
+        };
+        client.close().await?;
+    }
+    Ok(false)
 }
 
 /// Options without statement logging: spans and errors hold what an operator needs.

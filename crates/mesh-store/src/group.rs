@@ -21,13 +21,13 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::AnyConnection;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
-use tokio::time::timeout;
 
 use super::completion::run_to_completion;
 use super::condition::Condition;
+use super::connection::Connection;
 use super::error::Error;
+use super::holders::{Held, Holders, Place};
 
 /// The most members of one group. It bounds the wait of the first member.
 const MAX_MEMBERS: usize = 64;
@@ -38,11 +38,12 @@ pub(super) struct Group {
     writer: Arc<Mutex<Writer>>,
     /// The longest wait for the writer.
     wait_limit: Duration,
+    holders: Holders,
 }
 
 #[derive(Debug)]
 struct Writer {
-    connection: AnyConnection,
+    connection: Connection,
     /// Whether a transaction is open that the next member joins.
     open: bool,
     /// The committed members, which wait until the group is durable.
@@ -56,19 +57,21 @@ struct Writer {
 pub(super) struct Member {
     writer: OwnedMutexGuard<Writer>,
     done: bool,
+    /// `None` once it commits: it then needs its task no more.
+    held: Option<Held>,
 }
 
 impl Group {
-    pub(super) fn new(connection: AnyConnection, wait_limit: Duration) -> Self {
+    pub(super) fn new(connection: Connection, wait_limit: Duration) -> Self {
         let writer = Writer { connection, open: false, members: Vec::new(), abandoned: false };
-        Self { writer: Arc::new(Mutex::new(writer)), wait_limit }
+        Self { writer: Arc::new(Mutex::new(writer)), wait_limit, holders: Holders::default() }
     }
 
-    /// Waits for the writer and opens a savepoint. [`Error::Unavailable`] if the wait exceeds its limit.
-    pub(super) async fn join(&self) -> Result<Member, Error> {
-        let writer = timeout(self.wait_limit, Arc::clone(&self.writer).lock_owned());
-        let writer = writer.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
-        let mut member = Member { writer, done: true };
+    /// Waits for the writer and opens a savepoint. [`Error::Unavailable`] if the wait exceeds its limit,
+    /// [`Error::Defect`] if the task has the writer itself.
+    pub(super) async fn join(&self, place: Place) -> Result<Member, Error> {
+        let writer = self.holders.wait(self.wait_limit, place, Arc::clone(&self.writer).lock_owned()).await?;
+        let mut member = Member { writer, done: true, held: Some(self.holders.enter(place)) };
         let group = self.clone();
         run_to_completion(async move {
             member.writer.roll_back_abandoned().await;
@@ -80,6 +83,8 @@ impl Group {
             if !std::mem::replace(&mut member.writer.open, true) {
                 tokio::spawn(group.commit());
             }
+            let holder = member.held.as_ref().map(Held::holder);
+            member.writer.connection.hold(holder);
             member.done = false;
             Ok(member)
         })
@@ -107,6 +112,7 @@ impl Member {
     pub(super) async fn commit(mut self) -> Result<(), Error> {
         let durable = run_to_completion(async move {
             self.done = true;
+            self.held = None;
             let (sender, durable) = oneshot::channel();
             match self.writer.run("RELEASE member").await {
                 Ok(()) => {
@@ -170,8 +176,8 @@ impl Writer {
     }
 
     async fn run(&mut self, sql: &'static str) -> Result<(), Error> {
-        let done = sqlx::raw_sql(sql).execute(&mut self.connection).await;
-        done.map(drop).map_err(|error| match Error::from(error) {
+        let done = self.connection.control(sql).await;
+        done.map_err(|error| match Error::from(error) {
             // SQLite has rolled back the whole group for the error of one statement, so this savepoint is gone.
             Error::Defect(cause) => Error::unavailable(Condition::Busy, cause),
             error => error,
@@ -180,14 +186,14 @@ impl Writer {
 }
 
 impl Deref for Member {
-    type Target = AnyConnection;
-    fn deref(&self) -> &AnyConnection {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
         &self.writer.connection
     }
 }
 
 impl DerefMut for Member {
-    fn deref_mut(&mut self) -> &mut AnyConnection {
+    fn deref_mut(&mut self) -> &mut Connection {
         &mut self.writer.connection
     }
 }

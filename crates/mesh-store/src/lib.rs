@@ -5,22 +5,29 @@
 //!
 //! SQLite has one writer: writes go through one connection and queue in this process, in order. Transactions that wait
 //! become durable together (`group`). Reads have their own connections and, with the write-ahead log, never wait for
-//! the writer. Postgres has one pool for both.
+//! the writer. Postgres has one pool for both, which lends a connection for one transaction.
 //!
 //! Guarantees:
 //! - A commit that returned `Ok` is durable.
 //! - One process at a time opens an embedded database.
 //! - An applied migration that was edited stops the start.
+//! - A statement on Postgres ends with the deadline of its call.
 //!
 //! Does not: know feeds or operations, create a Postgres database, check SQL at build time.
 
 mod completion;
 mod condition;
 mod connect;
+mod connection;
+mod connections;
 pub mod dialect;
 mod error;
 mod group;
+mod holders;
 mod migrate;
+mod pool;
+mod probe;
+mod reader;
 mod requests;
 pub mod rows;
 mod settings;
@@ -29,12 +36,14 @@ mod time;
 mod transaction;
 
 pub use condition::Condition;
-pub use connect::open;
+pub use connect::{open, open_within};
+pub use connection::Connection;
 pub use dialect::Dialect;
 pub use error::{Error, OpenError, Unavailable};
 pub use migrate::Migration;
+pub use reader::Reader;
 pub use requests::{Once, REQUESTS, Request, hash, request_hash};
-pub use settings::Database;
+pub use settings::{Database, Limits};
 pub use store::{BATCH, Store};
 pub use time::{now, timestamp};
 pub use transaction::{BeforeCommit, Transaction};

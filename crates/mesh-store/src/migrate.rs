@@ -1,8 +1,9 @@
 //! Applies migrations, the steps of a schema, in order when a database is opened.
 
 use sqlx::migrate::{MigrateError, MigrationType, Migrator};
-use sqlx::{AnyConnection, SqlSafeStr as _, SqlStr};
+use sqlx::{Connection as _, Executor as _, PgConnection, SqlSafeStr as _, SqlStr};
 
+use super::connection::{Connection, Link};
 use super::error::OpenError;
 
 /// One step of a schema: `Migration::new(1, "titles", include_str!("…"))`. It is applied once. Do not edit it
@@ -31,7 +32,7 @@ pub(super) struct Schema<'a> {
 /// Applies the missing migrations of both schemas.
 pub(super) async fn migrate(
     service: &'static str,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     schema: Schema<'_>,
 ) -> Result<(), OpenError> {
     migrate_one(service, connection, "mesh_migrations", schema.framework).await?;
@@ -40,7 +41,7 @@ pub(super) async fn migrate(
 
 async fn migrate_one(
     service: &'static str,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     table: &'static str,
     migrations: &[Migration],
 ) -> Result<(), OpenError> {
@@ -57,9 +58,26 @@ async fn migrate_one(
     });
     let mut migrator = Migrator::with_migrations(resolved.collect());
     migrator.dangerous_set_table_name(table);
-    migrator.run(connection).await.map_err(|cause| match cause {
+    let applied = match connection.link() {
+        Link::Sqlite(connection) => migrator.run_direct(None, connection, false).await,
+        Link::Postgres(link) => migrate_postgres(&mut link.connection, migrator).await,
+    };
+    applied.map_err(|cause| match cause {
         MigrateError::VersionMissing(found) => OpenError::Newer { service, known, found },
         MigrateError::VersionMismatch(version) => OpenError::Edited { service, version },
         cause => OpenError::Migrate { service, cause },
     })
+}
+
+/// Applies migrations in one transaction: all of them, or none. Its lock makes replicas that start together migrate one
+/// after the other. sqlx's own lock belongs to a session, which a pooler lends to others between two statements.
+async fn migrate_postgres(connection: &mut PgConnection, mut migrator: Migrator) -> Result<(), MigrateError> {
+    // A pooler keeps the prepared statements of earlier clients, which have the same names.
+    const BEGIN: &str = "DEALLOCATE ALL; SELECT pg_advisory_xact_lock(7596835243154170209)";
+    migrator.set_locking(false);
+    let mut tx = connection.begin().await?;
+    tx.execute(BEGIN).await?;
+    migrator.run_direct(None, &mut *tx, false).await?;
+    tx.clear_cached_statements().await?;
+    Ok(tx.commit().await?)
 }

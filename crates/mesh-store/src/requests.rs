@@ -119,12 +119,19 @@ impl Store {
     ///
     /// [`Error::RequestIdReused`] if the id belongs to a different request; do not retry. [`Error::Unavailable`] as for
     /// [`begin`](Self::begin); the same request with the same id may be retried.
-    pub async fn begin_once<R: Message + Default>(&self, request: &Request) -> Result<Once<R>, Error> {
-        let mut tx = self.begin().await?;
-        let Some(first) = tx.answered(request).await? else { return Ok(Once::New(tx)) };
-        // On SQLite the first request may be in the same group. It is durable when the group is.
-        tx.commit().await?;
-        Ok(Once::Done(first))
+    #[track_caller]
+    pub fn begin_once<R: Message + Default>(
+        &self,
+        request: &Request,
+    ) -> impl Future<Output = Result<Once<R>, Error>> + Send {
+        let begin = self.begin();
+        async move {
+            let mut tx = begin.await?;
+            let Some(first) = tx.answered(request).await? else { return Ok(Once::New(tx)) };
+            // On SQLite the first request may be in the same group. It is durable when the group is.
+            tx.commit().await?;
+            Ok(Once::Done(first))
+        }
     }
 }
 

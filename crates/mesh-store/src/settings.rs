@@ -1,10 +1,12 @@
-//! The setting `services.NAME.database_url`: where a service keeps its data.
+//! The settings of databases: `services.NAME.database_url`, where a service keeps its data, and `database`, the limits of
+//! its connections, which `services.NAME.database` overrides.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use mesh_runtime::settings::{Key, Settings, Shown, Source};
+use mesh_runtime::settings::{Key, Settings, Shown, Source, parse};
 
 /// The database of a service.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,6 +54,67 @@ impl Database {
                     );
                 }
             }
+        }
+    }
+}
+
+/// The limits of the connections to a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The connections of a service in one process to Postgres.
+    pub connections: usize,
+    /// The longest wait for a free connection, or for SQLite's writer.
+    pub wait: Duration,
+    /// The prepared statements that a connection to Postgres keeps. 0: none is named, for a pooler between.
+    pub statement_cache: usize,
+    /// The longest statement on Postgres. The deadline of a call is a limit, too.
+    pub statement_timeout: Duration,
+    /// The longest wait for a lock of another transaction on Postgres. The deadline of a call is a limit, too.
+    pub lock_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10,
+            wait: Duration::from_secs(3),
+            statement_cache: 100,
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Limits {
+    /// Reads the keys under `database`.
+    pub fn take(settings: &mut Settings) -> Self {
+        Self::default().overridden("database", true, settings)
+    }
+
+    /// Reads the keys under `services.SERVICE.database`, which override these. `here` says that the service runs in this
+    /// process, so that the keys are in force.
+    #[must_use]
+    pub fn of_service(self, service: &str, here: bool, settings: &mut Settings) -> Self {
+        self.overridden(&format!("services.{service}.database"), here, settings)
+    }
+
+    fn overridden(self, table: &str, here: bool, settings: &mut Settings) -> Self {
+        let key = |name: &str, allowed: &str| {
+            let key = Key::new(format!("{table}.{name}"), allowed);
+            if here { key } else { key.elsewhere() }
+        };
+        let (least, minute, hour) = (Duration::from_millis(10), Duration::from_secs(60), Duration::from_secs(3600));
+        let connections = key("connections", "a number from 1 to 1000");
+        let wait = key("wait", "a time from 10ms to 1min, such as 3s");
+        let cache = key("statement_cache", "a number from 0 to 10000");
+        let statement = key("statement_timeout", "a time from 10ms to 1h, such as 30s");
+        let lock = key("lock_timeout", "a time from 10ms to 1h, such as 5s");
+        Self {
+            connections: settings.take(&connections, self.connections, parse::number(1, 1000)),
+            wait: settings.take(&wait, self.wait, parse::time(least, minute)),
+            statement_cache: settings.take(&cache, self.statement_cache, parse::number(0, 10_000)),
+            statement_timeout: settings.take(&statement, self.statement_timeout, parse::time(least, hour)),
+            lock_timeout: settings.take(&lock, self.lock_timeout, parse::time(least, hour)),
         }
     }
 }

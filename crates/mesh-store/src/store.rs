@@ -1,53 +1,52 @@
 //! A store: the readers and the writer of one database.
 
+use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::AnyPool;
-
+use super::connections::Connections;
 use super::dialect::Dialect;
 use super::error::Error;
-use super::group::Group;
-use super::transaction::{self, Transaction};
+use super::pool::Access;
+use super::probe::Probe;
+use super::reader::Reader;
+use super::transaction::Transaction;
 
 /// The most rows that housekeeping changes in one transaction, so that other writers do not wait long.
 pub const BATCH: i64 = 250;
 
-/// Where transactions begin. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(super) enum Writer {
-    /// Transactions run one after the other.
-    Sqlite(Group),
-    /// Transactions run at the same time.
-    Postgres(AnyPool),
-}
-
 /// The database that one service owns. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pub(super) readers: AnyPool,
-    pub(super) writer: Writer,
+    pub(super) connections: Connections,
+    pub(super) probe: Arc<Probe>,
     pub(super) dialect: Dialect,
     /// The lock of an embedded database. The last clone releases it.
-    pub(super) _lock: Option<std::sync::Arc<std::fs::File>>,
+    pub(super) _lock: Option<Arc<std::fs::File>>,
 }
 
 impl Store {
     /// The connections for reads: `sqlx::query(…).fetch_one(store.reader())`.
-    pub fn reader(&self) -> &AnyPool {
-        &self.readers
+    #[track_caller]
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { connections: &self.connections, place: Location::caller() }
     }
 
-    /// Begins a transaction that may write. Do not wait for anything else while it is open: on SQLite it holds the one
-    /// writer, and Postgres ends a transaction that is silent for 10 s.
+    /// Begins a transaction that may write. Do not wait for anything else while it is open, and begin no other: on
+    /// SQLite it holds the one writer, and Postgres ends a transaction that is silent for 10 s.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] if the database cannot be reached, or no connection is free within 3 s. The caller may
-    /// retry.
-    pub async fn begin(&self) -> Result<Transaction, Error> {
-        match &self.writer {
-            Writer::Sqlite(group) => Ok(Transaction::member(group.join().await?)),
-            Writer::Postgres(pool) => transaction::begin(pool).await,
+    /// [`Error::Unavailable`] if the database cannot be reached, or no connection is free within `database.wait`; the
+    /// caller may retry. [`Error::Defect`] if the same task waits for the end of a transaction of its own.
+    #[track_caller]
+    pub fn begin(&self) -> impl Future<Output = Result<Transaction, Error>> + Send + '_ {
+        let place = Location::caller();
+        async move {
+            match &self.connections {
+                Connections::Sqlite { writer, .. } => Ok(Transaction::member(writer.join(place).await?)),
+                Connections::Postgres(pool) => Ok(Transaction::lease(pool.begin(Access::Write, place).await?, place)),
+            }
         }
     }
 
@@ -56,26 +55,39 @@ impl Store {
         self.dialect
     }
 
-    /// Checks that the database answers within `limit`.
+    /// Whether prepared statements are kept. They are not behind a pooler whose clients share them, nor with
+    /// `database.statement_cache` 0.
+    pub fn keeps_statements(&self) -> bool {
+        match &self.connections {
+            Connections::Sqlite { .. } => true,
+            Connections::Postgres(pool) => pool.keeps_statements(),
+        }
+    }
+
+    /// Checks that the database answers within `limit`, on a connection that serves nothing else.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`] if it does not.
     pub async fn ping(&self, limit: Duration) -> Result<(), Error> {
-        let answer = sqlx::query("SELECT 1").execute(&self.readers);
-        match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => answer.map(drop).map_err(Error::from),
-            Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
+        let answer = self.probe.ask(limit).await;
+        if let Connections::Postgres(pool) = &self.connections {
+            pool.note(answer.is_ok());
         }
+        answer
     }
 
     /// Closes the connections. On SQLite it waits for the writer, commits the open group and moves the write-ahead log
     /// into the database file.
     pub async fn close(&self) {
-        self.readers.close().await;
-        if let Writer::Sqlite(group) = &self.writer {
-            group.clone().commit().await;
-            group.clone().checkpoint().await;
+        self.probe.close().await;
+        match &self.connections {
+            Connections::Sqlite { readers, writer } => {
+                readers.close().await;
+                writer.clone().commit().await;
+                writer.clone().checkpoint().await;
+            }
+            Connections::Postgres(pool) => pool.close().await,
         }
     }
 }

@@ -6,12 +6,13 @@ use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 
-use sqlx::{AnyConnection, AnyPool};
-
 use super::completion::run_to_completion;
+use super::connection::Connection;
 use super::dialect::Dialect;
 use super::error::Error;
 use super::group;
+use super::holders::{Held, Place};
+use super::pool::Lease;
 
 /// A transaction. It is rolled back if it is dropped before [`commit`](Self::commit). Use it as a connection:
 /// `sqlx::query(…).execute(&mut *tx)`.
@@ -32,13 +33,20 @@ pub trait BeforeCommit: Any + Send {
 
 enum Inner {
     Sqlite(group::Member),
-    Postgres(sqlx::Transaction<'static, sqlx::Any>),
+    Postgres { lease: Lease, held: Held },
 }
 
 impl Transaction {
     /// A transaction of SQLite, a member of a group commit.
     pub(super) fn member(member: group::Member) -> Self {
         Self::new(Inner::Sqlite(member))
+    }
+
+    /// A transaction of Postgres, which has a connection of its own.
+    pub(super) fn lease(mut lease: Lease, place: Place) -> Self {
+        let held = lease.pool().holders().enter(place);
+        lease.connection_mut().hold(Some(held.holder()));
+        Self::new(Inner::Postgres { lease, held })
     }
 
     fn new(inner: Inner) -> Self {
@@ -49,7 +57,7 @@ impl Transaction {
     pub fn dialect(&self) -> Dialect {
         match self.inner {
             Inner::Sqlite(_) => Dialect::Sqlite,
-            Inner::Postgres(_) => Dialect::Postgres,
+            Inner::Postgres { .. } => Dialect::Postgres,
         }
     }
 
@@ -66,7 +74,11 @@ impl Transaction {
         }
         match self.inner {
             Inner::Sqlite(member) => member.commit().await?,
-            Inner::Postgres(transaction) => run_to_completion(async { Ok(transaction.commit().await?) }).await?,
+            Inner::Postgres { lease, held } => {
+                // From here on the transaction needs its task no more.
+                drop(held);
+                run_to_completion(async { Ok(lease.commit().await?) }).await?;
+            }
         }
         self.after_commit.into_iter().for_each(|then| then());
         Ok(())
@@ -93,29 +105,21 @@ impl Transaction {
     }
 }
 
-/// Begins a transaction on Postgres. BEGIN runs to completion: if the future of sqlx is dropped during BEGIN, the
-/// connection returns to the pool inside a transaction.
-pub(super) async fn begin(pool: &AnyPool) -> Result<Transaction, Error> {
-    let connection = pool.acquire().await?;
-    let inner = run_to_completion(async { Ok(sqlx::Transaction::begin(connection, None).await?) }).await?;
-    Ok(Transaction::new(Inner::Postgres(inner)))
-}
-
 impl Deref for Transaction {
-    type Target = AnyConnection;
-    fn deref(&self) -> &AnyConnection {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
         match &self.inner {
             Inner::Sqlite(member) => member,
-            Inner::Postgres(transaction) => transaction,
+            Inner::Postgres { lease, .. } => lease.connection(),
         }
     }
 }
 
 impl DerefMut for Transaction {
-    fn deref_mut(&mut self) -> &mut AnyConnection {
+    fn deref_mut(&mut self) -> &mut Connection {
         match &mut self.inner {
             Inner::Sqlite(member) => member,
-            Inner::Postgres(transaction) => transaction,
+            Inner::Postgres { lease, .. } => lease.connection_mut(),
         }
     }
 }

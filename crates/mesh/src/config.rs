@@ -68,6 +68,7 @@ pub struct Config {
     /// The task that replaces serving, if there is one.
     pub instead: Option<Instead>,
     databases: BTreeMap<String, Database>,
+    database_limits: BTreeMap<String, mesh_store::Limits>,
     settings: BTreeMap<String, Values>,
     /// Each key in force, for `--print-config`.
     pub listing: Listing,
@@ -118,7 +119,7 @@ impl Config {
         let otlp = Otlp::take(&mut settings);
         let mut registry = Registry::take(process.alone, &mut settings);
 
-        let Services { listen: own_listen, databases, own } =
+        let Services { listen: own_listen, databases, database_limits, own } =
             Services::take(process, &data_dir, &mut registry, &mut settings);
         let listen = take_listen(process, own_listen, &mut settings);
         let advertise = Advertise::take(&registry, listen, &mut settings);
@@ -141,14 +142,15 @@ impl Config {
             retention,
             instead,
             databases,
+            database_limits,
             settings: own,
             listing,
         })
     }
 
-    /// The database of `service`, if it runs in this process.
-    pub(crate) fn database(&self, service: &str) -> Option<&Database> {
-        self.databases.get(service)
+    /// The database of `service` and the limits of its connections, if it runs in this process.
+    pub(crate) fn database(&self, service: &str) -> Option<(&Database, mesh_store::Limits)> {
+        Some((self.databases.get(service)?, *self.database_limits.get(service)?))
     }
 
     /// The values of the settings that `service` declares.

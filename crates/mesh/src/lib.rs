@@ -47,7 +47,7 @@ pub use service::{Resources, Service};
 
 /// The database of a service.
 pub mod store {
-    pub use mesh_store::{Error, Migration, Once, Request, Store, Transaction, now, timestamp};
+    pub use mesh_store::{Connection, Error, Migration, Once, Reader, Request, Store, Transaction, now, timestamp};
 }
 
 /// Long work.

@@ -104,8 +104,8 @@ async fn serve(services: Vec<Service>, config: &Config) -> anyhow::Result<()> {
 async fn renew_epochs(services: &[Service], config: &Config) -> anyhow::Result<()> {
     for service in services.iter().filter(|service| service.owns_data()) {
         let name = service.name();
-        let database = config.database(name).with_context(|| format!("`{name}` has no database"))?;
-        let store = running::open(service, database).await?;
+        let (database, limits) = config.database(name).with_context(|| format!("`{name}` has no database"))?;
+        let store = running::open(service, database, limits).await?;
         let renewed = renew_epoch(&store).await;
         store.close().await;
         let epoch = renewed.with_context(|| format!("cannot renew the epoch of `{name}`"))?;

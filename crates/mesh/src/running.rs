@@ -13,7 +13,7 @@ use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{Admin, Check, Health, Ports, Watched, health_service, reflection};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, alarm, raise_open_files};
-use mesh_store::{Database, OpenError, Store};
+use mesh_store::{Database, Limits, OpenError, Store};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -184,7 +184,7 @@ async fn build(
     for service in services {
         let (name, contracts) = (service.name(), service.contracts());
         let store = match config.database(name) {
-            Some(database) if service.owns_data() => Some(open(&service, database).await?),
+            Some((database, limits)) if service.owns_data() => Some(open(&service, database, limits).await?),
             _ => None,
         };
         let operations = store.clone().filter(|_| service.does_long_work());
@@ -208,9 +208,17 @@ async fn build(
 }
 
 /// Opens the database of a service, with the migrations of mesh and of the service.
-pub(crate) async fn open(service: &Service, database: &Database) -> Result<Store, OpenError> {
+pub(crate) async fn open(service: &Service, database: &Database, limits: Limits) -> Result<Store, OpenError> {
     let framework = [&[mesh_store::REQUESTS], &operations::SCHEMA[..]].concat();
-    mesh_store::open(service.name(), database, &framework, service.migrations()).await
+    let store = mesh_store::open_within(service.name(), database, limits, &framework, service.migrations()).await?;
+    if limits.statement_cache > 0 && !store.keeps_statements() {
+        tracing::info!(
+            service = service.name(),
+            "a pooler shares database sessions between clients: prepared statements are off; set \
+             database.statement_cache to 0 to skip the check"
+        );
+    }
+    Ok(store)
 }
 
 /// The readiness check of a service: its database answers.

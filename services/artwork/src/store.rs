@@ -1,8 +1,8 @@
 //! The SQL of artwork.
 
-use mesh::store::Error;
+use mesh::store::{Connection, Error, Reader};
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AnyExecutor, AnyPool, Row as _};
+use sqlx::{AnyExecutor, Row as _};
 use uuid::Uuid;
 
 use crate::domain::{Artwork, Rendition, Size};
@@ -24,7 +24,7 @@ pub(crate) async fn insert(
 
 /// Makes a finished rendering the artwork of its title, unless a later rendering already is. Deletes the pictures of
 /// all earlier renderings.
-pub(crate) async fn publish(database: &mut AnyConnection, rendering: &str, title: Uuid, now: i64) -> Result<(), Error> {
+pub(crate) async fn publish(database: &mut Connection, rendering: &str, title: Uuid, now: i64) -> Result<(), Error> {
     let publish = "INSERT INTO artworks (title_id, rendering, create_time) VALUES ($1, $2, $3)
         ON CONFLICT (title_id) DO UPDATE SET rendering = excluded.rendering, create_time = excluded.create_time
         WHERE artworks.rendering < excluded.rendering";
@@ -45,7 +45,7 @@ pub(crate) async fn forget(database: impl AnyExecutor<'_>, rendering: &str) -> R
 }
 
 /// The artwork of a title; `None` until its first rendering is published.
-pub(crate) async fn artwork(database: &AnyPool, title: Uuid) -> Result<Option<Artwork>, Error> {
+pub(crate) async fn artwork(database: Reader<'_>, title: Uuid) -> Result<Option<Artwork>, Error> {
     let created = sqlx::query("SELECT create_time FROM artworks WHERE title_id = $1").bind(title.to_string());
     let created = created.try_map(|row: AnyRow| row.try_get(0)).fetch_optional(database).await?;
     let Some(create_time) = created else { return Ok(None) };

@@ -54,11 +54,12 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-store",
         &[
-            "condition dialect settings time",
-            "error",
-            "completion migrate rows",
+            "condition dialect holders settings time",
+            "connection error",
+            "completion migrate pool probe rows",
             "group",
-            "transaction",
+            "connections transaction",
+            "reader",
             "store",
             "connect requests",
         ],

@@ -7,7 +7,7 @@ use std::path::Path;
 use mesh_rpc::call::Methods;
 use mesh_rpc::discovery::Registry;
 use mesh_runtime::settings::{Key, Settings, Values, parse};
-use mesh_store::Database;
+use mesh_store::{Database, Limits};
 
 use crate::process::Process;
 use crate::service::Service;
@@ -17,6 +17,7 @@ pub(super) struct Services {
     /// `services.NAME.listen` of the last service of this process, if it is set.
     pub(super) listen: Option<SocketAddr>,
     pub(super) databases: BTreeMap<String, Database>,
+    pub(super) database_limits: BTreeMap<String, Limits>,
     pub(super) own: BTreeMap<String, Values>,
 }
 
@@ -28,7 +29,9 @@ impl Services {
             process.services.iter().map(|service| (service.name(), service)).collect();
         let sets: Vec<_> = process.services.iter().map(Service::descriptors).collect();
         let known: BTreeSet<&str> = Methods::of(&sets).services().into_iter().chain(running.keys().copied()).collect();
-        let mut services = Self { listen: None, databases: BTreeMap::new(), own: BTreeMap::new() };
+        let mut services =
+            Self { listen: None, databases: BTreeMap::new(), database_limits: BTreeMap::new(), own: BTreeMap::new() };
+        let limits = Limits::take(settings);
         for name in known {
             let service = running.get(name);
             let key = Key::new(listen_key(name), parse::ADDRESS);
@@ -37,9 +40,11 @@ impl Services {
             let listen = settings.optional(&if here { key } else { key.elsewhere() }, parse::address);
             registry.take_addresses(name, listen, settings);
             let database = Database::take(name, data_dir, service.is_some(), settings);
+            let limits = limits.of_service(name, service.is_some(), settings);
             if let Some(service) = service {
                 services.listen = listen;
                 services.databases.insert(name.to_owned(), database);
+                services.database_limits.insert(name.to_owned(), limits);
                 services.own.insert(name.to_owned(), Values::take(name, service.settings(), settings));
             } else {
                 settings.shared(&format!("services.{name}"));

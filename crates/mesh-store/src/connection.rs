@@ -1,0 +1,222 @@
+//! A connection: executes the statements of a transaction, with the same types for both databases.
+//!
+//! sqlx's `AnyConnection` cannot connect to Postgres through a pooler: it always sends a startup parameter that poolers
+//! refuse, and its statements always have names, which clients of a pooler share. So a connection to Postgres is one of
+//! sqlx's Postgres driver, and this module converts arguments and rows.
+//!
+//! See: docs/decisions/0024-connections-to-postgres.md
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::{self, BoxFuture, FutureExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
+use sqlx::postgres::{PgArguments, PgQueryResult, PgRow};
+use sqlx::query::Query;
+use sqlx::{
+    Any, AnyConnection, Connection as _, Either, Execute, Executor, PgConnection, Postgres, SqlSafeStr, SqlStr,
+};
+
+use super::condition::is_name_of_another_session;
+use super::holders::Holder;
+
+/// A connection in a transaction: `sqlx::query(…).execute(&mut *connection)`.
+#[derive(Debug)]
+pub struct Connection {
+    link: Link,
+    /// The transaction that has this connection.
+    holder: Option<Arc<Holder>>,
+    /// Whether the connection must not be used for another transaction.
+    stale: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Link {
+    Sqlite(AnyConnection),
+    Postgres(PgLink),
+}
+
+#[derive(Debug)]
+pub(super) struct PgLink {
+    pub(super) connection: PgConnection,
+    /// Whether statements are prepared once and kept. The connections of a pool share the flag.
+    pub(super) cached: Arc<AtomicBool>,
+}
+
+impl Connection {
+    pub(super) fn sqlite(connection: AnyConnection) -> Self {
+        Self { link: Link::Sqlite(connection), holder: None, stale: false }
+    }
+
+    pub(super) fn postgres(connection: PgConnection, cached: Arc<AtomicBool>) -> Self {
+        Self { link: Link::Postgres(PgLink { connection, cached }), holder: None, stale: false }
+    }
+
+    /// The connection of the driver.
+    pub(super) fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    /// Whether the connection must not be used for another transaction: its session became read-only, or its prepared
+    /// statements no longer fit.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// Reports the use of this connection to the transaction that has it.
+    pub(super) fn hold(&mut self, holder: Option<Arc<Holder>>) {
+        self.holder = holder;
+    }
+
+    /// Executes statements that open or close a transaction.
+    pub(super) async fn control(&mut self, sql: impl SqlSafeStr) -> sqlx::Result<()> {
+        let sql = sql.into_sql_str();
+        match &mut self.link {
+            Link::Sqlite(connection) => connection.execute(sqlx::raw_sql(sql)).await.map(drop),
+            Link::Postgres(link) => link.connection.execute(sqlx::raw_sql(sql)).await.map(drop),
+        }
+    }
+
+    /// Closes the connection in an orderly way.
+    pub(super) async fn close(self) {
+        // The connection is gone either way.
+        let _ = match self.link {
+            Link::Sqlite(connection) => connection.close().await,
+            Link::Postgres(link) => link.connection.close().await,
+        };
+    }
+
+    /// The parts that a statement needs while it runs.
+    fn parts(&mut self) -> (&mut Link, Running<'_>) {
+        let holder = self.holder.as_deref();
+        if let Some(holder) = holder {
+            holder.statement_begins();
+        }
+        (&mut self.link, Running { holder, stale: &mut self.stale })
+    }
+}
+
+/// A statement that runs. The end of the statement drops it.
+struct Running<'c> {
+    holder: Option<&'c Holder>,
+    stale: &'c mut bool,
+}
+
+impl Running<'_> {
+    fn seen<T>(&mut self, result: sqlx::Result<T>) -> sqlx::Result<T> {
+        if let Err(sqlx::Error::Database(error)) = &result {
+            *self.stale |= error.code().is_some_and(|code| outlives_its_transaction(&code));
+        }
+        result
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(holder) = self.holder {
+            holder.statement_ends();
+        }
+    }
+}
+
+/// Whether an error with this code of Postgres stays with the session: the session is read-only, or a prepared
+/// statement is out of date, unknown or of somebody else.
+fn outlives_its_transaction(code: &str) -> bool {
+    matches!(code, "25006" | "0A000") || is_name_of_another_session(code)
+}
+
+impl PgLink {
+    fn query(&self, sql: SqlStr, arguments: AnyArguments, wanted: bool) -> sqlx::Result<PgQuery> {
+        let arguments: PgArguments = arguments.convert_into().map_err(sqlx::Error::Encode)?;
+        Ok(sqlx::query_with(sql, arguments).persistent(wanted && self.cached.load(Ordering::Relaxed)))
+    }
+
+    /// Stops the reuse of statements if an error says that clients share sessions.
+    fn seen<T>(cached: &AtomicBool, result: sqlx::Result<T>) -> sqlx::Result<T> {
+        if let Err(sqlx::Error::Database(error)) = &result
+            && error.code().is_some_and(|code| is_name_of_another_session(&code))
+        {
+            cached.store(false, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+type PgQuery = Query<'static, Postgres, PgArguments>;
+type Step = sqlx::Result<Either<AnyQueryResult, AnyRow>>;
+
+fn convert(step: Either<PgQueryResult, PgRow>) -> Step {
+    match step {
+        Either::Left(done) => {
+            Ok(Either::Left(AnyQueryResult { rows_affected: done.rows_affected(), last_insert_id: None }))
+        }
+        Either::Right(row) => AnyRow::try_from(&row).map(Either::Right),
+    }
+}
+
+impl<'c> Executor<'c> for &'c mut Connection {
+    type Database = Any;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, mut query: E) -> BoxStream<'e, Step>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Any>,
+    {
+        let (link, mut running) = self.parts();
+        let steps = match link {
+            Link::Sqlite(connection) => connection.fetch_many(query),
+            Link::Postgres(link) => {
+                let cached = Arc::clone(&link.cached);
+                let steps = match query.take_arguments().map_err(sqlx::Error::Encode) {
+                    Err(error) => return stream::once(future::ready(Err(error))).boxed(),
+                    Ok(None) => link.connection.fetch_many(sqlx::raw_sql(query.sql())),
+                    Ok(Some(arguments)) => {
+                        let persistent = query.persistent();
+                        match link.query(query.sql(), arguments, persistent) {
+                            Err(error) => return stream::once(future::ready(Err(error))).boxed(),
+                            Ok(query) => link.connection.fetch_many(query),
+                        }
+                    }
+                };
+                steps.map(move |step| PgLink::seen(&cached, step).and_then(convert)).boxed()
+            }
+        };
+        steps.map(move |step| running.seen(step)).boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<AnyRow>>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Any>,
+    {
+        let mut steps = self.fetch_many(query);
+        async move {
+            let mut first = None;
+            // To the end: Postgres reports a deferred constraint after the row.
+            while let Some(step) = steps.next().await {
+                if let Either::Right(row) = step?
+                    && first.is_none()
+                {
+                    first = Some(row);
+                }
+            }
+            Ok(first)
+        }
+        .boxed()
+    }
+
+    fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [AnyTypeInfo]) -> BoxFuture<'e, sqlx::Result<AnyStatement>>
+    where
+        'c: 'e,
+    {
+        match &mut self.link {
+            Link::Sqlite(connection) => connection.prepare_with(sql, parameters),
+            // A prepared statement has a name, which a pooler does not keep apart.
+            Link::Postgres(_) => {
+                let unsupported = "a statement cannot be prepared by itself: execute it with sqlx::query".into();
+                future::ready(Err(sqlx::Error::AnyDriverError(unsupported))).boxed()
+            }
+        }
+    }
+}
