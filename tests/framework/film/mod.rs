@@ -7,6 +7,7 @@ mod compute; // the drain while a call computes
 mod consul; // registration and discovery through Consul
 mod database; // a database that cannot be opened or goes away
 mod faults; // long work while something dies, stalls or goes away
+mod locks; // somebody else holds a lock in the database
 mod long_work; // a kill within a clean-up, and a clock that went back
 mod operations_cli; // the commands of `mesh`
 mod restore; // the steps after a backup was restored

@@ -46,6 +46,7 @@ mod durable; // acknowledged starts are on the disk
 mod evidence; // the contents of the database
 mod hangup; // the client disconnects
 mod killed; // the process is killed before, in and after a commit
+mod pooler; // a pooler lends the sessions of the database
 mod races; // short work that ends while it is watched or cancelled
 mod random; // random kills under mixed load
 mod recorder; // the records of clients

@@ -5,7 +5,7 @@ use std::time::Duration;
 use contracts::catalog::v1::CreateTitleRequest;
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
 use harness::film::smallest_picture;
-use harness::{Postgres, Process, Session, uuid};
+use harness::{PgBouncer, Postgres, Process, Session, uuid};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tonic::transport::Endpoint;
@@ -45,15 +45,29 @@ impl System {
         Some(Self::on(Postgres::shared()?, replicas))
     }
 
+    /// Like [`postgres`](Self::postgres), through a pooler with this number of sessions. `None` without a pooler, too.
+    pub(super) fn pooled(replicas: usize, sessions: u32, more: &[(&'static str, &str)]) -> Option<(Self, PgBouncer)> {
+        let database = new_database(Postgres::shared()?);
+        let pooler = PgBouncer::start(&database, sessions)?;
+        let more = more.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Some((Self::at(database.clone(), pooler.through(&database), replicas, more), pooler))
+    }
+
     /// Like [`postgres`](Self::postgres), on a server that the test may stop.
     pub(super) fn on(server: &Postgres, replicas: usize) -> Self {
-        let database = server.database(&format!("artwork_{}", uuid().replace('-', "")));
+        let database = new_database(server);
+        Self::at(database.clone(), database, replicas, Vec::new())
+    }
+
+    /// Replicas that reach the database at `url`.
+    fn at(database: String, url: String, replicas: usize, more: Vec<(&'static str, String)>) -> Self {
         let catalog = Process::start("catalog", &[]);
-        let environment = vec![
+        let mut environment = vec![
             ("MESH__REGISTRY", "static".to_owned()),
             ("MESH__STATIC__CATALOG", catalog.address.to_string()),
-            ("MESH__SERVICES__ARTWORK__DATABASE_URL", database.clone()),
+            ("MESH__SERVICES__ARTWORK__DATABASE_URL", url),
         ];
+        environment.extend(more);
         let replicas = (0..replicas).map(|_| Process::start("artwork", &borrowed(&environment))).collect();
         Self::new("artwork", environment, replicas, Some(catalog), database)
     }
@@ -82,7 +96,11 @@ impl System {
 
     /// The first replica, or the only one.
     pub(super) fn process(&self) -> &Process {
-        &self.replicas[0]
+        self.process_of(0)
+    }
+
+    pub(super) fn process_of(&self, index: usize) -> &Process {
+        &self.replicas[index]
     }
 
     pub(super) fn replica(&mut self, index: usize) -> &mut Process {
@@ -203,6 +221,10 @@ async fn all<T>(clients: Vec<JoinHandle<T>>) -> Vec<T> {
         all.push(client.await.expect("no client panics"));
     }
     all
+}
+
+fn new_database(server: &Postgres) -> String {
+    server.database(&format!("artwork_{}", uuid().replace('-', "")))
 }
 
 fn borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
