@@ -15,6 +15,9 @@ use crate::reflection;
 use crate::shown::{self, Table};
 use crate::target::{Address, Consul, Process, Target};
 
+/// The digits of a digest that are shown: enough to tell the builds of one service apart.
+const SHOWN_DIGITS: usize = 12;
+
 /// Prints a line for each instance in Consul, or for each contract of one process.
 pub(crate) async fn list(target: &Target) -> anyhow::Result<ExitCode> {
     match target {
@@ -27,12 +30,13 @@ pub(crate) async fn list(target: &Target) -> anyhow::Result<ExitCode> {
 async fn registered(consul: &Consul) -> anyhow::Result<()> {
     let services = consul.services().await?;
     let probes = Probes::of(consul).await;
-    let mut table = Table::new(["SERVICE", "INSTANCE", "ADDRESS", "HEALTH", "WHY"]);
+    let mut table = Table::new(["SERVICE", "INSTANCE", "ADDRESS", "VERSION", "BUILD", "HEALTH", "WHY"]);
     for service in services {
         for instance in consul.instances(&service).await? {
             let address = Address::of(&instance).map_or("-".to_owned(), |address| address.to_string());
             let (health, why) = health(&instance, &probes);
-            table.row([service.clone(), instance.service.id, address, health.to_owned(), why]);
+            let [version, build] = build(&instance);
+            table.row([service.clone(), instance.service.id, address, version, build, health.to_owned(), why]);
         }
     }
     if table.is_empty() {
@@ -42,6 +46,16 @@ async fn registered(consul: &Consul) -> anyhow::Result<()> {
         write!(io::stdout(), "{table}")?;
     }
     Ok(())
+}
+
+/// The version of an instance, and the begin of the digest of its executable; `-` if it registers none, as a service of
+/// another framework.
+fn build(instance: &Instance) -> [String; 2] {
+    let meta = |key: &str, length| {
+        let value = instance.service.meta.get(key).filter(|value| !value.is_empty());
+        value.map_or("-".to_owned(), |value| value.chars().take(length).collect())
+    };
+    [meta("version", usize::MAX), meta("digest", SHOWN_DIGITS)]
 }
 
 /// The checks of the agent's own node.
@@ -128,6 +142,16 @@ mod tests {
         assert_eq!(health(&instance(json!([node])), &none), ("passing", String::new()));
         let refused = json!({"CheckID": "service:a-1", "Status": "critical", "Output": "\nrefused\nby 10.0.0.7"});
         assert_eq!(health(&instance(json!([node, refused])), &none), ("critical", "refused".to_owned()));
+    }
+
+    #[test]
+    fn build_is_the_version_and_the_begin_of_the_digest() {
+        let mut instance = instance(json!([]));
+        assert_eq!(build(&instance), ["-", "-"]);
+        for (key, value) in [("version", "1.2.3"), ("digest", "0123456789abcdef")] {
+            instance.service.meta.insert(key.to_owned(), value.to_owned());
+        }
+        assert_eq!(build(&instance), ["1.2.3", "0123456789ab"]);
     }
 
     #[test]

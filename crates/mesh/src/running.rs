@@ -87,6 +87,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
         workers.start(&draining, &foreground).await?;
     }
     background.run(health.clone().watch());
+    background.run(metrics.clone().publish_build());
 
     let admin = Admin { health: health.clone(), metrics };
     let (address, admin_address) = ports.serve(stack, methods, admin, limits, &draining, &foreground)?;

@@ -288,9 +288,10 @@ fn services_and_operations_are_found_through_consul() {
     let table = eventually("the check of the missing instance fails", || {
         Some(mesh(target, &["services"]).answer()).filter(|table| table.contains("connection refused"))
     });
-    assert_eq!(line(&table, "SERVICE"), ["SERVICE", "INSTANCE", "ADDRESS", "HEALTH", "WHY"]);
-    assert_eq!(line(&table, "artwork")[2..], [&*here, "passing"]);
-    assert_eq!(line(&table, "library")[..4], ["library", "library", &gone.to_string(), "critical"]);
+    assert_eq!(line(&table, "SERVICE"), ["SERVICE", "INSTANCE", "ADDRESS", "VERSION", "BUILD", "HEALTH", "WHY"]);
+    let artwork = line(&table, "artwork");
+    assert_eq!([artwork[2], artwork[3], artwork[5]], [&*here, env!("CARGO_PKG_VERSION"), "passing"]);
+    assert_eq!(line(&table, "library")[..6], ["library", "library", &gone.to_string(), "-", "-", "critical"]);
     assert!(!table.lines().any(|line| line.starts_with("consul ")), "the table lists Consul itself: {table}");
     let result = mesh(target, &["operations", "show", &unknown.replace("artwork", "library")]);
     assert!(result.error().contains("no instance of `library` is passing"), "{result:?}");

@@ -48,7 +48,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "client",
         ],
     ),
-    ("crates/mesh-runtime", &["alarm backoff open_files settings signals tasks", "command_line"]),
+    ("crates/mesh-runtime", &["alarm backoff executable open_files settings signals tasks", "command_line"]),
     ("crates/mesh-rpc", &["call", "telemetry", "client", "discovery server"]),
     ("crates/mesh-client", &["channel resume", "subscription watch"]),
     (

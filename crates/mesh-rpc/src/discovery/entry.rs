@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use consul_api_client::health::CheckStatus;
 use consul_api_client::{Check, Registration, host_port};
+use mesh_runtime::executable;
 
 use super::settings::Advertise;
 
@@ -52,8 +53,17 @@ impl Entry {
         let check = check.timeout(CHECK_TIMEOUT).deregister_after(DEREGISTER_AFTER);
 
         let registration = Registration::new(service).id(&id).address(host).port(port).tag("grpc");
+        let registration = registration.meta("version", executable::VERSION);
         let registration = versions(contracts).into_iter().fold(registration, Registration::tag);
         Self { service, id, check, registration }
+    }
+
+    /// Adds the digest of the executable, if it is known.
+    pub(super) fn with_digest(mut self, digest: Option<&str>) -> Self {
+        if let Some(digest) = digest {
+            self.registration = self.registration.meta("digest", digest);
+        }
+        self
     }
 
     /// The registration, with a check that starts as `ready`.
@@ -78,6 +88,7 @@ mod tests {
     fn entry(contracts: &[&'static str], address: &str, advertise: Option<Advertise>) -> (String, String) {
         let registrant = Registrant { service: "artwork", contracts: contracts.to_vec(), ready: Arc::new(|| true) };
         let entry = Entry::new(&registrant, address.parse().unwrap(), advertise.as_ref());
+        let entry = entry.with_digest(Some("abc"));
         let json = serde_json::to_string(&entry.registration(true)).unwrap();
         (entry.id, json)
     }
@@ -88,6 +99,8 @@ mod tests {
         assert_eq!(id, "artwork-127.0.0.1-50052");
         assert!(json.contains(r#""GRPC":"127.0.0.1:50052/artwork.v1.ArtworkService""#), "{json}");
         assert!(json.contains(r#""Tags":["grpc","v1","v2"]"#), "{json}");
+        let meta = format!(r#""Meta":{{"digest":"abc","version":"{}"}}"#, executable::VERSION);
+        assert!(json.contains(&meta), "{json}");
     }
 
     #[test]

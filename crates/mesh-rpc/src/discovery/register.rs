@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use consul_api_client::Error;
 use consul_api_client::health::Query;
-use mesh_runtime::{Backoff, Tasks};
+use mesh_runtime::{Backoff, Tasks, executable};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -82,6 +82,8 @@ pub(super) fn register(
 
 /// Keeps an entry registered until `leaving` is cancelled, then deregisters it.
 async fn keep(agent: Agent, entry: Entry, is_ready: Arc<dyn Fn() -> bool + Send + Sync>, leaving: CancellationToken) {
+    let Some(digest) = leaving.run_until_cancelled(executable::digest()).await else { return };
+    let entry = entry.with_digest(digest);
     let mut attempts = agent.attempts(format!("register `{}`", entry.id));
     let (mut registered, mut conflicts, mut trusted) = (false, 0, true);
     while !leaving.is_cancelled() {

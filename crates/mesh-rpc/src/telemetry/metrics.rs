@@ -7,11 +7,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use mesh_runtime::executable;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
@@ -65,6 +67,12 @@ struct CodeLabels {
     grpc_code: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    digest: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -81,6 +89,14 @@ impl Metrics {
         let peers = PeerFamilies::default();
         peers.register(&mut registry);
         Self { server, client, shed, peers, registry: Arc::new(Mutex::new(registry)) }
+    }
+
+    /// Publishes the build of the process once its digest is known.
+    pub async fn publish_build(self) {
+        let digest = executable::digest().await.unwrap_or_default();
+        let info = Info::new(BuildLabels { version: executable::VERSION, digest });
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register("mesh_build", "The build of this process: its version and its executable's SHA-256", info);
     }
 
     /// The metrics of a peer that runs in other processes.

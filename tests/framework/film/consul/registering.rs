@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Consul, Process, Proxy, eventually};
+use harness::{Consul, Process, Proxy, command, eventually};
 use serde_json::{Value, json};
 
 use super::{SLACK, start, times};
@@ -29,6 +29,16 @@ fn registration_is_passing_within_two_seconds() {
     assert_eq!(service["Address"], "127.0.0.1");
     assert_eq!(service["Port"], catalog.address.port());
     assert_eq!(service["Tags"], json!(["grpc", "v1"]));
+    let digest = service["Meta"]["digest"].as_str().expect("a digest");
+    assert_eq!(digest.len(), 64, "{digest}");
+    assert_eq!(service["Meta"], json!({"version": env!("CARGO_PKG_VERSION"), "digest": digest}));
+    let build = format!(r#"mesh_build_info{{version="{}",digest="{digest}"}} 1"#, env!("CARGO_PKG_VERSION"));
+    eventually("the metric has the build", || catalog.http("/metrics").contains(&build).then_some(()));
+    let mut mesh = command("mesh");
+    let listed = mesh.args(["--consul", &consul.address.to_string(), "services"]).output().expect("mesh runs");
+    let listed = String::from_utf8(listed.stdout).expect("UTF-8");
+    let row: Vec<_> = listed.lines().flat_map(str::split_whitespace).skip_while(|word| *word != "catalog").collect();
+    assert_eq!(row[3..], [env!("CARGO_PKG_VERSION"), &digest[..12], "passing"], "{listed}");
     // The status stays: the agent's own probes succeed.
     eventually("the agent has probed the service", || {
         let checks = consul.get("/v1/agent/checks");
