@@ -2,7 +2,9 @@
 //!
 //! The load is the number of calls in flight times the latency, divided by the weight. The latency is a peak EWMA: a
 //! slower call raises the average at once, faster calls lower it over ten seconds. So calls move away from an instance
-//! as soon as it slows down.
+//! as soon as it slows down. An average without a call for five seconds is forgotten: otherwise a single slow call, such as
+//! the first one of a new process, would keep an instance idle until the average had decayed below that of the others,
+//! which takes the longer the faster they are.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +21,8 @@ use crate::telemetry::EndpointMetrics;
 
 /// The time constant of the average.
 const DECAY: Duration = Duration::from_secs(10);
+/// The age from which an average is unknown again.
+const MAX_AGE: Duration = Duration::from_secs(5);
 /// The lowest latency in the load. Below it, calls in flight would not count.
 const MIN_LATENCY: Duration = Duration::from_micros(100);
 
@@ -89,7 +93,7 @@ struct Latency(Option<(Duration, Instant)>);
 
 impl Latency {
     fn record(&mut self, latest: Duration) {
-        let average = match self.0 {
+        let average = match self.recent() {
             Some((average, at)) if latest < average => {
                 let kept = decay(at);
                 average.mul_f64(kept) + latest.mul_f64(1.0 - kept)
@@ -99,9 +103,13 @@ impl Latency {
         self.0 = Some((average, Instant::now()));
     }
 
-    /// The average decays without calls, so that an instance that was slow is tried again.
+    /// The average, which decays without calls; `None` if it is unknown.
     fn current(&self) -> Option<Duration> {
-        self.0.map(|(average, at)| average.mul_f64(decay(at)))
+        self.recent().map(|(average, at)| average.mul_f64(decay(at)))
+    }
+
+    fn recent(&self) -> Option<(Duration, Instant)> {
+        self.0.filter(|(_, at)| at.elapsed() < MAX_AGE)
     }
 }
 
@@ -126,16 +134,22 @@ mod tests {
         assert_eq!(millis(&latency), 500);
         latency.record(Duration::from_millis(10));
         assert_eq!(millis(&latency), 500, "no time has passed");
-        tokio::time::advance(DECAY).await;
-        latency.record(Duration::from_millis(10));
+        for _ in 0..4 {
+            tokio::time::advance(DECAY / 4).await;
+            latency.record(Duration::from_millis(10));
+        }
         assert!((150..250).contains(&millis(&latency)), "{}", millis(&latency));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn latency_decays_without_calls() {
+    async fn latency_is_forgotten_without_calls() {
         let mut latency = Latency::default();
         latency.record(Duration::from_secs(5));
-        tokio::time::advance(DECAY * 10).await;
-        assert_eq!(millis(&latency), 0);
+        tokio::time::advance(MAX_AGE / 2).await;
+        assert!((3500..4500).contains(&millis(&latency)), "{}", millis(&latency));
+        tokio::time::advance(MAX_AGE / 2).await;
+        assert_eq!(latency.current(), None);
+        latency.record(Duration::from_millis(10));
+        assert_eq!(millis(&latency), 10, "the old average does not count");
     }
 }

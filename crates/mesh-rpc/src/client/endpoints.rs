@@ -207,6 +207,28 @@ mod tests {
         assert_eq!(picked(&two), [1000, 0]);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn pick_tries_an_instance_again_that_was_slow() {
+        let two = endpoints(&[0, 0]);
+        two[0].record_latency(Duration::from_millis(500));
+        let mut tried = 0;
+        // Ten calls a second, for 30 s. The first instance is still slow.
+        for _ in 0..300 {
+            two[1].record_latency(Duration::from_millis(1));
+            if Arc::ptr_eq(pick(&two, &[]).unwrap(), &two[0]) {
+                tried += 1;
+                two[0].record_latency(Duration::from_millis(500));
+            }
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert!((4..=6).contains(&tried), "tried {tried} times");
+        // It is fast now: one call shows that.
+        tokio::time::advance(Duration::from_secs(6)).await;
+        two[0].record_latency(Duration::from_millis(1));
+        two[1].record_latency(Duration::from_millis(1));
+        assert!(picked(&two).iter().all(|picked| *picked > 300), "{:?}", picked(&two));
+    }
+
     #[tokio::test]
     async fn pick_follows_the_weights() {
         let (_, idle) = snapshot(&[9, 1]);
