@@ -85,6 +85,14 @@ impl Fixture {
     }
 }
 
+fn assert_unavailable(failed: &Status, condition: &str) {
+    assert_eq!(failed.code(), Code::Unavailable, "{failed:?}");
+    let details = failed.get_error_details();
+    let info = details.error_info().expect("a reason");
+    assert_eq!(info.reason, "DATABASE_UNAVAILABLE");
+    assert_eq!(info.metadata.get("condition").map(|found| &**found), Some(condition), "{failed:?}");
+}
+
 fn new_title() -> CreateTitleRequest {
     let (request_id, name) = (uuid(), "Metropolis".to_owned());
     CreateTitleRequest { request_id, name, year: 1927, ..CreateTitleRequest::default() }
@@ -122,9 +130,7 @@ fn lock_of_somebody_else_ends_with_the_deadline_of_the_call() {
     // A caller with time gets an answer that it may retry.
     let started = Instant::now();
     let failed = fixture.write(Duration::from_secs(20)).expect_err("the lock is held");
-    let details = failed.get_error_details();
-    assert_eq!(failed.code(), Code::Unavailable, "{failed:?}");
-    assert_eq!(details.error_info().map(|info| &*info.reason), Some("DATABASE_UNAVAILABLE"), "{failed:?}");
+    assert_unavailable(&failed, "busy");
     assert!(started.elapsed() < Duration::from_secs(10), "after {:?}", started.elapsed());
     fixture.is_ready();
 
@@ -155,8 +161,7 @@ fn connections_in_use_are_told_apart_from_a_database_that_is_away() {
     eventually("a statement waits", || onlooker.waits_for_a_lock().then_some(()));
 
     let failed = fixture.read(Duration::from_secs(20)).expect_err("no connection is free");
-    let details = failed.get_error_details();
-    assert_eq!(details.error_info().map(|info| &*info.reason), Some("DATABASE_UNAVAILABLE"), "{failed:?}");
+    assert_unavailable(&failed, "no-free-connection");
     fixture.is_ready();
 
     fixture.holder.execute("ROLLBACK");
