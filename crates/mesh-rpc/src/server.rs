@@ -1,8 +1,8 @@
 //! The server: accepts connections, and answers calls through the layers.
 //!
 //! - [`Ports`] binds the listeners. `connection` serves one connection.
-//! - [`layers`] has the layers around every service, in order: `deadline`, `drain`, `body_limit`, `compression`, `shed`, `details`,
-//!   `panics`. `permit` holds a call until it has a concurrency permit.
+//! - [`layers`] has the layers around every service, in order: `status_size`, `deadline`, `drain`, `body_limit`,
+//!   `compression`, `shed`, `details`, `panics`. `permit` holds a call until it has a concurrency permit.
 //! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the admin pages.
 
 mod admin;
@@ -24,6 +24,7 @@ mod ports;
 pub mod reflection;
 mod settings;
 mod shed;
+mod status_size;
 
 pub use admin::Admin;
 pub use connection::Connection;

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use contracts::catalog::v1::CreateTitleRequest;
+use contracts::catalog::v1::{CreateTitleRequest, UpdateTitleRequest};
 use contracts::mesh::operations::v1::SubscribeRequest;
 use harness::film::tiny_picture;
 use harness::{Grpcurl, LIMIT, Process, RawCall, RawConnection, eventually, uuid};
@@ -314,4 +314,21 @@ fn unary_call_without_a_deadline_ends() {
     let call = RawCall::begin(process.address, GET_TITLE, &[]);
     assert_eq!(call.ended().code, DEADLINE_EXCEEDED);
     assert!((Duration::from_millis(900)..Duration::from_secs(10)).contains(&start.elapsed()));
+}
+
+#[test]
+fn status_of_a_large_bad_request_fits_the_limit_of_a_client() {
+    let process = Process::start("monolith", &[]);
+    let size = |path: &str, request: &[u8]| {
+        let ended = RawCall::begin(process.address, path, &[]).finish(request);
+        assert_eq!(ended.code, INVALID_ARGUMENT);
+        ended.status_size
+    };
+    let masks = [(0..40).map(|path| format!("{path}{}", "é".repeat(60))).collect(), vec!["x".repeat(6000)]];
+    for paths in masks.into_iter().chain([vec!["漢".repeat(1_000_000)]]) {
+        let mut request = UpdateTitleRequest { title: None, update_mask: Some(Default::default()) };
+        request.update_mask.get_or_insert_default().paths = paths;
+        let size = size("/catalog.v1.CatalogService/UpdateTitle", &request.encode_to_vec());
+        assert!((1000..8 * 1024).contains(&size), "{size} bytes");
+    }
 }

@@ -28,6 +28,8 @@ pub struct RawCall {
 pub struct Ended {
     /// `grpc-status`, from the headers or from the trailers.
     pub code: String,
+    /// The size of the headers with the status, as HTTP/2 counts them against a client's limit.
+    pub status_size: usize,
     /// The body of the response: each message with its prefix of five bytes.
     pub body: Vec<u8>,
 }
@@ -98,9 +100,12 @@ impl RawCall {
             let code = |headers: &http::HeaderMap| {
                 headers.get("grpc-status").map(|code| code.to_str().expect("a code").to_owned())
             };
-            let in_head = code(response.headers());
-            let (body, trailers) = read(response.into_body()).await;
-            Ended { code: in_head.or_else(|| code(&trailers?)).expect("a status"), body }
+            let (head, body) = response.into_parts();
+            let (body, trailers) = read(body).await;
+            let status = if head.headers.contains_key("grpc-status") { Some(head.headers) } else { trailers };
+            let status = status.expect("a status");
+            let status_size = status.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+            Ended { code: code(&status).expect("a status"), status_size, body }
         })
     }
 

@@ -9,7 +9,7 @@ use tonic::Code;
 use tower::Service as _;
 
 use super::settings::Limits;
-use super::{body_limit, compression, deadline, details, drain, panics, shed};
+use super::{body_limit, compression, deadline, details, drain, panics, shed, status_size};
 use crate::call::error::{DOMAIN, status};
 use crate::call::{GrpcServices, Handler, handler};
 use crate::telemetry::{self, Metrics};
@@ -37,6 +37,8 @@ pub fn layers(limits: Limits, metrics: Metrics, draining: CancellationToken) -> 
         ("drain", Box::new(|handler| drain::end_streams(handler, draining))),
         // Outside of `drain`: a deadline may end a stream first.
         ("deadline", Box::new(move |handler| deadline::enforce(handler, limits.unary_deadline))),
+        // Outside of every layer that answers with a status.
+        ("status_size", Box::new(status_size::limit)),
         // Outermost: it records the status that the caller receives, after panics and deadlines.
         ("telemetry", Box::new(|handler| telemetry::observe(handler, metrics.server))),
     ]
