@@ -5,6 +5,7 @@ use std::time::Duration;
 use mesh_proto::google::longrunning::operation;
 use mesh_proto::mesh::operations::v1::State;
 use mesh_rpc::call::error::{DOMAIN, status};
+use mesh_rpc::call::peer;
 use mesh_runtime::Backoff;
 use prost::Message as _;
 use prost_types::Any;
@@ -103,6 +104,8 @@ fn is_transient(code: Code) -> bool {
 }
 
 fn error(status: &Status) -> operation::Result {
+    // The peer's code has decided about a retry. Callers see the service's.
+    let status = peer::own(status.clone());
     // The details of a status, if it has any, are a complete google.rpc.Status.
     let whole = tonic_types::Status::decode(status.details()).ok().filter(|whole| whole.code != 0);
     operation::Result::Error(whole.unwrap_or_else(|| tonic_types::Status {

@@ -20,6 +20,7 @@ use mesh_feed::notifier::Key;
 use mesh_proto::mesh::operations::v1::{Change, State};
 use mesh_rpc::call::Context;
 use mesh_rpc::call::error::internal;
+use mesh_rpc::call::peer;
 use mesh_rpc::telemetry;
 use mesh_store::Error;
 use prost::Message as _;
@@ -72,7 +73,7 @@ impl Kind {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let request = W::Request::decode(input.as_slice()).map_err(|error| internal(Arc::new(error)))?;
-                let response = work.run(&attempt, request).await.map_err(Into::into)?;
+                let response = work.run(&attempt, request).await.map_err(|error| peer::unreadable(error.into()))?;
                 Any::from_msg(&response).map_err(|error| internal(Arc::new(error)))
             })
         };

@@ -1,9 +1,8 @@
 //! A call: its method, its context, its errors and its handlers.
 //!
 //! [`Call`] is a request with its method, and a [`Handler`] answers it. [`Context`] carries the deadline, the trace and
-//! the caller. [`Methods`] is the method table. [`error`] has the errors, [`compression`]
-//! the compression of messages, [`page`] the paging of lists, [`Text`] the
-//! rules for texts.
+//! the caller. [`Methods`] is the method table. [`error`] has the errors, [`peer`] those of peers, [`compression`] the
+//! compression of messages, [`page`] the paging of lists, [`Text`] the rules for texts.
 
 pub mod body;
 mod caller;
@@ -15,13 +14,14 @@ mod handler;
 mod headers;
 mod method;
 pub mod page;
+pub mod peer;
 mod text;
 mod timeout;
 mod trace;
 mod trace_state;
 
 pub use caller::Caller;
-pub use context::Context;
+pub use context::{Context, PeerAnswers};
 pub use error::Violations;
 #[cfg(test)]
 pub(crate) use handler::tests;

@@ -97,6 +97,14 @@ async fn channel_without_instances_fails_fast_and_names_the_service() {
 }
 
 #[tokio::test]
+async fn failure_of_the_peer_is_marked_as_one() {
+    let response = call("echo", "Panic", &[]).await;
+    assert_eq!(code(&response), Code::Internal);
+    assert_eq!(response.headers()["mesh-peer"], "echo.v1.Echo/Panic");
+    assert!(!call("echo", "Now", &[]).await.headers().contains_key("mesh-peer"));
+}
+
+#[tokio::test]
 async fn panic_of_the_peer_is_a_status() {
     assert_eq!(code(&call("echo", "Panic", &[]).await), Code::Internal);
 }

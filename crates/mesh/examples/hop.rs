@@ -3,8 +3,9 @@
 //!
 //! It serves the contract of the catalog, whose methods have each idempotency level: `GetTitle` has no side effects,
 //! `CreateTitle` is idempotent, `DeleteTitle` must not be repeated. It calls the service `catalog`, which is the real
-//! one or another hop. `HOP_DOES` sets the behaviour (`forward`, `answer`, `refuse` with UNAVAILABLE, or `compute`
-//! without an await, then answer), and `HOP_TAKES` the time that a call takes, in seconds.
+//! one or another hop. `HOP_DOES` sets the behaviour (`forward`; `answer`; `refuse` with UNAVAILABLE; the number
+//! of a code to fail with; `flood` with an answer above the limit of a client; or `compute` without an await, then
+//! answer), and `HOP_TAKES` the time that a call takes, in seconds.
 //!
 //! It appends a line for each begin and end of a call to the file `calls` in its folder: the time, the method, the
 //! event, and the remaining budget. All times are in microseconds.
@@ -20,7 +21,7 @@ use contracts::catalog::v1::catalog_service_server::{CatalogService, CatalogServ
 use contracts::catalog::v1::*;
 use mesh::context::Context;
 use mesh::{Channel, Resources, Service};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 fn main() -> ExitCode {
     mesh::run(
@@ -43,7 +44,8 @@ struct Hop {
 enum Does {
     Forward,
     Answer,
-    Refuse,
+    Fail(Code),
+    Flood,
     Compute,
 }
 
@@ -52,9 +54,10 @@ impl Hop {
         let variable = |name, default: &str| std::env::var(name).unwrap_or(default.to_owned());
         let does = match &*variable("HOP_DOES", "forward") {
             "answer" => Does::Answer,
-            "refuse" => Does::Refuse,
+            "refuse" => Does::Fail(Code::Unavailable),
+            "flood" => Does::Flood,
             "compute" => Does::Compute,
-            _ => Does::Forward,
+            code => code.parse().map_or(Does::Forward, |code| Does::Fail(Code::from_i32(code))),
         };
         let takes = Duration::from_secs_f64(variable("HOP_TAKES", "0").parse().expect("HOP_TAKES is in seconds"));
         let calls = File::options().create(true).append(true).open("calls").expect("a file in the current folder");
@@ -70,7 +73,7 @@ impl Hop {
             Does::Compute => std::thread::sleep(self.takes),
             _ => tokio::time::sleep(self.takes).await,
         }
-        if self.does == Does::Refuse { Err(call.end(Status::unavailable("on purpose"))) } else { Ok(call) }
+        if let Does::Fail(code) = self.does { Err(call.end(Status::new(code, "on purpose"))) } else { Ok(call) }
     }
 }
 
@@ -91,6 +94,10 @@ impl CatalogService for Hop {
         let call = self.begin("CreateTitle").await?;
         call.end(match self.does {
             Does::Forward => self.create.clone().create_title(request.into_inner()).await,
+            Does::Flood => {
+                let title = Title { name: "x".repeat(5 << 20), ..Title::default() };
+                Ok(CreateTitleResponse { title: Some(title) }.into())
+            }
             _ => Ok(CreateTitleResponse::default().into()),
         })
     }

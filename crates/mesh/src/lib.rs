@@ -14,8 +14,8 @@
 //! Modules, in reading order: [`service`] declares a service, [`process`] is the services of one process, [`config`]
 //! its configuration, `run` the life of a process, `running` a process that serves, `testing` a real mesh in a test.
 //! The rest re-exports the crates below, under the names that a service uses: [`store`] is its database, [`operations`]
-//! its long work, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`context`] is the
-//! context of a call, [`contract`] the method table.
+//! its long work, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`peer`] passes on
+//! failures of peers, [`context`] is the context of a call, [`contract`] the method table.
 //!
 //! Guarantees:
 //! - A service behaves the same alone and beside others (INV-3).
@@ -44,6 +44,11 @@ pub use process::Process;
 pub use run::run;
 pub use running::{Running, start};
 pub use service::{Resources, Service};
+
+/// Failures of peers.
+pub mod peer {
+    pub use mesh_rpc::call::peer::pass_on;
+}
 
 /// The database of a service.
 pub mod store {

@@ -35,13 +35,13 @@ impl Artwork {
 
     /// # Errors
     ///
-    /// NOT_FOUND if the catalog does not have the title; otherwise the catalog's own status.
+    /// NOT_FOUND if the catalog does not have the title; otherwise the status of the failed call.
     async fn check_title(&self, title: Uuid) -> Result<(), Status> {
         let request = GetTitleRequest { title_id: title.to_string() };
         match self.catalog.clone().get_title(request).await {
             Ok(_) => Ok(()),
             Err(status) if status.code() == Code::NotFound => Err(Error::UnknownTitle(title).into()),
-            // Unchanged: the status says whether the call may be retried.
+            // Unchanged: mesh answers with a reason of its own, which says whether the call may be retried.
             Err(status) => Err(status),
         }
     }

@@ -5,10 +5,12 @@
 //! spawns outlives the call and does not inherit its deadline.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task;
 use std::time::Duration;
 
 use http::HeaderValue;
+use http::uri::PathAndQuery;
 use tokio::time::Instant;
 use tonic::body::Body;
 
@@ -30,6 +32,22 @@ pub struct Context {
     pub trace_state: Option<HeaderValue>,
     /// The caller.
     pub caller: Caller,
+    /// The peer that answered last.
+    pub answers: PeerAnswers,
+}
+
+/// The method of the last peer whose answer the handler began to read. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct PeerAnswers(Arc<Mutex<Option<PathAndQuery>>>);
+
+impl PeerAnswers {
+    pub(super) fn record(&self, path: PathAndQuery) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
+    }
+
+    fn last(&self) -> Option<PathAndQuery> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Context {
@@ -47,6 +65,16 @@ impl Context {
     /// The caller of the call that this task handles; anonymous outside of a call.
     pub fn caller() -> Caller {
         CURRENT.try_with(|context| context.caller.clone()).unwrap_or_default()
+    }
+
+    /// The context of a call that arrives now.
+    pub(crate) fn of_call(deadline: Option<Instant>, trace: Trace, trace_state: Option<HeaderValue>) -> Self {
+        Self { deadline, trace, trace_state, caller: Self::caller(), answers: PeerAnswers::default() }
+    }
+
+    /// The method of the last peer that answered a call of this task; `None` if none did.
+    pub(super) fn peer_that_answered() -> Option<PathAndQuery> {
+        CURRENT.try_with(|context| context.answers.last()).ok().flatten()
     }
 
     /// Runs a future in this context.

@@ -79,6 +79,15 @@ pub fn overloaded(message: impl Into<String>, delay: Duration) -> Status {
 /// Texts of tonic's messages for requests that it cannot decode.
 const UNDECODABLE: [&str; 4] = ["failed to decode", "Unexpected EOF", "protocol error", "Missing request message"];
 
+/// Texts of tonic's messages for answers that it cannot read.
+const UNREADABLE: [&str; 4] = ["decoded message length too large", "compressed with", "decompress", "Missing response"];
+
+/// Whether tonic produced this status because it could not read a message, of a request or of an answer.
+pub fn is_unreadable(status: &Status) -> bool {
+    let mut texts = UNDECODABLE.iter().chain(&UNREADABLE);
+    status.details().is_empty() && texts.any(|words| status.message().contains(words))
+}
+
 /// Adds a reason to a status without one. Such a status comes from tonic or from a service that sets no details.
 pub fn with_reason(status: Status) -> Status {
     let message = status.message();

@@ -47,7 +47,10 @@ pub async fn call(
     *request.uri_mut() = endpoint.absolute_uri(request.uri());
     request.headers_mut().insert(GRPC_ACCEPT_ENCODING, ACCEPTED);
     match endpoint.connections.send(request).await {
-        Ok((response, guard)) => Ok(attempt.respond(response, guard)),
+        Ok((mut response, guard)) => {
+            failure::drop_malformed_details(response.headers_mut());
+            Ok(attempt.respond(response, guard))
+        }
         Err(unanswered) => {
             attempt.fail(&unanswered);
             Err(unanswered)
@@ -167,7 +170,8 @@ impl http_body::Body for AttemptBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         Poll::Ready(match frame {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                frame.trailers_mut().into_iter().for_each(failure::drop_malformed_details);
                 if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map) {
                     self.attempt.complete(Outcome::of(&status));
                 }

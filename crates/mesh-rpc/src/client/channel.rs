@@ -14,6 +14,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use http::uri::PathAndQuery;
 use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
@@ -24,7 +25,7 @@ use super::endpoints::Endpoints;
 use super::failure;
 use super::retry::Remote;
 use crate::call::error::exceeded;
-use crate::call::{Answering, Call, Context, Handler, Methods};
+use crate::call::{Answering, Call, Context, Handler, Methods, peer};
 use crate::telemetry::{self, Metrics};
 
 /// The services that this process can call. Cheap to clone.
@@ -110,6 +111,10 @@ impl PeersInner {
 /// - UNAVAILABLE, `CONNECTION_LOST`: the connection broke. The peer may have done the work.
 /// - DEADLINE_EXCEEDED: the deadline passed. The peer may have done the work.
 ///
+/// A status of the peer is about the request to the peer. A service that returns it unchanged answers with another one
+/// (docs/CONTRACTS.md): match on its code and answer with an error of the service, or pass it on with
+/// [`pass_on`](peer::pass_on).
+///
 /// The channel has retried the call where its contract allows that. The caller should not retry at once.
 #[derive(Clone)]
 pub struct Channel {
@@ -141,8 +146,10 @@ impl tower::Service<Request<Body>> for Channel {
             let deadline = Deadline::of(&request, method, &context, inner.call_deadline);
             call_target(service, inner.target(service), deadline, Call { method, request })
         };
-        let answering = telemetry::call(metrics, service, method, Context::current(), request, send);
-        Box::pin(answering.map(Ok))
+        let (context, path) = (Context::current(), request.uri().path_and_query().cloned());
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let answering = telemetry::call(metrics, service, method, context.clone(), request, send);
+        Box::pin(answering.map(move |response| Ok(peer::mark(response, path, &context))))
     }
 }
 

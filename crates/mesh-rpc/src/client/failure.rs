@@ -5,16 +5,15 @@
 
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine as _, alphabet};
+use http::{HeaderMap, Response, StatusCode};
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
 
 use super::connections::{Cause, Unanswered};
 use crate::call::error::{DOMAIN, status, unavailable};
-
-const NO_ENDPOINTS: &str = "NO_ENDPOINTS";
-const UNREACHABLE: &str = "ENDPOINT_UNREACHABLE";
-const LOST: &str = "CONNECTION_LOST";
+pub use crate::call::peer::is_propagated;
+use crate::call::peer::{LOST, NO_ENDPOINTS, UNREACHABLE, reason};
 
 /// The delay until discovery knows other instances, or the endpoint is back.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -63,20 +62,24 @@ pub fn from_http<B>(response: &Response<B>) -> Option<Status> {
     Some(status(code, DOMAIN, "NOT_GRPC", format!("the response is not gRPC: HTTP {}", response.status())))
 }
 
-/// Whether the peer propagates a failure of a call that it made itself.
-pub fn is_propagated(status: &Status) -> bool {
-    reason(status).is_some_and(|reason| [NO_ENDPOINTS, UNREACHABLE, LOST].contains(&&*reason))
-}
-
 /// Whether the status is no failure of the endpoint: a propagated one, or the end of a stream by a drain.
 pub fn spares_the_endpoint(status: &Status) -> bool {
     is_propagated(status) || reason(status).is_some_and(|reason| reason == "STREAM_DRAINING")
 }
 
-fn reason(status: &Status) -> Option<String> {
-    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
-    info.filter(|_| status.code() == Code::Unavailable).map(|info| info.reason)
+/// Removes error details that are not base64: tonic panics on them.
+pub fn drop_malformed_details(headers: &mut HeaderMap) {
+    let details = headers.get(Status::GRPC_STATUS_DETAILS).map(|details| details.as_bytes());
+    if details.is_some_and(|details| BASE64.decode(details).is_err()) {
+        headers.remove(Status::GRPC_STATUS_DETAILS);
+    }
 }
+
+/// As tonic decodes details: the padding may be missing.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 fn with_cause(cause: Cause, mut status: Status) -> Status {
     status.set_source(cause);
@@ -111,6 +114,18 @@ mod tests {
         assert_eq!(mapped(431), Some(Code::Unknown));
         let answer = Response::builder().status(503).header("grpc-status", "5").body(()).unwrap();
         assert!(from_http(&answer).is_none());
+    }
+
+    #[test]
+    fn failure_with_malformed_details_can_be_read() {
+        for (details, bytes) in [("not base64", 0), ("CAU", 2), ("CAU=", 2)] {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-status", "5".parse().unwrap());
+            headers.insert("grpc-status-details-bin", details.parse().unwrap());
+            drop_malformed_details(&mut headers);
+            let status = Status::from_header_map(&headers).unwrap();
+            assert_eq!((status.code(), status.details().len()), (Code::NotFound, bytes), "{details}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) enum Outcome {
 impl Outcome {
     pub(super) fn of(status: &Status) -> Self {
         match status.code() {
-            Code::Unavailable if failure::spares_the_endpoint(status) => Self::Success,
+            Code::Unavailable | Code::Internal if failure::spares_the_endpoint(status) => Self::Success,
             Code::Unavailable | Code::Internal | Code::Unknown => Self::Failure,
             _ => Self::Success,
         }

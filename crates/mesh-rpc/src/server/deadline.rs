@@ -40,7 +40,7 @@ pub(super) fn enforce(next: Handler, unary_deadline: Duration) -> Handler {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return exceeded().into_http();
             }
-            let context = Context { deadline, trace, trace_state, caller: Context::caller() };
+            let context = Context::of_call(deadline, trace, trace_state);
             let answering = context.clone().scope(next(call));
             let answered = match deadline {
                 Some(deadline) => timeout_at(deadline, answering).await,

@@ -1,5 +1,7 @@
-//! The layer that adds error details: a failure without a reason gets one, in the head or in the trailers of a stream
-//! (INV-5).
+//! The layer that adds error details, in the head or in the trailers of a stream: a failure without a reason gets one
+//! (INV-5), and a failure of a peer becomes one of this service.
+//!
+//! See: decision 0027.
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -9,46 +11,63 @@ use tonic::{Code, Status};
 
 use crate::call::body::trailers;
 use crate::call::error::with_reason;
-use crate::call::{Handler, handler};
+use crate::call::{Handler, Method, handler, peer};
 
-/// Adds error details to every failure without them.
+/// Adds error details to every failure without them, and to every failure of a peer.
 pub(super) fn add(next: Handler) -> Handler {
     handler(move |call| {
-        let streaming = call.method.server_streaming;
+        let method = call.method;
         let answering = next(call);
         async move {
             let mut response = answering.await;
             match Status::from_header_map(response.headers()) {
                 // The extension holds the handler's status with its cause. A status from the headers has no cause.
                 Some(status) if lacks_details(&status) => {
-                    with_reason(response.extensions_mut().remove().unwrap_or(status)).into_http()
+                    detailed(response.extensions_mut().remove().unwrap_or(status), method).into_http()
                 }
                 // A unary response has its failure in the head.
-                None if streaming => response.map(|body| Body::new(body.map_frame(with_details))),
+                None if method.server_streaming => {
+                    response.map(|body| Body::new(body.map_frame(|frame| with_details(frame, method))))
+                }
                 _ => response,
             }
         }
     })
 }
 
-fn with_details(frame: Frame<Bytes>) -> Frame<Bytes> {
+fn with_details(frame: Frame<Bytes>, method: &Method) -> Frame<Bytes> {
     match frame.trailers_ref().and_then(Status::from_header_map) {
-        Some(status) if lacks_details(&status) => Frame::trailers(trailers(&with_reason(status))),
+        Some(status) if lacks_details(&status) => {
+            let status = detailed(status, method);
+            // Trailers carry no cause: the layer logs it.
+            if let Some(cause) = std::error::Error::source(&status) {
+                tracing::error!(cause, "a stream ended: {}", status.message());
+            }
+            Frame::trailers(trailers(&status))
+        }
         _ => frame,
     }
 }
 
+/// Whether the status has no details of this service: none, or those of a peer.
 fn lacks_details(status: &Status) -> bool {
-    status.code() != Code::Ok && status.details().is_empty()
+    status.code() != Code::Ok && (status.details().is_empty() || peer::is_marked(status))
+}
+
+fn detailed(status: Status, method: &Method) -> Status {
+    let status = peer::own(status);
+    // A streaming request is read while peers are called: the text does not say whose message was unreadable.
+    let status = if method.client_streaming { status } else { peer::unreadable(status) };
+    if lacks_details(&status) { with_reason(status) } else { status }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::Call;
-    use crate::call::tests::WATCH;
+    use crate::call::tests::{GET, WATCH};
+    use crate::call::{Call, Context};
     use futures_util::stream;
-    use http::Response;
+    use http::{HeaderMap, Response};
     use http_body_util::StreamBody;
     use tonic_types::StatusExt as _;
 
@@ -62,5 +81,36 @@ mod tests {
         let status = Status::from_header_map(collected.trailers().unwrap()).unwrap();
         assert_eq!((status.code(), status.message()), (Code::NotFound, "no such thing"));
         assert_eq!(status.get_error_details().error_info().unwrap().reason, "UNSPECIFIED");
+    }
+
+    /// A failure of a peer, as a handler receives it and returns it.
+    fn of_a_peer() -> Status {
+        let refused = Status::permission_denied("private").into_http();
+        let path = http::uri::PathAndQuery::from_static("/a.v1.A/Get");
+        Status::from_header_map(peer::mark(refused, path, &Context::default()).headers()).unwrap()
+    }
+
+    fn is_owned(headers: &HeaderMap) {
+        let status = Status::from_header_map(headers).unwrap();
+        let reason = status.get_error_details().error_info().unwrap().reason.clone();
+        assert_eq!((status.code(), &*reason), (Code::Internal, "PEER_FAILED"));
+        assert!(status.message().contains("a.v1.A/Get") && !status.message().contains("private"), "{status}");
+        assert!(!headers.contains_key("mesh-peer"), "{headers:?}");
+    }
+
+    #[tokio::test]
+    async fn details_of_a_peer_become_those_of_the_service() {
+        let fails = handler(|_| async { of_a_peer().into_http() });
+        let response = add(fails)(Call::to(GET, Body::empty())).await;
+        is_owned(response.headers());
+        let cause = std::error::Error::source(response.extensions().get::<Status>().unwrap()).unwrap();
+        assert!(cause.to_string().contains("private"), "the log has no cause: {cause}");
+
+        let fails = handler(|_| async {
+            let end = Frame::trailers(trailers(&of_a_peer()));
+            Response::new(Body::new(StreamBody::new(stream::iter([Ok::<_, Status>(end)]))))
+        });
+        let collected = add(fails)(Call::to(WATCH, Body::empty())).await.into_body().collect().await.unwrap();
+        is_owned(collected.trailers().unwrap());
     }
 }

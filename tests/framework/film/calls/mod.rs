@@ -9,6 +9,7 @@
 //! - When every instance fails, retries stay within their budget ([`storms`]).
 //! - A call that is not idempotent is not retried once an instance may have received it ([`storms`], [`killed`]).
 //! - After a network failure, calls recover without a restart ([`partitions`]).
+//! - A failure of a peer is not that of the service that called it ([`failures`]).
 //! - A host name stands for all of its addresses, and is looked up again ([`names`]).
 //!
 //! The caller is a `mesh::Channel` in a process of its own: a `hop` (crates/mesh/examples/hop.rs), which passes on the
@@ -18,6 +19,7 @@
 mod balanced; // restarts behind a balancer that probes
 mod catalogs; // replicas that share a database
 mod deadlines; // four hops
+mod failures; // a peer fails
 pub(crate) mod hops; // processes that pass calls on, and their records
 mod killed; // an instance is killed
 pub(crate) mod load; // a caller with a steady rate

@@ -113,7 +113,7 @@ fn database_that_all_replicas_share_is_named_when_it_is_away() {
         let failed = once(caller.address, Kind::Get).expect_err("the database is away");
         assert_eq!(failed.code(), Code::Unavailable);
         let reason = failed.get_error_details().error_info().map(|info| info.reason.clone());
-        assert_eq!(reason.as_deref(), Some("DATABASE_UNAVAILABLE"), "{failed:?}");
+        assert_eq!(reason.as_deref(), Some("PEER_UNAVAILABLE"), "{failed:?}");
     }
     postgres.restart();
     eventually("a replica answers", || once(caller.address, Kind::Get).ok());

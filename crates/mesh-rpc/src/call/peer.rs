@@ -1,0 +1,247 @@
+//! Failures of peers, and what they become for a caller of this service.
+//!
+//! A code is about the request that it answers. NOT_FOUND of a peer is about the request of this service to the peer,
+//! and says nothing about the request that this service answers.
+//!
+//! Guarantees:
+//! - The channel marks every failure of a call to a peer. Service code reads its code as ever.
+//! - A failure that a service returns still marked is replaced: code and reason are those of the table in
+//!   docs/CONTRACTS.md, the message names the peer's method, and the peer's status is the cause for the log.
+//! - A peer cannot set the mark, and the mark does not reach a caller of this service.
+//!
+//! See: decision 0027.
+
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use tonic::body::Body;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::context::Context;
+use super::error::{self, DOMAIN, exceeded, is_unreadable};
+
+/// The reason if discovery knows no instance of a peer.
+pub const NO_ENDPOINTS: &str = "NO_ENDPOINTS";
+/// The reason if no instance of a peer accepts a connection.
+pub const UNREACHABLE: &str = "ENDPOINT_UNREACHABLE";
+/// The reason if a connection to a peer broke.
+pub const LOST: &str = "CONNECTION_LOST";
+/// The reason if a peer cannot answer now.
+const UNAVAILABLE: &str = "PEER_UNAVAILABLE";
+/// The reason if a peer failed or refused the call, or its answer cannot be read.
+const FAILED: &str = "PEER_FAILED";
+
+/// The header of the mark. Its value is the peer's method. tonic's client makes it metadata of the status.
+const MARK: &str = "mesh-peer";
+
+/// Marks the failure of a call to the method at `path`: in the head, in the trailers, or in the error of the body.
+pub fn mark(mut response: Response<Body>, path: PathAndQuery, context: &Context) -> Response<Body> {
+    // In memory, the extension is the peer's status with its cause.
+    response.extensions_mut().remove::<Status>();
+    if response.headers().contains_key(Status::GRPC_STATUS) {
+        mark_headers(response.headers_mut(), &path);
+        return response;
+    }
+    context.answers.record(path.clone());
+    let broken = {
+        let path = path.clone();
+        move |mut status: Status| {
+            if let Ok(method) = MetadataValue::try_from(method(&path)) {
+                status.metadata_mut().insert(MARK, method);
+            }
+            status
+        }
+    };
+    let ended = move |mut frame: Frame<_>| {
+        frame.trailers_mut().into_iter().for_each(|trailers| mark_headers(trailers, &path));
+        frame
+    };
+    response.map(|body| Body::new(body.map_frame(ended).map_err(broken)))
+}
+
+fn mark_headers(headers: &mut HeaderMap, path: &PathAndQuery) {
+    headers.remove(MARK);
+    let failed = headers.get(Status::GRPC_STATUS).is_some_and(|code| code != "0");
+    if let Ok(method) = HeaderValue::try_from(method(path))
+        && failed
+    {
+        headers.insert(MARK, method);
+    }
+}
+
+fn method(path: &PathAndQuery) -> &str {
+    path.path().trim_start_matches('/')
+}
+
+/// Whether the status is one of a peer, unchanged.
+pub fn is_marked(status: &Status) -> bool {
+    status.metadata().contains_key(MARK)
+}
+
+/// Makes the failure of a peer one of the service, as it is: with its code, message and details. For a failure that the
+/// contract of the service promises. The caller of the service sees the text of the peer.
+pub fn pass_on(status: Status) -> Status {
+    Status::with_details(status.code(), status.message(), status.details().to_vec().into())
+}
+
+/// The status as one of this service: that of a peer by the table, any other unchanged.
+pub fn own(status: Status) -> Status {
+    let Some(method) = status.metadata().get(MARK) else { return status };
+    let method = method.to_str().unwrap_or("a peer").to_owned();
+    // The channel wrote these, here or at the peer.
+    if reason(&status).is_some_and(|reason| [NO_ENDPOINTS, UNREACHABLE, LOST].contains(&&*reason)) {
+        return pass_on(status);
+    }
+    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    match (status.code(), delay) {
+        (Code::DeadlineExceeded, _) => exceeded(),
+        (Code::Unavailable | Code::Aborted, _) | (Code::ResourceExhausted, Some(_)) => {
+            unavailable(&method, delay, status)
+        }
+        _ => failed(&method, status),
+    }
+}
+
+/// The status of a service that could not read the answer of a peer: tonic's client reports that after the channel. Any
+/// other status unchanged.
+pub fn unreadable(status: Status) -> Status {
+    match Context::peer_that_answered().filter(|_| is_unreadable(&status)) {
+        Some(path) => failed(method(&path), status),
+        None => status,
+    }
+}
+
+/// UNAVAILABLE. The caller may retry, after the peer's delay if it has one.
+fn unavailable(method: &str, delay: Option<std::time::Duration>, cause: Status) -> Status {
+    let mut details = ErrorDetails::with_error_info(UNAVAILABLE, DOMAIN, []);
+    if delay.is_some() {
+        details.set_retry_info(delay);
+    }
+    let message = format!("{method} cannot answer now; the log of its caller has the cause");
+    let mut own = Status::with_error_details(Code::Unavailable, message, details);
+    own.set_source(Arc::new(cause));
+    own
+}
+
+/// INTERNAL. The caller must not retry.
+fn failed(method: &str, cause: Status) -> Status {
+    let message = format!("a call of {method} failed; the log of its caller has the cause");
+    let mut own = error::status(Code::Internal, DOMAIN, FAILED, message);
+    own.set_source(Arc::new(cause));
+    own
+}
+
+/// Whether the status reports a failure of a call that the peer made itself.
+pub fn is_propagated(status: &Status) -> bool {
+    reason(status).is_some_and(|reason| [NO_ENDPOINTS, UNREACHABLE, LOST, UNAVAILABLE, FAILED].contains(&&*reason))
+}
+
+/// The reason of UNAVAILABLE or INTERNAL, if it is one of mesh.
+pub fn reason(status: &Status) -> Option<String> {
+    let ours = matches!(status.code(), Code::Unavailable | Code::Internal);
+    let info = status.get_details_error_info().filter(|info| ours && info.domain == DOMAIN);
+    info.map(|info| info.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::body::trailers;
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use std::time::Duration;
+
+    fn marked(response: Response<Body>) -> Response<Body> {
+        mark(response, PathAndQuery::from_static("/catalog.v1.CatalogService/GetTitle"), &Context::default())
+    }
+
+    /// What a generated client makes of a peer's failure.
+    fn received(status: Status) -> Status {
+        Status::from_header_map(marked(status.into_http()).headers()).unwrap()
+    }
+
+    /// Code and reason for the caller of a service that returns this status of a peer.
+    fn becomes(status: Status) -> (Code, String) {
+        let own = own(received(status));
+        assert!(!own.message().contains("private") && own.metadata().is_empty(), "{own:?}");
+        (own.code(), own.get_error_details().error_info().unwrap().reason.clone())
+    }
+
+    fn delayed(code: Code, reason: &str) -> Status {
+        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
+        details.set_retry_info(Some(Duration::from_millis(70)));
+        Status::with_error_details(code, "private", details)
+    }
+
+    #[test]
+    fn peer_failures_become_those_of_the_table() {
+        let is = |code, reason: &str| (code, reason.to_owned());
+        for code in (1..=16).map(Code::from_i32) {
+            let expected = match code {
+                Code::DeadlineExceeded => is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+                Code::Unavailable | Code::Aborted => is(Code::Unavailable, UNAVAILABLE),
+                _ => is(Code::Internal, FAILED),
+            };
+            assert_eq!(becomes(Status::new(code, "private")), expected, "{code:?}");
+        }
+        assert_eq!(becomes(delayed(Code::ResourceExhausted, "OVERLOADED")), is(Code::Unavailable, UNAVAILABLE));
+        assert_eq!(becomes(delayed(Code::Unavailable, "DATABASE_UNAVAILABLE")), is(Code::Unavailable, UNAVAILABLE));
+        for reason in [NO_ENDPOINTS, UNREACHABLE, LOST] {
+            let own = own(received(delayed(Code::Unavailable, reason)));
+            assert_eq!(own.get_error_details().error_info().unwrap().reason, reason);
+        }
+    }
+
+    #[test]
+    fn peer_failure_keeps_its_delay_and_its_cause() {
+        let own = own(received(delayed(Code::ResourceExhausted, "OVERLOADED")));
+        assert_eq!(own.get_error_details().retry_info().unwrap().retry_delay, Some(Duration::from_millis(70)));
+        assert!(std::error::Error::source(&own).unwrap().to_string().contains("private"));
+        assert!(own.message().contains("catalog.v1.CatalogService/GetTitle"), "{own}");
+    }
+
+    #[test]
+    fn peer_failure_can_be_passed_on() {
+        let passed = own(pass_on(received(error::status(Code::NotFound, "catalog", "TITLE_NOT_FOUND", "no title"))));
+        assert_eq!((passed.code(), passed.message()), (Code::NotFound, "no title"));
+        assert_eq!(passed.get_error_details().error_info().unwrap().reason, "TITLE_NOT_FOUND");
+    }
+
+    #[test]
+    fn peer_cannot_set_the_mark() {
+        let mut forged = Status::not_found("");
+        forged.metadata_mut().insert(MARK, "forged".parse().unwrap());
+        assert_eq!(received(forged).metadata().get(MARK).unwrap(), "catalog.v1.CatalogService/GetTitle");
+        let mut ok = Status::ok("");
+        ok.metadata_mut().insert(MARK, "forged".parse().unwrap());
+        assert!(!is_marked(&received(ok)));
+    }
+
+    #[tokio::test]
+    async fn peer_failure_is_marked_at_the_end_of_a_stream() {
+        let end = |frame: Result<Frame<Bytes>, Status>| {
+            marked(Response::new(Body::new(StreamBody::new(stream::iter([frame]))))).into_body().collect()
+        };
+        let trailers = end(Ok(Frame::trailers(trailers(&Status::not_found(""))))).await.unwrap();
+        assert!(is_marked(&Status::from_header_map(trailers.trailers().unwrap()).unwrap()));
+        assert!(is_marked(&end(Err(Status::unavailable(""))).await.unwrap_err()));
+    }
+
+    #[tokio::test]
+    async fn peer_answer_that_cannot_be_read_is_not_blamed_on_the_request() {
+        let too_large = || Status::out_of_range("Error, decoded message length too large: found 9 bytes");
+        let context = Context::default();
+        let blamed = context.clone().scope(async { unreadable(too_large()) }).await;
+        assert_eq!(blamed.code(), Code::OutOfRange, "no peer was called: the request is too large");
+        mark(Response::new(Body::empty()), PathAndQuery::from_static("/a.B/C"), &context);
+        let peers = context.scope(async { unreadable(too_large()) }).await;
+        assert_eq!((peers.code(), reason(&peers).as_deref()), (Code::Internal, Some(FAILED)));
+        assert!(peers.message().contains("a.B/C"), "{peers}");
+    }
+}
