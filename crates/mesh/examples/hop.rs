@@ -82,7 +82,7 @@ impl CatalogService for Hop {
     async fn get_title(&self, request: Request<GetTitleRequest>) -> Result<Response<GetTitleResponse>, Status> {
         let call = self.begin("GetTitle").await?;
         call.end(match self.does {
-            Does::Forward => self.get.clone().get_title(request.into_inner()).await,
+            Does::Forward => self.get.clone().get_title(request.into_inner()).await.map_err(answered),
             _ => Ok(GetTitleResponse::default().into()),
         })
     }
@@ -93,7 +93,7 @@ impl CatalogService for Hop {
     ) -> Result<Response<CreateTitleResponse>, Status> {
         let call = self.begin("CreateTitle").await?;
         call.end(match self.does {
-            Does::Forward => self.create.clone().create_title(request.into_inner()).await,
+            Does::Forward => self.create.clone().create_title(request.into_inner()).await.map_err(answered),
             Does::Flood => {
                 let title = Title { name: "x".repeat(5 << 20), ..Title::default() };
                 Ok(CreateTitleResponse { title: Some(title) }.into())
@@ -108,7 +108,7 @@ impl CatalogService for Hop {
     ) -> Result<Response<DeleteTitleResponse>, Status> {
         let call = self.begin("DeleteTitle").await?;
         call.end(match self.does {
-            Does::Forward => self.delete.clone().delete_title(request.into_inner()).await,
+            Does::Forward => self.delete.clone().delete_title(request.into_inner()).await.map_err(answered),
             _ => Ok(DeleteTitleResponse::default().into()),
         })
     }
@@ -120,6 +120,11 @@ impl CatalogService for Hop {
     async fn update_title(&self, _: Request<UpdateTitleRequest>) -> Result<Response<UpdateTitleResponse>, Status> {
         Err(Status::unimplemented("not used by a test"))
     }
+}
+
+/// The contract promises NOT_FOUND, which is the next hop's to find out. Any other failure becomes the hop's own.
+fn answered(failed: Status) -> Status {
+    if failed.code() == Code::NotFound { mesh::peer::pass_on(failed) } else { failed }
 }
 
 /// A call in progress. A drop without an end means that the caller cancelled it or its deadline passed.

@@ -1,4 +1,5 @@
-//! A peer fails: what a caller of the service that called it sees. The hop returns the failure as it came.
+//! A peer fails: what a caller of the service that called it sees. The hop returns any failure but NOT_FOUND as it
+//! came.
 
 use harness::Process;
 use tonic::{Code, Status};
@@ -21,7 +22,7 @@ fn reason(status: &Status) -> String {
 
 #[test]
 fn peer_failure_is_not_passed_on_as_ones_own() {
-    for code in [Code::NotFound, Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied] {
+    for code in [Code::Unimplemented, Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied] {
         let (failed, log) = through_a_hop(&i32::from(code).to_string());
         assert_eq!((failed.code(), &*reason(&failed)), (Code::Internal, "PEER_FAILED"), "{code:?}: {failed:?}");
         assert!(failed.message().contains("catalog.v1.CatalogService/CreateTitle"), "{failed:?}");
@@ -29,6 +30,12 @@ fn peer_failure_is_not_passed_on_as_ones_own() {
         assert!(!failed.metadata().contains_key("mesh-peer"), "{failed:?}");
         assert!(log.contains("on purpose"), "the log has no cause: {log}");
     }
+}
+
+#[test]
+fn peer_failure_that_the_contract_promises_is_passed_on() {
+    let (failed, _) = through_a_hop(&i32::from(Code::NotFound).to_string());
+    assert_eq!((failed.code(), failed.message()), (Code::NotFound, "on purpose"));
 }
 
 #[test]
