@@ -9,6 +9,7 @@
 //! See: docs/decisions/0005-one-writer-for-sqlite.md
 
 use std::fs::{File, TryLockError};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
@@ -26,6 +27,7 @@ use super::group::Group;
 use super::migrate::{Migration, Schema, migrate};
 use super::pool::Pool;
 use super::probe::{Probe, Target};
+use super::server;
 use super::settings::{Database, Limits};
 use super::store::Store;
 
@@ -73,7 +75,8 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let unwritable = |cause| OpenError::Unwritable { path: folder.to_owned(), cause };
     std::fs::create_dir_all(folder).map_err(unwritable)?;
-    let lock = lock(path)?;
+    let mut lock = lock(path)?;
+    refuse_emptied(path, &lock)?;
 
     // SQLite reports a file that is not writable at the first write only. The probe reports it at the start.
     let probe = File::options().create(true).append(true).open(path);
@@ -86,6 +89,7 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     prepare(&mut first, "").await.map_err(broken)?;
     let mut first = Connection::sqlite(first);
     migrate(service, &mut first, schema).await?;
+    mark(&mut lock);
 
     // A write through a reader is a defect, and `query_only` makes it fail.
     let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(limits.wait);
@@ -105,9 +109,7 @@ fn file_url(path: &Path) -> std::io::Result<String> {
 
 /// Takes an operating-system lock on a file beside the database.
 fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let beside = PathBuf::from(beside);
+    let beside = beside(path, ".lock");
     let unwritable = |cause| OpenError::Unwritable { path: beside.clone(), cause };
     let file = File::options().create(true).write(true).truncate(false).open(&beside).map_err(unwritable)?;
     match file.try_lock() {
@@ -115,6 +117,41 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
         Err(TryLockError::Error(cause)) => Err(unwritable(cause)),
     }
+}
+
+/// The content of the lock file, once the database has a schema.
+const MARK: &[u8] = b"the database beside this file has a schema\n";
+
+fn mark(lock: &mut File) {
+    // Without the mark, an emptied file is noticed only by its log. That is no reason not to start, as on a full disk.
+    if length(&*lock) == 0 && lock.write_all(MARK).is_err() {
+        let _ = lock.set_len(0);
+    }
+}
+
+/// SQLite takes an empty file as a new database, and deletes a log that lies beside it. A file is emptied by a disk that
+/// was full during a copy, by a file system that lost its content in a power cut, or by a slip in a shell.
+fn refuse_emptied(path: &Path, lock: &File) -> Result<(), OpenError> {
+    let length_of = |path: &Path| std::fs::metadata(path).map(|file| file.len()).ok();
+    let log = beside(path, "-wal");
+    let emptied = match length_of(path) {
+        Some(0) => length(lock) > 0 || length_of(&log).unwrap_or_default() > 0,
+        // Without the file, its log may hold the only copy of the last commits.
+        None => length_of(&log).unwrap_or_default() > 0,
+        Some(_) => false,
+    };
+    if emptied { Err(OpenError::Emptied { path: path.to_owned() }) } else { Ok(()) }
+}
+
+fn length(file: &File) -> u64 {
+    file.metadata().map(|file| file.len()).unwrap_or_default()
+}
+
+/// The path of a file whose name continues that of the database.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(ending);
+    beside.into()
 }
 
 /// Sets up a connection. `synchronous = FULL`: a commit survives a power cut, not only a crash. `busy_timeout` is for
@@ -126,14 +163,54 @@ async fn prepare(connection: &mut AnyConnection, more: &'static str) -> sqlx::Re
     sqlx::raw_sql(more).execute(connection).await.map(drop)
 }
 
+/// Adds those of the databases `others` that do not exist to an error that says so of one. Other errors stay as they are.
+pub async fn with_missing(error: OpenError, others: &[(&'static str, (&Database, Limits))]) -> OpenError {
+    let OpenError::Missing { mut services, mut create } = error else { return error };
+    for (service, (database, limits)) in others {
+        let Database::Postgres(url) = database else { continue };
+        let Ok(server) = server::options(url) else { continue };
+        let answer = timeout(limits.wait, PgConnection::connect_with(&server)).await;
+        if let Ok(Err(cause)) = answer
+            && let OpenError::Missing { create: another, .. } = not_connected(service, &server, cause)
+        {
+            services = format!("{services}, `{service}`");
+            create = format!("{create} && {another}");
+        }
+    }
+    OpenError::Missing { services, create }
+}
+
+fn not_connected(service: &'static str, server: &PgConnectOptions, cause: sqlx::Error) -> OpenError {
+    const NO_SUCH_DATABASE: &str = "3D000";
+    let code = cause.as_database_error().and_then(|error| error.code());
+    if code.is_some_and(|code| code == NO_SUCH_DATABASE) {
+        return OpenError::Missing { services: format!("`{service}`"), create: server::createdb(server, "") };
+    }
+    OpenError::Unreachable { service, cause }
+}
+
+/// Text is UTF-8 on the wire. Postgres converts it, fails on what its encoding does not have, and measures and sorts by
+/// other rules.
+async fn refuse_encoding(
+    service: &'static str,
+    server: &PgConnectOptions,
+    connection: &mut PgConnection,
+) -> Result<(), OpenError> {
+    let encoding = sqlx::query_scalar("SHOW server_encoding").fetch_one(connection).await;
+    let encoding: String = encoding.map_err(|cause| OpenError::Unreachable { service, cause })?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(OpenError::Encoding { service, encoding, create: server::createdb(server, " -E UTF8 -T template0") })
+}
+
 async fn postgres(service: &'static str, url: &str, limits: Limits, schema: Schema<'_>) -> Result<Store, OpenError> {
     let unreachable = |cause| OpenError::Unreachable { service, cause };
-    // Poolers refuse the startup parameter that sqlx sets for the digits of numbers; since Postgres 12 it changes nothing.
-    let options: PgConnectOptions = url.parse().map_err(unreachable)?;
-    let options = options.extra_float_digits(None).statement_cache_capacity(limits.statement_cache);
-    let options = options.disable_statement_logging();
+    let options = server::options(url).map_err(unreachable)?.statement_cache_capacity(limits.statement_cache);
     let first = timeout(limits.wait, PgConnection::connect_with(&options)).await;
-    let first = first.map_err(|_| unreachable(sqlx::Error::PoolTimedOut))?.map_err(unreachable)?;
+    let first = first.map_err(|_| unreachable(sqlx::Error::PoolTimedOut))?;
+    let mut first = first.map_err(|cause| not_connected(service, &options, cause))?;
+    refuse_encoding(service, &options, &mut first).await?;
     let mut first = Connection::postgres(first, Arc::default());
     migrate(service, &mut first, schema).await?;
     first.close().await;

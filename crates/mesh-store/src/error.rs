@@ -108,10 +108,22 @@ pub enum OpenError {
     Unwritable { path: PathBuf, cause: std::io::Error },
     #[error("{path} is open in another process: stop that one, or name another folder with --data-dir")]
     Locked { path: PathBuf },
-    #[error("{path} cannot be opened ({cause}): move it away, or restore a backup")]
+    #[error("{path} cannot be opened ({}): move it away, or restore a backup", plain(.cause))]
     Broken { path: PathBuf, cause: sqlx::Error },
-    #[error("cannot open the database of `{service}` ({cause}): check services.{service}.database_url")]
+    #[error(
+        "{path} is empty, and its service had data in it: restore a backup; or, to begin without data, delete {path} and \
+         the files beside it"
+    )]
+    Emptied { path: PathBuf },
+    #[error("cannot open the database of `{service}` ({}): check services.{service}.database_url", plain(.cause))]
     Unreachable { service: &'static str, cause: sqlx::Error },
+    #[error("no database exists for {services}: create what is missing with `{create}`")]
+    Missing { services: String, create: String },
+    #[error(
+        "the database of `{service}` has the encoding {encoding}, and services need UTF8: name a database that was \
+         created with `{create}`"
+    )]
+    Encoding { service: &'static str, encoding: String, create: String },
     #[error(
         "the database of `{service}` is newer than this program: its schema has version {found}, and this program \
          knows versions up to {known}: start the newer program, or restore a backup"
@@ -122,8 +134,21 @@ pub enum OpenError {
          and put the change into a new migration"
     )]
     Edited { service: &'static str, version: i64 },
-    #[error("cannot migrate the database of `{service}`: {cause}")]
+    #[error("cannot migrate the database of `{service}`: {}", plain_migration(.cause))]
     Migrate { service: &'static str, cause: MigrateError },
+}
+
+/// What the database says. The driver adds the line in the source of Postgres that reported it.
+fn plain(cause: &sqlx::Error) -> String {
+    cause.as_database_error().map_or_else(|| cause.to_string(), |error| error.message().to_owned())
+}
+
+fn plain_migration(cause: &MigrateError) -> String {
+    match cause {
+        MigrateError::Execute(cause) => plain(cause),
+        MigrateError::ExecuteMigration(cause, version) => format!("migration {version}: {}", plain(cause)),
+        cause => cause.to_string(),
+    }
 }
 
 #[cfg(test)]

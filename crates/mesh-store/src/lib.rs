@@ -30,13 +30,14 @@ mod probe;
 mod reader;
 mod requests;
 pub mod rows;
+mod server;
 mod settings;
 mod store;
 mod time;
 mod transaction;
 
 pub use condition::Condition;
-pub use connect::{open, open_within};
+pub use connect::{open, open_within, with_missing};
 pub use connection::Connection;
 pub use dialect::Dialect;
 pub use error::{Error, OpenError, Unavailable};

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::server;
 use mesh_runtime::settings::{Key, Settings, Shown, Source, parse};
 
 /// The database of a service.
@@ -27,7 +28,8 @@ impl fmt::Debug for Database {
     }
 }
 
-const DATABASE: &str = "sqlite://path/to/file.db or postgres://user@host/database";
+const DATABASE: &str =
+    "sqlite://path/to/file.db or postgres://user@host/database, which names the database that is to be migrated";
 
 impl Database {
     /// Reads `services.SERVICE.database_url`. The default is a file in `data_dir`. `here` says that the service runs in
@@ -134,8 +136,7 @@ fn parse_database(text: &str) -> Option<Database> {
         return plain.then(|| Database::Sqlite(path.into()));
     }
     let postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
-    let parses = text.parse::<sqlx::any::AnyConnectOptions>().is_ok_and(|options| options.database_url.has_host());
-    (postgres && parses).then(|| Database::Postgres(text.to_owned()))
+    if postgres { server::normalized(text).map(Database::Postgres) } else { None }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{Admin, Check, Health, Ports, Watched, health_service, reflection};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, alarm, raise_open_files};
-use mesh_store::{Database, Limits, OpenError, Store};
+use mesh_store::{Database, Limits, OpenError, Store, with_missing};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -182,10 +182,20 @@ async fn build(
         operations: Vec::new(),
         workers: Vec::new(),
     };
+    let owners = services.iter().filter(|service| service.owns_data());
+    let databases: Vec<_> =
+        owners.filter_map(|service| Some((service.name(), config.database(service.name())?))).collect();
+    let mut unopened = &databases[..];
     for service in services {
         let (name, contracts) = (service.name(), service.contracts());
-        let store = match config.database(name) {
-            Some((database, limits)) if service.owns_data() => Some(open(&service, database, limits).await?),
+        let store = match unopened.split_first() {
+            Some(((owner, (database, limits)), others)) if *owner == name => {
+                unopened = others;
+                match open(&service, database, *limits).await {
+                    Ok(store) => Some(store),
+                    Err(error) => return Err(with_missing(error, others).await.into()),
+                }
+            }
             _ => None,
         };
         let operations = store.clone().filter(|_| service.does_long_work());

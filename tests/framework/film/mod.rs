@@ -9,6 +9,7 @@ mod database; // a database that cannot be opened or goes away
 mod faults; // long work while something dies, stalls or goes away
 mod locks; // somebody else holds a lock in the database
 mod long_work; // a kill within a clean-up, and a clock that went back
+mod opening; // a database that is missing, emptied or of the wrong kind
 mod operations_cli; // the commands of `mesh`
 mod restore; // the steps after a backup was restored
 mod tracing; // one trace through every hop, and its export

@@ -99,7 +99,7 @@ fn serve(data: &Path, port: u16) -> Child {
     let mut keeper = as_nobody(Path::new("/bin/sh"));
     keeper.arg("-c").arg(KEEPER).env("FOLDER", data.parent().expect("a folder"));
     keeper.arg(find_program("postgres", &folders()).expect("postgres comes with initdb"));
-    keeper.arg("-D").arg(data).arg("-p").arg(port.to_string()).args(["-c", "listen_addresses=127.0.0.1"]);
+    keeper.arg("-D").arg(data).arg("-p").arg(port.to_string()).args(["-c", "listen_addresses=127.0.0.1,::1"]);
     // No socket in a shared folder. No fsync, because these databases need not survive the machine. Many connections,
     // because many tests run at once, each with a pool or two.
     keeper.args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=500"]).current_dir(data);

@@ -1,0 +1,124 @@
+//! A database that is missing, emptied or of the wrong kind stops the process with one line that says what to do.
+
+use harness::film::create;
+use harness::{Grpcurl, Postgres, Process, command, execute};
+
+use crate::bad_start::{FREE, refuses, refuses_with};
+
+/// The URL without the name of the database.
+fn server(postgres: &Postgres) -> String {
+    postgres.database("other").trim_end_matches("other").to_owned()
+}
+
+fn set(service: &str, url: &str) -> String {
+    format!("--set=services.{service}.database_url={url}")
+}
+
+#[test]
+#[ignore = "needs Postgres: .ci/full"]
+fn missing_databases_are_named_together_with_their_commands() {
+    let Some(postgres) = Postgres::start() else { return };
+    let server = server(&postgres);
+    let port = server.trim_end_matches('/').rsplit(':').next().expect("a port").to_owned();
+    let [catalog, artwork] = ["titles", "pictures"].map(|name| format!("{server}{name}"));
+    let createdb = |name: &str| format!("createdb -h 127.0.0.1 -p {port} -U postgres {name}");
+
+    let both = [FREE, &set("catalog", &catalog), &set("artwork", &artwork)];
+    let errors = refuses(&both, |_| ());
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    for word in ["`catalog`", "`artwork`", " && ", &createdb("titles"), &createdb("pictures")] {
+        assert!(errors[0].contains(word), "`{word}` is not in: {}", errors[0]);
+    }
+    assert!(!errors[0].contains(" line "), "the source of Postgres: {}", errors[0]);
+
+    execute(&format!("{server}other"), "CREATE DATABASE titles");
+    let errors = refuses(&both, |_| ());
+    assert!(errors[0].contains("`artwork`") && !errors[0].contains("`catalog`"), "{errors:#?}");
+}
+
+#[test]
+fn postgres_url_without_a_database_is_refused() {
+    for url in ["postgres://me@127.0.0.1:1", "postgres://me@127.0.0.1:1/"] {
+        let words = ["services.catalog.database_url", "postgres://user@host/database"];
+        refuses_with(&words, &[FREE, &set("catalog", url)], |_| ());
+    }
+}
+
+#[test]
+#[ignore = "needs Postgres: .ci/full"]
+fn ipv6_address_of_postgres_is_reached() {
+    if !Grpcurl::installed() || std::net::TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let Some(postgres) = Postgres::shared() else { return };
+    let url = postgres.database("over_ipv6").replace("127.0.0.1", "[::1]");
+    let process = Process::start("monolith", &[("MESH__SERVICES__CATALOG__DATABASE_URL", &url)]);
+    create(&process.grpcurl(), "Metropolis");
+}
+
+#[test]
+#[ignore = "needs Postgres: .ci/full"]
+fn database_that_is_not_utf8_is_refused() {
+    let Some(postgres) = Postgres::start() else { return };
+    let server = server(&postgres);
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let name = encoding.to_lowercase();
+        let create = format!("CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0");
+        execute(&format!("{server}other"), &create);
+        let words = [encoding, "UTF8", &format!("-E UTF8 -T template0 {name}")];
+        refuses_with(&words, &[FREE, &set("catalog", &format!("{server}{name}"))], |_| ());
+    }
+}
+
+#[test]
+#[ignore = "needs Postgres: .ci/full"]
+fn user_of_postgres_is_that_of_the_process() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let url = postgres.database("nobody_s").replace("postgres@", "");
+    let name = std::process::Command::new("id").arg("-un").output().expect("id runs").stdout;
+    let role = format!("role \"{}\"", String::from_utf8(name).expect("UTF-8").trim());
+    let mut process = command("monolith");
+    process.env_remove("USER").env_remove("PGUSER").args([FREE, &set("catalog", &url)]);
+    let refused = process.output().expect("it starts");
+    let error = String::from_utf8(refused.stderr).expect("UTF-8");
+    assert!(!refused.status.success() && error.contains(&role) && !error.contains(" line "), "{role}: {error}");
+}
+
+#[test]
+fn emptied_database_is_refused() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[]);
+    create(&process.grpcurl(), "Metropolis");
+    let folder = process.kill();
+    let data = folder.path().join("data");
+    let path = |ending: &str| data.join(format!("catalog.db{ending}"));
+    let data_dir = format!("--data-dir={}", data.display());
+    let refused = || refuses_with(&["catalog.db is empty", "restore a backup"], &[FREE, &data_dir], |_| ());
+    let saved = std::fs::read(path("-wal")).expect("the log of a killed process");
+    assert!(!saved.is_empty());
+
+    // The log alone tells, as after a file was moved away.
+    std::fs::remove_file(path("")).expect("the database");
+    refused();
+    assert_eq!(std::fs::read(path("-wal")).expect("the log"), saved, "it may hold the only copy");
+    // The mark alone tells.
+    std::fs::write(path(""), "").expect("a file");
+    std::fs::remove_file(path("-wal")).expect("the log");
+    refused();
+    // A file that was deleted on purpose is created again.
+    std::fs::remove_file(path("")).expect("the database");
+    create(&Process::start_in(folder, "monolith", &[]).grpcurl(), "Metropolis");
+}
+
+#[test]
+fn empty_file_without_a_past_is_a_new_database() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::create_dir(folder.path().join("data")).expect("a folder");
+    // A process that was killed in its first milliseconds leaves these.
+    for file in ["catalog.db", "catalog.db.lock"] {
+        std::fs::write(folder.path().join("data").join(file), "").expect("a file");
+    }
+    Process::start_in(folder, "monolith", &[]);
+}
