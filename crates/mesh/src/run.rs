@@ -79,7 +79,14 @@ async fn serve(services: Vec<Service>, config: &Config) -> anyhow::Result<()> {
     // Before the process serves: until then, the default handler ends it at once.
     let mut stop = Stop::listen().context("cannot listen for signals")?;
 
-    let running = start(services, config).await?;
+    let running = tokio::select! {
+        running = start(services, config) => running?,
+        // A migration that is interrupted is rolled back.
+        signal = stop.signal() => {
+            tracing::info!(signal = signal.name(), "stopped before the process served");
+            return Ok(());
+        }
+    };
     announce(config, &running, &examples);
 
     let signal = stop.signal().await;

@@ -60,6 +60,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     let (foreground, background) = (Tasks::default(), Tasks::default());
     let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
     let (draining, metrics, notifier) = (CancellationToken::new(), Metrics::new(), Notifier::default());
+    let starting = ports.accept(limits, &draining, &foreground)?;
 
     let sets: Vec<_> = services.iter().map(Service::descriptors).collect();
     let methods = Methods::of(&sets);
@@ -90,7 +91,7 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     background.run(metrics.clone().publish_build());
 
     let admin = Admin { health: health.clone(), metrics };
-    let (address, admin_address) = ports.serve(stack, methods, admin, limits, &draining, &foreground)?;
+    let (address, admin_address) = starting.serve(stack, methods, admin);
     // Last: a service that others find can be called.
     let registrant = |(service, contracts): (&'static str, _)| {
         let health = health.clone();

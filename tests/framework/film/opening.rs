@@ -1,7 +1,12 @@
 //! A database that is missing, emptied or of the wrong kind stops the process with one line that says what to do.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use harness::film::create;
-use harness::{Grpcurl, Postgres, Process, command, execute};
+use harness::{Grpcurl, LIMIT, Postgres, Process, RawCall, Session, command, eventually, execute};
 
 use crate::bad_start::{FREE, refuses, refuses_with};
 
@@ -121,4 +126,49 @@ fn empty_file_without_a_past_is_a_new_database() {
         std::fs::write(folder.path().join("data").join(file), "").expect("a file");
     }
     Process::start_in(folder, "monolith", &[]);
+}
+
+/// The answer of a port to a request over HTTP/1.1, once it accepts connections.
+fn page(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    Some(answer)
+}
+
+#[test]
+fn start_that_waits_for_a_lock_is_not_ready_and_obeys_sigterm() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let database = folder.path().join("catalog.db");
+    std::fs::write(&database, "").expect("a file");
+    // A writer that does not commit: the migrations wait up to 5 s for it.
+    let mut writer = Session::open(&format!("sqlite://{}", database.display()));
+    writer.execute("PRAGMA journal_mode = WAL");
+    writer.execute("BEGIN IMMEDIATE");
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+    let mut starting = command("monolith");
+    starting
+        .current_dir(folder.path())
+        .args([&format!("--listen={address}"), &format!("--data-dir={}", folder.path().display())]);
+    let mut starting = starting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+
+    let ready = eventually("the port answers", || page(address, "/readyz"));
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("\r\n\r\nstarting: "), "{ready}");
+    assert!(page(address, "/healthz").is_some_and(|page| page.starts_with("HTTP/1.1 200")), "the process is alive");
+    let health = RawCall::begin(address, "/grpc.health.v1.Health/Check", &[]).ended();
+    assert_eq!(health.code, "14", "UNAVAILABLE");
+
+    let sent = Instant::now();
+    let kill = Command::new("kill").args(["-TERM", &starting.id().to_string()]).status();
+    assert!(kill.expect("kill runs").success());
+    let ended = eventually("it ends", || starting.try_wait().expect("a child"));
+    assert!(ended.success() && sent.elapsed() < Duration::from_secs(2), "{ended} after {:?}", sent.elapsed());
+
+    writer.execute("ROLLBACK");
+    drop(writer);
+    let data_dir = folder.path().display().to_string();
+    Process::start("monolith", &[("MESH__DATA_DIR", &data_dir)]);
 }

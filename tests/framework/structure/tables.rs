@@ -54,8 +54,8 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-store",
         &[
-            "condition dialect holders settings time",
-            "connection error",
+            "condition dialect holders server time",
+            "connection error settings",
             "completion migrate pool probe rows",
             "group",
             "connections transaction",
