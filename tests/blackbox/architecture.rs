@@ -86,3 +86,19 @@ fn service_main_only_runs_it() {
         );
     }
 }
+
+/// With `SELECT *`, a column that a migration adds changes the result of a statement that running replicas have
+/// prepared, and Postgres refuses it.
+#[test]
+fn sql_names_its_columns() {
+    let folders = ["services", "crates", "templates"].map(|folder| root().join(folder));
+    let sources: Vec<_> =
+        folders.iter().flat_map(|folder| [files(folder, "rs"), files(folder, "sql")].concat()).collect();
+    assert!(sources.len() > 20, "only {sources:?}");
+    for path in sources {
+        let text = std::fs::read_to_string(&path).expect("a source");
+        for stars in ["SELECT *", "RETURNING *", ".* FROM"] {
+            assert!(!text.contains(stars), "{} has `{stars}`: name the columns", path.display());
+        }
+    }
+}

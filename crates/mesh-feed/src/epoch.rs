@@ -10,17 +10,22 @@ use mesh_store::{Error, Store};
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-/// Reads the epoch of a database. A new database gets its first epoch.
+const EPOCH: &str = "SELECT epoch FROM store_meta WHERE id = 1";
+
+/// Reads the epoch of a database. A new database gets its first epoch; any other is only read.
 ///
 /// # Errors
 ///
 /// As for any transaction; the call may be retried.
 pub async fn epoch(store: &Store) -> Result<Uuid, Error> {
+    let known = sqlx::query(EPOCH).try_map(|row: AnyRow| uuid(&row)).fetch_optional(store.reader()).await?;
+    if let Some(epoch) = known {
+        return Ok(epoch);
+    }
     let mut tx = store.begin().await?;
     let begin = sqlx::query("INSERT INTO store_meta (id, epoch) VALUES (1, $1) ON CONFLICT (id) DO NOTHING");
     begin.bind(Uuid::new_v4().to_string()).execute(&mut *tx).await?;
-    let epoch = sqlx::query("SELECT epoch FROM store_meta WHERE id = 1").try_map(|row: AnyRow| uuid(&row));
-    let epoch = epoch.fetch_one(&mut *tx).await?;
+    let epoch = sqlx::query(EPOCH).try_map(|row: AnyRow| uuid(&row)).fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(epoch)
 }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AnyConnection, ConnectOptions as _, Connection as _, PgConnection};
 use tokio::time::timeout;
@@ -24,7 +25,7 @@ use super::connections::Connections;
 use super::dialect::Dialect;
 use super::error::OpenError;
 use super::group::Group;
-use super::migrate::{Migration, Schema, migrate};
+use super::migrate::{self, Migration, Schema, migrate};
 use super::pool::Pool;
 use super::probe::{Probe, Target};
 use super::server;
@@ -88,7 +89,9 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let mut first = AnyConnection::connect_with(&options).await.map_err(broken)?;
     prepare(&mut first, "").await.map_err(broken)?;
     let mut first = Connection::sqlite(first);
-    migrate(service, &mut first, schema).await?;
+    let discard = format!("delete {} and the files beside it", path.display());
+    let target = migrate::Target { service, dialect: Dialect::Sqlite, discard: &discard };
+    migrate(target, &mut first, schema).await.map_err(|error| corrupt(path, error))?;
     mark(&mut lock);
 
     // A write through a reader is a defect, and `query_only` makes it fail.
@@ -98,6 +101,19 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let connections = Connections::Sqlite { readers, writer: Group::new(first, limits.wait) };
     let probe = Arc::new(Probe::new(Target::Sqlite(options)));
     Ok(Store { connections, probe, dialect: Dialect::Sqlite, _lock: Some(Arc::new(lock)) })
+}
+
+/// A migration may be the first to read a page that is corrupt.
+fn corrupt(path: &Path, error: OpenError) -> OpenError {
+    const CORRUPT: [&str; 2] = ["11", "26"];
+    match error {
+        OpenError::Migrate {
+            cause: MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _), ..
+        } if cause.as_database_error().and_then(|error| error.code()).is_some_and(|code| CORRUPT.contains(&&*code)) => {
+            OpenError::Broken { path: path.to_owned(), cause }
+        }
+        error => error,
+    }
 }
 
 /// A path as a URL. The path is made absolute: the first part of a relative path would be read as a host.
@@ -196,7 +212,7 @@ async fn refuse_encoding(
     server: &PgConnectOptions,
     connection: &mut PgConnection,
 ) -> Result<(), OpenError> {
-    let encoding = sqlx::query_scalar("SHOW server_encoding").fetch_one(connection).await;
+    let encoding = sqlx::query_scalar("SHOW server_encoding").persistent(false).fetch_one(connection).await;
     let encoding: String = encoding.map_err(|cause| OpenError::Unreachable { service, cause })?;
     if encoding == "UTF8" {
         return Ok(());
@@ -212,7 +228,8 @@ async fn postgres(service: &'static str, url: &str, limits: Limits, schema: Sche
     let mut first = first.map_err(|cause| not_connected(service, &options, cause))?;
     refuse_encoding(service, &options, &mut first).await?;
     let mut first = Connection::postgres(first, Arc::default());
-    migrate(service, &mut first, schema).await?;
+    let discard = "drop the database and create it again";
+    migrate(migrate::Target { service, dialect: Dialect::Postgres, discard }, &mut first, schema).await?;
     first.close().await;
     let cached = limits.statement_cache > 0 && !shares_sessions(&options).await.map_err(unreachable)?;
     let pool = Pool::new(options.clone(), limits, cached);

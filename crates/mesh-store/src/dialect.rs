@@ -35,6 +35,14 @@ impl Dialect {
         }
     }
 
+    /// The query for the number of tables with the name `$1`: 0 or 1.
+    pub(crate) fn tables_named(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1",
+            Self::Postgres => "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass($1)",
+        }
+    }
+
     /// Whether this process is the only one that uses the database. Work without an end then belonged to an earlier run
     /// of this process.
     pub fn is_alone(self) -> bool {

@@ -125,15 +125,20 @@ pub enum OpenError {
     )]
     Encoding { service: &'static str, encoding: String, create: String },
     #[error(
-        "the database of `{service}` is newer than this program: its schema has version {found}, and this program \
-         knows versions up to {known}: start the newer program, or restore a backup"
+        "the database of `{service}` is newer than this program: its schema has version {found} and supports programs \
+         from version {floor} on; this program knows versions up to {known}: start a newer program, or restore a backup"
     )]
-    Newer { service: &'static str, known: i64, found: i64 },
+    Newer { service: &'static str, known: i64, found: i64, floor: i64 },
     #[error(
         "migration {version} of `{service}` differs from the one that was applied to its database: restore its text, \
-         and put the change into a new migration"
+         and put the change into a new migration; or, while nothing in the database is needed, {discard}"
     )]
-    Edited { service: &'static str, version: i64 },
+    Edited { service: &'static str, version: i64, discard: String },
+    #[error(
+        "migration {version} of `{service}` was interrupted: complete its changes by hand and set `success` of its row \
+         in {table}, or restore a backup"
+    )]
+    Interrupted { service: &'static str, version: i64, table: &'static str },
     #[error("cannot migrate the database of `{service}`: {}", plain_migration(.cause))]
     Migrate { service: &'static str, cause: MigrateError },
 }

@@ -1,9 +1,21 @@
 //! Applies migrations, the steps of a schema, in order when a database is opened.
+//!
+//! A schema may be newer than the program: after a rollback, and in replicas that restart during a rolling upgrade. It
+//! is accepted unless one of its migrations breaks programs as old as this one, which the migration declares and the
+//! database remembers (`schema_floor`).
+//!
+//! Guarantees:
+//! - A migration, its row in the list of applied migrations and its floor are in one transaction.
+//! - A database that needs no migration is only read.
+//!
+//! See: docs/decisions/0023-a-schema-has-a-floor.md
 
+use sqlx::any::AnyRow;
 use sqlx::migrate::{MigrateError, MigrationType, Migrator};
-use sqlx::{Connection as _, Executor as _, PgConnection, SqlSafeStr as _, SqlStr};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, SqlSafeStr as _};
 
 use super::connection::{Connection, Link};
+use super::dialect::Dialect;
 use super::error::OpenError;
 
 /// One step of a schema: `Migration::new(1, "titles", include_str!("…"))`. It is applied once. Do not edit it
@@ -13,12 +25,30 @@ pub struct Migration {
     version: i64,
     description: &'static str,
     sql: &'static str,
+    floor: Option<i64>,
 }
 
 impl Migration {
     /// `version` is the place in the order, from 1; `description` is a name for logs and the database.
+    ///
+    /// The migration must leave the schema usable for the programs before it, which continue to run on it: it adds
+    /// tables, indexes, and columns that are nullable or have a default. Any other migration declares
+    /// [`breaks_before`](Self::breaks_before).
     pub const fn new(version: i64, description: &'static str, sql: &'static str) -> Self {
-        Self { version, description, sql }
+        Self { version, description, sql, floor: None }
+    }
+
+    /// Declares that programs which do not know the migration `version` of this list fail on the schema from here on.
+    /// They refuse to start on it. Example: migration 2 stops the use of a column, and migration 3 drops it:
+    /// `Migration::new(3, "drop_synopsis", …).breaks_before(2)`.
+    ///
+    /// # Panics
+    ///
+    /// If `version` is not between 1 and the version of this migration. In a constant that is an error of the compiler.
+    #[must_use]
+    pub const fn breaks_before(self, version: i64) -> Self {
+        assert!(version >= 1 && version <= self.version, "breaks_before takes a version up to the migration's own");
+        Self { floor: Some(version), ..self }
     }
 }
 
@@ -29,44 +59,162 @@ pub(super) struct Schema<'a> {
     pub(super) service: &'a [Migration],
 }
 
+/// Where the migrations run.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) service: &'static str,
+    pub(super) dialect: Dialect,
+    /// How to delete the database, for messages: while nothing in it is needed, that is the easiest way out.
+    pub(super) discard: &'a str,
+}
+
 /// Applies the missing migrations of both schemas.
 pub(super) async fn migrate(
-    service: &'static str,
+    target: Target<'_>,
     connection: &mut Connection,
     schema: Schema<'_>,
 ) -> Result<(), OpenError> {
-    migrate_one(service, connection, "mesh_migrations", schema.framework).await?;
-    migrate_one(service, connection, "service_migrations", schema.service).await
+    let framework = List { target, table: "mesh_migrations", migrations: schema.framework };
+    let service = List { target, table: "service_migrations", migrations: schema.service };
+    let newer = [framework.apply(connection).await?, service.apply(connection).await?];
+    // Only now: a start that is refused prints nothing but its error.
+    for (list, newer) in [framework, service].into_iter().zip(newer) {
+        if let Some(found) = newer {
+            let (service, list, known) = (target.service, list.table, list.known());
+            tracing::info!(service, list, found, known, "the schema is newer than this program, which it supports");
+        }
+    }
+    Ok(())
 }
 
-async fn migrate_one(
-    service: &'static str,
-    connection: &mut Connection,
+/// The migrations of one schema, and the table of those that were applied.
+struct List<'a> {
+    target: Target<'a>,
     table: &'static str,
-    migrations: &[Migration],
-) -> Result<(), OpenError> {
-    let known = migrations.iter().map(|migration| migration.version).max().unwrap_or_default();
-    let resolved = migrations.iter().map(|migration| {
-        let sql: SqlStr = migration.sql.into_sql_str();
-        sqlx::migrate::Migration::new(
-            migration.version,
-            migration.description.into(),
-            MigrationType::Simple,
-            sql,
-            false,
-        )
-    });
-    let mut migrator = Migrator::with_migrations(resolved.collect());
-    migrator.dangerous_set_table_name(table);
-    let applied = match connection.link() {
-        Link::Sqlite(connection) => migrator.run_direct(None, connection, false).await,
-        Link::Postgres(link) => migrate_postgres(&mut link.connection, migrator).await,
-    };
-    applied.map_err(|cause| match cause {
-        MigrateError::VersionMissing(found) => OpenError::Newer { service, known, found },
-        MigrateError::VersionMismatch(version) => OpenError::Edited { service, version },
-        cause => OpenError::Migrate { service, cause },
-    })
+    migrations: &'a [Migration],
+}
+
+/// A row in the list of applied migrations.
+struct Applied {
+    version: i64,
+    checksum: Vec<u8>,
+    finished: bool,
+}
+
+/// What a program finds in a database that it may use.
+struct Found {
+    complete: bool,
+    /// The newest version, if this program does not know it.
+    newer: Option<i64>,
+}
+
+impl List<'_> {
+    /// Returns the newest version in the database, if this program does not know it.
+    async fn apply(&self, connection: &mut Connection) -> Result<Option<i64>, OpenError> {
+        let found = self.inspect(connection).await?;
+        if found.complete {
+            return Ok(found.newer);
+        }
+        let mut migrator = Migrator::with_migrations(self.migrations.iter().map(|one| self.resolve(one)).collect());
+        migrator.dangerous_set_table_name(self.table);
+        // A newer replica may migrate in the meantime. The inspection below then decides.
+        migrator.set_ignore_missing(true);
+        let applied = match connection.link() {
+            Link::Sqlite(connection) => migrator.run_direct(None, connection, false).await,
+            Link::Postgres(link) => migrate_postgres(&mut link.connection, migrator).await,
+        };
+        applied.map_err(|cause| self.failed(cause))?;
+        Ok(self.inspect(connection).await?.newer)
+    }
+
+    /// Only reads. Fails on a database that this program must not use.
+    async fn inspect(&self, connection: &mut Connection) -> Result<Found, OpenError> {
+        let service = self.target.service;
+        if !self.exists(self.table, connection).await? {
+            return Ok(Found { complete: self.migrations.is_empty(), newer: None });
+        }
+        let applied = self.applied(connection).await?;
+        if let Some(Applied { version, .. }) = applied.iter().find(|applied| !applied.finished) {
+            return Err(OpenError::Interrupted { service, version: *version, table: self.table });
+        }
+        let mut complete = true;
+        for migration in self.migrations {
+            match applied.iter().find(|applied| applied.version == migration.version) {
+                Some(applied) if *applied.checksum == *self.resolve(migration).checksum => (),
+                Some(_) => {
+                    let discard = self.target.discard.to_owned();
+                    return Err(OpenError::Edited { service, version: migration.version, discard });
+                }
+                None => complete = false,
+            }
+        }
+        let known = self.known();
+        let newest = applied.iter().map(|applied| applied.version).max();
+        let newer = newest.filter(|newest| *newest > known);
+        if let Some(found) = newer {
+            let floor = self.floor(connection).await?;
+            if floor > known {
+                return Err(OpenError::Newer { service, known, found, floor });
+            }
+        }
+        Ok(Found { complete, newer })
+    }
+
+    /// The newest version that this program knows.
+    fn known(&self) -> i64 {
+        self.migrations.iter().map(|migration| migration.version).max().unwrap_or_default()
+    }
+
+    async fn applied(&self, connection: &mut Connection) -> Result<Vec<Applied>, OpenError> {
+        // A constant name.
+        let list = AssertSqlSafe(format!(
+            "SELECT version, checksum, CASE WHEN success THEN 1 ELSE 0 END AS finished FROM {}",
+            self.table
+        ));
+        let applied = sqlx::query(list).try_map(|row: AnyRow| {
+            let finished: i32 = row.try_get(2)?;
+            Ok(Applied { version: row.try_get(0)?, checksum: row.try_get(1)?, finished: finished == 1 })
+        });
+        applied.fetch_all(connection).await.map_err(|cause| self.failed(cause.into()))
+    }
+
+    /// The version below which programs fail on this schema; 0 if there is none.
+    async fn floor(&self, connection: &mut Connection) -> Result<i64, OpenError> {
+        if !self.exists("schema_floor", connection).await? {
+            return Ok(0);
+        }
+        let floor = sqlx::query_scalar("SELECT version FROM schema_floor WHERE list = $1").bind(self.table);
+        let floor = floor.fetch_optional(connection).await.map_err(|cause| self.failed(cause.into()))?;
+        Ok(floor.unwrap_or_default())
+    }
+
+    async fn exists(&self, table: &str, connection: &mut Connection) -> Result<bool, OpenError> {
+        let tables = sqlx::query_scalar(self.target.dialect.tables_named()).bind(table).fetch_one(connection).await;
+        tables.map(|tables: i64| tables > 0).map_err(|cause| self.failed(cause.into()))
+    }
+
+    /// A migration for sqlx. Its checksum is that of the author's text, without the floor.
+    fn resolve(&self, migration: &Migration) -> sqlx::migrate::Migration {
+        let Migration { version, description, sql, floor } = *migration;
+        let kind = MigrationType::Simple;
+        let mut resolved = sqlx::migrate::Migration::new(version, description.into(), kind, sql.into_sql_str(), false);
+        if let Some(floor) = floor {
+            // A constant name and a number. The new line ends a comment, with which the text may end.
+            resolved.sql = AssertSqlSafe(format!(
+                "{sql}\n;
+                CREATE TABLE IF NOT EXISTS schema_floor (list TEXT NOT NULL PRIMARY KEY, version BIGINT NOT NULL);
+                INSERT INTO schema_floor (list, version) VALUES ('{}', {floor}) ON CONFLICT (list) DO UPDATE
+                    SET version = excluded.version WHERE schema_floor.version < excluded.version;",
+                self.table
+            ))
+            .into_sql_str();
+        }
+        resolved
+    }
+
+    fn failed(&self, cause: MigrateError) -> OpenError {
+        OpenError::Migrate { service: self.target.service, cause }
+    }
 }
 
 /// Applies migrations in one transaction: all of them, or none. Its lock makes replicas that start together migrate one
@@ -80,4 +228,92 @@ async fn migrate_postgres(connection: &mut PgConnection, mut migrator: Migrator)
     migrator.run_direct(None, &mut *tx, false).await?;
     tx.clear_cached_statements().await?;
     Ok(tx.commit().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Database, Store, open};
+
+    const FIRST: Migration = Migration::new(1, "things", "CREATE TABLE things (id BIGINT NOT NULL PRIMARY KEY)");
+    const SECOND: Migration = Migration::new(2, "names", "ALTER TABLE things ADD COLUMN name TEXT; -- nullable");
+    const THIRD: Migration = Migration::new(3, "no_names", "ALTER TABLE things DROP COLUMN name -- unused");
+
+    async fn opened(
+        folder: &tempfile::TempDir,
+        framework: &[Migration],
+        service: &[Migration],
+    ) -> Result<Store, String> {
+        let database = Database::Sqlite(folder.path().join("things.db"));
+        open("things", &database, framework, service).await.map_err(|error| error.to_string())
+    }
+
+    async fn reopened(folder: &tempfile::TempDir, service: &[Migration]) -> Result<(), String> {
+        let store = opened(folder, &[], service).await?;
+        store.close().await;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn newer_schema_is_accepted_down_to_its_floor() {
+        let folder = tempfile::tempdir().unwrap();
+        reopened(&folder, &[FIRST, SECOND]).await.unwrap();
+        reopened(&folder, &[FIRST]).await.unwrap();
+
+        reopened(&folder, &[FIRST, SECOND, THIRD.breaks_before(2)]).await.unwrap();
+        reopened(&folder, &[FIRST, SECOND]).await.unwrap();
+        let refused = reopened(&folder, &[FIRST]).await.unwrap_err();
+        assert!(refused.contains("newer than this program") && refused.contains("from version 2"), "{refused}");
+        // The rest of the list is still applied, and checked.
+        reopened(&folder, &[FIRST, SECOND, THIRD]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn floor_never_sinks() {
+        let folder = tempfile::tempdir().unwrap();
+        let fourth = Migration::new(4, "more", "CREATE TABLE more (id BIGINT)").breaks_before(1);
+        reopened(&folder, &[FIRST, SECOND, THIRD.breaks_before(3), fourth]).await.unwrap();
+        assert!(reopened(&folder, &[FIRST, SECOND]).await.is_err());
+        reopened(&folder, &[FIRST, SECOND, THIRD]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn floor_of_mesh_is_apart_from_that_of_the_service() {
+        let folder = tempfile::tempdir().unwrap();
+        let framework = Migration::new(1, "requests", "CREATE TABLE requests (id BIGINT)").breaks_before(1);
+        opened(&folder, &[framework], &[FIRST, SECOND]).await.unwrap().close().await;
+        opened(&folder, &[framework], &[FIRST]).await.unwrap().close().await;
+        let refused = opened(&folder, &[], &[FIRST]).await.unwrap_err();
+        assert!(refused.contains("newer than this program"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn failed_migration_leaves_no_floor() {
+        let folder = tempfile::tempdir().unwrap();
+        let broken = Migration::new(2, "broken", "CREATE TABLE more (id BIGINT); DROP TABLE nothing").breaks_before(2);
+        reopened(&folder, &[FIRST]).await.unwrap();
+        reopened(&folder, &[FIRST, broken]).await.unwrap_err();
+        let store = opened(&folder, &[], &[FIRST]).await.unwrap();
+        let tables = "SELECT COUNT(*) FROM sqlite_master WHERE name IN ('more', 'schema_floor')";
+        let tables: i64 = sqlx::query_scalar(tables).fetch_one(store.reader()).await.unwrap();
+        assert_eq!(tables, 0);
+    }
+
+    #[tokio::test]
+    async fn edited_migration_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        reopened(&folder, &[FIRST]).await.unwrap();
+        let edited = Migration::new(1, "things", "CREATE TABLE things (id TEXT)");
+        let refused = reopened(&folder, &[edited]).await.unwrap_err();
+        assert!(
+            refused.contains("migration 1") && refused.contains("delete") && refused.contains("things.db"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "up to the migration's own")]
+    fn floor_above_its_migration_is_refused() {
+        let _ = FIRST.breaks_before(2);
+    }
 }

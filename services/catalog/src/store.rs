@@ -18,15 +18,18 @@ pub(crate) async fn insert(database: impl AnyExecutor<'_>, title: &Title) -> Res
 }
 
 pub(crate) async fn get(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Option<Title>, Error> {
-    let get = sqlx::query("SELECT * FROM titles WHERE title_id = $1").bind(id.to_string());
+    let get = "SELECT title_id, name, synopsis, year, price_cents, revision, create_time, update_time
+        FROM titles WHERE title_id = $1";
+    let get = sqlx::query(get).bind(id.to_string());
     Ok(get.try_map(read).fetch_optional(database).await?)
 }
 
 /// At most `limit` titles in the order of creation, after the title with the id `after`.
 pub(crate) async fn list(database: impl AnyExecutor<'_>, after: Option<Uuid>, limit: i64) -> Result<Vec<Title>, Error> {
     let after = after.map(|id| id.to_string()).unwrap_or_default();
-    let list = sqlx::query("SELECT * FROM titles WHERE title_id > $1 ORDER BY title_id LIMIT $2");
-    Ok(list.bind(after).bind(limit).try_map(read).fetch_all(database).await?)
+    let list = "SELECT title_id, name, synopsis, year, price_cents, revision, create_time, update_time
+        FROM titles WHERE title_id > $1 ORDER BY title_id LIMIT $2";
+    Ok(sqlx::query(list).bind(after).bind(limit).try_map(read).fetch_all(database).await?)
 }
 
 /// Stores a title that was read at revision `seen`. False if the title was changed or deleted since.

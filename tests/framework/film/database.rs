@@ -2,7 +2,7 @@
 //! ready, and a kill loses no acknowledged write.
 
 use harness::film::{call, create};
-use harness::{Grpcurl, Postgres, Process, eventually, execute};
+use harness::{Grpcurl, Postgres, Process, eventually};
 use serde_json::json;
 
 use crate::bad_start::{FREE, mesh_toml, refuses, refuses_with};
@@ -21,16 +21,6 @@ fn second_process_on_a_database_is_refused() {
     let first = Process::start("monolith", &[]);
     let data_dir = format!("--data-dir={}", first.folder.path().join("data").display());
     refuses_with(&[".db", "another process"], &[FREE, &data_dir], |_| ());
-}
-
-#[test]
-fn newer_database_is_refused() {
-    let folder = Process::start("monolith", &[]).kill();
-    let data = folder.path().join("data");
-    let newer = "INSERT INTO service_migrations (version, description, installed_on, success, checksum, execution_time)
-        VALUES (99, 'from the future', '2030-01-01', true, x'00', 0)";
-    execute(&format!("sqlite://{}", data.join("catalog.db").display()), newer);
-    refuses_with(&["newer than this program", "99"], &[FREE, &format!("--data-dir={}", data.display())], |_| ());
 }
 
 #[test]

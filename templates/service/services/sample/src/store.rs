@@ -15,7 +15,7 @@ pub(crate) async fn insert(database: impl AnyExecutor<'_>, item: &Item) -> Resul
 }
 
 pub(crate) async fn get(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Option<Item>, Error> {
-    let get = sqlx::query("SELECT * FROM items WHERE item_id = $1").bind(id.to_string());
+    let get = sqlx::query("SELECT item_id, name, create_time FROM items WHERE item_id = $1").bind(id.to_string());
     Ok(get.try_map(read).fetch_optional(database).await?)
 }
 

@@ -1,0 +1,113 @@
+//! A database whose schema is newer than the program, as a rollback and a rolling upgrade have it; and a database that
+//! refuses writes when a replica starts.
+//!
+//! `scripts/previous` runs the tests of an earlier version on the schema of this one.
+
+use std::path::Path;
+
+use harness::film::{call, create, render, small_picture, wait};
+use harness::{Grpcurl, Postgres, Process, execute};
+use serde_json::json;
+
+use crate::bad_start::{FREE, refuses_with};
+
+/// Does what a newer program would do: adds a column to a table of the service and to one of mesh, and a row to each
+/// list of migrations. `blob` is an empty value of bytes in the dialect of the database.
+fn upgrade(url: &str, table: &str, blob: &str) {
+    execute(url, &format!("ALTER TABLE {table} ADD COLUMN colour TEXT"));
+    execute(url, "ALTER TABLE operations ADD COLUMN colour TEXT NOT NULL DEFAULT ''");
+    for list in ["service_migrations", "mesh_migrations"] {
+        let row = "(version, description, installed_on, success, checksum, execution_time)";
+        let values = format!("(99, 'from the future', '2030-01-01', true, {blob}, 0)");
+        execute(url, &format!("INSERT INTO {list} {row} VALUES {values}"));
+    }
+}
+
+/// Declares that the schema breaks programs before `version` of the service's list.
+fn raise_floor(url: &str, version: i64) {
+    execute(url, "CREATE TABLE schema_floor (list TEXT NOT NULL PRIMARY KEY, version BIGINT NOT NULL)");
+    execute(url, &format!("INSERT INTO schema_floor (list, version) VALUES ('service_migrations', {version})"));
+}
+
+/// Reads and writes both services, and does long work.
+fn works(process: &Process) {
+    let grpcurl = process.grpcurl();
+    let title = create(&grpcurl, "Metropolis");
+    let read = call(&grpcurl, "GetTitle", &json!({"title_id": title["titleId"]}));
+    assert_eq!(read["title"], title);
+    let name = render(&grpcurl, &title["titleId"], &small_picture());
+    let done = wait(&grpcurl, &name);
+    assert!(done["response"].is_object(), "{done}");
+}
+
+fn sqlite(data: &Path, service: &str) -> String {
+    format!("sqlite://{}", data.join(format!("{service}.db")).display())
+}
+
+#[test]
+fn additive_schema_is_accepted() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let folder = Process::start("monolith", &[]).kill();
+    let data = folder.path().join("data");
+    upgrade(&sqlite(&data, "catalog"), "titles", "x''");
+    upgrade(&sqlite(&data, "artwork"), "renditions", "x''");
+    let again = Process::start_in(folder, "monolith", &[]);
+    works(&again);
+    assert!(again.log().contains("newer than this program"), "{}", again.log());
+}
+
+#[test]
+fn schema_with_a_floor_above_the_program_is_refused() {
+    let folder = Process::start("monolith", &[]).kill();
+    let data = folder.path().join("data");
+    let url = sqlite(&data, "catalog");
+    upgrade(&url, "titles", "x''");
+    raise_floor(&url, 99);
+    let data = format!("--data-dir={}", data.display());
+    refuses_with(&["newer than this program", "from version 99", "restore a backup"], &[FREE, &data], |_| ());
+}
+
+/// A process whose two services share a Postgres server, and the URLs of their databases.
+fn on_postgres(postgres: &Postgres, prefix: &str) -> ([String; 2], impl Fn() -> Process + use<>) {
+    let urls = ["catalog", "artwork"].map(|service| postgres.database(&format!("{prefix}_{service}")));
+    let [catalog, artwork] = urls.clone();
+    let start = move || {
+        let catalog = ("MESH__SERVICES__CATALOG__DATABASE_URL", catalog.as_str());
+        Process::start("monolith", &[catalog, ("MESH__SERVICES__ARTWORK__DATABASE_URL", artwork.as_str())])
+    };
+    (urls, start)
+}
+
+#[test]
+#[ignore = "needs Postgres: .ci/full"]
+fn replicas_run_and_restart_on_an_additive_schema() {
+    let Some(postgres) = Postgres::shared().filter(|_| Grpcurl::installed()) else { return };
+    let ([catalog, artwork], start) = on_postgres(postgres, "additive");
+    let running = start();
+    works(&running);
+    upgrade(&catalog, "titles", "''");
+    upgrade(&artwork, "renditions", "''");
+    works(&running);
+    works(&start());
+    raise_floor(&catalog, 99);
+    works(&running);
+    let url = format!("services.catalog.database_url={catalog}");
+    refuses_with(&["newer than this program", "from version 99"], &[FREE, "--set", &url], |_| ());
+}
+
+#[test]
+#[ignore = "needs Postgres: .ci/full"]
+fn replica_starts_on_a_read_only_database() {
+    let Some(postgres) = Postgres::shared().filter(|_| Grpcurl::installed()) else { return };
+    let (urls, start) = on_postgres(postgres, "read_only");
+    let title = create(&start().grpcurl(), "Metropolis");
+    for url in &urls {
+        let (_, name) = url.rsplit_once('/').expect("a database");
+        execute(url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+    }
+    let read_only = start();
+    let read = call(&read_only.grpcurl(), "GetTitle", &json!({"title_id": title["titleId"]}));
+    assert_eq!(read["title"], title);
+}
