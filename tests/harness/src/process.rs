@@ -81,6 +81,23 @@ pub fn output_in(folder: &TempDir, binary: &str, arguments: &[&str]) -> Output {
     child.wait_with_output().expect("its output")
 }
 
+/// Lets a later version of a program open the databases of `command` first, and so migrate them. The variable
+/// `HARNESS_MIGRATED_BY` names the folder of such programs: see scripts/previous.
+fn migrate_by_a_later_version(command: &Command, binary: &str) {
+    let later = std::env::var_os("HARNESS_MIGRATED_BY").map(|folder| Path::new(&folder).join(binary));
+    let Some(later) = later.filter(|later| later.is_file()) else { return };
+    let mut migrating = Command::new(later);
+    migrating.envs(command.get_envs().filter_map(|(name, value)| value.map(|value| (name, value))));
+    migrating.current_dir(command.get_current_dir().expect("a folder")).env("MESH__REGISTRY", "local");
+    let migrating = migrating.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut migrating = migrating.expect("the later version starts");
+    let stdout = migrating.stdout.take().expect("its output");
+    // It serves after it has migrated. If it cannot start, neither can the program under test.
+    let _ = BufReader::new(stdout).lines().next();
+    let _ = Command::new("kill").args(["-INT", &migrating.id().to_string()]).status();
+    let _ = migrating.wait();
+}
+
 /// A running process. It is killed when this is dropped.
 pub struct Process {
     child: Child,
@@ -123,6 +140,7 @@ impl Process {
         let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
         command.current_dir(folder.path());
         command.env("MESH__LISTEN", "127.0.0.1:0").envs(environment.iter().copied());
+        migrate_by_a_later_version(&command, binary);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
         let mut child = child.expect("the binary starts");
 
