@@ -5,7 +5,7 @@
 //! Guarantees:
 //! - An expired call answers DEADLINE_EXCEEDED. Its handler is dropped, including a running database statement.
 //! - A call whose deadline has passed when it arrives starts no handler.
-//! - A unary call from the network without a deadline has `limits.unary_deadline`.
+//! - A unary call from the network without a deadline ends after `limits.unary_deadline`. Its context has none.
 //! - A stream ends at its deadline too. tonic's own timeout covers the response head only.
 
 use std::time::Duration;
@@ -32,15 +32,16 @@ pub(super) fn enforce(next: Handler, unary_deadline: Duration) -> Handler {
         let streaming = call.method.server_streaming;
         let next = next.clone();
         async move {
-            let deadline = match timeout {
-                Ok(timeout) => timeout.or(default).map(|timeout| arrived + timeout),
+            let (own, deadline) = match timeout {
+                Ok(own) => (own, own.or(default).map(|timeout| arrived + timeout)),
                 Err(status) => return status.into_http(),
             };
             // `timeout_at` would poll the handler first.
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return exceeded().into_http();
             }
-            let context = Context::of_call(deadline, trace, trace_state);
+            // A call to a peer inherits the caller's own deadline only, and has a default of its own without one.
+            let context = Context::of_call(own.and(deadline), trace, trace_state);
             let answering = context.clone().scope(next(call));
             let answered = match deadline {
                 Some(deadline) => timeout_at(deadline, answering).await,
@@ -90,7 +91,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn deadline_of_a_unary_call_from_the_network_has_a_default() {
-        let endless = enforced_by(handler(|_| std::future::pending()));
+        let endless = enforced_by(handler(|_| async {
+            assert_eq!(Context::current().remaining(), None, "calls to peers have their own default");
+            std::future::pending().await
+        }));
         let start = Instant::now();
         let response = endless(from_network(GET)).await;
         assert_eq!(start.elapsed(), UNARY);
