@@ -10,10 +10,10 @@ use sqlx::postgres::PgConnectOptions;
 /// brackets, as a host name. Without a user it takes `anonymous` where psql takes the user of the operating system.
 pub(super) fn normalized(text: &str) -> Option<String> {
     let mut url = text.parse::<AnyConnectOptions>().ok()?.database_url;
-    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let pguser = std::env::var_os("PGUSER").is_some_and(|value| !value.is_empty());
     let query = |name: &str| url.query_pairs().any(|(key, value)| key == name && !value.is_empty());
     let has_host = query("host") || query("hostaddr");
-    let has_user = !url.username().is_empty() || query("user") || set("PGUSER") || set("USER");
+    let has_user = !url.username().is_empty() || query("user") || pguser;
     let names_database = !url.path().trim_matches('/').is_empty() || query("dbname");
     if !url.has_host() || !names_database {
         return None;

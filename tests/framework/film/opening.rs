@@ -82,11 +82,14 @@ fn user_of_postgres_is_that_of_the_process() {
     let url = postgres.database("nobody_s").replace("postgres@", "");
     let name = std::process::Command::new("id").arg("-un").output().expect("id runs").stdout;
     let role = format!("role \"{}\"", String::from_utf8(name).expect("UTF-8").trim());
-    let mut process = command("monolith");
-    process.env_remove("USER").env_remove("PGUSER").args([FREE, &set("catalog", &url)]);
-    let refused = process.output().expect("it starts");
-    let error = String::from_utf8(refused.stderr).expect("UTF-8");
-    assert!(!refused.status.success() && error.contains(&role) && !error.contains(" line "), "{role}: {error}");
+    for user in [None, Some("frida")] {
+        let mut process = command("monolith");
+        process.env_remove("USER").env_remove("PGUSER").args([FREE, &set("catalog", &url)]);
+        process.envs(user.map(|user| ("USER", user)));
+        let refused = process.output().expect("it starts");
+        let error = String::from_utf8(refused.stderr).expect("UTF-8");
+        assert!(!refused.status.success() && error.contains(&role) && !error.contains(" line "), "{role}: {error}");
+    }
 }
 
 #[test]
