@@ -10,6 +10,7 @@ use mesh_runtime::Backoff;
 use prost::Message as _;
 use prost_types::Any;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use super::clock::micros;
 use super::row::Row;
@@ -46,7 +47,9 @@ impl Outcome {
             Self::Returned(Ok(response)) => {
                 row.finish(State::Succeeded, operation::Result::Response(response.clone()));
             }
-            Self::Returned(Err(failure)) if !is_transient(failure.code()) || row.attempt >= attempts => {
+            Self::Returned(Err(failure))
+                if !is_transient(failure.code()) || (row.attempt >= attempts && !is_outage(failure)) =>
+            {
                 row.finish(State::Failed, error(failure));
             }
             Self::PastDeadline => row.finish(State::Failed, error(&past_deadline())),
@@ -58,6 +61,10 @@ impl Outcome {
                 let attempt = u32::try_from(row.attempt).unwrap_or(u32::MAX);
                 row.state = State::Pending;
                 row.run_at = (now + micros(BACKOFF.pause(attempt))).min(row.deadline_at);
+                // The work was not at fault, so the attempt does not count. The deadline bounds such attempts.
+                if matches!(self, Self::Returned(Err(failure)) if is_outage(failure)) {
+                    row.attempt -= 1;
+                }
             }
             // The attempt does not count, and the next worker may claim the operation at once.
             Self::Draining | Self::LeaseLost => {
@@ -101,6 +108,15 @@ fn is_transient(code: Code) -> bool {
             | Code::Internal
             | Code::Unknown
     )
+}
+
+/// Whether the attempt failed because a database takes no statements. A database that was busy may be so because of the
+/// work.
+fn is_outage(status: &Status) -> bool {
+    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
+    info.is_some_and(|info| {
+        info.reason == "DATABASE_UNAVAILABLE" && info.metadata.get("condition").is_none_or(|how| how != "busy")
+    })
 }
 
 fn error(status: &Status) -> operation::Result {
@@ -200,5 +216,20 @@ mod tests {
         let operation::Result::Error(wire) = error(&past_deadline()) else { panic!() };
         assert_eq!(wire.code, i32::from(Code::DeadlineExceeded));
         assert_eq!(wire.details.len(), 1);
+    }
+
+    #[test]
+    fn outcome_of_an_outage_does_not_count_as_an_attempt() {
+        use mesh_store::{Condition, Error};
+        let failed = |condition| {
+            let failure = Error::unavailable(condition, sqlx::Error::PoolClosed);
+            let mut row = row_after(&Outcome::Draining, false, i64::MAX);
+            row.attempt = 2;
+            Outcome::Returned(Err(failure.into())).apply(&mut row, 2, 0);
+            (row.state, row.attempt)
+        };
+        assert_eq!(failed(Condition::Away), (State::Pending, 1));
+        assert_eq!(failed(Condition::ReadOnly), (State::Pending, 1));
+        assert_eq!(failed(Condition::Busy), (State::Failed, 2), "the work may hold itself up");
     }
 }
