@@ -9,6 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine as _, alphabet};
 use http::{HeaderMap, Response, StatusCode};
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use super::connections::{Cause, Unanswered};
 use crate::call::error::{DOMAIN, status, unavailable};
@@ -62,9 +63,20 @@ pub fn from_http<B>(response: &Response<B>) -> Option<Status> {
     Some(status(code, DOMAIN, "NOT_GRPC", format!("the response is not gRPC: HTTP {}", response.status())))
 }
 
-/// Whether the status is no failure of the endpoint: a propagated one, or the end of a stream by a drain.
+/// Whether the status is no failure of the endpoint: a propagated one, the end of a stream by a drain, or a database that
+/// takes no writes. Its reads work, and all instances share it.
 pub fn spares_the_endpoint(status: &Status) -> bool {
-    is_propagated(status) || reason(status).is_some_and(|reason| reason == "STREAM_DRAINING")
+    is_propagated(status)
+        || reason(status).is_some_and(|reason| match &*reason {
+            "STREAM_DRAINING" => true,
+            "DATABASE_UNAVAILABLE" => takes_no_writes(status),
+            _ => false,
+        })
+}
+
+fn takes_no_writes(status: &Status) -> bool {
+    let condition = status.get_details_error_info().and_then(|mut info| info.metadata.remove("condition"));
+    condition.is_some_and(|condition| ["full", "read-only"].contains(&&*condition))
 }
 
 /// Removes error details that are not base64: tonic panics on them.
@@ -89,6 +101,7 @@ fn with_cause(cause: Cause, mut status: Status) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::error::unavailable_with;
     use std::sync::Arc;
 
     fn cause() -> Cause {
@@ -134,5 +147,14 @@ mod tests {
         assert!(!spares_the_endpoint(&Status::unavailable("by itself")));
         let draining = unavailable("STREAM_DRAINING", "", RETRY_AFTER);
         assert!(spares_the_endpoint(&draining) && !is_propagated(&draining));
+    }
+
+    #[test]
+    fn failure_of_a_database_that_takes_no_writes_spares_the_endpoint() {
+        for (condition, spared) in [("read-only", true), ("full", true), ("away", false), ("busy", false)] {
+            let metadata = [("condition", condition.to_owned())];
+            let status = unavailable_with("DATABASE_UNAVAILABLE", "", RETRY_AFTER, metadata);
+            assert_eq!(spares_the_endpoint(&status), spared, "{condition}");
+        }
     }
 }
