@@ -6,6 +6,7 @@
 //! - The listener is reset before each read, so no change falls between a read and a wait.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -13,7 +14,7 @@ use mesh_rpc::call::error::unavailable;
 use mesh_store::Error;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::notifier::Listener;
 use super::watchdog::Watchdog;
@@ -27,6 +28,9 @@ const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(5);
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(30);
 /// The shortest time between two reads: events that follow closely are sent together, a single event at once.
 const READ_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Whether a stream of this process ended because its database was unavailable, and none has read since.
+static OUTAGE: AtomicBool = AtomicBool::new(false);
 
 /// The source of the frames of a stream.
 pub trait Follow: Send + 'static {
@@ -133,14 +137,21 @@ impl<F: Follow> Follower<F> {
     async fn read(&mut self) -> Result<(), Status> {
         self.listener.reset();
         self.last_read = Instant::now();
-        let (frames, then) = self.follow.read().await.inspect_err(|status| {
-            // The status in the trailers of a stream has no cause, so the cause is logged here.
-            let cause = std::error::Error::source(status).map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(cause, "a stream ends: {}", status.message());
-        })?;
+        let (frames, then) = self.follow.read().await.inspect_err(log_end)?;
+        OUTAGE.store(false, Ordering::Relaxed);
         self.ahead.extend(frames);
         self.then = then;
         Ok(())
+    }
+}
+
+/// Logs why a stream ends: the status in its trailers has no cause. An outage ends all streams, and is logged once.
+fn log_end(status: &Status) {
+    let cause = std::error::Error::source(status).map(ToString::to_string).unwrap_or_default();
+    if status.code() == Code::Unavailable && OUTAGE.swap(true, Ordering::Relaxed) {
+        tracing::debug!(cause, "a stream ends: {}", status.message());
+    } else {
+        tracing::warn!(cause, "a stream ends: {}", status.message());
     }
 }
 

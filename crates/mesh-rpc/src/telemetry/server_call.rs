@@ -4,8 +4,13 @@
 //!
 //! See: decision 0010.
 
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use tokio::time::Instant;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use tracing::{Instrument as _, Span};
 
 use super::completion::{self, Observer};
@@ -20,6 +25,7 @@ pub(super) const SPAN_TARGET: &str = "mesh::rpc";
 
 /// Observes every call through `next`.
 pub fn observe(next: Handler, metrics: RpcMetrics) -> Handler {
+    let outages = Arc::new(Outages::default());
     handler(move |mut call| {
         let method = call.method;
         let caller = Trace::from_headers(call.request.headers());
@@ -35,16 +41,50 @@ pub fn observe(next: Handler, metrics: RpcMetrics) -> Handler {
         );
         call.request.extensions_mut().insert(trace);
 
-        let observer = ServerCall::begin(method, metrics.clone(), span.clone(), exported.clone());
+        let observer = ServerCall::begin(method, metrics.clone(), Arc::clone(&outages), span.clone(), exported.clone());
         let answering = Observer::in_scope(&observer, || next(call)).instrument(exported).instrument(span);
         async move { completion::observe(answering.await, observer) }
     })
+}
+
+/// The methods whose last call met an unavailable database. An outage is logged once for each method.
+#[derive(Default)]
+struct Outages {
+    any: AtomicBool,
+    methods: Mutex<HashSet<(&'static str, &'static str)>>,
+}
+
+impl Outages {
+    /// Whether this failure is the same outage as that of an earlier call.
+    fn is_repeat(&self, method: &Method, status: &Status) -> bool {
+        let outage = status.code() == Code::Unavailable
+            && status.get_details_error_info().is_some_and(|info| info.reason == "DATABASE_UNAVAILABLE");
+        if !outage {
+            return false;
+        }
+        let mut methods = self.methods();
+        self.any.store(true, Ordering::Relaxed);
+        !methods.insert((method.service, method.name))
+    }
+
+    fn ends(&self, method: &Method) {
+        if self.any.load(Ordering::Relaxed) {
+            let mut methods = self.methods();
+            methods.remove(&(method.service, method.name));
+            self.any.store(!methods.is_empty(), Ordering::Relaxed);
+        }
+    }
+
+    fn methods(&self) -> MutexGuard<'_, HashSet<(&'static str, &'static str)>> {
+        self.methods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A call in progress.
 struct ServerCall {
     method: &'static Method,
     metrics: RpcMetrics,
+    outages: Arc<Outages>,
     /// The span of the log.
     span: Span,
     /// The exported span.
@@ -54,20 +94,26 @@ struct ServerCall {
 }
 
 impl ServerCall {
-    fn begin(method: &'static Method, metrics: RpcMetrics, span: Span, exported: Span) -> Self {
+    fn begin(method: &'static Method, metrics: RpcMetrics, outages: Arc<Outages>, span: Span, exported: Span) -> Self {
         metrics.begin(method);
-        Self { method, metrics, span, exported, start: Instant::now(), completed: false }
+        Self { method, metrics, outages, span, exported, start: Instant::now(), completed: false }
     }
 
     fn log(&self, status: &Status) {
         let (code, took) = (code_name(status.code()), self.start.elapsed());
         // A status with a cause hides that cause from the client: an operator has to see it.
         match (std::error::Error::source(status), status.code()) {
+            (Some(cause), _) if self.outages.is_repeat(self.method, status) => {
+                tracing::debug!(code, ?took, cause, "{}", status.message());
+            }
             (Some(cause), _) => tracing::error!(code, ?took, cause, "{}", status.message()),
             (None, Code::Internal | Code::Unknown | Code::DataLoss) => {
                 tracing::error!(code, ?took, "{}", status.message());
             }
-            (None, Code::Ok) => tracing::debug!(code, ?took, "done"),
+            (None, Code::Ok) => {
+                self.outages.ends(self.method);
+                tracing::debug!(code, ?took, "done");
+            }
             (None, _) => tracing::debug!(code, ?took, "{}", status.message()),
         }
     }
