@@ -28,6 +28,6 @@ mod status_size;
 
 pub use admin::Admin;
 pub use connection::Connection;
-pub use health::{Check, Health, Watched};
+pub use health::{Check, Health, Readiness, Watched};
 pub use ports::Ports;
 pub use settings::Limits;

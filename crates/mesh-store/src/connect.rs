@@ -24,6 +24,7 @@ use super::connection::Connection;
 use super::connections::Connections;
 use super::dialect::Dialect;
 use super::error::OpenError;
+use super::file::DatabaseFile;
 use super::group::Group;
 use super::migrate::{self, Migration, Schema, migrate};
 use super::pool::Pool;
@@ -98,9 +99,11 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(limits.wait);
     let readers = readers.after_connect(|connection, _| Box::pin(prepare(connection, "PRAGMA query_only = ON;")));
     let readers = readers.connect_with(options.clone()).await.map_err(unreachable)?;
-    let connections = Connections::Sqlite { readers, writer: Group::new(first, limits.wait) };
+    let file = DatabaseFile::of(path).map_err(unwritable)?;
+    let connections = Connections::Sqlite { readers, writer: Group::new(first, file.clone(), limits.wait) };
     let probe = Arc::new(Probe::new(Target::Sqlite(options)));
-    Ok(Store { connections, probe, dialect: Dialect::Sqlite, _lock: Some(Arc::new(lock)) })
+    let (writes, _lock) = (Arc::default(), Some(Arc::new(lock)));
+    Ok(Store { connections, probe, dialect: Dialect::Sqlite, writes, file: Some(file), _lock })
 }
 
 /// A migration may be the first to read a page that is corrupt.
@@ -234,7 +237,8 @@ async fn postgres(service: &'static str, url: &str, limits: Limits, schema: Sche
     let cached = limits.statement_cache > 0 && !shares_sessions(&options).await.map_err(unreachable)?;
     let pool = Pool::new(options.clone(), limits, cached);
     let probe = Arc::new(Probe::new(Target::Postgres(Box::new(options))));
-    Ok(Store { connections: Connections::Postgres(pool), probe, dialect: Dialect::Postgres, _lock: None })
+    let (connections, writes) = (Connections::Postgres(pool), Arc::default());
+    Ok(Store { connections, probe, dialect: Dialect::Postgres, writes, file: None, _lock: None })
 }
 
 /// Whether clients get sessions in which others have prepared statements, as behind a pooler that neither keeps the

@@ -10,7 +10,7 @@
 //! transaction that arrives alone runs right behind it, without a delay.
 //!
 //! Guarantees:
-//! - `commit` returns after the group is durable.
+//! - `commit` returns after the group is durable, in the file at the path of the database.
 //! - A member that rolls back or is dropped leaves the other members as they are.
 //! - A caller may be dropped at any time: each statement that opens or closes a savepoint runs in a task of its own, to
 //!   completion.
@@ -27,6 +27,7 @@ use super::completion::run_to_completion;
 use super::condition::Condition;
 use super::connection::Connection;
 use super::error::Error;
+use super::file::DatabaseFile;
 use super::holders::{Held, Holders, Place};
 
 /// The most members of one group. It bounds the wait of the first member.
@@ -44,6 +45,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 struct Writer {
     connection: Connection,
+    file: DatabaseFile,
     /// Whether a transaction is open that the next member joins.
     open: bool,
     /// The committed members, which wait until the group is durable.
@@ -62,8 +64,8 @@ pub(super) struct Member {
 }
 
 impl Group {
-    pub(super) fn new(connection: Connection, wait_limit: Duration) -> Self {
-        let writer = Writer { connection, open: false, members: Vec::new(), abandoned: false };
+    pub(super) fn new(connection: Connection, file: DatabaseFile, wait_limit: Duration) -> Self {
+        let writer = Writer { connection, file, open: false, members: Vec::new(), abandoned: false };
         Self { writer: Arc::new(Mutex::new(writer)), wait_limit, holders: Holders::default() }
     }
 
@@ -155,7 +157,8 @@ impl Writer {
 
     async fn commit(&mut self) {
         match self.run("COMMIT").await {
-            Ok(()) => self.end(Ok(())),
+            // After the commit, so that none is acknowledged that went into a removed file.
+            Ok(()) => self.end(self.file.is_in_place().as_ref().copied()),
             Err(error) => self.fail(&error).await,
         }
     }

@@ -134,6 +134,11 @@ impl Pool {
     /// Closes the connections. Those that are lent are closed when they return.
     pub(super) async fn close(&self) {
         self.0.permits.close();
+        self.renew().await;
+    }
+
+    /// Closes the connections without work, so that later transactions get new sessions.
+    pub(super) async fn renew(&self) {
         let idle = std::mem::take(&mut *self.idle());
         for idle in idle {
             close(idle.connection).await;

@@ -1,12 +1,14 @@
 //! A store: the readers and the writer of one database.
 
 use std::panic::Location;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::connections::Connections;
 use super::dialect::Dialect;
 use super::error::Error;
+use super::file::DatabaseFile;
 use super::pool::Access;
 use super::probe::Probe;
 use super::reader::Reader;
@@ -15,12 +17,25 @@ use super::transaction::Transaction;
 /// The most rows that housekeeping changes in one transaction, so that other writers do not wait long.
 pub const BATCH: i64 = 250;
 
+/// What the last probing write of a database showed.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    /// The sightings of lasting conditions before the last probing write that succeeded.
+    pub(super) proven: AtomicU64,
+    /// The error of the last probing write.
+    pub(super) failure: Mutex<Option<Error>>,
+}
+
 /// The database that one service owns. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(super) connections: Connections,
     pub(super) probe: Arc<Probe>,
     pub(super) dialect: Dialect,
+    /// What probing writes have shown.
+    pub(super) writes: Arc<Writes>,
+    /// The file of an embedded database.
+    pub(super) file: Option<DatabaseFile>,
     /// The lock of an embedded database. The last clone releases it.
     pub(super) _lock: Option<Arc<std::fs::File>>,
 }

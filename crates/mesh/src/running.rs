@@ -10,7 +10,7 @@ use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
-use mesh_rpc::server::{Admin, Check, Health, Ports, Watched, health_service, reflection};
+use mesh_rpc::server::{Admin, Check, Health, Ports, Readiness, Watched, health_service, reflection};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, alarm, raise_open_files};
 use mesh_store::{Database, Limits, OpenError, Store, with_missing};
@@ -233,11 +233,17 @@ pub(crate) async fn open(service: &Service, database: &Database, limits: Limits)
     Ok(store)
 }
 
-/// The readiness check of a service: its database answers.
+/// The readiness check of a service: its database answers, and takes writes.
 fn database_check(store: Store) -> Check {
     Box::new(move |limit| {
         let store = store.clone();
-        Box::pin(async move { store.ping(limit).await.map_err(|error| error.to_string()) })
+        Box::pin(async move {
+            match store.check(limit).await {
+                Ok(None) => Readiness::Ready,
+                Ok(Some(condition)) => Readiness::Degraded(format!("{condition}; writes fail, reads work")),
+                Err(error) => Readiness::NotReady(error.to_string()),
+            }
+        })
     })
 }
 

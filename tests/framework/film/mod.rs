@@ -4,6 +4,7 @@
 mod abuse; // slow, hostile and too many clients
 mod calls; // calls while a peer dies, is replaced, stalls or fails
 mod compute; // the drain while a call computes
+mod conditions; // a database that fails while its service runs
 mod consul; // registration and discovery through Consul
 mod database; // a database that cannot be opened or goes away
 mod faults; // long work while something dies, stalls or goes away

@@ -97,6 +97,11 @@ impl Answer {
         serde_json::from_str(&self.text()).expect("JSON")
     }
 
+    /// Whether the call failed.
+    pub fn failed(&self) -> bool {
+        !self.ok
+    }
+
     /// The code and the reason of a call that failed.
     pub fn failure(&self) -> (String, String) {
         assert!(!self.ok, "{self:?}");

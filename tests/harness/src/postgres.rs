@@ -58,8 +58,12 @@ impl Postgres {
 
     /// Creates an empty database and returns its URL.
     pub fn database(&self, name: &str) -> String {
-        let url = format!("postgres://postgres@127.0.0.1:{}/postgres", self.port);
-        execute(&url, &format!("CREATE DATABASE {name}"));
+        execute(&self.url("postgres"), &format!("CREATE DATABASE {name}"));
+        self.url(name)
+    }
+
+    /// The URL of a database.
+    pub fn url(&self, name: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 

@@ -189,6 +189,12 @@ impl Process {
         assert!(kill.expect("kill runs").success());
     }
 
+    /// Its working directory as it sees it, with the file systems of its own mount namespace.
+    #[cfg(target_os = "linux")]
+    pub fn working_folder(&self) -> PathBuf {
+        format!("/proc/{}/cwd", self.child.id()).into()
+    }
+
     /// The CPU time it has used, in Linux's ticks of 10 ms.
     #[cfg(target_os = "linux")]
     pub fn ticks(&self) -> u64 {

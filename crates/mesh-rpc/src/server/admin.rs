@@ -26,7 +26,10 @@ impl Admin {
                 let (ready, summary) = self.health.summary();
                 page(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, TEXT, summary)
             }
-            "/metrics" => page(StatusCode::OK, OPEN_METRICS, self.metrics.render()),
+            "/metrics" => {
+                self.health.measure(&self.metrics);
+                page(StatusCode::OK, OPEN_METRICS, self.metrics.render())
+            }
             _ => not_found(),
         }
     }

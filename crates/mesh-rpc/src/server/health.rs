@@ -6,14 +6,34 @@
 //! Guarantees: a drain is final. No check that was running meanwhile makes a service ready again.
 
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Checks whether a service can work, within a time limit. The error is a short text for operators.
-pub type Check = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+use crate::telemetry::Metrics;
+
+/// Checks whether a service can work, within a time limit.
+pub type Check = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = Readiness> + Send>> + Send + Sync>;
+
+/// What a check has found, with a short text for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// The service works.
+    Ready,
+    /// Part of the service works, and no other instance would do better. It stays in discovery.
+    Degraded(String),
+    /// The service does not work here.
+    NotReady(String),
+}
+
+impl Readiness {
+    fn is_ready(&self) -> bool {
+        !matches!(self, Self::NotReady(_))
+    }
+}
 
 /// The interval between checks, and the limit for one check.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,8 +62,8 @@ pub struct Watched {
 
 /// The state that all views show.
 struct State {
-    /// The error of each service; `None` if it is ready.
-    errors: BTreeMap<&'static str, Option<String>>,
+    /// The result of the last check of each service.
+    checked: BTreeMap<&'static str, Readiness>,
     /// Set once, and never reset.
     draining: bool,
 }
@@ -53,8 +73,8 @@ impl State {
     fn is_ready(&self, service: Option<&str>) -> bool {
         !self.draining
             && match service {
-                Some(service) => self.errors.get(service).is_some_and(Option::is_none),
-                None => self.errors.values().all(Option::is_none),
+                Some(service) => self.checked.get(service).is_some_and(Readiness::is_ready),
+                None => self.checked.values().all(Readiness::is_ready),
             }
     }
 }
@@ -67,8 +87,8 @@ impl Health {
         for service in &services {
             contracts.extend(service.contracts.iter().map(|contract| (*contract, Some(service.name))));
         }
-        let errors = services.iter().map(|service| (service.name, None)).collect();
-        let state = watch::Sender::new(State { errors, draining: false });
+        let checked = services.iter().map(|service| (service.name, Readiness::Ready)).collect();
+        let state = watch::Sender::new(State { checked, draining: false });
         Self(Arc::new(HealthInner { services, contracts, state }))
     }
 
@@ -80,23 +100,24 @@ impl Health {
             ticks.tick().await;
             for service in &self.0.services {
                 let Some(check) = &service.check else { continue };
-                let error = check(CHECK_TIMEOUT).await.err();
-                self.record(service.name, error);
+                self.record(service.name, check(CHECK_TIMEOUT).await);
             }
         }
     }
 
-    fn record(&self, service: &'static str, error: Option<String>) {
+    /// Keeps the result of a check. The log has one line for each change.
+    fn record(&self, service: &'static str, found: Readiness) {
         self.0.state.send_if_modified(|state| {
-            let before = state.errors.insert(service, error.clone()).flatten();
-            if state.draining || before.is_some() == error.is_some() {
+            let before = state.checked.insert(service, found.clone());
+            if state.draining || before.as_ref().map(discriminant) == Some(discriminant(&found)) {
                 return false;
             }
-            match error {
-                Some(problem) => tracing::warn!(service, problem, "not ready"),
-                None => tracing::info!(service, "ready again"),
+            match &found {
+                Readiness::NotReady(problem) => tracing::warn!(service, problem, "not ready"),
+                Readiness::Degraded(problem) => tracing::warn!(service, problem, "degraded"),
+                Readiness::Ready => tracing::info!(service, "ready again"),
             }
-            true
+            before.is_some_and(|before| before.is_ready() != found.is_ready())
         });
     }
 
@@ -113,12 +134,21 @@ impl Health {
     /// Whether all services are ready, and one line for each service.
     pub fn summary(&self) -> (bool, String) {
         let state = self.0.state.borrow();
-        let line = |(name, error): (&&str, &Option<String>)| match error {
+        let line = |(name, found): (&&str, &Readiness)| match found {
             _ if state.draining => format!("{name}: not ready: draining\n"),
-            None => format!("{name}: ready\n"),
-            Some(error) => format!("{name}: not ready: {error}\n"),
+            Readiness::Ready => format!("{name}: ready\n"),
+            Readiness::Degraded(problem) => format!("degraded: {name}: {problem}\n"),
+            Readiness::NotReady(problem) => format!("{name}: not ready: {problem}\n"),
         };
-        (state.is_ready(None), state.errors.iter().map(line).collect())
+        (state.is_ready(None), state.checked.iter().map(line).collect())
+    }
+
+    /// Sets the metrics of the services.
+    pub(super) fn measure(&self, metrics: &Metrics) {
+        let state = self.0.state.borrow();
+        for (service, found) in &state.checked {
+            metrics.service(service, state.is_ready(Some(service)), matches!(found, Readiness::Degraded(_)));
+        }
     }
 
     /// Whether the service of a contract is ready, or the process under the empty name. `None`: it is not served.
@@ -154,14 +184,17 @@ mod tests {
             let answered = answered.lock().unwrap().take();
             Box::pin(async move {
                 match answered {
-                    Some(answered) => answered.await.map_err(|_| "cancelled".to_owned()),
-                    None => Ok(()),
+                    Some(answered) => match answered.await {
+                        Ok(()) => Readiness::Ready,
+                        Err(_) => Readiness::NotReady("cancelled".to_owned()),
+                    },
+                    None => Readiness::Ready,
                 }
             })
         });
         let health =
             Health::new(vec![Watched { name: "film", contracts: vec!["film.v1.Film"], check: Some(check) }], []);
-        health.record("film", Some("away".to_owned()));
+        health.record("film", Readiness::NotReady("away".to_owned()));
         let watching = tokio::spawn(health.clone().watch());
         sleep(Duration::from_millis(1)).await;
 
@@ -175,7 +208,24 @@ mod tests {
             assert_eq!(health.serves(contract), Some(false), "{contract}");
         }
         assert!(!seen.has_changed().unwrap(), "watchers see no change after the drain");
-        assert_eq!(seen.borrow_and_update().errors["film"], None, "the check was recorded");
+        assert_eq!(seen.borrow_and_update().checked["film"], Readiness::Ready, "the check was recorded");
         watching.abort();
+    }
+
+    #[test]
+    fn health_of_a_degraded_service_is_serving() {
+        let health = Health::new(vec![Watched { name: "film", contracts: vec!["film.v1.Film"], check: None }], []);
+        let mut seen = health.0.state.subscribe();
+        health.record("film", Readiness::Degraded("the database is read-only".to_owned()));
+        assert_eq!(health.serves("film.v1.Film"), Some(true));
+        assert!(!seen.has_changed().unwrap(), "watchers see no change");
+        assert_eq!(health.summary(), (true, "degraded: film: the database is read-only\n".to_owned()));
+
+        health.record("film", Readiness::NotReady("the database is away".to_owned()));
+        assert_eq!(health.serves("film.v1.Film"), Some(false));
+        assert!(seen.has_changed().unwrap());
+        seen.mark_unchanged();
+        health.record("film", Readiness::Degraded("the database is read-only".to_owned()));
+        assert!(seen.has_changed().unwrap());
     }
 }

@@ -31,6 +31,8 @@ pub struct Metrics {
     /// Calls that the services of the process make. A call counts once, with all of its attempts.
     pub client: RpcMetrics,
     shed: Family<MethodLabels, Counter>,
+    ready: Family<ServiceLabels, Gauge>,
+    degraded: Family<ServiceLabels, Gauge>,
     peers: PeerFamilies,
     registry: Arc<Mutex<Registry>>,
 }
@@ -61,6 +63,11 @@ struct MethodLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ServiceLabels {
+    service: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CodeLabels {
     grpc_service: &'static str,
     grpc_method: &'static str,
@@ -86,9 +93,12 @@ impl Metrics {
         let (server, client) = (RpcMetrics::new("server", &mut registry), RpcMetrics::new("client", &mut registry));
         let shed = Family::default();
         registry.register("grpc_server_shed", "RPCs refused because too many were in flight", shed.clone());
+        let (ready, degraded) = (Family::default(), Family::default());
+        registry.register("mesh_service_ready", "Whether a service of the process is ready", ready.clone());
+        registry.register("mesh_service_degraded", "Whether only part of a service works", degraded.clone());
         let peers = PeerFamilies::default();
         peers.register(&mut registry);
-        Self { server, client, shed, peers, registry: Arc::new(Mutex::new(registry)) }
+        Self { server, client, shed, ready, degraded, peers, registry: Arc::new(Mutex::new(registry)) }
     }
 
     /// Publishes the build of the process once its digest is known.
@@ -107,6 +117,13 @@ impl Metrics {
     /// Counts a call that was refused because too many were in flight.
     pub fn shed(&self, method: &'static Method) {
         self.shed.get_or_create(&method_labels(method)).inc();
+    }
+
+    /// Sets the readiness of a service of the process.
+    pub fn service(&self, service: &'static str, ready: bool, degraded: bool) {
+        let labels = ServiceLabels { service };
+        self.ready.get_or_create(&labels).set(ready.into());
+        self.degraded.get_or_create(&labels).set(degraded.into());
     }
 
     /// The text of `/metrics`.
