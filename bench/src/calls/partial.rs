@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::Map;
 use http::uri::{Authority, Scheme, Uri};
 use http::{Request, Response};
-use mesh_rpc::call::{Answering, Call, GrpcServices, Handler, Methods, add, handler};
+use mesh_rpc::call::{Answering, Call, GrpcServer, GrpcServices, Handler, Methods, add, handler};
 use mesh_rpc::client::connections::{Connections, Unanswered};
 use mesh_rpc::client::deadline::Deadline;
 use mesh_rpc::client::failure::no_endpoints;
@@ -25,7 +25,6 @@ use mesh_runtime::Tasks;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::server::NamedService;
 use tower::Service as _;
 
 /// A call with some of its layers, as the transport of a typed client. Cheap to clone.
@@ -39,16 +38,7 @@ pub(super) struct Layered {
 
 /// The layers of a server around its services: first none, then one more each time. There is no network, but requests
 /// look as if they came from one.
-pub(super) fn serving<S>(contracts: &'static [u8], service: S) -> Vec<Layered>
-where
-    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-        + NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send + 'static,
-{
+pub(super) fn serving<S: GrpcServer>(contracts: &'static [u8], service: S) -> Vec<Layered> {
     let methods = Methods::of(&[contracts]);
     let mut services = GrpcServices::new();
     add(&mut services, service);

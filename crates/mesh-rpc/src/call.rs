@@ -25,7 +25,7 @@ pub use context::{Context, PeerAnswers};
 pub use error::Violations;
 #[cfg(test)]
 pub(crate) use handler::tests;
-pub use handler::{Answering, Call, GrpcService, GrpcServices, Handler, add, handler};
+pub use handler::{Answering, Call, GrpcServer, GrpcService, GrpcServices, Handler, add, handler};
 pub use method::{IdempotencyLevel, Method, Methods, OWN as OWN_DESCRIPTORS};
 pub use text::Text;
 pub use timeout::{read_timeout, write_timeout};

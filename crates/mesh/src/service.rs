@@ -1,13 +1,7 @@
 //! The declaration of a service: name, schema, contracts, long work, settings; and the resources it gets in return.
 
-use std::convert::Infallible;
-
-use http::{Request, Response};
-use tonic::body::Body;
-use tonic::server::NamedService;
-
 use mesh_operations::{Kind, Operations, Work};
-use mesh_rpc::call::{GrpcService, GrpcServices};
+use mesh_rpc::call::{GrpcServer, GrpcService, GrpcServices};
 use mesh_rpc::client::{Channel, Peers};
 use mesh_runtime::settings::{Declared, Setting, Value, Values};
 use mesh_store::{Migration, Store};
@@ -68,16 +62,7 @@ impl Service {
 
     /// Adds a contract: `.serves(|resources| CatalogServiceServer::new(…))`.
     #[must_use]
-    pub fn serves<S>(mut self, build: impl FnOnce(&Resources) -> S + Send + 'static) -> Self
-    where
-        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
+    pub fn serves<S: GrpcServer>(mut self, build: impl FnOnce(&Resources) -> S + Send + 'static) -> Self {
         let build = Box::new(move |resources: &Resources| GrpcService::new(build(resources)));
         self.contracts.push(Contract { name: S::NAME, build });
         self

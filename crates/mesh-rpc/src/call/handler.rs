@@ -17,7 +17,28 @@ use tower::util::BoxCloneSyncService;
 
 use super::method::Method;
 
-/// A generated gRPC server.
+/// A generated gRPC server, such as `CatalogServiceServer::new(…)`.
+pub trait GrpcServer:
+    tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    + NamedService
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> GrpcServer for S where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// A [`GrpcServer`] of any type.
 pub type GrpcService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The gRPC services of a process by their full names.
@@ -54,16 +75,7 @@ where
 }
 
 /// Adds a generated server under the full name of its contract.
-pub fn add<S>(grpc: &mut GrpcServices, service: S)
-where
-    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-        + NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send + 'static,
-{
+pub fn add<S: GrpcServer>(grpc: &mut GrpcServices, service: S) {
     grpc.insert(S::NAME, GrpcService::new(service));
 }
 
