@@ -12,6 +12,7 @@
 //! [`discover`] is the trait of a source of instances. [`failure`] has the client's own errors.
 
 pub mod attempt;
+mod buffer;
 pub mod channel;
 pub mod connections;
 pub mod deadline;
@@ -23,6 +24,7 @@ mod instance;
 mod outlier;
 mod probe;
 pub mod retry;
+mod retry_pause;
 
 pub use channel::{Channel, Peers};
 pub use discover::Discover;

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use uuid::Uuid;
@@ -63,17 +64,34 @@ pub fn unavailable_with<const N: usize>(
     delay: Duration,
     metadata: [(&str, String); N],
 ) -> Status {
-    let metadata: HashMap<String, String> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
-    details.set_retry_info(Some(delay));
-    Status::with_error_details(Code::Unavailable, message, details)
+    retry_after(Code::Unavailable, reason, message, delay, metadata)
 }
 
 /// RESOURCE_EXHAUSTED, reason `OVERLOADED`, with a `RetryInfo`. The caller may retry after `delay`.
 pub fn overloaded(message: impl Into<String>, delay: Duration) -> Status {
-    let mut details = ErrorDetails::with_error_info("OVERLOADED", DOMAIN, HashMap::new());
+    retry_after(Code::ResourceExhausted, "OVERLOADED", message, delay, [])
+}
+
+/// The header by which a server tells gRPC clients when to retry, in milliseconds ([gRFC A6][a6]). Clients outside of
+/// mesh read it instead of the `RetryInfo`.
+///
+/// [a6]: https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback
+pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+fn retry_after<const N: usize>(
+    code: Code,
+    reason: &str,
+    message: impl Into<String>,
+    delay: Duration,
+    metadata: [(&str, String); N],
+) -> Status {
+    let metadata: HashMap<String, String> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
     details.set_retry_info(Some(delay));
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+    let mut status = Status::with_error_details(code, message, details);
+    let pushback = i32::try_from(delay.as_millis()).unwrap_or(i32::MAX);
+    status.metadata_mut().insert(RETRY_PUSHBACK, MetadataValue::from(pushback));
+    status
 }
 
 /// Texts of tonic's messages for requests that it cannot decode.

@@ -14,8 +14,9 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -27,6 +28,9 @@ use super::retry::Remote;
 use crate::call::error::exceeded;
 use crate::call::{Answering, Call, Context, Handler, Methods, peer};
 use crate::telemetry::{self, Metrics};
+
+/// The `user-agent` of calls whose caller sets none, in gRPC's form.
+const AGENT: &str = concat!("grpc-rust-mesh/", env!("CARGO_PKG_VERSION"));
 
 /// The services that this process can call. Cheap to clone.
 #[derive(Clone)]
@@ -135,6 +139,7 @@ impl tower::Service<Request<Body>> for Channel {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // A handler may forward its own request: the extensions belong to the call being served.
         request.extensions_mut().clear();
+        request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         let service = self.service;
         let Some(inner) = self.inner.upgrade() else {
             return Box::pin(std::future::ready(Ok(failure::no_endpoints(service, None).into_http())));
