@@ -236,7 +236,9 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- log of process {}\n{}", self.child.id(), self.log());
+            // Its folder may be gone, and a second panic would end the whole run.
+            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            eprintln!("--- log of process {}\n{log}", self.child.id());
         }
     }
 }
