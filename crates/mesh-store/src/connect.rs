@@ -16,7 +16,7 @@ use std::sync::{Arc, Once};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AnyConnection, ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AnyConnection, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
 use tokio::time::timeout;
 
 use super::condition::is_name_of_another_session;
@@ -215,8 +215,10 @@ async fn refuse_encoding(
     server: &PgConnectOptions,
     connection: &mut PgConnection,
 ) -> Result<(), OpenError> {
-    let encoding = sqlx::query_scalar("SHOW server_encoding").persistent(false).fetch_one(connection).await;
-    let encoding: String = encoding.map_err(|cause| OpenError::Unreachable { service, cause })?;
+    // In one message: a pooler lends a session for one transaction.
+    let encoding = connection.fetch_one(sqlx::raw_sql("SHOW server_encoding")).await;
+    let encoding: String =
+        encoding.and_then(|row| row.try_get(0)).map_err(|cause| OpenError::Unreachable { service, cause })?;
     if encoding == "UTF8" {
         return Ok(());
     }

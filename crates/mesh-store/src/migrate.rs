@@ -127,8 +127,16 @@ impl List<'_> {
         Ok(self.inspect(connection).await?.newer)
     }
 
-    /// Only reads. Fails on a database that this program must not use.
+    /// Only reads, in one transaction: a pooler lends a session for no longer.
     async fn inspect(&self, connection: &mut Connection) -> Result<Found, OpenError> {
+        connection.control("BEGIN").await.map_err(|cause| self.failed(cause.into()))?;
+        let found = self.compare(connection).await?;
+        connection.control("COMMIT").await.map_err(|cause| self.failed(cause.into()))?;
+        Ok(found)
+    }
+
+    /// Compares the lists. Fails on a database that this program must not use.
+    async fn compare(&self, connection: &mut Connection) -> Result<Found, OpenError> {
         let service = self.target.service;
         if !self.exists(self.table, connection).await? {
             return Ok(Found { complete: self.migrations.is_empty(), newer: None });
