@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture, FutureExt as _};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -17,6 +18,8 @@ use sqlx::query::Query;
 use sqlx::{
     Any, AnyConnection, Connection as _, Either, Execute, Executor, PgConnection, Postgres, SqlSafeStr, SqlStr,
 };
+
+use tokio::time::{Instant, timeout_at};
 
 use super::condition::is_name_of_another_session;
 use super::holders::Holder;
@@ -29,6 +32,10 @@ pub struct Connection {
     holder: Option<Arc<Holder>>,
     /// Whether the connection must not be used for another transaction.
     stale: bool,
+    /// Whether a statement of the transaction failed on Postgres, which then aborts the transaction.
+    failed: bool,
+    /// The longest wait for the end of a statement. The server ends it sooner, unless it does not answer.
+    wait: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -46,11 +53,17 @@ pub(super) struct PgLink {
 
 impl Connection {
     pub(super) fn sqlite(connection: AnyConnection) -> Self {
-        Self { link: Link::Sqlite(connection), holder: None, stale: false }
+        Self { link: Link::Sqlite(connection), holder: None, stale: false, failed: false, wait: None }
     }
 
     pub(super) fn postgres(connection: PgConnection, cached: Arc<AtomicBool>) -> Self {
-        Self { link: Link::Postgres(PgLink { connection, cached }), holder: None, stale: false }
+        Self {
+            link: Link::Postgres(PgLink { connection, cached }),
+            holder: None,
+            stale: false,
+            failed: false,
+            wait: None,
+        }
     }
 
     /// The connection of the driver.
@@ -62,6 +75,16 @@ impl Connection {
     /// statements no longer fit.
     pub(super) fn is_stale(&self) -> bool {
         self.stale
+    }
+
+    /// Whether a statement of the transaction failed on Postgres.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Begins a transaction with this limit of the wait for a statement.
+    pub(super) fn bound(&mut self, wait: Duration) {
+        (self.failed, self.wait) = (false, Some(wait));
     }
 
     /// Reports the use of this connection to the transaction that has it.
@@ -93,7 +116,7 @@ impl Connection {
         if let Some(holder) = holder {
             holder.statement_begins();
         }
-        (&mut self.link, Running { holder, stale: &mut self.stale })
+        (&mut self.link, Running { holder, stale: &mut self.stale, failed: &mut self.failed })
     }
 }
 
@@ -101,12 +124,14 @@ impl Connection {
 struct Running<'c> {
     holder: Option<&'c Holder>,
     stale: &'c mut bool,
+    failed: &'c mut bool,
 }
 
 impl Running<'_> {
     fn seen<T>(&mut self, result: sqlx::Result<T>) -> sqlx::Result<T> {
         if let Err(sqlx::Error::Database(error)) = &result {
             *self.stale |= error.code().is_some_and(|code| outlives_its_transaction(&code));
+            *self.failed = true;
         }
         result
     }
@@ -155,6 +180,23 @@ fn convert(step: Either<PgQueryResult, PgRow>) -> Step {
     }
 }
 
+/// Ends with an error at a point in time: a server that is gone without a word would be waited for until TCP gives up.
+fn ending(steps: BoxStream<'_, Step>, until: Instant) -> BoxStream<'_, Step> {
+    stream::unfold(Some(steps), move |steps| async move {
+        let mut steps = steps?;
+        match timeout_at(until, steps.next()).await {
+            Ok(step) => Some((step?, Some(steps))),
+            Err(_) => Some((Err(away()), None)),
+        }
+    })
+    .boxed()
+}
+
+/// The server does not answer.
+pub(super) fn away() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
+}
+
 impl<'c> Executor<'c> for &'c mut Connection {
     type Database = Any;
 
@@ -163,6 +205,7 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
         E: 'q + Execute<'q, Any>,
     {
+        let until = self.wait.map(|wait| Instant::now() + wait);
         let (link, mut running) = self.parts();
         let steps = match link {
             Link::Sqlite(connection) => connection.fetch_many(query),
@@ -179,7 +222,11 @@ impl<'c> Executor<'c> for &'c mut Connection {
                         }
                     }
                 };
-                steps.map(move |step| PgLink::seen(&cached, step).and_then(convert)).boxed()
+                let steps = steps.map(move |step| PgLink::seen(&cached, step).and_then(convert)).boxed();
+                match until {
+                    Some(until) => ending(steps, until),
+                    None => steps,
+                }
             }
         };
         steps.map(move |step| running.seen(step)).boxed()

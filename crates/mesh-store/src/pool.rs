@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use mesh_rpc::call::Context;
 
-use super::connection::Connection;
+use super::connection::{Connection, away};
 use super::holders::{Holders, Place};
 use super::settings::Limits;
 
@@ -33,6 +33,8 @@ use super::settings::Limits;
 const SILENCE: Duration = Duration::from_secs(10);
 /// The time that a connection may need to end a transaction, beyond the limit of its statements.
 const ROLLBACK: Duration = Duration::from_secs(5);
+/// The server ends a statement so much later than its call, which answers DEADLINE_EXCEEDED by then.
+const AFTER_DEADLINE: Duration = Duration::from_millis(100);
 /// A connection without work for this long is closed.
 const IDLE: Duration = Duration::from_secs(600);
 /// A connection is closed at this age, so that the servers behind an address share the load after a while.
@@ -148,7 +150,7 @@ impl Pool {
     /// A statement ends with the call that it is part of, and after the configured time at the latest.
     fn statement_limit(&self) -> Duration {
         let limit = self.0.limits.statement_timeout;
-        Context::current().remaining().map_or(limit, |remaining| remaining.min(limit))
+        Context::current().remaining().map_or(limit, |remaining| (remaining + AFTER_DEADLINE).min(limit))
     }
 
     /// No connection is free: because the server does not answer, or because others use them.
@@ -178,12 +180,22 @@ impl Pool {
         }
     }
 
-    fn lease(&self, connection: Connection, opened: Instant, permit: OwnedSemaphorePermit, limit: Duration) -> Lease {
+    fn lease(
+        &self,
+        mut connection: Connection,
+        opened: Instant,
+        permit: OwnedSemaphorePermit,
+        limit: Duration,
+    ) -> Lease {
+        connection.bound(limit + ROLLBACK);
         Lease { pool: self.clone(), lent: Some((connection, permit)), opened, limit, ended: false }
     }
 
+    /// The connection that was used last, unless it is so old that something between may have dropped it.
     fn pop(&self) -> Option<Idle> {
-        self.idle().pop()
+        let (now, mut idle) = (Instant::now(), self.idle());
+        idle.retain(|idle| now - idle.since <= IDLE && now - idle.opened <= AGE);
+        idle.pop()
     }
 
     fn put(&self, connection: Connection, opened: Instant) {
@@ -240,7 +252,17 @@ impl Lease {
     }
 
     pub(super) async fn commit(mut self) -> sqlx::Result<()> {
-        self.control("COMMIT").await?;
+        // Postgres answers the COMMIT of an aborted transaction with a rollback and no error. A statement fails there.
+        let commit = if self.connection().has_failed() { "SELECT 1; COMMIT" } else { "COMMIT" };
+        let limit = self.limit + ROLLBACK;
+        match timeout(limit, self.control(commit)).await {
+            Ok(committed) => committed?,
+            Err(_) => {
+                self.pool.note(false);
+                drop(self.lent.take());
+                return Err(away());
+            }
+        }
         self.ended = true;
         Ok(())
     }
@@ -296,11 +318,6 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 async fn close(connection: Connection) {
     // The server may be away.
     let _ = timeout(ROLLBACK, connection.close()).await;
-}
-
-/// The server does not answer.
-fn away() -> sqlx::Error {
-    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 /// The statements that begin a transaction, in one round trip. The settings end with it, so that a pooler can lend the
