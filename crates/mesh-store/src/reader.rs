@@ -1,9 +1,9 @@
 //! Reads outside a transaction of the caller.
 //!
 //! On Postgres each read is a short transaction that cannot write: its settings end with it, and a pooler lends one
-//! session to it. The connection is free before the caller sees the rows.
+//! session to it. The rows are complete before the caller sees the first, and the connection is free soon after.
 
-use futures_util::future::{self, BoxFuture, FutureExt as _};
+use futures_util::future::{self, BoxFuture, FutureExt as _, TryFutureExt as _};
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use sqlx::any::{AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
 use sqlx::{Any, Either, Execute, Executor, SqlStr};
@@ -31,7 +31,7 @@ impl<'a> Executor<'a> for Reader<'a> {
         E: 'q + Execute<'q, Any>,
     {
         match self.connections {
-            Connections::Sqlite { readers, .. } => readers.fetch_many(query),
+            Connections::Sqlite { readers, .. } => readers.fetch_many(query).map_err(write_is_a_defect).boxed(),
             Connections::Postgres(pool) => {
                 let steps = read(pool, self.place, query);
                 stream::once(steps).map_ok(|steps| stream::iter(steps.into_iter().map(Ok))).try_flatten().boxed()
@@ -45,7 +45,7 @@ impl<'a> Executor<'a> for Reader<'a> {
         E: 'q + Execute<'q, Any>,
     {
         match self.connections {
-            Connections::Sqlite { readers, .. } => readers.fetch_optional(query),
+            Connections::Sqlite { readers, .. } => readers.fetch_optional(query).map_err(write_is_a_defect).boxed(),
             Connections::Postgres(pool) => async move {
                 let steps = read(pool, self.place, query).await?;
                 Ok(steps.into_iter().find_map(Either::right))
@@ -71,14 +71,33 @@ impl<'a> Executor<'a> for Reader<'a> {
 /// Everything that a statement returns. The drop of the transaction ends it in the background.
 async fn read<'q>(pool: &Pool, place: Place, query: impl Execute<'q, Any> + 'q) -> sqlx::Result<Vec<Step>> {
     let mut lease = pool.begin(Access::Read, place).await?;
-    let steps = lease.connection_mut().fetch_many(query).try_collect().await;
-    steps.map_err(|error| match &error {
-        // Of a transaction that only reads, or of a database that is read-only, where a write through a reader is a
-        // defect, too.
-        sqlx::Error::Database(database) if database.code().is_some_and(|code| code == "25006") => {
+    lease.connection_mut().fetch_many(query).try_collect().await.map_err(write_is_a_defect)
+}
+
+/// A reader refuses writes, as a database that is read-only does, where a write through a reader is a defect, too.
+fn write_is_a_defect(error: sqlx::Error) -> sqlx::Error {
+    const READ_ONLY: [&str; 2] = ["25006", "8"];
+    match &error {
+        sqlx::Error::Database(database) if database.code().is_some_and(|code| READ_ONLY.contains(&&*code)) => {
             let defect = "a statement that writes ran on the connections for reads: begin a transaction";
             sqlx::Error::AnyDriverError(defect.into())
         }
         _ => error,
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Database, Error, Migration, open};
+
+    const SCHEMA: &[Migration] =
+        &[Migration::new(1, "things", "CREATE TABLE things (id BIGINT NOT NULL PRIMARY KEY);")];
+
+    #[tokio::test]
+    async fn write_through_a_reader_is_a_defect() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open("things", &Database::Sqlite(folder.path().join("things.db")), &[], SCHEMA).await.unwrap();
+        let write = sqlx::query("INSERT INTO things (id) VALUES (1)").execute(store.reader()).await;
+        assert!(matches!(Error::from(write.unwrap_err()), Error::Defect(_)));
+    }
 }
