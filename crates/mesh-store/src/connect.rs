@@ -19,7 +19,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AnyConnection, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
 use tokio::time::timeout;
 
-use super::condition::is_name_of_another_session;
+use super::condition::{is_corrupt, is_name_of_another_session};
 use super::connection::Connection;
 use super::connections::Connections;
 use super::dialect::Dialect;
@@ -90,7 +90,7 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let mut first = AnyConnection::connect_with(&options).await.map_err(broken)?;
     prepare(&mut first, "").await.map_err(broken)?;
     let mut first = Connection::sqlite(first);
-    let discard = format!("delete {} and the files beside it", path.display());
+    let discard = format!("delete the files whose names begin with {}", path.display());
     let target = migrate::Target { service, dialect: Dialect::Sqlite, discard: &discard };
     migrate(target, &mut first, schema).await.map_err(|error| corrupt(path, error))?;
     mark(&mut lock);
@@ -99,7 +99,8 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(limits.wait);
     let readers = readers.after_connect(|connection, _| Box::pin(prepare(connection, "PRAGMA query_only = ON;")));
     let readers = readers.connect_with(options.clone()).await.map_err(unreachable)?;
-    let file = DatabaseFile::of(path).map_err(unwritable)?;
+    // SQLite keeps the log beside the file that a link points to.
+    let file = std::fs::canonicalize(path).and_then(|path| DatabaseFile::of(&path)).map_err(unwritable)?;
     let connections = Connections::Sqlite { readers, writer: Group::new(first, file.clone(), limits.wait) };
     let probe = Arc::new(Probe::new(Target::Sqlite(options)));
     let (writes, _lock) = (Arc::default(), Some(Arc::new(lock)));
@@ -108,13 +109,10 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
 
 /// A migration may be the first to read a page that is corrupt.
 fn corrupt(path: &Path, error: OpenError) -> OpenError {
-    const CORRUPT: [&str; 2] = ["11", "26"];
     match error {
         OpenError::Migrate {
             cause: MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _), ..
-        } if cause.as_database_error().and_then(|error| error.code()).is_some_and(|code| CORRUPT.contains(&&*code)) => {
-            OpenError::Broken { path: path.to_owned(), cause }
-        }
+        } if is_corrupt(&cause) => OpenError::Broken { path: path.to_owned(), cause },
         error => error,
     }
 }
@@ -152,7 +150,8 @@ fn mark(lock: &mut File) {
 /// was full during a copy, by a file system that lost its content in a power cut, or by a slip in a shell.
 fn refuse_emptied(path: &Path, lock: &File) -> Result<(), OpenError> {
     let length_of = |path: &Path| std::fs::metadata(path).map(|file| file.len()).ok();
-    let log = beside(path, "-wal");
+    // SQLite keeps the log beside the file that a link points to.
+    let log = beside(&std::fs::canonicalize(path).unwrap_or(path.to_owned()), "-wal");
     let emptied = match length_of(path) {
         Some(0) => length(lock) > 0 || length_of(&log).unwrap_or_default() > 0,
         // Without the file, its log may hold the only copy of the last commits.

@@ -114,8 +114,8 @@ pub enum OpenError {
     #[error("{path} cannot be opened ({}): move it away, or restore a backup", plain(.cause))]
     Broken { path: PathBuf, cause: sqlx::Error },
     #[error(
-        "{path} is empty, and its service had data in it: restore a backup; or, to begin without data, delete {path} and \
-         the files beside it"
+        "{path} is empty or missing, and its service had data in it: restore a backup; or, to begin without data, delete \
+         the files whose names begin with {path}"
     )]
     Emptied { path: PathBuf },
     #[error("cannot open the database of `{service}` ({}): check services.{service}.database_url", plain(.cause))]

@@ -1,8 +1,8 @@
 //! Whether a database takes reads and writes.
 //!
 //! A read that works proves nothing about writes: the disk may be full, the database read-only. So an error that shows a
-//! lasting condition makes the next check write, and each later one, until such a write succeeds. An idle database is
-//! not written to.
+//! lasting condition makes the next check write, and each later one, until such a write succeeds. An error of one service
+//! makes the checks of all services of the process write once.
 //!
 //! See: docs/decisions/0025-a-failing-database-is-no-defect.md
 
@@ -58,7 +58,7 @@ impl Store {
         match &*self.failure() {
             None => Ok(None),
             Some(error) if self.dialect() == Dialect::Sqlite => Err(error.duplicate()),
-            Some(error) => Ok(error.condition()),
+            Some(error) => error.condition().map(Some).ok_or_else(|| error.duplicate()),
         }
     }
 
@@ -118,8 +118,11 @@ fn reserve(path: &Path) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".probe");
     let written = std::fs::File::create(&beside).and_then(|mut file| file.write_all(&vec![1; RESERVE]));
-    let removed = std::fs::remove_file(&beside);
-    written.and(removed)
+    match std::fs::remove_file(&beside) {
+        // An earlier probe that outlasted its limit has removed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => written,
+        removed => written.and(removed),
+    }
 }
 
 fn of_disk(error: io::Error) -> Error {
@@ -194,5 +197,17 @@ mod tests {
         std::fs::remove_dir(&probe).unwrap();
         assert_eq!(store.check(LIMIT).await.unwrap(), None);
         assert!(!probe.exists());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn database_behind_a_link_is_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("volume")).unwrap();
+        let link = folder.path().join("things.db");
+        std::os::unix::fs::symlink(folder.path().join("volume/things.db"), &link).unwrap();
+        let store = open("things", &Database::Sqlite(link), &[REQUESTS], SCHEMA).await.unwrap();
+        insert(&store, 1).await.unwrap();
+        assert_eq!(store.check(LIMIT).await.unwrap(), None);
     }
 }
