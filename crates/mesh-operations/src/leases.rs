@@ -51,7 +51,9 @@ pub(super) async fn is_claimable(store: &Store, kind: &str) -> Result<bool, Erro
 /// is as far ahead as it was at the start. Otherwise they would wait for as long as the clock went back.
 pub(super) async fn mend_times(records: &Records, kind: &str) -> Result<(), Error> {
     let now = clock::now(records.store.reader(), records.store.dialect()).await?;
-    let due = "state = 1 AND kind = $2 AND run_at > $1 AND (attempt = 0 OR run_at > $3)";
+    // Starts that commit after the look at the clock are a little ahead of it.
+    let soon = micros(SLACK);
+    let due = &format!("state = 1 AND kind = $2 AND run_at > $1 + {soon} AND (attempt = 0 OR run_at > $3)");
     let held = "state = 2 AND kind = $2 AND lease_until > $1 AND lease_until > $3";
     let mended = mend(records, kind, now, "run_at = $1", due, now + micros(LONGEST_PAUSE + SLACK)).await?
         + mend(records, kind, now, "lease_until = $3", held, now + micros(LEASE + SLACK)).await?;
