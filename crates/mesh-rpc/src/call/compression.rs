@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use super::error::{DOMAIN, overloaded, status};
 
@@ -30,6 +31,9 @@ pub const ACCEPTED: HeaderValue = HeaderValue::from_static("identity,gzip");
 
 /// A message below this size is sent as it is: its packet does not get smaller.
 const MIN_COMPRESSED: usize = 1024;
+/// The largest message that is recoded, before and after: above every limit of a contract, which the codec enforces. A
+/// larger one is refused before it is collected.
+const MAX_MESSAGE: usize = 65 * 1024 * 1024;
 /// The flag and the length before each message.
 const PREFIX: usize = 5;
 
@@ -53,7 +57,7 @@ impl Encoding {
     }
 }
 
-/// The decompressed bytes of one body, which count in a total until they are dropped.
+/// The decompressed bytes of the last message of a body, which count in a total until the next message.
 pub struct Decompressed {
     bytes: AtomicUsize,
     total: Arc<AtomicUsize>,
@@ -76,25 +80,37 @@ impl Decompressed {
     }
 }
 
-impl Drop for Decompressed {
-    fn drop(&mut self) {
-        self.total.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+impl Decompressed {
+    fn release(&self) {
+        self.total.fetch_sub(self.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
-/// Decompresses the messages of `body`.
+impl Drop for Decompressed {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Decompresses the messages of `body`. A message that is not compressed passes as it arrives.
 ///
 /// # Errors
 ///
 /// The body ends with UNIMPLEMENTED at a compressed message in an unsupported encoding, with INVALID_ARGUMENT at one that
-/// is no gzip, and with RESOURCE_EXHAUSTED above the limit of `counted`.
+/// is no gzip, and with RESOURCE_EXHAUSTED at one that is too large, alone or with the others of `counted`.
 pub fn decode(body: Body, encoding: Encoding, counted: Arc<Decompressed>) -> Body {
     let recode = move |flag: u8, message: Bytes| match (flag, encoding) {
         (0, _) => Ok((flag, message)),
         (_, Encoding::Gzip) => gunzip(&message, &counted).map(|message| (0, message)),
         (_, Encoding::Unsupported) => Err(unsupported()),
     };
-    Body::new(Recoded { body, buffer: BytesMut::new(), recode })
+    Body::new(Recoded { body, buffer: BytesMut::new(), passing: 0, passes: |flag, _| flag == 0, recode })
+}
+
+/// Whether [`decode`] ended a body with this status.
+pub fn is_undecoded(status: &Status) -> bool {
+    const REASONS: [&str; 3] = ["UNSUPPORTED_COMPRESSION", "MALFORMED_MESSAGE", "MESSAGE_TOO_LARGE"];
+    status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN && REASONS.contains(&&*info.reason))
 }
 
 /// Compresses the messages of `body` with gzip.
@@ -103,15 +119,18 @@ pub fn encode(body: Body) -> Body {
         Some(compressed) if flag == 0 => Ok((1, compressed)),
         _ => Ok((flag, message)),
     };
-    Body::new(Recoded { body, buffer: BytesMut::new(), recode })
+    let passes = |flag, length| flag != 0 || !(MIN_COMPRESSED..=MAX_MESSAGE).contains(&length);
+    Body::new(Recoded { body, buffer: BytesMut::new(), passing: 0, passes, recode })
 }
 
 fn gunzip(message: &[u8], counted: &Decompressed) -> Result<Bytes, Status> {
+    counted.release();
     let mut decoder = GzDecoder::new(message);
     let (mut decompressed, mut part) = (BytesMut::new(), vec![0; 16 * 1024]);
     loop {
         match decoder.read(&mut part) {
             Ok(0) => return Ok(decompressed.freeze()),
+            Ok(length) if decompressed.len() + length > MAX_MESSAGE => return Err(too_large()),
             Ok(length) => {
                 counted.add(length)?;
                 decompressed.extend_from_slice(&part[..length]);
@@ -126,13 +145,15 @@ fn gunzip(message: &[u8], counted: &Decompressed) -> Result<Bytes, Status> {
 
 /// `None`: the message is better sent as it is.
 fn gzip(message: &[u8]) -> Option<Bytes> {
-    if message.len() < MIN_COMPRESSED {
-        return None;
-    }
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(message).ok()?;
     let compressed = encoder.finish().ok()?;
     (compressed.len() < message.len()).then(|| compressed.into())
+}
+
+fn too_large() -> Status {
+    let message = "the message is larger than any contract allows";
+    status(Code::ResourceExhausted, DOMAIN, "MESSAGE_TOO_LARGE", message)
 }
 
 fn unsupported() -> Status {
@@ -147,14 +168,33 @@ fn unsupported() -> Status {
 struct Recoded<R> {
     body: Body,
     buffer: BytesMut,
+    /// The rest of a message that passes as it is.
+    passing: usize,
+    /// Whether a message with this flag and length passes as it is.
+    passes: fn(u8, usize) -> bool,
     recode: R,
 }
 
 impl<R: FnMut(u8, Bytes) -> Result<(u8, Bytes), Status>> Recoded<R> {
-    /// The next message that has arrived as a whole.
+    /// The next message that has arrived as a whole, or the next part of one that passes.
     fn next(&mut self) -> Option<Result<Bytes, Status>> {
-        let mut prefix = self.buffer.get(..PREFIX)?;
-        let (flag, length) = (prefix.get_u8(), prefix.get_u32() as usize);
+        if self.passing == 0 {
+            let mut prefix = self.buffer.get(..PREFIX)?;
+            let (flag, length) = (prefix.get_u8(), prefix.get_u32() as usize);
+            if !(self.passes)(flag, length) {
+                return self.recoded(flag, length);
+            }
+            self.passing = PREFIX + length;
+        }
+        let part = self.buffer.split_to(self.passing.min(self.buffer.len()));
+        self.passing -= part.len();
+        (!part.is_empty()).then(|| Ok(part.freeze()))
+    }
+
+    fn recoded(&mut self, flag: u8, length: usize) -> Option<Result<Bytes, Status>> {
+        if length > MAX_MESSAGE {
+            return Some(Err(too_large()));
+        }
         if self.buffer.len() < PREFIX + length {
             return None;
         }

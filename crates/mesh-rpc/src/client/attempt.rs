@@ -73,8 +73,7 @@ fn record(endpoint: &Arc<Endpoint>, outcome: Outcome, contract: &'static str) {
     }
 }
 
-/// Decompresses a response. Its decompressed bytes are bounded for each response: the client's limit for a message is
-/// lower.
+/// Decompresses a response, message by message.
 fn decompressed(mut response: Response<Body>) -> Response<Body> {
     let Some(encoding) = Encoding::take(response.headers_mut()) else { return response };
     let counted = Arc::new(Decompressed::of(&Arc::default(), MAX_DECOMPRESSED));

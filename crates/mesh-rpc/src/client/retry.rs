@@ -35,6 +35,7 @@ use super::endpoint::Endpoint;
 use super::endpoints::Endpoints;
 use super::failure;
 use super::retry_pause::Pauses;
+use crate::call::compression::is_undecoded;
 use crate::call::{Call, IdempotencyLevel, Method};
 use crate::telemetry::PeerMetrics;
 
@@ -139,6 +140,8 @@ impl Remote {
             // The caller takes the message over.
             Ok(Read::Whole(message, trailers, _)) => Ok(whole(head, message, trailers)),
             Ok(Read::TooLarge(body)) => Ok(Response::from_parts(head, deadline.enforce_body(body))),
+            // The peer answered, and would answer so again.
+            Err(status) if is_undecoded(&status) => Ok(status.into_http()),
             Err(status) => Err(Unanswered::Lost(Arc::new(status))),
         }
     }

@@ -55,11 +55,14 @@ mod tests {
     use crate::call::tests::GET;
     use bytes::Bytes;
     use flate2::write::GzEncoder;
+    use futures_util::{StreamExt as _, stream};
     use http::Response;
-    use http_body_util::{BodyExt as _, Full};
+    use http_body::Frame;
+    use http_body_util::{BodyExt as _, Full, StreamBody};
     use std::io::Write as _;
     use tonic::body::Body;
     use tonic::{Code, Status};
+    use tonic_types::StatusExt as _;
 
     const TEXT: &[u8] = &[b'a'; 5000];
 
@@ -131,5 +134,30 @@ mod tests {
         };
         assert_eq!(decoded((1 << 20) - 1).await.unwrap_err().code(), Code::ResourceExhausted);
         assert!(decoded(1 << 20).await.is_ok(), "the bytes of the first body count no more");
+    }
+
+    #[tokio::test]
+    async fn compression_refuses_a_message_that_is_too_large_before_it_arrives() {
+        let length = u32::MAX.to_be_bytes();
+        let head = Bytes::from([&[1], &length[..]].concat());
+        let endless = stream::iter([Ok::<_, Status>(Frame::data(head))]).chain(stream::pending());
+        let body = Body::new(StreamBody::new(endless));
+        let counted = Arc::new(Decompressed::of(&Arc::default(), MAX_BYTES_IN_FLIGHT));
+        let refused = decode(body, Encoding::Gzip, counted).collect().await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        // 70 MB of zeros are 70 kB.
+        let bomb = Body::new(Full::new(Bytes::from(message(1, &gzipped(&vec![0; 70_000_000])))));
+        let counted = Arc::new(Decompressed::of(&Arc::default(), MAX_BYTES_IN_FLIGHT));
+        let refused = decode(bomb, Encoding::Gzip, counted).collect().await.unwrap_err();
+        assert_eq!(refused.get_details_error_info().unwrap().reason, "MESSAGE_TOO_LARGE");
+    }
+
+    #[tokio::test]
+    async fn compression_passes_an_uncompressed_message_as_it_arrives() {
+        let begun = Bytes::from([&[0][..], &u32::MAX.to_be_bytes(), b"begun"].concat());
+        let frames = stream::iter([Ok::<_, Status>(Frame::data(begun.clone()))]).chain(stream::pending());
+        let counted = Arc::new(Decompressed::of(&Arc::default(), MAX_BYTES_IN_FLIGHT));
+        let mut decoded = decode(Body::new(StreamBody::new(frames)), Encoding::Gzip, counted);
+        assert_eq!(decoded.frame().await.unwrap().unwrap().into_data().unwrap(), begun);
     }
 }
