@@ -60,6 +60,7 @@ impl Outages {
         let outage = status.code() == Code::Unavailable
             && status.get_details_error_info().is_some_and(|info| info.reason == "DATABASE_UNAVAILABLE");
         if !outage {
+            self.ends(method);
             return false;
         }
         let mut methods = self.methods();
@@ -107,14 +108,16 @@ impl ServerCall {
                 tracing::debug!(code, ?took, cause, "{}", status.message());
             }
             (Some(cause), _) => tracing::error!(code, ?took, cause, "{}", status.message()),
-            (None, Code::Internal | Code::Unknown | Code::DataLoss) => {
-                tracing::error!(code, ?took, "{}", status.message());
-            }
-            (None, Code::Ok) => {
+            (None, code_without_cause) => {
                 self.outages.ends(self.method);
-                tracing::debug!(code, ?took, "done");
+                match code_without_cause {
+                    Code::Internal | Code::Unknown | Code::DataLoss => {
+                        tracing::error!(code, ?took, "{}", status.message());
+                    }
+                    Code::Ok => tracing::debug!(code, ?took, "done"),
+                    _ => tracing::debug!(code, ?took, "{}", status.message()),
+                }
             }
-            (None, _) => tracing::debug!(code, ?took, "{}", status.message()),
         }
     }
 }
