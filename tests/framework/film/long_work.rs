@@ -58,11 +58,15 @@ fn clock_that_went_back_delays_no_operation() {
     if !Grpcurl::installed() {
         return;
     }
-    let process = Process::start("monolith", &[]);
+    // One operation at a time, so that the others are pending.
+    let process = Process::start("monolith", &[("MESH__SERVICES__ARTWORK__CONCURRENCY", "1")]);
     let grpcurl = process.grpcurl();
     let title = create(&grpcurl, "Metropolis")["titleId"].clone();
-    // More than one process runs at a time.
-    let names: Vec<_> = (0..4).map(|_| render(&grpcurl, &title, &large_picture())).collect();
+    let picture = large_picture();
+    let names: Vec<_> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| render(&grpcurl, &title, &picture))).collect();
+        starts.into_iter().map(|start| start.join().expect("a start")).collect()
+    });
     let folder = process.kill();
     let database = format!("sqlite://{}", folder.path().join("data/artwork.db").display());
     let waiting = Session::open(&database).count("SELECT count(*) FROM operations WHERE state = 1");
