@@ -11,6 +11,7 @@ mod collector; // a server that keeps every request: a collector of spans
 mod consul; // an agent of Consul
 mod envoy; // Envoy as a balancer
 mod grpcurl; // calls by grpcurl
+mod pgbouncer; // a pooler before Postgres
 mod postgres; // a Postgres server
 mod process; // one process of the system
 mod programs; // finding installed programs, and waiting for them
@@ -25,6 +26,7 @@ pub use collector::{Collector, Exported};
 pub use consul::Consul;
 pub use envoy::Envoy;
 pub use grpcurl::{Answer, Grpcurl};
+pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use process::{Process, command, forget_cargo, output, output_in};
 pub use programs::{LIMIT, eventually, eventually_within, find_program, skip, skip_foreign};
