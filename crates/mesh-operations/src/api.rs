@@ -19,9 +19,9 @@ use mesh_proto::google::longrunning::{
     CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse,
     Operation, WaitOperationRequest,
 };
-use mesh_proto::mesh::operations::v1::operation_control_service_server::OperationControlServiceServer;
+use mesh_proto::mesh::operations::v1::operation_control_service_server::{self, OperationControlServiceServer};
 use mesh_proto::mesh::operations::v1::operation_events_service_server::{
-    OperationEventsService, OperationEventsServiceServer,
+    self, OperationEventsService, OperationEventsServiceServer,
 };
 use mesh_proto::mesh::operations::v1::{
     Change, Progress, State, SubscribeRequest, SubscribeResponse, WatchRequest, WatchResponse,
@@ -47,6 +47,13 @@ use super::{changes, name, outcome, storage};
 const MARGIN: Duration = Duration::from_millis(50);
 /// The longest wait of one call of Wait. A caller that waits longer calls again, or watches.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The full names of the gRPC services that [`serve`] adds.
+pub const CONTRACTS: [&str; 3] = [
+    operations_server::SERVICE_NAME,
+    operation_control_service_server::SERVICE_NAME,
+    operation_events_service_server::SERVICE_NAME,
+];
 
 /// Adds the contracts of operations to `grpc`, for all services in `all`. Wait returns early once `draining` is
 /// cancelled.

@@ -59,7 +59,7 @@ mod watch;
 mod work;
 mod worker;
 
-pub use api::serve;
+pub use api::{CONTRACTS, serve};
 pub use attempt::{Attempt, Step};
 pub use batcher::Queue;
 pub use ended::Ended;

@@ -3,6 +3,7 @@
 //! - [`Ports`] binds the listeners. `connection` serves one connection.
 //! - [`layers`] has the layers around every service, in order: `status_size`, `deadline`, `drain`, `body_limit`,
 //!   `compression`, `shed`, `details`, `panics`. `permit` holds a call until it has a concurrency permit.
+//! - [`Starting`] answers until the services are built.
 //! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the admin pages.
 
 mod admin;
@@ -24,10 +25,12 @@ mod ports;
 pub mod reflection;
 mod settings;
 mod shed;
+mod starting;
 mod status_size;
 
 pub use admin::Admin;
 pub use connection::Connection;
-pub use health::{Check, Health, Readiness, Watched};
+pub use health::{Check, Health, Readiness};
 pub use ports::Ports;
 pub use settings::Limits;
+pub use starting::Starting;

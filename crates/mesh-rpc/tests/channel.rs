@@ -10,7 +10,7 @@ use mesh_rpc::call::{Context, GrpcService, Methods, Trace};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registry};
 use mesh_rpc::server::Limits;
-use mesh_rpc::server::layers::stack;
+use mesh_rpc::server::layers::{dispatch, stack};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
 use tokio::time::Instant;
@@ -42,7 +42,7 @@ fn peers() -> Peers {
         Metrics::new(),
     );
     let services = HashMap::from([("echo.v1.Echo", GrpcService::new(echo))]);
-    peers.ready(stack(services, Limits::default(), Metrics::new(), CancellationToken::new()));
+    peers.ready(stack(dispatch(services), Limits::default(), Metrics::new(), CancellationToken::new()));
     peers
 }
 

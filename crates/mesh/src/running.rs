@@ -10,7 +10,7 @@ use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
-use mesh_rpc::server::{Admin, Check, Health, Ports, Readiness, Watched, health_service, reflection};
+use mesh_rpc::server::{Admin, Check, Health, Ports, Readiness, Starting, health_service, reflection};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, alarm, raise_open_files};
 use mesh_store::{Database, Limits, OpenError, Store, with_missing};
@@ -60,16 +60,21 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     let (foreground, background) = (Tasks::default(), Tasks::default());
     let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
     let (draining, metrics, notifier) = (CancellationToken::new(), Metrics::new(), Notifier::default());
-    let starting = ports.accept(limits, &draining, &foreground)?;
-
     let sets: Vec<_> = services.iter().map(Service::descriptors).collect();
     let methods = Methods::of(&sets);
+    let names: Vec<_> = services.iter().map(|service| (service.name(), service.contracts())).collect();
+    let health = Health::starting(names.clone(), own_contracts(&services));
+    let (innermost, starting) = Starting::new(&health);
+    let stack = stack(innermost, limits, metrics.clone(), draining.clone());
+    let admin = Admin { health: health.clone(), metrics: metrics.clone() };
+    let serving = (stack.clone(), methods.clone());
+    let (address, admin_address) = ports.accept(limits, &draining, &foreground, serving, admin)?;
+
     let local = services.iter().map(Service::name).collect();
     let discovery = Discovery::new(&config.registry, &background)?;
-    let peers = Peers::new(local, Arc::new(discovery.clone()), methods.clone(), config.call_deadline, metrics.clone());
+    let peers = Peers::new(local, Arc::new(discovery.clone()), methods, config.call_deadline, metrics.clone());
     let built = build(services, config, &peers, &notifier, &background).await?;
     let Built { mut grpc, stores, .. } = built;
-    let names: Vec<_> = built.watched.iter().map(|service| (service.name, service.contracts.clone())).collect();
     for operations in &built.operations {
         background.run(operations.clone().poll());
     }
@@ -77,21 +82,17 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     if !built.operations.is_empty() {
         operations::serve(built.operations, &mut grpc, draining.clone()).await?;
     }
-    let names_served: Vec<_> = grpc.keys().copied().chain([health_service::NAME]).chain(reflection::NAMES).collect();
-    let health = Health::new(built.watched, names_served);
     health_service::serve(&health, &mut grpc);
     reflection::serve(&mut grpc, &sets)?;
 
-    let stack = stack(grpc, limits, metrics.clone(), draining.clone());
-    peers.ready(stack.clone());
+    starting.serve(grpc);
+    peers.ready(stack);
     for workers in built.workers {
         workers.start(&draining, &foreground).await?;
     }
-    background.run(health.clone().watch());
-    background.run(metrics.clone().publish_build());
-
-    let admin = Admin { health: health.clone(), metrics };
-    let (address, admin_address) = starting.serve(stack, methods, admin);
+    background.run(health.clone().watch(built.checks));
+    background.run(metrics.publish_build());
+    health.started();
     // Last: a service that others find can be called.
     let registrant = |(service, contracts): (&'static str, _)| {
         let health = health.clone();
@@ -161,9 +162,16 @@ impl Running {
     }
 }
 
+/// The full names of the gRPC services of mesh that a process with `services` serves.
+fn own_contracts(services: &[Service]) -> Vec<&'static str> {
+    let long_work = services.iter().any(Service::does_long_work);
+    let operations = operations::CONTRACTS.into_iter().filter(|_| long_work);
+    operations.chain([health_service::NAME]).chain(reflection::NAMES).collect()
+}
+
 struct Built {
     grpc: GrpcServices,
-    watched: Vec<Watched>,
+    checks: Vec<(&'static str, Check)>,
     stores: Vec<Store>,
     operations: Vec<Operations>,
     workers: Vec<Workers>,
@@ -178,7 +186,7 @@ async fn build(
 ) -> anyhow::Result<Built> {
     let mut built = Built {
         grpc: GrpcServices::new(),
-        watched: Vec::new(),
+        checks: Vec::new(),
         stores: Vec::new(),
         operations: Vec::new(),
         workers: Vec::new(),
@@ -188,7 +196,7 @@ async fn build(
         owners.filter_map(|service| Some((service.name(), config.database(service.name())?))).collect();
     let mut unopened = &databases[..];
     for service in services {
-        let (name, contracts) = (service.name(), service.contracts());
+        let name = service.name();
         let store = match unopened.split_first() {
             Some(((owner, (database, limits)), others)) if *owner == name => {
                 unopened = others;
@@ -213,7 +221,7 @@ async fn build(
             built.workers.push(Workers::new(operations.clone(), kinds));
             built.operations.push(operations);
         }
-        built.watched.push(Watched { name, contracts, check: store.clone().map(database_check) });
+        built.checks.extend(store.clone().map(|store| (name, database_check(store))));
         built.stores.extend(store);
     }
     Ok(built)

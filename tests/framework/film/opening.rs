@@ -2,11 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::film::create;
-use harness::{Grpcurl, LIMIT, Postgres, Process, RawCall, Session, command, eventually, execute};
+use harness::{Ended, Grpcurl, LIMIT, Postgres, Process, RawCall, Session, command, eventually, execute};
+use tempfile::TempDir;
 
 use crate::bad_start::{FREE, refuses, refuses_with};
 
@@ -142,36 +143,93 @@ fn page(address: SocketAddr, path: &str) -> Option<String> {
     Some(answer)
 }
 
+/// A monolith whose migrations wait up to 5 s for the writer of a database.
+struct Starting {
+    writer: Session,
+    address: SocketAddr,
+    process: Child,
+    folder: TempDir,
+}
+
+impl Starting {
+    fn begin() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let database = folder.path().join("catalog.db");
+        std::fs::write(&database, "").expect("a file");
+        let mut writer = Session::open(&format!("sqlite://{}", database.display()));
+        writer.execute("PRAGMA journal_mode = WAL");
+        writer.execute("BEGIN IMMEDIATE");
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let mut process = command("monolith");
+        let arguments = [format!("--listen={address}"), format!("--data-dir={}", folder.path().display())];
+        process.current_dir(folder.path()).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        Self { writer, address, process: process.spawn().expect("it starts"), folder }
+    }
+
+    /// `/readyz`, once the port answers.
+    fn ready(&self) -> String {
+        eventually("the port answers", || page(self.address, "/readyz"))
+    }
+
+    fn begin_call(&self, path: &str) -> RawCall {
+        RawCall::begin(self.address, path, &[])
+    }
+
+    fn check(&self, request: &[u8]) -> Ended {
+        self.begin_call("/grpc.health.v1.Health/Check").finish(request)
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    fn stop(&mut self) -> ExitStatus {
+        let kill = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        assert!(kill.expect("kill runs").success());
+        eventually("it ends", || self.process.try_wait().expect("a child"))
+    }
+}
+
 #[test]
 fn start_that_waits_for_a_lock_is_not_ready_and_obeys_sigterm() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let database = folder.path().join("catalog.db");
-    std::fs::write(&database, "").expect("a file");
-    // A writer that does not commit: the migrations wait up to 5 s for it.
-    let mut writer = Session::open(&format!("sqlite://{}", database.display()));
-    writer.execute("PRAGMA journal_mode = WAL");
-    writer.execute("BEGIN IMMEDIATE");
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
-    let mut starting = command("monolith");
-    starting
-        .current_dir(folder.path())
-        .args([&format!("--listen={address}"), &format!("--data-dir={}", folder.path().display())]);
-    let mut starting = starting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-
-    let ready = eventually("the port answers", || page(address, "/readyz"));
+    let mut starting = Starting::begin();
+    let ready = starting.ready();
     assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("\r\n\r\nstarting: "), "{ready}");
-    assert!(page(address, "/healthz").is_some_and(|page| page.starts_with("HTTP/1.1 200")), "the process is alive");
-    let health = RawCall::begin(address, "/grpc.health.v1.Health/Check", &[]).ended();
-    assert_eq!(health.code, "14", "UNAVAILABLE");
+    let alive = page(starting.address, "/healthz");
+    assert!(alive.is_some_and(|page| page.starts_with("HTTP/1.1 200")), "the process is alive");
 
     let sent = Instant::now();
-    let kill = Command::new("kill").args(["-TERM", &starting.id().to_string()]).status();
-    assert!(kill.expect("kill runs").success());
-    let ended = eventually("it ends", || starting.try_wait().expect("a child"));
+    let ended = starting.stop();
     assert!(ended.success() && sent.elapsed() < Duration::from_secs(2), "{ended} after {:?}", sent.elapsed());
 
-    writer.execute("ROLLBACK");
+    starting.writer.execute("ROLLBACK");
+    let Starting { writer, folder, .. } = starting;
     drop(writer);
     let data_dir = folder.path().display().to_string();
     Process::start("monolith", &[("MESH__DATA_DIR", &data_dir)]);
+}
+
+#[test]
+fn start_reports_health_and_refuses_other_calls() {
+    let mut starting = Starting::begin();
+    starting.ready();
+    let asked_for = |service: &str| [&[0x0a, service.len() as u8], service.as_bytes()].concat();
+    let (serving, not_serving) = ([0, 0, 0, 0, 2, 8, 1], [0, 0, 0, 0, 2, 8, 2]);
+    let catalog = asked_for("catalog.v1.CatalogService");
+    let mut watch = starting.begin_call("/grpc.health.v1.Health/Watch");
+    watch.send(&catalog);
+
+    for service in
+        [&b""[..], &catalog, &asked_for("google.longrunning.Operations"), &asked_for("grpc.health.v1.Health")]
+    {
+        let checked = starting.check(service);
+        assert_eq!((&*checked.code, &*checked.body), ("0", &not_serving[..]), "NOT_SERVING: {service:?}");
+    }
+    assert_eq!(starting.check(&asked_for("made.up.Service")).code, "5", "NOT_FOUND");
+    for path in ["/catalog.v1.CatalogService/GetTitle", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"] {
+        assert_eq!(starting.begin_call(path).finish(b"").code, "14", "{path}: UNAVAILABLE");
+    }
+
+    starting.writer.execute("ROLLBACK");
+    eventually("it serves", || page(starting.address, "/readyz").filter(|page| page.starts_with("HTTP/1.1 200")));
+    assert_eq!(starting.check(&catalog).body, serving);
+    assert!(starting.stop().success());
+    assert_eq!(watch.ended().body, [not_serving, serving, not_serving].concat(), "the start, the service, the drain");
 }

@@ -38,15 +38,6 @@ impl Admin {
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The pages while the process starts: it lives, and is not ready.
-pub(super) fn starting<B>(request: &Request<B>) -> Response<Body> {
-    if request.uri().path() == "/healthz" {
-        return page(StatusCode::OK, TEXT, "ok\n".to_owned());
-    }
-    let text = "starting: the process opens and migrates its databases\n";
-    page(StatusCode::SERVICE_UNAVAILABLE, TEXT, text.to_owned())
-}
-
 pub(super) fn not_found() -> Response<Body> {
     let text = "not found: this is a gRPC server with the pages /healthz, /readyz and /metrics\n";
     page(StatusCode::NOT_FOUND, TEXT, text.to_owned())

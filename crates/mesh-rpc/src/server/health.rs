@@ -1,9 +1,11 @@
-//! Health of the services: ready while their checks pass and the process does not drain.
+//! Health of the services: ready while their checks pass, from the end of the start to the beginning of the drain.
 //!
 //! Three views show the same state: `grpc.health.v1.Health` by the full name of a contract, its empty name for the
 //! process, and `/readyz` over HTTP.
 //!
-//! Guarantees: a drain is final. No check that was running meanwhile makes a service ready again.
+//! Guarantees:
+//! - No service is ready before all are built.
+//! - A drain is final. No check that was running meanwhile makes a service ready again.
 
 use std::collections::BTreeMap;
 use std::mem::discriminant;
@@ -44,34 +46,30 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Health(Arc<HealthInner>);
 
 struct HealthInner {
-    services: Vec<Watched>,
     /// The service behind each contract; `None` for a contract of mesh, whose health is that of the process.
     contracts: BTreeMap<&'static str, Option<&'static str>>,
     state: watch::Sender<State>,
-}
-
-/// A service and its check.
-pub struct Watched {
-    /// The name of the service.
-    pub name: &'static str,
-    /// The full names of its gRPC services.
-    pub contracts: Vec<&'static str>,
-    /// Checks a dependency, such as the database. `None`: the service is always ready.
-    pub check: Option<Check>,
 }
 
 /// The state that all views show.
 struct State {
     /// The result of the last check of each service.
     checked: BTreeMap<&'static str, Readiness>,
-    /// Set once, and never reset.
-    draining: bool,
+    phase: Phase,
+}
+
+/// The life of a process, in this order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Serving,
+    Draining,
 }
 
 impl State {
     /// Whether a service is ready, or with `None` the process.
     fn is_ready(&self, service: Option<&str>) -> bool {
-        !self.draining
+        self.phase == Phase::Serving
             && match service {
                 Some(service) => self.checked.get(service).is_some_and(Readiness::is_ready),
                 None => self.checked.values().all(Readiness::is_ready),
@@ -80,27 +78,42 @@ impl State {
 }
 
 impl Health {
-    /// Starts with all services ready: a service is built only after its database has answered. `names` are the full
-    /// names of all gRPC services of the process; those outside of `services` have the health of the process.
-    pub fn new(services: Vec<Watched>, names: impl IntoIterator<Item = &'static str>) -> Self {
-        let mut contracts: BTreeMap<_, _> = names.into_iter().map(|name| (name, None)).collect();
-        for service in &services {
-            contracts.extend(service.contracts.iter().map(|contract| (*contract, Some(service.name))));
+    /// The health of a process that starts. `services` are the names of its services, with the full names of their gRPC
+    /// services. `others` are the full names of its other gRPC services, which have the health of the process.
+    pub fn starting(
+        services: impl IntoIterator<Item = (&'static str, Vec<&'static str>)>,
+        others: impl IntoIterator<Item = &'static str>,
+    ) -> Self {
+        let mut contracts: BTreeMap<_, _> = others.into_iter().map(|name| (name, None)).collect();
+        let mut checked = BTreeMap::new();
+        for (service, names) in services {
+            contracts.extend(names.into_iter().map(|name| (name, Some(service))));
+            // Once the process serves, each database has answered.
+            checked.insert(service, Readiness::Ready);
         }
-        let checked = services.iter().map(|service| (service.name, Readiness::Ready)).collect();
-        let state = watch::Sender::new(State { checked, draining: false });
-        Self(Arc::new(HealthInner { services, contracts, state }))
+        let state = watch::Sender::new(State { checked, phase: Phase::Starting });
+        Self(Arc::new(HealthInner { contracts, state }))
     }
 
-    /// Runs all checks periodically and reports changes. Never returns.
-    pub async fn watch(self) {
+    /// Reports the results of the checks from now on: all services are built and served.
+    pub fn started(&self) {
+        self.0.state.send_if_modified(|state| {
+            let starting = state.phase == Phase::Starting;
+            if starting {
+                state.phase = Phase::Serving;
+            }
+            starting
+        });
+    }
+
+    /// Runs the checks of services periodically and reports changes. A service without a check stays ready. Never returns.
+    pub async fn watch(self, checks: Vec<(&'static str, Check)>) {
         let mut ticks = tokio::time::interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            for service in &self.0.services {
-                let Some(check) = &service.check else { continue };
-                self.record(service.name, check(CHECK_TIMEOUT).await);
+            for (service, check) in &checks {
+                self.record(service, check(CHECK_TIMEOUT).await);
             }
         }
     }
@@ -109,7 +122,7 @@ impl Health {
     fn record(&self, service: &'static str, found: Readiness) {
         self.0.state.send_if_modified(|state| {
             let before = state.checked.insert(service, found.clone());
-            if state.draining || before.as_ref().map(discriminant) == Some(discriminant(&found)) {
+            if state.phase == Phase::Draining || before.as_ref().map(discriminant) == Some(discriminant(&found)) {
                 return false;
             }
             match &found {
@@ -123,7 +136,7 @@ impl Health {
 
     /// Reports NOT_SERVING for all services from now on, so that balancers stop sending calls.
     pub fn drain(&self) {
-        self.0.state.send_modify(|state| state.draining = true);
+        self.0.state.send_modify(|state| state.phase = Phase::Draining);
     }
 
     /// Whether a service is ready.
@@ -134,8 +147,11 @@ impl Health {
     /// Whether all services are ready, and one line for each service.
     pub fn summary(&self) -> (bool, String) {
         let state = self.0.state.borrow();
+        if state.phase == Phase::Starting {
+            return (false, "starting: the process opens and migrates its databases\n".to_owned());
+        }
         let line = |(name, found): (&&str, &Readiness)| match found {
-            _ if state.draining => format!("{name}: not ready: draining\n"),
+            _ if state.phase == Phase::Draining => format!("{name}: not ready: draining\n"),
             Readiness::Ready => format!("{name}: ready\n"),
             Readiness::Degraded(problem) => format!("degraded: {name}: {problem}\n"),
             Readiness::NotReady(problem) => format!("{name}: not ready: {problem}\n"),
@@ -175,6 +191,34 @@ mod tests {
     use tokio::sync::oneshot;
     use tokio::time::sleep;
 
+    fn starting() -> Health {
+        Health::starting([("film", vec!["film.v1.Film"])], ["own.v1.Own"])
+    }
+
+    fn serving() -> Health {
+        let health = starting();
+        health.started();
+        health
+    }
+
+    #[test]
+    fn health_of_a_process_that_starts_is_not_serving() {
+        let health = starting();
+        let seen = health.0.state.subscribe();
+        let serves = || ["film.v1.Film", "own.v1.Own", ""].map(|contract| health.serves(contract));
+        assert_eq!(serves(), [Some(false); 3]);
+        assert_eq!(health.serves("made.up.Service"), None);
+        assert!(!health.summary().0 && health.summary().1.starts_with("starting: "));
+
+        health.started();
+        assert!(seen.has_changed().unwrap());
+        assert_eq!(serves(), [Some(true); 3]);
+        // A drain that comes first is final.
+        health.drain();
+        health.started();
+        assert_eq!(serves(), [Some(false); 3]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn health_of_a_check_that_races_the_drain_stays_not_serving() {
         // The service is away; a check that succeeds is running when the drain begins.
@@ -192,10 +236,9 @@ mod tests {
                 }
             })
         });
-        let health =
-            Health::new(vec![Watched { name: "film", contracts: vec!["film.v1.Film"], check: Some(check) }], []);
+        let health = serving();
         health.record("film", Readiness::NotReady("away".to_owned()));
-        let watching = tokio::spawn(health.clone().watch());
+        let watching = tokio::spawn(health.clone().watch(vec![("film", check)]));
         sleep(Duration::from_millis(1)).await;
 
         health.drain();
@@ -214,7 +257,7 @@ mod tests {
 
     #[test]
     fn health_of_a_degraded_service_is_serving() {
-        let health = Health::new(vec![Watched { name: "film", contracts: vec!["film.v1.Film"], check: None }], []);
+        let health = serving();
         let mut seen = health.0.state.subscribe();
         health.record("film", Readiness::Degraded("the database is read-only".to_owned()));
         assert_eq!(health.serves("film.v1.Film"), Some(true));

@@ -14,9 +14,9 @@ use crate::call::error::{DOMAIN, status};
 use crate::call::{GrpcServices, Handler, handler};
 use crate::telemetry::{self, Metrics};
 
-/// The services of a process with all layers around them.
-pub fn stack(services: GrpcServices, limits: Limits, metrics: Metrics, draining: CancellationToken) -> Handler {
-    layers(limits, metrics, draining).into_iter().fold(dispatch(services), |handler, (_, layer)| layer(handler))
+/// All layers around `innermost`, such as [`dispatch`].
+pub fn stack(innermost: Handler, limits: Limits, metrics: Metrics, draining: CancellationToken) -> Handler {
+    layers(limits, metrics, draining).into_iter().fold(innermost, |handler, (_, layer)| layer(handler))
 }
 
 /// A layer: a function from a handler to a handler.

@@ -1,14 +1,11 @@
 //! The ports of a process: gRPC and the admin pages, on one listener or on two.
 //!
-//! They answer from the first moment. While the process opens and migrates its databases, calls are UNAVAILABLE,
-//! `STARTING`, and `/readyz` is 503: a client that finds a silent port would wait for its deadline.
+//! They answer from the first moment, while the process opens and migrates its databases: a client that finds a silent
+//! port would wait for its deadline.
 
-use std::future::Ready;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use http::{Request, Response, header};
+use http::{Request, header};
 use hyper::body::Incoming;
 use mesh_runtime::Tasks;
 use tokio::net::TcpListener;
@@ -18,11 +15,7 @@ use tonic::body::Body;
 use super::admin::{self, Admin};
 use super::listener;
 use super::settings::Limits;
-use crate::call::error::unavailable;
 use crate::call::{Answering, Call, Handler, Methods};
-
-/// The invited delay of a retry while the process starts.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The listeners of a process.
 pub struct Ports {
@@ -46,76 +39,45 @@ impl Ports {
         Ok(Self { services, admin })
     }
 
-    /// Accepts connections until `draining` is cancelled, in `tasks`. Requests are refused as `STARTING` until
-    /// [`Starting::serve`].
+    /// Accepts connections until `draining` is cancelled, in `tasks`. Answers gRPC calls with `layers`, and other requests
+    /// with `admin`. Returns the bound addresses, with the ports in place of port 0.
     ///
     /// # Errors
     ///
     /// The operating system does not report the address of a listener.
-    pub fn accept(self, limits: Limits, draining: &CancellationToken, tasks: &Tasks) -> anyhow::Result<Starting> {
-        let served = Arc::new(OnceLock::new());
+    pub fn accept(
+        self,
+        limits: Limits,
+        draining: &CancellationToken,
+        tasks: &Tasks,
+        (layers, methods): (Handler, Methods),
+        admin: Admin,
+    ) -> anyhow::Result<(SocketAddr, Option<SocketAddr>)> {
         let address = self.services.local_addr()?;
         let admin_address = self.admin.as_ref().map(TcpListener::local_addr).transpose()?;
-        let answer = answer(Arc::clone(&served), self.admin.is_none());
+        let answer = answer(layers, methods, self.admin.is_none().then(|| admin.clone()));
         tasks.run(listener::serve(self.services, draining.clone(), tasks.clone(), limits, answer));
         if let Some(listener) = self.admin {
-            let pages = pages(Arc::clone(&served));
+            let pages = move |request: Request<Incoming>| std::future::ready(admin.answer(&request));
             tasks.run(listener::serve(listener, draining.clone(), tasks.clone(), limits, pages));
         }
-        Ok(Starting { address, admin_address, served })
+        Ok((address, admin_address))
     }
 }
 
-/// Ports that accept connections before there is anything to serve.
-pub struct Starting {
-    address: SocketAddr,
-    admin_address: Option<SocketAddr>,
-    served: Arc<OnceLock<Served>>,
-}
-
-struct Served {
-    layers: Handler,
-    methods: Methods,
-    admin: Admin,
-}
-
-impl Starting {
-    /// Answers gRPC calls with `layers`, and other requests with `admin`, also on open connections. Returns the bound
-    /// addresses, with the ports in place of port 0.
-    pub fn serve(self, layers: Handler, methods: Methods, admin: Admin) -> (SocketAddr, Option<SocketAddr>) {
-        // It is empty: this takes the only value that can fill it.
-        let _ = self.served.set(Served { layers, methods, admin });
-        (self.address, self.admin_address)
-    }
-}
-
-/// Answers gRPC, and with `here` the admin pages, too.
-fn answer(served: Arc<OnceLock<Served>>, here: bool) -> impl Fn(Request<Incoming>) -> Answering + Clone {
+/// Answers gRPC with `layers`, and with `admin` the admin pages, too.
+fn answer(layers: Handler, methods: Methods, admin: Option<Admin>) -> impl Fn(Request<Incoming>) -> Answering + Clone {
     move |request| {
-        let served = served.get();
-        let response = match (is_grpc(&request), served) {
-            (false, _) if !here => admin::not_found(),
-            (false, Some(served)) => served.admin.answer(&request),
-            (false, None) => admin::starting(&request),
+        let response = match (is_grpc(&request), &admin) {
+            (false, None) => admin::not_found(),
+            (false, Some(admin)) => admin.answer(&request),
             (true, _) if request.version() != http::Version::HTTP_2 => admin::needs_http_2(),
-            (true, Some(served)) => {
-                let method = served.methods.find(request.uri().path());
-                return (served.layers)(Call { method, request: request.map(Body::new) });
-            }
-            (true, None) => {
-                let message = "the process starts: it opens and migrates its databases; retry later";
-                unavailable("STARTING", message, RETRY_DELAY).into_http()
+            (true, _) => {
+                let method = methods.find(request.uri().path());
+                return layers(Call { method, request: request.map(Body::new) });
             }
         };
         Box::pin(std::future::ready(response))
-    }
-}
-
-/// Answers the admin pages on a port of their own.
-fn pages(served: Arc<OnceLock<Served>>) -> impl Fn(Request<Incoming>) -> Ready<Response<Body>> + Clone {
-    move |request| {
-        let started = served.get();
-        std::future::ready(started.map_or_else(|| admin::starting(&request), |served| served.admin.answer(&request)))
     }
 }
 
