@@ -1,7 +1,7 @@
 //! A call: its method, its context, its errors and its handlers.
 //!
 //! [`Call`] is a request with its method, and a [`Handler`] answers it. [`Context`] carries the deadline, the trace and
-//! the caller. [`Methods`] is the method table. [`error`] has the errors, [`peer`] those of peers, [`compression`] the
+//! the caller. [`Methods`] is the method table. [`error`] has the errors, [`peer`] those of peers, [`pushback`] the invitations to retry, [`compression`] the
 //! compression of messages, [`page`] the paging of lists, [`Text`] the rules for texts.
 
 pub mod body;
@@ -15,6 +15,7 @@ mod headers;
 mod method;
 pub mod page;
 pub mod peer;
+pub mod pushback;
 mod text;
 mod timeout;
 mod trace;

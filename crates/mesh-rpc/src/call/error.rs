@@ -12,11 +12,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use uuid::Uuid;
 
+use super::pushback::Pushback;
 use super::text::Text;
 
 /// The domain of the reasons that all services share.
@@ -72,12 +72,6 @@ pub fn overloaded(message: impl Into<String>, delay: Duration) -> Status {
     retry_after(Code::ResourceExhausted, "OVERLOADED", message, delay, [])
 }
 
-/// The header by which a server tells gRPC clients when to retry, in milliseconds ([gRFC A6][a6]). Clients outside of
-/// mesh read it instead of the `RetryInfo`.
-///
-/// [a6]: https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback
-pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
-
 fn retry_after<const N: usize>(
     code: Code,
     reason: &str,
@@ -89,8 +83,7 @@ fn retry_after<const N: usize>(
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
     details.set_retry_info(Some(delay));
     let mut status = Status::with_error_details(code, message, details);
-    let pushback = i32::try_from(delay.as_millis()).unwrap_or(i32::MAX);
-    status.metadata_mut().insert(RETRY_PUSHBACK, MetadataValue::from(pushback));
+    Pushback::After(delay).write(&mut status);
     status
 }
 

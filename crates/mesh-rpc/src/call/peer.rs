@@ -6,12 +6,14 @@
 //! Guarantees:
 //! - The channel marks every failure of a call to a peer. Service code reads its code as ever.
 //! - A failure that a service returns still marked is replaced: code and reason are those of the table in
-//!   docs/CONTRACTS.md, the message names the peer's method, and the peer's status is the cause for the log.
+//!   docs/CONTRACTS.md, the message names the peer's method, and the peer's status is the cause for the log. A delay
+//!   before a retry, or the word that there must be none, remains.
 //! - A peer cannot set the mark, and the mark does not reach a caller of this service.
 //!
 //! See: decision 0027.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Response};
@@ -24,6 +26,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::context::Context;
 use super::error::{self, DOMAIN, exceeded, is_unreadable};
+use super::pushback::Pushback;
 
 /// The reason if discovery knows no instance of a peer.
 pub const NO_ENDPOINTS: &str = "NO_ENDPOINTS";
@@ -83,27 +86,63 @@ pub fn is_marked(status: &Status) -> bool {
     status.metadata().contains_key(MARK)
 }
 
-/// Makes the failure of a peer one of the service, as it is: with its code, message and details. For a failure that the
-/// contract of the service promises. The caller of the service sees the text of the peer.
+/// Makes the failure of a peer one of the service, as it is: with its code, message, details and pushback. For a failure
+/// that the contract of the service promises. The caller of the service sees the text of the peer.
 pub fn pass_on(status: Status) -> Status {
-    Status::with_details(status.code(), status.message(), status.details().to_vec().into())
+    let mut own = Status::with_details(status.code(), status.message(), status.details().to_vec().into());
+    Pushback::of_status(&status).write(&mut own);
+    own
 }
 
 /// The status as one of this service: that of a peer by the table, any other unchanged.
 pub fn own(status: Status) -> Status {
     let Some(method) = status.metadata().get(MARK) else { return status };
     let method = method.to_str().unwrap_or("a peer").to_owned();
-    // The channel wrote these, here or at the peer.
-    if reason(&status).is_some_and(|reason| [NO_ENDPOINTS, UNREACHABLE, LOST].contains(&&*reason)) {
-        return pass_on(status);
-    }
-    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    match (status.code(), delay) {
-        (Code::DeadlineExceeded, _) => exceeded(),
-        (Code::Unavailable | Code::Aborted, _) | (Code::ResourceExhausted, Some(_)) => {
-            unavailable(&method, delay, status)
+    let (code, retry) = (status.code(), Retry::of(&status));
+    // The channel wrote the first three, here or at the peer. Their texts name hosts.
+    let (reason, text) = match (code, reason(&status).as_deref()) {
+        (_, Some(NO_ENDPOINTS)) => (NO_ENDPOINTS, "finds no instance of a service that it needs"),
+        (_, Some(UNREACHABLE)) => (UNREACHABLE, "reaches no instance of a service that it needs"),
+        (_, Some(LOST)) => (LOST, "lost a connection before an answer was complete"),
+        (Code::Unavailable | Code::Aborted, _) => (UNAVAILABLE, "cannot be answered now"),
+        (Code::ResourceExhausted, _) if retry.delay.is_some() => (UNAVAILABLE, "cannot be answered now"),
+        (Code::DeadlineExceeded, _) => return exceeded(),
+        _ => return failed(&method, status),
+    };
+    retry.unavailable(reason, format!("a call of {method} {text}; the log of its caller has the cause"), status)
+}
+
+/// What a peer says about a retry.
+struct Retry {
+    /// The longer one of its `RetryInfo` and its pushback.
+    delay: Option<Duration>,
+    pushback: Pushback,
+}
+
+impl Retry {
+    fn of(status: &Status) -> Self {
+        let info = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        match Pushback::of_status(status) {
+            Pushback::After(delay) => Self::after(info.unwrap_or_default().max(delay)),
+            Pushback::Unspecified => info.map_or(Self { delay: None, pushback: Pushback::Unspecified }, Self::after),
+            Pushback::Never => Self { delay: None, pushback: Pushback::Never },
         }
-        _ => failed(&method, status),
+    }
+
+    fn after(delay: Duration) -> Self {
+        Self { delay: Some(delay), pushback: Pushback::After(delay) }
+    }
+
+    /// UNAVAILABLE. The caller may retry as the peer says.
+    fn unavailable(self, reason: &str, message: String, cause: Status) -> Status {
+        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
+        if self.delay.is_some() {
+            details.set_retry_info(self.delay);
+        }
+        let mut own = Status::with_error_details(Code::Unavailable, message, details);
+        self.pushback.write(&mut own);
+        own.set_source(Arc::new(cause));
+        own
     }
 }
 
@@ -114,18 +153,6 @@ pub fn unreadable(status: Status) -> Status {
         Some(path) => failed(method(&path), status),
         None => status,
     }
-}
-
-/// UNAVAILABLE. The caller may retry, after the peer's delay if it has one.
-fn unavailable(method: &str, delay: Option<std::time::Duration>, cause: Status) -> Status {
-    let mut details = ErrorDetails::with_error_info(UNAVAILABLE, DOMAIN, []);
-    if delay.is_some() {
-        details.set_retry_info(delay);
-    }
-    let message = format!("{method} cannot answer now; the log of its caller has the cause");
-    let mut own = Status::with_error_details(Code::Unavailable, message, details);
-    own.set_source(Arc::new(cause));
-    own
 }
 
 /// INTERNAL. The caller must not retry.
@@ -152,10 +179,10 @@ pub fn reason(status: &Status) -> Option<String> {
 mod tests {
     use super::*;
     use crate::call::body::trailers;
+    use crate::call::pushback::RETRY_PUSHBACK;
     use bytes::Bytes;
     use futures_util::stream;
     use http_body_util::StreamBody;
-    use std::time::Duration;
 
     fn marked(response: Response<Body>) -> Response<Body> {
         mark(response, PathAndQuery::from_static("/catalog.v1.CatalogService/GetTitle"), &Context::default())
@@ -169,7 +196,8 @@ mod tests {
     /// Code and reason for the caller of a service that returns this status of a peer.
     fn becomes(status: Status) -> (Code, String) {
         let own = own(received(status));
-        assert!(!own.message().contains("private") && own.metadata().is_empty(), "{own:?}");
+        assert!(!own.message().contains("private") && !is_marked(&own), "{own:?}");
+        assert!(std::error::Error::source(&own).is_none_or(|cause| cause.to_string().contains("private")), "{own:?}");
         (own.code(), own.get_error_details().error_info().unwrap().reason.clone())
     }
 
@@ -193,8 +221,7 @@ mod tests {
         assert_eq!(becomes(delayed(Code::ResourceExhausted, "OVERLOADED")), is(Code::Unavailable, UNAVAILABLE));
         assert_eq!(becomes(delayed(Code::Unavailable, "DATABASE_UNAVAILABLE")), is(Code::Unavailable, UNAVAILABLE));
         for reason in [NO_ENDPOINTS, UNREACHABLE, LOST] {
-            let own = own(received(delayed(Code::Unavailable, reason)));
-            assert_eq!(own.get_error_details().error_info().unwrap().reason, reason);
+            assert_eq!(becomes(delayed(Code::Unavailable, reason)), is(Code::Unavailable, reason));
         }
     }
 
@@ -204,6 +231,35 @@ mod tests {
         assert_eq!(own.get_error_details().retry_info().unwrap().retry_delay, Some(Duration::from_millis(70)));
         assert!(std::error::Error::source(&own).unwrap().to_string().contains("private"));
         assert!(own.message().contains("catalog.v1.CatalogService/GetTitle"), "{own}");
+    }
+
+    #[test]
+    fn peer_failure_keeps_what_it_says_about_a_retry() {
+        const MS: fn(u64) -> Duration = Duration::from_millis;
+        let unavailable = || Status::unavailable("private");
+        let info = || delayed(Code::Unavailable, "DATABASE_UNAVAILABLE");
+        for (status, pushback, delay, header) in [
+            (unavailable(), None, None, None),
+            (unavailable(), Some("90"), Some(MS(90)), Some("90")),
+            (unavailable(), Some("-1"), None, Some("-1")),
+            (unavailable(), Some("soon"), None, Some("-1")),
+            (info(), None, Some(MS(70)), Some("70")),
+            (info(), Some("90"), Some(MS(90)), Some("90")),
+            (delayed(Code::Unavailable, NO_ENDPOINTS), Some("70"), Some(MS(70)), Some("70")),
+            (Status::resource_exhausted(""), Some("90"), Some(MS(90)), Some("90")),
+        ] {
+            let mut status = status;
+            if let Some(pushback) = pushback {
+                status.metadata_mut().insert(RETRY_PUSHBACK, pushback.parse().unwrap());
+            }
+            let header_of =
+                |status: &Status| status.metadata().get(RETRY_PUSHBACK).map(|value| value.to_str().unwrap().to_owned());
+            let passed = pass_on(received(status.clone()));
+            assert_eq!(header_of(&passed).as_deref(), if pushback == Some("soon") { Some("-1") } else { pushback });
+            let own = own(received(status));
+            let info = own.get_details_retry_info().and_then(|info| info.retry_delay);
+            assert_eq!((own.code(), info, header_of(&own).as_deref()), (Code::Unavailable, delay, header), "{own:?}");
+        }
     }
 
     #[test]

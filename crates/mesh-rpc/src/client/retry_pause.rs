@@ -1,7 +1,6 @@
 //! Whether a call is retried, and after which pause.
 //!
-//! A server asks for a pause by `RetryInfo`, or by the header `grpc-retry-pushback-ms` ([gRFC
-//! A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback)).
+//! A server asks for a pause by `RetryInfo`, or by a [`Pushback`].
 //!
 //! Guarantees:
 //! - A retry is never earlier than the server asks. A random share of a fifth on top spreads the callers that were
@@ -10,7 +9,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::Response;
 use mesh_runtime::Backoff;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -18,20 +17,12 @@ use tonic_types::StatusExt as _;
 
 use super::connections::Unanswered;
 use super::failure;
-use crate::call::error::RETRY_PUSHBACK;
+use crate::call::pushback::Pushback;
 
 /// The pause between attempts, with full jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(25), Duration::from_secs(1));
 /// A longer `RetryInfo` is returned to the caller instead.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
-
-/// What a server asks of its callers.
-#[derive(Debug, PartialEq)]
-enum Pushback {
-    Unspecified,
-    After(Duration),
-    Never,
-}
 
 /// The pauses of one call.
 #[derive(Default)]
@@ -58,7 +49,7 @@ fn asked(result: &Result<Response<Body>, Unanswered>, idempotent: bool) -> Optio
     };
     let status = Status::from_header_map(response.headers()).filter(|_| idempotent)?;
     let info = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    let pushback = pushback(response.headers());
+    let pushback = Pushback::of_headers(response.headers());
     let asked = match pushback {
         Pushback::Never => return None,
         Pushback::After(delay) => Some(info.unwrap_or_default().max(delay)),
@@ -73,21 +64,11 @@ fn asked(result: &Result<Response<Body>, Unanswered>, idempotent: bool) -> Optio
     Some((pause, pushback != Pushback::Unspecified))
 }
 
-fn pushback(headers: &HeaderMap) -> Pushback {
-    let mut values = headers.get_all(RETRY_PUSHBACK).iter();
-    let Some(value) = values.next() else { return Pushback::Unspecified };
-    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let millis = digits.and_then(|digits| digits.parse::<i32>().ok()).and_then(|millis| u64::try_from(millis).ok());
-    match (millis, values.next()) {
-        (Some(millis), None) => Pushback::After(Duration::from_millis(millis)),
-        _ => Pushback::Never,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::call::error;
+    use crate::call::pushback::RETRY_PUSHBACK;
 
     type Answer = Result<Response<Body>, Unanswered>;
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use harness::{Process, eventually, find_program, skip};
 use tempfile::TempDir;
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use super::hops;
 use super::load::{Kind, Load, once};
@@ -85,15 +86,17 @@ fn name_that_cannot_be_resolved_stops_no_start() {
     let caller = Process::start("hop", &environment);
     let failed = once(caller.address, Kind::Get).expect_err("there is no such host");
     assert_eq!(failed.code(), Code::Unavailable);
+    assert_eq!(failed.get_details_error_info().expect("a reason").reason, "NO_ENDPOINTS");
+    assert!(!failed.message().contains("nowhere.invalid"), "the log of the service has the name: {failed:?}");
     let expected = "there is no instance of `catalog`: the host name `nowhere.invalid` cannot be resolved";
-    assert!(failed.message().contains(expected), "{failed:?}");
-    let log = caller.log();
+    let log = eventually("the log has the cause", || Some(caller.log()).filter(|log| log.contains(expected)));
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("cannot be resolved: ")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("WARN"), "{log}");
     // No name, and no port for the pattern: the warning says what to set.
     let caller = Process::start("hop", &[("MESH__REGISTRY", "dns")]);
-    let failed = once(caller.address, Kind::Get).expect_err("there is no address");
-    assert!(failed.message().contains("its address is not configured"), "{failed:?}");
+    once(caller.address, Kind::Get).expect_err("there is no address");
+    let expected = "its address is not configured";
+    eventually("the log has the cause", || caller.log().contains(expected).then_some(()));
     assert!(caller.log().contains("set `static.catalog`"), "{}", caller.log());
 }
 
