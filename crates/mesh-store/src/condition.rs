@@ -6,6 +6,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
+
 /// The errors of this process that showed a lasting condition of some database. A check of readiness that finds a new one
 /// writes.
 pub(super) static SIGHTINGS: AtomicU64 = AtomicU64::new(0);
@@ -35,6 +38,8 @@ impl Condition {
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
                 Some(Self::Away)
             }
+            // The next attempt plans the statement again.
+            sqlx::Error::Database(database) if is_stale_plan(&**database) => Some(Self::Busy),
             sqlx::Error::Database(database) => {
                 let code = database.code()?;
                 // SQLite's codes are numbers below 10,000; those of Postgres have five characters.
@@ -134,6 +139,13 @@ impl fmt::Display for Condition {
 /// or exists already.
 pub(super) fn is_name_of_another_session(code: &str) -> bool {
     matches!(code, "26000" | "42P05")
+}
+
+/// Whether an error of Postgres says that the result of a prepared statement has changed. Its code stands for all that is
+/// not supported; its text may be translated.
+pub(super) fn is_stale_plan(error: &dyn DatabaseError) -> bool {
+    let postgres = error.try_downcast_ref::<PgDatabaseError>();
+    postgres.is_some_and(|error| error.code() == "0A000" && error.routine() == Some("RevalidateCachedQuery"))
 }
 
 /// Whether an error shows a damaged database.

@@ -28,6 +28,7 @@ use super::file::DatabaseFile;
 use super::group::Group;
 use super::migrate::{self, Migration, Schema, migrate};
 use super::pool::Pool;
+use super::postgres::Prepared;
 use super::probe::{Probe, Target};
 use super::server;
 use super::settings::{Database, Limits};
@@ -236,7 +237,7 @@ async fn postgres(service: &'static str, url: &str, limits: Limits, schema: Sche
     migrate(migrate::Target { service, dialect: Dialect::Postgres, discard }, &mut first, schema).await?;
     first.close().await;
     let cached = limits.statement_cache > 0 && !shares_sessions(&options).await.map_err(unreachable)?;
-    let pool = Pool::new(options.clone(), limits, cached);
+    let pool = Pool::new(options.clone(), limits, Prepared::new(cached));
     let probe = Arc::new(Probe::new(Target::Postgres(Box::new(options))));
     let (connections, writes) = (Connections::Postgres(pool), Arc::default());
     Ok(Store { connections, probe, dialect: Dialect::Postgres, writes, file: None, _lock: None })

@@ -2,27 +2,23 @@
 //!
 //! sqlx's `AnyConnection` cannot connect to Postgres through a pooler: it always sends a startup parameter that poolers
 //! refuse, and its statements always have names, which clients of a pooler share. So a connection to Postgres is one of
-//! sqlx's Postgres driver, and this module converts arguments and rows.
+//! sqlx's Postgres driver, see `postgres`.
 //!
 //! See: docs/decisions/0024-connections-to-postgres.md
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture, FutureExt as _};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
-use sqlx::postgres::{PgArguments, PgQueryResult, PgRow};
-use sqlx::query::Query;
-use sqlx::{
-    Any, AnyConnection, Connection as _, Either, Execute, Executor, PgConnection, Postgres, SqlSafeStr, SqlStr,
-};
+use sqlx::any::{AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
+use sqlx::{Any, AnyConnection, Connection as _, Either, Execute, Executor, PgConnection, SqlSafeStr, SqlStr};
 
 use tokio::time::{Instant, timeout_at};
 
 use super::condition::is_name_of_another_session;
 use super::holders::Holder;
+use super::postgres::{PgLink, Prepared};
 
 /// A connection in a transaction: `sqlx::query(…).execute(&mut *connection)`.
 #[derive(Debug)]
@@ -44,26 +40,14 @@ pub(super) enum Link {
     Postgres(PgLink),
 }
 
-#[derive(Debug)]
-pub(super) struct PgLink {
-    pub(super) connection: PgConnection,
-    /// Whether statements are prepared once and kept. The connections of a pool share the flag.
-    pub(super) cached: Arc<AtomicBool>,
-}
-
 impl Connection {
     pub(super) fn sqlite(connection: AnyConnection) -> Self {
         Self { link: Link::Sqlite(connection), holder: None, stale: false, failed: false, wait: None }
     }
 
-    pub(super) fn postgres(connection: PgConnection, cached: Arc<AtomicBool>) -> Self {
-        Self {
-            link: Link::Postgres(PgLink { connection, cached }),
-            holder: None,
-            stale: false,
-            failed: false,
-            wait: None,
-        }
+    pub(super) fn postgres(connection: PgConnection, prepared: Arc<Prepared>) -> Self {
+        let link = Link::Postgres(PgLink::new(connection, prepared));
+        Self { link, holder: None, stale: false, failed: false, wait: None }
     }
 
     /// The connection of the driver.
@@ -71,8 +55,8 @@ impl Connection {
         &mut self.link
     }
 
-    /// Whether the connection must not be used for another transaction: its session became read-only, or its prepared
-    /// statements no longer fit.
+    /// Whether the connection must not be used for another transaction: its session became read-only, or holds the
+    /// prepared statements of others.
     pub(super) fn is_stale(&self) -> bool {
         self.stale
     }
@@ -82,9 +66,18 @@ impl Connection {
         self.failed
     }
 
-    /// Begins a transaction with this limit of the wait for a statement.
+    /// Sets the limit of the wait for a statement.
     pub(super) fn bound(&mut self, wait: Duration) {
-        (self.failed, self.wait) = (false, Some(wait));
+        self.wait = Some(wait);
+    }
+
+    /// Begins a transaction with these statements.
+    pub(super) async fn begin(&mut self, begin: SqlStr) -> sqlx::Result<()> {
+        self.failed = false;
+        match &mut self.link {
+            Link::Sqlite(connection) => connection.execute(sqlx::raw_sql(begin)).await.map(drop),
+            Link::Postgres(link) => link.begin(begin).await,
+        }
     }
 
     /// Reports the use of this connection to the transaction that has it.
@@ -146,39 +139,12 @@ impl Drop for Running<'_> {
 }
 
 /// Whether an error with this code of Postgres stays with the session: the session is read-only, or a prepared
-/// statement is out of date, unknown or of somebody else.
+/// statement is unknown or of somebody else.
 fn outlives_its_transaction(code: &str) -> bool {
-    matches!(code, "25006" | "0A000") || is_name_of_another_session(code)
+    code == "25006" || is_name_of_another_session(code)
 }
 
-impl PgLink {
-    fn query(&self, sql: SqlStr, arguments: AnyArguments, wanted: bool) -> sqlx::Result<PgQuery> {
-        let arguments: PgArguments = arguments.convert_into().map_err(sqlx::Error::Encode)?;
-        Ok(sqlx::query_with(sql, arguments).persistent(wanted && self.cached.load(Ordering::Relaxed)))
-    }
-
-    /// Stops the reuse of statements if an error says that clients share sessions.
-    fn seen<T>(cached: &AtomicBool, result: sqlx::Result<T>) -> sqlx::Result<T> {
-        if let Err(sqlx::Error::Database(error)) = &result
-            && error.code().is_some_and(|code| is_name_of_another_session(&code))
-        {
-            cached.store(false, Ordering::Relaxed);
-        }
-        result
-    }
-}
-
-type PgQuery = Query<'static, Postgres, PgArguments>;
 type Step = sqlx::Result<Either<AnyQueryResult, AnyRow>>;
-
-fn convert(step: Either<PgQueryResult, PgRow>) -> Step {
-    match step {
-        Either::Left(done) => {
-            Ok(Either::Left(AnyQueryResult { rows_affected: done.rows_affected(), last_insert_id: None }))
-        }
-        Either::Right(row) => AnyRow::try_from(&row).map(Either::Right),
-    }
-}
 
 /// Ends with an error at a point in time: a server that is gone without a word would be waited for until TCP gives up.
 fn ending(steps: BoxStream<'_, Step>, until: Instant) -> BoxStream<'_, Step> {
@@ -210,19 +176,12 @@ impl<'c> Executor<'c> for &'c mut Connection {
         let steps = match link {
             Link::Sqlite(connection) => connection.fetch_many(query),
             Link::Postgres(link) => {
-                let cached = Arc::clone(&link.cached);
-                let steps = match query.take_arguments().map_err(sqlx::Error::Encode) {
-                    Err(error) => return stream::once(future::ready(Err(error))).boxed(),
-                    Ok(None) => link.connection.fetch_many(sqlx::raw_sql(query.sql())),
-                    Ok(Some(arguments)) => {
-                        let persistent = query.persistent();
-                        match link.query(query.sql(), arguments, persistent) {
-                            Err(error) => return stream::once(future::ready(Err(error))).boxed(),
-                            Ok(query) => link.connection.fetch_many(query),
-                        }
-                    }
+                let arguments = match query.take_arguments() {
+                    Err(error) => return stream::once(future::ready(Err(sqlx::Error::Encode(error)))).boxed(),
+                    Ok(arguments) => arguments,
                 };
-                let steps = steps.map(move |step| PgLink::seen(&cached, step).and_then(convert)).boxed();
+                let persistent = query.persistent();
+                let steps = link.run(query.sql(), arguments, persistent);
                 match until {
                     Some(until) => ending(steps, until),
                     None => steps,

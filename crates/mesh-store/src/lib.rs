@@ -27,6 +27,7 @@ mod group;
 mod holders;
 mod migrate;
 mod pool;
+mod postgres;
 mod probe;
 mod reader;
 mod readiness;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqlSafeStr as _, SqlStr};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -25,6 +25,7 @@ use mesh_rpc::call::Context;
 
 use super::connection::{Connection, away};
 use super::holders::{Holders, Place};
+use super::postgres::Prepared;
 use super::settings::Limits;
 
 /// Ends a transaction that is silent for 10 s. The transaction of a frozen or vanished process would otherwise hold its
@@ -53,8 +54,7 @@ struct Shared {
     permits: Arc<Semaphore>,
     /// The connections without work; the last one was used last.
     idle: Mutex<Vec<Idle>>,
-    /// Whether statements are prepared once and kept.
-    cached: Arc<AtomicBool>,
+    prepared: Arc<Prepared>,
     holders: Holders,
     /// Whether the last attempt to reach the server failed.
     away: AtomicBool,
@@ -75,13 +75,13 @@ pub(super) enum Access {
 }
 
 impl Pool {
-    pub(super) fn new(options: PgConnectOptions, limits: Limits, cached: bool) -> Self {
+    pub(super) fn new(options: PgConnectOptions, limits: Limits, prepared: Prepared) -> Self {
         Self(Arc::new(Shared {
             options,
             permits: Arc::new(Semaphore::new(limits.connections)),
             limits,
             idle: Mutex::default(),
-            cached: Arc::new(AtomicBool::new(cached)),
+            prepared: Arc::new(prepared),
             holders: Holders::default(),
             away: AtomicBool::new(false),
         }))
@@ -120,7 +120,7 @@ impl Pool {
 
     /// Whether statements are prepared once and kept.
     pub(super) fn keeps_statements(&self) -> bool {
-        self.0.cached.load(Ordering::Relaxed)
+        self.0.prepared.are_kept()
     }
 
     /// The transactions that are open.
@@ -167,7 +167,7 @@ impl Pool {
             let error = match timeout_at(until, PgConnection::connect_with(&self.0.options)).await {
                 Ok(Ok(connection)) => {
                     self.note(true);
-                    return Ok(Connection::postgres(connection, Arc::clone(&self.0.cached)));
+                    return Ok(Connection::postgres(connection, Arc::clone(&self.0.prepared)));
                 }
                 Ok(Err(error)) => error,
                 Err(_) => away(),
@@ -255,7 +255,7 @@ impl Lease {
         // Postgres answers the COMMIT of an aborted transaction with a rollback and no error. A statement fails there.
         let commit = if self.connection().has_failed() { "SELECT 1; COMMIT" } else { "COMMIT" };
         let limit = self.limit + ROLLBACK;
-        match timeout(limit, self.control(commit)).await {
+        match timeout(limit, self.connection_mut().control(commit)).await {
             Ok(committed) => committed?,
             Err(_) => {
                 self.pool.note(false);
@@ -267,18 +267,14 @@ impl Lease {
         Ok(())
     }
 
-    async fn begin(&mut self, begin: impl SqlSafeStr, until: Instant) -> sqlx::Result<()> {
-        match timeout_at(until, self.control(begin)).await {
+    async fn begin(&mut self, begin: SqlStr, until: Instant) -> sqlx::Result<()> {
+        match timeout_at(until, self.connection_mut().begin(begin)).await {
             Ok(begun) => begun,
             Err(_) => {
                 self.pool.note(false);
                 Err(away())
             }
         }
-    }
-
-    async fn control(&mut self, sql: impl SqlSafeStr) -> sqlx::Result<()> {
-        self.connection_mut().control(sql).await
     }
 
     /// Closes the connection, and keeps its place.

@@ -33,7 +33,7 @@ pub trait BeforeCommit: Any + Send {
 
 enum Inner {
     Sqlite(group::Member),
-    Postgres { lease: Lease, held: Held },
+    Postgres { lease: Box<Lease>, held: Held },
 }
 
 impl Transaction {
@@ -46,7 +46,7 @@ impl Transaction {
     pub(super) fn lease(mut lease: Lease, place: Place) -> Self {
         let held = lease.pool().holders().enter(place);
         lease.connection_mut().hold(Some(held.holder()));
-        Self::new(Inner::Postgres { lease, held })
+        Self::new(Inner::Postgres { lease: Box::new(lease), held })
     }
 
     fn new(inner: Inner) -> Self {

@@ -99,6 +99,36 @@ fn replicas_run_and_restart_on_an_additive_schema() {
 
 #[test]
 #[ignore = "needs Postgres: .ci/full"]
+fn replica_serves_while_columns_change_their_types() {
+    let Some(postgres) = Postgres::shared().filter(|_| Grpcurl::installed()) else { return };
+    let ([catalog, artwork], start) = on_postgres(postgres, "retyped");
+    let running = start();
+    let title = create(&running.grpcurl(), "Metropolis");
+    let each_connection_reads = || {
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| call(&running.grpcurl(), "GetTitle", &json!({"title_id": title["titleId"]})));
+            }
+        });
+    };
+    let update = |revision: u64| {
+        let change = json!({"title_id": title["titleId"], "revision": revision.to_string(), "synopsis": "A film"});
+        call(&running.grpcurl(), "UpdateTitle", &json!({"title": change, "update_mask": {"paths": ["synopsis"]}}));
+    };
+    each_connection_reads();
+    update(1);
+    works(&running);
+    // The plans of SELECT name and of SELECT width, height are stale.
+    execute(&catalog, "ALTER TABLE titles ALTER COLUMN name TYPE VARCHAR(200)");
+    execute(&artwork, "ALTER TABLE renditions ALTER COLUMN width TYPE INTEGER");
+    update(2);
+    each_connection_reads();
+    works(&running);
+    assert!(!running.log().contains("cached plan"), "{}", running.log());
+}
+
+#[test]
+#[ignore = "needs Postgres: .ci/full"]
 fn replica_starts_on_a_read_only_database() {
     let Some(postgres) = Postgres::shared().filter(|_| Grpcurl::installed()) else { return };
     let (urls, start) = on_postgres(postgres, "read_only");

@@ -55,6 +55,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
         "crates/mesh-store",
         &[
             "condition dialect holders server time",
+            "postgres",
             "connection error settings",
             "completion file migrate pool probe rows",
             "group",

@@ -34,6 +34,6 @@ mod list; // filters and pages
 mod retention; // deletion of old operations and events
 mod retry; // retries of failed operations
 mod subscribe; // all operations of a caller
-mod transaction; // the commit after a statement that failed
+mod transaction; // statements that fail
 mod watch; // one operation
 mod workers; // drains, lost leases, dead workers
