@@ -3,15 +3,10 @@
 //! See: docs/decisions/0025-a-failing-database-is-no-defect.md
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
-
-/// The errors of this process that showed a lasting condition of some database. A check of readiness that finds a new one
-/// writes.
-pub(super) static SIGHTINGS: AtomicU64 = AtomicU64::new(0);
 
 /// What is wrong with a database. Clients read it in the metadata `condition` of `DATABASE_UNAVAILABLE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,19 +79,6 @@ impl Condition {
             (_, 10 | 14) => Some(Self::Away),
             (_, 13) => Some(Self::Full),
             _ => None,
-        }
-    }
-
-    /// Counts an error that shows this condition, if the condition lasts.
-    pub(super) fn note(self, error: &sqlx::Error) {
-        let lasts = match self {
-            Self::Full | Self::ReadOnly | Self::Moved => true,
-            // A file that cannot be read or written. A server that is away shows at the next read.
-            Self::Away => matches!(error, sqlx::Error::Database(_)),
-            Self::NoFreeConnection | Self::Busy => false,
-        };
-        if lasts {
-            SIGHTINGS.fetch_add(1, Ordering::Relaxed);
         }
     }
 

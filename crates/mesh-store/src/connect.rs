@@ -32,7 +32,8 @@ use super::postgres::Prepared;
 use super::probe::{Probe, Target};
 use super::server;
 use super::settings::{Database, Limits};
-use super::store::Store;
+use super::sightings::Sightings;
+use super::store::{Store, Writes};
 
 /// Connections for reads: enough for two cores.
 const SQLITE_READERS: u32 = 4;
@@ -90,7 +91,8 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let broken = |cause| OpenError::Broken { path: path.to_owned(), cause };
     let mut first = AnyConnection::connect_with(&options).await.map_err(broken)?;
     prepare(&mut first, "").await.map_err(broken)?;
-    let mut first = Connection::sqlite(first);
+    let sightings = Sightings::default();
+    let mut first = Connection::sqlite(first, sightings.clone());
     let discard = format!("delete the files whose names begin with {}", path.display());
     let target = migrate::Target { service, dialect: Dialect::Sqlite, discard: &discard };
     migrate(target, &mut first, schema).await.map_err(|error| corrupt(path, error))?;
@@ -102,9 +104,10 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let readers = readers.connect_with(options.clone()).await.map_err(unreachable)?;
     // SQLite keeps the log beside the file that a link points to.
     let file = std::fs::canonicalize(path).and_then(|path| DatabaseFile::of(&path)).map_err(unwritable)?;
-    let connections = Connections::Sqlite { readers, writer: Group::new(first, file.clone(), limits.wait) };
+    let writer = Group::new(first, file.clone(), limits.wait);
+    let connections = Connections::Sqlite { readers, writer, sightings: sightings.clone() };
     let probe = Arc::new(Probe::new(Target::Sqlite(options)));
-    let (writes, _lock) = (Arc::default(), Some(Arc::new(lock)));
+    let (writes, _lock) = (Arc::new(Writes::of(sightings)), Some(Arc::new(lock)));
     Ok(Store { connections, probe, dialect: Dialect::Sqlite, writes, file: Some(file), _lock })
 }
 
@@ -232,14 +235,15 @@ async fn postgres(service: &'static str, url: &str, limits: Limits, schema: Sche
     let first = first.map_err(|_| unreachable(sqlx::Error::PoolTimedOut))?;
     let mut first = first.map_err(|cause| not_connected(service, &options, cause))?;
     refuse_encoding(service, &options, &mut first).await?;
-    let mut first = Connection::postgres(first, Arc::default());
+    let sightings = Sightings::default();
+    let mut first = Connection::postgres(first, Arc::default(), sightings.clone());
     let discard = "drop the database and create it again";
     migrate(migrate::Target { service, dialect: Dialect::Postgres, discard }, &mut first, schema).await?;
     first.close().await;
     let cached = limits.statement_cache > 0 && !shares_sessions(&options).await.map_err(unreachable)?;
-    let pool = Pool::new(options.clone(), limits, Prepared::new(cached));
+    let pool = Pool::new(options.clone(), limits, Prepared::new(cached), sightings.clone());
     let probe = Arc::new(Probe::new(Target::Postgres(Box::new(options))));
-    let (connections, writes) = (Connections::Postgres(pool), Arc::default());
+    let (connections, writes) = (Connections::Postgres(pool), Arc::new(Writes::of(sightings)));
     Ok(Store { connections, probe, dialect: Dialect::Postgres, writes, file: None, _lock: None })
 }
 

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::condition::is_name_of_another_session;
 use super::holders::Holder;
 use super::postgres::{PgLink, Prepared};
+use super::sightings::Sightings;
 
 /// A connection in a transaction: `sqlx::query(…).execute(&mut *connection)`.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub struct Connection {
     stale: bool,
     /// Whether a statement of the transaction failed on Postgres, which then aborts the transaction.
     failed: bool,
+    sightings: Sightings,
     /// The longest wait for the end of a statement. The server ends it sooner, unless it does not answer.
     wait: Option<Duration>,
 }
@@ -41,13 +43,16 @@ pub(super) enum Link {
 }
 
 impl Connection {
-    pub(super) fn sqlite(connection: AnyConnection) -> Self {
-        Self { link: Link::Sqlite(connection), holder: None, stale: false, failed: false, wait: None }
+    pub(super) fn sqlite(connection: AnyConnection, sightings: Sightings) -> Self {
+        Self::new(Link::Sqlite(connection), sightings)
     }
 
-    pub(super) fn postgres(connection: PgConnection, prepared: Arc<Prepared>) -> Self {
-        let link = Link::Postgres(PgLink::new(connection, prepared));
-        Self { link, holder: None, stale: false, failed: false, wait: None }
+    pub(super) fn postgres(connection: PgConnection, prepared: Arc<Prepared>, sightings: Sightings) -> Self {
+        Self::new(Link::Postgres(PgLink::new(connection, prepared)), sightings)
+    }
+
+    fn new(link: Link, sightings: Sightings) -> Self {
+        Self { link, holder: None, stale: false, failed: false, sightings, wait: None }
     }
 
     /// The connection of the driver.
@@ -74,10 +79,11 @@ impl Connection {
     /// Begins a transaction with these statements.
     pub(super) async fn begin(&mut self, begin: SqlStr) -> sqlx::Result<()> {
         self.failed = false;
-        match &mut self.link {
+        let begun = match &mut self.link {
             Link::Sqlite(connection) => connection.execute(sqlx::raw_sql(begin)).await.map(drop),
             Link::Postgres(link) => link.begin(begin).await,
-        }
+        };
+        self.sightings.of(begun)
     }
 
     /// Reports the use of this connection to the transaction that has it.
@@ -88,10 +94,11 @@ impl Connection {
     /// Executes statements that open or close a transaction.
     pub(super) async fn control(&mut self, sql: impl SqlSafeStr) -> sqlx::Result<()> {
         let sql = sql.into_sql_str();
-        match &mut self.link {
+        let done = match &mut self.link {
             Link::Sqlite(connection) => connection.execute(sqlx::raw_sql(sql)).await.map(drop),
             Link::Postgres(link) => link.connection.execute(sqlx::raw_sql(sql)).await.map(drop),
-        }
+        };
+        self.sightings.of(done)
     }
 
     /// Closes the connection in an orderly way.
@@ -109,7 +116,8 @@ impl Connection {
         if let Some(holder) = holder {
             holder.statement_begins();
         }
-        (&mut self.link, Running { holder, stale: &mut self.stale, failed: &mut self.failed })
+        let (stale, failed, sightings) = (&mut self.stale, &mut self.failed, &self.sightings);
+        (&mut self.link, Running { holder, stale, failed, sightings })
     }
 }
 
@@ -118,6 +126,7 @@ struct Running<'c> {
     holder: Option<&'c Holder>,
     stale: &'c mut bool,
     failed: &'c mut bool,
+    sightings: &'c Sightings,
 }
 
 impl Running<'_> {
@@ -126,7 +135,7 @@ impl Running<'_> {
             *self.stale |= error.code().is_some_and(|code| outlives_its_transaction(&code));
             *self.failed = true;
         }
-        result
+        self.sightings.of(result)
     }
 }
 

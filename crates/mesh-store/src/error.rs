@@ -67,10 +67,7 @@ impl Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match Condition::of(&error) {
-            Some(condition) => {
-                condition.note(&error);
-                Self::unavailable(condition, error)
-            }
+            Some(condition) => Self::unavailable(condition, error),
             None if is_corrupt(&error) => Self::Corrupt(error),
             None => Self::Defect(error),
         }

@@ -27,6 +27,7 @@ use super::connection::{Connection, away};
 use super::holders::{Holders, Place};
 use super::postgres::Prepared;
 use super::settings::Limits;
+use super::sightings::Sightings;
 
 /// Ends a transaction that is silent for 10 s. The transaction of a frozen or vanished process would otherwise hold its
 /// row locks until the kernel closes the connection, which takes hours. A transaction that makes progress is never
@@ -55,6 +56,7 @@ struct Shared {
     /// The connections without work; the last one was used last.
     idle: Mutex<Vec<Idle>>,
     prepared: Arc<Prepared>,
+    sightings: Sightings,
     holders: Holders,
     /// Whether the last attempt to reach the server failed.
     away: AtomicBool,
@@ -75,13 +77,14 @@ pub(super) enum Access {
 }
 
 impl Pool {
-    pub(super) fn new(options: PgConnectOptions, limits: Limits, prepared: Prepared) -> Self {
+    pub(super) fn new(options: PgConnectOptions, limits: Limits, prepared: Prepared, sightings: Sightings) -> Self {
         Self(Arc::new(Shared {
             options,
             permits: Arc::new(Semaphore::new(limits.connections)),
             limits,
             idle: Mutex::default(),
             prepared: Arc::new(prepared),
+            sightings,
             holders: Holders::default(),
             away: AtomicBool::new(false),
         }))
@@ -112,7 +115,7 @@ impl Pool {
                 Err(_) => permit = lease.discard()?,
             }
         }
-        let connection = self.connect(until).await?;
+        let connection = shared.sightings.of(self.connect(until).await)?;
         let mut lease = self.lease(connection, Instant::now(), permit, limit);
         lease.begin(begin, until).await?;
         Ok(lease)
@@ -167,7 +170,8 @@ impl Pool {
             let error = match timeout_at(until, PgConnection::connect_with(&self.0.options)).await {
                 Ok(Ok(connection)) => {
                     self.note(true);
-                    return Ok(Connection::postgres(connection, Arc::clone(&self.0.prepared)));
+                    let Shared { prepared, sightings, .. } = &*self.0;
+                    return Ok(Connection::postgres(connection, Arc::clone(prepared), sightings.clone()));
                 }
                 Ok(Err(error)) => error,
                 Err(_) => away(),

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::error::Error;
+use super::sightings::Sightings;
 
 /// How a probe connects.
 #[derive(Debug)]
@@ -61,9 +62,12 @@ impl Probe {
 
     async fn connect(&self) -> sqlx::Result<Connection> {
         Ok(match &self.target {
-            Target::Sqlite(options) => Connection::sqlite(AnyConnection::connect_with(options).await?),
+            Target::Sqlite(options) => {
+                Connection::sqlite(AnyConnection::connect_with(options).await?, Sightings::default())
+            }
             Target::Postgres(options) => {
-                Connection::postgres(PgConnection::connect_with(options).await?, Arc::default())
+                let connection = PgConnection::connect_with(options).await?;
+                Connection::postgres(connection, Arc::default(), Sightings::default())
             }
         })
     }

@@ -3,7 +3,7 @@
 //! On Postgres each read is a short transaction that cannot write: its settings end with it, and a pooler lends one
 //! session to it. The rows are complete before the caller sees the first, and the connection is free soon after.
 
-use futures_util::future::{self, BoxFuture, FutureExt as _, TryFutureExt as _};
+use futures_util::future::{self, BoxFuture, FutureExt as _};
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use sqlx::any::{AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
 use sqlx::{Any, Either, Execute, Executor, SqlStr};
@@ -31,7 +31,9 @@ impl<'a> Executor<'a> for Reader<'a> {
         E: 'q + Execute<'q, Any>,
     {
         match self.connections {
-            Connections::Sqlite { readers, .. } => readers.fetch_many(query).map_err(write_is_a_defect).boxed(),
+            Connections::Sqlite { readers, sightings, .. } => {
+                readers.fetch_many(query).map(|step| sightings.of(step.map_err(write_is_a_defect))).boxed()
+            }
             Connections::Postgres(pool) => {
                 let steps = read(pool, self.place, query);
                 stream::once(steps).map_ok(|steps| stream::iter(steps.into_iter().map(Ok))).try_flatten().boxed()
@@ -45,7 +47,9 @@ impl<'a> Executor<'a> for Reader<'a> {
         E: 'q + Execute<'q, Any>,
     {
         match self.connections {
-            Connections::Sqlite { readers, .. } => readers.fetch_optional(query).map_err(write_is_a_defect).boxed(),
+            Connections::Sqlite { readers, sightings, .. } => {
+                readers.fetch_optional(query).map(|row| sightings.of(row.map_err(write_is_a_defect))).boxed()
+            }
             Connections::Postgres(pool) => async move {
                 let steps = read(pool, self.place, query).await?;
                 Ok(steps.into_iter().find_map(Either::right))

@@ -1,11 +1,13 @@
 //! Whether a database takes reads and writes.
 //!
 //! A read that works proves nothing about writes: the disk may be full, the database read-only. So an error that shows a
-//! lasting condition makes the next check write, and each later one, until such a write succeeds. An error of one service
-//! makes the checks of all services of the process write once.
+//! lasting condition makes the next check write, and each later one, until such a write succeeds.
+//!
+//! Damage lasts until the process ends: a page that is whole proves nothing about others.
 //!
 //! See: docs/decisions/0025-a-failing-database-is-no-defect.md
 
+use std::fmt;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -16,7 +18,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::condition::{Condition, SIGHTINGS};
+use super::condition::Condition;
 use super::connections::Connections;
 use super::dialect::Dialect;
 use super::error::Error;
@@ -26,20 +28,39 @@ use super::store::Store;
 /// everything else.
 const RESERVE: usize = 1024 * 1024;
 
+/// What does not work of a database that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Degraded {
+    /// Writes to a shared database, under this condition.
+    Writes(Condition),
+    /// Statements that touch a damaged part of the database.
+    Damaged,
+}
+
+/// A sentence for operators.
+impl fmt::Display for Degraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Writes(condition) => write!(f, "{condition}; writes fail, reads work"),
+            Self::Damaged => f.write_str("the database is damaged; calls that touch the damage fail: restore a backup"),
+        }
+    }
+}
+
 impl Store {
     /// Checks that the database answers within `limit` and takes writes, if an error has shown that it may not. Returns
-    /// the condition of a shared database whose writes fail and whose reads work.
+    /// what does not work, if the rest does.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`] or [`Error::Corrupt`] if nothing works, or if writes to an embedded database fail.
-    pub async fn check(&self, limit: Duration) -> Result<Option<Condition>, Error> {
+    pub async fn check(&self, limit: Duration) -> Result<Option<Degraded>, Error> {
         let until = Instant::now() + limit;
         if let Some(file) = &self.file {
             file.is_in_place()?;
         }
         self.ping(limit).await?;
-        let sightings = SIGHTINGS.load(Ordering::Relaxed);
+        let sightings = self.writes.sightings.count();
         if self.writes.proven.load(Ordering::Relaxed) != sightings {
             match timeout_at(until, self.probe_write()).await {
                 Ok(Ok(())) => {
@@ -56,9 +77,12 @@ impl Store {
             }
         }
         match &*self.failure() {
-            None => Ok(None),
             Some(error) if self.dialect() == Dialect::Sqlite => Err(error.duplicate()),
-            Some(error) => error.condition().map(Some).ok_or_else(|| error.duplicate()),
+            Some(error) => match error.condition() {
+                Some(condition) => Ok(Some(Degraded::Writes(condition))),
+                None => Ok(Some(Degraded::Damaged)),
+            },
+            None => Ok(self.writes.sightings.show_damage().then_some(Degraded::Damaged)),
         }
     }
 
@@ -181,6 +205,19 @@ mod tests {
         assert_eq!(lost.condition(), Some(Condition::Moved), "the log holds the commits");
     }
 
+    /// Makes a write fail as on a full disk.
+    async fn fill(store: &Store) {
+        let mut tx = store.begin().await.unwrap();
+        let insert = "PRAGMA max_page_count = 1; WITH RECURSIVE n (id) AS (SELECT 100 UNION SELECT id + 1 FROM n WHERE id < 9999)
+            INSERT INTO things (id) SELECT id FROM n";
+        let full = sqlx::raw_sql(insert).execute(&mut *tx).await.unwrap_err();
+        assert_eq!(Error::from(full).condition(), Some(Condition::Full));
+        drop(tx);
+        let mut tx = store.begin().await.unwrap();
+        sqlx::raw_sql("PRAGMA max_page_count = 1000000").execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
     #[tokio::test]
     async fn check_writes_after_a_failure_and_until_a_write_succeeds() {
         let (store, folder) = store().await;
@@ -189,7 +226,11 @@ mod tests {
         std::fs::create_dir(&probe).unwrap();
         assert_eq!(store.check(LIMIT).await.unwrap(), None, "without a failure nothing is written");
 
-        Condition::Full.note(&sqlx::Error::PoolTimedOut);
+        let (other, _folder) = self::store().await;
+        fill(&other).await;
+        assert_eq!(store.check(LIMIT).await.unwrap(), None, "a failure of another database");
+
+        fill(&store).await;
         assert!(store.check(LIMIT).await.is_err());
         insert(&store, 1).await.unwrap();
         assert!(store.check(LIMIT).await.is_err(), "a small write that works proves nothing");
@@ -197,6 +238,32 @@ mod tests {
         std::fs::remove_dir(&probe).unwrap();
         assert_eq!(store.check(LIMIT).await.unwrap(), None);
         assert!(!probe.exists());
+    }
+
+    #[tokio::test]
+    async fn damage_that_a_read_meets_degrades_until_the_end() {
+        let (store, folder) = store().await;
+        let mut tx = store.begin().await.unwrap();
+        let insert = "WITH RECURSIVE n (id) AS (SELECT 1 UNION SELECT id + 1 FROM n WHERE id < 9999)
+            INSERT INTO things (id) SELECT id FROM n";
+        sqlx::raw_sql(insert).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        store.close().await;
+        drop(store);
+        // The pages at the end are full of rows. The header of each page says what is on it.
+        let path = folder.path().join("data/things.db");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let half = bytes.len() / 2;
+        bytes[half..].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+
+        let store = open("things", &Database::Sqlite(path), &[REQUESTS], SCHEMA).await.unwrap();
+        assert_eq!(store.check(LIMIT).await.unwrap(), None, "nothing has met it");
+        let all = sqlx::query("SELECT id FROM things").fetch_all(store.reader()).await.map(drop);
+        assert!(matches!(Error::from(all.unwrap_err()), Error::Corrupt(_)));
+        for _ in 0..2 {
+            assert_eq!(store.check(LIMIT).await.unwrap(), Some(Degraded::Damaged), "writes elsewhere work");
+        }
     }
 
     #[cfg(unix)]

@@ -12,18 +12,26 @@ use super::file::DatabaseFile;
 use super::pool::Access;
 use super::probe::Probe;
 use super::reader::Reader;
+use super::sightings::Sightings;
 use super::transaction::Transaction;
 
 /// The most rows that housekeeping changes in one transaction, so that other writers do not wait long.
 pub const BATCH: i64 = 250;
 
-/// What the last probing write of a database showed.
-#[derive(Debug, Default)]
+/// What statements and probing writes of a database showed.
+#[derive(Debug)]
 pub(super) struct Writes {
-    /// The sightings of lasting conditions before the last probing write that succeeded.
+    pub(super) sightings: Sightings,
+    /// The sightings before the last probing write that succeeded.
     pub(super) proven: AtomicU64,
     /// The error of the last probing write.
     pub(super) failure: Mutex<Option<Error>>,
+}
+
+impl Writes {
+    pub(super) fn of(sightings: Sightings) -> Self {
+        Self { sightings, proven: AtomicU64::default(), failure: Mutex::default() }
+    }
 }
 
 /// The database that one service owns. Cheap to clone.
@@ -32,7 +40,7 @@ pub struct Store {
     pub(super) connections: Connections,
     pub(super) probe: Arc<Probe>,
     pub(super) dialect: Dialect,
-    /// What probing writes have shown.
+    /// What statements and probing writes have shown.
     pub(super) writes: Arc<Writes>,
     /// The file of an embedded database.
     pub(super) file: Option<DatabaseFile>,
@@ -97,7 +105,7 @@ impl Store {
     pub async fn close(&self) {
         self.probe.close().await;
         match &self.connections {
-            Connections::Sqlite { readers, writer } => {
+            Connections::Sqlite { readers, writer, .. } => {
                 readers.close().await;
                 writer.clone().commit().await;
                 writer.clone().checkpoint().await;

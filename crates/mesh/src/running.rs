@@ -248,7 +248,7 @@ fn database_check(store: Store) -> Check {
         Box::pin(async move {
             match store.check(limit).await {
                 Ok(None) => Readiness::Ready,
-                Ok(Some(condition)) => Readiness::Degraded(format!("{condition}; writes fail, reads work")),
+                Ok(Some(degraded)) => Readiness::Degraded(degraded.to_string()),
                 Err(error) => Readiness::NotReady(error.to_string()),
             }
         })

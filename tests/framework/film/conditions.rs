@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::film::{call, create};
+use harness::film::{call, create, failure};
 use harness::{Grpcurl, Postgres, Process, eventually, execute, uuid};
 use serde_json::{Value, json};
 
@@ -139,6 +139,54 @@ fn data_directory_that_is_moved_back_serves_again() {
     served.is_not_serving("moved", "the file of the database was moved or removed");
     std::fs::rename(data.with_extension("away"), &data).expect("a folder");
     served.is_well();
+}
+
+#[test]
+fn damaged_page_degrades_until_the_process_ends() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let mut process = Process::start("monolith", &[]);
+    // Each title has a page of its own.
+    let synopsis = |word: &str| word.repeat(2000 / word.len());
+    let titles = ["broken", "intact"].map(|word| {
+        let title =
+            json!({"request_id": uuid(), "name": word, "synopsis": synopsis(word), "year": 1927, "price_cents": 1});
+        let title = call(&process.grpcurl(), "CreateTitle", &title)["title"].clone();
+        (0..3).for_each(|_| drop(create(&process.grpcurl(), &"M".repeat(200))));
+        title
+    });
+    // An orderly end moves the log into the file.
+    process.signal("TERM");
+    process.ended();
+    let folder = process.folder_left();
+    let path = folder.path().join("data/catalog.db");
+    let mut bytes = std::fs::read(&path).expect("the database");
+    let [broken, intact] = titles;
+    // The first columns of its row. An earlier page may keep a copy from before the tree grew.
+    let row = format!("{}broken", broken["titleId"].as_str().expect("an id"));
+    let at = bytes.windows(row.len()).rposition(|found| found == row.as_bytes()).expect("the row") / 4096 * 4096;
+    bytes[at..at + 4096].fill(0xff);
+    std::fs::write(&path, bytes).expect("the database");
+
+    let served = Served { process: Process::start_in(folder, "monolith", &[]), title: intact };
+    served.is_well();
+    let read = json!({"title_id": broken["titleId"]});
+    let failed = failure(&served.process.grpcurl(), "GetTitle", &read);
+    assert_eq!(failed, ("DataLoss".to_owned(), "DATABASE_CORRUPT".to_owned()));
+    let line = "degraded: catalog: the database is damaged; calls that touch the damage fail: restore a backup";
+    let degraded = ("200".to_owned(), line.to_owned(), "SERVING".to_owned());
+    eventually("it is degraded", || (served.readiness() == degraded).then_some(()));
+    assert!(served.process.http("/metrics").contains("mesh_service_degraded{service=\"catalog\"} 1"));
+    served.reads();
+    assert_eq!(served.write(), None, "a write to another page");
+    // What works elsewhere does not end it.
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        served.reads();
+        assert_eq!(served.readiness(), degraded);
+    }
+    assert_eq!(served.logged("degraded"), 1, "{}", served.process.log());
 }
 
 #[test]
