@@ -12,6 +12,8 @@ use harness::{Grpcurl, LIMIT, Process, RawCall, RawConnection, eventually, uuid}
 use prost::Message as _;
 use serde_json::json;
 
+use super::opening::{free_address, page};
+
 const GET_TITLE: &str = "/catalog.v1.CatalogService/GetTitle";
 const CREATE_TITLE: &str = "/catalog.v1.CatalogService/CreateTitle";
 const SUBSCRIBE: &str = "/mesh.operations.v1.OperationEventsService/Subscribe";
@@ -243,16 +245,22 @@ fn reads(connection: &RawConnection) -> bool {
 
 #[test]
 fn connections_are_bounded() {
-    let process =
-        Process::start("monolith", &[("MESH__LIMITS__CONNECTIONS", "2"), ("MESH__ADMIN__LISTEN", "127.0.0.1:0")]);
+    let admin = free_address();
+    let limits = [("MESH__LIMITS__CONNECTIONS", "2"), ("MESH__ADMIN__LISTEN", &*admin.to_string())];
+    let process = Process::start("monolith", &limits);
     let (one, two) = (RawConnection::open(process.address), RawConnection::open(process.address));
     assert!(reads(&one) && reads(&two));
-    for _ in 0..5 {
-        let mut refused = TcpStream::connect(process.address).expect("it listens");
+    let refuses = |address| {
+        let mut refused = TcpStream::connect(address).expect("it listens");
         refused.set_read_timeout(Some(LIMIT)).expect("a timeout");
         assert_eq!(refused.read(&mut [0]).expect("it is closed, not reset"), 0);
-    }
+    };
+    (0..5).for_each(|_| refuses(process.address));
     assert!(reads(&one) && reads(&two));
+    for path in ["/readyz", "/healthz", "/metrics"] {
+        let answer = page(admin, path).expect("it listens");
+        assert!(answer.starts_with("HTTP/1.1 200"), "probes have connections of their own: {answer}");
+    }
     assert_eq!(process.log().matches("limits.connections reached").count(), 1, "{}", process.log());
     drop(one);
     eventually("a connection is free", || {
@@ -261,6 +269,11 @@ fn connections_are_bounded() {
         // Open: nothing to read yet.
         stream.read(&mut [0]).is_err().then_some(())
     });
+    // The bound of the admin pages takes no connection of the services.
+    let idle = [(); 10].map(|()| TcpStream::connect(admin).expect("it listens"));
+    refuses(admin);
+    assert!(reads(&two), "the services are served");
+    drop(idle);
 }
 
 #[test]

@@ -132,8 +132,13 @@ fn empty_file_without_a_past_is_a_new_database() {
     Process::start_in(folder, "monolith", &[]);
 }
 
+/// An address that is free now, for a port that must be known before a process listens.
+pub(super) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port")
+}
+
 /// The answer of a port to a request over HTTP/1.1, once it accepts connections.
-fn page(address: SocketAddr, path: &str) -> Option<String> {
+pub(super) fn page(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
     let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
@@ -159,7 +164,7 @@ impl Starting {
         let mut writer = Session::open(&format!("sqlite://{}", database.display()));
         writer.execute("PRAGMA journal_mode = WAL");
         writer.execute("BEGIN IMMEDIATE");
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let address = free_address();
         let mut process = command("monolith");
         let arguments = [format!("--listen={address}"), format!("--data-dir={}", folder.path().display())];
         process.current_dir(folder.path()).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());

@@ -50,10 +50,18 @@ pub(super) async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<T
     })
 }
 
+/// The connections of one listener at the same time.
+pub(super) struct Bound {
+    pub(super) most: usize,
+    /// The name of the bound, for the log.
+    pub(super) name: &'static str,
+}
+
 /// Serves connections with `answer` until `draining` is cancelled. Each connection is one of `tasks`, and ends when its
 /// calls have finished.
 pub(super) async fn serve<A, F>(
     listener: TcpListener,
+    bound: Bound,
     draining: CancellationToken,
     tasks: Tasks,
     limits: Limits,
@@ -62,7 +70,7 @@ pub(super) async fn serve<A, F>(
     A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let permits = Arc::new(Semaphore::new(limits.connections));
+    let permits = Arc::new(Semaphore::new(bound.most));
     let mut failing = false;
     let mut refusal_logged: Option<Instant> = None;
     loop {
@@ -79,10 +87,7 @@ pub(super) async fn serve<A, F>(
                     // Closed at once: a client that waits in the queue would not try another instance.
                     drop(stream);
                     if refusal_logged.is_none_or(|logged| logged.elapsed() > REFUSAL_LOG_INTERVAL) {
-                        tracing::warn!(
-                            limit = limits.connections,
-                            "limits.connections reached: new connections are closed"
-                        );
+                        tracing::warn!(limit = bound.most, "{} reached: new connections are closed", bound.name);
                         refusal_logged = Some(Instant::now());
                     }
                     continue;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
 use super::admin::{self, Admin};
-use super::listener;
+use super::listener::{self, Bound};
 use super::settings::Limits;
 use crate::call::{Answering, Call, Handler, Methods};
 
@@ -56,10 +56,12 @@ impl Ports {
         let address = self.services.local_addr()?;
         let admin_address = self.admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let answer = answer(layers, methods, self.admin.is_none().then(|| admin.clone()));
-        tasks.run(listener::serve(self.services, draining.clone(), tasks.clone(), limits, answer));
+        let bound = Bound { most: limits.connections, name: "limits.connections" };
+        tasks.run(listener::serve(self.services, bound, draining.clone(), tasks.clone(), limits, answer));
         if let Some(listener) = self.admin {
             let pages = move |request: Request<Incoming>| std::future::ready(admin.answer(&request));
-            tasks.run(listener::serve(listener, draining.clone(), tasks.clone(), limits, pages));
+            let bound = Bound { most: limits.admin_connections(), name: "the limit of admin.listen" };
+            tasks.run(listener::serve(listener, bound, draining.clone(), tasks.clone(), limits, pages));
         }
         Ok((address, admin_address))
     }

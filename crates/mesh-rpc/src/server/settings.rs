@@ -11,7 +11,7 @@ pub struct Limits {
     pub in_flight: usize,
     /// Streams from the network in flight. 1 to 1000000.
     pub streams: usize,
-    /// Connections to one listener. 1 to 1000000.
+    /// Connections to the listener of the services. 1 to 1000000.
     pub connections: usize,
     /// The deadline of a call from the network without `grpc-timeout`; not of streams. 1 s to 1 h.
     pub unary_deadline: Duration,
@@ -63,10 +63,17 @@ impl Limits {
     }
 }
 
-/// The files that a process needs beside its connections: databases, calls to peers, the log.
+/// The files that a process needs beside its connections: databases, calls to peers, the log, admin pages.
 const RESERVED_FILES: u64 = 256;
+/// Connections to `admin.listen`: probes and scrapers are few. They are among the reserved files.
+const ADMIN_CONNECTIONS: usize = 32;
 
 impl Limits {
+    /// Connections to the listener of the admin pages, if it is another: crowded services leave them to probes.
+    pub(super) fn admin_connections(self) -> usize {
+        self.connections.min(ADMIN_CONNECTIONS)
+    }
+
     /// Lowers `connections` to what a process with `open_files` can hold, so that connections never take the files of
     /// databases. Half of a limit that is very small is reserved.
     #[must_use]
