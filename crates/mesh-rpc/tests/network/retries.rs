@@ -1,10 +1,5 @@
-//! Tests of retries over the network. The peer is a server of HTTP/2 that answers as a test says.
+//! Retries and pushbacks.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-
-use std::collections::BTreeSet;
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,54 +8,16 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh_rpc::call::Methods;
-use mesh_rpc::client::{Channel, Discover, Endpoints, Instance, Peers};
-use mesh_rpc::telemetry::Metrics;
+use mesh_rpc::client::Channel;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service as _;
 
+use crate::peer::{peers, server};
+
 /// An idempotent method, and one that is not.
 const GET: &str = "/google.longrunning.Operations/GetOperation";
 const UNKNOWN: &str = "/made.up.Service/Method";
-
-/// Instances at fixed addresses.
-struct At(Vec<SocketAddr>);
-
-impl Discover for At {
-    fn follow(&self, _: &'static str, endpoints: Endpoints) {
-        let instance = |address: &SocketAddr| Instance { authority: address.to_string().parse().unwrap(), weight: 1 };
-        endpoints.set(&self.0.iter().map(instance).collect::<Vec<_>>());
-    }
-}
-
-/// A server that answers each request by `answer`.
-async fn server<A>(answer: impl Fn(Request<Body>) -> A + Clone + Send + 'static) -> SocketAddr
-where
-    A: Future<Output = Response<Body>> + Send + 'static,
-{
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let answer = answer.clone();
-            let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-                let answering = answer(request.map(Body::new));
-                async move { Ok::<_, Infallible>(answering.await) }
-            });
-            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
-        }
-    });
-    address
-}
-
-fn peers(local: &'static [&'static str], remote: Vec<SocketAddr>) -> Peers {
-    let local = BTreeSet::from_iter(local.iter().copied());
-    Peers::new(local, Arc::new(At(remote)), Methods::of(&[]), Duration::from_secs(10), Metrics::new())
-}
 
 async fn call(channel: &Channel, path: &str) -> Response<Body> {
     let request = Request::builder().uri(format!("http://mesh{path}")).body(Body::empty()).unwrap();
