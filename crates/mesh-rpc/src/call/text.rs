@@ -22,7 +22,7 @@ impl Text {
     }
 
     /// Any number of lines, at most `most` characters together; empty is allowed. Lines end with a line feed: refuses
-    /// CRLF, the separators of Unicode, and all control characters but line feeds and tabs.
+    /// CRLF, the line separators U+2028 and U+2029, and all control characters but line feeds and tabs.
     pub const fn lines(most: usize) -> Self {
         Self { most, lines: true }
     }
@@ -39,7 +39,10 @@ impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let most = self.most;
         if self.lines {
-            write!(f, "at most {most} characters, without control characters but tabs and line feeds (no CRLF)")
+            write!(
+                f,
+                "at most {most} characters, without U+2028, U+2029 and control characters but tabs and line feeds (no CRLF)"
+            )
         } else {
             write!(f, "1 to {most} characters on one line, at least one visible, without control characters")
         }
@@ -79,12 +82,20 @@ mod tests {
     }
 
     #[test]
+    fn lines_describe_what_they_refuse() {
+        let description = Text::lines(5000).to_string();
+        for refused in ["5000", "U+2028", "U+2029", "CRLF", "control characters"] {
+            assert!(description.contains(refused), "{refused} is not in: {description}");
+        }
+    }
+
+    #[test]
     fn lines_end_with_a_line_feed() {
         let lines = Text::lines(5000);
         for good in ["", " ", "A city:\n\tabove.\n", &"é".repeat(5000)] {
             assert!(lines.accepts(good), "{good:?}");
         }
-        for bad in ["a\r\nb", "a\rb", "a\0", "a\u{2028}b", "a\u{85}b", &"é".repeat(5001)] {
+        for bad in ["a\r\nb", "a\rb", "a\0", "a\u{2028}b", "a\u{2029}b", "a\u{85}b", &"é".repeat(5001)] {
             assert!(!lines.accepts(bad), "{bad:?}");
         }
     }
