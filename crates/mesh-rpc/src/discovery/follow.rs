@@ -3,7 +3,8 @@
 //! Guarantees:
 //! - An error keeps the last known instances: they may outlive the agent (INV-8).
 //! - Instances that are not passing are called while none is: if a shared dependency fails, all instances are critical
-//!   at once, and their answers say why. An instance in maintenance is never called.
+//!   at once, and their answers say why. An instance in maintenance is never called, and counts as known: an answer with
+//!   such instances only empties the set at once.
 //! - An answer without instances empties the set: all have deregistered. After an error of the agent it does so only if
 //!   it stays empty for 5 s, because an agent that restarted may have lost its state and gets it back.
 //! - An unchanged answer, such as after an expired wait, changes nothing.
@@ -43,7 +44,10 @@ pub(super) async fn follow(agent: Agent, service: &'static str, endpoints: Endpo
                 let was_known = view.known.is_some();
                 if let Some(found) = view.change(Answer::new(&answer.value)) {
                     found.report(service, was_known);
-                    endpoints.set(&found.instances);
+                    match found.is_in_maintenance() {
+                        true => endpoints.set_empty("all instances in Consul are in maintenance"),
+                        false => endpoints.set(&found.instances),
+                    }
                 }
                 sleep(MIN_PAUSE).await;
             }
@@ -115,17 +119,20 @@ struct Answer {
     healthy: bool,
     /// The ids of the instances without a valid address.
     unaddressable: Vec<String>,
+    /// The ids of the instances that an operator has taken out of service.
+    maintained: Vec<String>,
 }
 
 impl Answer {
     fn new(found: &[health::Instance]) -> Self {
-        let (mut passing, mut rest, mut unaddressable) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut passing, mut rest) = (Vec::new(), Vec::new());
+        let (mut unaddressable, mut maintained) = (Vec::new(), Vec::new());
         for instance in found {
             match instance.authority().parse() {
                 // The weight of a critical instance would be 0: those called without a choice share the calls as usual.
                 Ok(authority) if instance.service.port != 0 => match instance.status() {
                     CheckStatus::Passing => passing.push(Instance { authority, weight: instance.weight() }),
-                    _ if is_in_maintenance(instance) => {}
+                    _ if is_in_maintenance(instance) => maintained.push(instance.service.id.clone()),
                     _ => rest.push(Instance { authority, weight: instance.service.weights.passing }),
                 },
                 _ => unaddressable.push(instance.service.id.clone()),
@@ -136,12 +143,18 @@ impl Answer {
         instances.sort_by(|a, b| a.authority.as_str().cmp(b.authority.as_str()));
         instances.dedup_by(|a, b| a.authority == b.authority);
         unaddressable.sort();
-        Self { instances, healthy, unaddressable }
+        maintained.sort();
+        Self { instances, healthy, unaddressable, maintained }
     }
 
     /// Whether Consul has no instance at all.
     fn is_empty(&self) -> bool {
-        self.instances.is_empty() && self.unaddressable.is_empty()
+        self.instances.is_empty() && self.unaddressable.is_empty() && self.maintained.is_empty()
+    }
+
+    /// Whether no instance is called because an operator has taken some out of service.
+    fn is_in_maintenance(&self) -> bool {
+        self.instances.is_empty() && !self.maintained.is_empty()
     }
 
     /// `known_before`: a set was known. Processes that start together do not find each other at once, which deserves no
@@ -154,6 +167,10 @@ impl Answer {
                 "Consul has instances without a valid address"
             );
         }
+        let in_maintenance = Some(self.maintained.join(" ")).filter(|ids| !ids.is_empty());
+        if self.is_in_maintenance() {
+            return tracing::warn!(service, in_maintenance, "all instances in Consul are in maintenance");
+        }
         if self.instances.is_empty() {
             return match known_before {
                 true => tracing::warn!(service, "no instance in Consul"),
@@ -163,8 +180,13 @@ impl Answer {
         let addresses: Vec<_> = self.instances.iter().map(|instance| instance.authority.as_str()).collect();
         let instances = addresses.join(" ");
         match self.healthy {
-            true => tracing::info!(service, instances, "found in Consul"),
-            false => tracing::warn!(service, instances, "no instance in Consul passes its checks: calling all of them"),
+            true => tracing::info!(service, instances, in_maintenance, "found in Consul"),
+            false => tracing::warn!(
+                service,
+                instances,
+                in_maintenance,
+                "no instance in Consul passes its checks: calling all of them"
+            ),
         }
     }
 }
@@ -211,7 +233,9 @@ mod tests {
         let maintained = [("_service_maintenance:a", "critical"), ("_node_maintenance", "critical")];
         let one = Answer::new(&checked(&[maintained[0], maintained[1], ("grpc", "critical")]));
         assert_eq!(ports(&one), [(3, 5)]);
-        assert_eq!(ports(&Answer::new(&checked(&maintained))), []);
+        let all = Answer::new(&checked(&maintained));
+        assert_eq!((ports(&all), &*all.maintained), (Vec::new(), &["a".to_owned(), "a".to_owned()][..]));
+        assert!(all.is_in_maintenance() && !one.is_in_maintenance() && !Answer::new(&[]).is_in_maintenance());
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,6 +268,15 @@ mod tests {
         let other = || Answer::new(&[found("10.0.0.8", "", 1, 1)]);
         assert_eq!(view.change(other()), Some(&other()), "an answer with instances is believed at once");
         assert_eq!(view.change(none()), None, "they may not be all: others may register again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn maintenance_after_an_error_is_believed_at_once() {
+        let mut view = View::default();
+        view.change(Answer::new(&[found("10.0.0.7", "", 1, 1)]));
+        view.lost();
+        let maintained = || Answer::new(&checked(&[("_service_maintenance:a", "critical")]));
+        assert_eq!(view.change(maintained()), Some(&maintained()), "the agent has not lost its state");
     }
 
     #[test]

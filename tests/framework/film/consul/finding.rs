@@ -87,9 +87,16 @@ fn unhealthy_instances_are_called_while_none_passes() {
     // An operator's maintenance and a deregistration still remove an instance.
     consul.put("/v1/agent/service/maintenance/one?enable=true", &Value::Null);
     called([false, true]);
-    remove(&consul, "other");
+    assert!(caller.log().contains("in_maintenance\":\"one\""), "{}", caller.log());
+    consul.put("/v1/agent/service/maintenance/other?enable=true", &Value::Null);
     let failed = eventually("the call fails", || once(caller.address, Kind::Get).err());
     assert!(failed.message().contains("finds no instance"), "{failed:?}");
+    let all = "all instances in Consul are in maintenance";
+    eventually("the cause is logged", || (times(&caller.log(), all) == 2).then_some(()));
+    consul.put("/v1/agent/service/maintenance/other?enable=false", &Value::Null);
+    eventually("the instance is found again", || once(caller.address, Kind::Get).ok());
+    remove(&consul, "other");
+    eventually("the call fails", || once(caller.address, Kind::Get).err());
 }
 
 #[test]
