@@ -11,7 +11,7 @@ use contracts::google::longrunning::Operation;
 use contracts::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
 use contracts::mesh::operations::v1::watch_response::Event;
 use contracts::mesh::operations::v1::{OperationMetadata, Progress, WatchRequest};
-use harness::film::{create, large_picture, render, request, small_picture, wait};
+use harness::film::{Databases, create, large_picture, render, request, small_picture, wait};
 use harness::{Grpcurl, LIMIT, Postgres, Process, Proxy, forget_cargo, output_in, root, uuid};
 use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
@@ -350,10 +350,7 @@ fn render_works_on_postgres() {
         return;
     }
     let Some(postgres) = Postgres::start() else { return };
-    let (catalog, artwork) = (postgres.database("catalog"), postgres.database("artwork"));
-    let environment =
-        [("MESH__SERVICES__CATALOG__DATABASE_URL", &*catalog), ("MESH__SERVICES__ARTWORK__DATABASE_URL", &*artwork)];
-    let process = Process::start("monolith", &environment);
+    let process = Databases::create(&postgres, "rendered").start();
     let grpcurl = process.grpcurl();
     let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
     let name = render(&grpcurl, &title_id, &small_picture());

@@ -1,7 +1,7 @@
 //! Long work after a fault that no test in one process can provoke: a kill within the clean-up, and a clock that went
 //! back.
 
-use harness::film::{create, large_picture, render};
+use harness::film::{Databases, create, large_picture, render};
 use harness::{Grpcurl, Postgres, Process, Session, eventually, execute};
 use serde_json::{Value, json};
 
@@ -17,14 +17,12 @@ fn clean_up_survives_a_kill_within_it() {
         return;
     }
     let Some(postgres) = Postgres::start() else { return };
-    let (catalog, artwork) = (postgres.database("catalog"), postgres.database("artwork"));
-    let environment =
-        [("MESH__SERVICES__CATALOG__DATABASE_URL", &*catalog), ("MESH__SERVICES__ARTWORK__DATABASE_URL", &*artwork)];
-    let process = Process::start("monolith", &environment);
+    let databases = Databases::create(&postgres, "cleaned");
+    let process = databases.start();
     let grpcurl = process.grpcurl();
     let title = create(&grpcurl, "Metropolis")["titleId"].clone();
     let name = render(&grpcurl, &title, &large_picture());
-    let (mut holder, mut onlooker) = (Session::open(&artwork), Session::open(&artwork));
+    let (mut holder, mut onlooker) = (Session::open(&databases.artwork), Session::open(&databases.artwork));
     let pictures = "SELECT count(*) FROM renditions";
     eventually("the first picture", || (onlooker.count(pictures) > 0).then_some(()));
 
@@ -43,7 +41,7 @@ fn clean_up_survives_a_kill_within_it() {
     assert!(left > 0, "the killed clean-up had no effect");
 
     // Another process takes over when the claim of the killed one ends, after 30 s.
-    let process = Process::start_in(folder, "monolith", &environment);
+    let process = databases.start_in(folder);
     let open = "SELECT count(*) FROM operation_clean_ups";
     harness::eventually_within(std::time::Duration::from_secs(60), "the clean-up is done", || {
         (onlooker.count(open) == 0).then_some(())

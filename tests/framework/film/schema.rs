@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use harness::film::{call, create, render, small_picture, wait};
+use harness::film::{Databases, call, create, render, small_picture, wait};
 use harness::{Grpcurl, Postgres, Process, execute};
 use serde_json::json;
 
@@ -69,31 +69,20 @@ fn schema_with_a_floor_above_the_program_is_refused() {
     refuses_with(&["newer than this program", "from version 99", "restore a backup"], &[FREE, &data], |_| ());
 }
 
-/// A process whose two services share a Postgres server, and the URLs of their databases.
-fn on_postgres(postgres: &Postgres, prefix: &str) -> ([String; 2], impl Fn() -> Process + use<>) {
-    let urls = ["catalog", "artwork"].map(|service| postgres.database(&format!("{prefix}_{service}")));
-    let [catalog, artwork] = urls.clone();
-    let start = move || {
-        let catalog = ("MESH__SERVICES__CATALOG__DATABASE_URL", catalog.as_str());
-        Process::start("monolith", &[catalog, ("MESH__SERVICES__ARTWORK__DATABASE_URL", artwork.as_str())])
-    };
-    (urls, start)
-}
-
 #[test]
 #[ignore = "needs Postgres: .ci/full"]
 fn replicas_run_and_restart_on_an_additive_schema() {
     let Some(postgres) = Postgres::shared().filter(|_| Grpcurl::installed()) else { return };
-    let ([catalog, artwork], start) = on_postgres(postgres, "additive");
-    let running = start();
+    let databases = Databases::create(postgres, "additive");
+    let running = databases.start();
     works(&running);
-    upgrade(&catalog, "titles", "''");
-    upgrade(&artwork, "renditions", "''");
+    upgrade(&databases.catalog, "titles", "''");
+    upgrade(&databases.artwork, "renditions", "''");
     works(&running);
-    works(&start());
-    raise_floor(&catalog, 99);
+    works(&databases.start());
+    raise_floor(&databases.catalog, 99);
     works(&running);
-    let url = format!("services.catalog.database_url={catalog}");
+    let url = format!("services.catalog.database_url={}", databases.catalog);
     refuses_with(&["newer than this program", "from version 99"], &[FREE, "--set", &url], |_| ());
 }
 
@@ -101,8 +90,8 @@ fn replicas_run_and_restart_on_an_additive_schema() {
 #[ignore = "needs Postgres: .ci/full"]
 fn replica_serves_while_columns_change_their_types() {
     let Some(postgres) = Postgres::shared().filter(|_| Grpcurl::installed()) else { return };
-    let ([catalog, artwork], start) = on_postgres(postgres, "retyped");
-    let running = start();
+    let databases = Databases::create(postgres, "retyped");
+    let running = databases.start();
     let title = create(&running.grpcurl(), "Metropolis");
     let each_connection_reads = || {
         std::thread::scope(|scope| {
@@ -119,8 +108,8 @@ fn replica_serves_while_columns_change_their_types() {
     update(1);
     works(&running);
     // The plans of SELECT name and of SELECT width, height are stale.
-    execute(&catalog, "ALTER TABLE titles ALTER COLUMN name TYPE VARCHAR(200)");
-    execute(&artwork, "ALTER TABLE renditions ALTER COLUMN width TYPE INTEGER");
+    execute(&databases.catalog, "ALTER TABLE titles ALTER COLUMN name TYPE VARCHAR(200)");
+    execute(&databases.artwork, "ALTER TABLE renditions ALTER COLUMN width TYPE INTEGER");
     update(2);
     each_connection_reads();
     works(&running);
@@ -131,13 +120,13 @@ fn replica_serves_while_columns_change_their_types() {
 #[ignore = "needs Postgres: .ci/full"]
 fn replica_starts_on_a_read_only_database() {
     let Some(postgres) = Postgres::shared().filter(|_| Grpcurl::installed()) else { return };
-    let (urls, start) = on_postgres(postgres, "read_only");
-    let title = create(&start().grpcurl(), "Metropolis");
-    for url in &urls {
+    let databases = Databases::create(postgres, "read_only");
+    let title = create(&databases.start().grpcurl(), "Metropolis");
+    for url in [&databases.catalog, &databases.artwork] {
         let (_, name) = url.rsplit_once('/').expect("a database");
         execute(url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
     }
-    let read_only = start();
+    let read_only = databases.start();
     let read = call(&read_only.grpcurl(), "GetTitle", &json!({"title_id": title["titleId"]}));
     assert_eq!(read["title"], title);
 }

@@ -6,8 +6,40 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::{ImageFormat, Rgb, RgbImage};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::{Grpcurl, uuid};
+use crate::{Grpcurl, Postgres, Process, uuid};
+
+/// The Postgres databases of a monolith.
+pub struct Databases {
+    /// The URL of the catalog's.
+    pub catalog: String,
+    /// The URL of artwork's.
+    pub artwork: String,
+}
+
+impl Databases {
+    /// Creates them, empty. Their names begin with `prefix`.
+    pub fn create(postgres: &Postgres, prefix: &str) -> Self {
+        let [catalog, artwork] =
+            ["catalog", "artwork"].map(|service| postgres.database(&format!("{prefix}_{service}")));
+        Self { catalog, artwork }
+    }
+
+    /// Starts a monolith on them.
+    pub fn start(&self) -> Process {
+        self.start_in(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    /// Like [`start`](Self::start), in the folder of an earlier process.
+    pub fn start_in(&self, folder: TempDir) -> Process {
+        let environment = [
+            ("MESH__SERVICES__CATALOG__DATABASE_URL", &*self.catalog),
+            ("MESH__SERVICES__ARTWORK__DATABASE_URL", &*self.artwork),
+        ];
+        Process::start_in(folder, "monolith", &environment)
+    }
+}
 
 /// Calls a method of the catalog and returns the response.
 pub fn call(catalog: &Grpcurl, method: &str, request: &Value) -> Value {

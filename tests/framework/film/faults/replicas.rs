@@ -119,15 +119,20 @@ fn poll_reports_changes_of_other_replicas() {
 #[ignore = "needs Postgres: .ci/full"]
 fn rolling_restart_of_replicas_fails_no_call() {
     let Some(mut system) = System::postgres(2) else { return };
+    runs_through_a_rolling_restart(&mut system, &[0, 1, 0, 1]);
+}
+
+/// Replaces these replicas of two, one after the other, while clients of both start operations and follow them.
+pub(super) fn runs_through_a_rolling_restart(system: &mut System, replicas: &[usize]) {
     let enough = Arc::new(AtomicBool::new(false));
     let clients = (0..6).map(|client| {
         let caller = system.caller_of(client % 2).strict();
         system.spawn(caller.run_until(client < 3, Arc::clone(&enough)))
     });
     let clients = clients.collect();
-    for replica in [0, 1, 0, 1] {
+    for replica in replicas {
         system.recorder.grows(100);
-        system.replace(replica);
+        system.replace(*replica);
     }
     system.recorder.grows(100);
     enough.store(true, Ordering::Relaxed);
