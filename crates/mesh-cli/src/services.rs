@@ -105,6 +105,11 @@ async fn contracts(process: &Process) -> anyhow::Result<()> {
         table.row([contract, process.address.to_string(), health]);
     }
     write!(io::stdout(), "{table}")?;
+    // A registry `static` or `dns` is the configuration of each process, and has no list of processes.
+    let address = &process.address;
+    shown::note(&format!(
+        "this is the process at {address} alone: --address asks another one, and --consul lists all that are registered"
+    ));
     Ok(())
 }
 

@@ -65,7 +65,7 @@ impl Target {
         if consul.client.status().leader().await.is_err() {
             bail!(
                 "no process answers at {PROCESS} and no Consul agent at {AGENT}: start `cargo run` or scripts/up, or \
-                 give --address HOST:PORT or --consul HOST:PORT"
+                 give --consul HOST:PORT, or --address HOST:PORT of one process; mesh reads no registry `static` or `dns`"
             );
         }
         Ok(Self::Consul(consul))

@@ -251,7 +251,9 @@ fn wrong_usage_exits_2() {
 fn services_shows_the_health_of_one_process() {
     let process = Process::start("monolith", &[]);
     let target = ["--address", &process.address.to_string()];
-    let table = mesh(target, &["services"]).answer();
+    let Finished { code, out: table, err } = mesh(target, &["services"]);
+    let others = format!("the process at {} alone: --address asks another one", target[1]);
+    assert!(code == Some(0) && err.lines().count() == 1 && err.contains(&others), "{code:?} {err}");
     assert_eq!(line(&table, "SERVICE"), ["SERVICE", "ADDRESS", "HEALTH"]);
     for contract in ["artwork.v1.ArtworkService", "catalog.v1.CatalogService"] {
         assert_eq!(line(&table, contract), [contract, target[1], "serving"]);
