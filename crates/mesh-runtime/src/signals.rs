@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 pub enum Signal {
     /// SIGTERM: a supervisor ends the process.
     Terminate,
-    /// SIGHUP: the terminal of the process closes. A process that was started with SIGHUP ignored, as by `nohup`, does
-    /// not receive it.
+    /// SIGHUP: the terminal of the process closes. On Linux, a process that was started with SIGHUP ignored, as by
+    /// `nohup`, goes on ignoring it.
     HangUp,
     /// SIGINT, or Ctrl-C: a person at the terminal ends the process, and waits.
     Interrupt,
@@ -38,7 +38,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Installs the handlers.
+    /// Installs the handlers. On other systems than Unix, the thread installs that of Ctrl-C a moment later.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Stop {
     pub async fn signal(&mut self) -> Signal {
         match self.signals.recv().await {
             Some(signal) => signal,
-            // The thread ends only with the process.
+            // No further signal can be received: on other systems than Unix, if there is no handler for Ctrl-C.
             None => std::future::pending().await,
         }
     }
@@ -103,7 +103,7 @@ impl Handlers {
     }
 }
 
-/// Whether the process was started with SIGHUP ignored, as `nohup` does. Only Linux says so.
+/// Whether the process was started with SIGHUP ignored, as `nohup` does. False where the system has no /proc of Linux.
 #[cfg(unix)]
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -1,13 +1,13 @@
 //! Keeps the addresses of host names up to date.
 //!
-//! A name is looked up every 5 s, and at once when a connection to the peer fails. All of its addresses are instances,
-//! as those of a headless Kubernetes service are.
+//! A name is looked up every 5 s, and within a second when a connection to the peer fails. All of its addresses are
+//! instances, as those of a headless Kubernetes service are.
 //!
 //! Guarantees:
 //! - A failed lookup and an empty one keep the last addresses. An address that is gone is ejected at its first failed
 //!   connection.
 //! - A slow name delays no other name, and has one lookup in progress.
-//! - A connection that keeps failing costs at most one lookup a second.
+//! - Connections that keep failing cost at most one lookup of each name a second.
 //!
 //! See: decision 0028.
 
@@ -24,11 +24,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::address::Address;
 use crate::client::{Endpoints, Instance};
 
-/// The time between two lookups of a name.
+/// The time between the begins of two lookups of a name, unless a lookup takes longer.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// The least time between two lookups of a name.
+/// The least time between the begins of two lookups of a name.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// The time after which a lookup counts as failed, although it goes on. Calls wait for a first answer.
+/// The time after which a lookup counts as failed, although it goes on. Calls wait for a first lookup as long.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
 
 /// Looks up the addresses of a host. A parameter, so that tests need no name server.
