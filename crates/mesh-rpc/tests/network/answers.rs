@@ -151,8 +151,8 @@ fn malformed() -> Vec<(&'static str, Answer)> {
         ),
         ("a web page", html()),
         ("a web page that is not found", Answer { http: 404, ..html() }),
-        ("a status that is no number", Answer { status: Some("soon"), ..grpc(message(0, &named("film"))) }),
-        ("no status", Answer { status: None, ..grpc(message(0, &named("film"))) }),
+        ("a status that is no number", Answer { status: Some("soon"), ..grpc(message(0, b"")) }),
+        ("no status", Answer { status: None, ..grpc(message(0, b"")) }),
     ]
 }
 

@@ -10,7 +10,7 @@
 //! - A call that is not idempotent is not retried once an instance may have received it ([`storms`], [`killed`]).
 //! - After a network failure, calls recover without a restart ([`partitions`]).
 //! - A failure of a peer is not that of the service that called it ([`failures`]).
-//! - A host name stands for all of its addresses, and is looked up again ([`names`]).
+//! - A host name stands for all of its addresses, and is looked up again ([`names`], `name_server`).
 //!
 //! The caller is a `mesh::Channel` in a process of its own: a `hop` (crates/mesh/examples/hop.rs), which passes on the
 //! calls of the test. Its peers are real catalogs that share a Postgres, or hops again, which record every call they
@@ -23,6 +23,8 @@ mod failures; // a peer fails
 pub(crate) mod hops; // processes that pass calls on, and their records
 mod killed; // an instance is killed
 pub(crate) mod load; // a caller with a steady rate
+#[cfg(target_os = "linux")]
+mod name_server; // peers that a name server knows
 mod names; // peers at host names
 mod partitions; // the network fails
 mod rolling; // instances are replaced one by one

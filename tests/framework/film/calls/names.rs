@@ -53,7 +53,7 @@ impl Hosts {
 }
 
 /// A hop that answers at this loopback address. Port 0 picks a free one.
-fn answering_at(ip: &str, port: u16) -> Process {
+pub(super) fn answering_at(ip: &str, port: u16) -> Process {
     let listen = format!("{ip}:{port}");
     Process::start("hop", &[("HOP_DOES", "answer"), ("MESH__LISTEN", &listen)])
 }
