@@ -232,7 +232,8 @@ async fn postgres(service: &'static str, url: &str, limits: Limits, schema: Sche
     let unreachable = |cause| OpenError::Unreachable { service, cause };
     let options = server::options(url).map_err(unreachable)?.statement_cache_capacity(limits.statement_cache);
     let first = timeout(limits.wait, PgConnection::connect_with(&options)).await;
-    let first = first.map_err(|_| unreachable(sqlx::Error::PoolTimedOut))?;
+    let silent = |_| OpenError::Silent { service, server: server::address(&options), limit: limits.wait };
+    let first = first.map_err(silent)?;
     let mut first = first.map_err(|cause| not_connected(service, &options, cause))?;
     refuse_encoding(service, &options, &mut first).await?;
     let sightings = Sightings::default();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use tonic::{Code, Status};
@@ -117,6 +118,12 @@ pub enum OpenError {
     Emptied { path: PathBuf },
     #[error("cannot open the database of `{service}` ({}): check services.{service}.database_url", plain(.cause))]
     Unreachable { service: &'static str, cause: sqlx::Error },
+    #[error(
+        "the Postgres server of `{service}` at {server} does not answer within {} ms: check that \
+         services.{service}.database_url names the server, that the server runs, and that no firewall drops packets to it",
+        .limit.as_millis()
+    )]
+    Silent { service: &'static str, server: String, limit: Duration },
     #[error("no database exists for {services}: create what is missing with `{create}`")]
     Missing { services: String, create: String },
     #[error(
@@ -160,7 +167,6 @@ fn plain_migration(cause: &MigrateError) -> String {
 mod tests {
     use super::*;
     use std::error::Error as _;
-    use std::time::Duration;
     use tonic_types::StatusExt as _;
 
     #[test]

@@ -74,8 +74,8 @@ pub(super) async fn migrate(
     connection: &mut Connection,
     schema: Schema<'_>,
 ) -> Result<(), OpenError> {
-    let framework = List { target, table: "mesh_migrations", migrations: schema.framework };
-    let service = List { target, table: "service_migrations", migrations: schema.service };
+    let framework = List::new(target, "mesh_migrations", schema.framework);
+    let service = List::new(target, "service_migrations", schema.service);
     let newer = [framework.apply(connection).await?, service.apply(connection).await?];
     // Only now: a start that is refused prints nothing but its error.
     for (list, newer) in [framework, service].into_iter().zip(newer) {
@@ -91,7 +91,8 @@ pub(super) async fn migrate(
 struct List<'a> {
     target: Target<'a>,
     table: &'static str,
-    migrations: &'a [Migration],
+    /// With their checksums.
+    migrations: Vec<sqlx::migrate::Migration>,
 }
 
 /// A row in the list of applied migrations.
@@ -108,14 +109,18 @@ struct Found {
     newer: Option<i64>,
 }
 
-impl List<'_> {
+impl<'a> List<'a> {
+    fn new(target: Target<'a>, table: &'static str, migrations: &[Migration]) -> Self {
+        Self { target, table, migrations: migrations.iter().map(|migration| resolve(table, migration)).collect() }
+    }
+
     /// Returns the newest version in the database, if this program does not know it.
     async fn apply(&self, connection: &mut Connection) -> Result<Option<i64>, OpenError> {
         let found = self.inspect(connection).await?;
         if found.complete {
             return Ok(found.newer);
         }
-        let mut migrator = Migrator::with_migrations(self.migrations.iter().map(|one| self.resolve(one)).collect());
+        let mut migrator = Migrator::with_migrations(self.migrations.clone());
         migrator.dangerous_set_table_name(self.table);
         // A newer replica may migrate in the meantime. The inspection below then decides.
         migrator.set_ignore_missing(true);
@@ -146,9 +151,9 @@ impl List<'_> {
             return Err(OpenError::Interrupted { service, version: *version, table: self.table });
         }
         let mut complete = true;
-        for migration in self.migrations {
+        for migration in &self.migrations {
             match applied.iter().find(|applied| applied.version == migration.version) {
-                Some(applied) if *applied.checksum == *self.resolve(migration).checksum => (),
+                Some(applied) if *applied.checksum == *migration.checksum => (),
                 Some(_) => {
                     let discard = self.target.discard.to_owned();
                     return Err(OpenError::Edited { service, version: migration.version, discard });
@@ -201,28 +206,27 @@ impl List<'_> {
         tables.map(|tables: i64| tables > 0).map_err(|cause| self.failed(cause.into()))
     }
 
-    /// A migration for sqlx. Its checksum is that of the author's text, without the floor.
-    fn resolve(&self, migration: &Migration) -> sqlx::migrate::Migration {
-        let Migration { version, description, sql, floor } = *migration;
-        let kind = MigrationType::Simple;
-        let mut resolved = sqlx::migrate::Migration::new(version, description.into(), kind, sql.into_sql_str(), false);
-        if let Some(floor) = floor {
-            // A constant name and a number. The new line ends a comment, with which the text may end.
-            resolved.sql = AssertSqlSafe(format!(
-                "{sql}\n;
-                CREATE TABLE IF NOT EXISTS schema_floor (list TEXT NOT NULL PRIMARY KEY, version BIGINT NOT NULL);
-                INSERT INTO schema_floor (list, version) VALUES ('{}', {floor}) ON CONFLICT (list) DO UPDATE
-                    SET version = excluded.version WHERE schema_floor.version < excluded.version;",
-                self.table
-            ))
-            .into_sql_str();
-        }
-        resolved
-    }
-
     fn failed(&self, cause: MigrateError) -> OpenError {
         OpenError::Migrate { service: self.target.service, cause }
     }
+}
+
+/// A migration for sqlx. Its checksum is that of the author's text, without the floor.
+fn resolve(table: &str, migration: &Migration) -> sqlx::migrate::Migration {
+    let Migration { version, description, sql, floor } = *migration;
+    let kind = MigrationType::Simple;
+    let mut resolved = sqlx::migrate::Migration::new(version, description.into(), kind, sql.into_sql_str(), false);
+    if let Some(floor) = floor {
+        // A constant name and a number. The new line ends a comment, with which the text may end.
+        resolved.sql = AssertSqlSafe(format!(
+            "{sql}\n;
+            CREATE TABLE IF NOT EXISTS schema_floor (list TEXT NOT NULL PRIMARY KEY, version BIGINT NOT NULL);
+            INSERT INTO schema_floor (list, version) VALUES ('{table}', {floor}) ON CONFLICT (list) DO UPDATE
+                SET version = excluded.version WHERE schema_floor.version < excluded.version;"
+        ))
+        .into_sql_str();
+    }
+    resolved
 }
 
 /// Applies migrations in one transaction: all of them, or none. Its lock makes replicas that start together migrate one

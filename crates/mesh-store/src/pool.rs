@@ -98,10 +98,11 @@ impl Pool {
     /// cannot be reached, a defect if the task waits for a transaction of its own.
     pub(super) async fn begin(&self, access: Access, place: Place) -> sqlx::Result<Lease> {
         let shared = &*self.0;
-        let until = Instant::now() + shared.limits.wait;
         let permit = shared.holders.wait(shared.limits.wait, place, Arc::clone(&shared.permits).acquire_owned()).await;
         let mut permit = permit.map_err(|error| self.explain(error))?.map_err(|_| sqlx::Error::PoolClosed)?;
 
+        // The server has as long as the pool: else a place that is free at the last moment looks like a server that is away.
+        let until = Instant::now() + shared.limits.wait;
         let limit = self.statement_limit();
         let begin = AssertSqlSafe(begin(access, limit, shared.limits.lock_timeout)).into_sql_str();
         // The server may have closed a connection without work, which its next statement finds out.
@@ -342,5 +343,31 @@ fn is_starting(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "57P03"),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::Location;
+
+    #[tokio::test(start_paused = true)]
+    async fn server_has_its_whole_time_after_a_wait_for_a_free_connection() {
+        // It accepts connections and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("postgres://me@127.0.0.1:{}/one?sslmode=disable", silent.local_addr().unwrap().port());
+        let limits = Limits { connections: 1, ..Limits::default() };
+        let pool = Pool::new(url.parse().unwrap(), limits, Prepared::new(true), Sightings::default());
+        let started = Instant::now();
+        let waited = limits.wait - Duration::from_millis(100);
+        let only = Arc::clone(&pool.0.permits).acquire_owned().await.unwrap();
+        let released = tokio::spawn(async move {
+            sleep(waited).await;
+            drop(only);
+        });
+        let begun = pool.begin(Access::Read, Location::caller()).await;
+        assert!(matches!(begun.map(drop), Err(sqlx::Error::Io(_))), "the server is away");
+        assert!(started.elapsed() >= waited + limits.wait, "after {:?}", started.elapsed());
+        released.await.unwrap();
     }
 }

@@ -57,6 +57,14 @@ fn name_in(passwd: &str, id: u32) -> Option<&str> {
     })
 }
 
+/// Where the server listens.
+pub(super) fn address(to: &PgConnectOptions) -> String {
+    match to.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{} port {}", to.get_host(), to.get_port()),
+    }
+}
+
 /// The command that creates the database; `options` are more options of `createdb`.
 pub(super) fn createdb(to: &PgConnectOptions, options: &str) -> String {
     let host = to.get_socket().map_or(to.get_host().into(), |socket| socket.to_string_lossy());

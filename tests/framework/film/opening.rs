@@ -43,6 +43,16 @@ fn missing_databases_are_named_together_with_their_commands() {
 }
 
 #[test]
+fn server_that_does_not_answer_is_named() {
+    // The kernel accepts connections for it, and nothing reads them.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = silent.local_addr().expect("an address").port();
+    let words = [&*format!("127.0.0.1 port {port} does not answer within 200 ms"), "services.catalog.database_url"];
+    let url = set("catalog", &format!("postgres://me@127.0.0.1:{port}/titles"));
+    refuses_with(&words, &[FREE, "--set=database.wait=200ms", &url], |_| ());
+}
+
+#[test]
 fn postgres_url_without_a_database_is_refused() {
     for url in ["postgres://me@127.0.0.1:1", "postgres://me@127.0.0.1:1/"] {
         let words = ["services.catalog.database_url", "postgres://user@host/database"];
