@@ -16,6 +16,7 @@ mod plan;
 
 use anyhow::Context as _;
 
+use crate::machine::processor;
 use crate::report::Report;
 use plan::{FULL, QUICK};
 
@@ -43,6 +44,6 @@ pub(crate) async fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<(
         };
         measured.with_context(|| format!("{part:?}"))?;
     }
-    println!("{report}");
+    println!("{}.\n\n{report}", processor());
     Ok(())
 }

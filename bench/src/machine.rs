@@ -122,11 +122,19 @@ impl Machine {
 
     /// The machine's description for the table.
     pub(crate) fn words(&self) -> String {
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
         let filesystem = filesystem(self.folder.path()).unwrap_or_else(|| "an unknown filesystem".to_owned());
-        format!("{cores} cores, {os} on {arch}, databases on {filesystem}.")
+        format!("{}, databases on {filesystem}.", processor())
     }
+}
+
+/// The machine's processor for the table.
+pub(crate) fn processor() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let described = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = described.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unknown processor", |(_, model)| model);
+    format!("{cores} cores of {model}, {os} on {arch}")
 }
 
 /// Flushes page after page: over the first `around` pages again and again, or at the end of a growing file.

@@ -55,7 +55,7 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         data_dir: Option<PathBuf>,
     },
-    /// Calls between services: one table, in two minutes
+    /// Calls between services: one table, in three minutes
     Calls {
         /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
         #[arg(long)]

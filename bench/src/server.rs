@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -66,6 +67,11 @@ impl Server {
         Ok(self.url.trim_start_matches("http://").parse()?)
     }
 
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its resident memory in bytes; `None` without /proc.
     pub(crate) fn resident(&self) -> Option<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
@@ -73,6 +79,18 @@ impl Server {
         let kibibytes: u32 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(f64::from(kibibytes) * 1024.0)
     }
+}
+
+/// The CPU time of a process that its threads have used until now; `None` without Linux's /proc. Threads that have ended
+/// do not count: those that call and serve last as long as the process.
+pub(crate) fn cpu_time(process: u32) -> Option<Duration> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    let used = threads.filter_map(|thread| {
+        let schedule = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        // The first of three numbers is the nanoseconds on a core.
+        schedule.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    });
+    Some(used.sum()).filter(|used: &Duration| !used.is_zero())
 }
 
 impl Drop for Server {

@@ -1,8 +1,13 @@
 //! Measures mesh and bare tonic over loopback: each with a server in a process of its own, and with more and more
 //! callers, which call again when they have their answer. mesh opens connections on demand; tonic gets as many.
+//!
+//! A turn is a number of calls, not a time: short turns let a machine's other load meet both sides, and the same number
+//! of calls makes their CPU time comparable. CPU time a call varies far less than calls a second.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use mesh::testing::Mesh;
 use mesh_proto::google::longrunning::operations_client::OperationsClient;
@@ -17,55 +22,78 @@ use tonic::transport::Channel;
 use super::peer::{Side, call, service};
 use super::plan::Plan;
 use crate::report::{Report, Samples};
+use crate::server::{Server, cpu_time};
 
-/// The results of one side with one number of callers: one number a round.
+/// One side: its clients in this process, and its server in another one.
+struct Pair<T> {
+    clients: Vec<OperationsClient<T>>,
+    server: Server,
+}
+
+/// The results of one side with one number of callers: one number a turn.
 #[derive(Default)]
 struct Measured {
     rate: Samples,
     p50: Samples,
     p99: Samples,
-}
-
-impl Measured {
-    fn push(&mut self, (rate, micros): (f64, Samples)) {
-        self.rate.push(rate);
-        self.p50.push(micros.percentile(0.5));
-        self.p99.push(micros.percentile(0.99));
-    }
+    /// CPU time of a call, in microseconds. Empty without /proc.
+    server: Samples,
+    client: Samples,
 }
 
 pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     // A calling process also serves: it has everything that a process of mesh has.
     let _mesh = Mesh::start(service()).await;
-    let (mesh_server, tonic_server) =
-        tokio::task::spawn_blocking(|| anyhow::Ok((Side::Mesh.server()?, Side::Tonic.server()?))).await??;
-    let mesh_client = partial::calling(&[], mesh_server.address()?).pop().map(OperationsClient::new);
-    let mesh_client = mesh_client.ok_or_else(|| anyhow::anyhow!("a channel has no layers"))?;
-    let mut tonics = Vec::new();
+    let servers = tokio::task::spawn_blocking(|| anyhow::Ok((Side::Mesh.server()?, Side::Tonic.server()?)));
+    let (mesh_server, tonic_server) = servers.await??;
+    let address = mesh_server.address()?;
+    let clients: Vec<_> = partial::calling(&[], address).pop().map(OperationsClient::new).into_iter().collect();
+    let mesh = Pair { clients, server: mesh_server };
+    let mut tonic = Pair { clients: Vec::new(), server: tonic_server };
     for &callers in plan.callers {
-        let (mut mesh_calls, mut others) = (Measured::default(), Measured::default());
-        round(std::slice::from_ref(&mesh_client), callers, plan.turn / 4).await?;
-        let connections = connections(mesh_server.address()?).unwrap_or(1);
-        while tonics.len() < connections {
-            let channel = Channel::from_shared(tonic_server.url.clone())?.connect().await?;
-            tonics.push(OperationsClient::new(channel));
+        mesh.turn(callers, plan.calls, &mut Measured::default()).await?;
+        let connections = connections(address).unwrap_or(1);
+        while tonic.clients.len() < connections {
+            let channel = Channel::from_shared(tonic.server.url.clone())?.connect().await?;
+            tonic.clients.push(OperationsClient::new(channel));
         }
-        round(&tonics, callers, plan.turn / 4).await?;
+        tonic.turn(callers, plan.calls, &mut Measured::default()).await?;
+        let (mut ours, mut theirs) = (Measured::default(), Measured::default());
         for _ in 0..plan.rounds {
-            mesh_calls.push(round(std::slice::from_ref(&mesh_client), callers, plan.turn).await?);
-            others.push(round(&tonics, callers, plan.turn).await?);
+            mesh.turn(callers, plan.calls, &mut ours).await?;
+            tonic.turn(callers, plan.calls, &mut theirs).await?;
         }
-        let goals = if callers == 64 { ["0.95 ×", "", "1.1 ×"] } else { [""; 3] };
-        let what = |what| format!("{what}, callers: {callers}, connections: {connections}");
-        report.compare(&what("calls/s"), &mesh_calls.rate, "bare tonic", &others.rate, goals[0]);
-        report.compare(&what("µs a call, p50"), &mesh_calls.p50, "bare tonic", &others.p50, goals[1]);
-        report.compare(&what("µs a call, p99"), &mesh_calls.p99, "bare tonic", &others.p99, goals[2]);
+        ours.compare(&theirs, callers, connections, report);
     }
     Ok(())
 }
 
-/// Returns calls a second, and the microseconds of each call.
-async fn round<T>(clients: &[OperationsClient<T>], callers: usize, time: Duration) -> anyhow::Result<(f64, Samples)>
+impl Measured {
+    fn compare(&self, tonic: &Self, callers: usize, connections: usize, report: &mut Report) {
+        let rate = match callers {
+            1 | 16 | 64 => "0.90 ×",
+            1024 => "0.85 ×",
+            _ => "",
+        };
+        let p99 = if callers == 64 { "1.1 ×" } else { "" };
+        let rows = [
+            ("calls/s", &self.rate, &tonic.rate, rate),
+            ("µs a call, p50", &self.p50, &tonic.p50, ""),
+            ("µs a call, p99", &self.p99, &tonic.p99, p99),
+            ("µs of CPU a call, server", &self.server, &tonic.server, "1.10 ×"),
+            ("µs of CPU a call, client", &self.client, &tonic.client, ""),
+        ];
+        for (what, ours, theirs, goal) in rows {
+            let what = format!("{what}, callers: {callers}, connections: {connections}");
+            match ours.len() {
+                0 => report.missing(&what, "needs /proc"),
+                _ => report.compare(&what, ours, "bare tonic", theirs, goal),
+            }
+        }
+    }
+}
+
+impl<T> Pair<T>
 where
     T: GrpcService<Body, Error: Into<StdError>, ResponseBody: Send + 'static, Future: Send>
         + Clone
@@ -74,22 +102,46 @@ where
         + 'static,
     T::ResponseBody: http_body::Body<Data = bytes::Bytes, Error: Into<StdError> + Send>,
 {
-    let (begin, mut asking, mut all) = (Instant::now(), JoinSet::new(), Samples::default());
-    for mut client in clients.iter().cycle().take(callers).cloned() {
-        asking.spawn(async move {
-            let mut took = Vec::new();
-            while begin.elapsed() < time {
-                let asked = Instant::now();
-                call(&mut client).await?;
-                took.push(asked.elapsed());
+    /// Makes `calls` calls.
+    async fn turn(&self, callers: usize, calls: usize, measured: &mut Measured) -> anyhow::Result<()> {
+        let cpu = || (cpu_time(self.server.id()), cpu_time(std::process::id()));
+        let (before, begin) = (cpu(), Instant::now());
+        let micros = self.calls(callers, calls).await?;
+        let (took, after) = (begin.elapsed(), cpu());
+        let made = micros.len() as f64;
+        measured.rate.push(made / took.as_secs_f64());
+        measured.p50.push(micros.percentile(0.5));
+        measured.p99.push(micros.percentile(0.99));
+        for (samples, before, after) in
+            [(&mut measured.server, before.0, after.0), (&mut measured.client, before.1, after.1)]
+        {
+            if let (Some(before), Some(after)) = (before, after) {
+                samples.push((after - before).as_secs_f64() * 1e6 / made);
             }
-            anyhow::Ok(took)
-        });
+        }
+        Ok(())
     }
-    while let Some(took) = asking.join_next().await {
-        took??.iter().for_each(|took| all.push(took.as_secs_f64() * 1e6));
+
+    /// Returns the microseconds of each call.
+    async fn calls(&self, callers: usize, calls: usize) -> anyhow::Result<Samples> {
+        let (begun, mut asking, mut all) = (Arc::new(AtomicUsize::new(0)), JoinSet::new(), Samples::default());
+        for mut client in self.clients.iter().cycle().take(callers).cloned() {
+            let begun = Arc::clone(&begun);
+            asking.spawn(async move {
+                let mut took = Vec::new();
+                while begun.fetch_add(1, Ordering::Relaxed) < calls {
+                    let asked = Instant::now();
+                    call(&mut client).await?;
+                    took.push(asked.elapsed());
+                }
+                anyhow::Ok(took)
+            });
+        }
+        while let Some(took) = asking.join_next().await {
+            took??.iter().for_each(|took| all.push(took.as_secs_f64() * 1e6));
+        }
+        Ok(all)
     }
-    Ok((all.len() as f64 / begin.elapsed().as_secs_f64(), all))
 }
 
 /// The number of this machine's connections to a server; `None` without /proc.
