@@ -105,7 +105,12 @@ fn database_that_all_replicas_share_is_named_when_it_is_away() {
     let Some(consul) = Consul::start() else { return };
     let Some(mut postgres) = Postgres::start() else { return };
     let url = postgres.database("catalog");
-    let environment = [("MESH__REGISTRY", &*consul.registry()), ("MESH__SERVICES__CATALOG__DATABASE_URL", &*url)];
+    let environment = [
+        ("MESH__REGISTRY", &*consul.registry()),
+        ("MESH__SERVICES__CATALOG__DATABASE_URL", &*url),
+        // Each of the five attempts at a call waits so long: all together take less than the call has.
+        ("MESH__SERVICES__CATALOG__DATABASE__WAIT", "500ms"),
+    ];
     let _replicas = [(); 2].map(|()| Process::start("catalog", &environment));
     consul.passing("catalog", 2);
     let caller = hop(&consul.registry());
