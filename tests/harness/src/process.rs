@@ -98,6 +98,15 @@ fn migrate_by_a_later_version(command: &Command, binary: &str) {
     let _ = migrating.wait();
 }
 
+/// The first line that a process prints; `None` if it ends without one, or prints none in time.
+fn first_line(child: &mut Child) -> Option<String> {
+    let (sender, receiver) = mpsc::channel();
+    let stdout = BufReader::new(child.stdout.take().expect("its output"));
+    // This thread reads to the end, so that the process never finds its output closed.
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+    receiver.recv_timeout(LIMIT).ok()
+}
+
 /// A running process. It is killed when this is dropped.
 pub struct Process {
     child: Child,
@@ -141,17 +150,23 @@ impl Process {
         command.current_dir(folder.path());
         command.env("MESH__LISTEN", "127.0.0.1:0").envs(environment.iter().copied());
         migrate_by_a_later_version(&command, binary);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
-        let mut child = child.expect("the binary starts");
-
-        let (sender, receiver) = mpsc::channel();
-        let stdout = BufReader::new(child.stdout.take().expect("its output"));
-        // This thread reads to the end, so that the process never finds its output closed.
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-        let line = receiver.recv_timeout(LIMIT).unwrap_or_else(|_| {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let start = Instant::now();
+        let (child, line) = loop {
+            let mut child = command.spawn().expect("the binary starts");
+            if let Some(line) = first_line(&mut child) {
+                break (child, line);
+            }
             let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-            panic!("{binary} does not print the address it listens on; its log:\n{log}")
-        });
+            // Between two processes at one address, the connection of another test may have got its port for a moment.
+            let taken = log.lines().last().is_some_and(|line| line.contains("another process listens there"));
+            assert!(
+                taken && start.elapsed() < LIMIT,
+                "{binary} does not print the address it listens on; its log:\n{log}"
+            );
+            let _ = child.wait();
+            super::programs::pause();
+        };
         let (name, address) = line.split_once(" listening on ").unwrap_or_else(|| panic!("not a listener: {line}"));
         assert_eq!(name, binary);
         Self { child, address: address.parse().expect("an address"), folder }
