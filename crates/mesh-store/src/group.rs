@@ -73,7 +73,11 @@ impl Group {
     /// [`Error::Defect`] if the task has the writer itself.
     pub(super) async fn join(&self, place: Place) -> Result<Member, Error> {
         let writer = self.holders.wait(self.wait_limit, place, Arc::clone(&self.writer).lock_owned()).await?;
-        let mut member = Member { writer, done: true, held: Some(self.holders.enter(place)) };
+        let held = self.holders.enter(place);
+        // BEGIN waits for other programs that use the file. Until it ends, the transaction is not idle.
+        let holder = held.holder();
+        holder.statement_begins();
+        let mut member = Member { writer, done: true, held: Some(held) };
         let group = self.clone();
         run_to_completion(async move {
             member.writer.roll_back_abandoned().await;
@@ -85,8 +89,8 @@ impl Group {
             if !std::mem::replace(&mut member.writer.open, true) {
                 tokio::spawn(group.commit());
             }
-            let holder = member.held.as_ref().map(Held::holder);
-            member.writer.connection.hold(holder);
+            holder.statement_ends();
+            member.writer.connection.hold(Some(holder));
             member.done = false;
             Ok(member)
         })

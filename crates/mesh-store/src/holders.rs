@@ -147,7 +147,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Database, Error, Migration, Store, Transaction, open};
+    use crate::{Condition, Database, Error, Migration, Store, Transaction, open};
+    use sqlx::Connection as _;
     use tokio::time::Instant;
 
     const SCHEMA: &[Migration] =
@@ -186,6 +187,21 @@ mod tests {
         // In the thread that blocks, and in a task.
         nest(store.clone(), 1).await;
         tokio::spawn(nest(store, 2)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn begin_beside_one_that_has_not_begun_is_no_defect() {
+        let (store, folder) = store().await;
+        let url = format!("sqlite://{}", folder.path().join("things.db").display());
+        let mut program = sqlx::AnyConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut program).await.unwrap();
+        tokio::time::pause();
+        let mut first = pin!(store.begin());
+        assert!(futures_util::poll!(&mut first).is_pending(), "another program writes");
+        let second = store.begin().await;
+        assert_eq!(second.map(drop).unwrap_err().condition(), Some(Condition::NoFreeConnection));
+        sqlx::raw_sql("ROLLBACK").execute(&mut program).await.unwrap();
+        first.await.unwrap().commit().await.unwrap();
     }
 
     #[tokio::test]
