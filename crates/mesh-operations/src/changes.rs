@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::clean_ups;
 use super::clock::micros;
+use super::ids::Ids;
 use super::row::Row;
 use super::steps::delete_of;
 
@@ -49,7 +50,8 @@ pub(super) async fn insert(
     }
     let dialect = tx.dialect();
     // The statement orders the rows by request, so that two transactions cannot deadlock.
-    let rows: Vec<_> = news.iter().map(|new| pending_row(new, now)).collect();
+    let mut ids = Ids::after_those_in(tx).await?;
+    let rows: Vec<_> = news.iter().map(|new| pending_row(ids.next(), new, now)).collect();
     let sent = rows.iter().zip(&news).map(|(row, new)| {
         json!({"id": row.id.to_string(), "owner": row.caller.name(), "kind": row.kind, "request_id": new.request_id.to_string(),
             "request_hash": hex(&new.request_hash), "deadline_at": row.deadline_at, "trace": new.trace.to_string()})
@@ -83,9 +85,9 @@ pub(super) async fn insert(
     Ok(kept)
 }
 
-fn pending_row(new: &New, now: i64) -> Row {
+fn pending_row(id: Uuid, new: &New, now: i64) -> Row {
     Row {
-        id: Uuid::now_v7(),
+        id,
         caller: new.caller.clone(),
         kind: new.kind.clone(),
         state: State::Pending,

@@ -37,6 +37,7 @@ mod clean_ups;
 mod clock;
 mod ended;
 mod filter;
+mod ids;
 mod leases;
 mod list;
 mod name;

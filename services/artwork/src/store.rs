@@ -22,7 +22,8 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Makes a finished rendering the artwork of its title, unless a later rendering already is. Deletes the pictures of
+/// Makes a finished rendering the artwork of its title, unless one that started later already is: operations have ids in
+/// the order of their starts. Deletes the pictures of
 /// all earlier renderings.
 pub(crate) async fn publish(database: &mut Connection, rendering: &str, title: Uuid, now: i64) -> Result<(), Error> {
     let publish = "INSERT INTO artworks (title_id, rendering, create_time) VALUES ($1, $2, $3)

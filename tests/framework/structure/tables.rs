@@ -69,7 +69,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-operations",
         &[
-            "clock filter name schema settings",
+            "clock filter ids name schema settings",
             "row",
             "outcome records storage",
             "leases list poll steps",

@@ -2,6 +2,8 @@
 
 use mesh_proto::mesh::operations::v1::State;
 
+use uuid::{NoContext, Timestamp, Uuid};
+
 use crate::fixture::{Fixture, HANG, metadata};
 
 const HOUR: i64 = 3600 * 1_000_000;
@@ -9,6 +11,12 @@ const HOUR: i64 = 3600 * 1_000_000;
 /// The stored times, as the clock of yesterday sees them.
 const TIMES: &str = "UPDATE operations SET created = created + 86400000000, updated = updated + 86400000000,
     run_at = run_at + 86400000000, deadline_at = deadline_at + 86400000000";
+
+/// The id of an operation that started a day from now.
+fn tomorrow() -> Uuid {
+    let seconds = u64::try_from(mesh::store::now() / 1_000_000).unwrap() + 86_400;
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, 0))
+}
 
 impl Fixture {
     /// The time until the deadline of the only operation, in microseconds.
@@ -56,4 +64,19 @@ async fn clock_that_went_back_leaves_a_retry_due_after_the_longest_pause(fixture
     fixture.tamper("UPDATE operations SET state = 1, fence = fence + 1").await;
     fixture.tamper(TIMES).await;
     fixture.running(&name).await;
+}
+
+on_both!(clock_that_went_back_leaves_the_ids_of_operations_in_order);
+async fn clock_that_went_back_leaves_the_ids_of_operations_in_order(fixture: Fixture) {
+    fixture.start_delayed().await;
+    let tomorrow = tomorrow().to_string();
+    let mut tx = fixture.store.begin().await.unwrap();
+    sqlx::query("UPDATE operations SET id = $1").bind(&tomorrow).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut before = format!("services/work/operations/{tomorrow}");
+    for _ in 0..3 {
+        let next = fixture.start(0, HANG).await;
+        assert!(next > before, "{next} after {before}");
+        before = next;
+    }
 }
