@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use harness::film::{call, create, failure};
-use harness::{Grpcurl, Postgres, Process, eventually, execute, uuid};
+use harness::{Grpcurl, Postgres, Process, Proxy, eventually, execute, uuid};
 use serde_json::{Value, json};
 
 /// A process, and a title that it has stored.
@@ -83,6 +83,13 @@ impl Served {
         self.reads();
     }
 
+    /// Limits the size of the files that it writes.
+    fn limit_files(&self, limit: &str) {
+        let mut prlimit = Command::new("prlimit");
+        let set = prlimit.args(["--pid", &self.process.id().to_string(), &format!("--fsize={limit}")]).status();
+        assert!(set.expect("prlimit runs").success());
+    }
+
     /// How often its log has these words.
     fn logged(&self, words: &str) -> usize {
         self.process.log().lines().filter(|line| line.contains("catalog") && line.contains(words)).count()
@@ -108,6 +115,31 @@ fn full_disk_makes_the_instance_not_serving_until_a_write_succeeds() {
         assert_eq!(served.readiness().0, "503", "a read that works does not make it ready");
     }
     std::fs::remove_file(&filler).expect("a file");
+    served.is_well();
+    assert_eq!((served.logged("not ready"), served.logged("ready again")), (1, 1), "{}", served.process.log());
+}
+
+#[test]
+fn file_that_cannot_be_written_is_away_and_not_serving() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    // A limit for the size of files is an error of a write, since the signal for it is ignored.
+    let mut heedless = Command::new("sh");
+    heedless.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
+    let served = Served::by(Process::start_under(heedless, "monolith"));
+    let log = served.process.working_folder().join("data/catalog.db-wal");
+    // The write-ahead log grows past the file that the probe writes beside the database.
+    const LIMIT: u64 = 1_200_000;
+    while std::fs::metadata(&log).expect("a log").len() < LIMIT {
+        let title =
+            json!({"request_id": uuid(), "name": "M", "synopsis": "M".repeat(2000), "year": 1931, "price_cents": 1});
+        call(&served.process.grpcurl(), "CreateTitle", &title);
+    }
+    served.limit_files(&format!("{LIMIT}:"));
+    served.is_not_serving("away", "the database is away");
+    served.reads();
+    served.limit_files("unlimited:");
     served.is_well();
     assert_eq!((served.logged("not ready"), served.logged("ready again")), (1, 1), "{}", served.process.log());
 }
@@ -247,6 +279,42 @@ fn closed_database_is_away_and_not_serving() {
     execute(&server, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'catalog'");
     served.is_not_serving("away", "the database is away");
     execute(&server, "ALTER DATABASE catalog ALLOW_CONNECTIONS true");
+    served.is_well();
+}
+
+#[test]
+#[ignore = "needs Postgres: .ci/full"]
+fn refused_login_is_away_and_not_serving() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let Some(postgres) = Postgres::start() else { return };
+    let (url, server) = (postgres.database("catalog").replace("postgres@", "film@"), postgres.url("postgres"));
+    execute(&server, "CREATE ROLE film LOGIN SUPERUSER");
+    let served = Served::by(Process::start("monolith", &[("MESH__SERVICES__CATALOG__DATABASE_URL", &url)]));
+    execute(&server, "ALTER ROLE film NOLOGIN");
+    execute(&server, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'film'");
+    served.is_not_serving("away", "the database is away");
+    execute(&server, "ALTER ROLE film LOGIN");
+    served.is_well();
+}
+
+#[test]
+#[ignore = "needs Postgres: .ci/full"]
+fn server_that_falls_silent_is_away_until_it_answers() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let Some(postgres) = Postgres::start() else { return };
+    let url = postgres.database("catalog");
+    let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next()).expect("a port");
+    let network = Proxy::to(format!("127.0.0.1:{port}").parse().expect("an address"));
+    let through = url.replace(port, &network.address.port().to_string());
+    let settings = [("MESH__SERVICES__CATALOG__DATABASE_URL", &*through), ("MESH__DATABASE__WAIT", "500ms")];
+    let served = Served::by(Process::start("monolith", &settings));
+    network.stall();
+    served.is_not_serving("away", "the database is away");
+    network.heal();
     served.is_well();
 }
 

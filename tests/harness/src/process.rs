@@ -182,6 +182,11 @@ impl Process {
         std::fs::read_to_string(self.folder.path().join("log")).expect("a log")
     }
 
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends one HTTP/1.1 request and returns the whole answer, head and body.
     pub fn http(&self, path: &str) -> String {
         self.http_with(path, "")
