@@ -7,7 +7,9 @@
 //! Guarantees:
 //! - The clean-up of an ended operation runs at least once, and again until it returns `Ok`. A success has none.
 //! - A cleaner that dies loses its claim: at once on SQLite, where the next process starts anew, after 30 s on Postgres.
-//! - A clean-up that fails delays no end and no other clean-up. Its pause doubles from 1 s to 1 h.
+//! - A clean-up that fails delays no end. Its pause doubles from 1 s to 1 h.
+//! - A clean-up that hangs is stopped after 20 s. Until then the cleaner of its kind in this process claims no further
+//!   ones, and those that ran beside it count as open.
 //! - Until it is done, the input and the steps of the operation are kept, even if the operation is deleted.
 //!
 //! See: docs/decisions/0029-clean-up-after-the-end.md

@@ -6,6 +6,7 @@ mod calls; // calls while a peer dies, is replaced, stalls or fails
 mod compute; // the drain while a call computes
 mod conditions; // a database that fails while its service runs
 mod consul; // registration and discovery through Consul
+mod contention; // statements of others, in locks, deadlocks and poolers
 mod database; // a database that cannot be opened or goes away
 mod faults; // long work while something dies, stalls or goes away
 mod locks; // somebody else holds a lock in the database
