@@ -1,10 +1,10 @@
 //! The changes in a service's database as a feed, and the streams that follow it.
 //!
 //! A feed has one row for each change of a subject, such as an operation, in the order of the commits of its caller.
-//! Modules, in reading order: [`log`] holds the rows; [`notifier`] notifies listeners of new rows; [`reader`] reads a
-//! feed once for all its streams; [`stream`] is the loop of each stream; [`watchdog`] disconnects slow consumers;
-//! [`cursor`] is a position to resume at; [`epoch`] identifies a database between two restores; [`retention`] deletes
-//! old rows.
+//! Modules, in reading order: [`log`] holds the rows; [`notifier`] notifies listeners of new rows, by a `signal`;
+//! [`stream`] is the loop of each stream; [`reader`] reads new rows once for all streams, and [`recent`] keeps them,
+//! encoded; [`watchdog`] disconnects slow consumers; [`cursor`] is a position to resume at; [`epoch`] identifies a
+//! database between two restores; [`retention`] deletes old rows.
 //!
 //! Guarantees:
 //! - Positions and revisions are dense, so a stream recognises a missing row.
@@ -19,6 +19,8 @@ pub mod epoch;
 pub mod log;
 pub mod notifier;
 pub mod reader;
+pub mod recent;
 pub mod retention;
+mod signal;
 pub mod stream;
 pub mod watchdog;

@@ -14,7 +14,6 @@ use mesh_rpc::call::Caller;
 use mesh_store::rows::Column::{Bytes, Number, Text};
 use mesh_store::rows::hex;
 use mesh_store::{BeforeCommit, Connection, Dialect, Error, Transaction};
-use prost::Message;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
@@ -23,13 +22,8 @@ use uuid::Uuid;
 /// The most rows of one query, and so of what a stream reads ahead of its client.
 pub const PAGE: usize = 64;
 
-/// The type of the messages of a feed.
-pub trait Payload: Message + Default + Unpin + Sync + 'static {}
-
-impl<T: Message + Default + Unpin + Sync + 'static> Payload for T {}
-
 /// A row of a feed.
-pub struct Event<T> {
+pub struct Row {
     /// The position in the feed of the caller, from 1.
     pub position: i64,
     /// The revision of the subject, from 1.
@@ -38,10 +32,8 @@ pub struct Event<T> {
     pub change: i32,
     /// The kind of the subject.
     pub kind: String,
-    /// The subject after the change.
-    pub value: T,
-    /// The size of the encoded value, in bytes.
-    pub size: usize,
+    /// The subject after the change, encoded.
+    pub payload: Vec<u8>,
 }
 
 /// The range of the positions of a feed.
@@ -66,15 +58,15 @@ pub struct Entry {
     pub caller: Caller,
     /// The subject that has changed.
     pub subject: Uuid,
-    /// As in [`Event`].
+    /// As in [`Row`].
     pub revision: i64,
-    /// As in [`Event`].
+    /// As in [`Row`].
     pub change: i32,
-    /// As in [`Event`].
+    /// As in [`Row`].
     pub kind: String,
     /// The time of the change, in microseconds since 1970, by the clock of the database.
     pub time: i64,
-    /// The subject after the change, encoded.
+    /// As in [`Row`].
     pub payload: Vec<u8>,
 }
 
@@ -157,32 +149,24 @@ async fn count<'a>(tx: &mut Connection, dialect: Dialect, entries: &'a [Entry]) 
 /// The columns that [`read`] decodes.
 const COLUMNS: &str = "position, revision, type, kind, payload";
 
-/// A page of the events of a subject behind the revision `after`, in order.
+/// A page of the rows of a subject behind the revision `after`, in order.
 ///
 /// # Errors
 ///
-/// As for any statement, and the read may be retried; [`Error::Defect`] if a value does not decode.
-pub async fn events<T: Payload>(
-    database: impl AnyExecutor<'_>,
-    subject: Uuid,
-    after: i64,
-) -> Result<Vec<Event<T>>, Error> {
-    let events =
+/// As for any statement, and the read may be retried.
+pub async fn history(database: impl AnyExecutor<'_>, subject: Uuid, after: i64) -> Result<Vec<Row>, Error> {
+    let rows =
         format!("SELECT {COLUMNS} FROM feed WHERE operation = $1 AND revision > $2 ORDER BY revision LIMIT {PAGE}");
-    let events = sqlx::query(AssertSqlSafe(events)).bind(subject.to_string()).bind(after);
-    Ok(events.try_map(read).fetch_all(database).await?)
+    let rows = sqlx::query(AssertSqlSafe(rows)).bind(subject.to_string()).bind(after);
+    Ok(rows.try_map(read).fetch_all(database).await?)
 }
 
-/// A page of the events in a caller's feed behind the position `after`, in order.
+/// A page of the rows in a caller's feed behind the position `after`, in order.
 ///
 /// # Errors
 ///
-/// As for [`events`].
-pub async fn page<T: Payload>(
-    database: impl AnyExecutor<'_>,
-    caller: &Caller,
-    after: i64,
-) -> Result<Vec<Event<T>>, Error> {
+/// As for [`history`].
+pub async fn page(database: impl AnyExecutor<'_>, caller: &Caller, after: i64) -> Result<Vec<Row>, Error> {
     let page = format!("SELECT {COLUMNS} FROM feed WHERE owner = $1 AND position > $2 ORDER BY position LIMIT {PAGE}");
     let page = sqlx::query(AssertSqlSafe(page)).bind(caller.name()).bind(after);
     Ok(page.try_map(read).fetch_all(database).await?)
@@ -213,14 +197,12 @@ pub async fn last(database: impl AnyExecutor<'_>, callers: &[Caller]) -> Result<
     Ok(last.fetch_all(database).await?)
 }
 
-fn read<T: Payload>(row: AnyRow) -> sqlx::Result<Event<T>> {
-    let payload: Vec<u8> = row.try_get("payload")?;
-    Ok(Event {
+fn read(row: AnyRow) -> sqlx::Result<Row> {
+    Ok(Row {
         position: row.try_get("position")?,
         revision: row.try_get("revision")?,
         change: i32::try_from(row.try_get::<i64, _>("type")?).unwrap_or_default(),
         kind: row.try_get("kind")?,
-        value: T::decode(payload.as_slice()).map_err(|error| sqlx::Error::Decode(error.into()))?,
-        size: payload.len(),
+        payload: row.try_get("payload")?,
     })
 }

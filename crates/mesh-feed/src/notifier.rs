@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use mesh_rpc::call::Caller;
 use mesh_store::Store;
-use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 use uuid::Uuid;
 
 use super::log;
+use super::signal::Signal;
 
 /// The interval of polls, and so the longest delay of a change whose notification was lost or that another replica
 /// made.
@@ -27,7 +27,7 @@ pub const POLL_BATCH: usize = 500;
 
 /// Delivers the notifications of one process. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Notifier(Arc<Mutex<HashMap<Key, watch::Sender<()>>>>);
+pub struct Notifier(Arc<Mutex<HashMap<Key, Arc<Signal>>>>);
 
 /// What a listener listens to.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
@@ -46,21 +46,24 @@ pub enum Key {
 pub struct Listener {
     key: Key,
     notifier: Notifier,
-    receiver: watch::Receiver<()>,
+    signal: Arc<Signal>,
+    /// The notifications before the last [`reset`](Self::reset).
+    seen: u64,
 }
 
 impl Notifier {
     /// Notifies all listeners of a key.
     pub fn notify(&self, key: &Key) {
-        if let Some(sender) = self.lock().get(key) {
-            sender.send_replace(());
+        if let Some(signal) = self.lock().get(key) {
+            signal.notify();
         }
     }
 
     /// Returns a listener of a key.
     pub fn listen(&self, key: Key) -> Listener {
-        let receiver = self.lock().entry(key.clone()).or_default().subscribe();
-        Listener { key, notifier: self.clone(), receiver }
+        let signal = Arc::clone(self.lock().entry(key.clone()).or_default());
+        let seen = signal.count();
+        Listener { key, notifier: self.clone(), signal, seen }
     }
 
     /// The subjects that have a listener, by their caller.
@@ -76,15 +79,15 @@ impl Notifier {
 
     /// The callers whose feeds at a service have a listener.
     fn callers(&self, service: &'static str) -> Vec<Caller> {
-        let senders = self.lock();
-        let callers = senders.keys().filter_map(|key| match key {
+        let signals = self.lock();
+        let callers = signals.keys().filter_map(|key| match key {
             Key::Feed(of, caller) if *of == service => Some(caller.clone()),
             _ => None,
         });
         callers.collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, watch::Sender<()>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Signal>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,27 +95,22 @@ impl Notifier {
 impl Listener {
     /// Clears the notifications up to now. Call this before a read: a change after the read then notifies.
     pub fn reset(&mut self) {
-        self.receiver.mark_unchanged();
-    }
-
-    /// Whether a notification came since [`reset`](Self::reset).
-    pub fn is_notified(&self) -> bool {
-        // The sender lives as long as its listeners.
-        self.receiver.has_changed().unwrap_or(true)
+        self.seen = self.signal.count();
     }
 
     /// Waits for a notification since [`reset`](Self::reset).
     pub async fn notified(&mut self) {
-        // The sender lives as long as its listeners.
-        let _ = self.receiver.changed().await;
+        self.signal.changed(self.seen).await;
+        self.reset();
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let mut senders = self.notifier.lock();
-        if senders.get(&self.key).is_some_and(|sender| sender.receiver_count() <= 1) {
-            senders.remove(&self.key);
+        let mut signals = self.notifier.lock();
+        // The map and this listener have it, and no other one.
+        if Arc::strong_count(&self.signal) <= 2 {
+            signals.remove(&self.key);
         }
     }
 }

@@ -1,263 +1,421 @@
-//! Reads a caller's feed once for all streams that follow it.
+//! Reads what streams follow, once for all of them: the history of a subject, or the feed of a caller.
 //!
-//! Streams that are up to date need the same next page. The first one reads it; the others find it among the recent
-//! rows, or find that there is no new row. A stream that is far behind reads for itself.
+//! A task reads the new events after each notification, keeps the most recent ones, and wakes the streams. They send
+//! them as they are, encoded already. A stream that is behind the kept events, since it resumes or its client is slow,
+//! reads for itself until it has caught up.
+//!
+//! Guarantees:
+//! - A stream waits only if it has all events that the task has read. A later event has notified the task, and the read
+//!   that finds it wakes the stream.
+//! - A stream holds up neither the task nor another stream.
+//!
+//! See: docs/decisions/0030-one-encoding-for-all-streams.md
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use super::log::{self, Event, PAGE, Payload};
+use mesh_store::Error;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::log::PAGE;
 use super::notifier::{Key, Listener, Notifier};
+use super::recent::{Event, Recent};
+use super::signal::Signal;
 use super::stream::finish;
-use mesh_rpc::call::Caller;
-use mesh_store::{Error, Store};
 
-/// The most recent rows that are kept in memory, in number and in bytes.
-const RECENT: usize = 1024;
-const RECENT_BYTES: usize = 1024 * 1024;
+/// The shortest time between two reads: events that follow closely are sent together, a single event at once.
+const READ_INTERVAL: Duration = Duration::from_millis(5);
+/// The same for each stream that the last read woke, if that is longer: what it costs to wake a stream is shared by more
+/// events the more streams there are.
+const STREAM_SHARE: Duration = Duration::from_micros(100);
+const LONGEST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The readers of one service, one for each feed that a stream follows. Cheap to clone.
-pub struct Readers<T>(Arc<Mutex<HashMap<Caller, Weak<Reader<T>>>>>);
+/// The source of the events that streams follow.
+pub trait Source: Send + Sync + 'static {
+    /// The most bytes of recent events that are kept in memory. Those of the last read are kept in any case.
+    const RECENT_BYTES: usize;
 
-impl<T> Clone for Readers<T> {
+    /// The events behind a number, in order, [`PAGE`] at most.
+    fn page(&self, number: i64) -> impl Future<Output = Result<Vec<Event>, Error>> + Send;
+
+    /// Whether no event was deleted behind a number that has no event behind it.
+    fn ends_at(&self, number: i64) -> impl Future<Output = Result<bool, Error>> + Send;
+}
+
+/// The readers of one kind of source, one for each key that a stream follows. Cheap to clone.
+pub struct Readers<S>(Arc<Mutex<HashMap<Key, Weak<Reader<S>>>>>);
+
+impl<S> Clone for Readers<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T> Default for Readers<T> {
+impl<S> Default for Readers<S> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-/// The rows behind a position.
-pub enum Tail<T> {
-    /// Events without a hole, and whether there may be more behind them.
-    Events(Vec<Arc<Event<T>>>, bool),
-    /// Rows behind the position were deleted.
-    Gone,
+impl<S: Source> Readers<S> {
+    /// The tail of what a key notifies of, behind `number`, for one stream. The streams of a key share its reader.
+    /// `last` is the number of the last event, or one shortly before.
+    pub fn tail(&self, key: Key, source: S, number: i64, last: i64, notifier: &Notifier) -> Tail<S> {
+        let mut readers = self.lock();
+        let reader = readers.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let listener = notifier.listen(key.clone());
+            let shared = Arc::new(Shared { source, recent: Mutex::new(Recent::behind(last)), read: Signal::default() });
+            let task = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&shared).follow(listener)));
+            let reader = Arc::new(Reader { shared, key: key.clone(), readers: self.clone(), _task: task });
+            readers.insert(key, Arc::downgrade(&reader));
+            reader
+        });
+        Tail { reader, number, seen: 0 }
+    }
 }
 
-impl<T> Readers<T> {
-    /// The reader of a caller's feed, shared by its streams.
-    pub fn of(&self, caller: &Caller, service: &'static str, store: &Store, notifier: &Notifier) -> Arc<Reader<T>> {
-        let mut readers = self.lock();
-        if let Some(reader) = readers.get(caller).and_then(Weak::upgrade) {
-            return reader;
-        }
-        let listener = notifier.listen(Key::Feed(service, caller.clone()));
-        let recent = Recent { before: 0, events: VecDeque::new(), bytes: 0, complete: false, listener };
-        let reader = Arc::new(Reader {
-            caller: caller.clone(),
-            store: store.clone(),
-            readers: self.clone(),
-            query_lock: tokio::sync::Mutex::default(),
-            recent: Mutex::new(recent),
-        });
-        readers.insert(caller.clone(), Arc::downgrade(&reader));
-        reader
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Caller, Weak<Reader<T>>>> {
+impl<S> Readers<S> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<Reader<S>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads one feed, as long as a stream follows it.
-pub struct Reader<T> {
-    caller: Caller,
-    store: Store,
-    readers: Readers<T>,
-    /// The holder queries the database. The streams that wait for it find the rows in `recent`.
-    query_lock: tokio::sync::Mutex<()>,
-    recent: Mutex<Recent<T>>,
+/// Reads for the streams of one key, as long as there is one.
+struct Reader<S> {
+    shared: Arc<Shared<S>>,
+    key: Key,
+    readers: Readers<S>,
+    _task: AbortOnDropHandle<()>,
 }
 
-impl<T: Payload> Reader<T> {
-    /// The rows behind a position. Reset the listener of the stream before.
+impl<S> Drop for Reader<S> {
+    fn drop(&mut self) {
+        let mut readers = self.readers.lock();
+        // A new reader may have taken its place since the last stream dropped this one.
+        if readers.get(&self.key).is_some_and(|reader| reader.strong_count() == 0) {
+            readers.remove(&self.key);
+        }
+    }
+}
+
+/// The place of one stream in what it follows.
+pub struct Tail<S> {
+    reader: Arc<Reader<S>>,
+    /// The number of the last event that the stream has.
+    pub number: i64,
+    /// The reads of the task before the last [`next`](Self::next).
+    seen: u64,
+}
+
+/// The events behind a number.
+pub enum Page {
+    /// Events without a hole, and whether there may be more behind them.
+    Events(Vec<Arc<Event>>, bool),
+    /// The next event was deleted.
+    Gone,
+}
+
+impl<S: Source> Tail<S> {
+    /// The source of the events.
+    pub fn source(&self) -> &S {
+        &self.reader.shared.source
+    }
+
+    /// The events behind [`number`](Self::number), which it leaves as it is.
     ///
     /// # Errors
     ///
     /// As for any statement; the read may be retried.
-    pub async fn after(self: &Arc<Self>, position: i64) -> Result<Tail<T>, Error> {
-        let known = self.recent().after(position);
-        match known {
-            Some(page) => Ok(page),
-            // In a task: a stream that is no longer polled must not hold the lock.
-            None => {
-                let reader = Arc::clone(self);
-                finish(async move { reader.read(position).await }).await
+    pub async fn next(&mut self) -> Result<Page, Error> {
+        self.seen = self.reader.shared.read.count();
+        let (shared, number) = (&self.reader.shared, self.number);
+        if let Some((events, more)) = shared.recent().after(number) {
+            return Ok(Page::Events(events, more));
+        }
+        let reading = Arc::clone(shared);
+        let events = finish(async move { reading.page(number).await }).await?;
+        Ok(events.map_or(Page::Gone, |events| {
+            let more = events.len() == PAGE;
+            Page::Events(events, more)
+        }))
+    }
+
+    /// Waits until there may be more events than the last [`next`](Self::next) has found.
+    pub async fn more(&self) {
+        self.reader.shared.read.changed(self.seen).await;
+    }
+
+    /// Frees the memory of recent events. A stream that has not sent them yet reads for itself.
+    pub fn forget(&self) {
+        self.reader.shared.recent().forget();
+    }
+}
+
+/// What the task of a reader shares with the streams.
+struct Shared<S> {
+    source: S,
+    recent: Mutex<Recent>,
+    /// The reads of the task.
+    read: Signal,
+}
+
+impl<S: Source> Shared<S> {
+    /// Reads after each notification. Never ends by itself.
+    async fn follow(self: Arc<Self>, mut listener: Listener) {
+        loop {
+            // Before the read: a change after it notifies again.
+            listener.reset();
+            let begin = Instant::now();
+            // In a box, so that an idle task is small.
+            let (more, woken) = Box::pin(self.read()).await;
+            if !more {
+                listener.notified().await;
+                let share = STREAM_SHARE.saturating_mul(u32::try_from(woken).unwrap_or(u32::MAX));
+                sleep_until(begin + share.clamp(READ_INTERVAL, LONGEST_INTERVAL)).await;
             }
         }
     }
 
-    async fn read(&self, position: i64) -> Result<Tail<T>, Error> {
-        if position < self.recent().before {
-            let events = self.query(position).await?;
-            // Rows behind this position existed before, so they were deleted.
-            return Ok(if events.is_empty() { Tail::Gone } else { tail(position, &events, true) });
-        }
-        let _lock = self.query_lock.lock().await;
-        {
+    /// Reads new events, and wakes the streams. Returns whether there may be more, and the number of streams.
+    async fn read(&self) -> (bool, usize) {
+        let number = self.recent().last();
+        let page = self.page(number).await;
+        let more = {
             let mut recent = self.recent();
-            if let Some(page) = recent.after(position) {
-                return Ok(page);
+            match page {
+                Ok(Some(events)) if events.is_empty() && !recent.failed() => return (false, 0),
+                Ok(Some(events)) => recent.add(number, events, S::RECENT_BYTES),
+                // The streams find out by reads of their own.
+                Ok(None) | Err(_) => {
+                    recent.fail();
+                    false
+                }
             }
-            recent.begin_read();
-        }
-        let events = self.query(position).await?;
-        if events.is_empty() && !log::extent(self.store.reader(), &self.caller).await?.can_resume_from(position) {
-            return Ok(Tail::Gone);
-        }
-        let more = events.len() == PAGE;
-        let tail = tail(position, &events, more);
-        if let Tail::Events(..) = tail {
-            self.recent().add(position, events);
-        }
-        Ok(tail)
+        };
+        (more, self.read.notify_in_turn().await)
     }
 
-    async fn query(&self, position: i64) -> Result<Vec<Arc<Event<T>>>, Error> {
-        let events = log::page(self.store.reader(), &self.caller, position).await?;
-        Ok(events.into_iter().map(Arc::new).collect())
+    /// The events behind a number; `None` if the next one was deleted.
+    async fn page(&self, number: i64) -> Result<Option<Vec<Arc<Event>>>, Error> {
+        let last = self.recent().last();
+        let events = self.source.page(number).await?;
+        let whole = match events.first() {
+            Some(first) => first.number == number + 1,
+            None => number >= last && self.source.ends_at(number).await?,
+        };
+        Ok(whole.then(|| events.into_iter().map(Arc::new).collect()))
     }
 
-    fn recent(&self) -> MutexGuard<'_, Recent<T>> {
+    fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<T> Drop for Reader<T> {
-    fn drop(&mut self) {
-        let mut readers = self.readers.lock();
-        // A new reader may have taken its place since the last stream dropped this one.
-        if readers.get(&self.caller).is_some_and(|reader| reader.strong_count() == 0) {
-            readers.remove(&self.caller);
-        }
-    }
-}
-
-fn tail<T>(position: i64, events: &[Arc<Event<T>>], more: bool) -> Tail<T> {
-    match events.first() {
-        Some(first) if first.position != position + 1 => Tail::Gone,
-        _ => Tail::Events(events.to_vec(), more),
-    }
-}
-
-/// The most recent rows of a feed, kept in memory.
-struct Recent<T> {
-    /// The position before the first of `events`, which have no holes.
-    before: i64,
-    events: VecDeque<Arc<Event<T>>>,
-    bytes: usize,
-    /// Whether the last read found no row behind the last of `events`.
-    complete: bool,
-    listener: Listener,
-}
-
-impl<T> Recent<T> {
-    /// Call this before a read. Until the rows are added, no stream learns that there are none: the notification that
-    /// started this read is also theirs.
-    fn begin_read(&mut self) {
-        self.complete = false;
-        self.listener.reset();
-    }
-
-    /// The rows behind a position, if memory has them.
-    fn after(&self, position: i64) -> Option<Tail<T>> {
-        let skip = usize::try_from(position.checked_sub(self.before)?).ok()?;
-        let left = self.events.len().checked_sub(skip)?;
-        let complete = self.complete && !self.listener.is_notified();
-        let known = left > 0 || complete;
-        known.then(|| {
-            let events = self.events.iter().skip(skip).take(PAGE).cloned().collect();
-            Tail::Events(events, left > PAGE || !complete)
-        })
-    }
-
-    /// Keeps the rows that were read behind a position, and drops rows that do not connect to them. It never goes back:
-    /// a stream that is far behind reads for itself.
-    fn add(&mut self, position: i64, events: Vec<Arc<Event<T>>>) {
-        let last = self.before + i64::try_from(self.events.len()).unwrap_or(i64::MAX);
-        if position < last {
-            return;
-        }
-        if position > last {
-            (self.before, self.bytes) = (position, 0);
-            self.events.clear();
-        }
-        self.complete = events.len() < PAGE;
-        self.bytes += events.iter().map(|event| event.size).sum::<usize>();
-        self.events.extend(events);
-        while self.events.len() > RECENT || self.bytes > RECENT_BYTES {
-            let Some(oldest) = self.events.pop_front() else { break };
-            self.bytes -= oldest.size;
-            self.before += 1;
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+
+    use mesh_rpc::call::Caller;
+    use tokio::time::{sleep, timeout};
+    use uuid::Uuid;
+
     use super::*;
 
-    fn events(positions: std::ops::RangeInclusive<i64>) -> Vec<Arc<Event<String>>> {
-        let event =
-            |position| Event { position, revision: 1, change: 0, kind: String::new(), value: String::new(), size: 1 };
-        positions.map(|position| Arc::new(event(position))).collect()
+    /// The time of a read.
+    const READ: Duration = Duration::from_millis(1);
+    const FRAME: usize = 100;
+    /// The size of twenty events.
+    const RECENT_BYTES: usize = 20 * (FRAME + size_of::<Event>());
+
+    /// A history in memory, which counts the reads of it.
+    #[derive(Default)]
+    struct History {
+        last: AtomicI64,
+        deleted: AtomicI64,
+        fails: AtomicBool,
+        reads: AtomicUsize,
     }
 
-    /// Empty recent rows, and a function that notifies them.
-    fn recent() -> (Recent<String>, impl Fn()) {
-        let (notifier, key) = (Notifier::default(), Key::Feed("work", Caller::default()));
-        let mut listener = notifier.listen(key.clone());
-        listener.reset();
-        let recent = Recent { before: 0, events: VecDeque::new(), bytes: 0, complete: false, listener };
-        (recent, move || notifier.notify(&key))
-    }
+    impl Source for Arc<History> {
+        const RECENT_BYTES: usize = RECENT_BYTES;
 
-    /// The positions behind one that memory knows, and whether there may be more.
-    fn known(recent: &Recent<String>, position: i64) -> Option<(Vec<i64>, bool)> {
-        match recent.after(position)? {
-            Tail::Events(events, more) => Some((events.iter().map(|event| event.position).collect(), more)),
-            Tail::Gone => panic!("gone"),
+        async fn page(&self, number: i64) -> Result<Vec<Event>, Error> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            let last = self.last.load(Ordering::Relaxed);
+            sleep(READ).await;
+            if self.fails.load(Ordering::Relaxed) {
+                return Err(sqlx::Error::WorkerCrashed.into());
+            }
+            let first = number.max(self.deleted.load(Ordering::Relaxed)) + 1;
+            let event =
+                |number| Event { number, change: 0, kind: String::new(), done: false, frame: vec![7; FRAME].into() };
+            Ok((first..=last).take(PAGE).map(event).collect())
+        }
+
+        async fn ends_at(&self, number: i64) -> Result<bool, Error> {
+            Ok(self.last.load(Ordering::Relaxed) == number)
         }
     }
 
-    #[test]
-    fn recent_rows_serve_other_streams_until_a_notification() {
-        let (mut recent, notify) = recent();
-        assert_eq!(known(&recent, 10), None);
-        recent.add(10, events(11..=13));
-        assert_eq!(known(&recent, 10), Some((vec![11, 12, 13], false)));
-        assert_eq!(known(&recent, 12), Some((vec![13], false)));
-        assert_eq!(known(&recent, 13), Some((vec![], false)), "the absence of rows is known, too");
-        assert_eq!((known(&recent, 9), known(&recent, 14)), (None, None));
-
-        notify();
-        assert_eq!(known(&recent, 12), Some((vec![13], true)));
-        assert_eq!(known(&recent, 13), None);
-        recent.begin_read();
-        assert_eq!(known(&recent, 13), None, "a read is under way");
-        recent.add(13, events(14..=14));
-        assert_eq!(known(&recent, 12), Some((vec![13, 14], false)));
+    #[derive(Default)]
+    struct Followed {
+        history: Arc<History>,
+        notifier: Notifier,
+        readers: Readers<Arc<History>>,
+        id: Uuid,
     }
 
-    #[test]
-    fn recent_rows_are_bounded_and_never_go_back() {
-        let (mut recent, _) = recent();
-        for position in (0..10_000).step_by(PAGE) {
-            let behind = position + i64::try_from(PAGE).unwrap();
-            recent.add(position, events(position + 1..=behind));
+    impl Followed {
+        fn key(&self) -> Key {
+            Key::Subject(Caller::default(), self.id)
         }
-        assert_eq!(recent.events.len(), RECENT);
-        let begin = recent.before;
-        recent.add(3, events(4..=7));
-        assert_eq!((recent.before, known(&recent, 3)), (begin, None));
 
-        recent.add(20_000, Vec::new());
-        assert_eq!(known(&recent, 20_000), Some((vec![], false)));
-        assert_eq!(recent.bytes, 0);
+        /// The tail of a new stream.
+        fn tail(&self, number: i64) -> Tail<Arc<History>> {
+            let last = self.history.last.load(Ordering::Relaxed);
+            self.readers.tail(self.key(), Arc::clone(&self.history), number, last, &self.notifier)
+        }
+
+        fn write(&self, events: i64) {
+            self.history.last.fetch_add(events, Ordering::Relaxed);
+            self.notifier.notify(&self.key());
+        }
+
+        /// Lets the reader and all streams come to rest, and returns the number of reads since the last call.
+        async fn reads(&self) -> usize {
+            sleep(Duration::from_secs(1)).await;
+            self.history.reads.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    /// Follows until an event, and checks that none is missing and none comes twice.
+    async fn follow(tail: &mut Tail<Arc<History>>, until: i64) {
+        while tail.number < until {
+            let Page::Events(events, more) = tail.next().await.unwrap() else { panic!("deleted") };
+            for event in events {
+                assert_eq!(event.number, tail.number + 1);
+                tail.number = event.number;
+            }
+            if !more && tail.number < until {
+                let woken = timeout(Duration::from_secs(60), tail.more()).await;
+                assert!(woken.is_ok(), "a stream that is behind waits");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reader_reads_once_for_all_streams() {
+        let followed = Followed::default();
+        let streams: Vec<_> = (0..256).map(|_| followed.tail(0)).collect();
+        let streams = streams.into_iter().map(|mut tail| {
+            tokio::spawn(async move {
+                follow(&mut tail, 50).await;
+                tail
+            })
+        });
+        let streams: Vec<_> = streams.collect();
+        assert_eq!(followed.reads().await, 1, "the first read, for all");
+        for _ in 0..10 {
+            followed.write(1);
+            assert_eq!(followed.reads().await, 1);
+        }
+        // Events that follow closely are read together.
+        for _ in 0..40 {
+            followed.write(1);
+            sleep(Duration::from_millis(1)).await;
+        }
+        let reads = followed.reads().await;
+        assert!((2..=5).contains(&reads), "{reads}");
+        for stream in streams {
+            drop(stream.await.unwrap());
+        }
+        followed.reads().await;
+        assert!(followed.readers.lock().is_empty() && followed.notifier.subjects().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stream_that_starts_in_the_middle_catches_up_by_reads_of_its_own() {
+        let followed = Followed::default();
+        followed.write(1_000);
+        let (mut current, mut behind) = (followed.tail(1_000), followed.tail(300));
+        assert_eq!(followed.reads().await, 1);
+        follow(&mut behind, 1_000).await;
+        assert_eq!(followed.reads().await, 700_usize.div_ceil(PAGE));
+
+        followed.write(1);
+        tokio::join!(follow(&mut current, 1_001), follow(&mut behind, 1_001));
+        assert_eq!(followed.reads().await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_stream_holds_up_no_other_and_little_memory() {
+        let followed = Followed::default();
+        let (mut slow, mut quick) = (followed.tail(0), followed.tail(0));
+        assert_eq!(followed.reads().await, 1);
+        for number in 1..=500 {
+            followed.write(1);
+            follow(&mut quick, number).await;
+        }
+        assert_eq!(followed.reads().await, 500);
+        let kept = |tail: &Tail<Arc<History>>| tail.reader.shared.recent().bytes();
+        assert!(kept(&quick) <= RECENT_BYTES);
+        follow(&mut slow, 500).await;
+        assert_eq!(followed.reads().await, 480_usize.div_ceil(PAGE), "the last events are kept");
+
+        slow.forget();
+        assert_eq!(kept(&slow), 0);
+        followed.write(1);
+        tokio::join!(follow(&mut slow, 501), follow(&mut quick, 501));
+        assert_eq!(followed.reads().await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_read_loses_no_event() {
+        let followed = Followed::default();
+        let (mut one, mut other) = (followed.tail(0), followed.tail(0));
+        followed.reads().await;
+        followed.history.fails.store(true, Ordering::Relaxed);
+        let waiting = tokio::spawn(async move {
+            assert!(matches!(one.next().await, Ok(Page::Events(..))));
+            one.more().await;
+            assert!(one.next().await.is_err(), "the stream learns of the failure");
+            one
+        });
+        sleep(READ).await;
+        followed.write(1);
+        let mut one = waiting.await.unwrap();
+
+        // The stream gets by itself what the reader could not read, and then from the reader again.
+        followed.history.fails.store(false, Ordering::Relaxed);
+        follow(&mut one, 1).await;
+        followed.write(1);
+        tokio::join!(follow(&mut one, 2), follow(&mut other, 2));
+        followed.reads().await;
+        followed.write(1);
+        tokio::join!(follow(&mut one, 3), follow(&mut other, 3));
+        assert_eq!(followed.reads().await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deleted_events_are_reported_and_the_later_ones_follow() {
+        let followed = Followed::default();
+        let (mut one, mut other) = (followed.tail(0), followed.tail(0));
+        followed.reads().await;
+        followed.history.deleted.store(7, Ordering::Relaxed);
+        followed.write(10);
+        followed.reads().await;
+        for stream in [&mut one, &mut other] {
+            assert!(matches!(stream.next().await, Ok(Page::Gone)));
+            // A snapshot.
+            stream.number = 10;
+            assert!(matches!(stream.next().await, Ok(Page::Events(events, false)) if events.is_empty()));
+        }
+        followed.reads().await;
+        followed.write(1);
+        assert_eq!(followed.reads().await, 1);
+        tokio::join!(follow(&mut one, 11), follow(&mut other, 11));
+        assert_eq!(followed.reads().await, 0, "the reader has it");
     }
 }

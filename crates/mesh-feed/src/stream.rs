@@ -1,9 +1,8 @@
-//! The loop of each stream: read a page, send it, wait for a notification, send heartbeats, end at the maximum age.
+//! The loop of each stream: read a page, send it, wait for more, send heartbeats, end at the maximum age.
 //!
 //! Guarantees:
 //! - A stream pulls: it reads the next page after its client has taken the last one. A client that does not read costs
 //!   one page (INV-13).
-//! - The listener is reset before each read, so no change falls between a read and a wait.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +15,6 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
 
-use super::notifier::Listener;
 use super::watchdog::Watchdog;
 
 /// The maximum age of a stream, 25 to 35 minutes. Clients then spread over the instances again.
@@ -26,8 +24,6 @@ const AGE_JITTER: Duration = Duration::from_secs(10 * 60);
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(5);
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(30);
-/// The shortest time between two reads: events that follow closely are sent together, a single event at once.
-const READ_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Whether a stream of this process ended because its database was unavailable, and none has read since.
 static OUTAGE: AtomicBool = AtomicBool::new(false);
@@ -40,6 +36,9 @@ pub trait Follow: Send + 'static {
     /// Reads the next frames, and returns the next step of the stream. An error ends the stream.
     fn read(&mut self) -> impl Future<Output = Result<(Vec<Self::Frame>, Then), Status>> + Send;
 
+    /// Waits until there is more to read than the last read found.
+    fn more(&mut self) -> impl Future<Output = ()> + Send;
+
     /// A heartbeat with the current cursor.
     fn heartbeat(&self) -> Self::Frame;
 }
@@ -49,7 +48,7 @@ pub trait Follow: Send + 'static {
 pub enum Then {
     /// There may be more: read again.
     Read,
-    /// There is no more: wait for a notification.
+    /// There is no more: wait.
     Wait,
     /// The stream ends.
     End,
@@ -58,10 +57,8 @@ pub enum Then {
 /// One stream.
 struct Follower<F: Follow> {
     follow: F,
-    listener: Listener,
     heartbeat: Duration,
     until: Instant,
-    last_read: Instant,
     /// The time of the last frame.
     last_frame: Instant,
     ahead: VecDeque<F::Frame>,
@@ -74,7 +71,6 @@ struct Follower<F: Follow> {
 pub fn stream<F: Follow>(
     follow: F,
     begin: Vec<F::Frame>,
-    listener: Listener,
     heartbeat: Option<Duration>,
     watchdog: &Watchdog,
 ) -> impl Stream<Item = Result<F::Frame, Status>> + Send + use<F> {
@@ -82,10 +78,8 @@ pub fn stream<F: Follow>(
     let now = Instant::now();
     let follower = Follower {
         follow,
-        listener,
         heartbeat,
         until: now + AGE + AGE_JITTER.mul_f64(fastrand::f64()),
-        last_read: now,
         last_frame: now,
         ahead: begin.into(),
         then: Then::Read,
@@ -124,10 +118,7 @@ impl<F: Follow> Follower<F> {
                     }
                 }
                 Then::Wait => tokio::select! {
-                    () = self.listener.notified() => {
-                        sleep_until(self.last_read + READ_INTERVAL).await;
-                        self.then = Then::Read;
-                    }
+                    () = self.follow.more() => self.then = Then::Read,
                     () = sleep_until(beat.min(self.until)) => {}
                 },
             }
@@ -135,8 +126,6 @@ impl<F: Follow> Follower<F> {
     }
 
     async fn read(&mut self) -> Result<(), Status> {
-        self.listener.reset();
-        self.last_read = Instant::now();
         let (frames, then) = self.follow.read().await.inspect_err(log_end)?;
         OUTAGE.store(false, Ordering::Relaxed);
         self.ahead.extend(frames);

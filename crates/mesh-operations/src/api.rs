@@ -6,11 +6,9 @@
 //! See: docs/operate/operations.md
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::Stream;
 use mesh_feed::cursor::{FeedCursor, SubjectCursor};
 use mesh_feed::epoch::epoch;
 use mesh_feed::notifier::Key;
@@ -20,12 +18,8 @@ use mesh_proto::google::longrunning::{
     Operation, WaitOperationRequest,
 };
 use mesh_proto::mesh::operations::v1::operation_control_service_server::{self, OperationControlServiceServer};
-use mesh_proto::mesh::operations::v1::operation_events_service_server::{
-    self, OperationEventsService, OperationEventsServiceServer,
-};
-use mesh_proto::mesh::operations::v1::{
-    Change, Progress, State, SubscribeRequest, SubscribeResponse, WatchRequest, WatchResponse,
-};
+use mesh_proto::mesh::operations::v1::operation_events_service_server;
+use mesh_proto::mesh::operations::v1::{Change, Progress, State, SubscribeRequest, WatchRequest};
 use mesh_rpc::call::error::{DOMAIN, invalid_fields, status};
 use mesh_rpc::call::page::Page;
 use mesh_rpc::call::{Context, GrpcServices, Violations, add};
@@ -35,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, async_trait};
 use uuid::Uuid;
 
+use super::events::{Events, Frames, Streams};
 use super::filter::Filter;
 use super::list::{self, PagePosition};
 use super::operations::Operations;
@@ -70,7 +65,7 @@ pub async fn serve(all: Vec<Operations>, grpc: &mut GrpcServices, draining: Canc
     let api = Api { services: Arc::new(services), draining };
     add(grpc, OperationsServer::new(api.clone()));
     add(grpc, OperationControlServiceServer::new(api.clone()));
-    add(grpc, OperationEventsServiceServer::new(api));
+    add(grpc, Events(api));
     Ok(())
 }
 
@@ -196,15 +191,8 @@ impl operations_server::Operations for Api {
     }
 }
 
-type Frames<F> = Pin<Box<dyn Stream<Item = Result<F, Status>> + Send>>;
-
-#[async_trait]
-impl OperationEventsService for Api {
-    type WatchStream = Frames<WatchResponse>;
-    type SubscribeStream = Frames<SubscribeResponse>;
-
-    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let request = request.into_inner();
+impl Streams for Api {
+    async fn watch(self, request: WatchRequest) -> Result<Frames, Status> {
         let mut bad = Violations::default();
         let id = name::parse(&request.name, &mut bad).map(|name| name.id).unwrap_or_default();
         let cursor = SubjectCursor::parse(&request.cursor, id);
@@ -219,11 +207,10 @@ impl OperationEventsService for Api {
             heartbeat: heartbeat(request.heartbeat),
             progress: progress.unwrap_or_default(),
         };
-        Ok(Response::new(Box::pin(watch::watch(operations, epoch, &row, options))))
+        Ok(Box::pin(watch::watch(operations, epoch, &row, options)))
     }
 
-    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
-        let request = request.into_inner();
+    async fn subscribe(self, request: SubscribeRequest) -> Result<Frames, Status> {
         let mut bad = Violations::default();
         let service = name::parse_parent("parent", &request.parent, &mut bad).unwrap_or_default();
         let cursor = FeedCursor::parse(&request.cursor);
@@ -239,7 +226,7 @@ impl OperationEventsService for Api {
             heartbeat: heartbeat(request.heartbeat),
         };
         let frames = subscribe::subscribe(operations.clone(), *epoch, Context::caller(), options).await?;
-        Ok(Response::new(Box::pin(frames)))
+        Ok(Box::pin(frames))
     }
 }
 

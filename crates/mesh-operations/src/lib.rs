@@ -8,8 +8,8 @@
 //! them; `changes` writes changes with their feed rows; `batcher` writes changes together; `records` is what these
 //! share. `worker` claims operations and `runner` runs them; `outcome` decides the next state after an attempt;
 //! `past_deadline` ends operations past their deadline. `clean_up` cleans up after an end without success; `ended` is
-//! what it knows of the operation, and `clean_ups` its table. `api` serves the contracts, `watch` and `subscribe` its
-//! streams, `retry` retries a failed operation, `filter` and `list` list operations, `name` parses names. `poll` finds
+//! what it knows of the operation, and `clean_ups` its table. `api` serves the contracts, `events` the streams `watch`
+//! and `subscribe` of `sources`, `retry` retries a failed operation, `filter` and `list` list operations, `name` parses names. `poll` finds
 //! changes by other processes; `retention` deletes.
 //!
 //! Guarantees:
@@ -36,6 +36,7 @@ mod clean_up;
 mod clean_ups;
 mod clock;
 mod ended;
+mod events;
 mod filter;
 mod ids;
 mod leases;
@@ -52,6 +53,7 @@ mod row;
 mod runner;
 mod schema;
 mod settings;
+mod sources;
 mod start;
 mod steps;
 mod storage;

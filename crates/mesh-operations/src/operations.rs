@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::batcher::{Batcher, Queue, batcher};
 use super::changes::{self, New};
 use super::records::Records;
+use super::sources::{Feed, History};
 use super::start::Start;
 use super::work::Work;
 use super::{clock, poll, storage};
@@ -22,7 +23,8 @@ pub struct Operations {
     pub(super) records: Records,
     pub(super) batcher: Batcher,
     pub(super) watchdog: Watchdog,
-    pub(super) readers: Readers<Operation>,
+    pub(super) histories: Readers<History>,
+    pub(super) feeds: Readers<Feed>,
 }
 
 impl Operations {
@@ -31,7 +33,8 @@ impl Operations {
     pub fn new(service: &'static str, store: Store, notifier: Notifier) -> (Self, Queue) {
         let records = Records { service, store, notifier };
         let (batcher, queue) = batcher(records.clone());
-        (Self { records, batcher, watchdog: Watchdog::default(), readers: Readers::default() }, queue)
+        let (watchdog, histories, feeds) = (Watchdog::default(), Readers::default(), Readers::default());
+        (Self { records, batcher, watchdog, histories, feeds }, queue)
     }
 
     /// The operation that an earlier request with the same `request_id` started, if there is one. Call this before the

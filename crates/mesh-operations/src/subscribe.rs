@@ -9,25 +9,24 @@
 //! - A stream that breaks within a snapshot resumes there.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::Stream;
 use mesh_feed::cursor::FeedCursor;
-use mesh_feed::log::{self, Event, PAGE};
+use mesh_feed::log::{self, PAGE};
 use mesh_feed::notifier::Key;
-use mesh_feed::reader::{Reader, Tail};
+use mesh_feed::reader::{Page, Tail};
 use mesh_feed::stream::{Follow, Then, finish, stream};
-use mesh_proto::google::longrunning::Operation;
 use mesh_proto::mesh::operations::v1::subscribe_response::Frame;
-use mesh_proto::mesh::operations::v1::{CaughtUp, Change, Heartbeat, OperationEvent, Reset, SubscribeResponse};
+use mesh_proto::mesh::operations::v1::{CaughtUp, Heartbeat, Reset};
 use mesh_rpc::call::Caller;
 use tonic::Status;
 use uuid::Uuid;
 
 use super::list;
 use super::operations::Operations;
-use super::records::Records;
+use super::sources::Feed;
 
 /// The options of a subscription.
 pub(super) struct SubscribeOptions {
@@ -40,12 +39,8 @@ pub(super) struct SubscribeOptions {
 
 /// One stream.
 struct Subscriber {
-    operations: Operations,
-    caller: Caller,
-    reader: Arc<Reader<Operation>>,
-    epoch: Uuid,
-    /// The last position that was read; during a snapshot, the position of the snapshot.
-    position: i64,
+    /// Its number is the last position that was read; during a snapshot, the position of the snapshot.
+    feed: Tail<Feed>,
     phase: Phase,
     kinds: HashSet<String>,
     terminal_only: bool,
@@ -66,69 +61,71 @@ pub(super) async fn subscribe(
     epoch: Uuid,
     caller: Caller,
     options: SubscribeOptions,
-) -> Result<impl Stream<Item = Result<SubscribeResponse, Status>> + Send + use<>, Status> {
-    let Records { service, store, notifier } = &operations.records;
-    let listener = notifier.listen(Key::Feed(service, caller.clone()));
-    let watchdog = operations.watchdog.clone();
-    let reader = operations.readers.of(&caller, service, store, notifier);
-    let feed = log::extent(store.reader(), &caller).await?;
+) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
+    let Operations { records, watchdog, feeds, .. } = operations;
+    let extent = log::extent(records.store.reader(), &caller).await?;
+    let (key, notifier) = (Key::Feed(records.service, caller.clone()), records.notifier.clone());
+    let feed = feeds.tail(key, Feed { records, caller, epoch }, extent.last, extent.last, &notifier);
     let SubscribeOptions { cursor, kinds, terminal_only, heartbeat } = options;
-    let (position, phase) = (feed.last, Phase::Snapshot(Uuid::nil()));
-    let mut subscriber = Subscriber { operations, caller, reader, epoch, position, phase, kinds, terminal_only };
+    let mut subscriber = Subscriber { feed, phase: Phase::Snapshot(Uuid::nil()), kinds, terminal_only };
     let mut begin = Vec::new();
     match cursor {
         None => {}
-        Some(cursor) if cursor.epoch == epoch && feed.can_resume_from(cursor.position) => {
-            subscriber.position = cursor.position;
-            subscriber.phase = cursor.snapshot.map_or(Phase::Replay(feed.last), Phase::Snapshot);
+        Some(cursor) if cursor.epoch == epoch && extent.can_resume_from(cursor.position) => {
+            subscriber.feed.number = cursor.position;
+            subscriber.phase = cursor.snapshot.map_or(Phase::Replay(extent.last), Phase::Snapshot);
         }
         // Of another epoch, ahead of the feed, or below the kept rows.
         Some(_) => begin.push(subscriber.frame(Frame::Reset(Reset {}))),
     }
-    Ok(stream(subscriber, begin, listener, heartbeat, &watchdog))
+    Ok(stream(subscriber, begin, heartbeat, &watchdog))
 }
 
 impl Follow for Subscriber {
-    type Frame = SubscribeResponse;
+    type Frame = Bytes;
 
-    async fn read(&mut self) -> Result<(Vec<SubscribeResponse>, Then), Status> {
+    async fn read(&mut self) -> Result<(Vec<Bytes>, Then), Status> {
         if let Phase::Snapshot(last) = self.phase {
             return Ok((self.snapshot(last).await?, Then::Read));
         }
         let mut frames = Vec::new();
         self.catch_up(&mut frames);
-        match self.reader.after(self.position).await? {
-            Tail::Events(events, more) => {
+        match self.feed.next().await? {
+            Page::Events(events, more) => {
                 for event in events {
-                    self.position = event.position;
-                    if self.wants(&event.kind) && (event.value.done || !self.terminal_only) {
-                        frames.push(self.frame(Frame::Event(to_wire(&event))));
+                    self.feed.number = event.number;
+                    if self.wants(&event.kind) && (event.done || !self.terminal_only) {
+                        frames.push(event.frame.clone());
                     }
                     self.catch_up(&mut frames);
                 }
                 Ok((frames, if more { Then::Read } else { Then::Wait }))
             }
-            Tail::Gone => {
-                let (store, caller) = (self.operations.records.store.clone(), self.caller.clone());
-                let feed = finish(async move { log::extent(store.reader(), &caller).await }).await?;
-                (self.position, self.phase) = (feed.last, Phase::Snapshot(Uuid::nil()));
+            Page::Gone => {
+                self.feed.number = self.feed.source().last().await?;
+                self.phase = Phase::Snapshot(Uuid::nil());
                 frames.push(self.frame(Frame::Reset(Reset {})));
                 Ok((frames, Then::Read))
             }
         }
     }
 
-    fn heartbeat(&self) -> SubscribeResponse {
+    async fn more(&mut self) {
+        self.feed.more().await;
+    }
+
+    fn heartbeat(&self) -> Bytes {
         self.frame(Frame::Heartbeat(Heartbeat {}))
     }
 }
 
 impl Subscriber {
     /// The next page of operations that are not done.
-    async fn snapshot(&mut self, last: Uuid) -> Result<Vec<SubscribeResponse>, Status> {
-        let (store, caller) = (self.operations.records.store.clone(), self.caller.clone());
+    async fn snapshot(&mut self, last: Uuid) -> Result<Vec<Bytes>, Status> {
+        let Feed { records, caller, .. } = self.feed.source();
+        let (store, caller, service) = (records.store.clone(), caller.clone(), records.service);
         // The feed sends the operations that have changed since, unless it sends ends only.
-        let position = if self.terminal_only { i64::MAX } else { self.position };
+        let position = if self.terminal_only { i64::MAX } else { self.feed.number };
         let (rows, end) = finish(async move {
             let rows = list::open_at(store.reader(), &caller, position, last).await?;
             // Read after the page: up to here the feed has the operations that the page leaves out.
@@ -139,7 +136,7 @@ impl Subscriber {
         for row in &rows {
             self.phase = Phase::Snapshot(row.id);
             if self.wants(&row.kind) {
-                frames.push(self.frame(Frame::Snapshot(row.to_operation(self.operations.records.service))));
+                frames.push(self.frame(Frame::Snapshot(row.to_operation(service))));
             }
         }
         if rows.len() < PAGE {
@@ -149,8 +146,8 @@ impl Subscriber {
     }
 
     /// Adds `caught_up`, once, after the rows from before the subscription, or from during its snapshot.
-    fn catch_up(&mut self, frames: &mut Vec<SubscribeResponse>) {
-        if matches!(self.phase, Phase::Replay(until) if until <= self.position) {
+    fn catch_up(&mut self, frames: &mut Vec<Bytes>) {
+        if matches!(self.phase, Phase::Replay(until) if until <= self.feed.number) {
             self.phase = Phase::Live;
             frames.push(self.frame(Frame::CaughtUp(CaughtUp {})));
         }
@@ -160,15 +157,8 @@ impl Subscriber {
         self.kinds.is_empty() || self.kinds.contains(kind)
     }
 
-    fn frame(&self, frame: Frame) -> SubscribeResponse {
+    fn frame(&self, frame: Frame) -> Bytes {
         let snapshot = if let Phase::Snapshot(last) = self.phase { Some(last) } else { None };
-        let cursor = FeedCursor { epoch: self.epoch, position: self.position, snapshot };
-        SubscribeResponse { cursor: cursor.to_bytes(), frame: Some(frame) }
+        self.feed.source().frame(self.feed.number, snapshot, frame)
     }
-}
-
-fn to_wire(event: &Event<Operation>) -> OperationEvent {
-    // An unknown change counts as a change of state, so that it is never left out.
-    let change = Change::try_from(event.change).unwrap_or(Change::State);
-    OperationEvent { operation: Some(event.value.clone()), change: change.into() }
 }

@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::Stream;
 use mesh_feed::cursor::SubjectCursor;
-use mesh_feed::log::{self, Event, PAGE};
 use mesh_feed::notifier::Key;
-use mesh_feed::stream::{Follow, Then, finish, stream};
-use mesh_proto::google::longrunning::Operation;
+use mesh_feed::reader::{Page, Tail};
+use mesh_feed::recent::Event;
+use mesh_feed::stream::{Follow, Then, stream};
 use mesh_proto::mesh::operations::v1::{Change, Gap, Heartbeat, Progress, WatchResponse, watch_response};
-use mesh_rpc::call::Caller;
+use prost::Message as _;
 use tonic::Status;
 use uuid::Uuid;
 
 use super::operations::Operations;
 use super::row::Row;
-use super::{name, storage};
+use super::sources::History;
 
 /// The options of a watch.
 pub(super) struct WatchOptions {
@@ -26,14 +27,7 @@ pub(super) struct WatchOptions {
 
 /// One stream.
 struct Watcher {
-    operations: Operations,
-    caller: Caller,
-    id: Uuid,
-    epoch: Uuid,
-    /// The last revision that was read.
-    revision: i64,
-    /// The operation's revision at the start of the watch. Rows up to here that cannot be read were deleted.
-    known: i64,
+    history: Tail<History>,
     progress: Progress,
     done: bool,
 }
@@ -44,95 +38,81 @@ pub(super) fn watch(
     epoch: Uuid,
     row: &Row,
     options: WatchOptions,
-) -> impl Stream<Item = Result<WatchResponse, Status>> + Send + use<> {
-    let listener = operations.records.notifier.listen(Key::Subject(row.caller.clone(), row.id));
-    let watchdog = operations.watchdog.clone();
-    let mut watcher = Watcher {
-        operations,
-        caller: row.caller.clone(),
-        id: row.id,
-        epoch,
-        revision: 0,
-        known: row.revision,
-        progress: options.progress,
-        done: false,
-    };
+) -> impl Stream<Item = Result<Bytes, Status>> + Send + use<> {
+    let Operations { records, watchdog, histories, .. } = operations;
+    let (key, notifier) = (Key::Subject(row.caller.clone(), row.id), records.notifier.clone());
+    let history = History { records, caller: row.caller.clone(), id: row.id, epoch };
+    let history = histories.tail(key, history, row.revision, row.revision, &notifier);
+    let mut watcher = Watcher { history, progress: options.progress, done: false };
     let begin = match options.cursor {
         // Of another epoch, or ahead of the database: a backup was restored.
         Some(cursor) if cursor.epoch != epoch || cursor.revision > row.revision => watcher.gap(row),
         // A client that resumes after the end gets the end again: OK alone carries no operation.
         Some(cursor) if cursor.revision < row.revision || !row.is_done() => {
-            watcher.revision = cursor.revision;
+            watcher.history.number = cursor.revision;
             Vec::new()
         }
         _ => vec![watcher.snapshot(row)],
     };
-    stream(watcher, begin, listener, options.heartbeat, &watchdog)
+    stream(watcher, begin, options.heartbeat, &watchdog)
 }
 
 impl Follow for Watcher {
-    type Frame = WatchResponse;
+    type Frame = Bytes;
 
-    async fn read(&mut self) -> Result<(Vec<WatchResponse>, Then), Status> {
+    async fn read(&mut self) -> Result<(Vec<Bytes>, Then), Status> {
         if self.done {
             return Ok((Vec::new(), Then::End));
         }
-        let (store, id, revision) = (self.operations.records.store.clone(), self.id, self.revision);
-        let events = finish(async move { log::events::<Operation>(store.reader(), id, revision).await }).await?;
-        let whole = match events.first() {
-            Some(first) => first.revision == self.revision + 1,
-            None => self.revision >= self.known,
-        };
-        if !whole {
-            // The missing rows were deleted, so the current state of the operation is sent.
-            let (store, caller) = (self.operations.records.store.clone(), self.caller.clone());
-            let row = finish(async move { storage::get(store.reader(), &caller, id).await }).await?;
-            let row = row.ok_or_else(|| name::unknown(&name::format(self.operations.records.service, id)))?;
-            return Ok((self.gap(&row), Then::Read));
-        }
-        let (newest, count) = (events.last().map(|event| event.revision), events.len());
-        let mut frames = Vec::new();
-        for event in events {
-            self.revision = event.revision;
-            self.done |= event.value.done;
-            if self.wanted(&event, newest) {
-                frames.push(self.frame(watch_response::Event::Update(event.value)));
+        let (events, more) = match self.history.next().await? {
+            Page::Events(events, more) => (events, more),
+            // So the current state of the operation is sent.
+            Page::Gone => {
+                let row = self.history.source().current().await?;
+                return Ok((self.gap(&row), Then::Read));
             }
-        }
-        let more = self.done || count == PAGE;
-        Ok((frames, if more { Then::Read } else { Then::Wait }))
+        };
+        let Some(newest) = events.last().map(|event| event.number) else {
+            return Ok((Vec::new(), if more { Then::Read } else { Then::Wait }));
+        };
+        self.history.number = newest;
+        self.done = events.iter().any(|event| event.done);
+        let wanted = events.iter().filter(|event| self.wants(event, newest));
+        let frames = wanted.map(|event| event.frame.clone()).collect();
+        Ok((frames, if more || self.done { Then::Read } else { Then::Wait }))
     }
 
-    fn heartbeat(&self) -> WatchResponse {
-        self.frame(watch_response::Event::Heartbeat(Heartbeat {}))
+    async fn more(&mut self) {
+        self.history.more().await;
+    }
+
+    fn heartbeat(&self) -> Bytes {
+        // An operation that is quiet for so long keeps none of its events in memory.
+        self.history.forget();
+        self.history.source().frame(self.history.number, watch_response::Event::Heartbeat(Heartbeat {}))
     }
 }
 
 impl Watcher {
-    fn wanted(&self, event: &Event<Operation>, newest: Option<i64>) -> bool {
+    fn wants(&self, event: &Event, newest: i64) -> bool {
         match self.progress {
             Progress::All => true,
-            Progress::TerminalOnly => event.value.done,
+            Progress::TerminalOnly => event.done,
             // An unknown change counts as a change of state, so that it is never left out.
-            Progress::Unspecified => event.change != i32::from(Change::Progress) || Some(event.revision) == newest,
+            Progress::Unspecified => event.change != i32::from(Change::Progress) || event.number == newest,
         }
     }
 
     /// The cursor of the gap is empty: a client that disconnects behind the gap resumes with the snapshot.
-    fn gap(&mut self, row: &Row) -> Vec<WatchResponse> {
+    fn gap(&mut self, row: &Row) -> Vec<Bytes> {
         let gap = WatchResponse { cursor: Vec::new(), event: Some(watch_response::Event::Gap(Gap {})) };
-        vec![gap, self.snapshot(row)]
+        vec![gap.encode_to_vec().into(), self.snapshot(row)]
     }
 
-    fn snapshot(&mut self, row: &Row) -> WatchResponse {
-        self.revision = row.revision;
-        self.known = row.revision;
+    fn snapshot(&mut self, row: &Row) -> Bytes {
+        self.history.number = row.revision;
         self.done = row.is_done();
-        self.frame(watch_response::Event::Snapshot(row.to_operation(self.operations.records.service)))
-    }
-
-    fn frame(&self, event: watch_response::Event) -> WatchResponse {
-        let cursor = SubjectCursor { epoch: self.epoch, subject: self.id, revision: self.revision };
-        WatchResponse { cursor: cursor.to_bytes(), event: Some(event) }
+        let history = self.history.source();
+        history.frame(row.revision, watch_response::Event::Snapshot(row.to_operation(history.records.service)))
     }
 }

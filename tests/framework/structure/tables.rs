@@ -65,14 +65,14 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "connect readiness requests",
         ],
     ),
-    ("crates/mesh-feed", &["cursor epoch log retention watchdog", "notifier", "stream", "reader"]),
+    ("crates/mesh-feed", &["cursor epoch log retention signal watchdog", "notifier recent", "stream", "reader"]),
     (
         "crates/mesh-operations",
         &[
-            "clock filter ids name schema settings",
+            "clock events filter ids name schema settings",
             "row",
             "outcome records storage",
-            "leases list poll steps",
+            "leases list poll sources steps",
             "clean_ups ended",
             "changes",
             "batcher retention",

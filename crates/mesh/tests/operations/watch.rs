@@ -43,6 +43,29 @@ async fn watch_cut_after_every_frame_misses_and_repeats_nothing(fixture: Fixture
     assert!(fixture.history(&name).await.ends_with(&seen[1..]));
 }
 
+on_both!(watchers_of_one_operation_get_the_same_history);
+async fn watchers_of_one_operation_get_the_same_history(fixture: Fixture) {
+    let name = fixture.start(200, SUCCEED).await;
+    let cursor = fixture.cursor(&name, 1).await;
+    let watchers = (0..50).map(async |watcher| {
+        // One begins later, and one stops within: both have to catch up with the others.
+        let late = Duration::from_millis(if watcher == 1 { 50 } else { 0 });
+        tokio::time::sleep(late).await;
+        let (mut watch, mut seen) = (fixture.watch(&name, cursor.clone()).await, Vec::new());
+        while let Some((_, operation)) = watch.next().await {
+            seen.push(operation);
+            if watcher == 2 && seen.len() == 1 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        seen
+    });
+    let histories = futures_util::future::join_all(watchers).await;
+    let whole = fixture.history(&name).await;
+    assert_eq!(whole.len(), 202);
+    assert!(histories.into_iter().all(|history| history == whole));
+}
+
 on_both!(watch_resumed_after_the_end_sends_the_end);
 async fn watch_resumed_after_the_end_sends_the_end(fixture: Fixture) {
     let name = fixture.start(1, SUCCEED).await;
