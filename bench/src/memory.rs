@@ -46,7 +46,7 @@ pub(crate) async fn measure(machine: &Machine, engine: Engine, plan: &Plan, repo
             Some((before, after)) => {
                 let mut samples = Samples::default();
                 samples.push((after - before) / idle as f64 / 1000.0);
-                report.alone(&what, &samples, "10");
+                report.alone(&what, &samples, "8");
             }
             None => report.missing(&what, "needs /proc of Linux"),
         }
