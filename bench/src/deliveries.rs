@@ -2,7 +2,8 @@
 //! after the other, and more and more streams that follow them over loopback. The clients count what arrives.
 //!
 //! The reference is the number of deliveries that were due in the same time: each change, once for every stream that
-//! follows its operation. The difference did not arrive in time.
+//! follows its operation. The difference did not arrive in time. CPU time a delivery is the server's, with all that it
+//! did to write the changes; it varies far less than deliveries a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,7 +18,7 @@ use tonic::transport::Channel;
 use crate::machine::{Engine, Machine};
 use crate::plan::Plan;
 use crate::report::{Report, Samples};
-use crate::server::Server;
+use crate::server::{Server, cpu_time};
 use crate::watching::{is_progress, next, watch};
 
 /// The number of operations that report steps.
@@ -30,29 +31,44 @@ pub(crate) async fn measure(machine: &Machine, engine: Engine, plan: &Plan, repo
     let served = place.clone();
     let server = tokio::task::spawn_blocking(move || Server::start(&served, REPORTING)).await??;
     let mut database = place.connect().await?;
-    let mut measured = vec![(Samples::default(), Samples::default()); plan.streams.len()];
+    let mut measured: Vec<_> = plan.streams.iter().map(|_| Measured::default()).collect();
     for _ in 0..plan.rounds {
-        for (&streams, (arrived, due)) in plan.streams.iter().zip(&mut measured) {
-            let round = round(&server, &mut database, streams, plan).await?;
-            arrived.push(round.0);
-            due.push(round.1);
+        for (&streams, measured) in plan.streams.iter().zip(&mut measured) {
+            round(&server, &mut database, streams, plan, measured).await?;
         }
     }
     let most = plan.streams.last();
-    for (streams, (arrived, due)) in plan.streams.iter().zip(&measured) {
+    for (streams, Measured { arrived, due, cpu }) in plan.streams.iter().zip(&measured) {
         let goal = if Some(streams) == most { "200,000" } else { "" };
         report.compare(&format!("deliveries/s, streams: {streams}"), arrived, "to be delivered", due, goal);
+        // With fewer streams, it is the cost of writing.
+        let what = format!("µs of CPU a delivery, server, streams: {streams}");
+        match cpu.len() {
+            _ if Some(streams) != most => {}
+            0 => report.missing(&what, "needs /proc"),
+            _ => report.alone(&what, cpu, ""),
+        }
     }
     Ok(())
 }
 
-/// The changes a second that arrived, and those that were due.
+/// The results with one number of streams: one number a round.
+#[derive(Default)]
+struct Measured {
+    /// The changes a second that arrived, and those that were due.
+    arrived: Samples,
+    due: Samples,
+    /// The server's CPU time of a delivery, in microseconds. Empty without /proc.
+    cpu: Samples,
+}
+
 async fn round(
     server: &Server,
     database: &mut AnyConnection,
     streams: usize,
     plan: &Plan,
-) -> anyhow::Result<(f64, f64)> {
+    measured: &mut Measured,
+) -> anyhow::Result<()> {
     let followed: Vec<_> = server.reporting.iter().cycle().take(streams).collect();
     let (arrived, open) = (Arc::new(AtomicU32::new(0)), Arc::new(Semaphore::new(0)));
     let mut followers = JoinSet::new();
@@ -65,11 +81,16 @@ async fn round(
     }
     let window = async {
         let _open = open.acquire_many(u32::try_from(streams)?).await?;
-        let (before, begin, first) = (due(database, &followed).await?, Instant::now(), arrived.load(Ordering::Relaxed));
+        let before = due(database, &followed).await?;
+        let (begin, first, cpu) = (Instant::now(), arrived.load(Ordering::Relaxed), cpu_time(server.id()));
         tokio::time::sleep(plan.turn).await;
         let (seconds, last) = (begin.elapsed().as_secs_f64(), arrived.load(Ordering::Relaxed));
-        let due = due(database, &followed).await? - before;
-        Ok((f64::from(last - first) / seconds, due as f64 / seconds))
+        let cpu = cpu_time(server.id()).zip(cpu).map(|(after, before)| after - before);
+        let (arrived, due) = (f64::from(last - first), (due(database, &followed).await? - before) as f64);
+        measured.arrived.push(arrived / seconds);
+        measured.due.push(due / seconds);
+        cpu.into_iter().for_each(|cpu| measured.cpu.push(cpu.as_secs_f64() * 1e6 / arrived));
+        Ok(())
     };
     tokio::select! {
         measured = window => measured,
