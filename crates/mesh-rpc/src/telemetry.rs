@@ -5,6 +5,7 @@
 
 mod client_call;
 mod completion;
+mod line;
 mod log_settings;
 mod logs;
 mod metrics;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 
 use super::caller::Caller;
+use super::method::Method;
 use super::trace::Trace;
 
 tokio::task_local! {
@@ -24,6 +25,8 @@ tokio::task_local! {
 /// The context of a call.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
+    /// The method of the call that is served. `None` outside of a call, as in long-running work.
+    pub method: Option<&'static Method>,
     /// When the caller stops waiting. `None` if the caller set no deadline.
     pub deadline: Option<Instant>,
     /// The position of the call in its trace.
@@ -67,9 +70,9 @@ impl Context {
         CURRENT.try_with(|context| context.caller.clone()).unwrap_or_default()
     }
 
-    /// The context of a call that arrives now.
-    pub(crate) fn of_call(deadline: Option<Instant>, trace: Trace, trace_state: Option<HeaderValue>) -> Self {
-        Self { deadline, trace, trace_state, caller: Self::caller(), answers: PeerAnswers::default() }
+    /// The method and the trace of the call that this task serves; `None` outside of a call.
+    pub(crate) fn served() -> Option<(&'static Method, Trace)> {
+        CURRENT.try_with(|context| Some((context.method?, context.trace))).ok().flatten()
     }
 
     /// The method of the last peer that answered a call of this task; `None` if none did.
@@ -80,6 +83,11 @@ impl Context {
     /// Runs a future in this context.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
         CURRENT.scope(self, future).await
+    }
+
+    /// Runs a function in this context.
+    pub(crate) fn enter<T>(self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self, work)
     }
 
     /// Polls a response body in this context.

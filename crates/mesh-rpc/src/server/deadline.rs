@@ -16,8 +16,7 @@ use super::connection::Connection;
 use super::head_limit;
 use crate::call::body::take_until;
 use crate::call::error::exceeded;
-use crate::call::{Context, Trace, read_timeout, read_trace_state};
-use crate::call::{Handler, handler};
+use crate::call::{Context, Handler, PeerAnswers, Trace, handler, read_timeout, read_trace_state};
 
 /// Enforces the deadline of every call, and sets the call's [`Context`].
 pub(super) fn enforce(next: Handler, unary_deadline: Duration) -> Handler {
@@ -29,7 +28,7 @@ pub(super) fn enforce(next: Handler, unary_deadline: Duration) -> Handler {
         let default = (from_network && !call.method.waits()).then_some(unary_deadline);
         let trace = call.request.extensions().get().copied().unwrap_or_else(Trace::begin);
         let trace_state = read_trace_state(call.request.headers());
-        let streaming = call.method.server_streaming;
+        let (method, streaming) = (call.method, call.method.server_streaming);
         let next = next.clone();
         async move {
             let (own, deadline) = match timeout {
@@ -41,7 +40,14 @@ pub(super) fn enforce(next: Handler, unary_deadline: Duration) -> Handler {
                 return exceeded().into_http();
             }
             // A call to a peer inherits the caller's own deadline only, and has a default of its own without one.
-            let context = Context::of_call(own.and(deadline), trace, trace_state);
+            let context = Context {
+                method: Some(method),
+                deadline: own.and(deadline),
+                trace,
+                trace_state,
+                caller: Context::caller(),
+                answers: PeerAnswers::default(),
+            };
             let answering = context.clone().scope(next(call));
             let answered = match deadline {
                 Some(deadline) => timeout_at(deadline, answering).await,

@@ -3,10 +3,12 @@
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
+use super::line::{JsonLine, PrettyLine};
 use super::log_settings::{Log, LogFormat};
 use super::otlp::Exporter;
 use super::otlp_settings::Otlp;
@@ -23,8 +25,8 @@ pub fn init(log: &Log, otlp: Option<&Otlp>, process: &'static str) -> anyhow::Re
     let format = log.format.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json });
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
-        LogFormat::Pretty => lines.with_ansi(terminal).compact().boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+        LogFormat::Pretty => lines.with_ansi(terminal).event_format(PrettyLine::new(terminal)).boxed(),
+        LogFormat::Json => lines.fmt_fields(JsonFields::new()).event_format(JsonLine::default()).boxed(),
     };
     tracing_subscriber::registry()
         .with(exporter.as_ref().map(Exporter::layer))

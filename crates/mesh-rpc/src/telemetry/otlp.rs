@@ -20,11 +20,11 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter,
 };
 use tracing::Level;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::{Layer, Registry};
 
 use super::otlp_settings::Otlp;
-use super::{server_call, span};
+use super::span;
 
 /// The interval between two batches.
 const BATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -65,13 +65,9 @@ impl Exporter {
         Self(provider)
     }
 
-    /// Selects the spans of calls, and other spans from level `info`. The log's own spans describe the same calls and
-    /// are excluded.
+    /// Selects the spans of calls, and other spans from level `info`.
     pub(super) fn layer(&self) -> impl Layer<Registry> + Send + Sync + use<> {
-        let selected = Targets::new()
-            .with_default(Level::INFO)
-            .with_target(span::TARGET, Level::TRACE)
-            .with_target(server_call::SPAN_TARGET, LevelFilter::OFF);
+        let selected = Targets::new().with_default(Level::INFO).with_target(span::TARGET, Level::TRACE);
         tracing_opentelemetry::layer()
             .with_tracer(self.0.tracer("mesh"))
             // The status code of a call decides whether it failed, not its log events.

@@ -11,17 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use tracing::{Instrument as _, Span};
+use tracing::{Instrument as _, Level, Span};
 
 use super::completion::{self, Observer};
 use super::metrics::{RpcMetrics, code_name};
 use super::span;
-use crate::call::Method;
-use crate::call::Trace;
-use crate::call::{Handler, handler};
-
-/// The target of the log's spans.
-pub(super) const SPAN_TARGET: &str = "mesh::rpc";
+use crate::call::{Context, Handler, Method, Trace, handler};
 
 /// Observes every call through `next`.
 pub fn observe(next: Handler, metrics: RpcMetrics) -> Handler {
@@ -32,17 +27,10 @@ pub fn observe(next: Handler, metrics: RpcMetrics) -> Handler {
         let exported = span::server(method, caller);
         let trace = span::position(&exported);
         let trace = trace.or_else(|| caller.map(Trace::child)).unwrap_or_else(Trace::begin);
-        let span = tracing::info_span!(
-            target: SPAN_TARGET,
-            "rpc",
-            rpc.service = method.service,
-            rpc.method = method.name,
-            trace_id = %trace.trace_id(),
-        );
         call.request.extensions_mut().insert(trace);
 
-        let observer = ServerCall::begin(method, metrics.clone(), Arc::clone(&outages), span.clone(), exported.clone());
-        let answering = Observer::in_scope(&observer, || next(call)).instrument(exported).instrument(span);
+        let observer = ServerCall::begin(method, metrics.clone(), Arc::clone(&outages), trace, exported.clone());
+        let answering = exported.in_scope(|| next(call)).instrument(exported);
         async move { completion::observe(answering.await, observer) }
     })
 }
@@ -86,8 +74,7 @@ struct ServerCall {
     method: &'static Method,
     metrics: RpcMetrics,
     outages: Arc<Outages>,
-    /// The span of the log.
-    span: Span,
+    trace: Trace,
     /// The exported span.
     exported: Span,
     start: Instant,
@@ -95,30 +82,41 @@ struct ServerCall {
 }
 
 impl ServerCall {
-    fn begin(method: &'static Method, metrics: RpcMetrics, outages: Arc<Outages>, span: Span, exported: Span) -> Self {
+    fn begin(
+        method: &'static Method,
+        metrics: RpcMetrics,
+        outages: Arc<Outages>,
+        trace: Trace,
+        exported: Span,
+    ) -> Self {
         metrics.begin(method);
-        Self { method, metrics, outages, span, exported, start: Instant::now(), completed: false }
+        Self { method, metrics, outages, trace, exported, start: Instant::now(), completed: false }
     }
 
     fn log(&self, status: &Status) {
-        let (code, took) = (code_name(status.code()), self.start.elapsed());
+        let cause = std::error::Error::source(status);
         // A status with a cause hides that cause from the client: an operator has to see it.
-        match (std::error::Error::source(status), status.code()) {
-            (Some(cause), _) if self.outages.is_repeat(self.method, status) => {
-                tracing::debug!(code, ?took, cause, "{}", status.message());
-            }
-            (Some(cause), _) => tracing::error!(code, ?took, cause, "{}", status.message()),
-            (None, code_without_cause) => {
+        let level = match (cause, status.code()) {
+            (Some(_), _) if self.outages.is_repeat(self.method, status) => Level::DEBUG,
+            (Some(_), _) => Level::ERROR,
+            (None, code) => {
                 self.outages.ends(self.method);
-                match code_without_cause {
-                    Code::Internal | Code::Unknown | Code::DataLoss => {
-                        tracing::error!(code, ?took, "{}", status.message());
-                    }
-                    Code::Ok => tracing::debug!(code, ?took, "done"),
-                    _ => tracing::debug!(code, ?took, "{}", status.message()),
-                }
+                let failed = matches!(code, Code::Internal | Code::Unknown | Code::DataLoss);
+                if failed { Level::ERROR } else { Level::DEBUG }
             }
+        };
+        let (code, took) = (code_name(status.code()), self.start.elapsed());
+        let message = if status.code() == Code::Ok { "done" } else { status.message() };
+        if level == Level::ERROR {
+            self.as_the_call(|| tracing::error!(code, ?took, cause, "{message}"));
+        } else if tracing::enabled!(Level::DEBUG) {
+            self.as_the_call(|| tracing::debug!(code, ?took, cause, "{message}"));
         }
+    }
+
+    /// Logs as the call, which has left its context by now.
+    fn as_the_call(&self, log: impl FnOnce()) {
+        Context { method: Some(self.method), trace: self.trace, ..Context::default() }.enter(log);
     }
 }
 
@@ -129,11 +127,11 @@ impl Observer for ServerCall {
         }
         self.metrics.end(self.method, status.code(), self.start.elapsed());
         span::end_server(&self.exported, status);
-        self.in_scope(|| self.log(status));
+        self.log(status);
     }
 
     fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.span.in_scope(|| self.exported.in_scope(work))
+        self.exported.in_scope(work)
     }
 }
 
