@@ -1,18 +1,17 @@
-//! Measures the cost of each layer: the same call with one more layer each time. The table has the differences within a
-//! round. The total is mostly encoding on the server, and the network on the client.
+//! Measures the cost of what mesh puts around a service and a connection: the same call with more around it each time.
+//! The table has the differences within a round.
 //!
-//! The layers of a server are measured in memory. The layers of a client need a connection: client and server share one
-//! thread over loopback, with many calls in flight to spread the kernel's cost.
+//! The layers of a server are measured in memory, all together: they compile into one future. The layers of a client
+//! need a connection: client and server share one thread over loopback, with many calls in flight to spread the kernel's
+//! cost.
 
 use std::time::Instant;
 
 use super::partial::{Layered, calling, serving};
-use anyhow::Context as _;
 use mesh::testing::Mesh;
 use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use mesh_proto::google::longrunning::operations_server::OperationsServer;
 use tokio::runtime;
-use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::peer::{Answering, call, service};
 use super::plan::Plan;
@@ -32,7 +31,7 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     });
     for (whose, layers) in ["server", "client"].into_iter().zip(measured.await??) {
         for (name, own) in layers {
-            report.alone(&format!("ns of a {whose}'s layer: {name}"), &own, "");
+            report.alone(&format!("ns of a {whose}: {name}"), &own, "");
         }
     }
     Ok(())
@@ -43,24 +42,17 @@ type Own = Vec<(String, Samples)>;
 
 fn server(runtime: &runtime::Runtime, rounds: usize, batches: usize) -> anyhow::Result<Own> {
     let layers = serving(&[], OperationsServer::new(Answering::default()));
-    let mut turns: Vec<_> = layers.iter().map(|layer| (layer.name.to_owned(), layer.clone(), true)).collect();
-    let (_, whole, _) = turns.last().cloned().context("a server has no layers")?;
-    if let Some((name, _, logs)) = turns.last_mut() {
-        (*name, *logs) = (format!("{name}, of it metrics"), false);
-    }
-    turns.push(("telemetry, of it the log's span".to_owned(), whole, true));
-    let mut samples = vec![Samples::default(); turns.len()];
+    let mut samples = vec![Samples::default(); layers.len()];
     for _ in 0..rounds {
-        let mut round = vec![Samples::default(); turns.len()];
+        let mut round = vec![Samples::default(); layers.len()];
         for _ in 0..batches {
-            for ((_, layer, logs), samples) in turns.iter().zip(&mut round) {
-                let turn = || runtime.block_on(one_by_one(layer));
-                samples.push(if *logs { turn() } else { with_default(NoSubscriber::new(), turn) }?);
+            for (layer, samples) in layers.iter().zip(&mut round) {
+                samples.push(runtime.block_on(one_by_one(layer))?);
             }
         }
         samples.iter_mut().zip(round).for_each(|(samples, round)| samples.push(round.undisturbed()));
     }
-    Ok(own(turns.into_iter().map(|(name, ..)| name), &samples))
+    Ok(own(layers.iter().map(|layer| layer.name.to_owned()), &samples))
 }
 
 fn client(runtime: &runtime::Runtime, rounds: usize, batches: usize) -> anyhow::Result<Own> {

@@ -12,14 +12,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::Map;
 use http::uri::{Authority, Scheme, Uri};
 use http::{Request, Response};
-use mesh_rpc::call::{Answering, Call, GrpcServer, GrpcServices, Handler, Methods, add, handler};
+use mesh_rpc::call::{Answering, Call, Connection, GrpcServer, GrpcServices, Handler, Methods, add, handler};
 use mesh_rpc::client::connections::{Connections, Unanswered};
 use mesh_rpc::client::deadline::Deadline;
 use mesh_rpc::client::failure::no_endpoints;
 use mesh_rpc::client::retry::Remote;
 use mesh_rpc::client::{Endpoints, Instance, Peers, attempt};
 use mesh_rpc::discovery::{Address, Discovery, Registry};
-use mesh_rpc::server::{Connection, Limits, layers};
+use mesh_rpc::server::{Limits, layers};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
 use tokio_util::sync::CancellationToken;
@@ -36,26 +36,22 @@ pub(super) struct Layered {
     handler: Handler,
 }
 
-/// The layers of a server around its services: first none, then one more each time. There is no network, but requests
-/// look as if they came from one.
+/// A server's services without layers, and within all of them. There is no network, but calls look as if they came over
+/// one.
 pub(super) fn serving<S: GrpcServer>(contracts: &'static [u8], service: S) -> Vec<Layered> {
     let methods = Methods::of(&[contracts]);
     let mut services = GrpcServices::new();
     add(&mut services, service);
-    let innermost = layers::dispatch(services);
-    let layers = || layers::layers(Limits::default(), Metrics::new(), CancellationToken::new());
-    let layered = (1..=layers().len()).map(|depth| {
-        let around = |(_, handler), (name, layer): (_, layers::Layer)| (name, layer(handler));
-        layers().into_iter().take(depth).fold(("", innermost.clone()), around)
-    });
-    let all = std::iter::once(("dispatch", innermost.clone())).chain(layered);
+    let bare = layers::dispatch(services);
+    let whole = layers::stack(bare.clone(), Limits::default(), Metrics::new(), CancellationToken::new());
+    let all = [("dispatch", bare), ("all of mesh", whole)].into_iter();
     all.map(|(name, handler)| Layered { methods: methods.clone(), name, handler: from_the_network(handler) }).collect()
 }
 
 fn from_the_network(next: Handler) -> Handler {
-    let connection = Connection { ending: CancellationToken::new() };
+    let connection = Connection::new(CancellationToken::new());
     Arc::new(move |mut call| {
-        call.request.extensions_mut().insert(connection.clone());
+        call.connection = Some(connection.clone());
         next(call)
     })
 }
@@ -79,7 +75,7 @@ impl tower::Service<Request<Body>> for Layered {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let method = self.methods.find(request.uri().path());
-        (self.handler)(Call { method, request }).map(Ok)
+        (self.handler)(Call::new(method, None, request)).map(Ok)
     }
 }
 
@@ -111,12 +107,13 @@ fn connection(authority: Authority) -> Handler {
 
 fn endpoint(authority: Authority) -> Handler {
     let endpoints = endpoints(authority, &Metrics::new());
-    handler(move |Call { method, request }| {
+    handler(move |Call { method, request, .. }| {
         let endpoints = endpoints.clone();
         async move {
             match endpoints.pick(&[]).await {
                 Some(endpoint) => {
-                    attempt::call(endpoint, method, request, Deadline::default()).await.unwrap_or_else(failed)
+                    let answered = attempt::call(endpoint, method, request, Deadline::default()).await;
+                    answered.map_or_else(failed, |response| response.map(Body::new))
                 }
                 None => no_endpoints(SERVICE, None).into_http(),
             }
@@ -127,9 +124,9 @@ fn endpoint(authority: Authority) -> Handler {
 fn retry(authority: Authority) -> Handler {
     let metrics = Metrics::new();
     let remote = Arc::new(Remote::new(SERVICE, endpoints(authority, &metrics), metrics.peer(SERVICE)));
-    handler(move |call| {
+    handler(move |Call { method, request, .. }| {
         let remote = Arc::clone(&remote);
-        async move { remote.call(call, Deadline::default()).await }
+        async move { remote.call(method, request, Deadline::default()).await }
     })
 }
 

@@ -26,9 +26,9 @@ pub use context::{Context, PeerAnswers};
 pub use error::Violations;
 #[cfg(test)]
 pub(crate) use handler::tests;
-pub use handler::{Answering, Call, GrpcServer, GrpcService, GrpcServices, Handler, add, handler};
+pub use handler::{Answering, Call, Connection, GrpcServer, GrpcService, GrpcServices, Handler, add, handler};
 pub use method::{IdempotencyLevel, Method, Methods, OWN as OWN_DESCRIPTORS};
 pub use text::Text;
-pub use timeout::{read_timeout, write_timeout};
+pub use timeout::{read_timeout, within, write_timeout};
 pub use trace::Trace;
 pub use trace_state::{read_trace_state, write_trace_state};

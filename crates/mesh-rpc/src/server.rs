@@ -2,11 +2,14 @@
 //!
 //! - [`Ports`] binds the listeners. `connection` serves one connection.
 //! - [`layers`] has the layers around every service, in order: `status_size`, `deadline`, `drain`, `body_limit`,
-//!   `compression`, `shed`, `details`, `panics`. `permit` holds a call until it has a concurrency permit.
+//!   `compression`, `shed`, `details`, `panics`. They share the request body of `request`, whose parts are `arrival` and
+//!   `permit`, and the response body of `answer`. `permits` has the concurrency permits.
 //! - [`Starting`] answers until the services are built.
 //! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the admin pages.
 
 mod admin;
+mod answer;
+mod arrival;
 mod body_limit;
 mod compression;
 mod connection;
@@ -21,15 +24,16 @@ pub mod layers;
 mod listener;
 mod panics;
 mod permit;
+mod permits;
 mod ports;
 pub mod reflection;
+mod request;
 mod settings;
 mod shed;
 mod starting;
 mod status_size;
 
 pub use admin::Admin;
-pub use connection::Connection;
 pub use health::{Check, Health, Readiness};
 pub use ports::Ports;
 pub use settings::Limits;

@@ -1,10 +1,12 @@
 //! Logs, metrics and spans of calls.
 //!
 //! [`observe`] wraps each call that this process serves, [`call`] each call to a peer. Both record the status that a
-//! call ended with. [`Metrics`] holds the metrics. [`init`] starts logging and exporting.
+//! call ended with. [`Metrics`] holds the metrics. [`init`] starts logging and exporting; `line` names
+//! the call in its log lines.
 
 mod client_call;
 mod completion;
+mod histogram;
 mod line;
 mod log_settings;
 mod logs;

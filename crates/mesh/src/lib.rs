@@ -31,6 +31,11 @@ pub mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+/// The allocator of every process that has mesh in it.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub use mesh_client as client;
 pub use mesh_rpc::call::{error, page};
 

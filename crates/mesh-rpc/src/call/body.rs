@@ -9,8 +9,8 @@ use std::task::{self, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 
 /// Ends `body` with the status of `end`, if `end` resolves before the body ends.
 pub fn take_until(body: Body, end: impl Future<Output = Status> + Send + 'static) -> Body {
@@ -51,6 +51,58 @@ impl<F: Future<Output = Status>> http_body::Body for TakeUntil<F> {
     fn size_hint(&self) -> SizeHint {
         self.body.as_ref().map(|body| body.size_hint()).unwrap_or_default()
     }
+}
+
+/// A body that most calls have as it is, and some in another one.
+pub enum Either<A, B> {
+    /// The body as it is.
+    Plain(A),
+    /// The body in another one.
+    Wrapped(B),
+}
+
+impl<A, B> http_body::Body for Either<A, B>
+where
+    A: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match &mut *self {
+            Self::Plain(body) => Pin::new(body).poll_frame(cx),
+            Self::Wrapped(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Plain(body) => body.is_end_stream(),
+            Self::Wrapped(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Plain(body) => body.size_hint(),
+            Self::Wrapped(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The status in a head or in trailers, if there is one. OK is recognised by its code alone: tonic copies all headers to
+/// read a status.
+pub fn status_of(headers: &HeaderMap) -> Option<Status> {
+    match headers.get(Status::GRPC_STATUS)?.as_bytes() {
+        b"0" => Some(Status::ok("")),
+        _ => Status::from_header_map(headers),
+    }
+}
+
+/// The failure in a head or in trailers, if there is one.
+pub fn failure_of(headers: &HeaderMap) -> Option<Status> {
+    status_of(headers).filter(|status| status.code() != Code::Ok)
 }
 
 /// Encodes a status as trailers, which end a stream.

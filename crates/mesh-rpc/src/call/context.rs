@@ -4,19 +4,17 @@
 //! and a trace reach the last hop without code in a service. The context is local to the task: work that a handler
 //! spawns outlives the call and does not inherit its deadline.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task;
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
-use tonic::body::Body;
 
 use super::caller::Caller;
 use super::method::Method;
 use super::trace::Trace;
+use super::trace_state::read_trace_state;
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -70,6 +68,19 @@ impl Context {
         CURRENT.try_with(|context| context.caller.clone()).unwrap_or_default()
     }
 
+    /// The context of a call that arrives now, in the trace of its caller.
+    pub(super) fn of_call(method: &'static Method, headers: &HeaderMap) -> Self {
+        let caller = Trace::from_headers(headers);
+        Self {
+            method: Some(method),
+            deadline: None,
+            trace: caller.map_or_else(Trace::begin, Trace::child),
+            trace_state: caller.and_then(|_| read_trace_state(headers)),
+            caller: Self::caller(),
+            answers: PeerAnswers::default(),
+        }
+    }
+
     /// The method and the trace of the call that this task serves; `None` outside of a call.
     pub(crate) fn served() -> Option<(&'static Method, Trace)> {
         CURRENT.try_with(|context| Some((context.method?, context.trace))).ok().flatten()
@@ -81,45 +92,13 @@ impl Context {
     }
 
     /// Runs a future in this context.
-    pub async fn scope<F: Future>(self, future: F) -> F::Output {
-        CURRENT.scope(self, future).await
+    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        CURRENT.scope(self, future)
     }
 
     /// Runs a function in this context.
-    pub(crate) fn enter<T>(self, work: impl FnOnce() -> T) -> T {
+    pub fn enter<T>(self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self, work)
-    }
-
-    /// Polls a response body in this context.
-    pub fn scope_body(self, body: Body) -> Body {
-        Body::new(Scoped { context: self, body })
-    }
-}
-
-/// A body that is polled in a context.
-struct Scoped {
-    context: Context,
-    body: Body,
-}
-
-impl http_body::Body for Scoped {
-    type Data = bytes::Bytes;
-    type Error = tonic::Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-    ) -> task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>> {
-        let Self { context, body } = &mut *self;
-        CURRENT.sync_scope(context.clone(), || Pin::new(body).poll_frame(cx))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
     }
 }
 

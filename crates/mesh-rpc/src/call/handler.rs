@@ -11,10 +11,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{Request, Response};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
-use tower::util::BoxCloneSyncService;
 
+use super::context::Context;
 use super::method::Method;
 
 /// A generated gRPC server, such as `CatalogServiceServer::new(…)`.
@@ -39,23 +41,78 @@ impl<S> GrpcServer for S where
 }
 
 /// A [`GrpcServer`] of any type.
-pub type GrpcService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+#[derive(Clone)]
+pub struct GrpcService(Arc<dyn Fn(Request<Body>) -> Answering + Send + Sync>);
+
+impl GrpcService {
+    /// A service of any type.
+    pub fn new<S>(service: S) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        Self(Arc::new(move |request| {
+            let answering = service.clone().call(request);
+            Box::pin(async move {
+                let Ok(response) = answering.await;
+                response
+            })
+        }))
+    }
+
+    /// Answers a request.
+    pub fn answer(&self, request: Request<Body>) -> Answering {
+        (self.0)(request)
+    }
+}
 
 /// The gRPC services of a process by their full names.
 pub type GrpcServices = HashMap<&'static str, GrpcService>;
 
-/// A call on its way through the layers.
-pub struct Call {
-    /// The method. It is looked up once, where the call enters.
+/// A call on its way through the layers. It is made once, where the call enters, and passed down.
+pub struct Call<B = Body> {
+    /// The method. It is looked up once.
     pub method: &'static Method,
+    /// The connection that the call came over. `None` in memory.
+    pub connection: Option<Connection>,
+    /// When the call arrived.
+    pub arrived: Instant,
+    /// What is known of the call. The deadline is set on the way.
+    pub context: Context,
     /// Headers and body of the request.
-    pub request: Request<Body>,
+    pub request: Request<B>,
 }
 
-impl Call {
+impl<B> Call<B> {
+    /// A call that arrives now.
+    pub fn new(method: &'static Method, connection: Option<Connection>, request: Request<B>) -> Self {
+        let context = Context::of_call(method, request.headers());
+        Self { method, connection, arrived: Instant::now(), context, request }
+    }
+
     /// Replaces the request body.
-    pub fn map_body(self, map: impl FnOnce(Body) -> Body) -> Self {
-        Self { method: self.method, request: self.request.map(map) }
+    pub fn map_body<C>(self, map: impl FnOnce(B) -> C) -> Call<C> {
+        let Self { method, connection, arrived, context, request } = self;
+        Call { method, connection, arrived, context, request: request.map(map) }
+    }
+}
+
+/// The connection of a call from the network. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Connection(Arc<CancellationToken>);
+
+impl Connection {
+    /// A connection whose streams have to end when `ending` is cancelled.
+    pub fn new(ending: CancellationToken) -> Self {
+        Self(Arc::new(ending))
+    }
+
+    /// Waits until the streams of the connection have to end.
+    pub async fn ended(&self) {
+        self.0.cancelled().await;
     }
 }
 
@@ -91,7 +148,7 @@ pub(crate) mod tests {
         /// A call to a method of mesh's own contracts.
         pub(crate) fn to(path: &str, body: Body) -> Self {
             let request = Request::builder().uri(path).body(body).unwrap();
-            Self { method: Methods::of(&[]).find(path), request }
+            Self::new(Methods::of(&[]).find(path), None, request)
         }
     }
 }

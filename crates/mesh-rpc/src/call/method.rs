@@ -8,6 +8,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prost::Message as _;
@@ -18,6 +19,8 @@ use super::descriptor::FileDescriptorSet;
 /// An RPC, as its contract describes it.
 #[derive(Debug)]
 pub struct Method {
+    /// The place of the method among all that the process has read. What is kept for each method is found by it.
+    pub number: usize,
     /// The full name of the gRPC service: `catalog.v1.CatalogService`.
     pub service: &'static str,
     /// The name of the method: `GetTitle`.
@@ -41,6 +44,7 @@ impl Method {
 
 /// The entry for paths outside of the contracts.
 static UNKNOWN: Method = Method {
+    number: 0,
     service: "unknown",
     name: "unknown",
     idempotency: IdempotencyLevel::IdempotencyUnknown,
@@ -105,7 +109,9 @@ fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
             for method in service.methods {
                 let Entry::Vacant(vacant) = methods.entry(format!("/{full}/{}", method.name)) else { continue };
                 let options = method.options.unwrap_or_default();
+                static NEXT: AtomicUsize = AtomicUsize::new(1);
                 let method = Method {
+                    number: NEXT.fetch_add(1, Ordering::Relaxed),
                     service: full,
                     idempotency: options.idempotency_level(),
                     default_deadline: options.default_deadline.and_then(|deadline| deadline.try_into().ok()),

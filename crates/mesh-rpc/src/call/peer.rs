@@ -12,14 +12,15 @@
 //!
 //! See: decision 0027.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Response};
-use http_body::Frame;
-use http_body_util::BodyExt as _;
-use tonic::body::Body;
+use http_body::{Frame, SizeHint};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -43,36 +44,59 @@ const FAILED: &str = "PEER_FAILED";
 const MARK: &str = "mesh-peer";
 
 /// Marks the failure of a call to the method at `path`: in the head, in the trailers, or in the error of the body.
-pub fn mark(mut response: Response<Body>, path: PathAndQuery, context: &Context) -> Response<Body> {
+pub fn mark<B>(mut response: Response<B>, path: PathAndQuery, context: &Context) -> Response<Marked<B>> {
     // In memory, the extension is the peer's status with its cause.
     response.extensions_mut().remove::<Status>();
     if response.headers().contains_key(Status::GRPC_STATUS) {
         mark_headers(response.headers_mut(), &path);
-        return response;
+    } else {
+        context.answers.record(path.clone());
     }
-    context.answers.record(path.clone());
-    let broken = {
-        let path = path.clone();
-        move |mut status: Status| {
-            if let Ok(method) = MetadataValue::try_from(method(&path)) {
-                status.metadata_mut().insert(MARK, method);
+    response.map(|body| Marked { body, path })
+}
+
+/// A body whose failure is marked.
+pub struct Marked<B> {
+    body: B,
+    path: PathAndQuery,
+}
+
+impl<B: http_body::Body<Data = Bytes, Error = Status> + Unpin> http_body::Body for Marked<B> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Self { body, path } = &mut *self;
+        let mut polled = Pin::new(body).poll_frame(cx);
+        match &mut polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    mark_headers(trailers, path);
+                }
             }
-            status
+            Poll::Ready(Some(Err(status))) => {
+                if let Ok(method) = MetadataValue::try_from(method(path)) {
+                    status.metadata_mut().insert(MARK, method);
+                }
+            }
+            _ => {}
         }
-    };
-    let ended = move |mut frame: Frame<_>| {
-        frame.trailers_mut().into_iter().for_each(|trailers| mark_headers(trailers, &path));
-        frame
-    };
-    response.map(|body| Body::new(body.map_frame(ended).map_err(broken)))
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 fn mark_headers(headers: &mut HeaderMap, path: &PathAndQuery) {
     headers.remove(MARK);
     let failed = headers.get(Status::GRPC_STATUS).is_some_and(|code| code != "0");
-    if let Ok(method) = HeaderValue::try_from(method(path))
-        && failed
-    {
+    if failed && let Ok(method) = HeaderValue::try_from(method(path)) {
         headers.insert(MARK, method);
     }
 }
@@ -182,9 +206,11 @@ mod tests {
     use crate::call::pushback::RETRY_PUSHBACK;
     use bytes::Bytes;
     use futures_util::stream;
+    use http_body_util::BodyExt as _;
     use http_body_util::StreamBody;
+    use tonic::body::Body;
 
-    fn marked(response: Response<Body>) -> Response<Body> {
+    fn marked(response: Response<Body>) -> Response<Marked<Body>> {
         mark(response, PathAndQuery::from_static("/catalog.v1.CatalogService/GetTitle"), &Context::default())
     }
 

@@ -2,15 +2,19 @@
 //!
 //! See [gRPC over HTTP/2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
 
 use super::error::{DOMAIN, status};
 use super::headers::insert_once;
 
-const GRPC_TIMEOUT: &str = "grpc-timeout";
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Reads `grpc-timeout`; `None` if the header is absent.
 ///
@@ -18,7 +22,7 @@ const GRPC_TIMEOUT: &str = "grpc-timeout";
 ///
 /// INVALID_ARGUMENT, reason `MALFORMED_TIMEOUT`. The caller must not retry unchanged.
 pub fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
+    let Some(value) = headers.get(&GRPC_TIMEOUT) else { return Ok(None) };
     let parsed = value.to_str().ok().and_then(parse_timeout);
     parsed.map(Some).ok_or_else(|| {
         let message = "grpc-timeout must be 1 to 8 digits and one of the units H, M, S, m, u, n";
@@ -28,12 +32,26 @@ pub fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 
 /// Writes `grpc-timeout`, rounded down to microseconds or, from 100 s, to milliseconds.
 pub fn write_timeout(headers: &mut HeaderMap, timeout: Duration) {
-    let text = if timeout.as_micros() < 100_000_000 {
-        format!("{}u", timeout.as_micros())
-    } else {
-        format!("{}m", timeout.as_millis().min(99_999_999))
+    let (amount, unit) = match timeout.as_micros() {
+        micros @ ..100_000_000 => (micros, 'u'),
+        _ => (timeout.as_millis().min(99_999_999), 'm'),
     };
-    insert_once(headers, GRPC_TIMEOUT, text);
+    insert_once::<9>(headers, &GRPC_TIMEOUT, format_args!("{amount}{unit}"));
+}
+
+/// The output of `future`; `None` if `deadline` passes first. The timer is made when the future is first pending: most
+/// calls are answered before.
+pub async fn within<F: Future>(deadline: Option<Instant>, mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut timer = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        let Some(deadline) = deadline else { return Poll::Pending };
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        timer.as_mut().poll(cx).map(|()| None)
+    })
+    .await
 }
 
 fn parse_timeout(text: &str) -> Option<Duration> {
@@ -69,7 +87,7 @@ mod tests {
     fn timeout_that_is_malformed_is_rejected() {
         for bad in ["", "S", "1", "1s", "123456789S", "-1S", "1.5S", "é"] {
             let mut headers = HeaderMap::new();
-            headers.insert(GRPC_TIMEOUT, HeaderValue::from_bytes(bad.as_bytes()).unwrap());
+            headers.insert(&GRPC_TIMEOUT, HeaderValue::from_bytes(bad.as_bytes()).unwrap());
             assert_eq!(read_timeout(&headers).unwrap_err().code(), Code::InvalidArgument, "{bad}");
         }
     }

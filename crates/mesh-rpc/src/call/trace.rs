@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::headers::insert_once;
 
@@ -20,7 +20,7 @@ pub struct Trace {
 }
 
 /// The header that carries a [`Trace`].
-const TRACEPARENT: &str = "traceparent";
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 impl Trace {
     /// Starts a new trace.
@@ -38,12 +38,12 @@ impl Trace {
 
     /// The position of the caller; `None` if the header is absent or malformed.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        headers.get(TRACEPARENT).and_then(|value| Self::parse(value.to_str().ok()?))
+        headers.get(&TRACEPARENT).and_then(|value| Self::parse(value.to_str().ok()?))
     }
 
     /// Writes the header `traceparent`.
     pub fn write(&self, headers: &mut HeaderMap) {
-        insert_once(headers, TRACEPARENT, self.to_string());
+        insert_once::<55>(headers, &TRACEPARENT, format_args!("{self}"));
     }
 
     /// The trace id in hexadecimal digits, for a log.

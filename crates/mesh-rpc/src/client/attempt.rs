@@ -24,6 +24,7 @@ use super::endpoint::Endpoint;
 use super::outlier::Outcome;
 use super::{failure, probe};
 use crate::call::Method;
+use crate::call::body::{Either, status_of};
 use crate::call::compression::{ACCEPTED, Decompressed, Encoding, GRPC_ACCEPT_ENCODING, decode};
 
 /// The limit for the decompressed bytes of a message from a peer.
@@ -41,7 +42,7 @@ pub async fn call(
     method: &'static Method,
     mut request: Request<Body>,
     deadline: Deadline,
-) -> Result<Response<Body>, Unanswered> {
+) -> Result<Response<Attempted>, Unanswered> {
     endpoint.metrics.picked();
     let attempt = Attempt::begin(Arc::clone(&endpoint), method, deadline);
     *request.uri_mut() = endpoint.absolute_uri(request.uri());
@@ -73,11 +74,13 @@ fn record(endpoint: &Arc<Endpoint>, outcome: Outcome, contract: &'static str) {
     }
 }
 
-/// Decompresses a response, message by message.
-fn decompressed(mut response: Response<Body>) -> Response<Body> {
-    let Some(encoding) = Encoding::take(response.headers_mut()) else { return response };
+/// The response body of an attempt, whose compressed messages are decompressed one by one.
+pub type Attempted = Either<AttemptBody, Body>;
+
+fn decompressed(mut response: Response<AttemptBody>) -> Response<Attempted> {
+    let Some(encoding) = Encoding::take(response.headers_mut()) else { return response.map(Either::Plain) };
     let counted = Arc::new(Decompressed::of(&Arc::default(), MAX_DECOMPRESSED));
-    response.map(|body| decode(body, encoding, counted))
+    response.map(|body| Either::Wrapped(decode(Body::new(body), encoding, counted)))
 }
 
 /// An attempt in progress.
@@ -97,16 +100,16 @@ impl Attempt {
     }
 
     /// The response head has arrived.
-    fn respond(mut self, response: Response<Incoming>, guard: InFlightGuard) -> Response<Body> {
+    fn respond(mut self, response: Response<Incoming>, guard: InFlightGuard) -> Response<Attempted> {
         self.responded = true;
         if let Some(status) = failure::from_http(&response) {
             // The sender of an invalid request is at fault for these codes, not the endpoint.
             let invalid_request =
                 response.status().is_client_error() && response.status() != StatusCode::TOO_MANY_REQUESTS;
             self.complete(if invalid_request { Outcome::Success } else { Outcome::of(&status) });
-            return status.into_http();
+            return status.into_http::<Body>().map(Either::Wrapped);
         }
-        let status = Status::from_header_map(response.headers());
+        let status = status_of(response.headers());
         // Failures and refused calls are often fast. They must not lower the latency of the endpoint.
         let outcome = status.as_ref().map(Outcome::of);
         let refused = status.is_some_and(|status| status.code() == Code::ResourceExhausted);
@@ -116,7 +119,7 @@ impl Attempt {
         if let Some(outcome) = outcome {
             self.complete(outcome);
         }
-        decompressed(response.map(|body| Body::new(AttemptBody { body, attempt: self, _guard: guard })))
+        decompressed(response.map(|body| AttemptBody { body, attempt: self, _guard: guard }))
     }
 
     /// No response will arrive.
@@ -156,7 +159,7 @@ impl Drop for Attempt {
 }
 
 /// A response body. The end of the body is the end of the attempt.
-struct AttemptBody {
+pub struct AttemptBody {
     body: Incoming,
     attempt: Attempt,
     _guard: InFlightGuard,
@@ -171,7 +174,7 @@ impl http_body::Body for AttemptBody {
         Poll::Ready(match frame {
             Some(Ok(mut frame)) => {
                 frame.trailers_mut().into_iter().for_each(failure::drop_malformed_details);
-                if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map) {
+                if let Some(status) = frame.trailers_ref().and_then(status_of) {
                     self.attempt.complete(Outcome::of(&status));
                 }
                 Some(Ok(frame))

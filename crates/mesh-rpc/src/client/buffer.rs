@@ -37,7 +37,10 @@ impl Buffers {
     /// # Errors
     ///
     /// The body's own.
-    pub(super) async fn read(&self, mut body: Body) -> Result<Read, Status> {
+    pub(super) async fn read<B>(&self, mut body: B) -> Result<Read, Status>
+    where
+        B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
+    {
         let (mut chunks, mut trailers) = (VecDeque::new(), None);
         let mut reserved = Reserved { bytes: 0, all: Arc::clone(&self.0) };
         while let Some(frame) = body.frame().await {
@@ -86,12 +89,12 @@ fn joined(mut chunks: VecDeque<Bytes>) -> Bytes {
 }
 
 /// A body whose start was read before.
-struct Resumed {
+struct Resumed<B> {
     read: VecDeque<Bytes>,
-    rest: Body,
+    rest: B,
 }
 
-impl http_body::Body for Resumed {
+impl<B: http_body::Body<Data = Bytes, Error = Status> + Unpin> http_body::Body for Resumed<B> {
     type Data = Bytes;
     type Error = Status;
 

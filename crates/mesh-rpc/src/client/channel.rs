@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{self, Poll};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use super::endpoints::Endpoints;
 use super::failure;
 use super::retry::Remote;
 use crate::call::error::exceeded;
-use crate::call::{Answering, Call, Context, Handler, Methods, peer};
+use crate::call::{Answering, Call, Context, Handler, Method, Methods, peer};
 use crate::telemetry::{self, Metrics};
 
 /// The `user-agent` of calls whose caller sets none, in gRPC's form.
@@ -43,7 +43,7 @@ struct PeersInner {
     /// Finds services in other processes.
     discovery: Arc<dyn Discover>,
     /// One entry for each remote service with a channel. All of its channels share the entry.
-    remotes: RwLock<BTreeMap<&'static str, Arc<Remote>>>,
+    remotes: Mutex<BTreeMap<&'static str, Arc<Remote>>>,
     methods: Methods,
     call_deadline: Duration,
     metrics: Metrics,
@@ -65,7 +65,7 @@ impl Peers {
         call_deadline: Duration,
         metrics: Metrics,
     ) -> Self {
-        let (stack, remotes) = (OnceLock::new(), RwLock::default());
+        let (stack, remotes) = (OnceLock::new(), Mutex::default());
         Self(Arc::new(PeersInner { local, stack, discovery, remotes, methods, call_deadline, metrics }))
     }
 
@@ -76,32 +76,24 @@ impl Peers {
 
     /// A channel to a service.
     pub fn channel(&self, service: &'static str) -> Channel {
-        self.0.follow(service);
-        Channel { service, inner: Arc::downgrade(&self.0) }
+        Channel { service, remote: self.0.follow(service), inner: Arc::downgrade(&self.0) }
     }
 }
 
 impl PeersInner {
-    /// Starts to follow a remote service before the first call.
-    fn follow(&self, service: &'static str) {
-        if !self.local.contains(service) {
-            let mut remotes = self.remotes.write().unwrap_or_else(PoisonError::into_inner);
-            remotes.entry(service).or_insert_with(|| {
-                let metrics = self.metrics.peer(service);
-                let endpoints = Endpoints::unknown(metrics.clone());
-                self.discovery.follow(service, endpoints.clone());
-                Arc::new(Remote::new(service, endpoints, metrics))
-            });
-        }
-    }
-
-    fn target(&self, service: &'static str) -> Option<Target> {
+    /// Starts to follow a remote service before the first call; `None` for a service of this process.
+    fn follow(&self, service: &'static str) -> Option<Arc<Remote>> {
         if self.local.contains(service) {
-            self.stack.get().cloned().map(Target::Local)
-        } else {
-            let remotes = self.remotes.read().unwrap_or_else(PoisonError::into_inner);
-            remotes.get(service).cloned().map(Target::Remote)
+            return None;
         }
+        let mut remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner);
+        let remote = remotes.entry(service).or_insert_with(|| {
+            let metrics = self.metrics.peer(service);
+            let endpoints = Endpoints::unknown(metrics.clone());
+            self.discovery.follow(service, endpoints.clone());
+            Arc::new(Remote::new(service, endpoints, metrics))
+        });
+        Some(Arc::clone(remote))
     }
 }
 
@@ -123,6 +115,8 @@ impl PeersInner {
 #[derive(Clone)]
 pub struct Channel {
     service: &'static str,
+    /// `None` for a service of this process.
+    remote: Option<Arc<Remote>>,
     /// Weak: the services hold channels, and `PeersInner` holds the services.
     inner: Weak<PeersInner>,
 }
@@ -140,7 +134,7 @@ impl tower::Service<Request<Body>> for Channel {
         // A handler may forward its own request: the extensions belong to the call being served.
         request.extensions_mut().clear();
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
-        let service = self.service;
+        let (service, remote) = (self.service, self.remote.clone());
         let Some(inner) = self.inner.upgrade() else {
             return Box::pin(std::future::ready(Ok(failure::no_endpoints(service, None).into_http())));
         };
@@ -149,35 +143,44 @@ impl tower::Service<Request<Body>> for Channel {
         let metrics = inner.metrics.client.clone();
         let send = move |request: Request<Body>, context: Context| {
             let deadline = Deadline::of(&request, method, &context, inner.call_deadline);
-            call_target(service, inner.target(service), deadline, Call { method, request })
+            let target = match remote {
+                Some(remote) => Some(Target::Remote(remote)),
+                None => inner.stack.get().cloned().map(Target::Local),
+            };
+            call_target(service, target, deadline, method, request)
         };
         let (context, path) = (Context::current(), request.uri().path_and_query().cloned());
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let answering = telemetry::call(metrics, service, method, context.clone(), request, send);
-        Box::pin(answering.map(move |response| Ok(peer::mark(response, path, &context))))
+        Box::pin(answering.map(move |response| Ok(peer::mark(response, path, &context).map(Body::new))))
     }
 }
 
-async fn call_target(
+fn call_target(
     service: &str,
     target: Option<Target>,
     deadline: Result<Deadline, Status>,
-    mut call: Call,
-) -> Response<Body> {
-    let (target, deadline) = match (target, deadline) {
-        (_, Ok(deadline)) if deadline.is_expired() => return exceeded().into_http(),
-        (Some(target), Ok(deadline)) => (target, deadline),
-        (_, Err(status)) => return status.into_http(),
-        (None, _) => return failure::no_endpoints(service, None).into_http(),
-    };
-    // Boxed separately: the future of a remote call is large, and a local call should not allocate it.
-    let answering: Answering = match target {
-        Target::Local(stack) => {
-            deadline.write(&mut call.request);
-            stack(call)
+    method: &'static Method,
+    mut request: Request<Body>,
+) -> impl Future<Output = Response<Body>> + use<> {
+    let answering = match (target, deadline) {
+        (_, Ok(deadline)) if deadline.is_expired() => Err(exceeded()),
+        (Some(Target::Local(stack)), Ok(deadline)) => {
+            deadline.write(&mut request);
+            Ok((stack(Call::new(method, None, request)), deadline))
         }
         // `Remote` writes the remaining time for each attempt.
-        Target::Remote(remote) => Box::pin(async move { remote.call(call, deadline).await }),
+        (Some(Target::Remote(remote)), Ok(deadline)) => {
+            let answering: Answering = Box::pin(async move { remote.call(method, request, deadline).await });
+            Ok((answering, deadline))
+        }
+        (_, Err(status)) => Err(status),
+        (None, _) => Err(failure::no_endpoints(service, None)),
     };
-    deadline.enforce(answering).await
+    async move {
+        match answering {
+            Ok((answering, deadline)) => deadline.enforce(answering).await,
+            Err(status) => status.into_http(),
+        }
+    }
 }

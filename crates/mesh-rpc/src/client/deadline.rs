@@ -8,16 +8,17 @@
 //! - The remaining time travels to the peer in `grpc-timeout`, and the peer enforces it too.
 //! - A peer that does not answer costs no more than the deadline.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http::{Request, Response};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 
-use crate::call::body::take_until;
+use crate::call::body::{failure_of, take_until};
 use crate::call::error::exceeded;
-use crate::call::{Context, Method, read_timeout, write_timeout};
+use crate::call::{Context, Method, read_timeout, within, write_timeout};
 
 /// Each hop keeps this much of its time, so that the last hop expires first and its status reaches the others.
 const MARGIN: Duration = Duration::from_millis(5);
@@ -66,11 +67,10 @@ impl Deadline {
     /// The response, or DEADLINE_EXCEEDED if the deadline passes first. A failure at the deadline, such as CANCELLED by
     /// a hop below, becomes DEADLINE_EXCEEDED too.
     pub async fn enforce(self, answering: impl Future<Output = Response<Body>>) -> Response<Body> {
-        let Some(until) = self.0 else { return answering.await };
-        match timeout_at(until, answering).await {
-            Ok(response) if self.is_expired() && failed(&response) => exceeded().into_http(),
-            Ok(response) => response,
-            Err(_) => exceeded().into_http(),
+        match within(self.0, pin!(answering)).await {
+            Some(response) if failed(&response) && self.is_expired() => exceeded().into_http(),
+            Some(response) => response,
+            None => exceeded().into_http(),
         }
     }
 
@@ -85,7 +85,7 @@ impl Deadline {
 }
 
 fn failed(response: &Response<Body>) -> bool {
-    Status::from_header_map(response.headers()).is_some_and(|status| status.code() != Code::Ok)
+    failure_of(response.headers()).is_some()
 }
 
 #[cfg(test)]
@@ -97,6 +97,7 @@ mod tests {
 
     /// A method with a deadline in its contract.
     static QUICK: Method = Method {
+        number: 0,
         service: "test.v1.TestService",
         name: "Quick",
         idempotency: IdempotencyLevel::NoSideEffects,

@@ -24,10 +24,9 @@ use http::{HeaderMap, Request, Response, response};
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::sleep;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::attempt;
+use super::attempt::{self, Attempted};
 use super::buffer::{Buffers, Read};
 use super::connections::Unanswered;
 use super::deadline::Deadline;
@@ -35,8 +34,9 @@ use super::endpoint::Endpoint;
 use super::endpoints::Endpoints;
 use super::failure;
 use super::retry_pause::Pauses;
+use crate::call::body::failure_of;
 use crate::call::compression::is_undecoded;
-use crate::call::{Call, IdempotencyLevel, Method};
+use crate::call::{IdempotencyLevel, Method};
 use crate::telemetry::PeerMetrics;
 
 /// The largest number of attempts at one call, including the first.
@@ -63,9 +63,8 @@ impl Remote {
     }
 
     /// Calls an endpoint, and retries where the rules of this module allow it, at another endpoint if a healthy one is left.
-    pub async fn call(&self, call: Call, deadline: Deadline) -> Response<Body> {
+    pub async fn call(&self, method: &'static Method, request: Request<Body>, deadline: Deadline) -> Response<Body> {
         self.budget.deposit();
-        let Call { method, request } = call;
         if method.client_streaming {
             return self.call_once(method, request, deadline).await;
         }
@@ -81,7 +80,8 @@ impl Remote {
         match self.endpoints.pick(&[]).await {
             Some(endpoint) => {
                 let result = attempt_at(endpoint, method, request, deadline).await;
-                self.respond(result, false).map(|body| deadline.enforce_body(body))
+                let result = result.map(|response| response.map(|body| deadline.enforce_body(Body::new(body))));
+                self.respond(result, false)
             }
             None => self.no_endpoints(),
         }
@@ -111,7 +111,7 @@ impl Remote {
             let result = if idempotent && !method.server_streaming {
                 self.buffer(result, deadline).await
             } else {
-                result.map(|response| response.map(|body| deadline.enforce_body(body)))
+                result.map(|response| response.map(|body| deadline.enforce_body(Body::new(body))))
             };
             sent += u32::from(matches!(result, Ok(_) | Err(Unanswered::Lost(_))));
             let Some(pause) = pauses.after(&result, idempotent) else { return self.respond(result, sent > 0) };
@@ -132,7 +132,7 @@ impl Remote {
     /// Buffers the whole response, unless it is above the bound.
     async fn buffer(
         &self,
-        result: Result<Response<Body>, Unanswered>,
+        result: Result<Response<Attempted>, Unanswered>,
         deadline: Deadline,
     ) -> Result<Response<Body>, Unanswered> {
         let (head, body) = result?.into_parts();
@@ -160,7 +160,7 @@ async fn attempt_at(
     method: &'static Method,
     mut request: Request<Body>,
     deadline: Deadline,
-) -> Result<Response<Body>, Unanswered> {
+) -> Result<Response<Attempted>, Unanswered> {
     // The time that is left for this attempt.
     deadline.write(&mut request);
     attempt::call(endpoint, method, request, deadline).await
@@ -168,7 +168,7 @@ async fn attempt_at(
 
 /// A response that has arrived. Retries look for the status in the head: a status in the trailers moves there.
 fn whole(mut head: response::Parts, message: Bytes, trailers: Option<HeaderMap>) -> Response<Body> {
-    if let Some(failed) = trailers.as_ref().and_then(Status::from_header_map).filter(|s| s.code() != Code::Ok) {
+    if let Some(failed) = trailers.as_ref().and_then(failure_of) {
         let mut response = failed.into_http();
         head.headers.extend(std::mem::take(response.headers_mut()));
         *response.headers_mut() = head.headers;

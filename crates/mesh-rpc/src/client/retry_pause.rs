@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use http::Response;
 use mesh_runtime::Backoff;
+use tonic::Code;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::connections::Unanswered;
 use super::failure;
+use crate::call::body::failure_of;
 use crate::call::pushback::Pushback;
 
 /// The pause between attempts, with full jitter.
@@ -47,7 +48,7 @@ fn asked(result: &Result<Response<Body>, Unanswered>, idempotent: bool) -> Optio
         Err(_) => return Some((Duration::ZERO, false)),
         Ok(response) => response,
     };
-    let status = Status::from_header_map(response.headers()).filter(|_| idempotent)?;
+    let status = failure_of(response.headers()).filter(|_| idempotent)?;
     let info = status.get_details_retry_info().and_then(|info| info.retry_delay);
     let pushback = Pushback::of_headers(response.headers());
     let asked = match pushback {
@@ -69,6 +70,7 @@ mod tests {
     use super::*;
     use crate::call::error;
     use crate::call::pushback::RETRY_PUSHBACK;
+    use tonic::Status;
 
     type Answer = Result<Response<Body>, Unanswered>;
 

@@ -2,116 +2,55 @@
 //!
 //! A limit for each message does not bound many messages, or a message that never ends (INV-13).
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{self, Poll};
-use std::time::Duration;
+use std::sync::atomic::AtomicUsize;
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
-use tonic::body::Body;
-use tonic::{Code, Status};
+use http::Response;
 
-use crate::call::error::{DOMAIN, overloaded, status};
-use crate::call::{Handler, handler};
+use super::answer::{Answer, Answered};
+use super::arrival::{Limited, RequestBytes};
+use super::request::Arrived;
 
 /// The limit for all requests in flight, in bytes: 16 of the largest that artwork accepts by default.
 pub(super) const MAX_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
 
-/// The limit for the arrival of a request that is not a stream.
-const ARRIVAL_LIMIT: Duration = Duration::from_secs(60);
-
-/// Answers RESOURCE_EXHAUSTED to a request that would raise the bytes in flight above `limit`.
-pub(super) fn limit(next: Handler, limit: usize) -> Handler {
-    let all = Arc::new(AtomicUsize::new(0));
-    handler(move |call| {
-        let counted = Arc::new(RequestBytes { bytes: AtomicUsize::new(0), all: Arc::clone(&all) });
-        let arrival = (!call.method.client_streaming).then(|| Box::pin(sleep(ARRIVAL_LIMIT)));
-        let limited = |body| Body::new(LimitedBody { body, limit, arrival, counted: Arc::clone(&counted) });
-        let answering = next(call.map_body(limited));
-        async move {
-            let response = answering.await;
-            // The bytes count until the response: the handler keeps the message after it has read the body.
-            drop(counted);
-            response
-        }
-    })
-}
-
-/// The bytes of one request.
-struct RequestBytes {
-    bytes: AtomicUsize,
+/// Answers RESOURCE_EXHAUSTED to a request that would raise the bytes in flight above a limit.
+pub(super) struct BodyLimit<N> {
+    next: N,
+    limit: usize,
     all: Arc<AtomicUsize>,
 }
 
-impl Drop for RequestBytes {
-    fn drop(&mut self) {
-        self.all.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+impl<N> BodyLimit<N> {
+    pub(super) fn around(next: N, limit: usize) -> Self {
+        Self { next, limit, all: Arc::default() }
     }
 }
 
-struct LimitedBody {
-    body: Body,
-    limit: usize,
-    arrival: Option<Pin<Box<Sleep>>>,
-    counted: Arc<RequestBytes>,
-}
-
-impl http_body::Body for LimitedBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let arrived = match polled {
-            // The client disconnected. Its stream is reset, which drops the call at once and records it as cancelled.
-            Poll::Ready(frame) if !is_disconnect(&frame) => Some(frame),
-            _ => None,
-        };
-        let Some(frame) = arrived else {
-            let expired = self.arrival.as_mut().is_some_and(|arrival| arrival.as_mut().poll(cx).is_ready());
-            return if expired { Poll::Ready(Some(Err(too_slow()))) } else { Poll::Pending };
-        };
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.counted.bytes.fetch_add(data.len(), Ordering::Relaxed);
-            if self.counted.all.fetch_add(data.len(), Ordering::Relaxed) + data.len() > self.limit {
-                let message = "the requests in flight exceed the limit of this instance";
-                return Poll::Ready(Some(Err(overloaded(message, Duration::from_secs(1)))));
-            }
-        }
-        Poll::Ready(frame)
+impl<N: Answer> Answer for BodyLimit<N> {
+    async fn answer(&self, mut call: Arrived) -> Response<Answered> {
+        let counted = Arc::new(RequestBytes::of(&self.all, self.limit));
+        let timed = !call.method.client_streaming;
+        call.request.body_mut().limit(Limited::new(Arc::clone(&counted), timed));
+        let response = self.next.answer(call).await;
+        // The bytes count until the response: the handler keeps the message after it has read the body.
+        drop(counted);
+        response
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Whether the client disconnected before its request arrived.
-fn is_disconnect(frame: &Option<Result<Frame<Bytes>, Status>>) -> bool {
-    let Some(Err(status)) = frame else { return false };
-    std::error::Error::source(status).is_some_and(|cause| cause.is::<hyper::Error>())
-}
-
-fn too_slow() -> Status {
-    status(Code::DeadlineExceeded, DOMAIN, "REQUEST_TOO_SLOW", "the request took more than a minute to arrive")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::answer::{Services, boxed};
     use super::*;
     use crate::call::Call;
+    use crate::call::handler;
     use crate::call::tests::GET;
-    use http::Response;
+    use bytes::Bytes;
+    use http_body::Frame;
     use http_body_util::{BodyExt as _, Full};
+    use tonic::body::Body;
+    use tonic::{Code, Status};
 
     #[tokio::test]
     async fn body_limit_covers_all_requests_in_flight() {
@@ -124,7 +63,7 @@ mod tests {
                 Err(status) => status.into_http(),
             }
         });
-        let limited = limit(read, 10);
+        let limited = boxed(BodyLimit::around(Services(read), 10));
         let send = |bytes: usize| limited(Call::to(GET, Body::new(Full::new(Bytes::from(vec![0; bytes])))));
         let refused = |response: &Response<Body>| {
             Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::ResourceExhausted)
@@ -144,7 +83,7 @@ mod tests {
         });
         let silent = futures_util::stream::pending::<Result<Frame<Bytes>, Status>>();
         let silent = http_body_util::StreamBody::new(silent);
-        let answer = limit(read, 10)(Call::to(GET, Body::new(silent))).await;
+        let answer = boxed(BodyLimit::around(Services(read), 10))(Call::to(GET, Body::new(silent))).await;
         assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
     }
 }

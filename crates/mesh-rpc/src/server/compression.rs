@@ -6,41 +6,47 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Response};
 
+use super::answer::{Answer, Answered};
 use super::body_limit::MAX_BYTES_IN_FLIGHT;
-use super::connection::Connection;
+use super::request::Arrived;
 use crate::call::compression::{ACCEPTED, Decompressed, Encoding, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, decode, encode};
-use crate::call::{Handler, handler};
 
 /// Decompresses requests and compresses responses of calls from the network.
-pub(super) fn compress(next: Handler) -> Handler {
-    let total = Arc::new(AtomicUsize::new(0));
-    handler(move |mut call| {
-        let from_network = call.request.extensions().get::<Connection>().is_some();
-        let encoding = if from_network { Encoding::take(call.request.headers_mut()) } else { None };
+pub(super) struct Compression<N> {
+    next: N,
+    total: Arc<AtomicUsize>,
+}
+
+impl<N> Compression<N> {
+    pub(super) fn around(next: N) -> Self {
+        Self { next, total: Arc::default() }
+    }
+}
+
+impl<N: Answer> Answer for Compression<N> {
+    async fn answer(&self, mut call: Arrived) -> Response<Answered> {
+        if call.connection.is_none() {
+            return self.next.answer(call).await;
+        }
+        let encoding = Encoding::take(call.request.headers_mut());
         let compresses = encoding == Some(Encoding::Gzip) && takes_gzip(call.request.headers());
         // The bytes count until the response: the handler keeps the message after it has read the body.
-        let counted = encoding.map(|_| Arc::new(Decompressed::of(&total, MAX_BYTES_IN_FLIGHT)));
-        let answering = next(match (encoding, counted.clone()) {
-            (Some(encoding), Some(counted)) => call.map_body(|body| decode(body, encoding, counted)),
-            _ => call,
-        });
-        async move {
-            let mut response = answering.await;
-            drop(counted);
-            if !from_network {
-                return response;
-            }
-            response.headers_mut().insert(GRPC_ACCEPT_ENCODING, ACCEPTED);
-            // A failure in the head has no message.
-            if !compresses || response.headers().contains_key("grpc-status") {
-                return response;
-            }
-            response.headers_mut().insert(GRPC_ENCODING, HeaderValue::from_static("gzip"));
-            response.map(encode)
+        let counted = encoding.map(|_| Arc::new(Decompressed::of(&self.total, MAX_BYTES_IN_FLIGHT)));
+        if let (Some(encoding), Some(counted)) = (encoding, counted.clone()) {
+            call = Box::new(call.map_body(|body| body.decoded(|body| decode(body, encoding, counted))));
         }
-    })
+        let mut response = self.next.answer(call).await;
+        drop(counted);
+        response.headers_mut().insert(GRPC_ACCEPT_ENCODING, ACCEPTED);
+        // A failure in the head has no message.
+        if compresses && !response.headers().contains_key("grpc-status") {
+            response.headers_mut().insert(GRPC_ENCODING, HeaderValue::from_static("gzip"));
+            response.body_mut().map(encode);
+        }
+        response
+    }
 }
 
 fn takes_gzip(headers: &HeaderMap) -> bool {
@@ -50,13 +56,14 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::answer::{Services, boxed};
     use super::*;
     use crate::call::Call;
     use crate::call::tests::GET;
+    use crate::call::{Connection, handler};
     use bytes::Bytes;
     use flate2::write::GzEncoder;
     use futures_util::{StreamExt as _, stream};
-    use http::Response;
     use http_body::Frame;
     use http_body_util::{BodyExt as _, Full, StreamBody};
     use std::io::Write as _;
@@ -78,15 +85,15 @@ mod tests {
 
     /// Answers with its request.
     async fn echo(encoding: Option<&'static str>, body: Vec<u8>) -> Result<(HeaderMap, Bytes), Status> {
-        let echo = compress(handler(|call| async {
+        let echo = boxed(Compression::around(Services(handler(|call| async {
             assert!(!call.request.headers().contains_key(GRPC_ENCODING));
             match call.request.into_body().collect().await {
                 Ok(body) => Response::new(Body::new(Full::new(body.to_bytes()))),
                 Err(status) => status.into_http(),
             }
-        }));
+        }))));
         let mut call = Call::to(GET, Body::new(Full::new(Bytes::from(body))));
-        call.request.extensions_mut().insert(Connection { ending: Default::default() });
+        call.connection = Some(Connection::default());
         if let Some(encoding) = encoding {
             call.request.headers_mut().insert(GRPC_ENCODING, HeaderValue::from_static(encoding));
             call.request.headers_mut().insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("deflate, gzip"));

@@ -21,6 +21,7 @@
 use std::convert::Infallible;
 use std::io::Cursor;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -37,6 +38,7 @@ use tonic::body::Body;
 
 use super::head_limit::MAX_HEADER_BYTES;
 use super::settings::Limits;
+use crate::call::Connection;
 
 /// The limit for the first bytes of a client.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,17 +56,10 @@ const MAX_PENDING_RESETS: usize = 200;
 /// The first bytes of HTTP/2, see [RFC 9113](https://www.rfc-editor.org/rfc/rfc9113#section-3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Marks a call from the network. An extension of the request.
-#[derive(Clone)]
-pub struct Connection {
-    /// Cancelled when the streams of the connection have to end.
-    pub ending: CancellationToken,
-}
-
 /// Serves a connection until it ends, reaches its age, or the process drains.
 pub(super) async fn serve<A, F>(stream: TcpStream, draining: CancellationToken, limits: Limits, answer: A)
 where
-    A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    A: Fn(Request<Incoming>, Connection) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     // RPCs are small: send each packet at once.
@@ -78,12 +73,11 @@ where
     let stream = tokio::io::join(Cursor::new(start).chain(reading), writing);
 
     let ending = CancellationToken::new();
-    let from = Connection { ending: ending.clone() };
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(from.clone());
-        let answer = answer.clone();
+    let (from, answer) = (Connection::new(ending.clone()), Arc::new(answer));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (answer, from) = (Arc::clone(&answer), from.clone());
         // The call starts in a task of its own when it is polled: the connection has other requests to read.
-        async move { Ok::<_, Infallible>(answer(request).await) }
+        async move { Ok::<_, Infallible>(answer(request, from).await) }
     });
     let builder = builder();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
@@ -148,7 +142,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let silent = |_| std::future::pending();
+        let silent = |_, _| std::future::pending();
         (client, tokio::spawn(serve(stream, CancellationToken::new(), limits, silent)))
     }
 

@@ -8,82 +8,69 @@
 //! - A unary call from the network without a deadline ends after `limits.unary_deadline`. Its context has none.
 //! - A stream ends at its deadline too. tonic's own timeout covers the response head only.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use http::Response;
+use tokio::time::{Instant, sleep_until};
 
-use super::connection::Connection;
+use super::answer::{Answer, Answered};
 use super::head_limit;
-use crate::call::body::take_until;
+use super::request::Arrived;
 use crate::call::error::exceeded;
-use crate::call::{Context, Handler, PeerAnswers, Trace, handler, read_timeout, read_trace_state};
+use crate::call::{read_timeout, within};
 
-/// Enforces the deadline of every call, and sets the call's [`Context`].
-pub(super) fn enforce(next: Handler, unary_deadline: Duration) -> Handler {
-    handler(move |call| {
-        let arrived = Instant::now();
+/// Enforces the deadline of every call, within the [`Context`](crate::call::Context) of the call.
+pub(super) struct Deadlines<N> {
+    pub(super) next: N,
+    pub(super) unary_deadline: Duration,
+}
+
+impl<N: Answer> Answer for Deadlines<N> {
+    async fn answer(&self, mut call: Arrived) -> Response<Answered> {
         let head = head_limit::check(call.request.uri(), call.request.headers());
-        let timeout = head.and_then(|()| read_timeout(call.request.headers()));
-        let from_network = call.request.extensions().get::<Connection>().is_some();
-        let default = (from_network && !call.method.waits()).then_some(unary_deadline);
-        let trace = call.request.extensions().get().copied().unwrap_or_else(Trace::begin);
-        let trace_state = read_trace_state(call.request.headers());
-        let (method, streaming) = (call.method, call.method.server_streaming);
-        let next = next.clone();
-        async move {
-            let (own, deadline) = match timeout {
-                Ok(own) => (own, own.or(default).map(|timeout| arrived + timeout)),
-                Err(status) => return status.into_http(),
-            };
-            // `timeout_at` would poll the handler first.
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return exceeded().into_http();
-            }
-            // A call to a peer inherits the caller's own deadline only, and has a default of its own without one.
-            let context = Context {
-                method: Some(method),
-                deadline: own.and(deadline),
-                trace,
-                trace_state,
-                caller: Context::caller(),
-                answers: PeerAnswers::default(),
-            };
-            let answering = context.clone().scope(next(call));
-            let answered = match deadline {
-                Some(deadline) => timeout_at(deadline, answering).await,
-                None => Ok(answering.await),
-            };
-            let response = match answered {
-                // The one message is complete: the deadline has no effect any more.
-                Ok(response) if !streaming => return response,
-                Ok(response) => response.map(|body| context.scope_body(body)),
-                Err(_) => return exceeded().into_http(),
-            };
-            match deadline {
-                Some(deadline) => response.map(|body| {
-                    take_until(body, async move {
-                        sleep_until(deadline).await;
-                        exceeded()
-                    })
-                }),
-                None => response,
+        let own = match head.and_then(|()| read_timeout(call.request.headers())) {
+            Ok(own) => own,
+            Err(status) => return status.into_http(),
+        };
+        let default = (call.connection.is_some() && !call.method.waits()).then_some(self.unary_deadline);
+        let deadline = own.or(default).map(|timeout| call.arrived + timeout);
+        // The handler would be polled first.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return exceeded().into_http();
+        }
+        // A call to a peer inherits the caller's own deadline only, and has a default of its own without one.
+        call.context.deadline = own.and(deadline);
+        let (context, streaming) = (call.context.clone(), call.method.server_streaming);
+        // Pinned here: each function that takes a future holds it twice.
+        let answering = pin!(context.clone().scope(self.next.answer(call)));
+        let Some(mut response) = within(deadline, answering).await else { return exceeded().into_http() };
+        if streaming {
+            response.body_mut().scope(context);
+            if let Some(deadline) = deadline {
+                response.body_mut().end_with(|| async move {
+                    sleep_until(deadline).await;
+                    exceeded()
+                });
             }
         }
-    })
+        response
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::answer::{Services, boxed};
     use super::*;
     use crate::call::Call;
     use crate::call::tests::{GET, WATCH};
-    use http::Response;
+    use crate::call::{Connection, Context, Handler, handler};
     use http_body_util::BodyExt as _;
     use tonic::body::Body;
     use tonic::{Code, Status};
 
     fn enforced_by(next: Handler) -> Handler {
-        enforce(next, UNARY)
+        boxed(Deadlines { next: Services(next), unary_deadline: UNARY })
     }
 
     /// The deadline of a unary call without one.
@@ -91,7 +78,7 @@ mod tests {
 
     fn from_network(path: &str) -> Call {
         let mut call = Call::to(path, Body::empty());
-        call.request.extensions_mut().insert(Connection { ending: Default::default() });
+        call.connection = Some(Connection::default());
         call
     }
 

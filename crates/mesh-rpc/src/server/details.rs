@@ -3,49 +3,47 @@
 //!
 //! See: decision 0027.
 
-use bytes::Bytes;
-use http_body::Frame;
-use http_body_util::BodyExt as _;
-use tonic::body::Body;
+use http::{HeaderMap, Response};
 use tonic::{Code, Status};
 
-use crate::call::body::trailers;
+use super::answer::{Answer, Answered};
+use super::request::Arrived;
+use crate::call::body::{failure_of, trailers};
 use crate::call::error::with_reason;
-use crate::call::{Handler, Method, handler, peer};
+use crate::call::{Method, peer};
 
 /// Adds error details to every failure without them, and to every failure of a peer.
-pub(super) fn add(next: Handler) -> Handler {
-    handler(move |call| {
+pub(super) struct Details<N>(pub(super) N);
+
+impl<N: Answer> Answer for Details<N> {
+    async fn answer(&self, call: Arrived) -> Response<Answered> {
         let method = call.method;
-        let answering = next(call);
-        async move {
-            let mut response = answering.await;
-            match Status::from_header_map(response.headers()) {
-                // The extension holds the handler's status with its cause. A status from the headers has no cause.
-                Some(status) if lacks_details(&status) => {
-                    detailed(response.extensions_mut().remove().unwrap_or(status), method).into_http()
-                }
-                // A unary response has its failure in the head.
-                None if method.server_streaming => {
-                    response.map(|body| Body::new(body.map_frame(|frame| with_details(frame, method))))
-                }
-                _ => response,
+        let mut response = self.0.answer(call).await;
+        match failure_of(response.headers()) {
+            // The extension holds the handler's status with its cause. A status from the headers has no cause.
+            Some(status) if lacks_details(&status) => {
+                detailed(response.extensions_mut().remove().unwrap_or(status), method).into_http()
+            }
+            _ => {
+                response.body_mut().map_trailers(of_a_stream);
+                response
             }
         }
-    })
+    }
 }
 
-fn with_details(frame: Frame<Bytes>, method: &Method) -> Frame<Bytes> {
-    match frame.trailers_ref().and_then(Status::from_header_map) {
+/// The trailers of a stream, with error details.
+fn of_a_stream(given: HeaderMap, method: &Method) -> HeaderMap {
+    match failure_of(&given) {
         Some(status) if lacks_details(&status) => {
             let status = detailed(status, method);
             // Trailers carry no cause: the layer logs it.
             if let Some(cause) = std::error::Error::source(&status) {
                 tracing::error!(cause, "a stream ended: {}", status.message());
             }
-            Frame::trailers(trailers(&status))
+            trailers(&status)
         }
-        _ => frame,
+        _ => given,
     }
 }
 
@@ -63,12 +61,16 @@ fn detailed(status: Status, method: &Method) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use super::super::answer::{Services, boxed};
     use super::*;
+    use crate::call::Call;
     use crate::call::tests::{GET, WATCH};
-    use crate::call::{Call, Context};
+    use crate::call::{Context, handler};
     use futures_util::stream;
-    use http::{HeaderMap, Response};
+    use http_body::Frame;
+    use http_body_util::BodyExt as _;
     use http_body_util::StreamBody;
+    use tonic::body::Body;
     use tonic_types::StatusExt as _;
 
     #[tokio::test]
@@ -77,7 +79,8 @@ mod tests {
             let end = Frame::trailers(trailers(&Status::not_found("no such thing")));
             Response::new(Body::new(StreamBody::new(stream::iter([Ok::<_, Status>(end)]))))
         });
-        let collected = add(fails)(Call::to(WATCH, Body::empty())).await.into_body().collect().await.unwrap();
+        let collected =
+            boxed(Details(Services(fails)))(Call::to(WATCH, Body::empty())).await.into_body().collect().await.unwrap();
         let status = Status::from_header_map(collected.trailers().unwrap()).unwrap();
         assert_eq!((status.code(), status.message()), (Code::NotFound, "no such thing"));
         assert_eq!(status.get_error_details().error_info().unwrap().reason, "UNSPECIFIED");
@@ -85,7 +88,7 @@ mod tests {
 
     /// A failure of a peer, as a handler receives it and returns it.
     fn of_a_peer() -> Status {
-        let refused = Status::permission_denied("private").into_http();
+        let refused = Status::permission_denied("private").into_http::<Body>();
         let path = http::uri::PathAndQuery::from_static("/a.v1.A/Get");
         Status::from_header_map(peer::mark(refused, path, &Context::default()).headers()).unwrap()
     }
@@ -101,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn details_of_a_peer_become_those_of_the_service() {
         let fails = handler(|_| async { of_a_peer().into_http() });
-        let response = add(fails)(Call::to(GET, Body::empty())).await;
+        let response = boxed(Details(Services(fails)))(Call::to(GET, Body::empty())).await;
         is_owned(response.headers());
         let cause = std::error::Error::source(response.extensions().get::<Status>().unwrap()).unwrap();
         assert!(cause.to_string().contains("private"), "the log has no cause: {cause}");
@@ -110,7 +113,8 @@ mod tests {
             let end = Frame::trailers(trailers(&of_a_peer()));
             Response::new(Body::new(StreamBody::new(stream::iter([Ok::<_, Status>(end)]))))
         });
-        let collected = add(fails)(Call::to(WATCH, Body::empty())).await.into_body().collect().await.unwrap();
+        let collected =
+            boxed(Details(Services(fails)))(Call::to(WATCH, Body::empty())).await.into_body().collect().await.unwrap();
         is_owned(collected.trailers().unwrap());
     }
 }

@@ -9,35 +9,42 @@
 
 use std::time::Duration;
 
+use http::Response;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::connection::Connection;
-use crate::call::body::take_until;
-use crate::call::{Handler, error, handler};
+use super::answer::{Answer, Answered};
+use super::request::Arrived;
+use crate::call::error;
 
 /// Ends streams when `draining` is cancelled, or when their connection ends them.
-pub(super) fn end_streams(next: Handler, draining: CancellationToken) -> Handler {
-    handler(move |call| {
-        let streaming = call.method.server_streaming;
-        // A call in memory has no connection.
-        let ending = call.request.extensions().get().map(|connection: &Connection| connection.ending.clone());
-        let answering = next(call);
-        let draining = draining.clone();
-        async move {
-            let response = answering.await;
-            if !streaming {
-                return response;
-            }
-            let ended = async move {
+pub(super) struct Drain<N> {
+    pub(super) next: N,
+    pub(super) draining: CancellationToken,
+}
+
+impl<N: Answer> Answer for Drain<N> {
+    async fn answer(&self, call: Arrived) -> Response<Answered> {
+        let connection = call.connection.clone().filter(|_| call.method.server_streaming);
+        let mut response = self.next.answer(call).await;
+        response.body_mut().end_with(|| {
+            let draining = self.draining.clone();
+            async move {
+                let aged = async {
+                    match &connection {
+                        Some(connection) => connection.ended().await,
+                        // A call in memory has no connection.
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
-                    () = draining.cancelled_owned() => draining_status("this instance is shutting down"),
-                    () = ending.unwrap_or_default().cancelled_owned() => draining_status("this connection has reached its age"),
+                    () = draining.cancelled() => draining_status("this instance is shutting down"),
+                    () = aged => draining_status("this connection has reached its age"),
                 }
-            };
-            response.map(|body| take_until(body, ended))
-        }
-    })
+            }
+        });
+        response
+    }
 }
 
 /// UNAVAILABLE, reason `STREAM_DRAINING`: the client may resume at once, at another instance or over another

@@ -15,6 +15,7 @@ use tonic::body::Body;
 
 use super::connection;
 use super::settings::Limits;
+use crate::call::Connection;
 
 /// The pause after a failed accept, for example without free file descriptors.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -67,7 +68,7 @@ pub(super) async fn serve<A, F>(
     limits: Limits,
     answer: A,
 ) where
-    A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    A: Fn(Request<Incoming>, Connection) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(bound.most));

@@ -6,35 +6,41 @@
 //! See: decision 0003.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{self, Poll};
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http_body::{Frame, SizeHint};
+use http::{HeaderMap, Response};
 use tonic::Status;
-use tonic::body::Body;
 
+use super::answer::{Answer, Answered};
+use super::request::Arrived;
 use crate::call::body::trailers;
 use crate::call::error::internal;
-use crate::call::{Handler, handler};
 
 /// Catches panics of the handler and of its response body.
-pub(super) fn catch(next: Handler) -> Handler {
-    handler(move |call| {
-        let streaming = call.method.server_streaming;
+pub(super) struct Panics<N>(pub(super) N);
+
+impl<N: Answer> Answer for Panics<N> {
+    async fn answer(&self, call: Arrived) -> Response<Answered> {
         // The handler is not called again after a panic: no inconsistent state is visible.
-        let answering = AssertUnwindSafe(next(call)).catch_unwind();
-        async move {
-            match answering.await {
-                Ok(response) if streaming => response.map(|body| Body::new(CatchPanicBody(Some(body)))),
-                Ok(response) => response,
-                Err(panic) => panicked(panic.as_ref()).into_http(),
+        match AssertUnwindSafe(self.0.answer(call)).catch_unwind().await {
+            Ok(mut response) => {
+                response.body_mut().on_panic(of_a_stream);
+                response
             }
+            Err(panic) => panicked(panic.as_ref()).into_http(),
         }
-    })
+    }
+}
+
+/// The trailers of a stream that panicked.
+fn of_a_stream(panic: &(dyn Any + Send)) -> HeaderMap {
+    let status = panicked(panic);
+    // Trailers carry no cause: the layer logs it.
+    let cause = std::error::Error::source(&status);
+    tracing::error!(cause, "a stream ended with a panic");
+    trailers(&status)
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Status {
@@ -43,43 +49,19 @@ fn panicked(panic: &(dyn Any + Send)) -> Status {
     internal(Arc::new(std::io::Error::other(format!("a handler panicked: {message}"))))
 }
 
-/// A body that catches panics; `None` after a panic.
-struct CatchPanicBody(Option<Body>);
-
-impl http_body::Body for CatchPanicBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(body) = self.0.as_mut() else { return Poll::Ready(None) };
-        catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))).unwrap_or_else(|panic| {
-            self.0 = None;
-            let status = panicked(panic.as_ref());
-            // Trailers carry no cause: the layer logs it.
-            let cause = std::error::Error::source(&status);
-            tracing::error!(cause, "a stream ended with a panic");
-            Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))))
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|body| body.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map(|body| body.size_hint()).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::answer::{Services, boxed};
     use super::*;
     use crate::call::Call;
+    use crate::call::handler;
     use crate::call::tests::WATCH;
+    use bytes::Bytes;
     use futures_util::{StreamExt as _, stream};
-    use http::Response;
+    use http_body::Frame;
     use http_body_util::{BodyExt as _, StreamBody};
     use tonic::Code;
+    use tonic::body::Body;
 
     #[tokio::test]
     async fn panic_of_a_stream_ends_it_with_internal() {
@@ -90,7 +72,8 @@ mod tests {
             });
             Response::new(Body::new(StreamBody::new(frames)))
         });
-        let collected = catch(panics)(Call::to(WATCH, Body::empty())).await.into_body().collect().await.unwrap();
+        let collected =
+            boxed(Panics(Services(panics)))(Call::to(WATCH, Body::empty())).await.into_body().collect().await.unwrap();
         let status = Status::from_header_map(collected.trailers().unwrap()).unwrap();
         assert_eq!(status.code(), Code::Internal);
         assert!(!status.message().contains("purpose"), "{status}");

@@ -15,7 +15,7 @@ use tonic::body::Body;
 use super::admin::{self, Admin};
 use super::listener::{self, Bound};
 use super::settings::Limits;
-use crate::call::{Answering, Call, Handler, Methods};
+use crate::call::{Answering, Call, Connection, Handler, Methods};
 
 /// The listeners of a process.
 pub struct Ports {
@@ -59,7 +59,7 @@ impl Ports {
         let bound = Bound { most: limits.connections, name: "limits.connections" };
         tasks.run(listener::serve(self.services, bound, draining.clone(), tasks.clone(), limits, answer));
         if let Some(listener) = self.admin {
-            let pages = move |request: Request<Incoming>| std::future::ready(admin.answer(&request));
+            let pages = move |request: Request<Incoming>, _| std::future::ready(admin.answer(&request));
             let bound = Bound { most: limits.admin_connections(), name: "the limit of admin.listen" };
             tasks.run(listener::serve(listener, bound, draining.clone(), tasks.clone(), limits, pages));
         }
@@ -68,15 +68,19 @@ impl Ports {
 }
 
 /// Answers gRPC with `layers`, and with `admin` the admin pages, too.
-fn answer(layers: Handler, methods: Methods, admin: Option<Admin>) -> impl Fn(Request<Incoming>) -> Answering + Clone {
-    move |request| {
+fn answer(
+    layers: Handler,
+    methods: Methods,
+    admin: Option<Admin>,
+) -> impl Fn(Request<Incoming>, Connection) -> Answering + Clone {
+    move |request, connection| {
         let response = match (is_grpc(&request), &admin) {
             (false, None) => admin::not_found(),
             (false, Some(admin)) => admin.answer(&request),
             (true, _) if request.version() != http::Version::HTTP_2 => admin::needs_http_2(),
             (true, _) => {
                 let method = methods.find(request.uri().path());
-                return layers(Call { method, request: request.map(Body::new) });
+                return layers(Call::new(method, Some(connection), request.map(Body::new)));
             }
         };
         Box::pin(std::future::ready(response))

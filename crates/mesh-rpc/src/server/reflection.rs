@@ -127,7 +127,6 @@ mod tests {
     use http_body_util::{BodyExt as _, Full};
     use prost::Message as _;
     use tonic::body::Body;
-    use tower::Service as _;
 
     fn ask(message_request: MessageRequest) -> ServerReflectionRequest {
         ServerReflectionRequest { host: String::new(), message_request: Some(message_request) }
@@ -146,7 +145,7 @@ mod tests {
         let uri = format!("/{service}/ServerReflectionInfo");
         let request = http::Request::post(uri).header("content-type", "application/grpc");
         let request = request.body(Body::new(Full::new(Bytes::from(body)))).unwrap();
-        let Ok(response) = grpc.get_mut(service).unwrap().call(request).await;
+        let response = grpc[service].answer(request).await;
         let mut body = response.into_body().collect().await.unwrap().to_bytes();
         let mut answers = Vec::new();
         while !body.is_empty() {

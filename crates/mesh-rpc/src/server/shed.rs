@@ -15,71 +15,77 @@
 
 use std::sync::{Arc, OnceLock};
 
-use http_body_util::BodyExt as _;
-use tokio::sync::Semaphore;
-use tonic::body::Body;
+use http::Response;
 
-use super::connection::Connection;
+use super::answer::{Answer, Answered};
 use super::health_service;
-use super::permit::{PermitBody, refused};
+use super::permit::{Admission, refused};
+use super::permits::Permits;
+use super::request::{Arrived, Arriving};
 use super::settings::Limits;
-use crate::call::{Call, Handler, handler};
+use crate::call::Call;
 use crate::telemetry::Metrics;
 
 /// Refuses calls from the network without a permit.
-pub(super) fn shed(next: Handler, limits: Limits, metrics: Metrics) -> Handler {
-    let calls = Arc::new(Semaphore::new(limits.in_flight));
-    let streams = Arc::new(Semaphore::new(limits.streams));
-    let metrics = Arc::new(metrics);
-    handler(move |call| {
-        let (next, metrics) = (next.clone(), Arc::clone(&metrics));
-        let (calls, streams) = (Arc::clone(&calls), Arc::clone(&streams));
-        async move {
-            let method = call.method;
-            if !needs_permit(&call) {
-                return next(call).await;
-            }
-            if method.waits() {
-                let Ok(permit) = streams.try_acquire_owned() else {
-                    return refused(method, &metrics).into_http();
-                };
-                // The permit is released with the body, at the end of the stream.
-                let holding = move |frame| {
-                    let _ = &permit;
-                    frame
-                };
-                return next(call).await.map(|body| Body::new(body.map_frame(holding)));
-            }
-            let permit = Arc::new(OnceLock::new());
-            let body = |body| Body::new(PermitBody::new(body, calls, Arc::clone(&permit), method, metrics));
-            let response = next(call.map_body(body)).await;
-            // The permit is released with the response.
-            drop(permit);
-            response
-        }
-    })
+pub(super) struct Shed<N> {
+    next: N,
+    calls: Arc<Permits>,
+    streams: Arc<Permits>,
+    metrics: Arc<Metrics>,
 }
 
-fn needs_permit(call: &Call) -> bool {
-    let from_network = call.request.extensions().get::<Connection>().is_some();
+impl<N> Shed<N> {
+    pub(super) fn around(next: N, limits: Limits, metrics: Metrics) -> Self {
+        let (calls, streams) = (Permits::new(limits.in_flight), Permits::new(limits.streams));
+        Self { next, calls, streams, metrics: Arc::new(metrics) }
+    }
+}
+
+impl<N: Answer> Answer for Shed<N> {
+    async fn answer(&self, mut call: Arrived) -> Response<Answered> {
+        let method = call.method;
+        if !needs_permit(&call) {
+            return self.next.answer(call).await;
+        }
+        if method.waits() {
+            let Some(permit) = self.streams.try_take() else {
+                return refused(method, &self.metrics).into_http();
+            };
+            let mut response = self.next.answer(call).await;
+            response.body_mut().hold(permit);
+            return response;
+        }
+        let permit = Arc::new(OnceLock::new());
+        let (calls, metrics) = (Arc::clone(&self.calls), Arc::clone(&self.metrics));
+        call.request.body_mut().admit(Admission::new(calls, Arc::clone(&permit), method, metrics));
+        let response = self.next.answer(call).await;
+        // The permit is released with the response.
+        drop(permit);
+        response
+    }
+}
+
+fn needs_permit(call: &Call<Arriving>) -> bool {
     let checks_health = call.method.service == health_service::NAME && !call.method.waits();
-    from_network && !checks_health
+    call.connection.is_some() && !checks_health
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::answer::{Services, boxed};
     use super::super::permit::PERMIT_WAIT;
     use super::*;
-    use crate::call::Context;
     use crate::call::error::DOMAIN;
+    use crate::call::{Connection, Context, Handler, handler};
     use bytes::Bytes;
-    use http::Response;
     use http_body::Frame;
+    use http_body_util::BodyExt as _;
     use http_body_util::Full;
     use std::time::Duration;
     use tokio::sync::Notify;
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
+    use tonic::body::Body;
     use tonic::{Code, Status};
     use tonic_types::StatusExt as _;
 
@@ -112,12 +118,12 @@ mod tests {
             }
         });
         let (limits, metrics) = (Limits { in_flight: 1, streams: 1, ..Limits::default() }, Metrics::new());
-        Server { shed: shed(work, limits, metrics.clone()), metrics, go }
+        Server { shed: boxed(Shed::around(Services(work), limits, metrics.clone())), metrics, go }
     }
 
     fn request(path: &str, body: Body) -> Call {
         let mut call = Call::to(path, body);
-        call.request.extensions_mut().insert(Connection { ending: Default::default() });
+        call.connection = Some(Connection::default());
         call
     }
 

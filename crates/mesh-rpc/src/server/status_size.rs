@@ -12,18 +12,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
-use http_body::Frame;
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, Response, header};
 use prost::Message as _;
 use prost_types::Any;
-use tonic::body::Body;
+use tonic::Status;
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Status};
 use tonic_types::pb;
 
-use crate::call::body::trailers;
-use crate::call::{Handler, handler};
+use super::answer::{Answer, Answered};
+use super::request::Arrived;
+use crate::call::Method;
+use crate::call::body::{failure_of, trailers};
 
 /// The limit of the narrowest client, with space for the headers that hyper adds.
 const MAX_HEADERS: usize = 8 * 1024 - 256;
@@ -41,34 +40,30 @@ const MAX_VIOLATIONS: usize = 1500;
 const MAX_TEXT: usize = 256;
 
 /// Shortens every status above the limit.
-pub(super) fn limit(next: Handler) -> Handler {
-    handler(move |call| {
-        let streaming = call.method.server_streaming;
-        let answering = next(call);
-        async move {
-            let mut response = answering.await;
-            match oversized(response.headers()) {
-                Some(status) => {
-                    let mut short = shorten(&status);
-                    // The extension holds the handler's status with its cause.
-                    let given = response.extensions_mut().remove::<Status>();
-                    if let Some(given) = given.filter(|given| std::error::Error::source(given).is_some()) {
-                        short.set_source(Arc::new(given));
-                    }
-                    short.into_http()
-                }
-                // A unary response has its failure in the head.
-                None if streaming => response.map(|body| Body::new(body.map_frame(shorten_trailers))),
-                None => response,
-            }
+pub(super) struct StatusSize<N>(pub(super) N);
+
+impl<N: Answer> Answer for StatusSize<N> {
+    async fn answer(&self, call: Arrived) -> Response<Answered> {
+        let mut response = self.0.answer(call).await;
+        let Some(status) = oversized(response.headers()) else {
+            response.body_mut().map_trailers(of_a_stream);
+            return response;
+        };
+        let mut short = shorten(&status);
+        // The extension holds the handler's status with its cause.
+        let given = response.extensions_mut().remove::<Status>();
+        if let Some(given) = given.filter(|given| std::error::Error::source(given).is_some()) {
+            short.set_source(Arc::new(given));
         }
-    })
+        short.into_http()
+    }
 }
 
-fn shorten_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.trailers_ref().and_then(oversized) {
-        Some(status) => Frame::trailers(trailers(&shorten(&status))),
-        None => frame,
+/// The trailers of a stream within the limit.
+fn of_a_stream(given: HeaderMap, _: &Method) -> HeaderMap {
+    match oversized(&given) {
+        Some(status) => trailers(&shorten(&status)),
+        None => given,
     }
 }
 
@@ -77,7 +72,7 @@ fn oversized(headers: &HeaderMap) -> Option<Status> {
     if !headers.contains_key(Status::GRPC_STATUS) || size(headers) <= MAX_HEADERS {
         return None;
     }
-    Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)
+    failure_of(headers)
 }
 
 fn size(headers: &HeaderMap) -> usize {
@@ -215,14 +210,19 @@ fn cut(text: &str, max: usize, note: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::answer::{Services, boxed};
     use super::*;
     use crate::call::Call;
+    use crate::call::handler;
     use crate::call::tests::{GET, WATCH};
     use futures_util::stream;
-    use http::Response;
+    use http_body::Frame;
+    use http_body_util::BodyExt as _;
     use http_body_util::StreamBody;
     use std::collections::HashMap;
     use std::time::Duration;
+    use tonic::Code;
+    use tonic::body::Body;
     use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
     /// The narrowest limit of a client.
@@ -255,7 +255,11 @@ mod tests {
     }
 
     async fn answered(status: Status) -> Response<Body> {
-        limit(handler(move |_| std::future::ready(status.clone().into_http())))(Call::to(GET, Body::empty())).await
+        boxed(StatusSize(Services(handler(move |_| std::future::ready(status.clone().into_http())))))(Call::to(
+            GET,
+            Body::empty(),
+        ))
+        .await
     }
 
     #[tokio::test]
@@ -312,7 +316,12 @@ mod tests {
             let end = Frame::trailers(trailers(&Status::not_found("漢".repeat(200_000))));
             Response::new(Body::new(StreamBody::new(stream::iter([Ok::<_, Status>(end)]))))
         });
-        let collected = limit(fails)(Call::to(WATCH, Body::empty())).await.into_body().collect().await.unwrap();
+        let collected = boxed(StatusSize(Services(fails)))(Call::to(WATCH, Body::empty()))
+            .await
+            .into_body()
+            .collect()
+            .await
+            .unwrap();
         assert!(size(collected.trailers().unwrap()) < CLIENT);
         let status = Status::from_header_map(collected.trailers().unwrap()).unwrap();
         assert!(status.message().starts_with("漢漢") && status.message().ends_with("… shortened"), "{status}");

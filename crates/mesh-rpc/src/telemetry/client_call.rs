@@ -6,7 +6,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tracing::{Instrument as _, Span};
 
-use super::completion::{self, Observer};
+use super::completion::{self, ObservedBody, Observer};
 use super::metrics::RpcMetrics;
 use super::span;
 use crate::call::Method;
@@ -23,7 +23,7 @@ pub fn call<S, A>(
     caller: Context,
     mut request: Request<Body>,
     send: S,
-) -> impl Future<Output = Response<Body>> + use<S, A>
+) -> impl Future<Output = Response<ObservedBody<Body, ClientCall>>> + use<S, A>
 where
     S: FnOnce(Request<Body>, Context) -> A,
     A: Future<Output = Response<Body>>,
@@ -37,7 +37,7 @@ where
 }
 
 /// A call in progress.
-struct ClientCall {
+pub struct ClientCall {
     method: &'static Method,
     metrics: RpcMetrics,
     /// The exported span.

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Frame, SizeHint};
 use tonic::Status;
-use tonic::body::Body;
+
+use crate::call::body::status_of;
 
 /// Observes one call. `completed` may be called more than once, and only the first call counts. An observer that is
 /// dropped before it was called records a cancelled call.
-pub(super) trait Observer: Unpin + Send + 'static {
+pub trait Observer: Unpin + Send + 'static {
     /// The call ended with `status`.
     fn completed(&mut self, status: &Status);
 
@@ -23,20 +24,28 @@ pub(super) trait Observer: Unpin + Send + 'static {
 }
 
 /// Reports the end of the call to `observer`: now, or at the end of the body.
-pub(super) fn observe(response: Response<Body>, mut observer: impl Observer) -> Response<Body> {
+pub(super) fn observe<B, O: Observer>(response: Response<B>, mut observer: O) -> Response<ObservedBody<B, O>>
+where
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
+{
     // A call that failed before its first message has its status in the head. Any other call has it in the trailers.
-    if let Some(status) = Status::from_header_map(response.headers()) {
+    if let Some(status) = status_of(response.headers()) {
         observer.completed(response.extensions().get().unwrap_or(&status));
     }
-    response.map(|body| Body::new(ObservedBody { body, observer }))
+    response.map(|body| ObservedBody { body, observer })
 }
 
-struct ObservedBody<O> {
-    body: Body,
+/// A response body. Its last frame is the end of the call.
+pub struct ObservedBody<B, O> {
+    body: B,
     observer: O,
 }
 
-impl<O: Observer> http_body::Body for ObservedBody<O> {
+impl<B, O> http_body::Body for ObservedBody<B, O>
+where
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+    O: Observer,
+{
     type Data = Bytes;
     type Error = Status;
 
@@ -45,7 +54,7 @@ impl<O: Observer> http_body::Body for ObservedBody<O> {
         let frame = observer.in_scope(|| Pin::new(body).poll_frame(cx));
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map) {
+                if let Some(status) = frame.trailers_ref().and_then(status_of) {
                     observer.completed(&status);
                 }
             }

@@ -3,8 +3,7 @@
 //! The names are those of gRPC's own interceptors. The format is
 //! [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/) text.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mesh_runtime::executable;
@@ -12,16 +11,16 @@ use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
+use super::histogram::Histogram;
 use super::peer_metrics::{PeerFamilies, PeerMetrics};
 use crate::call::Method;
 
-/// Upper bounds in seconds: from a call in memory to a slow call of a person.
-const BUCKETS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// The methods whose metrics are found without a look-up by labels: more than the contracts of a process have.
+const METHODS: usize = 1024;
 
 /// The metrics of one process. Cheap to clone.
 #[derive(Clone)]
@@ -43,10 +42,10 @@ pub struct RpcMetrics(Arc<Families>);
 
 struct Families {
     handled: Family<CodeLabels, Counter>,
-    seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
+    seconds: Family<MethodLabels, Histogram>,
     in_flight: Family<MethodLabels, Gauge>,
-    /// Keyed by the address of the `Method`, which lives as long as the process.
-    methods: RwLock<HashMap<usize, MethodMetrics>>,
+    /// By the number of the method.
+    methods: Box<[OnceLock<MethodMetrics>]>,
 }
 
 /// The metrics that every call of a method updates. Cached, because a lookup by labels costs more than an update.
@@ -139,13 +138,18 @@ impl Metrics {
 impl RpcMetrics {
     fn new(side: &str, registry: &mut Registry) -> Self {
         let handled = Family::default();
-        let seconds = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
+        let seconds = Family::default();
         let in_flight = Family::default();
         let name = |what| format!("grpc_{side}_{what}");
         registry.register(name("handled"), "RPCs completed, by the code they ended with", handled.clone());
         registry.register(name("handling_seconds"), "Time from an RPC's start to its end", seconds.clone());
         registry.register(name("in_flight"), "RPCs started and not yet ended", in_flight.clone());
-        Self(Arc::new(Families { handled, seconds, in_flight, methods: RwLock::default() }))
+        Self(Arc::new(Families {
+            handled,
+            seconds,
+            in_flight,
+            methods: (0..METHODS).map(|_| OnceLock::new()).collect(),
+        }))
     }
 
     /// Counts the start of a call.
@@ -157,7 +161,7 @@ impl RpcMetrics {
     pub fn end(&self, method: &'static Method, code: Code, duration: Duration) {
         self.update(method, |metrics| {
             metrics.in_flight.dec();
-            metrics.seconds.observe(duration.as_secs_f64());
+            metrics.seconds.observe(duration);
             if code == Code::Ok {
                 metrics.succeeded.inc();
             } else {
@@ -167,18 +171,18 @@ impl RpcMetrics {
     }
 
     fn update(&self, method: &'static Method, update: impl Fn(&MethodMetrics)) {
-        let address = std::ptr::from_ref(method).addr();
-        if let Some(metrics) = self.0.methods.read().unwrap_or_else(PoisonError::into_inner).get(&address) {
-            return update(metrics);
+        match self.0.methods.get(method.number) {
+            Some(metrics) => update(metrics.get_or_init(|| self.of(method))),
+            None => update(&self.of(method)),
         }
-        let metrics = MethodMetrics {
+    }
+
+    fn of(&self, method: &'static Method) -> MethodMetrics {
+        MethodMetrics {
             succeeded: self.0.handled.get_or_create_owned(&code_labels(method, Code::Ok)),
             seconds: self.0.seconds.get_or_create_owned(&method_labels(method)),
             in_flight: self.0.in_flight.get_or_create_owned(&method_labels(method)),
-        };
-        update(&metrics);
-        // Two threads may insert at the same time; both insert the same metrics.
-        self.0.methods.write().unwrap_or_else(PoisonError::into_inner).insert(address, metrics);
+        }
     }
 }
 

@@ -8,6 +8,9 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+use http::Response;
+use http_body::Body;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -16,22 +19,28 @@ use tracing::{Instrument as _, Level, Span};
 use super::completion::{self, Observer};
 use super::metrics::{RpcMetrics, code_name};
 use super::span;
-use crate::call::{Context, Handler, Method, Trace, handler};
+use crate::call::{Call, Context, Handler, Method, Trace, handler};
 
 /// Observes every call through `next`.
-pub fn observe(next: Handler, metrics: RpcMetrics) -> Handler {
+pub fn observe<A, B>(next: impl Fn(Call) -> A + Send + Sync + 'static, metrics: RpcMetrics) -> Handler
+where
+    A: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
+{
     let outages = Arc::new(Outages::default());
-    handler(move |mut call| {
-        let method = call.method;
-        let caller = Trace::from_headers(call.request.headers());
-        let exported = span::server(method, caller);
-        let trace = span::position(&exported);
-        let trace = trace.or_else(|| caller.map(Trace::child)).unwrap_or_else(Trace::begin);
-        call.request.extensions_mut().insert(trace);
-
-        let observer = ServerCall::begin(method, metrics.clone(), Arc::clone(&outages), trace, exported.clone());
-        let answering = exported.in_scope(|| next(call)).instrument(exported);
-        async move { completion::observe(answering.await, observer) }
+    let next = Arc::new(next);
+    handler(move |mut call: Call| {
+        let (next, metrics, outages) = (Arc::clone(&next), metrics.clone(), Arc::clone(&outages));
+        async move {
+            let method = call.method;
+            let exported = span::server(method, call.request.headers());
+            if let Some(trace) = span::position(&exported) {
+                call.context.trace = trace;
+            }
+            let observer = ServerCall::begin(method, metrics, outages, call.context.trace, exported.clone());
+            let response = next(call).instrument(exported).await;
+            completion::observe(response, observer).map(tonic::body::Body::new)
+        }
     })
 }
 

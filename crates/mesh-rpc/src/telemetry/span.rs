@@ -6,6 +6,7 @@
 //!
 //! See: decision 0010.
 
+use http::HeaderMap;
 use opentelemetry::trace::{
     SpanContext, SpanId, Status as SpanStatus, TraceContextExt as _, TraceFlags, TraceId, TraceState,
 };
@@ -19,7 +20,7 @@ use crate::call::Trace;
 pub(super) const TARGET: &str = "mesh::span";
 
 /// The span of a served call. Its parent is the caller's span, if the request names one.
-pub(super) fn server(method: &Method, caller: Option<Trace>) -> Span {
+pub(super) fn server(method: &Method, headers: &HeaderMap) -> Span {
     // Health checks arrive every few seconds, and reflection serves tools: both would clutter the traces.
     if method.service.starts_with("grpc.") {
         return Span::none();
@@ -35,7 +36,9 @@ pub(super) fn server(method: &Method, caller: Option<Trace>) -> Span {
         rpc.service = method.service,
         rpc.method = method.name,
     );
-    if let Some(caller) = caller.filter(|_| !span.is_disabled()) {
+    if !span.is_disabled()
+        && let Some(caller) = Trace::from_headers(headers)
+    {
         let caller = opentelemetry::Context::new().with_remote_span_context(remote(caller));
         // `set_parent` fails if nothing is exported.
         let _ = span.set_parent(caller);

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::HeaderMap;
 use opentelemetry::trace::{SpanId, Status as SpanStatus, TraceId};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
@@ -64,6 +65,12 @@ impl Recorded {
     }
 }
 
+fn headers(caller: Trace) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    caller.write(&mut headers);
+    headers
+}
+
 fn method(name: &str) -> &'static Method {
     Methods::of(&[]).find(&format!("/{name}"))
 }
@@ -75,7 +82,7 @@ fn span_is_disabled_without_an_exporter() {
     let no_exporter = None::<Exporter>.as_ref().map(Exporter::layer);
     let _guard = install(tracing_subscriber::registry().with(no_exporter).with(log));
     assert!(!tracing::debug_span!("of the log").is_disabled());
-    let (server, client) = (server(method(GET), None), client(method(GET), "catalog"));
+    let (server, client) = (server(method(GET), &HeaderMap::new()), client(method(GET), "catalog"));
     assert!(server.is_disabled() && client.is_disabled());
     assert_eq!(position(&server), None);
 }
@@ -84,11 +91,11 @@ fn span_is_disabled_without_an_exporter() {
 fn span_of_a_call_is_between_its_caller_and_its_peer() {
     let (recorded, _guard) = Recorded::begin();
     let caller = Trace::begin();
-    let served = server(method(CANCEL), Some(caller));
+    let served = server(method(CANCEL), &headers(caller));
     served.in_scope(|| {
         tracing::info_span!("a service's own").in_scope(|| {
             let called = client(method(GET), "catalog");
-            let check = called.in_scope(|| server(method("grpc.health.v1.Health/Check"), position(&called)));
+            let check = called.in_scope(|| server(method("grpc.health.v1.Health/Check"), &HeaderMap::new()));
             assert!(check.is_disabled(), "health checks are not exported");
         });
     });
@@ -105,7 +112,7 @@ fn span_of_a_call_is_between_its_caller_and_its_peer() {
 fn span_of_an_unsampled_trace_continues_it_and_is_not_exported() {
     let (recorded, _guard) = Recorded::begin();
     let caller = Trace { sampled: false, ..Trace::begin() };
-    let served = server(method(CANCEL), Some(caller));
+    let served = server(method(CANCEL), &headers(caller));
     let continued = position(&served).unwrap();
     assert_eq!((continued.trace_id, continued.sampled), (caller.trace_id, false));
     assert_ne!(continued.span_id, caller.span_id);
@@ -119,7 +126,7 @@ fn span_of_an_unsampled_trace_continues_it_and_is_not_exported() {
 fn span_of_a_new_trace_is_a_root() {
     let (recorded, _guard) = Recorded::begin();
     // The current span of the thread is not the parent of a call from the network.
-    tracing::info_span!("something else").in_scope(|| drop(server(method(GET), None)));
+    tracing::info_span!("something else").in_scope(|| drop(server(method(GET), &HeaderMap::new())));
     assert_eq!(recorded.named(GET).parent_span_id, SpanId::INVALID);
 }
 
@@ -128,7 +135,7 @@ fn span_of_a_server_does_not_fail_for_an_invalid_request() {
     for (code, by_server) in [(Code::NotFound, false), (Code::Unavailable, true), (Code::Ok, false)] {
         let (recorded, _guard) = Recorded::begin();
         let status = Status::new(code, "why");
-        end_server(&server(method(CANCEL), None), &status);
+        end_server(&server(method(CANCEL), &HeaderMap::new()), &status);
         end_client(&client(method(GET), "catalog"), &status);
         let failed = |name: &str| recorded.named(name).status == SpanStatus::error("why");
         assert_eq!((failed(CANCEL), failed(GET)), (by_server, code != Code::Ok), "{code:?}");

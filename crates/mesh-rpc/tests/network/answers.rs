@@ -111,7 +111,7 @@ async fn seen(asks: Asks, answer: Answer) -> (Status, HeaderMap) {
     let stack = stack(dispatch(services), Limits::default(), Metrics::new(), CancellationToken::new());
     let path = "/google.longrunning.Operations/GetOperation";
     let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-    let response = stack(Call { method: Methods::of(&[]).find(path), request }).await;
+    let response = stack(Call::new(Methods::of(&[]).find(path), None, request)).await;
     let requested = requested.lock().unwrap().clone();
     (Status::from_header_map(response.headers()).unwrap(), requested)
 }
