@@ -144,14 +144,15 @@ impl Health {
         self.0.state.borrow().is_ready(Some(service))
     }
 
-    /// Whether all services are ready, and one line for each service.
+    /// Whether all services are ready, and one line for each service; one line for a process that starts or drains.
     pub fn summary(&self) -> (bool, String) {
         let state = self.0.state.borrow();
-        if state.phase == Phase::Starting {
-            return (false, "starting: the process opens and migrates its databases\n".to_owned());
+        match state.phase {
+            Phase::Starting => return (false, "starting: the process opens and migrates its databases\n".to_owned()),
+            Phase::Draining => return (false, "draining: the process finishes its calls and ends\n".to_owned()),
+            Phase::Serving => {}
         }
         let line = |(name, found): (&&str, &Readiness)| match found {
-            _ if state.phase == Phase::Draining => format!("{name}: not ready: draining\n"),
             Readiness::Ready => format!("{name}: ready\n"),
             Readiness::Degraded(problem) => format!("degraded: {name}: {problem}\n"),
             Readiness::NotReady(problem) => format!("{name}: not ready: {problem}\n"),
@@ -246,7 +247,7 @@ mod tests {
         answer.send(()).unwrap();
         sleep(Duration::from_millis(1)).await;
         assert!(!health.is_ready("film"));
-        assert_eq!(health.summary(), (false, "film: not ready: draining\n".to_owned()));
+        assert_eq!(health.summary(), (false, "draining: the process finishes its calls and ends\n".to_owned()));
         for contract in ["film.v1.Film", ""] {
             assert_eq!(health.serves(contract), Some(false), "{contract}");
         }
