@@ -2,7 +2,8 @@
 //!
 //! Guarantees:
 //! - To take a free permit and to give it back locks nothing. tokio's semaphore locks its queue at each return.
-//! - Those who wait are served in order. While somebody waits, nobody else takes a permit without waiting.
+//! - Those who wait are woken in order. While somebody waits, nobody else takes a permit without joining the queue; one
+//!   that joins just when a permit is given back may get it first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
