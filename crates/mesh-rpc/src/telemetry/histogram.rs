@@ -9,7 +9,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 
 /// Upper bounds in seconds: from a call in memory to a slow call of a person. The last bucket has no bound.
 const BOUNDS: [f64; 15] =
-    [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, f64::MAX];
+    [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, f64::INFINITY];
 
 /// Durations by size. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -45,5 +45,32 @@ impl EncodeMetric for Histogram {
 
     fn metric_type(&self) -> MetricType {
         Self::TYPE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::encoding::text;
+    use prometheus_client::registry::Registry;
+
+    #[test]
+    fn histogram_ends_with_the_bucket_that_has_no_bound() {
+        let (histogram, mut registry, mut page) = (Histogram::default(), Registry::default(), String::new());
+        registry.register("seconds", "Durations", histogram.clone());
+        for millis in [1, 300, 60_000] {
+            histogram.observe(Duration::from_millis(millis));
+        }
+        text::encode(&mut page, &registry).unwrap();
+        for line in [
+            "seconds_sum 60.301",
+            "seconds_count 3",
+            r#"seconds_bucket{le="0.0005"} 0"#,
+            r#"seconds_bucket{le="0.001"} 1"#,
+            r#"seconds_bucket{le="10.0"} 2"#,
+            r#"seconds_bucket{le="+Inf"} 3"#,
+        ] {
+            assert!(page.lines().any(|found| found == line), "no {line} in\n{page}");
+        }
     }
 }
