@@ -4,6 +4,7 @@
 /// that stand above it in this list. What only tests depend on is free.
 pub(crate) const LADDER: &[(&str, &[&str])] = &[
     ("consul-api-client", &[]),
+    ("transcode", &[]),
     ("mesh-build", &[]),
     ("mesh-proto", &["mesh-build"]),
     ("contracts", &["mesh-build", "mesh-proto"]),
