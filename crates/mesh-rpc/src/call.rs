@@ -27,7 +27,7 @@ pub use error::Violations;
 #[cfg(test)]
 pub(crate) use handler::tests;
 pub use handler::{Answering, Call, Connection, GrpcServer, GrpcService, GrpcServices, Handler, add, handler};
-pub use method::{IdempotencyLevel, Method, Methods, OWN as OWN_DESCRIPTORS};
+pub use method::{Access, IdempotencyLevel, Method, Methods, OWN as OWN_DESCRIPTORS};
 pub use text::Text;
 pub use timeout::{read_timeout, within, write_timeout};
 pub use trace::Trace;

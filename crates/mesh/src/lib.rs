@@ -72,5 +72,5 @@ pub mod context {
 
 /// The method table: what the contracts say of each call.
 pub mod contract {
-    pub use mesh_rpc::call::{IdempotencyLevel, Method, Methods};
+    pub use mesh_rpc::call::{Access, IdempotencyLevel, Method, Methods};
 }

@@ -1,6 +1,7 @@
 //! The fields of `google/protobuf/descriptor.proto` that the method table reads, and the options of `mesh.options.v1`.
 //! The types of `prost-types` drop unknown options.
 
+use mesh_proto::mesh::options::v1::Authorization;
 use prost_types::method_options::IdempotencyLevel;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -44,4 +45,10 @@ pub(super) struct Options {
     /// `mesh.options.v1.default_deadline`.
     #[prost(message, optional, tag = "50001")]
     pub(super) default_deadline: Option<prost_types::Duration>,
+    /// `mesh.options.v1.authorization`.
+    #[prost(message, optional, tag = "50002")]
+    pub(super) authorization: Option<Authorization>,
+    /// `mesh.options.v1.waits`.
+    #[prost(bool, tag = "50004")]
+    pub(super) waits: bool,
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use mesh_proto::mesh::options::v1 as options;
 use prost::Message as _;
 pub use prost_types::method_options::IdempotencyLevel;
 
@@ -33,12 +34,31 @@ pub struct Method {
     pub client_streaming: bool,
     /// Whether the response is a stream.
     pub server_streaming: bool,
+    /// Whether a call mostly waits for an event and does no work: a stream, or a method with the option
+    /// `mesh.options.v1.waits`.
+    pub waits: bool,
+    /// The callers that the method is for, by the option `mesh.options.v1.authorization`. Nothing enforces it yet.
+    pub access: Access,
 }
 
-impl Method {
-    /// Whether a call mostly waits for an event and does no work: a stream, or `WaitOperation`.
-    pub fn waits(&self) -> bool {
-        self.server_streaming || self.client_streaming || self.name == "WaitOperation"
+/// The callers that a method is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The services of the mesh: the access of a method without the option.
+    Internal,
+    /// All callers.
+    Public,
+    /// Callers with an identity.
+    Authenticated,
+}
+
+impl From<options::Access> for Access {
+    fn from(access: options::Access) -> Self {
+        match access {
+            options::Access::Unspecified | options::Access::Internal => Self::Internal,
+            options::Access::Public => Self::Public,
+            options::Access::Authenticated => Self::Authenticated,
+        }
     }
 }
 
@@ -51,6 +71,8 @@ static UNKNOWN: Method = Method {
     default_deadline: None,
     client_streaming: false,
     server_streaming: false,
+    waits: false,
+    access: Access::Internal,
 };
 
 /// The contracts that every process serves.
@@ -117,6 +139,8 @@ fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
                     default_deadline: options.default_deadline.and_then(|deadline| deadline.try_into().ok()),
                     client_streaming: method.client_streaming,
                     server_streaming: method.server_streaming,
+                    waits: method.client_streaming || method.server_streaming || options.waits,
+                    access: options.authorization.unwrap_or_default().access().into(),
                     name: method.name.leak(),
                 };
                 vacant.insert(Box::leak(Box::new(method)));
@@ -136,6 +160,28 @@ mod tests {
         assert_eq!(level("GetOperation"), IdempotencyLevel::NoSideEffects);
         assert_eq!(level("CancelOperation"), IdempotencyLevel::Idempotent);
         assert_eq!(level("MadeUp"), IdempotencyLevel::IdempotencyUnknown);
+    }
+
+    #[test]
+    fn methods_have_their_access() {
+        let methods = Methods::of(&[]);
+        let access = |path| methods.find(path).access;
+        assert_eq!(access("/google.longrunning.Operations/GetOperation"), Access::Authenticated);
+        assert_eq!(access("/grpc.health.v1.Health/Check"), Access::Internal);
+        assert_eq!(access("/made.up.Service/Method"), Access::Internal);
+        // A value of a later version is none that this one knows.
+        let later = options::Authorization { access: 9, scopes: Vec::new() };
+        assert_eq!(Access::from(later.access()), Access::Internal);
+        assert_eq!(Access::from(options::Access::Public), Access::Public);
+    }
+
+    #[test]
+    fn methods_that_wait_are_streams_and_those_with_the_option() {
+        let methods = Methods::of(&[]);
+        let waits = |path| methods.find(path).waits;
+        assert!(waits("/google.longrunning.Operations/WaitOperation"));
+        assert!(waits("/grpc.health.v1.Health/Watch"));
+        assert!(!waits("/google.longrunning.Operations/GetOperation"));
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Attempt {
     }
 
     fn record_latency(&self) {
-        if !self.method.waits() {
+        if !self.method.waits {
             self.endpoint.record_latency(self.start.elapsed());
         }
     }

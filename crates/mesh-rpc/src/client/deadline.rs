@@ -91,7 +91,7 @@ fn failed(response: &Response<Body>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{IdempotencyLevel, Methods};
+    use crate::call::{Access, IdempotencyLevel, Methods};
 
     const CALL: &str = "/google.longrunning.Operations/GetOperation";
 
@@ -104,6 +104,8 @@ mod tests {
         default_deadline: Some(Duration::from_secs(2)),
         client_streaming: false,
         server_streaming: false,
+        waits: false,
+        access: Access::Internal,
     };
 
     /// The time left at the start of a call with this `grpc-timeout`, in a context with this many seconds left.

@@ -33,7 +33,7 @@ impl<N: Answer> Answer for Deadlines<N> {
             Ok(own) => own,
             Err(status) => return status.into_http(),
         };
-        let default = (call.connection.is_some() && !call.method.waits()).then_some(self.unary_deadline);
+        let default = (call.connection.is_some() && !call.method.waits).then_some(self.unary_deadline);
         let deadline = own.or(default).map(|timeout| call.arrived + timeout);
         // The handler would be polled first.
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {

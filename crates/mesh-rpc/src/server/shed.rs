@@ -47,7 +47,7 @@ impl<N: Answer> Answer for Shed<N> {
         if !needs_permit(&call) {
             return self.next.answer(call).await;
         }
-        if method.waits() {
+        if method.waits {
             let Some(permit) = self.streams.try_take() else {
                 return refused(method, &self.metrics).into_http();
             };
@@ -66,7 +66,7 @@ impl<N: Answer> Answer for Shed<N> {
 }
 
 fn needs_permit(call: &Call<Arriving>) -> bool {
-    let checks_health = call.method.service == health_service::NAME && !call.method.waits();
+    let checks_health = call.method.service == health_service::NAME && !call.method.waits;
     call.connection.is_some() && !checks_health
 }
 
