@@ -2,14 +2,33 @@
 //!
 //! - [`Schema`] holds the tables of all messages of a descriptor pool, compiled once.
 //! - [`Schema`] finds a [`Message`] by name, and a message its [`Field`]s.
+//! - [`Routes`] finds the method of an HTTP request by the rules of `google.api.http`.
 //!
 //! See <https://protobuf.dev/programming-guides/json/> for the specification.
 
+#[expect(dead_code, reason = "values are bound by it")]
+mod annotations;
+#[expect(dead_code, reason = "values are bound by it")]
+mod binding;
 mod error;
+#[expect(dead_code, reason = "values are bound by it")]
+mod field_path;
+#[cfg(test)]
+mod library;
+#[cfg_attr(not(test), expect(dead_code, reason = "values are bound by it"))]
+mod percent;
+#[expect(dead_code, reason = "values are bound by it")]
+mod route;
+mod router;
+mod rule;
 #[cfg(test)]
 mod sample;
 #[expect(dead_code, reason = "the two directions read the tables")]
 mod table;
+mod template;
 
+pub use binding::{Binding, Body};
 pub use error::{JsonError, Mistake, WireError};
+pub use route::{Matched, Miss, Routes};
+pub use rule::RuleError;
 pub use table::{Cardinality, Field, Kind, MAX_DEPTH, Message, Schema};
