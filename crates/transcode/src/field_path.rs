@@ -62,6 +62,11 @@ impl FieldPath {
         self.fields.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".")
     }
 
+    /// The path by the names of JSON.
+    pub(crate) fn json_name(&self) -> String {
+        self.fields.iter().map(FieldDescriptor::json_name).collect::<Vec<_>>().join(".")
+    }
+
     /// The numbers of the fields, which identify them.
     pub(crate) fn numbers(&self) -> Vec<u32> {
         self.fields.iter().map(FieldDescriptor::number).collect()

@@ -6,15 +6,16 @@
 //!
 //! See <https://protobuf.dev/programming-guides/json/> for the specification.
 
-#[expect(dead_code, reason = "values are bound by it")]
 mod annotations;
-#[expect(dead_code, reason = "values are bound by it")]
 mod binding;
+mod code;
 mod error;
 #[expect(dead_code, reason = "values are bound by it")]
 mod field_path;
+mod json;
 #[cfg(test)]
 mod library;
+pub mod openapi;
 #[cfg_attr(not(test), expect(dead_code, reason = "values are bound by it"))]
 mod percent;
 #[expect(dead_code, reason = "values are bound by it")]
@@ -28,6 +29,7 @@ mod table;
 mod template;
 
 pub use binding::{Binding, Body};
+pub use code::http_status;
 pub use error::{JsonError, Mistake, WireError};
 pub use route::{Matched, Miss, Routes};
 pub use rule::RuleError;

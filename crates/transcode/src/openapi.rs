@@ -1,0 +1,90 @@
+//! The OpenAPI 3.1 document of all bindings.
+//!
+//! Guarantees:
+//! - The same routes give the same bytes. Schemas stand in the order of their names, all else in that of the contract.
+//! - Descriptions are the comments of the contract; the answers to errors are its lines `CODE: REASON`.
+//! - A path of several segments, `{name=services/*/operations/*}`, has a parameter a segment.
+//! - Does not: describe WebSockets, which OpenAPI cannot. They stand as `x-websocket` beside the methods of their path.
+//!
+//! See <https://spec.openapis.org/oas/v3.1.0>.
+
+mod answers;
+mod comments;
+mod operations;
+mod paths;
+mod schemas;
+
+use std::collections::BTreeSet;
+
+use prost_reflect::ServiceDescriptor;
+
+use crate::json::{Json, Object};
+use crate::route::Routes;
+use operations::Operations;
+use paths::Shape;
+
+/// What a document says beside the contract.
+#[derive(Clone, Copy, Debug)]
+pub struct Info<'a> {
+    /// The title of the API.
+    pub title: &'a str,
+    /// The version of the API.
+    pub version: &'a str,
+    /// The URL before all paths, such as `https://api.example.org`. Empty: the origin of the document.
+    pub server: &'a str,
+    /// Whether callers send a bearer token.
+    pub bearer: bool,
+}
+
+/// The document, as JSON.
+pub fn document(routes: &Routes, info: Info<'_>) -> Vec<u8> {
+    let mut operations = Operations::default();
+    let mut paths: Vec<(Shape, Object)> = Vec::new();
+    for binding in routes.bindings() {
+        let shape = Shape::of(binding);
+        let found = paths.iter().position(|(other, _)| other.pattern == shape.pattern);
+        let at = found.unwrap_or(paths.len());
+        if found.is_none() {
+            paths.push((shape, Object::new()));
+        }
+        let (shape, item) = &mut paths[at];
+        let key = match binding.http_method.as_str() {
+            "WEBSOCKET" => "x-websocket".to_owned(),
+            method @ ("GET" | "PUT" | "POST" | "DELETE" | "PATCH" | "OPTIONS" | "HEAD" | "TRACE") => {
+                method.to_ascii_lowercase()
+            }
+            // OpenAPI 3.1 has no other methods.
+            _ => continue,
+        };
+        *item = std::mem::take(item).with(key, operations.operation(binding, shape));
+    }
+    let paths: Object = paths.into_iter().map(|(shape, item)| (shape.path(), item.into())).collect();
+    let server = if info.server.is_empty() { "/" } else { info.server };
+    let tags = tags(routes, &mut operations);
+    let bearer = Object::new().with("type", "http").with("scheme", "bearer");
+    let mut components = Object::new().with("schemas", operations.finish());
+    let mut document = Object::new()
+        .with("openapi", "3.1.0")
+        .with("info", Object::new().with("title", info.title).with("version", info.version))
+        .with("servers", vec![Object::new().with("url", server)]);
+    if info.bearer {
+        components = components.with("securitySchemes", Object::new().with("bearer", bearer));
+        let needed = Object::new().with("bearer", Json::List(Vec::new()));
+        document = document.with("security", vec![needed]);
+    }
+    document.with("tags", tags).with("paths", paths).with("components", components).to_bytes()
+}
+
+/// A tag a service that has a binding.
+fn tags(routes: &Routes, operations: &mut Operations) -> Vec<Json> {
+    let mut known = BTreeSet::new();
+    let services = routes.bindings().iter().map(|binding| binding.method.parent_service());
+    let mut tag = |service: &ServiceDescriptor| {
+        let comment = operations.comment(&service.parent_file(), service.path());
+        Object::new().with("name", service.full_name()).with_some("description", comment).into()
+    };
+    services.filter(|service| known.insert(service.full_name().to_owned())).map(&mut tag).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! The responses of an operation.
+
+use std::collections::BTreeMap;
+
+use super::comments::Failure;
+use super::schemas::Schemas;
+use crate::binding::Binding;
+use crate::code;
+use crate::json::{Json, Object};
+
+/// The name of the schema of errors.
+const PROBLEM: &str = "Problem";
+
+/// The responses: that of success, one for each status that the comment leads to, and one for all others.
+pub(super) fn of(binding: &Binding, failures: &[Failure], schemas: &mut Schemas) -> Object {
+    let mut by_status: BTreeMap<u16, Vec<&Failure>> = BTreeMap::new();
+    for failure in failures {
+        by_status.entry(code::http_status(failure.code)).or_default().push(failure);
+    }
+    let responses = Object::new().with("200", success(binding, schemas));
+    let domain = binding.method.parent_service().package_name().split('.').next().unwrap_or_default().to_owned();
+    let failed =
+        by_status.into_iter().map(|(status, failures)| (status.to_string(), failed(status, &failures, &domain)));
+    let other = Object::new().with("description", "Another error.").with("content", content(Object::new()));
+    responses.and(failed.collect()).with("default", other)
+}
+
+fn success(binding: &Binding, schemas: &mut Schemas) -> Object {
+    let described = |text: &str| Object::new().with("description", text);
+    if binding.is_raw_response() {
+        return described("The content, with its content type.")
+            .with("content", Object::new().with("*/*", Object::new()));
+    }
+    let schema = Object::new().with("schema", schemas.message(&binding.response_message()));
+    if binding.method.is_server_streaming() {
+        let events = Object::new().with("schema", Object::new().with("type", "string"));
+        let content = Object::new().with("text/event-stream", events).with("application/x-ndjson", schema);
+        return described("A message an event, or a message a line.").with("content", content);
+    }
+    let answer = described("The answer.");
+    let answer = if binding.response_revision.is_some() {
+        let text = Object::new().with("schema", Object::new().with("type", "string"));
+        answer.with("headers", Object::new().with("ETag", text.with("description", "The revision.")))
+    } else {
+        answer
+    };
+    answer.with("content", Object::new().with("application/json", schema))
+}
+
+/// The response of a status: what the comment says about its codes, and an example a reason.
+fn failed(status: u16, failures: &[&Failure], domain: &str) -> Json {
+    let texts: Vec<_> =
+        failures.iter().map(|failure| format!("{}: {}", code::code_name(failure.code), failure.text)).collect();
+    let mut examples = Object::new();
+    for failure in failures {
+        for reason in &failure.reasons {
+            if !examples.has(reason) {
+                let value = example(status, failure.code, reason, domain);
+                examples = examples.with(reason.as_str(), Object::new().with("value", value));
+            }
+        }
+    }
+    Object::new().with("description", texts.join("\n\n")).with("content", content(examples)).into()
+}
+
+fn content(examples: Object) -> Object {
+    let schema = Object::new().with("$ref", format!("#/components/schemas/{PROBLEM}"));
+    Object::new().with("application/problem+json", Object::new().with("schema", schema).with_some("examples", examples))
+}
+
+fn example(status: u16, code: u32, reason: &str, domain: &str) -> Object {
+    let detail = Object::new()
+        .with("@type", "type.googleapis.com/google.rpc.ErrorInfo")
+        .with("reason", reason)
+        .with("domain", domain);
+    Object::new()
+        .with("type", format!("/errors/{domain}/{reason}"))
+        .with("title", code::title(reason))
+        .with("status", i64::from(status))
+        .with("code", i64::from(code))
+        .with("message", code::title(reason))
+        .with("details", vec![detail])
+}
+
+/// Adds the schema of errors.
+pub(super) fn problem(schemas: &mut Schemas) {
+    let typed = |name: &str, text: &str| Object::new().with("type", name).with("description", text);
+    let detail = Object::new()
+        .with("type", "object")
+        .with("properties", Object::new().with("@type", Object::new().with("type", "string")))
+        .with("required", vec!["@type"])
+        .with("additionalProperties", true);
+    let properties = Object::new()
+        .with("type", typed("string", "What went wrong: `/errors/{service}/{REASON}`, or `about:blank`."))
+        .with("title", typed("string", "What went wrong, for people. The same for all errors of the type."))
+        .with("status", typed("integer", "The status of HTTP."))
+        .with("detail", typed("string", "What went wrong with this request."))
+        .with("code", typed("integer", "The code of gRPC."))
+        .with("message", typed("string", "As `detail`."))
+        .with("details", Object::new().with("type", "array").with("items", detail));
+    let schema = Object::new()
+        .with("type", "object")
+        .with("description", "An error: RFC 9457, with the members of google.rpc.Status beside it.")
+        .with("properties", properties)
+        .with("required", vec!["type", "title", "status", "code", "message", "details"]);
+    schemas.add(PROBLEM, schema);
+}

@@ -1,0 +1,193 @@
+//! The operations of a document: a binding each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost_reflect::{FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
+
+use super::answers;
+use super::comments::Parts;
+use super::paths::{self, Shape};
+use super::schemas::Schemas;
+use crate::annotations::Behavior;
+use crate::binding::{Binding, Body};
+use crate::json::{Json, Object};
+
+/// Parameters of a query lie at most so deep in a request. A message may contain itself.
+const DEPTH: usize = 3;
+
+/// Makes operations, and collects the schemas that they refer to.
+#[derive(Default)]
+pub(super) struct Operations {
+    schemas: Schemas,
+    ids: BTreeSet<String>,
+    /// The full name of the first service of each name.
+    services: BTreeMap<String, String>,
+}
+
+impl Operations {
+    pub(super) fn comment(&mut self, file: &FileDescriptor, path: &[i32]) -> String {
+        self.schemas.comments.of(file, path)
+    }
+
+    pub(super) fn finish(self) -> Object {
+        let mut schemas = self.schemas;
+        answers::problem(&mut schemas);
+        schemas.finish()
+    }
+
+    pub(super) fn operation(&mut self, binding: &Binding, shape: &Shape) -> Json {
+        let method = &binding.method;
+        let parts = Parts::of(&self.comment(&method.parent_file(), method.path()));
+        let mut described: Vec<String> = vec![parts.description.clone()];
+        if binding.has_request_id && !binding.body.is_raw() {
+            described.push("`Idempotency-Key` may give `requestId` instead.".to_owned());
+        }
+        if let Some(revision) = &binding.revision {
+            described.push(format!("`If-Match` may give `{revision}` instead, as the `ETag` of an earlier answer."));
+        }
+        described.retain(|text| !text.is_empty());
+        let mut parameters = self.path_parameters(binding, shape);
+        parameters.extend(self.query_parameters(binding));
+        parameters.extend(header_parameters(binding));
+        let operation = Object::new()
+            .with("operationId", self.id(binding))
+            .with("tags", vec![method.parent_service().full_name()])
+            .with_some("summary", parts.summary.as_str())
+            .with_some("description", described.join("\n\n"))
+            .with_some("parameters", parameters);
+        if binding.http_method == "WEBSOCKET" {
+            let messages = Object::new()
+                .with("send", self.schemas.message(&method.input()))
+                .with("receive", self.schemas.message(&binding.response_message()));
+            return operation.and(messages).into();
+        }
+        operation
+            .with_some("requestBody", self.body(binding))
+            .with("responses", answers::of(binding, &parts.failures, &mut self.schemas))
+            .into()
+    }
+
+    /// `Service_Method`; with a number for further bindings, and with the package if two services have one name.
+    fn id(&mut self, binding: &Binding) -> String {
+        let service = binding.method.parent_service();
+        let owner = self.services.entry(service.name().to_owned()).or_insert_with(|| service.full_name().to_owned());
+        let prefix = if owner == service.full_name() { service.name() } else { service.full_name() };
+        let base = format!("{}_{}", prefix.replace('.', "_"), binding.method.name());
+        let numbered = (2..).map(|number| format!("{base}_{number}"));
+        let mut ids = std::iter::once(base.clone()).chain(numbered);
+        // A set of ids is finite: one is free.
+        let id = ids.find(|id| !self.ids.contains(id)).unwrap_or(base);
+        self.ids.insert(id.clone());
+        id
+    }
+
+    fn path_parameters(&mut self, binding: &Binding, shape: &Shape) -> Vec<Object> {
+        let mut parameters = Vec::new();
+        for (parameter, name) in paths::parameters(binding).iter().zip(&shape.names) {
+            let schema = match parameter.field {
+                Some(field) => self.schemas.value(field),
+                None => Object::new().with("type", "string"),
+            };
+            let description = parameter.field.map(|field| self.field_comment(field)).unwrap_or_default();
+            let parameter = Object::new()
+                .with("name", name.as_str())
+                .with("in", "path")
+                .with("required", true)
+                .with_some("description", description)
+                .with("schema", schema);
+            parameters.push(parameter);
+        }
+        parameters
+    }
+
+    fn query_parameters(&mut self, binding: &Binding) -> Vec<Object> {
+        let in_body = match &binding.body {
+            Body::Whole | Body::WholeRaw => return Vec::new(),
+            Body::None => None,
+            Body::Field(field) | Body::FieldRaw(field) => Some(field.name()),
+        };
+        let bound: Vec<_> = binding.variables.iter().map(|variable| variable.json_name()).collect();
+        let mut parameters = Vec::new();
+        let fields = binding.method.input().fields().filter(|field| Some(field.name()) != in_body).collect::<Vec<_>>();
+        let hidden = |field: &FieldDescriptor| binding.body.is_raw() && field.name() == "request_id";
+        // The messages that lead to a field are of different types, so that the parameters are finite and few.
+        let mut open: Vec<_> =
+            fields.into_iter().rev().filter(|field| !hidden(field)).map(|field| (String::new(), 1, field)).collect();
+        while let Some((prefix, depth, field)) = open.pop() {
+            let name = format!("{prefix}{}", field.json_name());
+            match inner(&field) {
+                _ if bound.contains(&name) => {}
+                Inner::Value => parameters.push(self.query_parameter(&name, &field, depth == 1)),
+                Inner::Message(message) if depth < DEPTH => {
+                    let fields: Vec<_> = message.fields().collect();
+                    open.extend(fields.into_iter().rev().map(|field| (format!("{name}."), depth + 1, field)));
+                }
+                Inner::Message(_) | Inner::None => {}
+            }
+        }
+        parameters
+    }
+
+    fn query_parameter(&mut self, name: &str, field: &FieldDescriptor, outer: bool) -> Object {
+        let parameter = Object::new().with("name", name).with("in", "query");
+        let required = outer && Behavior::of(field).required;
+        let parameter = if required { parameter.with("required", true) } else { parameter };
+        parameter.with_some("description", self.field_comment(field)).with("schema", self.schemas.value(field))
+    }
+
+    fn field_comment(&mut self, field: &FieldDescriptor) -> String {
+        self.comment(&field.parent_message().parent_file(), field.path())
+    }
+
+    fn body(&mut self, binding: &Binding) -> Object {
+        let json = |schema: Object| Object::new().with("application/json", Object::new().with("schema", schema));
+        let content = match &binding.body {
+            Body::None => return Object::new(),
+            Body::WholeRaw | Body::FieldRaw(_) => Object::new().with("*/*", Object::new()),
+            Body::Whole => {
+                // A variable within a message of the body leaves the message in the body.
+                let bound: Vec<_> = binding.variables.iter().map(|variable| variable.name()).collect();
+                json(self.schemas.body(&binding.method.input(), &bound, false))
+            }
+            Body::Field(field) => {
+                let Kind::Message(message) = field.kind() else { return Object::new() };
+                let within = |name: String| name.strip_prefix(&format!("{}.", field.name())).map(str::to_owned);
+                let bound: Vec<_> = binding.variables.iter().filter_map(|variable| within(variable.name())).collect();
+                json(self.schemas.body(&message, &bound, binding.update_mask.is_some()))
+            }
+        };
+        Object::new().with("required", true).with("content", content)
+    }
+}
+
+/// Headers that give a field which neither query nor body can give.
+fn header_parameters(binding: &Binding) -> Vec<Object> {
+    if !(binding.body.is_raw() && binding.has_request_id) {
+        return Vec::new();
+    }
+    let uuid = Object::new().with("type", "string").with("format", "uuid");
+    let description = "A UUID that the caller generates. A repeated call with the same UUID has no further effect.";
+    let parameter = Object::new().with("name", "Idempotency-Key").with("in", "header");
+    vec![parameter.with("description", description).with("schema", uuid)]
+}
+
+/// What a query can say about a field.
+enum Inner {
+    /// Its value.
+    Value,
+    /// The values of its fields.
+    Message(MessageDescriptor),
+    None,
+}
+
+fn inner(field: &FieldDescriptor) -> Inner {
+    let Kind::Message(message) = field.kind() else { return Inner::Value };
+    if field.is_list() || field.is_map() {
+        return Inner::None;
+    }
+    match message.full_name().strip_prefix("google.protobuf.") {
+        Some("Any" | "Empty" | "ListValue" | "Struct" | "Value") => Inner::None,
+        Some(_) => Inner::Value,
+        None => Inner::Message(message),
+    }
+}

@@ -1,0 +1,170 @@
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{Info, document};
+use crate::library;
+
+const INFO: Info<'_> = Info { title: "Library", version: "1.2.3", server: "", bearer: true };
+
+fn library() -> Value {
+    serde_json::from_slice(&document(&library::routes(), INFO)).expect("the document is JSON")
+}
+
+/// All values of a key, at any depth.
+fn values<'v>(value: &'v Value, key: &str, found: &mut Vec<&'v Value>) {
+    match value {
+        Value::Object(members) => {
+            found.extend(members.get(key));
+            members.values().for_each(|value| values(value, key, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| values(value, key, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn openapi_document_is_the_same_each_time() {
+    assert_eq!(document(&library::routes(), INFO), document(&library::routes(), INFO));
+    let document = library();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document["info"], json!({"title": "Library", "version": "1.2.3"}));
+    assert_eq!(
+        document["tags"],
+        json!([{"name": "library.v1.Library", "description": "Lends books. Other services read them."}])
+    );
+    assert_eq!(document["security"], json!([{"bearer": []}]));
+}
+
+#[test]
+fn openapi_references_lead_to_schemas_and_schemas_are_referred_to() {
+    let document = library();
+    let mut references = Vec::new();
+    values(&document, "$ref", &mut references);
+    let names = references.iter().map(|name| name.as_str().and_then(|name| name.strip_prefix("#/components/schemas/")));
+    let names: BTreeSet<_> = names.map(|name| name.expect("a reference to a schema").to_owned()).collect();
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    assert_eq!(names, schemas.keys().cloned().collect());
+    assert!(!names.iter().any(|name| name.starts_with("google.protobuf.")), "{names:?}");
+}
+
+#[test]
+fn openapi_operations_have_ids_and_parameters_of_their_paths() {
+    let document = library();
+    let mut ids = Vec::new();
+    values(&document["paths"], "operationId", &mut ids);
+    let distinct: BTreeSet<_> = ids.iter().map(|id| id.as_str()).collect();
+    assert_eq!(distinct.len(), ids.len());
+    assert_eq!(ids.len(), library::routes().bindings().len());
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let braced = path.split('{').skip(1).filter_map(|part| part.split('}').next()).collect::<BTreeSet<_>>();
+        for operation in item.as_object().expect("an item").values() {
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let of_path = parameters.filter(|parameter| parameter["in"] == "path");
+            let names: BTreeSet<_> = of_path.filter_map(|parameter| parameter["name"].as_str()).collect();
+            assert_eq!(names, braced, "{path}");
+        }
+    }
+}
+
+#[test]
+fn openapi_path_is_shared_by_bindings_that_name_other_fields() {
+    let paths = library()["paths"].clone();
+    let book = paths["/v1/books/{bookId}"].as_object().expect("a path");
+    assert_eq!(book.keys().collect::<Vec<_>>(), ["delete", "get", "patch"]);
+    assert!(paths["/v1/shelves/{shelve}/books/{book}"]["get"].is_object(), "{paths:#}");
+    assert!(paths["/v1/files/{name}:read"]["get"].is_object());
+    assert_eq!(paths["/v1/talk"]["x-websocket"]["send"]["$ref"], "#/components/schemas/library.v1.Nothing");
+}
+
+#[test]
+fn openapi_describes_errors_as_the_comment_does() {
+    let document = library();
+    let get = &document["paths"]["/v1/books/{bookId}"]["get"];
+    assert_eq!(get["summary"], "Gives one book");
+    assert_eq!(get["description"], "`Idempotency-Key` may give `requestId` instead.");
+    let responses = get["responses"].as_object().expect("responses");
+    assert_eq!(responses.keys().collect::<Vec<_>>(), ["200", "400", "404", "default"]);
+    let missing = &responses["404"];
+    assert_eq!(missing["description"], "NOT_FOUND: BOOK_NOT_FOUND.");
+    let example = &missing["content"]["application/problem+json"]["examples"]["BOOK_NOT_FOUND"]["value"];
+    assert_eq!(example["type"], "/errors/library/BOOK_NOT_FOUND");
+    assert_eq!(
+        (&example["title"], &example["status"], &example["code"]),
+        (&json!("Book not found"), &json!(404), &json!(5))
+    );
+}
+
+#[test]
+fn openapi_schema_has_types_and_behaviour_of_its_fields() {
+    let document = library();
+    let book = &document["components"]["schemas"]["library.v1.Book"];
+    assert_eq!(book["required"], json!(["name"]));
+    assert_eq!(book["description"], "A book.\n\nAt most one of `shelf`, `reader` has a value.");
+    let fields = &book["properties"];
+    assert_eq!(fields["bookId"], json!({"type": "string", "description": "A UUID.", "readOnly": true}));
+    assert_eq!((&fields["priceCents"]["type"], &fields["priceCents"]["format"]), (&json!("string"), &json!("int64")));
+    assert_eq!(fields["createTime"]["format"], "date-time");
+    assert_eq!(fields["digest"], json!({"type": "string", "contentEncoding": "base64"}));
+    assert_eq!(fields["sequelOf"]["$ref"], "#/components/schemas/library.v1.Book");
+    assert_eq!(fields["copies"]["additionalProperties"]["format"], "int64");
+    let genre = &document["components"]["schemas"]["library.v1.Genre"];
+    assert_eq!(genre["enum"], json!(["GENRE_UNSPECIFIED", "GENRE_FANTASY", "GENRE_CRIME"]));
+    let described = "What a book is about.\n- `GENRE_UNSPECIFIED`: Not known.\n- `GENRE_FANTASY`: Dragons.";
+    assert_eq!(genre["description"], described);
+}
+
+#[test]
+fn openapi_bodies_leave_out_what_path_and_server_set() {
+    let paths = library()["paths"].clone();
+    let patch = &paths["/v1/books/{bookId}"]["patch"];
+    let schema = &patch["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(schema.get("required"), None, "a PATCH names what it changes");
+    assert!(schema["properties"]["name"].is_object());
+    assert_eq!((schema["properties"].get("bookId"), schema["properties"].get("createTime")), (None, None));
+    let cover = &paths["/v1/books/{bookId}/cover"]["post"]["requestBody"]["content"]["application/json"]["schema"];
+    let names: Vec<_> = cover["properties"].as_object().expect("properties").keys().collect();
+    assert_eq!(names, ["image", "requestId", "scan"]);
+    let raw = &paths["/v1/books/{bookId}/cover:upload"]["post"];
+    assert_eq!(raw["requestBody"]["content"], json!({"*/*": {}}));
+    let names: Vec<_> = raw["parameters"].as_array().into_iter().flatten().map(|found| &found["name"]).collect();
+    assert!(names.contains(&&json!("Idempotency-Key")) && !names.contains(&&json!("requestId")), "{names:?}");
+}
+
+#[test]
+fn openapi_query_has_the_fields_that_neither_path_nor_body_has() {
+    let paths = library()["paths"].clone();
+    let parameters = &paths["/v1/books"]["get"]["parameters"];
+    let names: Vec<_> =
+        parameters.as_array().into_iter().flatten().filter_map(|found| found["name"].as_str()).collect();
+    let expected = [
+        "pageSize",
+        "pageToken",
+        "genres",
+        "years",
+        "filter.author",
+        "filter.since",
+        "filter.shelf",
+        "filter.reader",
+        "filter.but.author",
+        "filter.but.since",
+        "filter.but.shelf",
+        "filter.but.reader",
+        "readMask",
+        "lent",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(parameters[2]["schema"]["items"]["$ref"], "#/components/schemas/library.v1.Genre");
+}
+
+#[test]
+fn openapi_answers_have_their_content_types() {
+    let paths = library()["paths"].clone();
+    let content = |path: &str| paths[path]["get"]["responses"]["200"]["content"].clone();
+    let book = json!({"$ref": "#/components/schemas/library.v1.Book"});
+    assert_eq!(content("/v1/books/{bookId}")["application/json"]["schema"], book);
+    assert_eq!(content("/v1/books/{bookId}/cover"), json!({"*/*": {}}));
+    let stream = content("/v1/books/{bookId}:watch");
+    assert_eq!(stream["application/x-ndjson"]["schema"]["$ref"], "#/components/schemas/library.v1.BookResponse");
+    assert!(stream["text/event-stream"].is_object());
+}
