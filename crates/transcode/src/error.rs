@@ -46,6 +46,10 @@ pub struct Mistake {
 }
 
 impl JsonError {
+    pub(crate) fn new(mistakes: Vec<Mistake>) -> Self {
+        Self { mistakes }
+    }
+
     /// An error of one mistake, without an offset.
     pub fn one(path: &str, description: impl Into<String>) -> Self {
         Self { mistakes: vec![Mistake { path: path.to_owned(), description: description.into(), offset: None }] }

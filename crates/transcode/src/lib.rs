@@ -8,25 +8,34 @@
 
 mod annotations;
 mod binding;
+mod bits;
 mod code;
+mod entries;
 mod error;
+mod field_mask;
 #[expect(dead_code, reason = "values are bound by it")]
 mod field_path;
 mod json;
 #[cfg(test)]
 mod library;
+mod normalise;
 pub mod openapi;
 #[cfg_attr(not(test), expect(dead_code, reason = "values are bound by it"))]
 mod percent;
+mod read;
 #[expect(dead_code, reason = "values are bound by it")]
 mod route;
 mod router;
 mod rule;
 #[cfg(test)]
 mod sample;
-#[expect(dead_code, reason = "the two directions read the tables")]
 mod table;
 mod template;
+#[cfg(test)]
+mod tests;
+mod time;
+mod wire;
+mod write;
 
 pub use binding::{Binding, Body};
 pub use code::http_status;

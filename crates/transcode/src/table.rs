@@ -259,6 +259,7 @@ impl FieldKind {
 }
 
 pub(crate) struct EnumTable {
+    pub(crate) full_name: Box<str>,
     /// By ascending number. Of several names of one number, the first of the contract.
     pub(crate) by_number: Box<[(i32, Box<str>)]>,
     /// All names, sorted.
@@ -292,6 +293,17 @@ impl Tables {
             pool.all_enums().enumerate().map(|(index, found)| (found.full_name().to_owned(), index)).collect();
         let messages = pool.all_messages().map(|message| MessageTable::compile(message, &by_name, &enums)).collect();
         Self { messages, enums: pool.all_enums().map(|found| EnumTable::compile(&found)).collect(), by_name }
+    }
+}
+
+impl Tables {
+    /// The kind of the keys and the field of the values of a map.
+    pub(crate) fn entry_of(&self, map: &FieldTable) -> Option<(Kind, &FieldTable)> {
+        let FieldKind::Message(entry) = map.kind else { return None };
+        match &*self.messages[entry].fields {
+            [FieldTable { kind: FieldKind::Scalar(key), .. }, value] => Some((*key, value)),
+            _ => None,
+        }
     }
 }
 
@@ -379,7 +391,7 @@ impl EnumTable {
         by_number.dedup_by_key(|(number, _)| *number);
         by_name.sort();
         let is_null = descriptor.full_name() == "google.protobuf.NullValue";
-        Self { by_number: by_number.into(), by_name: by_name.into(), is_null }
+        Self { full_name: descriptor.full_name().into(), by_number: by_number.into(), by_name: by_name.into(), is_null }
     }
 
     pub(crate) fn name(&self, number: i32) -> Option<&str> {
