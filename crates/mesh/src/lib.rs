@@ -57,7 +57,9 @@ pub mod peer {
 
 /// The database of a service.
 pub mod store {
-    pub use mesh_store::{Connection, Error, Migration, Once, Reader, Request, Store, Transaction, now, timestamp};
+    pub use mesh_store::{
+        Connection, Error, Migration, Once, Reader, Request, Store, Transaction, in_list, now, timestamp,
+    };
 }
 
 /// Long work.

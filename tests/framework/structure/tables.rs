@@ -55,7 +55,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-store",
         &[
-            "condition dialect holders server time",
+            "condition dialect holders list server time",
             "postgres sightings",
             "connection error settings",
             "completion file migrate pool probe rows",

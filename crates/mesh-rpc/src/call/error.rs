@@ -154,6 +154,14 @@ impl Violations {
         id.unwrap_or_default()
     }
 
+    /// Parses a list of 1 to `most` UUIDs, as [`uuid`](Self::uuid) does each. Records `field` as invalid if the number
+    /// is wrong, and `field[index]` for each text that is no UUID, of the first `most`.
+    pub fn uuids(&mut self, texts: &[String], field: &str, most: usize) -> Vec<Uuid> {
+        self.check((1..=most).contains(&texts.len()), field, format!("must have 1 to {most} elements"));
+        let each = texts.iter().take(most).enumerate();
+        each.map(|(index, text)| self.uuid(text, &format!("{field}[{index}]"))).collect()
+    }
+
     /// Records `field` as invalid unless `text` follows the rule.
     pub fn text(&mut self, text: &str, field: &str, rule: Text) {
         self.check(rule.accepts(text), field, format!("must have {rule}"));
@@ -194,6 +202,22 @@ mod tests {
         assert_eq!(details.error_info().unwrap().reason, "INVALID_FIELDS");
         let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|bad| &bad.field).collect();
         assert_eq!(fields, ["name", "year"]);
+    }
+
+    #[test]
+    fn violations_name_each_bad_uuid_of_a_list() {
+        let listed = |texts: &[&str]| {
+            let mut violations = Violations::default();
+            let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
+            let ids = violations.uuids(&texts, "ids", 3);
+            let bad: Vec<_> = violations.0.into_iter().map(|bad| bad.field).collect();
+            (ids.len(), bad.join(" "))
+        };
+        let id = "019b76da-a800-7000-8000-000000000000";
+        assert_eq!(listed(&[id, id]), (2, String::new()));
+        assert_eq!(listed(&["x", id, ""]), (3, "ids[0] ids[2]".to_owned()));
+        assert_eq!(listed(&[]), (0, "ids".to_owned()));
+        assert_eq!(listed(&[id, "x", id, "x"]), (3, "ids ids[1]".to_owned()), "the rest is not read");
     }
 
     #[test]
