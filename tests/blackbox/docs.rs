@@ -134,30 +134,3 @@ fn shape(text: &str) -> Vec<String> {
     let line = |line: &str| line.split_whitespace().filter(varies).collect::<Vec<_>>().join(" ");
     text.lines().map(line).filter(|line| !line.is_empty()).collect()
 }
-
-#[test]
-fn contracts_table_lists_every_call_with_its_level() {
-    use prost::Message as _;
-    use prost_types::FileDescriptorSet;
-    use prost_types::method_options::IdempotencyLevel;
-
-    let listed = read("docs/CONTRACTS.md");
-    let sets = [contracts::FILE_DESCRIPTOR_SET, mesh_proto::FILE_DESCRIPTOR_SET];
-    let sets = sets.map(|set| FileDescriptorSet::decode(set).expect("a descriptor set"));
-    let mut calls = 0;
-    for file in sets.iter().flat_map(|set| &set.file) {
-        for service in &file.service {
-            for method in &service.method {
-                let level = match method.options.as_ref().map(|options| options.idempotency_level()) {
-                    Some(IdempotencyLevel::NoSideEffects) => "NO_SIDE_EFFECTS",
-                    Some(IdempotencyLevel::Idempotent) => "IDEMPOTENT",
-                    _ => "none",
-                };
-                let row = format!("| `{}.{}/{}` | {level} |", file.package(), service.name(), method.name());
-                assert!(listed.contains(&row), "docs/CONTRACTS.md has no row {row}");
-                calls += 1;
-            }
-        }
-    }
-    assert!(calls > 0, "the contracts declare no calls");
-}

@@ -4,5 +4,6 @@ mod architecture; // the invariants of docs/ARCHITECTURE.md that the tree shows
 mod artwork; // long-running operations, from outside
 mod bad_input; // the answers to invalid requests
 mod catalog; // the catalog's contract, on SQLite and on Postgres
+mod contracts_table; // docs/CONTRACTS.md agrees with the contracts
 mod docs; // the documents agree with the code
 mod topologies; // the same behaviour in every topology
