@@ -360,6 +360,12 @@ fn render_works_on_postgres() {
     let request = json!({"title_id": title_id, "size": "SIZE_THUMBNAIL"});
     let thumbnail = grpcurl.call("artwork.v1.ArtworkService/GetRendition", &request).json();
     assert_eq!(thumbnail["rendition"]["width"], 160);
+    let file = grpcurl.call("artwork.v1.ArtworkService/DownloadRendition", &request).json();
+    assert_eq!((&file["contentType"], &file["data"]), (&json!("image/jpeg"), &thumbnail["content"]));
+    let several = json!({"title_ids": [uuid(), title_id]});
+    let several = grpcurl.call("artwork.v1.ArtworkService/BatchGetArtworks", &several).json();
+    let single = grpcurl.call("artwork.v1.ArtworkService/GetArtwork", &json!({"title_id": title_id})).json();
+    assert_eq!(several["artworks"], json!([single["artwork"]]));
 }
 
 #[test]

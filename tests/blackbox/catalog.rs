@@ -42,6 +42,8 @@ fn reflection_keeps_comments_and_options() {
     assert!(method.contains("idempotency_level = NO_SIDE_EFFECTS"), "method options: {method}");
     let message = describe("catalog.v1.Title");
     assert!(message.contains("field_behavior) = OUTPUT_ONLY"), "custom options: {message}");
+    assert!(method.contains(r#""/v1/titles/{title_id}""#), "the HTTP rule: {method}");
+    assert!(method.contains("ACCESS_PUBLIC"), "the access: {method}");
 }
 
 #[test]
@@ -72,6 +74,7 @@ pub(crate) fn keeps_its_contract(catalog: &Grpcurl) {
     creates_once(catalog);
     creates_once_under_concurrent_requests(catalog);
     reads_what_was_written(catalog);
+    reads_several_at_once(catalog);
     lists_in_pages(catalog);
     updates_what_the_mask_names(catalog);
     updates_only_the_current_revision(catalog);
@@ -122,6 +125,15 @@ fn reads_what_was_written(catalog: &Grpcurl) {
     let read = call(catalog, "GetTitle", &json!({"title_id": title["titleId"]}));
     assert_eq!(read["title"], title);
     assert_eq!(failure(catalog, "GetTitle", &json!({"title_id": uuid()})), is("NotFound", "TITLE_NOT_FOUND"));
+}
+
+fn reads_several_at_once(catalog: &Grpcurl) {
+    let [first, second] = ["The General", "Sherlock Jr."].map(|name| create(catalog, name));
+    let ids = [&second["titleId"], &json!(uuid()), &first["titleId"], &second["titleId"]];
+    let read = call(catalog, "BatchGetTitles", &json!({"title_ids": ids}));
+    assert_eq!(read["titles"], json!([second, first]));
+    let none = json!({"title_ids": []});
+    assert_eq!(failure(catalog, "BatchGetTitles", &none), is("InvalidArgument", "INVALID_FIELDS"));
 }
 
 fn lists_in_pages(catalog: &Grpcurl) {

@@ -113,6 +113,13 @@ impl CatalogService for Hop {
         })
     }
 
+    async fn batch_get_titles(
+        &self,
+        _: Request<BatchGetTitlesRequest>,
+    ) -> Result<Response<BatchGetTitlesResponse>, Status> {
+        Err(Status::unimplemented("not used by a test"))
+    }
+
     async fn list_titles(&self, _: Request<ListTitlesRequest>) -> Result<Response<ListTitlesResponse>, Status> {
         Err(Status::unimplemented("not used by a test"))
     }

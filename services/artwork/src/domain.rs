@@ -18,6 +18,9 @@ const LARGEST_RENDITION: usize = 4 * 1024 * 1024 - 64 * 1024;
 /// JPEG qualities, best first. A rendition that is too large is encoded again with the next one.
 const QUALITIES: [u8; 5] = [85, 75, 60, 40, 20];
 
+/// The most titles whose artwork one call reads. The contract repeats it.
+pub(crate) const MAX_BATCH: usize = 100;
+
 /// The maximum width of a rendition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {

@@ -4,6 +4,7 @@ use contracts::artwork::v1::artwork_service_server::ArtworkService;
 use contracts::artwork::v1::*;
 use contracts::catalog::v1::GetTitleRequest;
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
+use contracts::google::api::HttpBody;
 use contracts::google::longrunning::Operation;
 use mesh::operations::Start;
 use mesh::store::Store;
@@ -11,9 +12,9 @@ use mesh::{Channel, Operations, Violations};
 use tonic::{Code, Request, Response, Status, async_trait};
 use uuid::Uuid;
 
-use crate::domain::{self, Error, Size};
-use crate::store;
+use crate::domain::{self, Error, MAX_BATCH, Rendition, Size};
 use crate::work::Render;
+use crate::{store, wire};
 
 pub(crate) struct Artwork {
     store: Store,
@@ -44,6 +45,21 @@ impl Artwork {
             // Unchanged: mesh answers with a reason of its own, which says whether the call may be retried.
             Err(status) => Err(status),
         }
+    }
+
+    /// The picture that a request names by its title and by the number of a size.
+    async fn rendition(&self, title: &str, size: i32) -> Result<Rendition, Error> {
+        let mut bad = Violations::default();
+        let title = bad.uuid(title, "title_id");
+        let size = Size::try_from(size).ok();
+        bad.check(size.is_some(), "size", "must be SIZE_THUMBNAIL, SIZE_MOBILE, SIZE_TABLET or SIZE_TV");
+        bad.finish().map_err(Error::Invalid)?;
+
+        let found = match size {
+            Some(size) => store::get(self.store.reader(), title, size).await?,
+            None => None,
+        };
+        found.ok_or(Error::NotFound(title))
     }
 }
 
@@ -76,23 +92,39 @@ impl ArtworkService for Artwork {
         Ok(Response::new(GetArtworkResponse { artwork: Some(artwork.into()) }))
     }
 
+    async fn batch_get_artworks(
+        &self,
+        request: Request<BatchGetArtworksRequest>,
+    ) -> Result<Response<BatchGetArtworksResponse>, Status> {
+        let mut bad = Violations::default();
+        let titles = bad.uuids(&request.get_ref().title_ids, "title_ids", MAX_BATCH);
+        bad.finish().map_err(Error::Invalid)?;
+
+        let artworks = store::artworks(self.store.reader(), &titles).await?;
+        let artworks = artworks.into_iter().map(Into::into).collect();
+        Ok(Response::new(BatchGetArtworksResponse { artworks }))
+    }
+
     async fn get_rendition(
         &self,
         request: Request<GetRenditionRequest>,
     ) -> Result<Response<GetRenditionResponse>, Status> {
-        let request = request.into_inner();
-        let mut bad = Violations::default();
-        let title = bad.uuid(&request.title_id, "title_id");
-        let size = Size::try_from(request.size).ok();
-        bad.check(size.is_some(), "size", "must be SIZE_THUMBNAIL, SIZE_MOBILE, SIZE_TABLET or SIZE_TV");
-        bad.finish().map_err(Error::Invalid)?;
-
-        let found = match size {
-            Some(size) => store::get(self.store.reader(), title, size).await?,
-            None => None,
-        };
-        let mut rendition = found.ok_or(Error::NotFound(title))?;
+        let request = request.get_ref();
+        let mut rendition = self.rendition(&request.title_id, request.size).await?;
         let content = std::mem::take(&mut rendition.content);
         Ok(Response::new(GetRenditionResponse { rendition: Some(rendition.into()), content }))
+    }
+
+    async fn download_rendition(
+        &self,
+        request: Request<DownloadRenditionRequest>,
+    ) -> Result<Response<HttpBody>, Status> {
+        let request = request.get_ref();
+        let rendition = self.rendition(&request.title_id, request.size).await?;
+        Ok(Response::new(HttpBody {
+            content_type: wire::CONTENT_TYPE.to_owned(),
+            data: rendition.content,
+            extensions: Vec::new(),
+        }))
     }
 }

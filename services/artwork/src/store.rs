@@ -1,8 +1,10 @@
 //! The SQL of artwork.
 
-use mesh::store::{Connection, Error, Reader};
+use std::collections::HashMap;
+
+use mesh::store::{Connection, Error, in_list};
 use sqlx::any::AnyRow;
-use sqlx::{AnyExecutor, Row as _};
+use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use crate::domain::{Artwork, Rendition, Size};
@@ -45,16 +47,30 @@ pub(crate) async fn forget(database: impl AnyExecutor<'_>, rendering: &str) -> R
     Ok(())
 }
 
-/// The artwork of a title; `None` until its first rendering is published.
-pub(crate) async fn artwork(database: Reader<'_>, title: Uuid) -> Result<Option<Artwork>, Error> {
-    let created = sqlx::query("SELECT create_time FROM artworks WHERE title_id = $1").bind(title.to_string());
-    let created = created.try_map(|row: AnyRow| row.try_get(0)).fetch_optional(database).await?;
-    let Some(create_time) = created else { return Ok(None) };
-    let describe = "SELECT r.size, r.width, r.height FROM renditions r
-        JOIN artworks a ON a.rendering = r.rendering WHERE a.title_id = $1 ORDER BY r.size";
-    let describe = sqlx::query(describe).bind(title.to_string()).try_map(|row| read(&row, Vec::new()));
-    let renditions = describe.fetch_all(database).await?;
-    Ok(Some(Artwork { title, renditions, create_time }))
+/// The artwork of these titles, in this order, each once. Leaves out titles whose first rendering is not published yet.
+pub(crate) async fn artworks(database: impl AnyExecutor<'_>, titles: &[Uuid]) -> Result<Vec<Artwork>, Error> {
+    let (list, values) = in_list(titles);
+    let describe = format!(
+        "SELECT a.title_id, a.create_time, r.size, r.width, r.height FROM artworks a
+        JOIN renditions r ON r.rendering = a.rendering WHERE a.title_id IN ({list}) ORDER BY r.size"
+    );
+    let describe = values.iter().fold(sqlx::query(AssertSqlSafe(describe)), |describe, title| describe.bind(title));
+    let describe = describe.try_map(|row: AnyRow| {
+        let title: String = row.try_get("title_id")?;
+        let title: Uuid = title.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        Ok((title, row.try_get("create_time")?, read(&row, Vec::new())?))
+    });
+    let mut found = HashMap::new();
+    for (title, create_time, rendition) in describe.fetch_all(database).await? {
+        let artwork = found.entry(title).or_insert_with(|| Artwork { title, renditions: Vec::new(), create_time });
+        artwork.renditions.push(rendition);
+    }
+    Ok(titles.iter().filter_map(|title| found.remove(title)).collect())
+}
+
+/// The artwork of one title, as [`artworks`] gives it.
+pub(crate) async fn artwork(database: impl AnyExecutor<'_>, title: Uuid) -> Result<Option<Artwork>, Error> {
+    Ok(artworks(database, &[title]).await?.pop())
 }
 
 /// One picture of a title, with its content.

@@ -9,6 +9,9 @@ use crate::domain::{Artwork, Error, Rendition, Size};
 /// The domain in the `ErrorInfo` of this service's errors.
 const DOMAIN: &str = "artwork";
 
+/// The content type of every rendition.
+pub(crate) const CONTENT_TYPE: &str = "image/jpeg";
+
 impl From<Artwork> for proto::Artwork {
     fn from(artwork: Artwork) -> Self {
         Self {
@@ -23,7 +26,7 @@ impl From<Rendition> for proto::Rendition {
     fn from(rendition: Rendition) -> Self {
         Self {
             size: proto::Size::from(rendition.size).into(),
-            content_type: "image/jpeg".to_owned(),
+            content_type: CONTENT_TYPE.to_owned(),
             width: i32::try_from(rendition.width).unwrap_or(i32::MAX),
             height: i32::try_from(rendition.height).unwrap_or(i32::MAX),
         }

@@ -1,7 +1,9 @@
 //! Calls artwork with its typed client, over the network and in memory.
 
 use contracts::artwork::v1::artwork_service_client::ArtworkServiceClient;
-use contracts::artwork::v1::{GetArtworkRequest, GetRenditionRequest, RenderArtworkRequest};
+use contracts::artwork::v1::{
+    BatchGetArtworksRequest, DownloadRenditionRequest, GetArtworkRequest, GetRenditionRequest, RenderArtworkRequest, Size,
+};
 use contracts::catalog::v1::catalog_service_server::{CatalogService, CatalogServiceServer};
 use contracts::catalog::v1::*;
 use contracts::google::longrunning::operation;
@@ -56,12 +58,32 @@ async fn get_rendition_accepts_the_sizes_of_the_contract_only() {
         let request = GetRenditionRequest { title_id: title_id.clone(), size };
         let absent = client.get_rendition(request).await.unwrap_err();
         assert_eq!(reason(&absent), "ARTWORK_NOT_FOUND", "{size}");
+        let request = DownloadRenditionRequest { title_id: title_id.clone(), size };
+        let absent = client.download_rendition(request).await.unwrap_err();
+        assert_eq!((absent.code(), &*reason(&absent)), (Code::NotFound, "ARTWORK_NOT_FOUND"), "{size}");
     }
     for size in [-1, 0, 5] {
         let request = GetRenditionRequest { title_id: title_id.clone(), size };
         let refused = client.get_rendition(request).await.unwrap_err();
         assert_eq!(bad_fields(&refused), ["size"], "{size}");
+        let request = DownloadRenditionRequest { title_id: "x".to_owned(), size };
+        let refused = client.download_rendition(request).await.unwrap_err();
+        assert_eq!(bad_fields(&refused), ["title_id", "size"], "{size}");
     }
+}
+
+#[tokio::test]
+async fn batch_get_artworks_names_every_bad_id() {
+    let mesh = Mesh::start(artwork::service()).await;
+    let mut client = ArtworkServiceClient::connect(mesh.url()).await.unwrap();
+    let mut refused = async |title_ids| {
+        let request = BatchGetArtworksRequest { title_ids };
+        bad_fields(&client.batch_get_artworks(request).await.unwrap_err())
+    };
+    let id = || uuid::Uuid::new_v4().to_string();
+    assert_eq!(refused(vec!["x".to_owned(), id(), String::new()]).await, ["title_ids[0]", "title_ids[2]"]);
+    assert_eq!(refused(Vec::new()).await, ["title_ids"]);
+    assert_eq!(refused((0..101).map(|_| id()).collect()).await, ["title_ids"]);
 }
 
 /// In the place of the catalog: every title exists.
@@ -74,6 +96,13 @@ impl CatalogService for FakeCatalog {
     }
 
     async fn create_title(&self, _: Request<CreateTitleRequest>) -> Result<Response<CreateTitleResponse>, Status> {
+        Err(Status::unimplemented("artwork does not call it"))
+    }
+
+    async fn batch_get_titles(
+        &self,
+        _: Request<BatchGetTitlesRequest>,
+    ) -> Result<Response<BatchGetTitlesResponse>, Status> {
         Err(Status::unimplemented("artwork does not call it"))
     }
 
@@ -129,6 +158,54 @@ async fn render_artwork_is_followed_in_memory_and_over_the_network() {
     let mesh = Mesh::start([artwork::service(), fake_catalog()]).await;
     follow_a_rendering(mesh.channel("artwork")).await;
     follow_a_rendering(tonic::transport::Endpoint::new(mesh.url()).unwrap().connect().await.unwrap()).await;
+}
+
+/// Renders the pictures of a new title, and returns its id.
+async fn rendered(mesh: &Mesh) -> String {
+    let title_id = uuid::Uuid::new_v4().to_string();
+    let request = RenderArtworkRequest {
+        request_id: uuid::Uuid::new_v4().to_string(),
+        title_id: title_id.clone(),
+        image: png(),
+    };
+    let channel = mesh.channel("artwork");
+    let started = ArtworkServiceClient::new(channel.clone()).render_artwork(request).await.expect("it starts");
+    watch_until_done(channel, &started.into_inner().name, |_| ()).await.expect("it ends");
+    title_id
+}
+
+#[tokio::test]
+async fn batch_get_artworks_returns_what_exists_in_the_order_of_the_request() {
+    let mesh = Mesh::start([artwork::service(), fake_catalog()]).await;
+    let mut client = ArtworkServiceClient::new(mesh.channel("artwork"));
+    let (first, second, third) = (rendered(&mesh).await, rendered(&mesh).await, rendered(&mesh).await);
+    let (absent, capitals) = (uuid::Uuid::new_v4().to_string(), second.to_uppercase());
+    let mut single = async |title_id: &str| {
+        let request = GetArtworkRequest { title_id: title_id.to_owned() };
+        client.get_artwork(request).await.unwrap().into_inner().artwork.unwrap()
+    };
+    let expected = [single(&second).await, single(&third).await, single(&first).await];
+    assert_eq!(expected[0].renditions.len(), 4);
+    assert!(expected[0].renditions.is_sorted_by_key(|rendition| rendition.size), "the smallest first");
+
+    let request = BatchGetArtworksRequest { title_ids: vec![second, absent, third, first, capitals] };
+    let artworks = client.batch_get_artworks(request).await.unwrap().into_inner().artworks;
+    assert_eq!(artworks, expected);
+}
+
+#[tokio::test]
+async fn download_rendition_returns_the_file_of_get_rendition() {
+    let mesh = Mesh::start([artwork::service(), fake_catalog()]).await;
+    let mut client = ArtworkServiceClient::new(mesh.channel("artwork"));
+    let title_id = rendered(&mesh).await;
+    for size in [Size::Thumbnail, Size::Tv] {
+        let request = GetRenditionRequest { title_id: title_id.clone(), size: size.into() };
+        let got = client.get_rendition(request).await.unwrap().into_inner();
+        let request = DownloadRenditionRequest { title_id: title_id.clone(), size: size.into() };
+        let file = client.download_rendition(request).await.unwrap().into_inner();
+        assert_eq!((file.content_type.as_str(), file.data), ("image/jpeg", got.content));
+        assert_eq!(got.rendition.unwrap().content_type, file.content_type);
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@ pub(crate) struct Title {
 const NAME: Text = Text::line(200);
 const SYNOPSIS: Text = Text::lines(5000);
 
+/// The most titles that one call reads by their ids. The contract repeats it.
+pub(crate) const MAX_BATCH: usize = 100;
+
 /// The part of a title that callers set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Details {

@@ -7,7 +7,7 @@ use mesh::page::Page;
 use mesh::store::{Once, Store};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::domain::{Details, Error, Field, Title};
+use crate::domain::{Details, Error, Field, MAX_BATCH, Title};
 use crate::{store, wire};
 
 pub(crate) struct Catalog {
@@ -53,6 +53,19 @@ impl CatalogService for Catalog {
 
         let title = store::get(self.store.reader(), id).await?.ok_or(Error::NotFound(id))?;
         Ok(Response::new(GetTitleResponse { title: Some(title.into()) }))
+    }
+
+    async fn batch_get_titles(
+        &self,
+        request: Request<BatchGetTitlesRequest>,
+    ) -> Result<Response<BatchGetTitlesResponse>, Status> {
+        let mut bad = Violations::default();
+        let ids = bad.uuids(&request.get_ref().title_ids, "title_ids", MAX_BATCH);
+        bad.finish().map_err(Error::Invalid)?;
+
+        let titles = store::get_all(self.store.reader(), &ids).await?;
+        let titles = titles.into_iter().map(Into::into).collect();
+        Ok(Response::new(BatchGetTitlesResponse { titles }))
     }
 
     async fn list_titles(&self, request: Request<ListTitlesRequest>) -> Result<Response<ListTitlesResponse>, Status> {

@@ -1,8 +1,10 @@
 //! The SQL of the catalog.
 
-use mesh::store::Error;
+use std::collections::HashMap;
+
+use mesh::store::{Error, in_list};
 use sqlx::any::AnyRow;
-use sqlx::{AnyExecutor, Row as _};
+use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use crate::domain::{Details, Title};
@@ -22,6 +24,19 @@ pub(crate) async fn get(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Opti
         FROM titles WHERE title_id = $1";
     let get = sqlx::query(get).bind(id.to_string());
     Ok(get.try_map(read).fetch_optional(database).await?)
+}
+
+/// The titles with these ids, in this order, each once. Leaves out those that do not exist.
+pub(crate) async fn get_all(database: impl AnyExecutor<'_>, ids: &[Uuid]) -> Result<Vec<Title>, Error> {
+    let (list, values) = in_list(ids);
+    let get = format!(
+        "SELECT title_id, name, synopsis, year, price_cents, revision, create_time, update_time
+        FROM titles WHERE title_id IN ({list})"
+    );
+    let get = values.iter().fold(sqlx::query(AssertSqlSafe(get)), |get, id| get.bind(id));
+    let found = get.try_map(read).fetch_all(database).await?;
+    let mut found: HashMap<_, _> = found.into_iter().map(|title| (title.id, title)).collect();
+    Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
 }
 
 /// At most `limit` titles in the order of creation, after the title with the id `after`.

@@ -1,7 +1,9 @@
 //! Calls the catalog with its typed client, over the network and in memory.
 
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
-use contracts::catalog::v1::{CreateTitleRequest, DeleteTitleRequest, GetTitleRequest, ListTitlesRequest};
+use contracts::catalog::v1::{
+    BatchGetTitlesRequest, CreateTitleRequest, DeleteTitleRequest, GetTitleRequest, ListTitlesRequest,
+};
 use mesh::testing::Mesh;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -71,6 +73,48 @@ async fn create_title_dropped_is_absent_or_complete() {
     }
     let request = ListTitlesRequest { page_size: 200, ..Default::default() };
     assert_eq!(near.list_titles(request).await.unwrap().into_inner().titles.len(), 40);
+}
+
+#[tokio::test]
+async fn batch_get_titles_returns_what_exists_in_the_order_of_the_request() {
+    let mesh = Mesh::start(catalog::service()).await;
+    let mut client = CatalogServiceClient::new(mesh.channel("catalog"));
+    let mut titles = Vec::new();
+    for _ in 0..100 {
+        titles.push(client.create_title(metropolis()).await.unwrap().into_inner().title.unwrap());
+    }
+    let mut batch = async |title_ids| {
+        let request = BatchGetTitlesRequest { title_ids };
+        client.batch_get_titles(request).await.unwrap().into_inner().titles
+    };
+
+    let absent = uuid::Uuid::new_v4().to_string();
+    let [first, second, third] = [0, 1, 2].map(|number| titles[number].title_id.clone());
+    let ids = vec![second.clone(), absent.clone(), third, first, second.to_uppercase()];
+    assert_eq!(batch(ids).await, [1, 2, 0].map(|number| titles[number].clone()));
+    assert_eq!(batch(vec![absent]).await, []);
+    let all = titles.iter().map(|title| title.title_id.clone()).collect();
+    assert_eq!(batch(all).await, titles, "100 ids are allowed");
+}
+
+#[tokio::test]
+async fn batch_get_titles_names_every_bad_id() {
+    let mesh = Mesh::start(catalog::service()).await;
+    let mut client = CatalogServiceClient::connect(mesh.url()).await.unwrap();
+    let mut refused = async |title_ids| {
+        let request = BatchGetTitlesRequest { title_ids };
+        let refused = client.batch_get_titles(request).await.unwrap_err();
+        assert_eq!(refused.get_error_details().error_info().unwrap().reason, "INVALID_FIELDS");
+        let violations = refused.get_error_details().bad_request().unwrap().field_violations.clone();
+        violations.into_iter().map(|violation| violation.field).collect::<Vec<_>>()
+    };
+    let id = || uuid::Uuid::new_v4().to_string();
+    assert_eq!(refused(vec!["x".to_owned(), id(), String::new()]).await, ["title_ids[0]", "title_ids[2]"]);
+    assert_eq!(refused(Vec::new()).await, ["title_ids"]);
+    assert_eq!(refused((0..101).map(|_| id()).collect()).await, ["title_ids"]);
+    let mut long: Vec<_> = (0..101).map(|_| id()).collect();
+    long[7] = "x".to_owned();
+    assert_eq!(refused(long).await, ["title_ids", "title_ids[7]"]);
 }
 
 #[test]
