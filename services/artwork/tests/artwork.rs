@@ -2,7 +2,8 @@
 
 use contracts::artwork::v1::artwork_service_client::ArtworkServiceClient;
 use contracts::artwork::v1::{
-    BatchGetArtworksRequest, DownloadRenditionRequest, GetArtworkRequest, GetRenditionRequest, RenderArtworkRequest, Size,
+    BatchGetArtworksRequest, DownloadRenditionRequest, GetArtworkRequest, GetRenditionRequest, RenderArtworkRequest,
+    Size,
 };
 use contracts::catalog::v1::catalog_service_server::{CatalogService, CatalogServiceServer};
 use contracts::catalog::v1::*;
@@ -163,11 +164,8 @@ async fn render_artwork_is_followed_in_memory_and_over_the_network() {
 /// Renders the pictures of a new title, and returns its id.
 async fn rendered(mesh: &Mesh) -> String {
     let title_id = uuid::Uuid::new_v4().to_string();
-    let request = RenderArtworkRequest {
-        request_id: uuid::Uuid::new_v4().to_string(),
-        title_id: title_id.clone(),
-        image: png(),
-    };
+    let request =
+        RenderArtworkRequest { request_id: uuid::Uuid::new_v4().to_string(), title_id: title_id.clone(), image: png() };
     let channel = mesh.channel("artwork");
     let started = ArtworkServiceClient::new(channel.clone()).render_artwork(request).await.expect("it starts");
     watch_until_done(channel, &started.into_inner().name, |_| ()).await.expect("it ends");
