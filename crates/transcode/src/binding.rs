@@ -1,14 +1,19 @@
 //! A rule of a method, checked against the messages of its contract.
 
-use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
+use prost_reflect::{MessageDescriptor, MethodDescriptor};
 
 use crate::annotations::Revision;
-use crate::field_path::FieldPath;
+use crate::error::WireError;
+use crate::field_path::{self, FieldPath};
 use crate::rule::Rule;
+use crate::table::{Cardinality, Field, Kind, Message, Schema};
 use crate::template::Template;
 
 /// `google.api.HttpBody`: bytes with a content type of their own.
 const HTTP_BODY: &str = "google.api.HttpBody";
+
+/// The kind of a custom pattern for a WebSocket. A client cannot send it as a method.
+pub(crate) const WEBSOCKET: &str = "WEBSOCKET";
 
 /// A way to call a method by HTTP.
 #[derive(Clone, Debug)]
@@ -24,7 +29,7 @@ pub struct Binding {
     /// What the body of a request fills.
     pub body: Body,
     /// The field of the response that the body of the answer has alone.
-    pub response_body: Option<FieldDescriptor>,
+    pub response_body: Option<Field>,
     /// Whether the request has a field `request_id`, which makes a repeated call safe (AIP-155).
     pub has_request_id: bool,
     /// The path of the request's field that has the revision option, such as `title.revision`.
@@ -33,12 +38,15 @@ pub struct Binding {
     /// The fields of the template's variables, in their order.
     pub(crate) variables: Vec<FieldPath>,
     /// The field that takes the paths which the keys of the body name: PATCH's `update_mask`.
-    pub(crate) update_mask: Option<FieldPath>,
-    pub(crate) response_revision: Option<FieldPath>,
+    pub(crate) update_mask: Option<Field>,
+    /// Whether a response has a field with the revision option.
+    pub(crate) answers_revision: bool,
+    pub(crate) input: Message,
+    pub(crate) answer: Message,
 }
 
 /// What the body of a request fills.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     /// Nothing: a body is refused.
     None,
@@ -47,9 +55,9 @@ pub enum Body {
     /// The request, which is a `google.api.HttpBody`, with the body as it is.
     WholeRaw,
     /// This message of the request, with JSON.
-    Field(FieldDescriptor),
+    Field(Field),
     /// This field of the request, which is bytes or a `google.api.HttpBody`, with the body as it is.
-    FieldRaw(FieldDescriptor),
+    FieldRaw(Field),
 }
 
 impl Body {
@@ -65,8 +73,17 @@ impl Binding {
     /// # Errors
     ///
     /// All mistakes of the rule.
-    pub(crate) fn new(method: &MethodDescriptor, rule: &Rule, revision: &Revision) -> Result<Self, Vec<String>> {
-        let (input, output) = (method.input(), method.output());
+    pub(crate) fn new(
+        schema: &Schema,
+        method: &MethodDescriptor,
+        rule: &Rule,
+        revision: &Revision,
+    ) -> Result<Self, Vec<String>> {
+        let find = |message: MessageDescriptor| {
+            let name = message.full_name();
+            schema.message(name).ok_or_else(|| vec![format!("the schema lacks {name}")])
+        };
+        let (input, output) = (find(method.input())?, find(method.output())?);
         let mut mistakes = Vec::new();
         let template = keep(Template::parse(&rule.template).map_err(|error| error.to_string()), &mut mistakes);
         let named = template.iter().flat_map(|template| &template.variables);
@@ -85,9 +102,11 @@ impl Binding {
             path: rule.template.clone(),
             has_request_id: has_request_id(&input),
             revision: find_revision(&input, revision).map(|path| path.name()),
-            response_revision: find_revision(&output, revision),
+            answers_revision: find_revision(&output, revision).is_some(),
             method: method.clone(),
             update_mask: masked,
+            answer: response_body.as_ref().and_then(Field::message).unwrap_or(output),
+            input,
             body,
             response_body,
             template,
@@ -102,9 +121,22 @@ impl Binding {
 
     /// The message of an answer's body: the response, or its field `response_body`.
     pub fn response_message(&self) -> MessageDescriptor {
-        match self.response_body.as_ref().map(FieldDescriptor::kind) {
-            Some(Kind::Message(message)) => message,
-            _ => self.method.output(),
+        self.answer.descriptor().clone()
+    }
+
+    /// Appends the JSON of an answer's body: of a response, or of its field `response_body`.
+    ///
+    /// # Errors
+    ///
+    /// The wire is not such a response, or JSON cannot express it. `out` is as it was.
+    pub fn response(&self, wire: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
+        match &self.response_body {
+            None => self.answer.to_json(wire, out),
+            // One occurrence is a slice of the wire. Several merge, as protobuf wants.
+            Some(field) => match field_path::contents(wire, field.number())?.as_slice() {
+                [one] => self.answer.to_json(one, out),
+                several => self.answer.to_json(&several.concat(), out),
+            },
         }
     }
 }
@@ -114,9 +146,9 @@ fn keep<T>(result: Result<T, String>, mistakes: &mut Vec<String>) -> Option<T> {
 }
 
 /// The field of a variable.
-fn variable(input: &MessageDescriptor, path: &str) -> Result<FieldPath, String> {
+fn variable(input: &Message, path: &str) -> Result<FieldPath, String> {
     let found = FieldPath::find(input, path, false).map_err(|what| format!("variable `{path}`: {what}"))?;
-    if found.leaf().is_list() || found.leaf().is_map() || matches!(found.leaf().kind(), Kind::Message(_)) {
+    if found.leaf().cardinality() != Cardinality::Single || found.leaf().kind() == Kind::Message {
         return Err(format!(
             "variable `{path}`: a path has values of numbers, strings, bytes, booleans and enums only"
         ));
@@ -124,62 +156,65 @@ fn variable(input: &MessageDescriptor, path: &str) -> Result<FieldPath, String> 
     Ok(found)
 }
 
-fn body(input: &MessageDescriptor, rule: &Rule) -> Result<Body, String> {
+fn body(input: &Message, rule: &Rule) -> Result<Body, String> {
     if !rule.body.is_empty() && matches!(rule.http_method.as_str(), "GET" | "HEAD") {
         return Err(format!("{} has no body", rule.http_method));
     }
     match rule.body.as_str() {
+        // Each message of a WebSocket is a request.
+        "" if rule.http_method == WEBSOCKET => Ok(Body::Whole),
         "" => Ok(Body::None),
         "*" if input.full_name() == HTTP_BODY => Ok(Body::WholeRaw),
         "*" => Ok(Body::Whole),
         name => {
-            let field = input.get_field_by_name(name);
-            let field = field.ok_or_else(|| format!("body `{name}`: {} has no such field", input.full_name()))?;
-            match field.kind() {
-                _ if field.is_list() || field.is_map() => {}
-                Kind::Bytes => return Ok(Body::FieldRaw(field)),
-                Kind::Message(message) if message.full_name() == HTTP_BODY => return Ok(Body::FieldRaw(field)),
-                Kind::Message(_) => return Ok(Body::Field(field)),
-                _ => {}
+            let field = named(input, name).map_err(|what| format!("body `{name}`: {what}"))?;
+            match field_path::inner(&field) {
+                Some(message) if message.full_name() == HTTP_BODY => Ok(Body::FieldRaw(field)),
+                Some(_) => Ok(Body::Field(field)),
+                None if is(&field, Kind::Bytes) => Ok(Body::FieldRaw(field)),
+                None => Err(format!("body `{name}`: a body is one message, or bytes")),
             }
-            Err(format!("body `{name}`: a body is one message, or bytes"))
         }
     }
 }
 
-fn response_body(output: &MessageDescriptor, name: &str) -> Result<Option<FieldDescriptor>, String> {
+fn response_body(output: &Message, name: &str) -> Result<Option<Field>, String> {
     if name.is_empty() {
         return Ok(None);
     }
-    let field = output.get_field_by_name(name);
-    let field = field.ok_or_else(|| format!("response_body `{name}`: {} has no such field", output.full_name()))?;
-    if field.is_list() || field.is_map() || !matches!(field.kind(), Kind::Message(_)) {
-        return Err(format!("response_body `{name}`: the body of an answer is one message"));
+    let field = named(output, name).map_err(|what| format!("response_body `{name}`: {what}"))?;
+    match field_path::inner(&field) {
+        Some(_) => Ok(Some(field)),
+        None => Err(format!("response_body `{name}`: the body of an answer is one message")),
     }
-    Ok(Some(field))
+}
+
+fn named(message: &Message, name: &str) -> Result<Field, String> {
+    FieldPath::find(message, name, false).map(|path| path.leaf().clone())
+}
+
+/// Whether a field is one value of a kind.
+fn is(field: &Field, kind: Kind) -> bool {
+    field.cardinality() == Cardinality::Single && field.kind() == kind
 }
 
 /// The field `update_mask` of a request whose body is one of its fields.
-fn update_mask(input: &MessageDescriptor, body: &Body) -> Option<FieldPath> {
-    let Body::Field(_) = body else { return None };
-    let field = input.get_field_by_name("update_mask").filter(|field| !field.is_list())?;
-    let is_mask = matches!(field.kind(), Kind::Message(message) if message.full_name() == "google.protobuf.FieldMask");
-    is_mask.then(|| FieldPath::of(field))
+fn update_mask(input: &Message, body: &Body) -> Option<Field> {
+    let field = input.field("update_mask").filter(|_| matches!(body, Body::Field(_)))?;
+    let message = field_path::inner(&field)?;
+    (message.full_name() == "google.protobuf.FieldMask").then_some(field)
 }
 
-fn has_request_id(input: &MessageDescriptor) -> bool {
-    input.get_field_by_name("request_id").is_some_and(|field| field.kind() == Kind::String && !field.is_list())
+fn has_request_id(input: &Message) -> bool {
+    input.field("request_id").is_some_and(|field| is(&field, Kind::String))
 }
 
 /// The field with the revision option, of a message or of the messages in it.
-fn find_revision(message: &MessageDescriptor, revision: &Revision) -> Option<FieldPath> {
-    let inner = |field: FieldDescriptor| match field.kind() {
-        Kind::Message(message) if !field.is_list() && !field.is_map() => {
-            let found = message.fields().find(|field| revision.marks(field))?;
-            Some(FieldPath::of(field).join(found))
-        }
-        _ => None,
+fn find_revision(message: &Message, revision: &Revision) -> Option<FieldPath> {
+    let marked = |message: &Message| message.fields().find(|field| revision.marks(field.descriptor()));
+    let nested = |field: Field| {
+        let found = marked(&field_path::inner(&field)?)?;
+        Some(FieldPath::of(field).join(found))
     };
-    let direct = message.fields().find(|field| revision.marks(field)).map(FieldPath::of);
-    direct.or_else(|| message.fields().find_map(inner))
+    marked(message).map(FieldPath::of).or_else(|| message.fields().find_map(nested))
 }

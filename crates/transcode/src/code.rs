@@ -8,7 +8,7 @@ pub(crate) fn title(reason: &str) -> String {
 }
 
 /// The HTTP status for a code of gRPC, as `google/rpc/code.proto` has it. An unknown code is 500.
-pub fn http_status(code: u32) -> u16 {
+pub fn http_status(code: i32) -> u16 {
     match code {
         0 => 200,
         1 => 499,
@@ -26,7 +26,7 @@ pub fn http_status(code: u32) -> u16 {
 }
 
 /// The name of a code of gRPC.
-pub(crate) fn code_name(code: u32) -> &'static str {
+pub(crate) fn code_name(code: i32) -> &'static str {
     const NAMES: [&str; 17] = [
         "OK",
         "CANCELLED",

@@ -1,6 +1,13 @@
-//! A field within nested messages, by a path such as `title.title_id`.
+//! A field within nested messages, by a path such as `title.title_id`, and its wire.
+//!
+//! Guarantees:
+//! - A field is written as one more occurrence of the messages around it. Protobuf merges occurrences, so the wire before
+//!   it need not be read.
 
-use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
+use crate::error::WireError;
+use crate::scan::{self, Value};
+use crate::table::{Cardinality, Field, Message};
+use crate::wire::{WireType, begin, end, put_tag};
 
 /// The most names of a path. A message may contain itself, and a receiver refuses messages that nest more than 100 deep.
 const DEPTH: usize = 32;
@@ -8,82 +15,110 @@ const DEPTH: usize = 32;
 /// A path of fields, the outermost first. All but the last are messages.
 #[derive(Clone, Debug)]
 pub(crate) struct FieldPath {
-    fields: Vec<FieldDescriptor>,
+    outer: Vec<Field>,
+    leaf: Field,
 }
 
 impl FieldPath {
-    /// Finds the fields of a path within a message. `json` also accepts the names of JSON.
+    /// Finds the fields of a path within a message, by the names of the contract; with `json`, by those of JSON as well.
     ///
     /// # Errors
     ///
     /// What is wrong with the path.
-    pub(crate) fn find(message: &MessageDescriptor, path: &str, json: bool) -> Result<Self, String> {
-        let mut fields: Vec<FieldDescriptor> = Vec::new();
-        let mut message = Some(message.clone());
-        for name in path.split('.') {
-            if fields.len() == DEPTH {
+    pub(crate) fn find(message: &Message, path: &str, json: bool) -> Result<Self, String> {
+        let field = |message: &Message, name: &str| {
+            let found = message.field(name).filter(|field| json || field.name() == name);
+            found.ok_or_else(|| format!("{} has no such field", message.full_name()))
+        };
+        let mut names = path.split('.');
+        let mut found = Self::of(field(message, names.next().unwrap_or_default())?);
+        for name in names {
+            if found.outer.len() + 1 == DEPTH {
                 return Err(format!("a path has at most {DEPTH} names"));
             }
-            let Some(parent) = &message else {
-                return Err(match fields.last() {
-                    Some(field) => format!("{} is not a message with fields", field.name()),
-                    None => "a path starts with a message".to_owned(),
-                });
-            };
-            let by_json = || parent.get_field_by_json_name(name).filter(|_| json);
-            let field = parent.get_field_by_name(name).or_else(by_json);
-            let field = field.ok_or_else(|| format!("{} has no such field", parent.full_name()))?;
-            message = message_of(&field);
-            fields.push(field);
+            let inner = inner(&found.leaf).ok_or_else(|| format!("{} has no fields", found.leaf.name()))?;
+            found = found.join(field(&inner, name)?);
         }
-        Ok(Self { fields })
+        Ok(found)
     }
 
-    pub(crate) fn of(field: FieldDescriptor) -> Self {
-        Self { fields: vec![field] }
+    pub(crate) fn of(leaf: Field) -> Self {
+        Self { outer: Vec::new(), leaf }
     }
 
     /// The path one level deeper.
-    pub(crate) fn join(&self, field: FieldDescriptor) -> Self {
-        Self { fields: self.fields.iter().cloned().chain([field]).collect() }
+    pub(crate) fn join(mut self, leaf: Field) -> Self {
+        self.outer.push(std::mem::replace(&mut self.leaf, leaf));
+        self
     }
 
     /// The field itself.
-    pub(crate) fn leaf(&self) -> &FieldDescriptor {
-        &self.fields[self.fields.len() - 1]
+    pub(crate) fn leaf(&self) -> &Field {
+        &self.leaf
     }
 
-    pub(crate) fn fields(&self) -> &[FieldDescriptor] {
-        &self.fields
+    /// The fields, the outermost first.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.outer.iter().chain([&self.leaf])
     }
 
     /// The path by the names of the contract.
     pub(crate) fn name(&self) -> String {
-        self.fields.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".")
+        self.fields().map(Field::name).collect::<Vec<_>>().join(".")
     }
 
     /// The path by the names of JSON.
     pub(crate) fn json_name(&self) -> String {
-        self.fields.iter().map(FieldDescriptor::json_name).collect::<Vec<_>>().join(".")
+        self.fields().map(Field::json_name).collect::<Vec<_>>().join(".")
     }
 
     /// The numbers of the fields, which identify them.
     pub(crate) fn numbers(&self) -> Vec<u32> {
-        self.fields.iter().map(FieldDescriptor::number).collect()
+        self.fields().map(Field::number).collect()
     }
 
-    /// Whether the path is `other` or within it.
-    pub(crate) fn is_within(&self, other: &Self) -> bool {
-        let theirs = other.fields.iter().map(FieldDescriptor::number);
-        self.fields.len() >= other.fields.len()
-            && self.fields.iter().map(FieldDescriptor::number).zip(theirs).all(|(a, b)| a == b)
+    /// Appends the field to the wire of the message. `leaf` is the wire of the field itself, with its tag.
+    pub(crate) fn append(&self, leaf: &[u8], out: &mut Vec<u8>) {
+        let open = |field: &Field| {
+            put_tag(out, field.number(), WireType::Bytes);
+            begin(out)
+        };
+        let starts: Vec<_> = self.outer.iter().map(open).collect();
+        out.extend_from_slice(leaf);
+        starts.into_iter().rev().for_each(|start| end(out, start));
+    }
+
+    /// The last value of the field in the wire of a message.
+    ///
+    /// # Errors
+    ///
+    /// The wire is no message.
+    pub(crate) fn last<'w>(&self, wire: &'w [u8]) -> Result<Option<Value<'w>>, WireError> {
+        let mut messages = vec![wire];
+        for field in &self.outer {
+            let inner = messages.iter().map(|message| contents(message, field.number()));
+            messages = inner.collect::<Result<Vec<_>, _>>()?.concat();
+        }
+        let mut last = None;
+        for field in messages.into_iter().flat_map(scan::fields) {
+            let field = field?;
+            last = Some(field.value).filter(|_| field.number == self.leaf.number()).or(last);
+        }
+        Ok(last)
     }
 }
 
-/// The message of a field that may be followed by a `.` in a path.
-fn message_of(field: &FieldDescriptor) -> Option<MessageDescriptor> {
-    match field.kind() {
-        Kind::Message(message) if field.cardinality() != Cardinality::Repeated => Some(message),
-        _ => None,
+/// The message of a field, if a path can lead into it.
+pub(crate) fn inner(field: &Field) -> Option<Message> {
+    field.message().filter(|_| field.cardinality() == Cardinality::Single && !field.descriptor().is_group())
+}
+
+/// The contents of all occurrences of a field that is a message, a string or bytes.
+pub(crate) fn contents(wire: &[u8], number: u32) -> Result<Vec<&[u8]>, WireError> {
+    let mut found = Vec::new();
+    for field in scan::fields(wire) {
+        let field = field?;
+        found.extend(field.value.bytes().filter(|_| field.number == number));
     }
+    Ok(found)
 }

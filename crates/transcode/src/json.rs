@@ -1,19 +1,22 @@
 //! JSON whose objects keep the order in which they were written.
 
 use serde::ser::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 /// A value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Json {
     Text(String),
     Number(i64),
     Bool(bool),
     List(Vec<Json>),
     Object(Object),
+    /// Text that is JSON.
+    Raw(Box<RawValue>),
 }
 
 /// An object.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Object(Vec<(String, Json)>);
 
 impl Object {
@@ -34,7 +37,7 @@ impl Object {
             Json::Text(text) => text.is_empty(),
             Json::List(items) => items.is_empty(),
             Json::Object(object) => object.0.is_empty(),
-            Json::Number(_) | Json::Bool(_) => false,
+            Json::Number(_) | Json::Bool(_) | Json::Raw(_) => false,
         };
         if is_empty { self } else { self.with(key, value) }
     }
@@ -70,6 +73,7 @@ impl Serialize for Json {
             Self::Bool(value) => serializer.serialize_bool(*value),
             Self::List(items) => serializer.collect_seq(items),
             Self::Object(object) => object.serialize(serializer),
+            Self::Raw(json) => json.serialize(serializer),
         }
     }
 }

@@ -5,19 +5,16 @@ use std::collections::BTreeMap;
 use prost_reflect::MethodDescriptor;
 
 use crate::annotations::Revision;
-use crate::binding::Binding;
+use crate::binding::{Binding, WEBSOCKET};
 use crate::percent;
 use crate::router::{Found, Router};
 use crate::rule::{self, RuleError};
 use crate::table::Schema;
 use crate::template::{Segment, Variable};
 
-/// The kind of a custom pattern for a WebSocket. A client cannot send it as a method.
-const WEBSOCKET: &str = "WEBSOCKET";
-
 /// All bindings.
 pub struct Routes {
-    pub(crate) schema: Schema,
+    schema: Schema,
     bindings: Vec<Binding>,
     router: Router,
 }
@@ -26,7 +23,8 @@ pub struct Routes {
 pub struct Matched<'r> {
     /// The binding.
     pub binding: &'r Binding,
-    pub(crate) schema: &'r Schema,
+    /// The index of the binding in [`Routes::bindings`].
+    pub index: usize,
     /// The values of the template's variables, as the path has them.
     pub(crate) values: Vec<&'r str>,
 }
@@ -75,7 +73,7 @@ impl Routes {
         let mut errors = Vec::new();
         for rule in rules {
             let name = format!("{} {}", rule.http_method, rule.template);
-            let binding = match Binding::new(method, &rule, revision) {
+            let binding = match Binding::new(&self.schema, method, &rule, revision) {
                 Ok(binding) => binding,
                 Err(mistakes) => {
                     errors.extend(mistakes.into_iter().map(|what| error(name.clone(), what)));
@@ -119,7 +117,7 @@ impl Routes {
         match self.router.find(http_method, path) {
             Found::Binding(index, end) => {
                 let binding = &self.bindings[index];
-                Ok(Matched { binding, schema: &self.schema, values: values(binding, &path[..end]) })
+                Ok(Matched { binding, index, values: values(binding, &path[..end]) })
             }
             Found::Methods(methods) => {
                 let allow = methods.into_iter().filter(|&method| method != WEBSOCKET).map(str::to_owned).collect();

@@ -38,7 +38,7 @@ fn success(binding: &Binding, schemas: &mut Schemas) -> Object {
         return described("A message an event, or a message a line.").with("content", content);
     }
     let answer = described("The answer.");
-    let answer = if binding.response_revision.is_some() {
+    let answer = if binding.answers_revision {
         let text = Object::new().with("schema", Object::new().with("type", "string"));
         answer.with("headers", Object::new().with("ETag", text.with("description", "The revision.")))
     } else {
@@ -68,7 +68,7 @@ fn content(examples: Object) -> Object {
     Object::new().with("application/problem+json", Object::new().with("schema", schema).with_some("examples", examples))
 }
 
-fn example(status: u16, code: u32, reason: &str, domain: &str) -> Object {
+fn example(status: u16, code: i32, reason: &str, domain: &str) -> Object {
     let detail = Object::new()
         .with("@type", "type.googleapis.com/google.rpc.ErrorInfo")
         .with("reason", reason)

@@ -13,7 +13,7 @@ pub(super) struct Comments {
 }
 
 /// The codes of gRPC that a comment can name.
-const CODES: [(&str, u32); 16] = [
+const CODES: [(&str, i32); 16] = [
     ("CANCELLED", 1),
     ("UNKNOWN", 2),
     ("INVALID_ARGUMENT", 3),
@@ -45,7 +45,7 @@ pub(super) struct Parts {
 /// What a comment says about one code: `NOT_FOUND: TITLE_NOT_FOUND.`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
-    pub(super) code: u32,
+    pub(super) code: i32,
     /// The text behind the code.
     pub(super) text: String,
     pub(super) reasons: Vec<String>,
@@ -89,7 +89,7 @@ impl Parts {
 
 /// Splits a paragraph before the first code, and what follows at each code.
 fn failures(paragraph: &str) -> (&str, Vec<Failure>) {
-    let mut starts: Vec<(usize, &str, u32)> = Vec::new();
+    let mut starts: Vec<(usize, &str, i32)> = Vec::new();
     for (name, code) in CODES {
         let marks = paragraph.match_indices(name).filter(|(at, _)| {
             let before = &paragraph[..*at];
@@ -99,7 +99,7 @@ fn failures(paragraph: &str) -> (&str, Vec<Failure>) {
     }
     starts.sort_unstable();
     let ends = starts.iter().skip(1).map(|(at, ..)| *at).chain([paragraph.len()]);
-    let failure = |((at, name, code), end): (&(usize, &str, u32), usize)| {
+    let failure = |((at, name, code), end): (&(usize, &str, i32), usize)| {
         let text = paragraph[at + name.len() + 2..end].trim().to_owned();
         Failure { code: *code, reasons: reasons(&text), text }
     };
@@ -119,7 +119,7 @@ fn reasons(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn failure(code: u32, text: &str, reasons: &[&str]) -> Failure {
+    fn failure(code: i32, text: &str, reasons: &[&str]) -> Failure {
         Failure { code, text: text.to_owned(), reasons: reasons.iter().map(|&reason| reason.to_owned()).collect() }
     }
 

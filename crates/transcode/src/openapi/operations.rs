@@ -150,10 +150,10 @@ impl Operations {
                 json(self.schemas.body(&binding.method.input(), &bound, false))
             }
             Body::Field(field) => {
-                let Kind::Message(message) = field.kind() else { return Object::new() };
+                let Some(message) = field.message() else { return Object::new() };
                 let within = |name: String| name.strip_prefix(&format!("{}.", field.name())).map(str::to_owned);
                 let bound: Vec<_> = binding.variables.iter().filter_map(|variable| within(variable.name())).collect();
-                json(self.schemas.body(&message, &bound, binding.update_mask.is_some()))
+                json(self.schemas.body(message.descriptor(), &bound, binding.update_mask.is_some()))
             }
         };
         Object::new().with("required", true).with("content", content)

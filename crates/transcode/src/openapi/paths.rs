@@ -64,7 +64,7 @@ pub(super) fn parameters(binding: &Binding) -> Vec<Parameter<'_>> {
         let holds = |variable: &&Variable| (variable.start..variable.end).contains(&index);
         let at = template.variables.iter().position(|variable| holds(&variable));
         let whole = at.filter(|&at| template.variables[at].end - template.variables[at].start == 1);
-        let field = whole.map(|at| binding.variables[at].leaf());
+        let field = whole.map(|at| binding.variables[at].leaf().descriptor());
         let name = match (field, index.checked_sub(1).map(|before| &template.segments[before])) {
             (Some(field), _) => field.json_name().to_owned(),
             (None, Some(Segment::Literal(collection))) => singular(collection),
