@@ -101,18 +101,18 @@ fn connection(authority: Authority) -> Handler {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(authority.clone()));
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-        async move { connections.send(request).await.map_or_else(failed, |(response, _)| response.map(Body::new)) }
+        async move { connections.send(&mut request).await.map_or_else(failed, |(response, _)| response.map(Body::new)) }
     })
 }
 
 fn endpoint(authority: Authority) -> Handler {
     let endpoints = endpoints(authority, &Metrics::new());
-    handler(move |Call { method, request, .. }| {
+    handler(move |Call { method, mut request, .. }| {
         let endpoints = endpoints.clone();
         async move {
             match endpoints.pick(&[]).await {
                 Some(endpoint) => {
-                    let answered = attempt::call(endpoint, method, request, Deadline::default()).await;
+                    let answered = attempt::call(endpoint, method, &mut request, Deadline::default()).await;
                     answered.map_or_else(failed, |response| response.map(Body::new))
                 }
                 None => no_endpoints(SERVICE, None).into_http(),

@@ -1,8 +1,8 @@
 //! Logs, metrics and spans of calls.
 //!
-//! [`observe`] wraps each call that this process serves, [`call`] each call to a peer. Both record the status that a
-//! call ended with. [`Metrics`] holds the metrics. [`init`] starts logging and exporting; `line` names
-//! the call in its log lines.
+//! [`observe`] wraps each call that this process serves, and [`ClientCall`] is a call to a peer. Both record the status
+//! that a call ended with. [`Metrics`] holds the metrics. [`init`] starts logging and exporting; `line` names the call in
+//! its log lines.
 
 mod client_call;
 mod completion;
@@ -19,7 +19,8 @@ mod span;
 #[cfg(test)]
 mod span_tests;
 
-pub use client_call::call;
+pub use client_call::ClientCall;
+pub use completion::Observer;
 pub use log_settings::{Log, LogFormat};
 pub use logs::init;
 pub use metrics::{Metrics, RpcMetrics};

@@ -40,9 +40,11 @@ const MIN_SILENCE: Duration = Duration::from_millis(100);
 pub async fn call(
     endpoint: Arc<Endpoint>,
     method: &'static Method,
-    mut request: Request<Body>,
+    request: &mut Request<Body>,
     deadline: Deadline,
 ) -> Result<Response<Attempted>, Unanswered> {
+    // The time that is left for this attempt.
+    deadline.write(request);
     endpoint.metrics.picked();
     let attempt = Attempt::begin(Arc::clone(&endpoint), method, deadline);
     *request.uri_mut() = endpoint.absolute_uri(request.uri());

@@ -8,12 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::{poll_fn, ready};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response};
@@ -26,8 +26,8 @@ use super::endpoints::Endpoints;
 use super::failure;
 use super::retry::Remote;
 use crate::call::error::exceeded;
-use crate::call::{Answering, Call, Context, Handler, Method, Methods, peer};
-use crate::telemetry::{self, Metrics};
+use crate::call::{Call, Context, Handler, Methods, peer};
+use crate::telemetry::{ClientCall, Metrics, Observer as _};
 
 /// The `user-agent` of calls whose caller sets none, in gRPC's form.
 const AGENT: &str = concat!("grpc-rust-mesh/", env!("CARGO_PKG_VERSION"));
@@ -47,12 +47,6 @@ struct PeersInner {
     methods: Methods,
     call_deadline: Duration,
     metrics: Metrics,
-}
-
-/// The target of a call.
-enum Target {
-    Local(Handler),
-    Remote(Arc<Remote>),
 }
 
 impl Peers {
@@ -121,10 +115,13 @@ pub struct Channel {
     inner: Weak<PeersInner>,
 }
 
+/// A pending response. It is boxed once: a function that takes a future by value would hold it twice, and move it.
+type Asking = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
 impl tower::Service<Request<Body>> for Channel {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Asking;
 
     fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -134,53 +131,57 @@ impl tower::Service<Request<Body>> for Channel {
         // A handler may forward its own request: the extensions belong to the call being served.
         request.extensions_mut().clear();
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
-        let (service, remote) = (self.service, self.remote.clone());
+        let service = self.service;
         let Some(inner) = self.inner.upgrade() else {
-            return Box::pin(std::future::ready(Ok(failure::no_endpoints(service, None).into_http())));
+            return Box::pin(ready(Ok(failure::no_endpoints(service, None).into_http())));
         };
         let method = inner.methods.find(request.uri().path());
+        let context = Context::current();
+        let deadline = Deadline::of(&request, method, &context, inner.call_deadline);
         // Outermost, so that a call without endpoints is observed too.
         let metrics = inner.metrics.client.clone();
-        let send = move |request: Request<Body>, context: Context| {
-            let deadline = Deadline::of(&request, method, &context, inner.call_deadline);
-            let target = match remote {
-                Some(remote) => Some(Target::Remote(remote)),
-                None => inner.stack.get().cloned().map(Target::Local),
-            };
-            call_target(service, target, deadline, method, request)
+        let call = ClientCall::begin(metrics, service, method, &context, request.headers_mut());
+        let path = request.uri().path_and_query().cloned();
+        let asked = Asked { call, path: path.unwrap_or_else(|| PathAndQuery::from_static("/")), context };
+        let deadline = match deadline {
+            Ok(deadline) if deadline.is_expired() => return asked.refuse(exceeded()),
+            Ok(deadline) => deadline,
+            Err(status) => return asked.refuse(status),
         };
-        let (context, path) = (Context::current(), request.uri().path_and_query().cloned());
-        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let answering = telemetry::call(metrics, service, method, context.clone(), request, send);
-        Box::pin(answering.map(move |response| Ok(peer::mark(response, path, &context).map(Body::new))))
+        if let Some(remote) = self.remote.clone() {
+            // `Remote` writes the remaining time for each attempt.
+            return Box::pin(async move { asked.answer(deadline, pin!(remote.call(method, request, deadline))).await });
+        }
+        let Some(stack) = inner.stack.get() else { return asked.refuse(failure::no_endpoints(service, None)) };
+        deadline.write(&mut request);
+        let mut answering = stack(Call::new(method, None, request));
+        Box::pin(async move { asked.answer(deadline, answering.as_mut()).await })
     }
 }
 
-fn call_target(
-    service: &str,
-    target: Option<Target>,
-    deadline: Result<Deadline, Status>,
-    method: &'static Method,
-    mut request: Request<Body>,
-) -> impl Future<Output = Response<Body>> + use<> {
-    let answering = match (target, deadline) {
-        (_, Ok(deadline)) if deadline.is_expired() => Err(exceeded()),
-        (Some(Target::Local(stack)), Ok(deadline)) => {
-            deadline.write(&mut request);
-            Ok((stack(Call::new(method, None, request)), deadline))
-        }
-        // `Remote` writes the remaining time for each attempt.
-        (Some(Target::Remote(remote)), Ok(deadline)) => {
-            let answering: Answering = Box::pin(async move { remote.call(method, request, deadline).await });
-            Ok((answering, deadline))
-        }
-        (_, Err(status)) => Err(status),
-        (None, _) => Err(failure::no_endpoints(service, None)),
-    };
-    async move {
-        match answering {
-            Ok((answering, deadline)) => deadline.enforce(answering).await,
-            Err(status) => status.into_http(),
-        }
+/// A call that waits for its response.
+struct Asked {
+    call: ClientCall,
+    path: PathAndQuery,
+    context: Context,
+}
+
+impl Asked {
+    /// Waits for the response, within the span of the call and until its deadline.
+    async fn answer<A>(self, deadline: Deadline, mut answering: Pin<&mut A>) -> Result<Response<Body>, Infallible>
+    where
+        A: Future<Output = Response<Body>> + ?Sized,
+    {
+        let answering = pin!(poll_fn(|cx| self.call.in_scope(|| answering.as_mut().poll(cx))));
+        let response = deadline.enforce(answering).await;
+        Ok(self.respond(response))
+    }
+
+    fn refuse(self, status: Status) -> Asking {
+        Box::pin(ready(Ok(self.respond(status.into_http()))))
+    }
+
+    fn respond(self, response: Response<Body>) -> Response<Body> {
+        peer::mark(self.call.respond(response), self.path, &self.context).map(Body::new)
     }
 }

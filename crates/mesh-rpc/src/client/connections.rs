@@ -97,18 +97,18 @@ impl Connections {
         Self { authority, pool: Arc::default() }
     }
 
-    /// Sends a request and waits for the response head. Dropping the future resets the stream. The caller keeps the
-    /// [`InFlightGuard`] until the response ends.
+    /// Takes a request, sends it, and waits for the response head. Dropping the future resets the stream. The caller
+    /// keeps the [`InFlightGuard`] until the response ends.
     ///
     /// # Errors
     ///
     /// See [`Unanswered`].
-    pub async fn send(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, InFlightGuard), Unanswered> {
+    pub async fn send(&self, request: &mut Request<Body>) -> Result<(Response<Incoming>, InFlightGuard), Unanswered> {
         let mut tries = 0;
         loop {
             let mut connection = self.connection().await?;
             let pending = PendingResponse(&connection.calls);
-            let result = connection.sender.try_send_request(request).await;
+            let result = connection.sender.try_send_request(std::mem::take(request)).await;
             drop(pending);
             connection.calls.unanswered.store(0, Ordering::Relaxed);
             let mut failed = match result {
@@ -118,7 +118,7 @@ impl Connections {
             // The connection closed before it sent the request, for example because of its age. Another one can send
             // it.
             match failed.take_message() {
-                Some(unsent) if tries < MAX_CONNECTIONS => (request, tries) = (unsent, tries + 1),
+                Some(unsent) if tries < MAX_CONNECTIONS => (*request, tries) = (unsent, tries + 1),
                 Some(_) => return Err(Unanswered::Refused(Arc::new(failed.into_error()))),
                 None => {
                     let cause = failed.into_error();

@@ -8,7 +8,7 @@
 //! - The remaining time travels to the peer in `grpc-timeout`, and the peer enforces it too.
 //! - A peer that does not answer costs no more than the deadline.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -66,8 +66,8 @@ impl Deadline {
 
     /// The response, or DEADLINE_EXCEEDED if the deadline passes first. A failure at the deadline, such as CANCELLED by
     /// a hop below, becomes DEADLINE_EXCEEDED too.
-    pub async fn enforce(self, answering: impl Future<Output = Response<Body>>) -> Response<Body> {
-        match within(self.0, pin!(answering)).await {
+    pub async fn enforce(self, answering: Pin<&mut impl Future<Output = Response<Body>>>) -> Response<Body> {
+        match within(self.0, answering).await {
             Some(response) if failed(&response) && self.is_expired() => exceeded().into_http(),
             Some(response) => response,
             None => exceeded().into_http(),

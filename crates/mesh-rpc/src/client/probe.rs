@@ -59,7 +59,7 @@ fn untracked(
         let endpoint = Arc::clone(&endpoint);
         async move {
             *request.uri_mut() = endpoint.absolute_uri(request.uri());
-            endpoint.connections.send(request).await.map(|(response, _)| response)
+            endpoint.connections.send(&mut request).await.map(|(response, _)| response)
         }
     })
 }

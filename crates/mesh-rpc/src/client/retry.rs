@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderMap, Request, Response, response};
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::sleep;
@@ -63,23 +62,35 @@ impl Remote {
     }
 
     /// Calls an endpoint, and retries where the rules of this module allow it, at another endpoint if a healthy one is left.
-    pub async fn call(&self, method: &'static Method, request: Request<Body>, deadline: Deadline) -> Response<Body> {
+    pub async fn call(
+        &self,
+        method: &'static Method,
+        mut request: Request<Body>,
+        deadline: Deadline,
+    ) -> Response<Body> {
         self.budget.deposit();
-        if method.client_streaming {
-            return self.call_once(method, request, deadline).await;
+        if !method.client_streaming {
+            let message = std::mem::take(request.body_mut());
+            match self.buffers.read(message).await {
+                Ok(Read::Whole(message, _, _reserved)) => {
+                    return self.call_with_retries(method, &mut request, &message, deadline).await;
+                }
+                Ok(Read::TooLarge(message)) => *request.body_mut() = message,
+                Err(status) => return status.into_http(),
+            }
         }
-        let (head, message) = request.into_parts();
-        match self.buffers.read(message).await {
-            Ok(Read::Whole(message, _, _reserved)) => self.call_with_retries(method, &head, &message, deadline).await,
-            Ok(Read::TooLarge(message)) => self.call_once(method, Request::from_parts(head, message), deadline).await,
-            Err(status) => status.into_http(),
-        }
+        self.call_once(method, &mut request, deadline).await
     }
 
-    async fn call_once(&self, method: &'static Method, request: Request<Body>, deadline: Deadline) -> Response<Body> {
+    async fn call_once(
+        &self,
+        method: &'static Method,
+        request: &mut Request<Body>,
+        deadline: Deadline,
+    ) -> Response<Body> {
         match self.endpoints.pick(&[]).await {
             Some(endpoint) => {
-                let result = attempt_at(endpoint, method, request, deadline).await;
+                let result = attempt::call(endpoint, method, request, deadline).await;
                 let result = result.map(|response| response.map(|body| deadline.enforce_body(Body::new(body))));
                 self.respond(result, false)
             }
@@ -90,7 +101,7 @@ impl Remote {
     async fn call_with_retries(
         &self,
         method: &'static Method,
-        head: &Parts,
+        request: &mut Request<Body>,
         message: &Bytes,
         deadline: Deadline,
     ) -> Response<Body> {
@@ -99,15 +110,17 @@ impl Remote {
         // Attempts that an endpoint may have processed.
         let mut sent: u32 = 0;
         let (mut pauses, mut last) = (Pauses::default(), None);
+        let (head, _) = std::mem::take(request).into_parts();
         loop {
             let Some(endpoint) = self.endpoints.pick(&tried).await else {
                 return last.map_or_else(|| self.no_endpoints(), |result| self.respond(result, sent > 0));
             };
-            let mut request = Request::from_parts(head.clone(), Body::new(Full::new(message.clone())));
+            // An attempt takes the request.
+            *request = Request::from_parts(head.clone(), Body::new(Full::new(message.clone())));
             if sent > 0 {
                 request.headers_mut().insert(PREVIOUS_ATTEMPTS, sent.into());
             }
-            let result = attempt_at(Arc::clone(&endpoint), method, request, deadline).await;
+            let result = attempt::call(Arc::clone(&endpoint), method, request, deadline).await;
             let result = if idempotent && !method.server_streaming {
                 self.buffer(result, deadline).await
             } else {
@@ -153,17 +166,6 @@ impl Remote {
     fn respond(&self, result: Result<Response<Body>, Unanswered>, sent: bool) -> Response<Body> {
         result.unwrap_or_else(|why| failure::unanswered(self.service, why, sent).into_http())
     }
-}
-
-async fn attempt_at(
-    endpoint: Arc<Endpoint>,
-    method: &'static Method,
-    mut request: Request<Body>,
-    deadline: Deadline,
-) -> Result<Response<Attempted>, Unanswered> {
-    // The time that is left for this attempt.
-    deadline.write(&mut request);
-    attempt::call(endpoint, method, request, deadline).await
 }
 
 /// A response that has arrived. Retries look for the status in the head: a status in the trailers moves there.

@@ -1,40 +1,17 @@
 //! Telemetry of a call to a peer: its span, its metrics and its `traceparent`. Retries are part of the call.
 
-use http::{Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body::Body;
 use tokio::time::Instant;
 use tonic::Status;
-use tonic::body::Body;
-use tracing::{Instrument as _, Span};
+use tracing::Span;
 
 use super::completion::{self, ObservedBody, Observer};
 use super::metrics::RpcMetrics;
 use super::span;
 use crate::call::Method;
 use crate::call::{Context, write_trace_state};
-
-/// Observes a call to `service`, made in the context `caller`.
-///
-/// `send` receives the request with the `traceparent` of this call, whether or not its span is exported, and `caller`
-/// unchanged.
-pub fn call<S, A>(
-    metrics: RpcMetrics,
-    service: &str,
-    method: &'static Method,
-    caller: Context,
-    mut request: Request<Body>,
-    send: S,
-) -> impl Future<Output = Response<ObservedBody<Body, ClientCall>>> + use<S, A>
-where
-    S: FnOnce(Request<Body>, Context) -> A,
-    A: Future<Output = Response<Body>>,
-{
-    let span = span::client(method, service);
-    span::position(&span).unwrap_or_else(|| caller.trace.child()).write(request.headers_mut());
-    write_trace_state(request.headers_mut(), caller.trace_state.as_ref());
-    let answering = span.in_scope(|| send(request, caller)).instrument(span.clone());
-    let call = ClientCall::begin(method, metrics, span);
-    async move { completion::observe(answering.await, call) }
-}
 
 /// A call in progress.
 pub struct ClientCall {
@@ -47,9 +24,28 @@ pub struct ClientCall {
 }
 
 impl ClientCall {
-    fn begin(method: &'static Method, metrics: RpcMetrics, span: Span) -> Self {
+    /// Begins a call to `service` in the context `caller`, and writes its `traceparent`, whether or not its span is
+    /// exported.
+    pub fn begin(
+        metrics: RpcMetrics,
+        service: &str,
+        method: &'static Method,
+        caller: &Context,
+        headers: &mut HeaderMap,
+    ) -> Self {
+        let span = span::client(method, service);
+        span::position(&span).unwrap_or_else(|| caller.trace.child()).write(headers);
+        write_trace_state(headers, caller.trace_state.as_ref());
         metrics.begin(method);
         Self { method, metrics, span, start: Instant::now(), completed: false }
+    }
+
+    /// Ends the call with its response: now, or at the end of the body.
+    pub fn respond<B>(self, response: Response<B>) -> Response<ObservedBody<B, Self>>
+    where
+        B: Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
+    {
+        completion::observe(response, self)
     }
 }
 
@@ -79,29 +75,16 @@ mod tests {
     use crate::call::Methods;
     use crate::call::Trace;
     use crate::telemetry::span_tests::{GET, Recorded};
-    use futures_util::FutureExt as _;
     use opentelemetry::{KeyValue, Value};
 
     #[test]
     fn client_call_sends_its_own_span_and_ends_when_it_is_dropped() {
         let (recorded, guard) = Recorded::begin();
-        let request = Request::builder().uri(format!("http://mesh/{GET}")).body(Body::empty()).unwrap();
-        let mut sent = None;
-        let answering = call(
-            Metrics::new().client,
-            "catalog",
-            Methods::of(&[]).find(request.uri().path()),
-            Context::default(),
-            request,
-            |request, _| {
-                sent = Trace::from_headers(request.headers());
-                std::future::pending()
-            },
-        );
-        assert!(answering.boxed().now_or_never().is_none());
+        let (method, mut sent) = (Methods::of(&[]).find(&format!("/{GET}")), HeaderMap::new());
+        drop(ClientCall::begin(Metrics::new().client, "catalog", method, &Context::default(), &mut sent));
         drop(guard);
         let span = recorded.named(GET);
-        assert_eq!(span.span_context.span_id(), sent.unwrap().span_id.into());
+        assert_eq!(span.span_context.span_id(), Trace::from_headers(&sent).unwrap().span_id.into());
         let code = KeyValue::new("rpc.grpc.status_code", Value::I64(1));
         assert!(span.attributes.contains(&code), "not cancelled: {:?}", span.attributes);
     }

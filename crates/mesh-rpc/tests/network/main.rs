@@ -4,4 +4,5 @@
 
 mod answers; // answers that are compressed, malformed or no gRPC
 mod peer; // the server, and channels to it
+mod promises; // budget, ejection, buffer, deadline
 mod retries; // retries and pushbacks

@@ -47,6 +47,11 @@ where
 
 /// `local` services, and all others at these addresses.
 pub(crate) fn peers(local: &'static [&'static str], remote: Vec<SocketAddr>) -> Peers {
+    peers_observed(local, remote, &Metrics::new())
+}
+
+/// The same, with these metrics.
+pub(crate) fn peers_observed(local: &'static [&'static str], remote: Vec<SocketAddr>, metrics: &Metrics) -> Peers {
     let local = BTreeSet::from_iter(local.iter().copied());
-    Peers::new(local, Arc::new(At(remote)), Methods::of(&[]), Duration::from_secs(10), Metrics::new())
+    Peers::new(local, Arc::new(At(remote)), Methods::of(&[]), Duration::from_secs(10), metrics.clone())
 }
