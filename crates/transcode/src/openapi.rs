@@ -63,15 +63,16 @@ pub fn document(routes: &Routes, info: Info<'_>) -> Vec<u8> {
     let tags = tags(routes, &mut operations);
     let bearer = Object::new().with("type", "http").with("scheme", "bearer");
     let mut components = Object::new().with("schemas", operations.finish());
-    let mut document = Object::new()
+    let document = Object::new()
         .with("openapi", "3.1.0")
         .with("info", Object::new().with("title", info.title).with("version", info.version))
         .with("servers", vec![Object::new().with("url", server)]);
+    let mut security = Vec::new();
     if info.bearer {
         components = components.with("securitySchemes", Object::new().with("bearer", bearer));
-        let needed = Object::new().with("bearer", Json::List(Vec::new()));
-        document = document.with("security", vec![needed]);
+        security.push(Object::new().with("bearer", Json::List(Vec::new())));
     }
+    let document = document.with("security", security);
     document.with("tags", tags).with("paths", paths).with("components", components).to_bytes()
 }
 

@@ -68,10 +68,9 @@ fn is_segment(text: &str) -> bool {
 /// A detail as JSON, with its `@type`.
 fn detail(any: &Any, schema: &Schema) -> Json {
     let mut json = Vec::new();
-    let of_any = schema.message("google.protobuf.Any");
-    let written = of_any.is_some_and(|of| of.to_json(&any.encode_to_vec(), &mut json).is_ok());
-    let raw = String::from_utf8(json).ok().filter(|_| written);
-    match raw.and_then(|json| serde_json::value::RawValue::from_string(json).ok()) {
+    let written = schema.message("google.protobuf.Any").map(|of| of.to_json(&any.encode_to_vec(), &mut json));
+    let text = written.and_then(Result::ok).and_then(|()| String::from_utf8(json).ok());
+    match text.and_then(|json| serde_json::value::RawValue::from_string(json).ok()) {
         Some(json) => Json::Raw(json),
         None => {
             let value = STANDARD.encode(&any.value);

@@ -249,7 +249,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         let parts =
             ["/", "v1", "books", ":", "watch", "read", "%", "%2F", "%2e", "%00", ".", "files", "ä", "a", "shelves"];
-        for _ in 0..200_000 {
+        for _ in 0..400_000 {
             let count = random.usize(0..14);
             let path: String = (0..count).map(|_| parts[random.usize(..parts.len())]).collect();
             if let Ok(matched) = routes.find("GET", &path) {

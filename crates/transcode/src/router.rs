@@ -6,7 +6,7 @@
 //!   templates have segments.
 //! - Does not: decode. The segments match as they arrive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::template::{Segment, Template};
 
@@ -16,8 +16,6 @@ const ANY: &str = "*";
 /// Templates as a tree of segments, each with the index of its binding.
 pub(crate) struct Router {
     nodes: Vec<Node>,
-    /// The verbs of all templates.
-    verbs: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -47,7 +45,7 @@ pub(crate) enum Found<'r> {
 
 impl Router {
     pub(crate) fn new() -> Self {
-        Self { nodes: vec![Node::default()], verbs: BTreeSet::new() }
+        Self { nodes: vec![Node::default()] }
     }
 
     /// Adds a template.
@@ -62,7 +60,6 @@ impl Router {
             return Err(other.binding);
         }
         ends.push(End { verb: template.verb.clone(), http_method: http_method.to_owned(), binding });
-        self.verbs.extend(template.verb.clone());
         Ok(())
     }
 
@@ -82,19 +79,12 @@ impl Router {
 
     /// Finds the binding for a path, which starts with `/`.
     pub(crate) fn find(&self, http_method: &str, path: &str) -> Found<'_> {
-        if let Some((before, verb)) = self.verb(path) {
-            match self.walk(http_method, before, Some(verb)) {
-                Found::Nothing => {}
-                found => return found,
-            }
+        if let Some((before, verb)) = path.rsplit_once(':')
+            && let found @ (Found::Binding(..) | Found::Methods(_)) = self.walk(http_method, before, Some(verb))
+        {
+            return found;
         }
         self.walk(http_method, path, None)
-    }
-
-    /// Splits a path before the verb of its last segment, if some template has that verb.
-    fn verb<'p>(&self, path: &'p str) -> Option<(&'p str, &'p str)> {
-        let (before, verb) = path.rsplit_once(':')?;
-        self.verbs.contains(verb).then_some((before, verb))
     }
 
     /// Searches depth first. A node is one prefix of templates, so no node is reached twice.

@@ -237,7 +237,7 @@ fn bind_survives_mutated_requests() {
     ];
     let matched = routes.find("GET", "/v1/books").expect("a binding");
     let (mut taken, mut wire, mut json) = (0, Vec::new(), Vec::new());
-    for _ in 0..100_000 {
+    for _ in 0..400_000 {
         let count = random.usize(0..12);
         let query: String = (0..count).map(|_| parts[random.usize(..parts.len())]).collect();
         wire.clear();
@@ -247,5 +247,5 @@ fn bind_survives_mutated_requests() {
             matched.binding.input.to_json(&wire, &mut json).unwrap_or_else(|error| panic!("{query}: {error}"));
         }
     }
-    assert!(taken > 1_000, "{taken} queries were taken");
+    assert!(taken > 4_000, "{taken} queries were taken");
 }
