@@ -49,7 +49,7 @@ pub(super) fn serving<S: GrpcServer>(contracts: &'static [u8], service: S) -> Ve
 }
 
 fn from_the_network(next: Handler) -> Handler {
-    let connection = Connection::new(CancellationToken::new());
+    let connection = Connection::default();
     Arc::new(move |mut call| {
         call.connection = Some(connection.clone());
         next(call)

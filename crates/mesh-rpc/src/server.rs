@@ -35,6 +35,6 @@ mod status_size;
 
 pub use admin::Admin;
 pub use health::{Check, Health, Readiness};
-pub use ports::Ports;
+pub use ports::{Answers, Front, Ports};
 pub use settings::Limits;
 pub use starting::Starting;

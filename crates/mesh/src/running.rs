@@ -10,7 +10,7 @@ use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
-use mesh_rpc::server::{Admin, Check, Health, Ports, Readiness, Starting, health_service, reflection};
+use mesh_rpc::server::{Admin, Answers, Check, Health, Ports, Readiness, Starting, health_service, reflection};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, alarm, raise_open_files};
 use mesh_store::{Database, Limits, OpenError, Store, with_missing};
@@ -67,8 +67,8 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     let (innermost, starting) = Starting::new(&health);
     let stack = stack(innermost, limits, metrics.clone(), draining.clone());
     let admin = Admin { health: health.clone(), metrics: metrics.clone() };
-    let serving = (stack.clone(), methods.clone());
-    let (address, admin_address) = ports.accept(limits, &draining, &foreground, serving, admin)?;
+    let answers = Answers { layers: stack.clone(), methods: methods.clone(), admin, front: None };
+    let (address, admin_address) = ports.accept(limits, &draining, &foreground, answers)?;
 
     let local = services.iter().map(Service::name).collect();
     let discovery = Discovery::new(&config.registry, &background)?;

@@ -69,7 +69,12 @@ pub fn unavailable_with<const N: usize>(
 
 /// RESOURCE_EXHAUSTED, reason `OVERLOADED`, with a `RetryInfo`. The caller may retry after `delay`.
 pub fn overloaded(message: impl Into<String>, delay: Duration) -> Status {
-    retry_after(Code::ResourceExhausted, "OVERLOADED", message, delay, [])
+    exhausted("OVERLOADED", message, delay)
+}
+
+/// RESOURCE_EXHAUSTED with a reason and a `RetryInfo`. The caller may retry after `delay`.
+pub fn exhausted(reason: &str, message: impl Into<String>, delay: Duration) -> Status {
+    retry_after(Code::ResourceExhausted, reason, message, delay, [])
 }
 
 fn retry_after<const N: usize>(
@@ -179,7 +184,9 @@ impl Violations {
 
 impl std::fmt::Display for Violations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let each: Vec<_> = self.0.iter().map(|bad| format!("{} {}", bad.field, bad.description)).collect();
+        // A violation without a field is about the request as a whole.
+        let each = self.0.iter().map(|bad| format!("{} {}", bad.field, bad.description).trim_start().to_owned());
+        let each: Vec<_> = each.collect();
         f.write_str(&each.join("; "))
     }
 }

@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{Request, Response};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 use tonic::server::NamedService;
 
@@ -102,17 +103,33 @@ impl<B> Call<B> {
 
 /// The connection of a call from the network. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Connection(Arc<CancellationToken>);
+pub struct Connection(Arc<Ends>);
+
+#[derive(Debug, Default)]
+struct Ends {
+    /// Cancelled when the streams of the connection have to end.
+    ending: CancellationToken,
+    /// The address of the client.
+    client: Option<SocketAddr>,
+    /// Cancels a token when no call of the connection is left, and no other protocol that it was upgraded to.
+    _unused: Option<DropGuard>,
+}
 
 impl Connection {
-    /// A connection whose streams have to end when `ending` is cancelled.
-    pub fn new(ending: CancellationToken) -> Self {
-        Self(Arc::new(ending))
+    /// A connection from `client`, whose streams have to end when `ending` is cancelled. Cancels `unused` when the last
+    /// clone of it is dropped.
+    pub fn new(ending: CancellationToken, client: Option<SocketAddr>, unused: CancellationToken) -> Self {
+        Self(Arc::new(Ends { ending, client, _unused: Some(unused.drop_guard()) }))
+    }
+
+    /// The address of the client, if the operating system knows it.
+    pub fn client(&self) -> Option<SocketAddr> {
+        self.0.client
     }
 
     /// Waits until the streams of the connection have to end.
     pub async fn ended(&self) {
-        self.0.cancelled().await;
+        self.0.ending.cancelled().await;
     }
 }
 

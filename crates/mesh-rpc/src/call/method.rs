@@ -52,6 +52,13 @@ pub enum Access {
     Authenticated,
 }
 
+impl Access {
+    /// Whether callers from outside of the mesh may know of the method.
+    pub fn is_public(self) -> bool {
+        matches!(self, Self::Public | Self::Authenticated)
+    }
+}
+
 impl From<options::Access> for Access {
     fn from(access: options::Access) -> Self {
         match access {

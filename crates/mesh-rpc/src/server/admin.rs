@@ -6,7 +6,7 @@ use tonic::body::Body;
 use super::health::Health;
 use crate::telemetry::Metrics;
 
-/// Answers requests that are not gRPC.
+/// Answers the requests for its pages.
 #[derive(Clone)]
 pub struct Admin {
     /// The readiness, for `/readyz`.
@@ -16,11 +16,13 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub(super) fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
+    /// `None`: the path is none of a page.
+    pub(super) fn answer<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
+        let path = request.uri().path();
+        if PAGES.contains(&path) && !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Some(page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned()));
         }
-        match request.uri().path() {
+        Some(match path {
             "/healthz" => page(StatusCode::OK, TEXT, "ok\n".to_owned()),
             "/readyz" => {
                 let (ready, summary) = self.health.summary();
@@ -30,10 +32,12 @@ impl Admin {
                 self.health.measure(&self.metrics);
                 page(StatusCode::OK, OPEN_METRICS, self.metrics.render())
             }
-            _ => not_found(),
-        }
+            _ => return None,
+        })
     }
 }
+
+const PAGES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -20,19 +20,20 @@
 
 use std::convert::Infallible;
 use std::io::Cursor;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::rt::{Read, Write};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
@@ -70,40 +71,66 @@ where
         () = draining.cancelled() => return,
     };
     let Ok(Ok(start)) = start else { return };
+    let client = reading.peer_addr().ok();
     let stream = tokio::io::join(Cursor::new(start).chain(reading), writing);
 
-    let ending = CancellationToken::new();
-    let (from, answer) = (Connection::new(ending.clone()), Arc::new(answer));
+    let (ending, unused) = (CancellationToken::new(), CancellationToken::new());
+    let (from, answer) = (Connection::new(ending.clone(), client, unused.clone()), Arc::new(answer));
     let service = service_fn(move |request: Request<Incoming>| {
         let (answer, from) = (Arc::clone(&answer), from.clone());
         // The call starts in a task of its own when it is polled: the connection has other requests to read.
         async move { Ok::<_, Infallible>(answer(request, from).await) }
     });
+    let mut age = pin!(sleep(limits.connection_age.mul_f64(0.9 + 0.2 * fastrand::f64())));
+    let close = async || {
+        sleep(limits.connection_grace).await;
+        ending.cancel();
+        sleep(limits.connection_grace.max(PREFACE_TIMEOUT)).await;
+    };
+    let http = serve_http(TokioIo::new(stream), service, &draining, age.as_mut(), close).await;
+    if let Err(error) = http {
+        tracing::debug!(error, "connection ended");
+        return;
+    }
+    // What the connection was upgraded to has its age, and counts as a connection. Otherwise nothing uses it any more.
+    let aged = async {
+        age.await;
+        close().await;
+    };
+    tokio::select! {
+        () = unused.cancelled() => {}
+        () = aged => {}
+    }
+}
+
+/// Serves HTTP until the connection ends or is upgraded.
+async fn serve_http<I, S>(
+    io: I,
+    service: S,
+    draining: &CancellationToken,
+    age: Pin<&mut Sleep>,
+    close: impl AsyncFnOnce(),
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    I: Read + Write + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+{
     let builder = builder();
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let age = limits.connection_age.mul_f64(0.9 + 0.2 * fastrand::f64());
-    let served = tokio::select! {
+    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
+    tokio::select! {
         served = connection.as_mut() => served,
         () = draining.cancelled() => {
             connection.as_mut().graceful_shutdown();
             // The drain ends the streams, within its own limit.
             connection.await
         }
-        () = sleep(age) => {
+        () = age => {
             connection.as_mut().graceful_shutdown();
-            let close = async {
-                sleep(limits.connection_grace).await;
-                ending.cancel();
-                sleep(limits.connection_grace.max(PREFACE_TIMEOUT)).await;
-            };
             tokio::select! {
                 served = connection => served,
-                () = close => Err("its calls did not end within the grace period".into()),
+                () = close() => Err("its calls did not end within the grace period".into()),
             }
         }
-    };
-    if let Err(error) = served {
-        tracing::debug!(error, "connection ended");
     }
 }
 

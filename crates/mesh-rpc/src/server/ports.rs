@@ -1,9 +1,10 @@
-//! The ports of a process: gRPC and the admin pages, on one listener or on two.
+//! The ports of a process: gRPC, the admin pages and other HTTP, on one listener or on two.
 //!
 //! They answer from the first moment, while the process opens and migrates its databases: a client that finds a silent
 //! port would wait for its deadline.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::{Request, header};
 use hyper::body::Incoming;
@@ -16,6 +17,21 @@ use super::admin::{self, Admin};
 use super::listener::{self, Bound};
 use super::settings::Limits;
 use crate::call::{Answering, Call, Connection, Handler, Methods};
+
+/// Answers HTTP requests that are neither gRPC nor for an admin page.
+pub type Front = Arc<dyn Fn(Request<Incoming>, Connection) -> Answering + Send + Sync>;
+
+/// What a process answers with.
+pub struct Answers {
+    /// gRPC calls.
+    pub layers: Handler,
+    /// The methods that the calls are of.
+    pub methods: Methods,
+    /// The admin pages.
+    pub admin: Admin,
+    /// Other requests. `None`: they are not found.
+    pub front: Option<Front>,
+}
 
 /// The listeners of a process.
 pub struct Ports {
@@ -39,8 +55,16 @@ impl Ports {
         Ok(Self { services, admin })
     }
 
-    /// Accepts connections until `draining` is cancelled, in `tasks`. Answers gRPC calls with `layers`, and other requests
-    /// with `admin`. Returns the bound addresses, with the ports in place of port 0.
+    /// The bound address of the services, with the port in place of port 0.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not report the address of the listener.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.services.local_addr()
+    }
+
+    /// Accepts connections until `draining` is cancelled, in `tasks`. Returns the bound addresses.
     ///
     /// # Errors
     ///
@@ -50,16 +74,18 @@ impl Ports {
         limits: Limits,
         draining: &CancellationToken,
         tasks: &Tasks,
-        (layers, methods): (Handler, Methods),
-        admin: Admin,
+        answers: Answers,
     ) -> anyhow::Result<(SocketAddr, Option<SocketAddr>)> {
         let address = self.services.local_addr()?;
         let admin_address = self.admin.as_ref().map(TcpListener::local_addr).transpose()?;
-        let answer = answer(layers, methods, self.admin.is_none().then(|| admin.clone()));
+        let admin = answers.admin.clone();
+        let answer = answer(answers, self.admin.is_none());
         let bound = Bound { most: limits.connections, name: "limits.connections" };
         tasks.run(listener::serve(self.services, bound, draining.clone(), tasks.clone(), limits, answer));
         if let Some(listener) = self.admin {
-            let pages = move |request: Request<Incoming>, _| std::future::ready(admin.answer(&request));
+            let pages = move |request: Request<Incoming>, _| {
+                std::future::ready(admin.answer(&request).unwrap_or_else(admin::not_found))
+            };
             let bound = Bound { most: limits.admin_connections(), name: "the limit of admin.listen" };
             tasks.run(listener::serve(listener, bound, draining.clone(), tasks.clone(), limits, pages));
         }
@@ -67,20 +93,22 @@ impl Ports {
     }
 }
 
-/// Answers gRPC with `layers`, and with `admin` the admin pages, too.
-fn answer(
-    layers: Handler,
-    methods: Methods,
-    admin: Option<Admin>,
-) -> impl Fn(Request<Incoming>, Connection) -> Answering + Clone {
+/// Answers gRPC, with `pages` the admin pages, and what else the front answers.
+fn answer(answers: Answers, pages: bool) -> impl Fn(Request<Incoming>, Connection) -> Answering + Clone {
+    let answers = Arc::new(answers);
     move |request, connection| {
-        let response = match (is_grpc(&request), &admin) {
-            (false, None) => admin::not_found(),
-            (false, Some(admin)) => admin.answer(&request),
-            (true, _) if request.version() != http::Version::HTTP_2 => admin::needs_http_2(),
-            (true, _) => {
-                let method = methods.find(request.uri().path());
-                return layers(Call::new(method, Some(connection), request.map(Body::new)));
+        let response = if is_grpc(&request) {
+            if request.version() == http::Version::HTTP_2 {
+                let method = answers.methods.find(request.uri().path());
+                return (answers.layers)(Call::new(method, Some(connection), request.map(Body::new)));
+            }
+            admin::needs_http_2()
+        } else {
+            let page = pages.then(|| answers.admin.answer(&request)).flatten();
+            match (page, &answers.front) {
+                (Some(page), _) => page,
+                (None, Some(front)) => return front(request, connection),
+                (None, None) => admin::not_found(),
             }
         };
         Box::pin(std::future::ready(response))

@@ -32,6 +32,7 @@ pub struct Metrics {
     shed: Family<MethodLabels, Counter>,
     ready: Family<ServiceLabels, Gauge>,
     degraded: Family<ServiceLabels, Gauge>,
+    refused: Family<ReasonLabels, Counter>,
     peers: PeerFamilies,
     registry: Arc<Mutex<Registry>>,
 }
@@ -67,6 +68,11 @@ struct ServiceLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CodeLabels {
     grpc_service: &'static str,
     grpc_method: &'static str,
@@ -95,9 +101,11 @@ impl Metrics {
         let (ready, degraded) = (Family::default(), Family::default());
         registry.register("mesh_service_ready", "Whether a service of the process is ready", ready.clone());
         registry.register("mesh_service_degraded", "Whether only part of a service works", degraded.clone());
+        let refused = Family::default();
+        registry.register("mesh_edge_refused", "HTTP requests that the edge refused without a call", refused.clone());
         let peers = PeerFamilies::default();
         peers.register(&mut registry);
-        Self { server, client, shed, ready, degraded, peers, registry: Arc::new(Mutex::new(registry)) }
+        Self { server, client, shed, ready, degraded, refused, peers, registry: Arc::new(Mutex::new(registry)) }
     }
 
     /// Publishes the build of the process once its digest is known.
@@ -116,6 +124,11 @@ impl Metrics {
     /// Counts a call that was refused because too many were in flight.
     pub fn shed(&self, method: &'static Method) {
         self.shed.get_or_create(&method_labels(method)).inc();
+    }
+
+    /// Counts an HTTP request that the edge refused without a call.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// Sets the readiness of a service of the process.
