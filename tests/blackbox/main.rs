@@ -6,4 +6,5 @@ mod bad_input; // the answers to invalid requests
 mod catalog; // the catalog's contract, on SQLite and on Postgres
 mod contracts_table; // docs/CONTRACTS.md agrees with the contracts
 mod docs; // the documents agree with the code
+mod edge; // JSON over HTTP, by curl
 mod topologies; // the same behaviour in every topology

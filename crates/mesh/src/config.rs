@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
+use mesh_edge::Settings as Edge;
 use mesh_operations::Retention;
 use mesh_rpc::discovery::{Advertise, Registry};
 use mesh_rpc::server::Limits;
@@ -55,6 +56,8 @@ pub struct Config {
     pub call_deadline: Duration,
     /// The limits of callers.
     pub limits: Limits,
+    /// The settings of the edge: HTTP for clients without gRPC.
+    pub edge: Edge,
     /// The format and the filter of log lines.
     pub log: Log,
     /// The destination of spans, if there is one.
@@ -114,6 +117,7 @@ impl Config {
         let call_deadline = Key::new("call_deadline", "a time from 1ms to 1h, such as 10s");
         let call_deadline = settings.take(&call_deadline, CALL_DEADLINE, parse::time(second / 1000, 3600 * second));
         let limits = Limits::take(&mut settings);
+        let edge = Edge::take(&mut settings);
         let retention = Retention::take(&mut settings);
         let log = Log::take(&mut settings);
         let otlp = Otlp::take(&mut settings);
@@ -135,6 +139,7 @@ impl Config {
             drain_delay,
             call_deadline,
             limits,
+            edge,
             log,
             otlp,
             registry,

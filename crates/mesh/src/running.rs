@@ -1,9 +1,11 @@
 //! Builds a process from services and a configuration, serves, and drains.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_edge::Edge;
 use mesh_feed::notifier::Notifier;
 use mesh_operations::{self as operations, Operations, Retention, Workers};
 use mesh_rpc::call::{GrpcServices, Methods};
@@ -63,11 +65,23 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     let sets: Vec<_> = services.iter().map(Service::descriptors).collect();
     let methods = Methods::of(&sets);
     let names: Vec<_> = services.iter().map(|service| (service.name(), service.contracts())).collect();
-    let health = Health::starting(names.clone(), own_contracts(&services));
+    let own_contracts = own_contracts(&services);
+    let health = Health::starting(names.clone(), own_contracts.clone());
     let (innermost, starting) = Starting::new(&health);
     let stack = stack(innermost, limits, metrics.clone(), draining.clone());
     let admin = Admin { health: health.clone(), metrics: metrics.clone() };
-    let answers = Answers { layers: stack.clone(), methods: methods.clone(), admin, front: None };
+    let served: BTreeSet<_> = names.iter().flat_map(|(_, own)| own).chain(&own_contracts).copied().collect();
+    let front = if config.edge.answers_at(ports.address()?) {
+        let sets: Vec<_> = sets.iter().copied().chain([mesh_proto::FILE_DESCRIPTOR_SET]).collect();
+        let contracts = (&sets[..], &methods, &served);
+        Some(
+            Edge::new(&config.edge, ports.address()?, stack.clone(), contracts, metrics.clone(), foreground.clone())?
+                .front(),
+        )
+    } else {
+        None
+    };
+    let answers = Answers { layers: stack.clone(), methods: methods.clone(), admin, front };
     let (address, admin_address) = ports.accept(limits, &draining, &foreground, answers)?;
 
     let local = services.iter().map(Service::name).collect();

@@ -9,6 +9,7 @@
 mod balancer; // a balancer that probes health
 mod collector; // a server that keeps every request: a collector of spans
 mod consul; // an agent of Consul
+mod curl; // HTTP requests by curl
 mod envoy; // Envoy as a balancer
 pub mod film; // the titles and pictures of the example
 mod grpcurl; // calls by grpcurl
@@ -25,6 +26,7 @@ mod sql; // one SQL statement
 pub use balancer::Balancer;
 pub use collector::{Collector, Exported};
 pub use consul::Consul;
+pub use curl::{Curl, Page};
 pub use envoy::Envoy;
 pub use grpcurl::{Answer, Grpcurl};
 pub use pgbouncer::PgBouncer;

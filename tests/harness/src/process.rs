@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use super::{Grpcurl, LIMIT, eventually, root};
+use super::{Curl, Grpcurl, LIMIT, eventually, root};
 
 /// The binaries and examples of the workspace by name, built once: `cargo test` alone would leave stale or missing ones.
 static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| {
@@ -170,6 +170,11 @@ impl Process {
         let (name, address) = line.split_once(" listening on ").unwrap_or_else(|| panic!("not a listener: {line}"));
         assert_eq!(name, binary);
         Self { child, address: address.parse().expect("an address"), folder }
+    }
+
+    /// curl for this process.
+    pub fn curl(&self) -> Curl {
+        Curl::to(self.address)
     }
 
     /// grpcurl for this process.

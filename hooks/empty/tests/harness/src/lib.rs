@@ -9,6 +9,7 @@
 mod balancer; // a balancer that probes health
 mod collector; // a server that keeps every request: a collector of spans
 mod consul; // an agent of Consul
+mod curl; // HTTP requests by curl
 mod envoy; // Envoy as a balancer
 mod grpcurl; // calls by grpcurl
 mod pgbouncer; // a pooler before Postgres
@@ -24,6 +25,7 @@ mod sql; // one SQL statement
 pub use balancer::Balancer;
 pub use collector::{Collector, Exported};
 pub use consul::Consul;
+pub use curl::{Curl, Page};
 pub use envoy::Envoy;
 pub use grpcurl::{Answer, Grpcurl};
 pub use pgbouncer::PgBouncer;

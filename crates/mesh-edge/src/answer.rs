@@ -1,0 +1,283 @@
+//! The edge: what is asked of it, in which order.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use mesh_rpc::call::error::{DOMAIN, status};
+use mesh_rpc::call::{Connection, Handler, Methods};
+use mesh_rpc::server::Front;
+use mesh_rpc::telemetry::Metrics;
+use mesh_runtime::Tasks;
+use tonic::Code;
+use tonic::body::Body;
+use transcode::{Matched, Miss};
+
+use crate::body::Bodies;
+use crate::client::{self, Network};
+use crate::contract::{Contract, Route};
+use crate::guard::Guard;
+use crate::pages::Pages;
+use crate::rate::{Limiter, Open};
+use crate::refusal::Refusal;
+use crate::settings::Settings;
+use crate::{call, cors, grpc_web, headers, ndjson, request, sse, unary, websocket};
+
+/// How long a client that resumes waits for the head of its answer. A stream whose end it has seen ends in this time.
+const RESUMING: Duration = Duration::from_millis(250);
+
+/// Answers HTTP requests that are no gRPC. Cheap to clone.
+#[derive(Clone)]
+pub struct Edge(Arc<Inner>);
+
+struct Inner {
+    layers: Handler,
+    contract: Arc<Contract>,
+    pages: Pages,
+    guard: Guard,
+    bodies: Bodies,
+    limiter: Limiter,
+    trusted_proxies: Vec<Network>,
+    deadline: Duration,
+    metrics: Metrics,
+    /// Sockets, which a drain waits for.
+    tasks: Tasks,
+}
+
+impl Edge {
+    /// An edge at `listen`, before `layers`, for the gRPC services whose full names are in `served`. Each of `sets` is an
+    /// encoded `google.protobuf.FileDescriptorSet` with their contracts.
+    ///
+    /// # Errors
+    ///
+    /// The contracts have rules that cannot be served. The message is one line with all of them.
+    pub fn new(
+        settings: &Settings,
+        listen: SocketAddr,
+        layers: Handler,
+        (sets, methods, served): (&[&[u8]], &Methods, &BTreeSet<&str>),
+        metrics: Metrics,
+        tasks: Tasks,
+    ) -> anyhow::Result<Self> {
+        let contract = Contract::read(sets, served, methods)?;
+        Ok(Self(Arc::new(Inner {
+            layers,
+            pages: Pages::new(contract.openapi(), settings.docs.clone()),
+            contract: Arc::new(contract),
+            guard: Guard::new(listen, &settings.hosts, &settings.cors_origins),
+            bodies: Bodies::new(settings.max_body),
+            limiter: Limiter::new(settings.rate, settings.streams_per_client),
+            trusted_proxies: settings.trusted_proxies.clone(),
+            deadline: settings.deadline,
+            metrics,
+            tasks,
+        })))
+    }
+
+    /// The edge as what a listener asks.
+    pub fn front(self) -> Front {
+        Arc::new(move |request, connection| {
+            let edge = Arc::clone(&self.0);
+            Box::pin(async move { edge.answer(request, connection).await })
+        })
+    }
+}
+
+impl Inner {
+    async fn answer(&self, request: Request<Incoming>, connection: Connection) -> Response<Body> {
+        let (mut head, body) = request.into_parts();
+        let origin = cors::origin(&head);
+        let client = client::of(&connection, &head.headers, &self.trusted_proxies);
+        let (left, answered) = match self.limiter.request(client) {
+            Ok(left) => (left, self.route(&mut head, body, connection, client).await),
+            Err(refusal) => (Some(0), Err(refusal)),
+        };
+        let mut response = answered.unwrap_or_else(|refusal| self.refuse(&refusal));
+        if let Some(left) = left {
+            self.limiter.announce(left, &mut response);
+        }
+        cors::share(&self.guard, origin.as_ref(), &mut response);
+        response
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Response<Body> {
+        if let Some(reason) = refusal.own {
+            self.metrics.refused(reason);
+        }
+        refusal.response(&self.contract.schema)
+    }
+
+    async fn route(
+        &self,
+        head: &mut Parts,
+        body: Incoming,
+        connection: Connection,
+        client: IpAddr,
+    ) -> Result<Response<Body>, Refusal> {
+        self.guard.check(head)?;
+        if let Some(preflight) = cors::preflight(head) {
+            return Ok(preflight);
+        }
+        match grpc_web::format(&head.headers) {
+            grpc_web::Format::Other => {}
+            grpc_web::Format::Binary => return Ok(self.grpc_web(head, body, connection, client).await),
+            grpc_web::Format::Unknown => return Err(no_such_grpc_web()),
+        }
+        if let Some(page) = self.pages.answer(head) {
+            return Ok(page);
+        }
+        if websocket::is_asked_for(head) {
+            return self.websocket(head, connection, self.limiter.stream(client)?);
+        }
+        // A HEAD is answered as a GET, and hyper leaves out the body.
+        let method = if head.method == http::Method::HEAD { "GET" } else { head.method.as_str() };
+        let (route, matched) = self.contract.find(method, head.uri.path()).map_err(missed)?;
+        let called = route.shape().method;
+        match (called.client_streaming, called.server_streaming) {
+            (false, false) => self.unary(&route, &matched, head, body, connection).await,
+            (false, true) => {
+                let open = self.limiter.stream(client)?;
+                self.stream(route, &matched, head, body, connection, open).await
+            }
+            (true, _) => Err(needs_websocket()),
+        }
+    }
+
+    async fn unary(
+        &self,
+        route: &Route,
+        matched: &Matched<'_>,
+        head: &Parts,
+        body: Incoming,
+        connection: Connection,
+    ) -> Result<Response<Body>, Refusal> {
+        let body = request::message(matched, head, head.uri.query(), None, body, &self.bodies).await?;
+        let answered = async { self.call(route, head, connection, body).await?.only().await };
+        let message = answered.await.map_err(|status| Refusal::of_call(status, &head.headers))?;
+        Ok(unary::answer(head, route, &message)?)
+    }
+
+    async fn stream(
+        &self,
+        route: Route,
+        matched: &Matched<'_>,
+        head: &Parts,
+        body: Incoming,
+        connection: Connection,
+        open: Open,
+    ) -> Result<Response<Body>, Refusal> {
+        let events = headers::accepts(&head.headers, sse::EVENT_STREAM);
+        let last_event = headers::text(&head.headers, "last-event-id").filter(|_| events && route.shape().resumes());
+        let query =
+            head.uri.query().map(|query| if last_event.is_some() { without_cursor(query) } else { query.into() });
+        let cursor = last_event.map(|id| ("cursor", id));
+        let body = request::message(matched, head, query.as_deref(), cursor, body, &self.bodies).await?;
+        let schema = self.contract.schema.clone();
+        let mut messages = match self.call(&route, head, connection, body).await {
+            Ok(messages) => messages,
+            Err(status) => return sse::failure(&schema, &status).filter(|_| events).ok_or_else(|| status.into()),
+        };
+        if let Some(last_event) = last_event {
+            let known = |message: &[u8]| route.shape().cursor(message).as_deref() == Some(last_event);
+            if messages.is_over(RESUMING, known).await {
+                return Ok(sse::over());
+            }
+        }
+        let answer = if events { sse::answer } else { ndjson::answer };
+        Ok(answer(route, schema, messages.holding(open)))
+    }
+
+    /// Opens a socket, which the process serves beside the connection.
+    fn websocket(&self, head: &mut Parts, connection: Connection, open: Open) -> Result<Response<Body>, Refusal> {
+        self.guard.check_socket(head)?;
+        let path = head.uri.path().to_owned();
+        let found = self.contract.find(websocket::KIND, &path).or_else(|_| self.contract.find("GET", &path));
+        let (route, matched) = found.map_err(missed)?;
+        let method = route.shape().method;
+        if !method.client_streaming && !method.server_streaming {
+            return Err(Refusal::method_not_allowed(&["GET".to_owned()]));
+        }
+        let (requests, body) = if method.client_streaming {
+            websocket::Requests::of(head)
+        } else {
+            (websocket::Requests::none(), request::of_address(&matched, head)?)
+        };
+        let timeout = headers::timeout(&head.headers, method, self.deadline)?;
+        let metadata = headers::metadata(&head.headers);
+        let (response, upgrade) = websocket::accept(head)?;
+        let answering = call::call(&self.layers, method, connection.clone(), timeout, metadata, body);
+        let most = self.bodies.most();
+        self.tasks.run(async move {
+            websocket::serve(upgrade, most, route, requests, answering).await;
+            // The connection has its age until here, and the client its stream.
+            drop((connection, open));
+        });
+        Ok(response)
+    }
+
+    /// The messages pass as they are.
+    async fn grpc_web(&self, head: &Parts, body: Incoming, connection: Connection, client: IpAddr) -> Response<Body> {
+        let Some(method) = self.contract.public(head.uri.path()) else {
+            let message = "no public method has this path";
+            return grpc_web::failure(status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message));
+        };
+        let open = method.server_streaming.then(|| self.limiter.stream(client)).transpose();
+        match (headers::timeout(&head.headers, method, self.deadline), open) {
+            (Ok(timeout), Ok(open)) => {
+                let metadata = headers::metadata(&head.headers);
+                let body = Body::new(body);
+                let answering = call::call(&self.layers, method, connection, timeout, metadata, body);
+                grpc_web::answer(answering.await, open)
+            }
+            (Err(status), _) => grpc_web::failure(status),
+            (_, Err(refusal)) => grpc_web::failure(*refusal.status),
+        }
+    }
+
+    async fn call(
+        &self,
+        route: &Route,
+        head: &Parts,
+        connection: Connection,
+        body: Body,
+    ) -> Result<call::Messages, tonic::Status> {
+        let method = route.shape().method;
+        let timeout = headers::timeout(&head.headers, method, self.deadline)?;
+        let metadata = headers::metadata(&head.headers);
+        call::Messages::of(call::call(&self.layers, method, connection, timeout, metadata, body).await)
+    }
+}
+
+/// A query without the cursor of the address: the one in `Last-Event-ID` is later.
+fn without_cursor(query: &str) -> String {
+    let kept: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("cursor=")).collect();
+    kept.join("&")
+}
+
+fn missed(miss: Miss) -> Refusal {
+    match miss {
+        Miss::BadPath(reason) => {
+            Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, "MALFORMED_PATH", reason.to_string())
+        }
+        Miss::NotFound => {
+            let message = "no contract has this path: /openapi.json lists those that there are";
+            Refusal::new(StatusCode::NOT_FOUND, Code::NotFound, "UNKNOWN_PATH", message)
+        }
+        Miss::Method { allow } if allow.is_empty() => needs_websocket(),
+        Miss::Method { allow } => Refusal::method_not_allowed(&allow),
+    }
+}
+
+fn no_such_grpc_web() -> Refusal {
+    let message = "gRPC-Web is served in its binary form: application/grpc-web+proto";
+    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, "UNSUPPORTED_MEDIA_TYPE", message)
+}
+
+fn needs_websocket() -> Refusal {
+    let message = "this path is for WebSockets: its client sends a stream";
+    Refusal::new(StatusCode::UPGRADE_REQUIRED, Code::Unimplemented, "WEBSOCKET_REQUIRED", message)
+}

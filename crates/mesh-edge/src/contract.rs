@@ -1,0 +1,98 @@
+//! What is public: the HTTP rules of the contracts that this process serves, and the tables for their JSON.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use mesh_rpc::call::{Method, Methods};
+use mesh_runtime::executable;
+use prost_reflect::{DescriptorPool, MethodDescriptor};
+use transcode::{Binding, Matched, Miss, Routes, Schema, WireError, openapi};
+
+use crate::shape::{REVISION, Shape};
+
+/// The public part of the contracts.
+pub(crate) struct Contract {
+    pub(crate) schema: Schema,
+    routes: Routes,
+    /// In the order of the bindings.
+    shapes: Vec<Shape>,
+    methods: Methods,
+}
+
+impl Contract {
+    /// Reads the rules of the gRPC services whose full names are in `served`. Each of `sets` is an encoded
+    /// `google.protobuf.FileDescriptorSet`.
+    ///
+    /// # Errors
+    ///
+    /// A rule that cannot be served. The message is one line with all of them.
+    pub(crate) fn read(sets: &[&[u8]], served: &BTreeSet<&str>, methods: &Methods) -> anyhow::Result<Self> {
+        let mut pool = DescriptorPool::new();
+        for set in sets {
+            pool.decode_file_descriptor_set(*set).context("a compiled descriptor set cannot be read")?;
+        }
+        let services: Vec<_> = pool.services().filter(|service| served.contains(service.full_name())).collect();
+        let public = services.iter().flat_map(|service| service.methods());
+        let public = public.filter(|method| methods.find(&grpc_path(method)).access.is_public());
+        let schema = Schema::new(&pool);
+        let routes = Routes::new(&schema, public, REVISION).map_err(|errors| {
+            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("the contracts have HTTP rules that cannot be served: {}", errors.join("; "))
+        })?;
+        let shapes = routes.bindings().iter().map(|binding| Shape::of(binding, methods)).collect();
+        Ok(Self { schema, routes, shapes, methods: methods.clone() })
+    }
+
+    /// The OpenAPI document.
+    pub(crate) fn openapi(&self) -> Vec<u8> {
+        // The package of the contracts has the version of the project, and its process may be of any.
+        let info = openapi::Info { title: "API", version: executable::VERSION, server: "", bearer: false };
+        openapi::document(&self.routes, info)
+    }
+
+    /// The binding of a request.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub(crate) fn find<'c>(self: &'c Arc<Self>, method: &str, path: &'c str) -> Result<(Route, Matched<'c>), Miss> {
+        let matched = self.routes.find(method, path)?;
+        Ok((Route { contract: Arc::clone(self), index: matched.index }, matched))
+    }
+
+    /// The method that a gRPC path calls, if it is public.
+    pub(crate) fn public(&self, path: &str) -> Option<&'static Method> {
+        self.routes.bindings().iter().any(|binding| binding.grpc_path == path).then(|| self.methods.find(path))
+    }
+}
+
+fn grpc_path(method: &MethodDescriptor) -> String {
+    format!("/{}/{}", method.parent_service().full_name(), method.name())
+}
+
+/// A binding, for as long as an answer needs it.
+pub(crate) struct Route {
+    contract: Arc<Contract>,
+    index: usize,
+}
+
+impl Route {
+    pub(crate) fn binding(&self) -> &Binding {
+        &self.contract.routes.bindings()[self.index]
+    }
+
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.contract.shapes[self.index]
+    }
+
+    /// The binding for a path that it matches.
+    pub(crate) fn matched<'r>(&'r self, path: &'r str) -> Option<Matched<'r>> {
+        self.contract.routes.find(&self.binding().http_method, path).ok()
+    }
+
+    /// Appends a response as JSON.
+    pub(crate) fn json(&self, response: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
+        self.binding().response(response, out)
+    }
+}

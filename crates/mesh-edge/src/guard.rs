@@ -1,0 +1,149 @@
+//! Refuses requests that a page of another site makes its reader's browser send.
+//!
+//! Two kinds: a name of the attacker's that resolves to this machine (DNS rebinding), noticed by the header `Host`; and a
+//! form or script that writes from a foreign origin, noticed by `Origin` and `Sec-Fetch-Site`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{HOST, ORIGIN};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{Method, StatusCode};
+use tonic::Code;
+
+use crate::headers::text;
+use crate::refusal::Refusal;
+
+/// The names of the machine itself.
+const OWN_NAMES: [&str; 1] = ["localhost"];
+
+/// What this process is called, and which origins may write.
+pub(crate) struct Guard {
+    /// `None`: every name is taken.
+    hosts: Option<Vec<String>>,
+    origins: Vec<String>,
+}
+
+impl Guard {
+    /// On a loopback address only the machine's own names and `hosts` are taken. Elsewhere every name is, unless `hosts`
+    /// has some.
+    pub(crate) fn new(listen: SocketAddr, hosts: &[String], origins: &[String]) -> Self {
+        let restricts = listen.ip().is_loopback() || !hosts.is_empty();
+        Self { hosts: restricts.then(|| hosts.to_vec()), origins: origins.to_vec() }
+    }
+
+    /// # Errors
+    ///
+    /// 421: the host is not one of this process. 403: another site made the browser send a write.
+    pub(crate) fn check(&self, head: &Parts) -> Result<(), Refusal> {
+        let authority = authority(head);
+        let host = authority.as_ref().map_or("", Authority::host);
+        if !self.knows(host) {
+            let message = format!("this server is not called {host:?}: edge.hosts lists its names");
+            return Err(Refusal::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                Code::PermissionDenied,
+                "HOST_NOT_ALLOWED",
+                message,
+            ));
+        }
+        if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+            return Ok(());
+        }
+        match text(&head.headers, ORIGIN) {
+            Some(origin) if self.allows(origin, authority.as_ref()) => Ok(()),
+            // A page that hides its origin is foreign, too.
+            Some(_) => Err(foreign()),
+            None if text(&head.headers, "sec-fetch-site") == Some("cross-site") => Err(foreign()),
+            // No browser sends this.
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the origin of a page that opens a socket: nothing else keeps it from reading.
+    ///
+    /// # Errors
+    ///
+    /// 403: the page is foreign.
+    pub(crate) fn check_socket(&self, head: &Parts) -> Result<(), Refusal> {
+        let origin = text(&head.headers, ORIGIN);
+        let allowed = origin.is_none_or(|origin| self.allows(origin, authority(head).as_ref()));
+        if allowed { Ok(()) } else { Err(foreign()) }
+    }
+
+    /// Whether a page of `origin` may write and read: its origin is this server's, or one of `edge.cors_origins`.
+    fn allows(&self, origin: &str, server: Option<&Authority>) -> bool {
+        let same = |server: &Authority| origin.split_once("://").is_some_and(|(_, rest)| rest == server.as_str());
+        server.is_some_and(same) || self.lists(origin)
+    }
+
+    /// Whether `origin` is one of `edge.cors_origins`.
+    pub(crate) fn lists(&self, origin: &str) -> bool {
+        self.origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        let Some(hosts) = &self.hosts else { return true };
+        // An address is no name, so nothing can be made to resolve to it.
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        address || OWN_NAMES.iter().any(|own| own.eq_ignore_ascii_case(host)) || {
+            hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+        }
+    }
+}
+
+/// The server's name and port as its client knows them.
+fn authority(head: &Parts) -> Option<Authority> {
+    head.uri.authority().cloned().or_else(|| text(&head.headers, HOST)?.parse().ok())
+}
+
+fn foreign() -> Refusal {
+    let message = "a page of another origin may not write: edge.cors_origins lists those that may";
+    Refusal::new(StatusCode::FORBIDDEN, Code::PermissionDenied, "ORIGIN_NOT_ALLOWED", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn check(listen: &str, hosts: &[&str], method: &str, headers: &[(&str, &str)]) -> u16 {
+        let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let guard = Guard::new(listen.parse().unwrap(), &hosts, &["https://shop.example".to_owned()]);
+        let request = headers
+            .iter()
+            .fold(Request::builder().method(method), |request, (name, value)| request.header(*name, *value));
+        let (head, ()) = request.uri("/v1/titles").body(()).unwrap().into_parts();
+        guard.check(&head).err().map_or(200, |refusal| refusal.http.as_u16())
+    }
+
+    const HERE: (&str, &str) = ("host", "localhost:8080");
+
+    #[test]
+    fn foreign_names_are_refused_on_loopback() {
+        let get = |host| check("127.0.0.1:8080", &["shop.internal"], "GET", &[("host", host)]);
+        for own in ["localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080", "shop.internal"] {
+            assert_eq!(get(own), 200, "{own}");
+        }
+        for foreign in ["rebound.example:8080", "localhost.example", "", "a b"] {
+            assert_eq!(get(foreign), 421, "{foreign}");
+        }
+        assert_eq!(check("127.0.0.1:8080", &[], "GET", &[]), 421, "no name at all");
+        assert_eq!(check("10.0.0.7:8080", &[], "GET", &[("host", "shop.example")]), 200);
+        assert_eq!(check("10.0.0.7:8080", &["other"], "GET", &[("host", "shop.example")]), 421);
+    }
+
+    #[test]
+    fn foreign_pages_may_not_write() {
+        let post = |header: &[(&str, &str)]| check("127.0.0.1:8080", &[], "POST", &[&[HERE], header].concat());
+        assert_eq!(post(&[]), 200, "curl");
+        assert_eq!(post(&[("origin", "http://localhost:8080")]), 200, "its own page");
+        assert_eq!(post(&[("origin", "https://shop.example")]), 200, "a listed one");
+        for foreign in ["https://evil.example", "null", "http://localhost:3000", "http://localhost:8080.evil.example"] {
+            assert_eq!(post(&[("origin", foreign)]), 403, "{foreign}");
+        }
+        assert_eq!(post(&[("sec-fetch-site", "cross-site")]), 403);
+        let get = check("127.0.0.1:8080", &[], "GET", &[HERE, ("origin", "https://evil.example")]);
+        assert_eq!(get, 200, "it cannot read the answer");
+    }
+}

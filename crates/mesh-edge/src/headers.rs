@@ -1,0 +1,68 @@
+//! The headers of a request that travel with its call, and the deadline in them.
+
+use std::time::Duration;
+
+use http::header::{ACCEPT, ACCEPT_ENCODING, AsHeaderName};
+use http::{HeaderMap, HeaderName};
+use mesh_rpc::call::{Method, read_timeout};
+use tonic::Status;
+
+/// The headers that become metadata. All others stay outside: a client must not set what the mesh sets itself.
+const ALLOWED: [&str; 2] = ["traceparent", "tracestate"];
+
+/// The metadata of a call.
+pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
+    let mut metadata = HeaderMap::new();
+    for name in ALLOWED {
+        for value in headers.get_all(name) {
+            metadata.append(HeaderName::from_static(name), value.clone());
+        }
+    }
+    metadata
+}
+
+/// The deadline of a call: that of the header `grpc-timeout`, and at most `most`. A unary call without one has `most`; a
+/// call that waits for events has none.
+///
+/// # Errors
+///
+/// INVALID_ARGUMENT: the header is malformed.
+pub(crate) fn timeout(headers: &HeaderMap, method: &Method, most: Duration) -> Result<Option<Duration>, Status> {
+    let own = read_timeout(headers)?;
+    Ok(match own {
+        Some(own) if method.waits => Some(own),
+        Some(own) => Some(own.min(most)),
+        None => (!method.waits).then_some(most),
+    })
+}
+
+/// Whether a media type is among those that `Accept` names.
+pub(crate) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|range| essence(range).eq_ignore_ascii_case(media_type))
+}
+
+/// A media type without its parameters.
+pub(crate) fn essence(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// The text of a header that may be sent once.
+pub(crate) fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Whether a client takes gzip.
+pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    accepted
+        .flat_map(|value| value.split(','))
+        .any(|name| matches!(name.trim(), "gzip" | "*") || is_weighted_gzip(name))
+}
+
+/// `gzip;q=0.5`, but not `gzip;q=0`.
+fn is_weighted_gzip(name: &str) -> bool {
+    let Some((name, weight)) = name.split_once(';') else { return false };
+    let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+    name.trim() == "gzip" && weight.is_some_and(|weight| weight > 0.0)
+}

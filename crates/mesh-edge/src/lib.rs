@@ -1,0 +1,43 @@
+//! The edge: HTTP for clients that speak no gRPC, in front of the layers that every call passes.
+//!
+//! A request becomes a gRPC call by the `google.api.http` rules of the contracts, and enters the same layers as any other
+//! call: limits, deadline, trace and metrics are theirs. The edge retries nothing and caches nothing.
+//!
+//! From the outside in:
+//! - [`Edge`] answers a request. `guard` refuses requests that other sites make a browser send, and `cors` has the
+//!   origins that may read answers.
+//! - `rate` has the limits of each client, and `client` tells clients apart.
+//! - `contract` is what is public: the rules, and the tables for JSON.
+//! - `call` makes the gRPC call and reads its messages. `request` makes the call's request of path, query, headers and
+//!   body, `body` reads that body.
+//! - `grpc_web` passes calls of gRPC-Web on.
+//! - `unary` answers with one message, `ndjson` and `sse` with a stream of them. `validators` has the entity tags.
+//! - `pages` are about the API itself: a start page, documentation, OpenAPI.
+//! - `refusal` is the one error body: `application/problem+json`.
+
+mod answer;
+mod body;
+mod call;
+mod chain;
+mod client;
+mod contract;
+mod cors;
+mod grpc_web;
+mod guard;
+mod headers;
+mod ndjson;
+mod pages;
+mod rate;
+mod refusal;
+mod request;
+mod settings;
+mod shape;
+mod sse;
+mod stream;
+mod unary;
+mod validators;
+mod websocket;
+
+pub use answer::Edge;
+pub use client::Network;
+pub use settings::{Docs, Settings};

@@ -1,0 +1,174 @@
+//! The pages about the API: `/` with what there is, `/docs` to read and try it, `/openapi.json` for programs, and
+//! `/errors/DOMAIN/REASON`, which the type of a problem names.
+//!
+//! Guarantees: pages load nothing from elsewhere, and browsers run only the scripts of this crate on them.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use flate2::write::GzEncoder;
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LOCATION, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+use tonic::body::Body;
+
+use crate::headers::takes_gzip;
+use crate::settings::Docs;
+use crate::validators::{hash_tag, is_known};
+
+/// A page of this crate may only use this server.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The pages of a process.
+pub(crate) struct Pages {
+    /// Where `/docs` is. `None`: nowhere.
+    docs: Option<Docs>,
+    openapi: Page,
+    files: [(&'static str, Page); 4],
+}
+
+impl Pages {
+    /// `openapi` is the document of the public methods.
+    pub(crate) fn new(openapi: Vec<u8>, docs: Docs) -> Self {
+        let page = |media_type, text: &'static str| Page::new(media_type, Bytes::from_static(text.as_bytes()));
+        Self {
+            openapi: Page::new("application/json", openapi.into()),
+            files: [
+                ("/", page(HTML, include_str!("pages/start.html"))),
+                ("/docs", page(HTML, include_str!("pages/docs.html"))),
+                ("/docs/page.js", page("text/javascript; charset=utf-8", include_str!("pages/page.js"))),
+                ("/docs/page.css", page("text/css; charset=utf-8", include_str!("pages/page.css"))),
+            ],
+            docs: (docs != Docs::Off).then_some(docs),
+        }
+    }
+
+    /// The answer to a request for a page; `None` for another path.
+    pub(crate) fn answer(&self, head: &Parts) -> Option<Response<Body>> {
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let path = head.uri.path();
+        if path == "/openapi.json" {
+            return Some(self.openapi.answer(&head.headers));
+        }
+        if let Some(reason) = path.strip_prefix("/errors/") {
+            return self.docs.as_ref().map(|_| redirect(&format!("/docs#errors/{reason}")));
+        }
+        match (&self.docs, path) {
+            (None, "/docs" | "/docs/page.js") => return None,
+            (Some(Docs::At(url)), "/docs") => return Some(redirect(url)),
+            _ => {}
+        }
+        let (_, page) = self.files.iter().find(|(at, _)| *at == path)?;
+        Some(page.answer(&head.headers))
+    }
+}
+
+/// A document, as it is and compressed.
+struct Page {
+    media_type: &'static str,
+    plain: Bytes,
+    compressed: Option<Bytes>,
+    tag: Option<HeaderValue>,
+}
+
+impl Page {
+    fn new(media_type: &'static str, plain: Bytes) -> Self {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::best());
+        // Writing to memory does not fail.
+        let compressed = encoder.write_all(&plain).and_then(|()| encoder.finish()).ok().map(Bytes::from);
+        let tag = hash_tag(&plain);
+        Self { media_type, plain, compressed, tag }
+    }
+
+    fn answer(&self, request: &HeaderMap) -> Response<Body> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        headers.extend(self.tag.clone().map(|tag| (ETAG, tag)));
+        let mut response = Response::new(Body::empty());
+        if is_known(request, &headers) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        } else {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.media_type));
+            headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            let compressed = self.compressed.as_ref().filter(|_| takes_gzip(request));
+            if compressed.is_some() {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            *response.body_mut() = Body::new(Full::new(compressed.unwrap_or(&self.plain).clone()));
+        }
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+fn redirect(to: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::FOUND;
+    if let Ok(to) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(LOCATION, to);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn get(docs: Docs, path: &str) -> Option<Response<Body>> {
+        let head = Request::get(path).body(()).unwrap().into_parts().0;
+        Pages::new(b"{}".to_vec(), docs).answer(&head)
+    }
+
+    fn location(response: &Response<Body>) -> &str {
+        response.headers()[LOCATION].to_str().unwrap()
+    }
+
+    #[test]
+    fn pages_load_nothing_from_elsewhere() {
+        for (path, page) in Pages::new(Vec::new(), Docs::On).files {
+            let text = String::from_utf8(page.plain.to_vec()).unwrap();
+            for scheme in ["https://", "src=\"//", "href=\"//", "import("] {
+                assert!(!text.contains(scheme), "{path} has {scheme}");
+            }
+            // The policy refuses them.
+            assert!(!text.contains("<style") && !text.contains(" style=\"") && !text.contains("<script>"), "{path}");
+        }
+    }
+
+    #[test]
+    fn docs_can_be_off_or_elsewhere() {
+        assert_eq!(get(Docs::On, "/docs").unwrap().status(), 200);
+        assert_eq!(
+            location(&get(Docs::On, "/errors/catalog/TITLE_NOT_FOUND").unwrap()),
+            "/docs#errors/catalog/TITLE_NOT_FOUND"
+        );
+        for path in ["/docs", "/docs/page.js", "/errors/catalog/TITLE_NOT_FOUND"] {
+            assert!(get(Docs::Off, path).is_none(), "{path}");
+        }
+        assert_eq!(get(Docs::Off, "/").unwrap().status(), 200);
+        let elsewhere = get(Docs::At("https://docs.example".to_owned()), "/docs").unwrap();
+        assert_eq!((elsewhere.status(), location(&elsewhere)), (StatusCode::FOUND, "https://docs.example"));
+        assert!(get(Docs::On, "/v1/titles").is_none());
+    }
+
+    #[test]
+    fn page_that_is_known_is_not_sent_again() {
+        let tag = get(Docs::On, "/openapi.json").unwrap().headers()[ETAG].clone();
+        let head = Request::get("/openapi.json").header("if-none-match", tag).body(()).unwrap().into_parts().0;
+        let known = Pages::new(b"{}".to_vec(), Docs::On).answer(&head).unwrap();
+        assert_eq!(known.status(), StatusCode::NOT_MODIFIED);
+    }
+}

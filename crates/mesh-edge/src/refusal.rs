@@ -1,0 +1,103 @@
+//! The one error body of the edge: `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), which
+//! also carries the members of `google.rpc.Status`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, IF_MATCH, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use mesh_rpc::call::Violations;
+use mesh_rpc::call::error::{DOMAIN, exhausted, invalid_fields, status};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+use transcode::{BadRequest, Schema};
+
+/// A request that is not answered with a message.
+pub(crate) struct Refusal {
+    pub(crate) http: StatusCode,
+    pub(crate) status: Box<Status>,
+    /// The reason, if the edge itself refuses.
+    pub(crate) own: Option<&'static str>,
+    /// The methods for the header `Allow`, of a 405.
+    allow: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal of the edge itself, with a reason of the domain `mesh`.
+    pub(crate) fn new(http: StatusCode, code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { http, status: Box::new(status(code, DOMAIN, reason, message)), own: Some(reason), allow: None }
+    }
+
+    /// The refusal of a method that the path does not have.
+    pub(crate) fn method_not_allowed(allow: &[String]) -> Self {
+        let allow = allow.join(", ");
+        let message = format!("this path takes {allow}");
+        let mut refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, "METHOD_NOT_ALLOWED", message);
+        refusal.allow = Some(allow);
+        refusal
+    }
+
+    /// A failure of the call that a request with these headers has made.
+    pub(crate) fn of_call(status: Status, headers: &HeaderMap) -> Self {
+        let refusal = Self::from(status);
+        let stale = refusal.reason() == "STALE_REVISION" && headers.contains_key(IF_MATCH);
+        // What `If-Match` asks for has a status of its own.
+        if stale { Self { http: StatusCode::PRECONDITION_FAILED, ..refusal } } else { refusal }
+    }
+
+    fn reason(&self) -> String {
+        self.status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+    }
+
+    /// 429: the client may retry after `delay`.
+    pub(crate) fn exhausted(reason: &'static str, message: impl Into<String>, delay: Duration) -> Self {
+        Self { own: Some(reason), ..exhausted(reason, message, delay).into() }
+    }
+
+    /// The answer to the client.
+    pub(crate) fn response(&self, schema: &Schema) -> Response<Body> {
+        let details = self.status.get_error_details();
+        let (code, message) = (self.status.code() as i32, self.status.message());
+        let body = transcode::problem(schema, self.http.as_u16(), code, message, self.status.details());
+        let mut response = Response::new(Body::new(Full::new(Bytes::from(body))));
+        *response.status_mut() = self.http;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
+            // In whole seconds: a client that waits less is refused again.
+            headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_millis().div_ceil(1000) as u64));
+        }
+        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            headers.insert(ALLOW, allow);
+        }
+        response
+    }
+}
+
+/// A failure of the call.
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        let mut refusal =
+            Self { http: StatusCode::INTERNAL_SERVER_ERROR, status: Box::new(status), own: None, allow: None };
+        refusal.http = match refusal.reason().as_str() {
+            "MESSAGE_TOO_LARGE" => StatusCode::PAYLOAD_TOO_LARGE,
+            "HEADERS_TOO_LARGE" => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            _ => transcode::http_status(refusal.status.code() as i32).try_into().unwrap_or(refusal.http),
+        };
+        refusal
+    }
+}
+
+/// A request with mistakes, all of them.
+impl From<BadRequest> for Refusal {
+    fn from(bad: BadRequest) -> Self {
+        let mut violations = Violations::default();
+        for violation in bad.violations {
+            violations.check(false, &violation.field, violation.description);
+        }
+        Self { own: Some("INVALID_FIELDS"), ..invalid_fields(DOMAIN, violations).into() }
+    }
+}

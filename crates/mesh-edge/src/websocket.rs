@@ -1,0 +1,305 @@
+//! WebSockets ([RFC 6455](https://www.rfc-editor.org/rfc/rfc6455)) for streams of responses, and for streams both ways.
+//!
+//! A text frame is a message as JSON. An empty one ends the stream of requests; answers go on. The close code is 1000
+//! after a call that succeeded, 1012 if the client should open another socket, and else 4000 and the gRPC code. The
+//! close reason is the message of the status.
+//!
+//! Guarantees:
+//! - The next message is pulled when the last one is written, so a slow client holds no more than one. A client that
+//!   takes none for [`STALLED`] is cut off.
+//! - A page of a foreign origin opens no socket.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use mesh_rpc::call::Answering;
+use mesh_rpc::call::error::{DOMAIN, status};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes as Payload, Error, Utf8Bytes};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use transcode::Input;
+
+use crate::call::{Messages, PREFIX, seal};
+use crate::contract::Route;
+use crate::headers::text;
+use crate::refusal::Refusal;
+
+/// The kind of the custom rule of a stream both ways: `custom {kind: "WEBSOCKET" path: …}`.
+pub(crate) const KIND: &str = "WEBSOCKET";
+/// The time in which a client must take a message, or answer a ping.
+const STALLED: Duration = Duration::from_secs(20);
+/// Messages of a client that wait for the service.
+const WAITING: usize = 16;
+/// The largest close reason, in bytes: a control frame has 125 with its code.
+const REASON: usize = 123;
+
+/// Whether a request asks for a WebSocket.
+pub(crate) fn is_asked_for(head: &Parts) -> bool {
+    let lists = |name, token: &str| {
+        text(&head.headers, name).is_some_and(|list| list.split(',').any(|it| it.trim().eq_ignore_ascii_case(token)))
+    };
+    head.method == Method::GET && lists(CONNECTION, "upgrade") && lists(UPGRADE, "websocket")
+}
+
+/// The answer that opens the socket, and the socket to come.
+///
+/// # Errors
+///
+/// 400: the handshake is not one of version 13 over HTTP/1.1.
+pub(crate) fn accept(head: &mut Parts) -> Result<(Response<Body>, OnUpgrade), Refusal> {
+    let Some(upgrade) = head.extensions.remove::<OnUpgrade>() else {
+        return Err(bad("the connection has no HTTP/1.1"));
+    };
+    if text(&head.headers, SEC_WEBSOCKET_VERSION) != Some("13") {
+        return Err(bad("Sec-WebSocket-Version must be 13"));
+    }
+    let Some(key) = head.headers.get(SEC_WEBSOCKET_KEY) else { return Err(bad("Sec-WebSocket-Key is missing")) };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    Ok((response, upgrade))
+}
+
+fn bad(message: &str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, "MALFORMED_HANDSHAKE", message)
+}
+
+/// The stream of requests that a client sends.
+pub(crate) struct Requests {
+    sender: Option<Sender<Bytes>>,
+    path: String,
+    query: Option<String>,
+}
+
+impl Requests {
+    /// No request beside that of the address.
+    pub(crate) fn none() -> Self {
+        Self { sender: None, path: String::new(), query: None }
+    }
+
+    /// A stream of requests, each with the values of the path and the query, and the body that has it.
+    pub(crate) fn of(head: &Parts) -> (Self, Body) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let (path, query) = (head.uri.path().to_owned(), head.uri.query().map(str::to_owned));
+        (Self { sender: Some(sender), path, query }, body(receiver))
+    }
+
+    /// Passes a message on, or ends the stream with an empty one.
+    async fn send(&mut self, route: &Route, json: &[u8]) -> Result<(), Status> {
+        let Some(sender) = &self.sender else {
+            return Err(mistake("UNEXPECTED_MESSAGE", "this stream takes no messages: its request is the address"));
+        };
+        if json.is_empty() {
+            self.sender = None;
+            return Ok(());
+        }
+        let mut message = vec![0; PREFIX];
+        let Some(matched) = route.matched(&self.path) else {
+            return Err(mistake("UNKNOWN_PATH", "no contract has this path"));
+        };
+        let written = matched.request(self.query.as_deref(), Input::Json(json), &[], &mut message);
+        written.map_err(|bad| *Refusal::from(bad).status)?;
+        // A call that has ended takes no more: its status follows.
+        let _ = sender.send(seal(message)).await;
+        Ok(())
+    }
+}
+
+fn body(mut receiver: Receiver<Bytes>) -> Body {
+    let frames = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    Body::new(StreamBody::new(frames.map(|message| Ok::<_, Status>(Frame::data(message)))))
+}
+
+/// Serves a socket until the call or the client ends it.
+pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, mut requests: Requests, answering: Answering) {
+    let Ok(upgraded) = upgrade.await else { return };
+    let config = WebSocketConfig::default();
+    // Twice the largest message: one is written, and a control frame behind it.
+    let config = config.max_message_size(Some(most)).max_frame_size(Some(most)).max_write_buffer_size(2 * most);
+    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let mut socket = Socket { socket, heard: Instant::now(), pinged: false };
+    let mut pulling = Box::pin(first(answering));
+    let end = loop {
+        tokio::select! {
+            pulled = &mut pulling => match pulled {
+                Ok((messages, Some(message))) => {
+                    if let Err(end) = socket.send(&route, &message).await {
+                        break end;
+                    }
+                    pulling = Box::pin(advance(messages));
+                }
+                Ok((_, None)) => break End::Of(Status::ok("")),
+                Err(status) => break End::Of(status),
+            },
+            received = socket.receive() => match received {
+                Ok(Some(json)) => {
+                    if let Err(status) = requests.send(&route, json.as_bytes()).await {
+                        break End::Of(status);
+                    }
+                }
+                Ok(None) => {}
+                Err(end) => break end,
+            },
+        }
+    };
+    match end {
+        End::Of(status) => socket.close(code(&status), reason(status.message())).await,
+        End::Broken(code) => socket.close(code, "").await,
+        End::Gone => {}
+    }
+}
+
+type Pulled = Result<(Messages, Option<Bytes>), Status>;
+
+/// The first message of a call.
+fn first(answering: Answering) -> std::pin::Pin<Box<dyn Future<Output = Pulled> + Send>> {
+    Box::pin(async move { advance(Messages::of(answering.await)?).await })
+}
+
+fn advance(mut messages: Messages) -> std::pin::Pin<Box<dyn Future<Output = Pulled> + Send>> {
+    Box::pin(async move {
+        let next = messages.next().await?;
+        Ok((messages, next))
+    })
+}
+
+/// Why a socket ends.
+enum End {
+    /// The client has left, or does not listen.
+    Gone,
+    /// The call ends, or the client made a mistake.
+    Of(Status),
+    /// The client broke the rules of the protocol.
+    Broken(CloseCode),
+}
+
+fn mistake(reason: &str, message: &str) -> Status {
+    status(Code::InvalidArgument, DOMAIN, reason, message)
+}
+
+struct Socket {
+    socket: WebSocketStream<TokioIo<Upgraded>>,
+    /// When the client was last heard of.
+    heard: Instant,
+    /// Whether a ping has no answer yet.
+    pinged: bool,
+}
+
+impl Socket {
+    async fn send(&mut self, route: &Route, message: &[u8]) -> Result<(), End> {
+        let mut json = Vec::with_capacity(2 * message.len());
+        let written = route.json(message, &mut json);
+        written.map_err(|error| End::Of(crate::unary::unwritable(error)))?;
+        // JSON is UTF-8.
+        let text = Utf8Bytes::try_from(Payload::from(json)).map_err(|_| End::Gone)?;
+        self.write(Message::Text(text)).await
+    }
+
+    async fn write(&mut self, message: Message) -> Result<(), End> {
+        match timeout(STALLED, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(End::Gone),
+        }
+    }
+
+    /// The next text of the client; `None` for what is no message. Asks a silent client whether it is there.
+    async fn receive(&mut self) -> Result<Option<Utf8Bytes>, End> {
+        let received = tokio::select! {
+            received = self.socket.next() => received,
+            () = sleep_until(self.heard + STALLED) => {
+                if std::mem::replace(&mut self.pinged, true) {
+                    return Err(End::Gone);
+                }
+                self.heard = Instant::now();
+                self.write(Message::Ping(Payload::new())).await?;
+                return Ok(None);
+            }
+        };
+        (self.heard, self.pinged) = (Instant::now(), false);
+        match received {
+            Some(Ok(Message::Text(text))) => Ok(Some(text)),
+            Some(Ok(Message::Binary(_))) => {
+                Err(End::Of(mistake("MALFORMED_MESSAGE", "a message is a text frame with JSON")))
+            }
+            Some(Ok(_)) => Ok(None),
+            Some(Err(Error::Capacity(_))) => Err(End::Broken(CloseCode::Size)),
+            Some(Err(Error::Utf8(_))) => Err(End::Broken(CloseCode::Invalid)),
+            Some(Err(Error::Protocol(_))) => Err(End::Broken(CloseCode::Protocol)),
+            Some(Err(_)) | None => Err(End::Gone),
+        }
+    }
+
+    async fn close(mut self, code: CloseCode, reason: &str) {
+        let frame = CloseFrame { code, reason: reason.into() };
+        let _ = timeout(STALLED, async {
+            self.socket.close(Some(frame)).await?;
+            // The client answers with a close of its own.
+            while let Some(Ok(_)) = self.socket.next().await {}
+            Ok::<_, Error>(())
+        })
+        .await;
+    }
+}
+
+fn code(status: &Status) -> CloseCode {
+    match status.code() {
+        Code::Ok => CloseCode::Normal,
+        Code::Unavailable => CloseCode::Restart,
+        code => CloseCode::Library(4000 + code as u16),
+    }
+}
+
+/// As much of a message as a close frame has room for.
+fn reason(message: &str) -> &str {
+    let end = (0..=message.len().min(REASON)).rev().find(|end| message.is_char_boundary(*end));
+    &message[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_codes_tell_success_restart_and_failure_apart() {
+        assert_eq!(u16::from(code(&Status::ok(""))), 1000);
+        assert_eq!(u16::from(code(&Status::unavailable(""))), 1012);
+        assert_eq!(u16::from(code(&Status::not_found(""))), 4005);
+    }
+
+    #[test]
+    fn close_reason_fits_its_frame() {
+        assert_eq!(reason("no such title"), "no such title");
+        assert_eq!(reason(&"é".repeat(100)), "é".repeat(61));
+    }
+
+    #[test]
+    fn websocket_is_told_from_other_requests() {
+        let asked = |method: &str, connection: &str, upgrade: &str| {
+            let request =
+                http::Request::builder().method(method).header(CONNECTION, connection).header(UPGRADE, upgrade);
+            is_asked_for(&request.body(()).unwrap().into_parts().0)
+        };
+        assert!(asked("GET", "keep-alive, Upgrade", "WebSocket"));
+        assert!(!asked("POST", "upgrade", "websocket") && !asked("GET", "close", "websocket"));
+        assert!(!asked("GET", "upgrade", "h2c"));
+    }
+}
