@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -109,7 +109,13 @@ async fn broken_response_of_an_idempotent_call_is_retried() {
     let breaking = server(move |_| {
         let first = seen.fetch_add(1, Ordering::Relaxed) == 0;
         let rest = if first { Err(Status::internal("on purpose")) } else { Ok(Frame::trailers(ok())) };
-        let frames = stream::iter([Ok(Frame::data(Bytes::from_static(b"\0\0\0\0\0"))), rest]);
+        let message = stream::iter([Ok(Frame::data(Bytes::from_static(b"\0\0\0\0\0")))]);
+        // A reset that overtakes the head would leave the call without a response.
+        let rest = stream::once(async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            rest
+        });
+        let frames = message.chain(rest);
         async { Response::new(Body::new(StreamBody::new(frames))) }
     });
     let peers = peers(&[], vec![breaking.await]);
