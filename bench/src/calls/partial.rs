@@ -42,7 +42,7 @@ pub(super) fn serving<S: GrpcServer>(contracts: &'static [u8], service: S) -> Ve
     let methods = Methods::of(&[contracts]);
     let mut services = GrpcServices::new();
     add(&mut services, service);
-    let bare = layers::dispatch(services);
+    let bare = layers::dispatch(services, None);
     let whole = layers::stack(bare.clone(), Limits::default(), Metrics::new(), CancellationToken::new());
     let all = [("dispatch", bare), ("all of mesh", whole)].into_iter();
     all.map(|(name, handler)| Layered { methods: methods.clone(), name, handler: from_the_network(handler) }).collect()
@@ -123,7 +123,7 @@ fn endpoint(authority: Authority) -> Handler {
 
 fn retry(authority: Authority) -> Handler {
     let metrics = Metrics::new();
-    let remote = Arc::new(Remote::new(SERVICE, endpoints(authority, &metrics), metrics.peer(SERVICE)));
+    let remote = Arc::new(Remote::new(SERVICE, endpoints(authority, &metrics), false, metrics.peer(SERVICE)));
     handler(move |Call { method, request, .. }| {
         let remote = Arc::clone(&remote);
         async move { remote.call(method, request, Deadline::default()).await }

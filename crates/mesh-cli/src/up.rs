@@ -62,7 +62,11 @@ pub(crate) async fn up(consul_port: u16) -> anyhow::Result<ExitCode> {
     started.map(|()| if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The program of each service, by name: one for each folder but the monolith, in the folder of this program.
+/// The process that answers for all services. It is none: it is not in Consul.
+const GATEWAY: &str = "gateway";
+
+/// The program of each service, by name: one for each folder but the monolith, in the folder of this program. The gateway
+/// is among them, if there is one.
 fn programs(services: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let folders = std::fs::read_dir(services).context("the current folder has no folder `services`: run scripts/up")?;
     let beside = std::env::current_exe().context("cannot find the path of this program")?;
@@ -77,7 +81,10 @@ fn programs(services: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
         ensure!(program.is_file(), "`{name}` is not built: run scripts/up, or `cargo build --workspace --bins`");
         programs.insert(name, program);
     }
-    ensure!(!programs.is_empty(), "the folder `services` holds no services: add one with scripts/new-service");
+    ensure!(
+        programs.keys().any(|name| name != GATEWAY),
+        "the folder `services` holds no services: add one with scripts/new-service"
+    );
     Ok(programs)
 }
 
@@ -132,7 +139,7 @@ impl Up {
             self.services.push(Child::spawn(name, command, &self.sender)?);
         }
         let mut places = Vec::new();
-        for name in programs.keys() {
+        for name in programs.keys().filter(|name| *name != GATEWAY) {
             let query = Query::service(name.as_str()).passing();
             let passing = async || client.health().instances(&query, None).await.ok()?.value.into_iter().next();
             let instance = self.until(name, passing).await?;

@@ -22,6 +22,7 @@ mod chain;
 mod client;
 mod contract;
 mod cors;
+mod forward;
 mod grpc_web;
 mod guard;
 mod headers;
@@ -40,4 +41,5 @@ mod websocket;
 
 pub use answer::Edge;
 pub use client::Network;
+pub use forward::forward;
 pub use settings::{Docs, Settings};

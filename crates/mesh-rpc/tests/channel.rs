@@ -42,7 +42,7 @@ fn peers() -> Peers {
         Metrics::new(),
     );
     let services = HashMap::from([("echo.v1.Echo", GrpcService::new(echo))]);
-    peers.ready(stack(dispatch(services), Limits::default(), Metrics::new(), CancellationToken::new()));
+    peers.ready(stack(dispatch(services, None), Limits::default(), Metrics::new(), CancellationToken::new()));
     peers
 }
 

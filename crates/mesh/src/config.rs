@@ -121,7 +121,7 @@ impl Config {
         let retention = Retention::take(&mut settings);
         let log = Log::take(&mut settings);
         let otlp = Otlp::take(&mut settings);
-        let mut registry = Registry::take(process.alone, &mut settings);
+        let mut registry = Registry::take(process.has_peers_elsewhere(), &mut settings);
 
         let Services { listen: own_listen, databases, database_limits, own } =
             Services::take(process, &data_dir, &mut registry, &mut settings);

@@ -45,7 +45,7 @@ pub use mesh_rpc::call::{Text, Violations};
 pub use mesh_rpc::client::Channel;
 pub use mesh_runtime::settings::Setting;
 pub use mesh_store::{Migration, Store, Transaction};
-pub use process::Process;
+pub use process::{Gateway, Process};
 pub use run::run;
 pub use running::{Running, start};
 pub use service::{Resources, Service};

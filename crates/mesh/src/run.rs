@@ -57,7 +57,7 @@ pub fn run(process: impl Into<Process>) -> ExitCode {
             if config.instead == Some(Instead::RenewEpoch) {
                 renew_epochs(&process.services, &config).await
             } else {
-                serve(process.services, &config).await
+                serve(process, &config).await
             }
         });
         // Without a wait for blocking threads: the drain has kept its limit, and their results are not needed.
@@ -73,14 +73,14 @@ pub fn run(process: impl Into<Process>) -> ExitCode {
     }
 }
 
-async fn serve(services: Vec<Service>, config: &Config) -> anyhow::Result<()> {
+async fn serve(process: Process, config: &Config) -> anyhow::Result<()> {
     let exporter = telemetry::init(&config.log, config.otlp.as_ref(), config.process)?;
-    let examples: Vec<_> = services.iter().flat_map(Service::examples).cloned().collect();
+    let examples: Vec<_> = process.services.iter().flat_map(Service::examples).cloned().collect();
     // Before the process serves: until then, the default handler ends it at once.
     let mut stop = Stop::listen().context("cannot listen for signals")?;
 
     let running = tokio::select! {
-        running = start(services, config) => running?,
+        running = start(process, config) => running?,
         // A migration that is interrupted is rolled back.
         signal = stop.signal() => {
             tracing::info!(signal = signal.name(), "stopped before the process served");

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Config;
+use crate::process::Process;
 use crate::service::{Resources, Service};
 
 /// The interval of housekeeping, which deletes old rows and ends operations past their deadline. A shorter retention
@@ -48,13 +49,14 @@ pub struct Running {
     _cut_on_drop: [DropGuard; 2],
 }
 
-/// Builds `services` and serves them in tasks of the current runtime.
+/// Builds the services of `process` and serves them in tasks of the current runtime.
 ///
 /// # Errors
 ///
 /// An address that is taken, a database that cannot be opened, two services with the same contract. The message is one
 /// line that says what to do.
-pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Running> {
+pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Result<Running> {
+    let process = process.into();
     let limits = config.limits.within(raise_open_files());
     // Before the databases: a second process then reports the taken address, not a locked file.
     let how = format!("--listen or {}", config.listen_variable);
@@ -62,17 +64,20 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
     let (foreground, background) = (Tasks::default(), Tasks::default());
     let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
     let (draining, metrics, notifier) = (CancellationToken::new(), Metrics::new(), Notifier::default());
-    let sets: Vec<_> = services.iter().map(Service::descriptors).collect();
+    let sets = process.descriptors();
     let methods = Methods::of(&sets);
+    let elsewhere = process.gateway.map(|_| methods.public_services()).unwrap_or_default();
+    let (is_gateway, services) = (process.gateway.is_some(), process.services);
     let names: Vec<_> = services.iter().map(|service| (service.name(), service.contracts())).collect();
     let own_contracts = own_contracts(&services);
     let health = Health::starting(names.clone(), own_contracts.clone());
     let (innermost, starting) = Starting::new(&health);
     let stack = stack(innermost, limits, metrics.clone(), draining.clone());
     let admin = Admin { health: health.clone(), metrics: metrics.clone() };
-    let served: BTreeSet<_> = names.iter().flat_map(|(_, own)| own).chain(&own_contracts).copied().collect();
+    let served: BTreeSet<_> =
+        names.iter().flat_map(|(_, own)| own).chain(&own_contracts).chain(&elsewhere).copied().collect();
     let front = if config.edge.answers_at(ports.address()?) {
-        let sets: Vec<_> = sets.iter().copied().chain([mesh_proto::FILE_DESCRIPTOR_SET]).collect();
+        let sets = with_own(&sets);
         let contracts = (&sets[..], &methods, &served);
         Some(
             Edge::new(&config.edge, ports.address()?, stack.clone(), contracts, metrics.clone(), foreground.clone())?
@@ -86,7 +91,12 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
 
     let local = services.iter().map(Service::name).collect();
     let discovery = Discovery::new(&config.registry, &background)?;
-    let peers = Peers::new(local, Arc::new(discovery.clone()), methods, config.call_deadline, metrics.clone());
+    let follow = Arc::new(discovery.clone());
+    let peers = if is_gateway {
+        Peers::passing_on(follow, methods.clone(), config.call_deadline, metrics.clone())
+    } else {
+        Peers::new(local, follow, methods.clone(), config.call_deadline, metrics.clone())
+    };
     let built = build(services, config, &peers, &notifier, &background).await?;
     let Built { mut grpc, stores, .. } = built;
     for operations in &built.operations {
@@ -97,9 +107,10 @@ pub async fn start(services: Vec<Service>, config: &Config) -> anyhow::Result<Ru
         operations::serve(built.operations, &mut grpc, draining.clone()).await?;
     }
     health_service::serve(&health, &mut grpc);
-    reflection::serve(&mut grpc, &sets)?;
+    reflection::serve(&mut grpc, &elsewhere, &sets)?;
 
-    starting.serve(grpc);
+    let others = is_gateway.then(|| mesh_edge::forward(&peers, &with_own(&sets), &methods)).transpose()?;
+    starting.serve(grpc, others);
     peers.ready(stack);
     for workers in built.workers {
         workers.start(&draining, &foreground).await?;
@@ -174,6 +185,11 @@ impl Running {
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), closed).await;
     }
+}
+
+/// The descriptor sets of the system, and mesh's own.
+fn with_own(system: &[&'static [u8]]) -> Vec<&'static [u8]> {
+    system.iter().copied().chain([mesh_proto::FILE_DESCRIPTOR_SET]).collect()
 }
 
 /// The full names of the gRPC services of mesh that a process with `services` serves.

@@ -52,7 +52,7 @@ impl Mesh {
         let arguments = ["test", "--listen=127.0.0.1:0", "--set=registry=local", &data_dir].map(OsString::from);
         let settings = settings.iter().map(|setting| format!("--set={setting}").into());
         let config = Config::load(&process, arguments.into_iter().chain(settings), []).expect("a configuration");
-        let running = start(process.services, &config).await.expect("a mesh that serves");
+        let running = start(process, &config).await.expect("a mesh that serves");
         Self { running, folder }
     }
 

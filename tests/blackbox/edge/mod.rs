@@ -1,5 +1,6 @@
 //! JSON over HTTP, by curl against a real process.
 
+mod gateway; // the edge in a process of its own
 mod mistakes; // the answers to bad input
 mod streams; // server-sent events, and lines of JSON
 
@@ -22,9 +23,14 @@ fn path_of(title: &Value) -> String {
 
 #[test]
 fn edge_serves_json_on_the_port_of_grpc() {
-    let Some(process) = monolith() else { return };
-    let curl = process.curl();
-    let title = create(&curl, "Metropolis");
+    if let Some(process) = monolith() {
+        keeps_its_contract(&process.curl());
+    }
+}
+
+/// The catalog's contract over HTTP.
+fn keeps_its_contract(curl: &Curl) {
+    let title = create(curl, "Metropolis");
     assert_eq!(title["name"], "Metropolis");
     assert_eq!(title["synopsis"], "", "an empty text is printed");
     assert_eq!(title["priceCents"], "0", "a number of 64 bits is a string");

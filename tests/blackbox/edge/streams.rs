@@ -52,23 +52,27 @@ fn operation(event: &Event) -> Value {
 
 #[test]
 fn events_follow_an_operation_to_its_end_and_resume() {
-    let Some(process) = monolith() else { return };
-    let curl = process.curl();
-    let title = create(&curl, "Metropolis");
-    let name = upload(&curl, &title);
+    if let Some(process) = monolith() {
+        follow_and_resume(&process.curl());
+    }
+}
+
+pub(super) fn follow_and_resume(curl: &Curl) {
+    let title = create(curl, "Metropolis");
+    let name = upload(curl, &title);
     let watch = format!("/v1/{name}:watch");
-    let all = events(&curl, &watch, &[]);
+    let all = events(curl, &watch, &[]);
     let last = all.last().expect("events");
     assert_eq!(operation(last)["done"], true, "{all:?}");
     assert_eq!(operation(last)["response"]["artwork"]["titleId"], title["titleId"]);
     let ids: Vec<_> = all.iter().filter_map(|event| field(event, "id")).collect();
     assert_eq!(ids.len(), all.len(), "each has an id");
 
-    let rest = events(&curl, &watch, &[&format!("Last-Event-ID: {}", ids[0])]);
+    let rest = events(curl, &watch, &[&format!("Last-Event-ID: {}", ids[0])]);
     let rest_ids: Vec<_> = rest.iter().filter_map(|event| field(event, "id")).collect();
     assert_eq!(rest_ids.last(), ids.last(), "it ends as before");
     assert!(!rest_ids.contains(&ids[0]), "what was seen does not come again");
-    let header = format!("Last-Event-ID: {}", ids.last().unwrap());
+    let header = format!("Last-Event-ID: {}", ids.last().expect("an id"));
     let over = curl.send(&watch, &["--header", "Accept: text/event-stream", "--header", &header], b"");
     assert_eq!(over.status, 204, "the end was seen: EventSource stops");
     let address = format!("{watch}?cursor={}", ids[0].replace('+', "%2B").replace('/', "%2F").replace('=', "%3D"));

@@ -62,7 +62,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "call",
             "cors grpc_web request unary",
             "stream",
-            "ndjson pages websocket",
+            "forward ndjson pages websocket",
             "sse",
             "answer",
         ],

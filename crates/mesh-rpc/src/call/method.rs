@@ -119,6 +119,12 @@ impl Methods {
         self.by_path.get(path).copied().unwrap_or(&UNKNOWN)
     }
 
+    /// The full names of the gRPC services with a method that callers from outside of the mesh may know of.
+    pub fn public_services(&self) -> BTreeSet<&'static str> {
+        let public = self.by_path.values().filter(|method| method.access.is_public());
+        public.map(|method| method.service).collect()
+    }
+
     /// The names of the system's services: the first segments of the packages that declare a gRPC service, without
     /// `google`, `grpc` and `mesh`.
     pub fn services(&self) -> BTreeSet<&'static str> {

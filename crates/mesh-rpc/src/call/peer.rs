@@ -21,10 +21,12 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Frame, SizeHint};
+use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use super::body::{failure_of, trailers};
 use super::context::Context;
 use super::error::{self, DOMAIN, exceeded, is_unreadable};
 use super::pushback::Pushback;
@@ -116,6 +118,49 @@ pub fn pass_on(status: Status) -> Status {
     let mut own = Status::with_details(status.code(), status.message(), status.details().to_vec().into());
     Pushback::of_status(&status).write(&mut own);
     own
+}
+
+/// The answer of a peer for a caller whose call this process passes on: the peer's failure as it is, and the channel's own
+/// without the names of hosts.
+pub fn passed_on(response: Response<Body>) -> Response<Body> {
+    match failure_of(response.headers()) {
+        Some(status) => own_or_passed_on(status).into_http(),
+        None => response.map(|body| Body::new(PassedOn { body })),
+    }
+}
+
+fn own_or_passed_on(status: Status) -> Status {
+    let by_the_channel = reason(&status).is_some_and(|reason| [NO_ENDPOINTS, UNREACHABLE, LOST].contains(&&*reason));
+    if by_the_channel { own(status) } else { pass_on(status) }
+}
+
+/// A body whose failure is passed on.
+struct PassedOn {
+    body: Body,
+}
+
+impl http_body::Body for PassedOn {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(polled.map(|frame| match frame {
+            Ok(frame) => Ok(match frame.trailers_ref().and_then(failure_of) {
+                Some(status) => Frame::trailers(trailers(&own_or_passed_on(status))),
+                None => frame,
+            }),
+            Err(status) => Err(own_or_passed_on(status)),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// The status as one of this service: that of a peer by the table, any other unchanged.

@@ -44,6 +44,7 @@ struct PeersInner {
     discovery: Arc<dyn Discover>,
     /// One entry for each remote service with a channel. All of its channels share the entry.
     remotes: Mutex<BTreeMap<&'static str, Arc<Remote>>>,
+    passes_on: bool,
     methods: Methods,
     call_deadline: Duration,
     metrics: Metrics,
@@ -59,8 +60,20 @@ impl Peers {
         call_deadline: Duration,
         metrics: Metrics,
     ) -> Self {
-        let (stack, remotes) = (OnceLock::new(), Mutex::default());
-        Self(Arc::new(PeersInner { local, stack, discovery, remotes, methods, call_deadline, metrics }))
+        let (stack, remotes, passes_on) = (OnceLock::new(), Mutex::default(), false);
+        Self(Arc::new(PeersInner { local, stack, discovery, remotes, passes_on, methods, call_deadline, metrics }))
+    }
+
+    /// The services of other processes, for a process that passes the calls of others on: it retries only what was not
+    /// sent.
+    pub fn passing_on(
+        discovery: Arc<dyn Discover>,
+        methods: Methods,
+        call_deadline: Duration,
+        metrics: Metrics,
+    ) -> Self {
+        let (local, stack, remotes, passes_on) = (BTreeSet::new(), OnceLock::new(), Mutex::default(), true);
+        Self(Arc::new(PeersInner { local, stack, discovery, remotes, passes_on, methods, call_deadline, metrics }))
     }
 
     /// Sets the layers around the services of this process. Later calls have no effect.
@@ -85,7 +98,7 @@ impl PeersInner {
             let metrics = self.metrics.peer(service);
             let endpoints = Endpoints::unknown(metrics.clone());
             self.discovery.follow(service, endpoints.clone());
-            Arc::new(Remote::new(service, endpoints, metrics))
+            Arc::new(Remote::new(service, endpoints, self.passes_on, metrics))
         });
         Some(Arc::clone(remote))
     }

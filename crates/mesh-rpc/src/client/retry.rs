@@ -50,15 +50,18 @@ pub struct Remote {
     endpoints: Endpoints,
     budget: TpsBudget,
     buffers: Buffers,
+    /// Whether calls are those of other hops, which retry them.
+    passes_on: bool,
     metrics: PeerMetrics,
 }
 
 impl Remote {
-    /// Calls `service` at `endpoints`.
-    pub fn new(service: &'static str, endpoints: Endpoints, metrics: PeerMetrics) -> Self {
+    /// Calls `service` at `endpoints`. With `passes_on`, the calls are those of other hops: they retry what may have been
+    /// received, and this hop only what was not sent.
+    pub fn new(service: &'static str, endpoints: Endpoints, passes_on: bool, metrics: PeerMetrics) -> Self {
         // tower rounds the share to whole calls: one retry for every six.
         let budget = TpsBudget::new(Duration::from_secs(10), 1, 0.16);
-        Self { service, endpoints, budget, buffers: Buffers::default(), metrics }
+        Self { service, endpoints, budget, buffers: Buffers::default(), passes_on, metrics }
     }
 
     /// Calls an endpoint, and retries where the rules of this module allow it, at another endpoint if a healthy one is left.
@@ -105,7 +108,8 @@ impl Remote {
         message: &Bytes,
         deadline: Deadline,
     ) -> Response<Body> {
-        let idempotent = matches!(method.idempotency, IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent);
+        let idempotent = !self.passes_on
+            && matches!(method.idempotency, IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent);
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         // Attempts that an endpoint may have processed.
         let mut sent: u32 = 0;

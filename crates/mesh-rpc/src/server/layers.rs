@@ -47,14 +47,15 @@ pub fn stack(innermost: Handler, limits: Limits, metrics: Metrics, draining: Can
     telemetry::observe(answer, metrics.server)
 }
 
-/// Calls the service that the path names.
-pub fn dispatch(services: GrpcServices) -> Handler {
+/// Calls the service that the path names, or `others`.
+pub fn dispatch(services: GrpcServices, others: Option<Handler>) -> Handler {
     Arc::new(move |call| {
-        let request = call.request;
-        let name = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
-        match services.get(name) {
-            Some(service) => service.answer(request),
-            None => {
+        let path = call.request.uri().path();
+        let name = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        match (services.get(name), &others) {
+            (Some(service), _) => service.answer(call.request),
+            (None, Some(others)) => others(call),
+            (None, None) => {
                 let message = format!("this process does not serve `{name}`; reflection lists what it serves");
                 let status = status(Code::Unimplemented, DOMAIN, "UNKNOWN_SERVICE", message);
                 Box::pin(std::future::ready(status.into_http()))

@@ -30,13 +30,14 @@ const V1ALPHA: &str = v1alpha::server_reflection_server::SERVICE_NAME;
 /// The full names of the services that [`serve`] adds.
 pub const NAMES: [&str; 2] = [V1, V1ALPHA];
 
-/// Adds both versions to the services of a process. `system` holds encoded descriptor sets of the system's contracts.
+/// Adds both versions to the services of a process. `others` are services that it answers for and does not run. `system`
+/// holds encoded descriptor sets of the system's contracts.
 ///
 /// # Errors
 ///
 /// A set does not decode.
-pub fn serve(grpc: &mut GrpcServices, system: &[&[u8]]) -> anyhow::Result<()> {
-    let services: BTreeSet<_> = grpc.keys().copied().chain(NAMES).collect();
+pub fn serve(grpc: &mut GrpcServices, others: &BTreeSet<&'static str>, system: &[&[u8]]) -> anyhow::Result<()> {
+    let services: BTreeSet<_> = grpc.keys().chain(others).copied().chain(NAMES).collect();
     let descriptors = Descriptors::read(OWN_DESCRIPTORS.iter().chain(system).copied())?;
     let server = ServerReflectionServer::new(Reflection(Arc::new(Index { services, descriptors })));
     add(grpc, server.clone());
@@ -135,7 +136,7 @@ mod tests {
     /// The answers to `requests` on one stream, from the service of this name.
     async fn answers(service: &str, requests: &[ServerReflectionRequest]) -> Vec<MessageResponse> {
         let mut grpc = GrpcServices::new();
-        serve(&mut grpc, &[]).unwrap();
+        serve(&mut grpc, &BTreeSet::new(), &[]).unwrap();
         let mut body = Vec::new();
         for request in requests {
             body.put_u8(0);

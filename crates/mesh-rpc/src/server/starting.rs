@@ -23,7 +23,7 @@ impl Starting {
     pub fn new(health: &Health) -> (Handler, Self) {
         let mut early = GrpcServices::new();
         health_service::serve(health, &mut early);
-        let early = dispatch(early);
+        let early = dispatch(early, None);
         let refuse = handler(|_| async {
             let message = "the process starts: it opens and migrates its databases; retry later";
             unavailable("STARTING", message, RETRY_DELAY).into_http()
@@ -38,9 +38,9 @@ impl Starting {
         (innermost, starting)
     }
 
-    /// Serves `services` from now on, also on open connections.
-    pub fn serve(self, services: GrpcServices) {
+    /// Serves `services` from now on, also on open connections, and answers calls to others with `others`.
+    pub fn serve(self, services: GrpcServices, others: Option<Handler>) {
         // It is empty: this takes the only value that can fill it.
-        let _ = self.0.set(dispatch(services));
+        let _ = self.0.set(dispatch(services, others));
     }
 }

@@ -108,7 +108,7 @@ async fn seen(asks: Asks, answer: Answer) -> (Status, HeaderMap) {
         async move { Ok::<_, Infallible>(ask(asks, channel).await.map_or_else(|failed| failed, Status::ok).into_http()) }
     });
     let services = GrpcServices::from([("google.longrunning.Operations", GrpcService::new(service))]);
-    let stack = stack(dispatch(services), Limits::default(), Metrics::new(), CancellationToken::new());
+    let stack = stack(dispatch(services, None), Limits::default(), Metrics::new(), CancellationToken::new());
     let path = "/google.longrunning.Operations/GetOperation";
     let request = Request::builder().uri(path).body(Body::empty()).unwrap();
     let response = stack(Call::new(Methods::of(&[]).find(path), None, request)).await;

@@ -27,8 +27,8 @@ impl Services {
     pub(super) fn take(process: &Process, data_dir: &Path, registry: &mut Registry, settings: &mut Settings) -> Self {
         let running: BTreeMap<&str, &Service> =
             process.services.iter().map(|service| (service.name(), service)).collect();
-        let sets: Vec<_> = process.services.iter().map(Service::descriptors).collect();
-        let known: BTreeSet<&str> = Methods::of(&sets).services().into_iter().chain(running.keys().copied()).collect();
+        let known: BTreeSet<&str> =
+            Methods::of(&process.descriptors()).services().into_iter().chain(running.keys().copied()).collect();
         let mut services =
             Self { listen: None, databases: BTreeMap::new(), database_limits: BTreeMap::new(), own: BTreeMap::new() };
         let limits = Limits::take(settings);
