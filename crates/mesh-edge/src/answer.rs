@@ -10,7 +10,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mesh_rpc::call::error::{DOMAIN, status};
 use mesh_rpc::call::{Connection, Handler, Methods};
-use mesh_rpc::server::Front;
+use mesh_rpc::server::{self, Front};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
 use tonic::Code;
@@ -25,7 +25,7 @@ use crate::pages::Pages;
 use crate::rate::{Limiter, Open};
 use crate::refusal::Refusal;
 use crate::settings::Settings;
-use crate::{call, cors, grpc_web, headers, ndjson, request, sse, unary, websocket};
+use crate::{call, cors, forward, grpc_web, headers, ndjson, request, sse, unary, websocket};
 
 /// How long a client that resumes waits for the head of its answer. A stream whose end it has seen ends in this time.
 const RESUMING: Duration = Duration::from_millis(250);
@@ -78,12 +78,14 @@ impl Edge {
         })))
     }
 
-    /// The edge as what a listener asks.
-    pub fn front(self) -> Front {
-        Arc::new(move |request, connection| {
+    /// The edge as what listeners ask.
+    pub fn answers(self) -> server::Edge {
+        let layers = forward::public(self.0.layers.clone());
+        let front: Front = Arc::new(move |request, connection| {
             let edge = Arc::clone(&self.0);
             Box::pin(async move { edge.answer(request, connection).await })
-        })
+        });
+        server::Edge { layers, front }
     }
 }
 

@@ -14,8 +14,9 @@ use bytes::BytesMut;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use mesh_rpc::call::error::{DOMAIN, Violations, invalid_fields, status};
-use mesh_rpc::call::{Call, Handler, Methods, handler, peer};
+use mesh_rpc::call::{Call, Handler, Method, Methods, handler, peer};
 use mesh_rpc::client::{Channel, Peers};
+use mesh_rpc::server::health_service;
 use prost_reflect::{DescriptorPool, Kind};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -42,6 +43,22 @@ pub fn forward(peers: &Peers, sets: &[&[u8]], methods: &Methods) -> anyhow::Resu
         let forward = Arc::clone(&forward);
         async move { forward.answer(call).await.unwrap_or_else(Status::into_http) }
     }))
+}
+
+/// Passes calls of public methods and of health to `layers`, and no other.
+pub(crate) fn public(layers: Handler) -> Handler {
+    Arc::new(move |call| {
+        if call.method.access.is_public() || call.method.service == health_service::NAME {
+            return layers(call);
+        }
+        Box::pin(std::future::ready(unknown(call.method).into_http()))
+    })
+}
+
+/// What is not public is not there.
+fn unknown(method: &Method) -> Status {
+    let message = format!("`{}/{}` is no public method", method.service, method.name);
+    status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message)
 }
 
 /// The field of each shared method's request that names the service, by the path of the method.
@@ -72,9 +89,7 @@ impl Forward {
     async fn answer(&self, call: Call) -> Result<http::Response<Body>, Status> {
         let method = call.method;
         if !method.access.is_public() {
-            let message =
-                format!("`{}/{}` is no public method; reflection lists the services", method.service, method.name);
-            return Err(status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message));
+            return Err(unknown(method));
         }
         let package = method.service.split('.').next().unwrap_or_default();
         let (request, service) = if SHARED.contains(&package) {

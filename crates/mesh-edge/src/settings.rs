@@ -11,6 +11,8 @@ use mesh_runtime::settings::{self as read, Key, parse};
 pub struct Settings {
     /// Whether the edge answers. `None`: if its address is a loopback address, because nothing authorizes calls yet.
     pub enabled: Option<bool>,
+    /// The address of a listener of its own, with the public methods alone. `None`: the listener of the services.
+    pub listen: Option<SocketAddr>,
     /// Host names by which clients reach this process, beside those of the machine itself.
     pub hosts: Vec<String>,
     /// Origins whose pages may read answers, such as `https://shop.example`.
@@ -44,6 +46,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             enabled: None,
+            listen: None,
             hosts: Vec::new(),
             cors_origins: Vec::new(),
             max_body: 4 * MIB,
@@ -65,6 +68,7 @@ impl Settings {
     pub fn take(settings: &mut read::Settings) -> Self {
         let default = Self::default();
         let enabled = Key::new("edge.enabled", "true or false");
+        let listen = Key::new("edge.listen", parse::ADDRESS);
         let hosts = Key::new("edge.hosts", "host names separated by commas, such as shop.internal");
         let origins = Key::new("edge.cors_origins", "origins separated by commas, such as https://shop.example");
         let max_body = Key::new("edge.max_body", "a size from 1KiB to 256MiB, such as 4MiB");
@@ -73,8 +77,18 @@ impl Settings {
         let streams = Key::new("edge.streams_per_client", "a number from 1 to 100000");
         let page = Key::new("edge.docs", "true, false, or a URL such as https://docs.example");
         let deadline = Key::new("edge.deadline", "a time from 1ms to 1h, such as 30s");
+        let enabled = settings.optional(&enabled, |text| text.parse().ok());
+        let listen = settings.optional(&listen, parse::address);
+        if let (Some(source), None, Some(false)) =
+            (settings.source("edge.listen").cloned(), enabled, listen.map(|listen| listen.ip().is_loopback()))
+        {
+            let message =
+                "is an address that others can reach, and nothing authorizes calls yet: set edge.enabled, too";
+            settings.problem("edge.listen", source, message.to_owned());
+        }
         Self {
-            enabled: settings.optional(&enabled, |text| text.parse().ok()),
+            enabled,
+            listen,
             hosts: settings.optional(&hosts, |text| list(text, is_host)).unwrap_or_default(),
             cors_origins: settings.optional(&origins, |text| list(text, is_origin)).unwrap_or_default(),
             max_body: settings.take(&max_body, Size(default.max_body), size).0,
@@ -84,6 +98,11 @@ impl Settings {
             docs: settings.optional(&page, docs).unwrap_or(default.docs),
             deadline: settings.take(&deadline, default.deadline, parse::time(Duration::from_millis(1), HOUR)),
         }
+    }
+
+    /// The address of a listener of its own, if the edge answers there.
+    pub fn own_listener(&self) -> Option<SocketAddr> {
+        self.listen.filter(|listen| self.answers_at(*listen))
     }
 
     /// Whether the edge answers at `listen`.
@@ -160,6 +179,16 @@ mod tests {
         assert!(!answers(&[], "0.0.0.0:1") && !answers(&[], "10.0.0.7:1"));
         assert!(answers(&[("edge.enabled", "true")], "0.0.0.0:1"));
         assert!(!answers(&[("edge.enabled", "false")], "127.0.0.1:1"));
+    }
+
+    #[test]
+    fn own_listener_that_others_can_reach_has_to_be_meant() {
+        let (settings, problems) = read(&[("edge.listen", "127.0.0.1:0")]);
+        assert!(problems.is_empty() && settings.own_listener().is_some(), "{problems:?}");
+        assert_eq!(read(&[("edge.listen", "0.0.0.0:0")]).1.len(), 1);
+        let meant = read(&[("edge.listen", "0.0.0.0:0"), ("edge.enabled", "true")]);
+        assert!(meant.1.is_empty() && meant.0.own_listener().is_some(), "{:?}", meant.1);
+        assert!(read(&[("edge.listen", "127.0.0.1:0"), ("edge.enabled", "false")]).0.own_listener().is_none());
     }
 
     #[test]

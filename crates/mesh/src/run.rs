@@ -130,11 +130,18 @@ fn announce(config: &Config, running: &Running, examples: &[Example]) {
     if let Some(admin) = running.admin_address {
         let _ = writeln!(out, "{} admin listening on {admin}", config.process);
     }
+    if let Some(edge) = running.edge_address {
+        let _ = writeln!(out, "{} edge listening on {edge}", config.process);
+    }
     let grpcurl = if std::path::Path::new(".tools/bin/grpcurl").exists() { ".tools/bin/grpcurl" } else { "grpcurl" };
     let _ = writeln!(out, "\n  {grpcurl} -plaintext {address} list");
     for Example { method, request } in examples {
         let request = request.replace("{uuid}", &uuid::Uuid::new_v4().to_string());
         let _ = writeln!(out, "  {grpcurl} -plaintext -d '{request}' {address} {method}");
+    }
+    if running.edge {
+        let at = running.edge_address.unwrap_or(address);
+        let _ = writeln!(out, "\n  http://{at}/docs shows and tries the API over HTTP");
     }
     let _ = writeln!(out);
     let _ = out.flush();

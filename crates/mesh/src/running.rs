@@ -12,7 +12,7 @@ use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
-use mesh_rpc::server::{Admin, Answers, Check, Health, Ports, Readiness, Starting, health_service, reflection};
+use mesh_rpc::server::{Admin, Answers, Check, Health, Listen, Ports, Readiness, Starting, health_service, reflection};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, alarm, raise_open_files};
 use mesh_store::{Database, Limits, OpenError, Store, with_missing};
@@ -36,6 +36,10 @@ pub struct Running {
     pub address: SocketAddr,
     /// The address of the admin pages, if it is another.
     pub admin_address: Option<SocketAddr>,
+    /// The address of the edge, if it is another.
+    pub edge_address: Option<SocketAddr>,
+    /// Whether the edge answers.
+    pub edge: bool,
     peers: Peers,
     registered: Registered,
     health: Health,
@@ -60,7 +64,9 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let limits = config.limits.within(raise_open_files());
     // Before the databases: a second process then reports the taken address, not a locked file.
     let how = format!("--listen or {}", config.listen_variable);
-    let ports = Ports::bind(config.listen, &how, config.admin_listen).await?;
+    let listen = Listen { services: config.listen, admin: config.admin_listen, edge: config.edge.own_listener() };
+    let ports = Ports::bind(listen, &how).await?;
+    let addresses = ports.addresses()?;
     let (foreground, background) = (Tasks::default(), Tasks::default());
     let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
     let (draining, metrics, notifier) = (CancellationToken::new(), Metrics::new(), Notifier::default());
@@ -76,18 +82,21 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let admin = Admin { health: health.clone(), metrics: metrics.clone() };
     let served: BTreeSet<_> =
         names.iter().flat_map(|(_, own)| own).chain(&own_contracts).chain(&elsewhere).copied().collect();
-    let front = if config.edge.answers_at(ports.address()?) {
+    let outside = addresses.edge.unwrap_or(addresses.services);
+    let edge = if config.edge.answers_at(outside) {
         let sets = with_own(&sets);
         let contracts = (&sets[..], &methods, &served);
-        Some(
-            Edge::new(&config.edge, ports.address()?, stack.clone(), contracts, metrics.clone(), foreground.clone())?
-                .front(),
-        )
+        let edge = Edge::new(&config.edge, outside, stack.clone(), contracts, metrics.clone(), foreground.clone())?;
+        Some(edge.answers())
     } else {
+        if config.edge.enabled.is_none() {
+            tracing::info!("HTTP is not answered at {outside}, where others can reach it: set edge.enabled");
+        }
         None
     };
-    let answers = Answers { layers: stack.clone(), methods: methods.clone(), admin, front };
-    let (address, admin_address) = ports.accept(limits, &draining, &foreground, answers)?;
+    let has_edge = edge.is_some();
+    let answers = Answers { layers: stack.clone(), methods: methods.clone(), admin, edge };
+    ports.accept(limits, &draining, &foreground, answers);
 
     let local = services.iter().map(Service::name).collect();
     let discovery = Discovery::new(&config.registry, &background)?;
@@ -124,10 +133,12 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         Registrant { service, contracts, ready: Arc::new(move || health.is_ready(service)) }
     };
     let registrants = names.into_iter().map(registrant).collect();
-    let registered = discovery.register(registrants, address, config.advertise.as_ref());
+    let registered = discovery.register(registrants, addresses.services, config.advertise.as_ref());
     Ok(Running {
-        address,
-        admin_address,
+        address: addresses.services,
+        admin_address: addresses.admin,
+        edge_address: addresses.edge,
+        edge: has_edge,
         peers,
         registered,
         health,

@@ -4,7 +4,7 @@ mod gateway; // the edge in a process of its own
 mod mistakes; // the answers to bad input
 mod streams; // server-sent events, and lines of JSON
 
-use harness::{Curl, Process, uuid};
+use harness::{Curl, Grpcurl, Process, RawCall, uuid};
 use serde_json::{Value, json};
 
 fn monolith() -> Option<Process> {
@@ -172,4 +172,30 @@ fn edge_can_be_off() {
     let process = Process::start("monolith", &[("MESH__EDGE__ENABLED", "false")]);
     let page = process.curl().get("/v1/titles");
     assert!(page.status == 404 && page.text().contains("gRPC server"), "{page:?}");
+}
+
+#[test]
+fn edge_on_a_listener_of_its_own_has_the_public_methods_alone() {
+    if !Curl::installed() || !Grpcurl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[("MESH__EDGE__LISTEN", "127.0.0.1:0")]);
+    let edge = process.listener("edge");
+    let curl = Curl::to(edge);
+    keeps_its_contract(&curl);
+    for page in ["/metrics", "/readyz", "/healthz"] {
+        assert_eq!(curl.get(page).status, 404, "{page}");
+    }
+    assert_eq!(process.curl().get("/v1/titles").status, 404, "HTTP is answered there alone");
+    assert!(process.http("/readyz").contains("200"));
+
+    let code = |method: &str| {
+        let mut call = RawCall::begin(edge, method, &[]);
+        call.send(b"");
+        call.ended().code
+    };
+    assert_eq!(code("/catalog.v1.CatalogService/ListTitles"), "0");
+    assert_eq!(code("/grpc.health.v1.Health/Check"), "0");
+    assert_eq!(code("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), "12");
+    assert!(Grpcurl::to(process.address).run(&[], &["list"]).text().contains("catalog.v1.CatalogService"));
 }

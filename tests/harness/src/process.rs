@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{LazyLock, mpsc};
+use std::sync::{LazyLock, Mutex, mpsc};
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -98,13 +98,13 @@ fn migrate_by_a_later_version(command: &Command, binary: &str) {
     let _ = migrating.wait();
 }
 
-/// The first line that a process prints; `None` if it ends without one, or prints none in time.
-fn first_line(child: &mut Child) -> Option<String> {
+/// The first line that a process prints, and those to come; `None` if it ends without one, or prints none in time.
+fn first_line(child: &mut Child) -> Option<(String, mpsc::Receiver<String>)> {
     let (sender, receiver) = mpsc::channel();
     let stdout = BufReader::new(child.stdout.take().expect("its output"));
     // This thread reads to the end, so that the process never finds its output closed.
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-    receiver.recv_timeout(LIMIT).ok()
+    Some((receiver.recv_timeout(LIMIT).ok()?, receiver))
 }
 
 /// A running process. It is killed when this is dropped.
@@ -112,6 +112,8 @@ pub struct Process {
     child: Child,
     /// The address it listens on.
     pub address: SocketAddr,
+    /// What it prints behind that line.
+    printed: Mutex<mpsc::Receiver<String>>,
     /// Its working directory, with its data and its log.
     pub folder: TempDir,
 }
@@ -152,10 +154,10 @@ impl Process {
         migrate_by_a_later_version(&command, binary);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let start = Instant::now();
-        let (child, line) = loop {
+        let (child, line, printed) = loop {
             let mut child = command.spawn().expect("the binary starts");
-            if let Some(line) = first_line(&mut child) {
-                break (child, line);
+            if let Some((line, printed)) = first_line(&mut child) {
+                break (child, line, printed);
             }
             let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             // Between two processes at one address, the connection of another test may have got its port for a moment.
@@ -169,7 +171,16 @@ impl Process {
         };
         let (name, address) = line.split_once(" listening on ").unwrap_or_else(|| panic!("not a listener: {line}"));
         assert_eq!(name, binary);
-        Self { child, address: address.parse().expect("an address"), folder }
+        Self { child, address: address.parse().expect("an address"), printed: Mutex::new(printed), folder }
+    }
+
+    /// The address of another listener, such as `edge`. It is read once.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let printed = self.printed.lock().expect("no test panicked with it");
+        let listening = format!(" {name} listening on ");
+        let mut lines = std::iter::from_fn(|| printed.recv_timeout(LIMIT).ok());
+        let address = lines.find_map(|line| Some(line.split_once(&listening)?.1.to_owned()));
+        address.expect("a listener").parse().expect("an address")
     }
 
     /// curl for this process.

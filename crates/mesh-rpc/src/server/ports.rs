@@ -1,4 +1,4 @@
-//! The ports of a process: gRPC, the admin pages and other HTTP, on one listener or on two.
+//! The ports of a process: gRPC, the admin pages and other HTTP, on one listener or on up to three.
 //!
 //! They answer from the first moment, while the process opens and migrates its databases: a client that finds a silent
 //! port would wait for its deadline.
@@ -30,58 +30,78 @@ pub struct Answers {
     /// The admin pages.
     pub admin: Admin,
     /// Other requests. `None`: they are not found.
-    pub front: Option<Front>,
+    pub edge: Option<Edge>,
+}
+
+/// What clients from outside of the mesh are answered with.
+#[derive(Clone)]
+pub struct Edge {
+    /// gRPC calls, on the edge's own listener.
+    pub layers: Handler,
+    /// Requests that are neither gRPC nor for an admin page.
+    pub front: Front,
+}
+
+/// The addresses of the listeners to bind.
+#[derive(Clone, Copy, Debug)]
+pub struct Listen {
+    /// The services.
+    pub services: SocketAddr,
+    /// The admin pages, if they have a listener of their own.
+    pub admin: Option<SocketAddr>,
+    /// The edge, if it has a listener of its own.
+    pub edge: Option<SocketAddr>,
 }
 
 /// The listeners of a process.
 pub struct Ports {
     services: TcpListener,
-    /// The listener for the admin pages, if they have a port of their own.
     admin: Option<TcpListener>,
+    edge: Option<TcpListener>,
 }
 
 impl Ports {
-    /// Binds the listeners. `how` names the setting of `listen`, for the error.
+    /// Binds the listeners. `how` names the setting of `listen.services`, for the error.
     ///
     /// # Errors
     ///
     /// An address is in use, or does not belong to this machine. The message says what to do.
-    pub async fn bind(listen: SocketAddr, how: &str, admin: Option<SocketAddr>) -> anyhow::Result<Self> {
-        let services = listener::bind(listen, how).await?;
-        let admin = match admin {
-            Some(address) => Some(listener::bind(address, "admin.listen or MESH__ADMIN__LISTEN").await?),
-            None => None,
+    pub async fn bind(listen: Listen, how: &str) -> anyhow::Result<Self> {
+        let services = listener::bind(listen.services, how).await?;
+        let own = async |address: Option<SocketAddr>, how| match address {
+            Some(address) => listener::bind(address, how).await.map(Some),
+            None => Ok(None),
         };
-        Ok(Self { services, admin })
+        let admin = own(listen.admin, "admin.listen or MESH__ADMIN__LISTEN").await?;
+        let edge = own(listen.edge, "edge.listen or MESH__EDGE__LISTEN").await?;
+        Ok(Self { services, admin, edge })
     }
 
-    /// The bound address of the services, with the port in place of port 0.
-    ///
-    /// # Errors
-    ///
-    /// The operating system does not report the address of the listener.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.services.local_addr()
-    }
-
-    /// Accepts connections until `draining` is cancelled, in `tasks`. Returns the bound addresses.
+    /// The bound addresses, with the ports in place of port 0.
     ///
     /// # Errors
     ///
     /// The operating system does not report the address of a listener.
-    pub fn accept(
-        self,
-        limits: Limits,
-        draining: &CancellationToken,
-        tasks: &Tasks,
-        answers: Answers,
-    ) -> anyhow::Result<(SocketAddr, Option<SocketAddr>)> {
-        let address = self.services.local_addr()?;
-        let admin_address = self.admin.as_ref().map(TcpListener::local_addr).transpose()?;
-        let admin = answers.admin.clone();
-        let answer = answer(answers, self.admin.is_none());
-        let bound = Bound { most: limits.connections, name: "limits.connections" };
-        tasks.run(listener::serve(self.services, bound, draining.clone(), tasks.clone(), limits, answer));
+    pub fn addresses(&self) -> std::io::Result<Listen> {
+        Ok(Listen {
+            services: self.services.local_addr()?,
+            admin: self.admin.as_ref().map(TcpListener::local_addr).transpose()?,
+            edge: self.edge.as_ref().map(TcpListener::local_addr).transpose()?,
+        })
+    }
+
+    /// Accepts connections until `draining` is cancelled, in `tasks`.
+    pub fn accept(self, limits: Limits, draining: &CancellationToken, tasks: &Tasks, answers: Answers) {
+        let Answers { layers, methods, admin, edge } = answers;
+        let bound = || Bound { most: limits.connections, name: "limits.connections" };
+        let (here, own) = if self.edge.is_some() { (None, edge) } else { (edge, None) };
+        let pages = self.admin.is_none().then(|| admin.clone());
+        let answer_services = answer(layers, methods.clone(), pages, here.map(|edge| edge.front));
+        tasks.run(listener::serve(self.services, bound(), draining.clone(), tasks.clone(), limits, answer_services));
+        if let (Some(listener), Some(Edge { layers, front })) = (self.edge, own) {
+            let answer_outside = answer(layers, methods, None, Some(front));
+            tasks.run(listener::serve(listener, bound(), draining.clone(), tasks.clone(), limits, answer_outside));
+        }
         if let Some(listener) = self.admin {
             let pages = move |request: Request<Incoming>, _| {
                 std::future::ready(admin.answer(&request).unwrap_or_else(admin::not_found))
@@ -89,23 +109,25 @@ impl Ports {
             let bound = Bound { most: limits.admin_connections(), name: "the limit of admin.listen" };
             tasks.run(listener::serve(listener, bound, draining.clone(), tasks.clone(), limits, pages));
         }
-        Ok((address, admin_address))
     }
 }
 
-/// Answers gRPC, with `pages` the admin pages, and what else the front answers.
-fn answer(answers: Answers, pages: bool) -> impl Fn(Request<Incoming>, Connection) -> Answering + Clone {
-    let answers = Arc::new(answers);
+/// Answers gRPC with `layers`, `pages`, and what else the front answers.
+fn answer(
+    layers: Handler,
+    methods: Methods,
+    pages: Option<Admin>,
+    front: Option<Front>,
+) -> impl Fn(Request<Incoming>, Connection) -> Answering + Clone {
     move |request, connection| {
         let response = if is_grpc(&request) {
             if request.version() == http::Version::HTTP_2 {
-                let method = answers.methods.find(request.uri().path());
-                return (answers.layers)(Call::new(method, Some(connection), request.map(Body::new)));
+                let method = methods.find(request.uri().path());
+                return layers(Call::new(method, Some(connection), request.map(Body::new)));
             }
             admin::needs_http_2()
         } else {
-            let page = pages.then(|| answers.admin.answer(&request)).flatten();
-            match (page, &answers.front) {
+            match (pages.as_ref().and_then(|pages| pages.answer(&request)), &front) {
                 (Some(page), _) => page,
                 (None, Some(front)) => return front(request, connection),
                 (None, None) => admin::not_found(),
