@@ -14,6 +14,8 @@
 //! - `unary` answers with one message, `ndjson` and `sse` with a stream of them. `validators` has the entity tags.
 //! - `pages` are about the API itself: a start page, documentation, OpenAPI.
 //! - `refusal` is the one error body: `application/problem+json`.
+//!
+//! See: decision 0032.
 
 mod answer;
 mod body;
