@@ -225,6 +225,7 @@ impl Inner {
     async fn grpc_web(&self, head: &Parts, body: Incoming, connection: Connection, client: IpAddr) -> Response<Body> {
         let Some(method) = self.contract.public(head.uri.path()) else {
             let message = "no public method has this path";
+            self.metrics.refused("UNKNOWN_METHOD");
             return grpc_web::failure(status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message));
         };
         let open = method.server_streaming.then(|| self.limiter.stream(client)).transpose();
@@ -236,7 +237,10 @@ impl Inner {
                 grpc_web::answer(answering.await, open)
             }
             (Err(status), _) => grpc_web::failure(status),
-            (_, Err(refusal)) => grpc_web::failure(*refusal.status),
+            (_, Err(refusal)) => {
+                refusal.own.into_iter().for_each(|reason| self.metrics.refused(reason));
+                grpc_web::failure(*refusal.status)
+            }
         }
     }
 

@@ -41,9 +41,12 @@ pub(crate) fn preflight(head: &Parts) -> Option<Response<Body>> {
 
 /// Lets a page read the answer, if its origin is listed.
 pub(crate) fn share(guard: &Guard, origin: Option<&HeaderValue>, response: &mut Response<Body>) {
-    let Some(origin) = origin else { return };
     let headers = response.headers_mut();
-    headers.append(VARY, HeaderValue::from_static("origin"));
+    // A cache may have the answer from a request without an origin.
+    if origin.is_some() || guard.shares() {
+        headers.append(VARY, HeaderValue::from_static("origin"));
+    }
+    let Some(origin) = origin else { return };
     if origin.to_str().is_ok_and(|origin| guard.lists(origin)) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, READ);
@@ -73,6 +76,9 @@ mod tests {
             assert_eq!(response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), shared, "{origin}");
             assert_eq!(response.headers()[VARY], "origin");
         }
+        let mut response = Response::new(Body::empty());
+        share(&guard(), None, &mut response);
+        assert_eq!(response.headers()[VARY], "origin", "a cache keeps it for requests with an origin");
     }
 
     #[test]

@@ -8,14 +8,17 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use tonic::Code;
 
-use crate::headers::text;
+use crate::headers::{repeated, text};
 use crate::refusal::Refusal;
 
 /// The names of the machine itself.
 const OWN_NAMES: [&str; 1] = ["localhost"];
+
+/// The longest name of DNS, in bytes.
+const MAX_NAME: usize = 253;
 
 /// What this process is called, and which origins may write.
 pub(crate) struct Guard {
@@ -34,12 +37,18 @@ impl Guard {
 
     /// # Errors
     ///
-    /// 421: the host is not one of this process. 403: another site made the browser send a write.
+    /// 400: a header is there twice. 421: the host is not one of this process. 403: another site made the browser send a
+    /// write.
     pub(crate) fn check(&self, head: &Parts) -> Result<(), Refusal> {
+        if let Some(name) = repeated(&head.headers) {
+            let message = format!("a request has the header {name} once");
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, "REPEATED_HEADER", message));
+        }
         let authority = authority(head);
         let host = authority.as_ref().map_or("", Authority::host);
         if !self.knows(host) {
-            let message = format!("this server is not called {host:?}: edge.hosts lists its names");
+            let shown: String = host.chars().take(MAX_NAME).collect();
+            let message = format!("this server is not called {shown:?}: edge.hosts lists its names");
             return Err(Refusal::new(
                 StatusCode::MISDIRECTED_REQUEST,
                 Code::PermissionDenied,
@@ -50,7 +59,7 @@ impl Guard {
         if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
             return Ok(());
         }
-        match text(&head.headers, ORIGIN) {
+        match head.headers.get(ORIGIN) {
             Some(origin) if self.allows(origin, authority.as_ref()) => Ok(()),
             // A page that hides its origin is foreign, too.
             Some(_) => Err(foreign()),
@@ -66,15 +75,21 @@ impl Guard {
     ///
     /// 403: the page is foreign.
     pub(crate) fn check_socket(&self, head: &Parts) -> Result<(), Refusal> {
-        let origin = text(&head.headers, ORIGIN);
+        let origin = head.headers.get(ORIGIN);
         let allowed = origin.is_none_or(|origin| self.allows(origin, authority(head).as_ref()));
         if allowed { Ok(()) } else { Err(foreign()) }
     }
 
     /// Whether a page of `origin` may write and read: its origin is this server's, or one of `edge.cors_origins`.
-    fn allows(&self, origin: &str, server: Option<&Authority>) -> bool {
+    fn allows(&self, origin: &HeaderValue, server: Option<&Authority>) -> bool {
+        let Ok(origin) = origin.to_str() else { return false };
         let same = |server: &Authority| origin.split_once("://").is_some_and(|(_, rest)| rest == server.as_str());
         server.is_some_and(same) || self.lists(origin)
+    }
+
+    /// Whether there are origins whose pages may read answers.
+    pub(crate) fn shares(&self) -> bool {
+        !self.origins.is_empty()
     }
 
     /// Whether `origin` is one of `edge.cors_origins`.
@@ -92,9 +107,10 @@ impl Guard {
     }
 }
 
-/// The server's name and port as its client knows them.
+/// The server's name and port as its client knows them. A name of a user is no part of them.
 fn authority(head: &Parts) -> Option<Authority> {
-    head.uri.authority().cloned().or_else(|| text(&head.headers, HOST)?.parse().ok())
+    let authority = head.uri.authority().cloned().or_else(|| text(&head.headers, HOST)?.parse().ok());
+    authority.filter(|authority| !authority.as_str().contains('@'))
 }
 
 fn foreign() -> Refusal {
@@ -125,9 +141,11 @@ mod tests {
         for own in ["localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080", "shop.internal"] {
             assert_eq!(get(own), 200, "{own}");
         }
-        for foreign in ["rebound.example:8080", "localhost.example", "", "a b"] {
+        for foreign in ["rebound.example:8080", "localhost.example", "", "a b", "rebound.example@localhost"] {
             assert_eq!(get(foreign), 421, "{foreign}");
         }
+        let two = [("host", "localhost"), ("host", "rebound.example")];
+        assert_eq!(check("127.0.0.1:8080", &[], "GET", &two), 400, "a proxy may have checked the other one");
         assert_eq!(check("127.0.0.1:8080", &[], "GET", &[]), 421, "no name at all");
         assert_eq!(check("10.0.0.7:8080", &[], "GET", &[("host", "shop.example")]), 200);
         assert_eq!(check("10.0.0.7:8080", &["other"], "GET", &[("host", "shop.example")]), 421);
@@ -139,7 +157,9 @@ mod tests {
         assert_eq!(post(&[]), 200, "curl");
         assert_eq!(post(&[("origin", "http://localhost:8080")]), 200, "its own page");
         assert_eq!(post(&[("origin", "https://shop.example")]), 200, "a listed one");
-        for foreign in ["https://evil.example", "null", "http://localhost:3000", "http://localhost:8080.evil.example"] {
+        for foreign in
+            ["https://evil.example", "null", "http://localhost:3000", "http://localhost:8080.evil.example", "é"]
+        {
             assert_eq!(post(&[("origin", foreign)]), 403, "{foreign}");
         }
         assert_eq!(post(&[("sec-fetch-site", "cross-site")]), 403);

@@ -10,6 +10,32 @@ use tonic::Status;
 /// The headers that become metadata. All others stay outside: a client must not set what the mesh sets itself.
 const ALLOWED: [&str; 2] = ["traceparent", "tracestate"];
 
+/// The headers that a request has once. Of two, a proxy may have checked the other one.
+const ONCE: [&str; 11] = [
+    "host",
+    "origin",
+    "sec-fetch-site",
+    "content-type",
+    "content-encoding",
+    "idempotency-key",
+    "if-match",
+    "last-event-id",
+    "grpc-timeout",
+    "sec-websocket-key",
+    "sec-websocket-version",
+];
+
+/// Finds a header that a request has more than once, and may not.
+pub(crate) fn repeated(headers: &HeaderMap) -> Option<&'static str> {
+    ONCE.into_iter().find(|name| headers.get_all(*name).iter().nth(1).is_some())
+}
+
+/// Whether a header that is a list has this member. The list may be on many lines.
+pub(crate) fn lists(headers: &HeaderMap, name: impl AsHeaderName, member: &str) -> bool {
+    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|found| found.trim().eq_ignore_ascii_case(member))
+}
+
 /// The metadata of a call.
 pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
     let mut metadata = HeaderMap::new();

@@ -1,7 +1,7 @@
 //! The message of a call from the parts of an HTTP request.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, IF_MATCH};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -78,8 +78,9 @@ async fn raw(
     body: Incoming,
     bodies: &Bodies,
 ) -> Result<Body, Refusal> {
-    let length = text(headers, CONTENT_LENGTH).and_then(|length| length.parse::<u32>().ok());
-    let (length, data) = match length.filter(|_| !headers.contains_key(http::header::CONTENT_ENCODING)) {
+    // A Content-Length that stands beside a Transfer-Encoding is not the length.
+    let length = body.size_hint().exact().and_then(|length| u32::try_from(length).ok());
+    let (length, data) = match length.filter(|_| !headers.contains_key(CONTENT_ENCODING)) {
         Some(length) => (length as usize, Body::new(body.map_err(|error| broken_off(&error)))),
         None => {
             let read = bodies.read(headers, body).await?;

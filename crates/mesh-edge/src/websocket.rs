@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
@@ -35,13 +37,15 @@ use transcode::Input;
 
 use crate::call::{Messages, PREFIX, seal};
 use crate::contract::Route;
-use crate::headers::text;
+use crate::headers::{lists, text};
 use crate::refusal::Refusal;
 
 /// The kind of the custom rule of a stream both ways: `custom {kind: "WEBSOCKET" path: …}`.
 pub(crate) const KIND: &str = "WEBSOCKET";
 /// The time in which a client must take a message, or answer a ping.
 const STALLED: Duration = Duration::from_secs(20);
+/// The time in which a client must answer a close. A drain waits for it.
+const CLOSING: Duration = Duration::from_secs(2);
 /// Messages of a client that wait for the service.
 const WAITING: usize = 16;
 /// The largest close reason, in bytes: a control frame has 125 with its code.
@@ -49,10 +53,8 @@ const REASON: usize = 123;
 
 /// Whether a request asks for a WebSocket.
 pub(crate) fn is_asked_for(head: &Parts) -> bool {
-    let lists = |name, token: &str| {
-        text(&head.headers, name).is_some_and(|list| list.split(',').any(|it| it.trim().eq_ignore_ascii_case(token)))
-    };
-    head.method == Method::GET && lists(CONNECTION, "upgrade") && lists(UPGRADE, "websocket")
+    let asks = |name, member| lists(&head.headers, name, member);
+    head.method == Method::GET && asks(CONNECTION, "upgrade") && asks(UPGRADE, "websocket")
 }
 
 /// The answer that opens the socket, and the socket to come.
@@ -67,7 +69,8 @@ pub(crate) fn accept(head: &mut Parts) -> Result<(Response<Body>, OnUpgrade), Re
     if text(&head.headers, SEC_WEBSOCKET_VERSION) != Some("13") {
         return Err(bad("Sec-WebSocket-Version must be 13"));
     }
-    let Some(key) = head.headers.get(SEC_WEBSOCKET_KEY) else { return Err(bad("Sec-WebSocket-Key is missing")) };
+    let key = head.headers.get(SEC_WEBSOCKET_KEY).filter(|key| is_key(key.as_bytes()));
+    let Some(key) = key else { return Err(bad("Sec-WebSocket-Key must be 16 bytes in base64")) };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -77,6 +80,10 @@ pub(crate) fn accept(head: &mut Parts) -> Result<(Response<Body>, OnUpgrade), Re
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     }
     Ok((response, upgrade))
+}
+
+fn is_key(key: &[u8]) -> bool {
+    STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
 
 fn bad(message: &str) -> Refusal {
@@ -103,10 +110,18 @@ impl Requests {
         (Self { sender: Some(sender), path, query }, body(receiver))
     }
 
-    /// Passes a message on, or ends the stream with an empty one.
-    async fn send(&mut self, route: &Route, json: &[u8]) -> Result<(), Status> {
+    /// Waits until a message can be passed on. The answers go on meanwhile: the service may need room for them first.
+    async fn room(&self) {
+        if let Some(sender) = &self.sender {
+            // The room stays, as nothing else sends. A call that has ended needs none.
+            let _ = sender.reserve().await;
+        }
+    }
+
+    /// Passes a message on, if there is room, or ends the stream with an empty one.
+    fn send(&mut self, route: &Route, json: &[u8]) -> Result<(), Status> {
         let Some(sender) = &self.sender else {
-            return Err(mistake("UNEXPECTED_MESSAGE", "this stream takes no messages: its request is the address"));
+            return Err(mistake("UNEXPECTED_MESSAGE", "this stream takes no messages, or no more"));
         };
         if json.is_empty() {
             self.sender = None;
@@ -119,7 +134,7 @@ impl Requests {
         let written = matched.request(self.query.as_deref(), Input::Json(json), &[], &mut message);
         written.map_err(|bad| *Refusal::from(bad).status)?;
         // A call that has ended takes no more: its status follows.
-        let _ = sender.send(seal(message)).await;
+        let _ = sender.try_send(seal(message));
         Ok(())
     }
 }
@@ -132,9 +147,8 @@ fn body(mut receiver: Receiver<Bytes>) -> Body {
 /// Serves a socket until the call or the client ends it.
 pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, mut requests: Requests, answering: Answering) {
     let Ok(upgraded) = upgrade.await else { return };
-    let config = WebSocketConfig::default();
-    // Twice the largest message: one is written, and a control frame behind it.
-    let config = config.max_message_size(Some(most)).max_frame_size(Some(most)).max_write_buffer_size(2 * most);
+    // What waits to be written needs no limit: one message at a time is written, and a control frame behind it.
+    let config = WebSocketConfig::default().max_message_size(Some(most)).max_frame_size(Some(most));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let mut socket = Socket { socket, heard: Instant::now(), pinged: false };
     let mut pulling = Box::pin(first(answering));
@@ -150,9 +164,9 @@ pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, mut req
                 Ok((_, None)) => break End::Of(Status::ok("")),
                 Err(status) => break End::Of(status),
             },
-            received = socket.receive() => match received {
+            received = async { requests.room().await; socket.receive().await } => match received {
                 Ok(Some(json)) => {
-                    if let Err(status) = requests.send(&route, json.as_bytes()).await {
+                    if let Err(status) = requests.send(&route, json.as_bytes()) {
                         break End::Of(status);
                     }
                 }
@@ -250,7 +264,7 @@ impl Socket {
 
     async fn close(mut self, code: CloseCode, reason: &str) {
         let frame = CloseFrame { code, reason: reason.into() };
-        let _ = timeout(STALLED, async {
+        let _ = timeout(CLOSING, async {
             self.socket.close(Some(frame)).await?;
             // The client answers with a close of its own.
             while let Some(Ok(_)) = self.socket.next().await {}
@@ -275,31 +289,4 @@ fn reason(message: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn close_codes_tell_success_restart_and_failure_apart() {
-        assert_eq!(u16::from(code(&Status::ok(""))), 1000);
-        assert_eq!(u16::from(code(&Status::unavailable(""))), 1012);
-        assert_eq!(u16::from(code(&Status::not_found(""))), 4005);
-    }
-
-    #[test]
-    fn close_reason_fits_its_frame() {
-        assert_eq!(reason("no such title"), "no such title");
-        assert_eq!(reason(&"é".repeat(100)), "é".repeat(61));
-    }
-
-    #[test]
-    fn websocket_is_told_from_other_requests() {
-        let asked = |method: &str, connection: &str, upgrade: &str| {
-            let request =
-                http::Request::builder().method(method).header(CONNECTION, connection).header(UPGRADE, upgrade);
-            is_asked_for(&request.body(()).unwrap().into_parts().0)
-        };
-        assert!(asked("GET", "keep-alive, Upgrade", "WebSocket"));
-        assert!(!asked("POST", "upgrade", "websocket") && !asked("GET", "close", "websocket"));
-        assert!(!asked("GET", "upgrade", "h2c"));
-    }
-}
+mod tests;

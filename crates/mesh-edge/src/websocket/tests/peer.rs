@@ -1,0 +1,181 @@
+//! A client that writes its frames byte by byte, and an edge with a contract of its own.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use mesh_rpc::call::{Call, Connection, Methods, handler};
+use mesh_rpc::telemetry::Metrics;
+use mesh_runtime::Tasks;
+use protox::Compiler;
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+use super::*;
+use crate::{Edge, Settings};
+
+const PROTO: &str = r#"
+syntax = "proto3";
+package chat.v1;
+
+import "google/api/annotations.proto";
+import "google/protobuf/struct.proto";
+import "mesh/options/v1/options.proto";
+
+service Chat {
+  rpc Talk(stream Line) returns (stream Line) {
+    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
+    option (google.api.http) = {custom: {kind: "WEBSOCKET" path: "/v1/rooms/{room}:talk"}};
+  }
+  rpc Join(stream Line) returns (Line) {
+    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
+    option (google.api.http) = {custom: {kind: "WEBSOCKET" path: "/v1/rooms/{room}:join"}};
+  }
+  rpc Count(Line) returns (stream Line) {
+    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
+    option (google.api.http) = {get: "/v1/rooms/{room}:count"};
+  }
+}
+
+message Line {
+  string room = 1;
+  string text = 2;
+  google.protobuf.Value extra = 3;
+}
+"#;
+
+struct Source;
+
+impl FileResolver for Source {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        if name == "chat.proto" { File::from_source(name, PROTO) } else { Err(protox::Error::file_not_found(name)) }
+    }
+}
+
+fn descriptors() -> Vec<u8> {
+    let mut files = ChainFileResolver::new();
+    files.add(Source);
+    files.add(IncludeFileResolver::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto").into()));
+    files.add(GoogleFileResolver::new());
+    let mut compiler = Compiler::with_file_resolver(files);
+    compiler.include_imports(true).open_file("chat.proto").unwrap();
+    compiler.encode_file_descriptor_set()
+}
+
+/// Sends each message of the request back when the answer is read. A request with a number as its text is answered with
+/// as many characters.
+async fn echo(call: Call) -> Response<Body> {
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let end = futures_util::stream::once(async { Ok::<_, Status>(Frame::trailers(trailers)) });
+    let mut body = call.request.into_body();
+    if call.method.name == "Count" {
+        let request = body.collect().await.unwrap().to_bytes();
+        let digits: Vec<_> = request[PREFIX..].iter().copied().filter(u8::is_ascii_digit).collect();
+        // The first digit is the room.
+        let count: usize =
+            String::from_utf8(digits).unwrap().trim_start_matches('7').trim_end_matches('7').parse().unwrap();
+        let mut message = vec![0; PREFIX];
+        message.push(0x12);
+        prost::encoding::encode_varint(count as u64, &mut message);
+        message.resize(message.len() + count, b'a');
+        body = Body::new(http_body_util::Full::new(seal(message)));
+    }
+    let frames =
+        futures_util::stream::poll_fn(move |cx| http_body::Body::poll_frame(std::pin::Pin::new(&mut body), cx));
+    Response::new(Body::new(StreamBody::new(frames.chain(end))))
+}
+
+pub(super) struct Peer(DuplexStream);
+
+impl Peer {
+    /// Opens a socket.
+    pub(super) async fn open(path: &str) -> Self {
+        let headers = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let (peer, head) = Self::ask(path, headers).await;
+        assert!(head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+        peer
+    }
+
+    /// Sends the head of a request, and reads that of the answer.
+    pub(super) async fn ask(path: &str, headers: &str) -> (Self, String) {
+        let set = descriptors();
+        let settings = Settings { max_body: 1000, ..Settings::default() };
+        let (listen, methods) = ("127.0.0.1:1".parse().unwrap(), Methods::of(&[&set]));
+        let contract = (&[&set[..]][..], &methods, &BTreeSet::from(["chat.v1.Chat"]));
+        let edge = Edge::new(&settings, listen, handler(echo), contract, Metrics::default(), Tasks::default());
+        let front = edge.unwrap().answers().front;
+        let (client, server) = tokio::io::duplex(1 << 20);
+        tokio::spawn(async move {
+            let answer = service_fn(move |request: http::Request<Incoming>| {
+                let answering = front(request, Connection::default());
+                async move { Ok::<_, Infallible>(answering.await) }
+            });
+            let http = hyper::server::conn::http1::Builder::new();
+            let _ = http.serve_connection(TokioIo::new(server), answer).with_upgrades().await;
+        });
+        let mut peer = Self(client);
+        peer.bytes(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").as_bytes()).await;
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            head.push(char::from(peer.0.read_u8().await.unwrap()));
+        }
+        (peer, head)
+    }
+
+    pub(super) async fn bytes(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
+    }
+
+    /// Sends a frame, by its first byte. The mask changes nothing.
+    pub(super) async fn send(&mut self, first: u8, payload: impl AsRef<[u8]>) {
+        let payload = payload.as_ref();
+        let mut frame = vec![first];
+        match u8::try_from(payload.len()).ok().filter(|length| *length < 126) {
+            Some(length) => frame.push(0x80 | length),
+            None => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(payload);
+        self.bytes(&frame).await;
+    }
+
+    /// Receives a frame: its first byte and its payload.
+    pub(super) async fn frame(&mut self) -> (u8, Vec<u8>) {
+        let first = self.0.read_u8().await.unwrap();
+        let length = match self.0.read_u8().await.unwrap() {
+            126 => u64::from(self.0.read_u16().await.unwrap()),
+            127 => self.0.read_u64().await.unwrap(),
+            length => u64::from(length),
+        };
+        let mut payload = vec![0; length.try_into().unwrap()];
+        self.0.read_exact(&mut payload).await.unwrap();
+        (first, payload)
+    }
+
+    /// Receives a text.
+    pub(super) async fn text(&mut self) -> String {
+        let (first, payload) = tokio::time::timeout(STALLED, self.frame()).await.expect("a frame");
+        assert_eq!(first, TEXT, "{payload:?}");
+        String::from_utf8(payload).unwrap()
+    }
+
+    /// Receives the close: its code and its reason.
+    pub(super) async fn closed(&mut self) -> (u16, String) {
+        let (first, payload) = tokio::time::timeout(STALLED, self.frame()).await.expect("a frame");
+        assert_eq!(first, CLOSE, "{payload:?}");
+        let (code, reason) = payload.split_first_chunk().unwrap();
+        (u16::from_be_bytes(*code), String::from_utf8(reason.to_vec()).unwrap())
+    }
+
+    /// Waits until the connection ends.
+    pub(super) async fn ended(&mut self) -> bool {
+        self.0.read_u8().await.is_err()
+    }
+}
