@@ -12,7 +12,7 @@ use contracts::mesh::operations::v1::operation_events_service_client::OperationE
 use contracts::mesh::operations::v1::watch_response::Event;
 use contracts::mesh::operations::v1::{OperationMetadata, Progress, WatchRequest};
 use harness::film::{Databases, create, large_picture, render, request, small_picture, wait};
-use harness::{Grpcurl, LIMIT, Postgres, Process, Proxy, forget_cargo, output_in, root, uuid};
+use harness::{Curl, Grpcurl, LIMIT, Postgres, Process, Proxy, forget_cargo, output_in, root, uuid};
 use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
 use tonic::transport::Endpoint;
@@ -370,16 +370,24 @@ fn render_works_on_postgres() {
 
 #[test]
 fn demo_script_renders_a_picture() {
-    if !Grpcurl::installed() {
+    if !Grpcurl::installed() || !Curl::installed() {
         return;
     }
     let process = Process::start("monolith", &[]);
-    let mut demo = std::process::Command::new(root().join("scripts/demo"));
-    forget_cargo(&mut demo);
-    let output = demo.env("ADDRESS", process.address.to_string()).output().expect("bash runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    for line in ["state      SUCCEEDED", "saved      out/thumbnail.jpg, 160", "saved      out/tv.jpg, 1920"] {
-        assert!(text.contains(line), "{text}");
+    for arguments in [&[][..], &["--http"]] {
+        let mut demo = std::process::Command::new(root().join("scripts/demo"));
+        forget_cargo(&mut demo);
+        for file in ["out/thumbnail.jpg", "out/tv.jpg"] {
+            let _ = std::fs::remove_file(root().join(file));
+        }
+        let output = demo.args(arguments).env("ADDRESS", process.address.to_string()).output().expect("bash runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("state      SUCCEEDED"), "{text}");
+        for (file, width) in [("out/thumbnail.jpg", 160), ("out/tv.jpg", 1920)] {
+            assert!(text.contains(&format!("saved      {file}")), "{text}");
+            let picture = image::open(root().join(file)).expect("a picture");
+            assert_eq!(picture.width(), width, "{file}, {arguments:?}");
+        }
     }
 }

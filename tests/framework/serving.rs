@@ -33,7 +33,7 @@ fn health_and_admin_pages_report_the_state() {
     for page in ["/healthz", "/readyz"] {
         assert!(process.http(page).starts_with("HTTP/1.1 200"), "{page}");
     }
-    assert!(process.http("/").starts_with("HTTP/1.1 404"));
+    assert!(process.http("/nothing").starts_with("HTTP/1.1 404"));
     let metrics = process.http("/metrics");
     let ok = r#"grpc_server_handled_total{grpc_service="grpc.health.v1.Health",grpc_method="Check",grpc_code="OK"} 1"#;
     assert!(metrics.contains(ok), "{metrics}");

@@ -78,10 +78,10 @@ impl Settings {
         let page = Key::new("edge.docs", "true, false, or a URL such as https://docs.example");
         let deadline = Key::new("edge.deadline", "a time from 1ms to 1h, such as 30s");
         let enabled = settings.optional(&enabled, |text| text.parse().ok());
+        let source = settings.source("edge.listen").cloned();
         let listen = settings.optional(&listen, parse::address);
-        if let (Some(source), None, Some(false)) =
-            (settings.source("edge.listen").cloned(), enabled, listen.map(|listen| listen.ip().is_loopback()))
-        {
+        let is_meant = enabled.is_some() || listen.is_none_or(|listen| listen.ip().is_loopback());
+        if let (false, Some(source)) = (is_meant, source) {
             let message =
                 "is an address that others can reach, and nothing authorizes calls yet: set edge.enabled, too";
             settings.problem("edge.listen", source, message.to_owned());
@@ -115,7 +115,7 @@ struct Size(u64);
 
 impl read::Shown for Size {
     fn shown(&self) -> String {
-        format!("\"{}\"", parse::show_bytes(self.0))
+        parse::show_bytes(self.0)
     }
 }
 
