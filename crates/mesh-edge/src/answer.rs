@@ -78,11 +78,20 @@ impl Edge {
         })))
     }
 
+    /// A command that makes a call at `address`: `method` is `package.Service/Method`, `request` is JSON. `None`: the method
+    /// is not public, or its path needs a field.
+    pub fn curl(&self, address: SocketAddr, method: &str, request: &str) -> Option<String> {
+        let (arguments, path) = self.0.contract.curl(&format!("/{method}"), request)?;
+        // The shell reads `?` and `&` otherwise.
+        let quote = if path.contains('?') { "'" } else { "" };
+        Some(format!("curl {arguments}{quote}http://{address}{path}{quote}"))
+    }
+
     /// The edge as what listeners ask.
-    pub fn answers(self) -> server::Edge {
-        let layers = forward::public(self.0.layers.clone());
+    pub fn answers(&self) -> server::Edge {
+        let (layers, edge) = (forward::public(self.0.layers.clone()), Arc::clone(&self.0));
         let front: Front = Arc::new(move |request, connection| {
-            let edge = Arc::clone(&self.0);
+            let edge = Arc::clone(&edge);
             Box::pin(async move { edge.answer(request, connection).await })
         });
         server::Edge { layers, front }

@@ -9,6 +9,7 @@ use mesh_runtime::executable;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use transcode::{Binding, Matched, Miss, Routes, Schema, WireError, openapi};
 
+use crate::example;
 use crate::shape::{REVISION, Shape};
 
 /// The public part of the contracts.
@@ -59,6 +60,12 @@ impl Contract {
     pub(crate) fn find<'c>(self: &'c Arc<Self>, method: &str, path: &'c str) -> Result<(Route, Matched<'c>), Miss> {
         let matched = self.routes.find(method, path)?;
         Ok((Route { contract: Arc::clone(self), index: matched.index }, matched))
+    }
+
+    /// The arguments of curl, and the path and query, that make a call to the method of a gRPC path.
+    pub(crate) fn curl(&self, path: &str, request: &str) -> Option<(String, String)> {
+        let bindings = self.routes.bindings().iter().filter(|binding| binding.grpc_path == path);
+        bindings.filter_map(|binding| example::curl(binding, request)).next()
     }
 
     /// The method that a gRPC path calls, if it is public.

@@ -24,6 +24,7 @@ mod chain;
 mod client;
 mod contract;
 mod cors;
+mod example;
 mod forward;
 mod grpc_web;
 mod guard;

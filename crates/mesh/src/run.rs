@@ -133,15 +133,19 @@ fn announce(config: &Config, running: &Running, examples: &[Example]) {
     if let Some(edge) = running.edge_address {
         let _ = writeln!(out, "{} edge listening on {edge}", config.process);
     }
+    let fill = |request: &str| request.replace("{uuid}", &uuid::Uuid::new_v4().to_string());
+    let examples: Vec<_> = examples.iter().map(|Example { method, request }| (*method, fill(request))).collect();
     let grpcurl = if std::path::Path::new(".tools/bin/grpcurl").exists() { ".tools/bin/grpcurl" } else { "grpcurl" };
     let _ = writeln!(out, "\n  {grpcurl} -plaintext {address} list");
-    for Example { method, request } in examples {
-        let request = request.replace("{uuid}", &uuid::Uuid::new_v4().to_string());
+    for (method, request) in &examples {
         let _ = writeln!(out, "  {grpcurl} -plaintext -d '{request}' {address} {method}");
     }
-    if running.edge {
+    if let Some(edge) = &running.edge {
         let at = running.edge_address.unwrap_or(address);
         let _ = writeln!(out, "\n  http://{at}/docs shows and tries the API over HTTP");
+        for (method, request) in &examples {
+            let _ = edge.curl(at, method, request).map(|curl| writeln!(out, "  {curl}"));
+        }
     }
     let _ = writeln!(out);
     let _ = out.flush();

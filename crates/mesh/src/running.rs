@@ -38,8 +38,8 @@ pub struct Running {
     pub admin_address: Option<SocketAddr>,
     /// The address of the edge, if it is another.
     pub edge_address: Option<SocketAddr>,
-    /// Whether the edge answers.
-    pub edge: bool,
+    /// The edge, if it answers.
+    pub(crate) edge: Option<Edge>,
     peers: Peers,
     registered: Registered,
     health: Health,
@@ -87,15 +87,15 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         let sets = with_own(&sets);
         let contracts = (&sets[..], &methods, &served);
         let edge = Edge::new(&config.edge, outside, stack.clone(), contracts, metrics.clone(), foreground.clone())?;
-        Some(edge.answers())
+        Some(edge)
     } else {
         if config.edge.enabled.is_none() {
             tracing::info!("HTTP is not answered at {outside}, where others can reach it: set edge.enabled");
         }
         None
     };
-    let has_edge = edge.is_some();
-    let answers = Answers { layers: stack.clone(), methods: methods.clone(), admin, edge };
+    let answers =
+        Answers { layers: stack.clone(), methods: methods.clone(), admin, edge: edge.as_ref().map(Edge::answers) };
     ports.accept(limits, &draining, &foreground, answers);
 
     let local = services.iter().map(Service::name).collect();
@@ -138,7 +138,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         address: addresses.services,
         admin_address: addresses.admin,
         edge_address: addresses.edge,
-        edge: has_edge,
+        edge,
         peers,
         registered,
         health,

@@ -56,7 +56,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-edge",
         &[
-            "chain client headers shape",
+            "chain client example headers shape",
             "contract refusal settings",
             "body guard rate validators",
             "call",
