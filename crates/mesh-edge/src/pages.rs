@@ -26,13 +26,14 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The pages of a process.
 pub(crate) struct Pages {
     /// Where `/docs` is. `None`: nowhere.
     docs: Option<Docs>,
     openapi: Page,
-    files: [(&'static str, Page); 4],
+    files: [(&'static str, Page); 7],
 }
 
 impl Pages {
@@ -44,7 +45,10 @@ impl Pages {
             files: [
                 ("/", page(HTML, include_str!("pages/start.html"))),
                 ("/docs", page(HTML, include_str!("pages/docs.html"))),
-                ("/docs/page.js", page("text/javascript; charset=utf-8", include_str!("pages/page.js"))),
+                ("/docs/page.js", page(SCRIPT, include_str!("pages/page.js"))),
+                ("/docs/element.js", page(SCRIPT, include_str!("pages/element.js"))),
+                ("/docs/schema.js", page(SCRIPT, include_str!("pages/schema.js"))),
+                ("/docs/try.js", page(SCRIPT, include_str!("pages/try.js"))),
                 ("/docs/page.css", page("text/css; charset=utf-8", include_str!("pages/page.css"))),
             ],
             docs: (docs != Docs::Off).then_some(docs),
@@ -64,7 +68,7 @@ impl Pages {
             return self.docs.as_ref().map(|_| redirect(&format!("/docs#errors/{reason}")));
         }
         match (&self.docs, path) {
-            (None, "/docs" | "/docs/page.js") => return None,
+            (None, path) if path.starts_with("/docs") && path != "/docs/page.css" => return None,
             (Some(Docs::At(url)), "/docs") => return Some(redirect(url)),
             _ => {}
         }

@@ -1,0 +1,137 @@
+// A form that sends a request, and shows its answer or its stream.
+
+import { element } from "/docs/element.js";
+import { exampleOf } from "/docs/schema.js";
+
+// The form of a method.
+export function form(document, { path, verb, operation }) {
+  const inputs = (operation.parameters ?? []).map((parameter) => ({ parameter, input: inputOf(document, parameter) }));
+  const body = bodyOf(document, operation);
+  const answer = element("div", { className: "answer", role: "status" });
+  const curl = element("code", { className: "curl" });
+  const request = () => requestOf(path, verb, inputs, body);
+  const update = () => (curl.textContent = curlOf(request(), body));
+
+  const streams = operation.responses["200"]?.content?.["text/event-stream"] !== undefined;
+  const send = element("button", { type: "submit", textContent: streams ? "Follow" : "Send" });
+  const stop = element("button", { type: "button", textContent: "Stop", hidden: true });
+  const form = element("form", { className: "try", oninput: update });
+  form.append(...inputs.map(({ parameter, input }) => field(parameter, input)));
+  if (body) form.append(field({ name: body.file ? "file" : "body", in: "body", required: true }, body.input));
+  form.append(send, stop, curl, answer);
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    update();
+    if (streams) follow(request(), answer, send, stop);
+    else ask(request(), answer);
+  };
+  update();
+  return form;
+}
+
+function inputOf(document, parameter) {
+  if (parameter.name === "Idempotency-Key") return element("input", { value: crypto.randomUUID() });
+  const example = parameter.in === "path" ? "" : (parameter.schema?.default ?? "");
+  return element("input", { value: example, required: parameter.required === true, autocomplete: "off" });
+}
+
+function bodyOf(document, operation) {
+  const content = operation.requestBody?.content;
+  if (!content) return null;
+  const json = content["application/json"];
+  if (!json) return { file: true, input: element("input", { type: "file", required: true }) };
+  const text = JSON.stringify(exampleOf(document, json.schema), null, 2);
+  return { file: false, input: element("textarea", { value: text, rows: text.split("\n").length, spellcheck: false }) };
+}
+
+function field(parameter, input) {
+  const name = `${parameter.name}${parameter.required ? " *" : ""}`;
+  const label = element("label", {}, element("span", { textContent: name }), input);
+  label.title = parameter.description ?? "";
+  return label;
+}
+
+// What fetch needs: a URL, a method, headers and a body.
+function requestOf(path, verb, inputs, body) {
+  const query = new URLSearchParams();
+  const headers = {};
+  let url = path;
+  for (const { parameter, input } of inputs) {
+    if (parameter.in === "path") url = url.replace(`{${parameter.name}}`, encodeURIComponent(input.value));
+    else if (input.value === "") continue;
+    else if (parameter.in === "header") headers[parameter.name] = input.value;
+    else query.append(parameter.name, input.value);
+  }
+  // A plus sign is one: `+` means no space here.
+  const text = query.toString().replaceAll("+", "%20");
+  if (text) url += `?${text}`;
+  const file = body?.file ? body.input.files[0] : null;
+  if (file) headers["Content-Type"] = file.type || "application/octet-stream";
+  if (body && !body.file) headers["Content-Type"] = "application/json";
+  return { url, verb, headers, file, text: body && !body.file ? body.input.value : null };
+}
+
+function curlOf({ url, verb, headers, file, text }, body) {
+  const quote = (value) => `'${value.replaceAll("'", `'\\''`)}'`;
+  const parts = ["curl", quote(`${location.origin}${url}`)];
+  if (verb !== "get") parts.push("-X", verb.toUpperCase());
+  for (const [name, value] of Object.entries(headers)) parts.push("-H", quote(`${name}: ${value}`));
+  if (text !== null) parts.push("-d", quote(text));
+  if (body?.file) parts.push("--data-binary", quote(`@${file?.name ?? "FILE"}`));
+  return parts.join(" ");
+}
+
+async function ask({ url, verb, headers, file, text }, answer) {
+  answer.replaceChildren(element("p", { textContent: "…" }));
+  const start = performance.now();
+  try {
+    const response = await fetch(url, { method: verb.toUpperCase(), headers, body: file ?? text ?? undefined });
+    const type = response.headers.get("content-type") ?? "";
+    const shown = type.startsWith("image/") ? await imageOf(response) : element("pre", { textContent: pretty(await response.text()) });
+    const took = Math.round(performance.now() - start);
+    const head = element("p", { className: response.ok ? "ok" : "failed", textContent: `${response.status} · ${took} ms · ${type}` });
+    const etag = response.headers.get("etag");
+    answer.replaceChildren(head, ...(etag ? [element("p", { textContent: `ETag: ${etag}` })] : []), shown);
+  } catch (error) {
+    answer.replaceChildren(element("p", { className: "failed", textContent: `no answer: ${error.message}` }));
+  }
+}
+
+async function imageOf(response) {
+  return element("img", { src: URL.createObjectURL(await response.blob()), alt: "the answer" });
+}
+
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+// Shows each event of a stream until it ends. The browser resumes it after a break.
+function follow({ url }, answer, send, stop) {
+  const state = element("p", { textContent: "connecting" });
+  const list = element("ol", { className: "events" });
+  answer.replaceChildren(state, list);
+  const events = new EventSource(url);
+  const end = (text) => {
+    events.close();
+    state.textContent = text;
+    [send.hidden, stop.hidden] = [false, true];
+  };
+  const show = (event) => {
+    const id = event.lastEventId ? ` · ${event.lastEventId}` : "";
+    const item = element("li", {}, element("p", { textContent: `${event.type}${id}` }));
+    if (event.data) item.append(element("pre", { textContent: pretty(event.data) }));
+    list.append(item);
+  };
+  [send.hidden, stop.hidden] = [true, false];
+  stop.onclick = () => end("stopped");
+  events.onopen = () => (state.textContent = "open");
+  events.onmessage = show;
+  events.addEventListener("heartbeat", () => (state.textContent = `open · last heartbeat ${new Date().toLocaleTimeString()}`));
+  events.addEventListener("status", show);
+  // A stream that is over is answered with 204, at which the browser stops.
+  events.onerror = () => (events.readyState === EventSource.CLOSED ? end("ended") : (state.textContent = "resuming"));
+}
