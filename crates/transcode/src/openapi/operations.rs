@@ -10,6 +10,7 @@ use super::paths::{self, Shape};
 use super::schemas::Schemas;
 use crate::annotations::Behavior;
 use crate::binding::{Binding, Body};
+use crate::field_path::FieldPath;
 use crate::json::{Json, Object};
 
 /// Parameters of a query lie at most so deep in a request. A message may contain itself.
@@ -156,7 +157,24 @@ impl Operations {
                 json(self.schemas.body(message.descriptor(), &bound, binding.update_mask.is_some()))
             }
         };
-        Object::new().with("required", true).with("content", content)
+        let body = Object::new().with("content", content);
+        if needs_body(binding) { body.with("required", true) } else { body }
+    }
+}
+
+/// Whether a request without a body lacks a field. Another one is that of an empty message.
+fn needs_body(binding: &Binding) -> bool {
+    match &binding.body {
+        Body::None => false,
+        Body::Field(field) | Body::FieldRaw(field) => Behavior::of(field.descriptor()).required,
+        Body::WholeRaw => true,
+        Body::Whole => {
+            let bound = |field: &FieldDescriptor| {
+                let is_field = |variable: &FieldPath| variable.numbers() == [field.number()];
+                binding.variables.iter().any(is_field)
+            };
+            binding.method.input().fields().any(|field| Behavior::of(&field).required && !bound(&field))
+        }
     }
 }
 

@@ -127,6 +127,9 @@ fn openapi_bodies_leave_out_what_path_and_server_set() {
     assert_eq!(names, ["image", "requestId", "scan"]);
     let raw = &paths["/v1/books/{bookId}/cover:upload"]["post"];
     assert_eq!(raw["requestBody"]["content"], json!({"*/*": {}}));
+    let required = |operation: &Value| operation["requestBody"]["required"].clone();
+    assert_eq!(required(&paths["/v1/books"]["post"]), true, "the body has a field that is required");
+    assert_eq!(required(&paths["/v1/books/{bookId}/cover"]["post"]), Value::Null, "no field is required");
     let names: Vec<_> = raw["parameters"].as_array().into_iter().flatten().map(|found| &found["name"]).collect();
     assert!(names.contains(&&json!("Idempotency-Key")) && !names.contains(&&json!("requestId")), "{names:?}");
 }
