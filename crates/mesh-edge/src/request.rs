@@ -78,7 +78,6 @@ async fn raw(
     body: Incoming,
     bodies: &Bodies,
 ) -> Result<Body, Refusal> {
-    // A Content-Length that stands beside a Transfer-Encoding is not the length.
     let length = body.size_hint().exact().and_then(|length| u32::try_from(length).ok());
     let (length, data) = match length.filter(|_| !headers.contains_key(CONTENT_ENCODING)) {
         Some(length) => (length as usize, Body::new(body.map_err(|error| broken_off(&error)))),

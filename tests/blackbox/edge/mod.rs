@@ -1,6 +1,7 @@
 //! JSON over HTTP, by curl against a real process.
 
 mod gateway; // the edge in a process of its own
+mod hostile; // what no browser sends, over raw sockets
 mod mistakes; // the answers to bad input
 mod streams; // server-sent events, and lines of JSON
 
