@@ -21,6 +21,8 @@ mod json;
 #[cfg(test)]
 mod library;
 mod mask;
+#[cfg(test)]
+mod mutated;
 mod normalise;
 pub mod openapi;
 mod percent;

@@ -373,8 +373,8 @@ enum Found {
 }
 
 impl Found {
-    fn new(table: &MessageTable, name: &str) -> Self {
-        match table.named(name) {
+    fn new(table: &MessageTable, name: &str, likely: usize) -> Self {
+        match table.named_near(name, likely) {
             Some(index) => Self::Field(index),
             None => Self::Unknown(shorten(name).into_owned()),
         }
@@ -382,7 +382,11 @@ impl Found {
 }
 
 /// Finds the field that a key names.
-struct FieldName<'a>(&'a MessageTable);
+struct FieldName<'a> {
+    table: &'a MessageTable,
+    /// The index of the field behind the last one.
+    likely: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for FieldName<'_> {
     type Value = Found;
@@ -400,7 +404,7 @@ impl Visitor<'_> for FieldName<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Found, E> {
-        Ok(Found::new(self.0, name))
+        Ok(Found::new(self.table, name, self.likely))
     }
 }
 
@@ -422,7 +426,11 @@ impl<'de> Visitor<'de> for Object<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Read, A::Error> {
         let Self { context, table, depth } = self;
         let mut members = Members::new(table);
-        while let Some(found) = map.next_key_seed(FieldName(table))? {
+        let mut likely = 0;
+        while let Some(found) = map.next_key_seed(FieldName { table, likely })? {
+            if let Found::Field(index) = found {
+                likely = index + 1;
+            }
             map.next_value_seed(Member { context, members: &mut members, found, depth })?;
         }
         Ok(Read::Value)
@@ -533,7 +541,7 @@ impl<'de> DeserializeSeed<'de> for AnyMember<'_, '_, 'de> {
         let Self { context, members, name, depth } = self;
         let table = members.table;
         if table.special == Special::No || (table.special == Special::Empty && &*name != "value") {
-            let found = Found::new(table, &name);
+            let found = Found::new(table, &name, 0);
             return members.read(context, found, depth, json);
         }
         let from = context.mistakes.len();

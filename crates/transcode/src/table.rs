@@ -229,6 +229,7 @@ pub(crate) struct FieldTable {
     pub(crate) number: u32,
     pub(crate) kind: FieldKind,
     pub(crate) cardinality: Cardinality,
+    pub(crate) json_name: Box<str>,
     /// The JSON name as a key: `"titleId":`.
     pub(crate) key: Box<[u8]>,
     /// The index of the oneof that the field is a member of.
@@ -326,6 +327,14 @@ impl MessageTable {
         Self { descriptor, special, fields: fields.into(), names: names.into() }
     }
 
+    /// As [`Self::named`]. Most callers write members in the order of the fields, so the field at `likely` is tried first.
+    pub(crate) fn named_near(&self, name: &str, likely: usize) -> Option<usize> {
+        match self.fields.get(likely) {
+            Some(field) if *field.json_name == *name => Some(likely),
+            _ => self.named(name),
+        }
+    }
+
     /// The index of the field with this name, of either kind.
     pub(crate) fn named(&self, name: &str) -> Option<usize> {
         let found = self.names.binary_search_by(|(other, _)| (**other).cmp(name)).ok()?;
@@ -371,6 +380,7 @@ impl FieldTable {
                 (_, true) => Cardinality::Repeated,
                 _ => Cardinality::Single,
             },
+            json_name: descriptor.json_name().into(),
             key: format!("{}:", serde_json::Value::from(descriptor.json_name())).into_bytes().into(),
             oneof: oneof.and_then(|oneof| message.oneofs().position(|other| other == oneof)),
             presence: descriptor.supports_presence(),
