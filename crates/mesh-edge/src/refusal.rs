@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, IF_MATCH, RETRY_AFTER};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, IF_MATCH, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use mesh_rpc::call::Violations;
@@ -13,6 +15,9 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use transcode::{BadRequest, Schema};
+
+/// The reason of a refusal to open a WebSocket.
+pub(crate) const MALFORMED_HANDSHAKE: &str = "MALFORMED_HANDSHAKE";
 
 /// A request that is not answered with a message.
 pub(crate) struct Refusal {
@@ -69,6 +74,14 @@ impl Refusal {
         if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
             // In whole seconds: a client that waits less is refused again.
             headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_millis().div_ceil(1000) as u64));
+        }
+        // What a client has to speak instead: RFC 9110 and RFC 6455 have it in these headers.
+        if self.http == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        if self.own == Some(MALFORMED_HANDSHAKE) {
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
             headers.insert(ALLOW, allow);

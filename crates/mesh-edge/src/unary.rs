@@ -21,6 +21,8 @@ use crate::validators;
 
 /// The smallest document that is compressed, in bytes. A smaller one is one packet anyway.
 const COMPRESSED_FROM: usize = 1024;
+/// Caches keep a document for each encoding.
+const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
 
 /// The answer with a message.
 pub(crate) fn answer(head: &Parts, route: &Route, message: &Bytes) -> Result<Response<Body>, Status> {
@@ -35,6 +37,9 @@ pub(crate) fn answer(head: &Parts, route: &Route, message: &Bytes) -> Result<Res
         if known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response.headers_mut().remove(CONTENT_TYPE);
+            if !is_raw {
+                response.headers_mut().insert(VARY, BY_ENCODING);
+            }
             return Ok(response.map(|_| Body::empty()));
         }
     } else if let Some(tag) = validators::revision_tag(shape, message) {
@@ -82,7 +87,7 @@ pub(crate) fn unwritable(error: WireError) -> Status {
 }
 
 fn compress(headers: &HeaderMap, response: &mut Response<Bytes>) {
-    response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+    response.headers_mut().insert(VARY, BY_ENCODING);
     if response.body().len() < COMPRESSED_FROM || !takes_gzip(headers) {
         return;
     }

@@ -38,7 +38,7 @@ use transcode::Input;
 use crate::call::{Messages, PREFIX, seal};
 use crate::contract::Route;
 use crate::headers::{lists, text};
-use crate::refusal::Refusal;
+use crate::refusal::{MALFORMED_HANDSHAKE, Refusal};
 
 /// The kind of the custom rule of a stream both ways: `custom {kind: "WEBSOCKET" path: …}`.
 pub(crate) const KIND: &str = "WEBSOCKET";
@@ -87,7 +87,7 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 fn bad(message: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, "MALFORMED_HANDSHAKE", message)
+    Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, MALFORMED_HANDSHAKE, message)
 }
 
 /// The stream of requests that a client sends.
@@ -147,7 +147,7 @@ fn body(mut receiver: Receiver<Bytes>) -> Body {
 /// Serves a socket until the call or the client ends it.
 pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, mut requests: Requests, answering: Answering) {
     let Ok(upgraded) = upgrade.await else { return };
-    // What waits to be written needs no limit: one message at a time is written, and a control frame behind it.
+    // What waits to be written needs no limit: it is one message or one pong.
     let config = WebSocketConfig::default().max_message_size(Some(most)).max_frame_size(Some(most));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let mut socket = Socket { socket, heard: Instant::now(), pinged: false };
@@ -238,7 +238,7 @@ impl Socket {
     /// The next text of the client; `None` for what is no message. Asks a silent client whether it is there.
     async fn receive(&mut self) -> Result<Option<Utf8Bytes>, End> {
         let received = tokio::select! {
-            received = self.socket.next() => received,
+            received = next(&mut self.socket) => received?,
             () = sleep_until(self.heard + STALLED) => {
                 if std::mem::replace(&mut self.pinged, true) {
                     return Err(End::Gone);
@@ -272,6 +272,13 @@ impl Socket {
         })
         .await;
     }
+}
+
+/// The client's next message; `None` at the end. The pong for the last one is sent first: a client that takes none could
+/// fill the memory with them.
+async fn next(socket: &mut WebSocketStream<TokioIo<Upgraded>>) -> Result<Option<Result<Message, Error>>, End> {
+    timeout(STALLED, socket.flush()).await.ok().and_then(Result::ok).ok_or(End::Gone)?;
+    Ok(socket.next().await)
 }
 
 fn code(status: &Status) -> CloseCode {

@@ -82,6 +82,7 @@ fn edge_tells_caches_and_writers_which_revision_they_have() {
     assert_eq!(tag, format!("\"{}\"", title["revision"].as_str().unwrap()));
     let known = curl.send(&path, &["--header", &format!("If-None-Match: {tag}")], b"");
     assert_eq!((known.status, known.body.len()), (304, 0));
+    assert_eq!(known.header("vary"), Some("accept-encoding"), "as the answer with a body");
 
     let patch = |tag: &str| {
         let tag = format!("If-Match: {tag}");

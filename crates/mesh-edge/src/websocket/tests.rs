@@ -117,6 +117,18 @@ async fn fragments_are_one_request_and_pings_between_them_are_answered() {
     assert_eq!(peer.closed().await.0, 4000, "a close is answered with its code");
 }
 
+#[tokio::test(start_paused = true)]
+async fn pongs_that_a_client_does_not_take_hold_up_its_pings() {
+    let mut peer = Peer::open("/v1/rooms/7:talk").await;
+    let sent = timeout(STALLED / 2, async {
+        for _ in 0..4 * peer::BUFFER / 125 {
+            peer.send(PING, [0; 125]).await;
+        }
+    });
+    assert!(sent.await.is_err(), "they would fill the memory");
+    assert!(peer.pongs_until_the_end().await > 0, "the client is cut off in the end");
+}
+
 #[tokio::test]
 async fn handshake_has_a_version_and_a_key() {
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -135,6 +147,10 @@ async fn handshake_has_a_version_and_a_key() {
     ] {
         let answer = Peer::ask("/v1/rooms/7:talk", &headers).await.1;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{name}: {answer}");
+        let offers = |header: &str| answer.contains(&format!("\r\n{header}\r\n"));
+        assert_eq!(offers("upgrade: websocket"), [101, 426].contains(&status), "{name}: {answer}");
+        let is_malformed = status == 400 && name != "two keys";
+        assert_eq!(offers("sec-websocket-version: 13"), is_malformed, "{name}: {answer}");
     }
 }
 

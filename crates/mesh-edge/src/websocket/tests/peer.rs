@@ -46,6 +46,9 @@ message Line {
 }
 "#;
 
+/// The bytes that wait for their reader, each way.
+pub(super) const BUFFER: usize = 1 << 20;
+
 struct Source;
 
 impl FileResolver for Source {
@@ -108,7 +111,7 @@ impl Peer {
         let contract = (&[&set[..]][..], &methods, &BTreeSet::from(["chat.v1.Chat"]));
         let edge = Edge::new(&settings, listen, handler(echo), contract, Metrics::default(), Tasks::default());
         let front = edge.unwrap().answers().front;
-        let (client, server) = tokio::io::duplex(1 << 20);
+        let (client, server) = tokio::io::duplex(BUFFER);
         tokio::spawn(async move {
             let answer = service_fn(move |request: http::Request<Incoming>| {
                 let answering = front(request, Connection::default());
@@ -172,6 +175,14 @@ impl Peer {
         assert_eq!(first, CLOSE, "{payload:?}");
         let (code, reason) = payload.split_first_chunk().unwrap();
         (u16::from_be_bytes(*code), String::from_utf8(reason.to_vec()).unwrap())
+    }
+
+    /// Waits until the server has cut the client off, and counts what it has sent before.
+    pub(super) async fn pongs_until_the_end(&mut self) -> usize {
+        tokio::time::sleep(2 * STALLED).await;
+        let mut bytes = Vec::new();
+        let _ = self.0.read_to_end(&mut bytes).await;
+        bytes.len() / 127
     }
 
     /// Waits until the connection ends.
