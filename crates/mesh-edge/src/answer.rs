@@ -134,6 +134,8 @@ impl Inner {
             return Ok(preflight);
         }
         match grpc_web::format(&head.headers) {
+            // A call is a POST: of other methods the guard does not check the origin.
+            _ if head.method != http::Method::POST => {}
             grpc_web::Format::Other => {}
             grpc_web::Format::Binary => return Ok(self.grpc_web(head, body, connection, client).await),
             grpc_web::Format::Unknown => return Err(no_such_grpc_web()),

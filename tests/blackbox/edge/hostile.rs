@@ -115,6 +115,18 @@ fn refusals_of_grpc_web_are_counted() {
 }
 
 #[test]
+fn grpc_web_calls_are_posts() {
+    let process = Process::start("monolith", &[]);
+    for (method, status) in [("POST", "200"), ("GET", "404"), ("PUT", "404")] {
+        let call = format!(
+            "{method} /catalog.v1.CatalogService/CreateTitle HTTP/1.1\r\nHost: localhost\r\n{CLOSING}\
+             Content-Type: application/grpc-web\r\nContent-Length: 5\r\n\r\n\0\0\0\0\0"
+        );
+        assert_eq!(statuses(&process, &call), [status], "{method}");
+    }
+}
+
+#[test]
 fn body_that_is_too_large_is_refused_before_it_is_sent() {
     let process = Process::start("monolith", &[]);
     let head = "POST /v1/titles HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
