@@ -9,12 +9,12 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mesh_rpc::call::error::{DOMAIN, status};
-use mesh_rpc::call::{Connection, Handler, Methods};
+use mesh_rpc::call::{Call, Connection, Handler, Methods};
 use mesh_rpc::server::{self, Front};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
-use tonic::Code;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use transcode::{Matched, Miss};
 
 use crate::body::Bodies;
@@ -87,18 +87,37 @@ impl Edge {
         Some(format!("curl {arguments}{quote}http://{address}{path}{quote}"))
     }
 
-    /// The edge as what listeners ask.
+    /// What listeners answer clients from outside with.
     pub fn answers(&self) -> server::Edge {
-        let (layers, edge) = (forward::public(self.0.layers.clone()), Arc::clone(&self.0));
+        let inner = || Arc::clone(&self.0);
+        let (calls, requests, pages) = (inner(), inner(), inner());
+        let public = forward::public(self.0.layers.clone());
+        let layers: Handler = Arc::new(move |call| match calls.admit(&call) {
+            Ok(()) => public(call),
+            Err(status) => Box::pin(std::future::ready(status.into_http())),
+        });
         let front: Front = Arc::new(move |request, connection| {
-            let edge = Arc::clone(&edge);
+            let edge = Arc::clone(&requests);
             Box::pin(async move { edge.answer(request, connection).await })
         });
-        server::Edge { layers, front }
+        let guard: server::Guard = Arc::new(move |request| {
+            let refused = pages.guard.check_host(request.uri(), request.headers()).err();
+            refused.map(|refusal| pages.refuse(&refusal))
+        });
+        server::Edge { layers, front, guard }
     }
 }
 
 impl Inner {
+    /// Counts a gRPC call on the edge's own listener against the rate of its client.
+    fn admit(&self, call: &Call) -> Result<(), Status> {
+        let Some(connection) = &call.connection else { return Ok(()) };
+        let client = client::of(connection, call.request.headers(), &self.trusted_proxies);
+        let Err(refusal) = self.limiter.request(client) else { return Ok(()) };
+        refusal.own.into_iter().for_each(|reason| self.metrics.refused(reason));
+        Err(*refusal.status)
+    }
+
     async fn answer(&self, request: Request<Incoming>, connection: Connection) -> Response<Body> {
         let (mut head, body) = request.into_parts();
         let origin = cors::origin(&head);
@@ -188,14 +207,17 @@ impl Inner {
         let query =
             head.uri.query().map(|query| if last_event.is_some() { without_cursor(query) } else { query.into() });
         let cursor = last_event.map(|id| ("cursor", id));
+        // A browser whose stream had no event yet comes again with the cursor of the address.
+        let seen = last_event.map(str::to_owned).or_else(|| given_cursor(head.uri.query()?));
+        let seen = seen.filter(|_| events && route.shape().resumes());
         let body = request::message(matched, head, query.as_deref(), cursor, body, &self.bodies).await?;
         let schema = self.contract.schema.clone();
         let mut messages = match self.call(&route, head, connection, body).await {
             Ok(messages) => messages,
             Err(status) => return sse::failure(&schema, &status).filter(|_| events).ok_or_else(|| status.into()),
         };
-        if let Some(last_event) = last_event {
-            let known = |message: &[u8]| route.shape().cursor(message).as_deref() == Some(last_event);
+        if let Some(seen) = seen {
+            let known = |message: &[u8]| route.shape().cursor(message).as_ref() == Some(&seen);
             if messages.is_over(RESUMING, known).await {
                 return Ok(sse::over());
             }
@@ -212,7 +234,7 @@ impl Inner {
         let (route, matched) = found.map_err(missed)?;
         let method = route.shape().method;
         if !method.client_streaming && !method.server_streaming {
-            return Err(Refusal::method_not_allowed(&["GET".to_owned()]));
+            return Err(websocket::bad("the method of this path has no stream: ask without an upgrade"));
         }
         let (requests, body) = if method.client_streaming {
             websocket::Requests::of(head)
@@ -261,7 +283,7 @@ impl Inner {
         head: &Parts,
         connection: Connection,
         body: Body,
-    ) -> Result<call::Messages, tonic::Status> {
+    ) -> Result<call::Messages, Status> {
         let method = route.shape().method;
         let timeout = headers::timeout(&head.headers, method, self.deadline)?;
         let metadata = headers::metadata(&head.headers);
@@ -273,6 +295,16 @@ impl Inner {
 fn without_cursor(query: &str) -> String {
     let kept: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("cursor=")).collect();
     kept.join("&")
+}
+
+/// The cursor of the address. What is escaped of it is base64's own.
+fn given_cursor(query: &str) -> Option<String> {
+    let cursor = query.split('&').find_map(|pair| pair.strip_prefix("cursor="))?;
+    let mut cursor = cursor.to_owned();
+    for (escaped, character) in [("%2B", "+"), ("%2b", "+"), ("%2F", "/"), ("%2f", "/"), ("%3D", "="), ("%3d", "=")] {
+        cursor = cursor.replace(escaped, character);
+    }
+    Some(cursor).filter(|cursor| !cursor.is_empty())
 }
 
 fn missed(miss: Miss) -> Refusal {

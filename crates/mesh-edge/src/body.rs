@@ -57,15 +57,20 @@ impl Bodies {
         if announced.is_some_and(|length: usize| length > self.most) {
             return Err(self.too_large());
         }
-        let read = timeout(ARRIVAL, self.collect(body)).await.map_err(|_| late())??;
-        if gzip { self.decompress(&read) } else { Ok(read) }
+        let mut counted = Counted { all: Arc::clone(&self.reading), bytes: 0 };
+        let read = timeout(ARRIVAL, self.collect(body, &mut counted)).await.map_err(|_| late())??;
+        if !gzip {
+            return Ok(read);
+        }
+        let decompressed = self.decompress(&read)?;
+        counted.add(decompressed.len())?;
+        Ok(decompressed)
     }
 
-    async fn collect<B>(&self, mut body: B) -> Result<Bytes, Refusal>
+    async fn collect<B>(&self, mut body: B, counted: &mut Counted) -> Result<Bytes, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        let mut counted = Counted { all: Arc::clone(&self.reading), bytes: 0 };
         let mut first = Bytes::new();
         let mut read = Vec::new();
         while let Some(frame) = body.frame().await {

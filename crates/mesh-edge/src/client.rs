@@ -1,6 +1,6 @@
 //! Who a client is, for limits: its address, or the address that a trusted proxy has seen.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::HeaderMap;
 use mesh_rpc::call::Connection;
@@ -48,12 +48,18 @@ pub(crate) fn of(connection: &Connection, headers: &HeaderMap, trusted: &[Networ
     let forwarded = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
     let forwarded: Vec<_> = forwarded.flat_map(|value| value.split(',')).collect();
     for address in forwarded.iter().rev() {
-        match address.trim().parse::<IpAddr>() {
-            Ok(address) if is_trusted(client) => client = address.to_canonical(),
+        match parse(address.trim()) {
+            Some(address) if is_trusted(client) => client = address.to_canonical(),
             _ => break,
         }
     }
     one_network(client)
+}
+
+/// An address, as some proxies write it also with a port or in brackets.
+fn parse(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.trim_matches(['[', ']']).parse().ok().or_else(with_port)
 }
 
 /// A client has a whole IPv6 network of 64 bits, and could use each of its addresses once.
@@ -89,6 +95,8 @@ mod tests {
         assert_eq!(client("10.0.0.1", "9.9.9.9, 1.1.1.1", &["10.0.0.0/8"]), "1.1.1.1");
         assert_eq!(client("10.0.0.1", "1.1.1.1, 10.0.0.2", &["10.0.0.0/8"]), "1.1.1.1", "two proxies");
         assert_eq!(client("10.0.0.1", "1.1.1.1, x", &["10.0.0.0/8"]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", "1.1.1.1:5678", &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(client("10.0.0.1", "[2001:db8::1]", &["10.0.0.0/8"]), "2001:db8::");
         assert_eq!(client("[2001:db8::1:2:3:4]", "", &[]), "2001:db8::");
     }
 

@@ -9,6 +9,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Frame;
+use mesh_rpc::call::body::trailers;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -82,7 +83,9 @@ impl http_body::Body for WithTrailers {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = match task::ready!(Pin::new(body).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
-            end => return Poll::Ready(end),
+            // The status of a body that breaks off is its last frame, too.
+            Some(Err(status)) => Frame::trailers(trailers(&status)),
+            None => Frame::trailers(trailers(&Status::unknown("the answer has no status"))),
         };
         Poll::Ready(Some(Ok(match frame.into_trailers() {
             Ok(trailers) => {
@@ -120,14 +123,14 @@ mod tests {
     use futures_util::stream;
     use http_body_util::{BodyExt as _, StreamBody};
 
-    fn trailers() -> HeaderMap {
+    fn not_found() -> HeaderMap {
         HeaderMap::from_iter([(STATUS[0].clone(), HeaderValue::from_static("5"))])
     }
 
     #[tokio::test]
     async fn trailers_are_the_last_frame() {
         let frames =
-            [Ok::<_, Status>(Frame::data(Bytes::from_static(b"\0\0\0\0\x01a"))), Ok(Frame::trailers(trailers()))];
+            [Ok::<_, Status>(Frame::data(Bytes::from_static(b"\0\0\0\0\x01a"))), Ok(Frame::trailers(not_found()))];
         let response = answer(Response::new(Body::new(StreamBody::new(stream::iter(frames)))), None);
         assert_eq!(response.headers()[CONTENT_TYPE], GRPC_WEB);
         let body = response.into_body().collect().await.unwrap();

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use tonic::Code;
 
 use crate::headers::{repeated, text};
@@ -44,7 +44,27 @@ impl Guard {
             let message = format!("a request has the header {name} once");
             return Err(Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, "REPEATED_HEADER", message));
         }
-        let authority = authority(head);
+        self.check_host(&head.uri, &head.headers)?;
+        if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+            return Ok(());
+        }
+        match head.headers.get(ORIGIN) {
+            Some(origin) if self.allows(origin, authority(&head.uri, &head.headers).as_ref()) => Ok(()),
+            // A page that hides its origin is foreign, too.
+            Some(_) => Err(foreign()),
+            None if text(&head.headers, "sec-fetch-site") == Some("cross-site") => Err(foreign()),
+            // No browser sends this.
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the name by which a client knows this server.
+    ///
+    /// # Errors
+    ///
+    /// 421: it is not one of this process.
+    pub(crate) fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let authority = authority(uri, headers);
         let host = authority.as_ref().map_or("", Authority::host);
         if !self.knows(host) {
             let shown: String = host.chars().take(MAX_NAME).collect();
@@ -56,17 +76,7 @@ impl Guard {
                 message,
             ));
         }
-        if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
-            return Ok(());
-        }
-        match head.headers.get(ORIGIN) {
-            Some(origin) if self.allows(origin, authority.as_ref()) => Ok(()),
-            // A page that hides its origin is foreign, too.
-            Some(_) => Err(foreign()),
-            None if text(&head.headers, "sec-fetch-site") == Some("cross-site") => Err(foreign()),
-            // No browser sends this.
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Checks the origin of a page that opens a socket: nothing else keeps it from reading.
@@ -76,14 +86,19 @@ impl Guard {
     /// 403: the page is foreign.
     pub(crate) fn check_socket(&self, head: &Parts) -> Result<(), Refusal> {
         let origin = head.headers.get(ORIGIN);
-        let allowed = origin.is_none_or(|origin| self.allows(origin, authority(head).as_ref()));
+        let allowed = origin.is_none_or(|origin| self.allows(origin, authority(&head.uri, &head.headers).as_ref()));
         if allowed { Ok(()) } else { Err(foreign()) }
     }
 
     /// Whether a page of `origin` may write and read: its origin is this server's, or one of `edge.cors_origins`.
     fn allows(&self, origin: &HeaderValue, server: Option<&Authority>) -> bool {
         let Ok(origin) = origin.to_str() else { return false };
-        let same = |server: &Authority| origin.split_once("://").is_some_and(|(_, rest)| rest == server.as_str());
+        // A browser leaves out the port that its scheme has anyway, and a proxy may name it.
+        let same = |server: &Authority| match origin.split_once("://") {
+            Some(("https", rest)) => rest == server.as_str().trim_end_matches(":443"),
+            Some(("http", rest)) => rest == server.as_str().trim_end_matches(":80"),
+            _ => false,
+        };
         server.is_some_and(same) || self.lists(origin)
     }
 
@@ -108,8 +123,8 @@ impl Guard {
 }
 
 /// The server's name and port as its client knows them. A name of a user is no part of them.
-fn authority(head: &Parts) -> Option<Authority> {
-    let authority = head.uri.authority().cloned().or_else(|| text(&head.headers, HOST)?.parse().ok());
+fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    let authority = uri.authority().cloned().or_else(|| text(headers, HOST)?.parse().ok());
     authority.filter(|authority| !authority.as_str().contains('@'))
 }
 

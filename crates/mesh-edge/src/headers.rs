@@ -47,8 +47,8 @@ pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
     metadata
 }
 
-/// The deadline of a call: that of the header `grpc-timeout`, and at most `most`. A unary call without one has `most`; a
-/// call that waits for events has none.
+/// The deadline of a call: that of the header `grpc-timeout`, and for a call that does not wait for events at most `most`.
+/// Without the header, such a call has `most`, and one that waits has none.
 ///
 /// # Errors
 ///

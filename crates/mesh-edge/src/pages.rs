@@ -18,7 +18,7 @@ use tonic::body::Body;
 
 use crate::headers::takes_gzip;
 use crate::settings::Docs;
-use crate::validators::{hash_tag, is_known};
+use crate::validators::{hash_tag, is_known, weaken};
 
 /// A page of this crate may only use this server.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -109,6 +109,7 @@ impl Page {
             let compressed = self.compressed.as_ref().filter(|_| takes_gzip(request));
             if compressed.is_some() {
                 headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                weaken(&mut headers);
             }
             *response.body_mut() = Body::new(Full::new(compressed.unwrap_or(&self.plain).clone()));
         }

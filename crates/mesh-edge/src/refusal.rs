@@ -37,7 +37,9 @@ impl Refusal {
 
     /// The refusal of a method that the path does not have.
     pub(crate) fn method_not_allowed(allow: &[String]) -> Self {
-        let allow = allow.join(", ");
+        // A HEAD is answered as a GET.
+        let head = allow.iter().any(|method| method == "GET").then(|| "HEAD".to_owned());
+        let allow = allow.iter().cloned().chain(head).collect::<Vec<_>>().join(", ");
         let message = format!("this path takes {allow}");
         let mut refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, "METHOD_NOT_ALLOWED", message);
         refusal.allow = Some(allow);

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use mesh_rpc::call::{Method, Methods};
-use prost_reflect::{Kind, MessageDescriptor, Value};
-use transcode::{Binding, scan};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, Value};
+use transcode::{Binding, Field, scan};
 
 /// The field option that marks the revision of a resource.
 pub(crate) const REVISION: &str = "mesh.options.v1.revision";
@@ -36,7 +36,7 @@ impl Shape {
         Self {
             method: methods.find(&binding.grpc_path),
             cache_control: cache_control(binding),
-            revision: revision_path(&response),
+            revision: revision_path(&response, binding.response_body.as_ref().map(Field::descriptor)),
             unreachable: number("unreachable"),
             cursor: number("cursor").filter(|_| resumes),
             heartbeat: number("heartbeat"),
@@ -79,8 +79,9 @@ fn last_of(message: &[u8], number: u32) -> Option<scan::Value<'_>> {
     scan::fields(message).map_while(Result::ok).filter(|field| field.number == number).last().map(|field| field.value)
 }
 
-/// The way to the revision: in the response, or in a resource that it has.
-fn revision_path(response: &MessageDescriptor) -> Option<Vec<u32>> {
+/// The way to the revision: in the response, or in the resource that is the whole answer. The revision of one part says
+/// nothing of the others.
+fn revision_path(response: &MessageDescriptor, body: Option<&FieldDescriptor>) -> Option<Vec<u32>> {
     let marked = |message: &MessageDescriptor| {
         message.fields().find(|field| {
             let options = field.options();
@@ -91,10 +92,12 @@ fn revision_path(response: &MessageDescriptor) -> Option<Vec<u32>> {
     if let Some(field) = marked(response) {
         return Some(vec![field.number()]);
     }
-    response.fields().filter(|field| !field.is_list() && !field.is_map()).find_map(|field| match field.kind() {
+    let alone = response.fields().next().filter(|_| response.fields().len() == 1);
+    let field = body.cloned().or(alone).filter(|field| !field.is_list() && !field.is_map())?;
+    match field.kind() {
         Kind::Message(resource) => Some(vec![field.number(), marked(&resource)?.number()]),
         _ => None,
-    })
+    }
 }
 
 /// Without the option an answer is for its reader alone, who asks each time whether it is still true.

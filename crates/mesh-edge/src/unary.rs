@@ -17,7 +17,7 @@ use transcode::WireError;
 use crate::contract::Route;
 use crate::headers::takes_gzip;
 
-use crate::validators;
+use crate::validators::{self, weaken};
 
 /// The smallest document that is compressed, in bytes. A smaller one is one packet anyway.
 const COMPRESSED_FROM: usize = 1024;
@@ -98,6 +98,7 @@ fn compress(headers: &HeaderMap, response: &mut Response<Bytes>) {
     {
         *response.body_mut() = compressed.into();
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        weaken(response.headers_mut());
     }
 }
 

@@ -40,7 +40,15 @@ pub(crate) fn hash_tag(body: &[u8]) -> Option<HeaderValue> {
 pub(crate) fn is_known(request: &HeaderMap, answer: &HeaderMap) -> bool {
     let Some(tag) = text(answer, ETAG) else { return false };
     let known = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    known.flat_map(|value| value.split(',')).map(str::trim).any(|known| known == "*" || weak(known) == tag)
+    known.flat_map(|value| value.split(',')).map(str::trim).any(|known| known == "*" || weak(known) == weak(tag))
+}
+
+/// Makes the tag weak: a compressed answer has other bytes than the one that it stands for.
+pub(crate) fn weaken(headers: &mut HeaderMap) {
+    let weak = text(headers, ETAG).filter(|tag| tag.starts_with('"')).map(|tag| format!("W/{tag}"));
+    if let Some(weak) = weak.and_then(|tag| HeaderValue::from_str(&tag).ok()) {
+        headers.insert(ETAG, weak);
+    }
 }
 
 /// A tag without its mark of weakness: comparisons for GET are weak.

@@ -86,7 +86,8 @@ fn is_key(key: &[u8]) -> bool {
     STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
 
-fn bad(message: &str) -> Refusal {
+/// A handshake that cannot succeed.
+pub(crate) fn bad(message: &str) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, MALFORMED_HANDSHAKE, message)
 }
 

@@ -35,6 +35,6 @@ mod status_size;
 
 pub use admin::Admin;
 pub use health::{Check, Health, Readiness};
-pub use ports::{Answers, Edge, Front, Listen, Ports};
+pub use ports::{Answers, Edge, Front, Guard, Listen, Ports};
 pub use settings::Limits;
 pub use starting::Starting;

@@ -51,7 +51,7 @@ fn slow_clients_do_not_block_others() {
     in_flight(&process, "GetTitle", half.len());
 
     // Each client sends a few bytes at once, and then one byte now and then.
-    let head = b"GET /healthz HTTP/1.1\r\nhost: test\r\nx: ";
+    let head = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ";
     let frame = [HTTP_2, &[0, 50, 0, 1, 4, 0, 0, 0, 1, 0x83]].concat();
     let mut slow = Vec::new();
     for start in [&b""[..], &HTTP_2[..10], HTTP_2, &frame, &head[..4], head] {

@@ -60,7 +60,7 @@ impl Envoy {
     fn page(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).expect("Envoy runs");
         stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
-        let head = format!("GET {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).expect("it reads");
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Request, header};
+use http::{Request, Response, header};
 use hyper::body::Incoming;
 use mesh_runtime::Tasks;
 use tokio::net::TcpListener;
@@ -40,7 +40,12 @@ pub struct Edge {
     pub layers: Handler,
     /// Requests that are neither gRPC nor for an admin page.
     pub front: Front,
+    /// Refuses requests that a page of another site makes a browser send, before an admin page is shown.
+    pub guard: Guard,
 }
+
+/// The refusal of a request; `None`: it may be answered.
+pub type Guard = Arc<dyn Fn(&Request<Incoming>) -> Option<Response<Body>> + Send + Sync>;
 
 /// The addresses of the listeners to bind.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +101,10 @@ impl Ports {
         let bound = || Bound { most: limits.connections, name: "limits.connections" };
         let (here, own) = if self.edge.is_some() { (None, edge) } else { (edge, None) };
         let pages = self.admin.is_none().then(|| admin.clone());
-        let answer_services = answer(layers, methods.clone(), pages, here.map(|edge| edge.front));
+        let answer_services = answer(layers, methods.clone(), pages, here);
         tasks.run(listener::serve(self.services, bound(), draining.clone(), tasks.clone(), limits, answer_services));
-        if let (Some(listener), Some(Edge { layers, front })) = (self.edge, own) {
-            let answer_outside = answer(layers, methods, None, Some(front));
+        if let (Some(listener), Some(edge)) = (self.edge, own) {
+            let answer_outside = answer(edge.layers.clone(), methods, None, Some(edge));
             tasks.run(listener::serve(listener, bound(), draining.clone(), tasks.clone(), limits, answer_outside));
         }
         if let Some(listener) = self.admin {
@@ -112,12 +117,12 @@ impl Ports {
     }
 }
 
-/// Answers gRPC with `layers`, `pages`, and what else the front answers.
+/// Answers gRPC with `layers`, `pages`, and what else the edge answers.
 fn answer(
     layers: Handler,
     methods: Methods,
     pages: Option<Admin>,
-    front: Option<Front>,
+    edge: Option<Edge>,
 ) -> impl Fn(Request<Incoming>, Connection) -> Answering + Clone {
     move |request, connection| {
         let response = if is_grpc(&request) {
@@ -127,9 +132,10 @@ fn answer(
             }
             admin::needs_http_2()
         } else {
-            match (pages.as_ref().and_then(|pages| pages.answer(&request)), &front) {
-                (Some(page), _) => page,
-                (None, Some(front)) => return front(request, connection),
+            match (pages.as_ref().and_then(|pages| pages.answer(&request)), &edge) {
+                (Some(page), Some(edge)) => (edge.guard)(&request).unwrap_or(page),
+                (Some(page), None) => page,
+                (None, Some(edge)) => return (edge.front)(request, connection),
                 (None, None) => admin::not_found(),
             }
         };
