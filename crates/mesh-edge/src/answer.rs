@@ -170,7 +170,7 @@ impl Inner {
         let (route, matched) = self.contract.find(method, head.uri.path()).map_err(missed)?;
         let called = route.shape().method;
         match (called.client_streaming, called.server_streaming) {
-            (false, false) => self.unary(&route, &matched, head, body, connection).await,
+            (false, false) => self.unary(&route, &matched, head, body, (connection, client)).await,
             (false, true) => {
                 let open = self.limiter.stream(client)?;
                 self.stream(route, &matched, head, body, connection, open).await
@@ -185,9 +185,9 @@ impl Inner {
         matched: &Matched<'_>,
         head: &Parts,
         body: Incoming,
-        connection: Connection,
+        (connection, client): (Connection, IpAddr),
     ) -> Result<Response<Body>, Refusal> {
-        let body = request::message(matched, head, head.uri.query(), None, body, &self.bodies).await?;
+        let body = request::message(matched, head, head.uri.query(), None, body, self.bodies.of(client)).await?;
         let answered = async { self.call(route, head, connection, body).await?.only().await };
         let message = answered.await.map_err(|status| Refusal::of_call(status, &head.headers))?;
         Ok(unary::answer(head, route, &message)?)
@@ -210,7 +210,8 @@ impl Inner {
         // A browser whose stream had no event yet comes again with the cursor of the address.
         let seen = last_event.map(str::to_owned).or_else(|| given_cursor(head.uri.query()?));
         let seen = seen.filter(|_| events && route.shape().resumes());
-        let body = request::message(matched, head, query.as_deref(), cursor, body, &self.bodies).await?;
+        let body =
+            request::message(matched, head, query.as_deref(), cursor, body, self.bodies.of(open.client())).await?;
         let schema = self.contract.schema.clone();
         let mut messages = match self.call(&route, head, connection, body).await {
             Ok(messages) => messages,

@@ -1,8 +1,9 @@
 //! The body of a request: read into memory within limits, and decompressed.
 
+use std::collections::HashMap;
 use std::io::Read as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,8 @@ use crate::refusal::Refusal;
 
 /// The limit for all bodies that are read at a time, in bytes.
 const MAX_BYTES_BEING_READ: usize = 256 * 1024 * 1024;
+/// What one client may have of it: bodies that do not arrive then leave room for those of others.
+const SHARE: usize = MAX_BYTES_BEING_READ / 4;
 /// The time in which a body has to arrive.
 const ARRIVAL: Duration = Duration::from_secs(60);
 
@@ -25,7 +28,21 @@ const ARRIVAL: Duration = Duration::from_secs(60);
 pub(crate) struct Bodies {
     /// The largest body, in bytes, also after it is decompressed.
     most: usize,
-    reading: Arc<AtomicUsize>,
+    reading: Arc<Mutex<Reading>>,
+}
+
+/// The bytes of all bodies that are read.
+#[derive(Default)]
+struct Reading {
+    all: usize,
+    by_client: HashMap<IpAddr, usize>,
+}
+
+/// Reads bodies of one client.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'b> {
+    bodies: &'b Bodies,
+    client: IpAddr,
 }
 
 impl Bodies {
@@ -38,12 +55,19 @@ impl Bodies {
         self.most
     }
 
+    /// Reads bodies of a client.
+    pub(crate) fn of(&self, client: IpAddr) -> Reader<'_> {
+        Reader { bodies: self, client }
+    }
+}
+
+impl Reader<'_> {
     /// Reads a body to its end.
     ///
     /// # Errors
     ///
     /// 413: it is too large. 415: its encoding is not known. 408: it did not arrive in time. 400: it broke off, or is not
-    /// what its encoding says. 429: bodies of other requests take all memory; the client may retry.
+    /// what its encoding says. 429: other bodies take the memory for them; the client may retry.
     pub(crate) async fn read<B>(&self, headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
@@ -54,19 +78,22 @@ impl Bodies {
             Some(_) => return Err(unknown_encoding()),
         };
         let announced = headers::text(headers, CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        if announced.is_some_and(|length: usize| length > self.most) {
-            return Err(self.too_large());
+        let bodies = self.bodies;
+        if announced.is_some_and(|length: usize| length > bodies.most) {
+            return Err(bodies.too_large());
         }
-        let mut counted = Counted { all: Arc::clone(&self.reading), bytes: 0 };
-        let read = timeout(ARRIVAL, self.collect(body, &mut counted)).await.map_err(|_| late())??;
+        let mut counted = Counted { reading: Arc::clone(&bodies.reading), client: self.client, bytes: 0 };
+        let read = timeout(ARRIVAL, bodies.collect(body, &mut counted)).await.map_err(|_| late())??;
         if !gzip {
             return Ok(read);
         }
-        let decompressed = self.decompress(&read)?;
+        let decompressed = bodies.decompress(&read)?;
         counted.add(decompressed.len())?;
         Ok(decompressed)
     }
+}
 
+impl Bodies {
     async fn collect<B>(&self, mut body: B, counted: &mut Counted) -> Result<Bytes, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
@@ -108,25 +135,41 @@ impl Bodies {
 
 /// The bytes of one body among those of all.
 struct Counted {
-    all: Arc<AtomicUsize>,
+    reading: Arc<Mutex<Reading>>,
+    client: IpAddr,
     bytes: usize,
 }
 
 impl Counted {
     fn add(&mut self, bytes: usize) -> Result<(), Refusal> {
         self.bytes += bytes;
-        if self.all.fetch_add(bytes, Ordering::Relaxed) + bytes <= MAX_BYTES_BEING_READ {
+        let mut reading = lock(&self.reading);
+        reading.all += bytes;
+        let own = reading.by_client.entry(self.client).or_insert(0);
+        *own += bytes;
+        if *own <= SHARE && reading.all <= MAX_BYTES_BEING_READ {
             return Ok(());
         }
-        let message = "the bodies of other requests take the memory for them; retry later";
+        let message = "other bodies take the memory for them; retry later";
         Err(Refusal::exhausted("OVERLOADED", message, Duration::from_secs(1)))
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        let mut reading = lock(&self.reading);
+        reading.all -= self.bytes;
+        if let Some(own) = reading.by_client.get_mut(&self.client) {
+            *own -= self.bytes;
+            if *own == 0 {
+                reading.by_client.remove(&self.client);
+            }
+        }
     }
+}
+
+fn lock(reading: &Mutex<Reading>) -> MutexGuard<'_, Reading> {
+    reading.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unknown_encoding() -> Refusal {
@@ -153,14 +196,31 @@ mod tests {
     use http_body_util::{Full, StreamBody};
     use std::io::Write as _;
 
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn client_has_a_share_of_the_memory() {
+        let reading: Arc<Mutex<Reading>> = Arc::default();
+        let counted = |number| Counted { reading: Arc::clone(&reading), client: [10, 0, 0, number].into(), bytes: 0 };
+        let mut greedy = counted(1);
+        assert!(greedy.add(SHARE).is_ok() && counted(1).add(1).is_err(), "its share is taken");
+        let mut others: Vec<_> = (2..5).map(counted).collect();
+        assert!(others.iter_mut().all(|other| other.add(SHARE).is_ok()));
+        assert!(counted(6).add(1).is_err(), "all is taken");
+        drop(greedy);
+        assert!(counted(6).add(1).is_ok());
+        drop(others);
+        assert!(lock(&reading).all == 0 && lock(&reading).by_client.is_empty());
+    }
+
     fn headers(encoding: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(encoding))])
     }
 
     async fn read(encoding: &'static str, body: impl Into<Bytes>) -> Result<Bytes, u16> {
         let bodies = Bodies::new(1000);
-        let read = bodies.read(&headers(encoding), Full::new(body.into())).await;
-        assert_eq!(bodies.reading.load(Ordering::Relaxed), 0);
+        let read = bodies.of(CLIENT).read(&headers(encoding), Full::new(body.into())).await;
+        assert!(lock(&bodies.reading).all == 0 && lock(&bodies.reading).by_client.is_empty());
         read.map_err(|refusal| refusal.http.as_u16())
     }
 
@@ -175,7 +235,7 @@ mod tests {
         let frames =
             ["ab", "", "c", "d"].map(|data| Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(data.as_bytes()))));
         let body = StreamBody::new(stream::iter(frames));
-        assert_eq!(Bodies::new(1000).read(&HeaderMap::new(), body).await.map_err(|_| ()).unwrap(), "abcd");
+        assert_eq!(Bodies::new(1000).of(CLIENT).read(&HeaderMap::new(), body).await.map_err(|_| ()).unwrap(), "abcd");
     }
 
     #[tokio::test]
@@ -193,14 +253,14 @@ mod tests {
         assert_eq!(read("identity", vec![0; 1001]).await, Err(413));
         let announced = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from_static("1001"))]);
         let endless = StreamBody::new(stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
-        let refused = Bodies::new(1000).read(&announced, endless).await;
+        let refused = Bodies::new(1000).of(CLIENT).read(&announced, endless).await;
         assert!(refused.is_err_and(|refusal| refusal.http == 413), "before it arrives");
     }
 
     #[tokio::test(start_paused = true)]
     async fn body_that_does_not_arrive_is_refused() {
         let silent = StreamBody::new(stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
-        let refused = Bodies::new(1000).read(&HeaderMap::new(), silent).await;
+        let refused = Bodies::new(1000).of(CLIENT).read(&HeaderMap::new(), silent).await;
         assert!(refused.is_err_and(|refusal| refusal.http == 408));
     }
 }

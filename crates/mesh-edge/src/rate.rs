@@ -120,6 +120,12 @@ pub(crate) struct Open {
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
+impl Open {
+    pub(crate) fn client(&self) -> IpAddr {
+        self.client
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use transcode::{BadRequest, Input, Matched};
 
-use crate::body::Bodies;
+use crate::body::Reader;
 use crate::call::{PREFIX, seal};
 use crate::headers::{essence, text};
 use crate::refusal::Refusal;
@@ -32,7 +32,7 @@ pub(crate) async fn message(
     query: Option<&str>,
     extra: Option<(&str, &str)>,
     body: Incoming,
-    bodies: &Bodies,
+    reader: Reader<'_>,
 ) -> Result<Body, Refusal> {
     let from_headers = fields(matched, &head.headers)?;
     let mut fields: Vec<_> = from_headers.iter().map(|(path, value)| (*path, value.as_str())).collect();
@@ -43,9 +43,9 @@ pub(crate) async fn message(
         if OF_FORMS.iter().any(|form| essence(content_type).eq_ignore_ascii_case(form)) {
             return Err(untyped());
         }
-        return raw(matched, &head.headers, query, &fields, content_type, body, bodies).await;
+        return raw(matched, &head.headers, query, &fields, content_type, body, reader).await;
     }
-    let body = bodies.read(&head.headers, body).await?;
+    let body = reader.read(&head.headers, body).await?;
     let input = match media_type {
         _ if body.is_empty() => Input::Empty,
         Some(media_type) if is_json(media_type) => Input::Json(&body),
@@ -76,13 +76,13 @@ async fn raw(
     fields: &[(&str, &str)],
     content_type: &str,
     body: Incoming,
-    bodies: &Bodies,
+    reader: Reader<'_>,
 ) -> Result<Body, Refusal> {
     let length = body.size_hint().exact().and_then(|length| u32::try_from(length).ok());
     let (length, data) = match length.filter(|_| !headers.contains_key(CONTENT_ENCODING)) {
         Some(length) => (length as usize, Body::new(body.map_err(|error| broken_off(&error)))),
         None => {
-            let read = bodies.read(headers, body).await?;
+            let read = reader.read(headers, body).await?;
             (read.len(), Body::new(Full::new(read)))
         }
     };
