@@ -22,23 +22,25 @@ pub(crate) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Reads an entry, `key` = 1 and `value` = 2. A value that is given twice may have to be merged.
+    /// Reads an entry, `key` = 1 and `value` = 2. A value that is given twice may have to be merged, and a key that
+    /// another one replaces is checked as well.
     pub(crate) fn read(wire: &'a [u8], kind: Kind) -> Result<Self, Stop> {
-        let mut entry = Self { key: Key::zero(kind), value: None };
+        let (mut key, mut value) = (None, None);
         let mut cursor = Cursor::new(wire);
         while !cursor.is_empty() {
             let (number, wire_type) = cursor.tag()?;
             match number {
-                1 => entry.key = Key::read(&mut cursor, kind, wire_type)?,
-                2 if entry.value.is_some() => return Err(Stop::OutOfOrder),
+                1 if key.is_some() => return Err(Stop::OutOfOrder),
+                1 => key = Some(Key::read(&mut cursor, kind, wire_type)?),
+                2 if value.is_some() => return Err(Stop::OutOfOrder),
                 2 => {
-                    entry.value = Some((wire_type, cursor));
+                    value = Some((wire_type, cursor));
                     cursor.skip(number, wire_type)?;
                 }
                 _ => cursor.skip(number, wire_type)?,
             }
         }
-        Ok(entry)
+        Ok(Self { key: key.unwrap_or_else(|| Key::zero(kind)), value })
     }
 }
 

@@ -330,6 +330,12 @@ fn wire_without_json_is_refused() {
     assert_eq!(refused(&message(50, &message(1, b"x/Unknown"))), WireError::UnknownType("x/Unknown".to_owned()));
     assert!(matches!(refused(&message(14, b"\xff")), WireError::Malformed(_)), "a string that is not UTF-8");
     assert!(matches!(refused(&[0x1d, 0, 0, 0, 0]), WireError::Malformed(_)), "a varint laid out as fixed32");
+    assert!(matches!(refused(&[0x8b, 0x01, 0x8c, 0x01]), WireError::Malformed(_)), "a message laid out as a group");
+    // What a later value replaces is checked as well.
+    let wrapped = message(59, &[message(1, b"\xff"), message(1, b"a")].concat());
+    assert!(matches!(refused(&wrapped), WireError::Malformed(_)), "a wrapped string that is not UTF-8");
+    let label = message(40, &[message(1, b"\xff"), message(1, b"a")].concat());
+    assert!(matches!(refused(&label), WireError::Malformed(_)), "a key that is not UTF-8");
 }
 
 #[test]

@@ -169,8 +169,8 @@ impl Writer<'_> {
             }
             FieldKind::Message(index) => {
                 let wire = match wire_type {
-                    WireType::Bytes => cursor.bytes()?,
-                    WireType::Group => cursor.group(field.number)?,
+                    WireType::Bytes if !field.group => cursor.bytes()?,
+                    WireType::Group if field.group => cursor.group(field.number)?,
                     _ => return Err(WRONG_LAYOUT.into()),
                 };
                 let tables = self.tables;

@@ -65,30 +65,29 @@ pub(super) fn write_field_mask(out: &mut Vec<u8>, wire: &[u8]) -> Result<(), Wir
     Ok(())
 }
 
-/// `value` = 1.
+/// `value` = 1. Of several the last one counts, but each is checked.
 pub(super) fn write_wrapper(out: &mut Vec<u8>, table: &MessageTable, wire: &[u8]) -> Result<(), WireError> {
     let Some(FieldKind::Scalar(kind)) = table.fields.first().map(|field| field.kind) else {
         return Err(WRONG_LAYOUT);
     };
-    let mut value = None;
+    let start = out.len();
     let mut cursor = Cursor::new(wire);
     while !cursor.is_empty() {
         let (number, wire_type) = cursor.tag()?;
-        if number == 1 {
-            if wire_type != layout(kind) {
-                return Err(WRONG_LAYOUT);
-            }
-            value = Some(cursor);
+        if number != 1 {
+            cursor.skip(number, wire_type)?;
+            continue;
         }
-        cursor.skip(number, wire_type)?;
-    }
-    match value {
-        Some(mut cursor) => scalar::write(out, &mut cursor, kind),
-        None => {
-            out.extend_from_slice(scalar::zero(kind));
-            Ok(())
+        if wire_type != layout(kind) {
+            return Err(WRONG_LAYOUT);
         }
+        out.truncate(start);
+        scalar::write(out, &mut cursor, kind)?;
     }
+    if out.len() == start {
+        out.extend_from_slice(scalar::zero(kind));
+    }
+    Ok(())
 }
 
 /// The parts of an Any: `type_url` = 1 and `value` = 2.
