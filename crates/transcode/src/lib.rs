@@ -12,6 +12,8 @@ mod bad_request;
 mod bind;
 mod binding;
 mod bits;
+#[cfg(test)]
+mod bounds;
 mod code;
 mod entries;
 mod error;
