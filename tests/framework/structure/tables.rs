@@ -51,6 +51,18 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "client",
         ],
     ),
+    (
+        "crates/transcode",
+        &[
+            "annotations bits code error field_mask json mask percent rule table template time",
+            "bad_request normalise problem router wire",
+            "entries scan",
+            "field_path read write",
+            "binding",
+            "query route",
+            "bind openapi",
+        ],
+    ),
     ("crates/mesh-runtime", &["alarm backoff executable open_files settings signals tasks", "command_line"]),
     ("crates/mesh-rpc", &["call", "telemetry", "client", "discovery server"]),
     (
