@@ -254,5 +254,6 @@ fn missing_agent_costs_no_cpu() {
     let shares = std::array::from_fn::<_, 2, _>(|index| (used()[index] - before[index]) as f64 / TICKS)
         .map(|seconds| seconds / begin.elapsed().as_secs_f64());
     println!("CPU in cores: {shares:?}");
-    assert!(shares.iter().all(|share| *share < 0.01), "CPU in cores: {shares:?}");
+    // A loop without a pause takes a whole core; a pause of a second takes 0.01, or twice that on a busy machine.
+    assert!(shares.iter().all(|share| *share < 0.1), "CPU in cores: {shares:?}");
 }
