@@ -120,7 +120,10 @@ impl Requests {
     }
 
     /// Passes a message on, if there is room, or ends the stream with an empty one.
-    fn send(&mut self, route: &Route, json: &[u8]) -> Result<(), Status> {
+    fn send(&mut self, route: &Route, message: &Message) -> Result<(), Status> {
+        let Message::Text(json) = message else {
+            return Err(mistake("MALFORMED_MESSAGE", "a message is a text frame with JSON"));
+        };
         let Some(sender) = &self.sender else {
             return Err(mistake("UNEXPECTED_MESSAGE", "this stream takes no messages, or no more"));
         };
@@ -132,7 +135,7 @@ impl Requests {
         let Some(matched) = route.matched(&self.path) else {
             return Err(mistake("UNKNOWN_PATH", "no contract has this path"));
         };
-        let written = matched.request(self.query.as_deref(), Input::Json(json), &[], &mut message);
+        let written = matched.request(self.query.as_deref(), Input::Json(json.as_bytes()), &[], &mut message);
         written.map_err(|bad| *Refusal::from(bad).status)?;
         // A call that has ended takes no more: its status follows.
         let _ = sender.try_send(seal(message));
@@ -148,10 +151,7 @@ fn body(mut receiver: Receiver<Bytes>) -> Body {
 /// Serves a socket until the call or the client ends it.
 pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, mut requests: Requests, answering: Answering) {
     let Ok(upgraded) = upgrade.await else { return };
-    // What waits to be written needs no limit: it is one message or one pong.
-    let config = WebSocketConfig::default().max_message_size(Some(most)).max_frame_size(Some(most));
-    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let mut socket = Socket { socket, heard: Instant::now(), pinged: false };
+    let mut socket = Socket::new(upgraded, most).await;
     let mut pulling = Box::pin(first(answering));
     let end = loop {
         tokio::select! {
@@ -166,8 +166,8 @@ pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, mut req
                 Err(status) => break End::Of(status),
             },
             received = async { requests.room().await; socket.receive().await } => match received {
-                Ok(Some(json)) => {
-                    if let Err(status) = requests.send(&route, json.as_bytes()) {
+                Ok(Some(message)) => {
+                    if let Err(status) = requests.send(&route, &message) {
                         break End::Of(status);
                     }
                 }
@@ -176,11 +176,7 @@ pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, mut req
             },
         }
     };
-    match end {
-        End::Of(status) => socket.close(code(&status), reason(status.message())).await,
-        End::Broken(code) => socket.close(code, "").await,
-        End::Gone => {}
-    }
+    socket.end(&end).await;
 }
 
 type Pulled = Result<(Messages, Option<Bytes>), Status>;
@@ -220,6 +216,13 @@ struct Socket {
 }
 
 impl Socket {
+    async fn new(upgraded: Upgraded, most: usize) -> Self {
+        // What waits to be written needs no limit: it is one message or one pong.
+        let config = WebSocketConfig::default().max_message_size(Some(most)).max_frame_size(Some(most));
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        Self { socket, heard: Instant::now(), pinged: false }
+    }
+
     async fn send(&mut self, route: &Route, message: &[u8]) -> Result<(), End> {
         let mut json = Vec::with_capacity(2 * message.len());
         let written = route.json(message, &mut json);
@@ -236,8 +239,8 @@ impl Socket {
         }
     }
 
-    /// The next text of the client; `None` for what is no message. Asks a silent client whether it is there.
-    async fn receive(&mut self) -> Result<Option<Utf8Bytes>, End> {
+    /// The client's next text or binary message; `None` for other frames. Pings a silent client.
+    async fn receive(&mut self) -> Result<Option<Message>, End> {
         let received = tokio::select! {
             received = next(&mut self.socket) => received?,
             () = sleep_until(self.heard + STALLED) => {
@@ -251,15 +254,20 @@ impl Socket {
         };
         (self.heard, self.pinged) = (Instant::now(), false);
         match received {
-            Some(Ok(Message::Text(text))) => Ok(Some(text)),
-            Some(Ok(Message::Binary(_))) => {
-                Err(End::Of(mistake("MALFORMED_MESSAGE", "a message is a text frame with JSON")))
-            }
+            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => Ok(Some(message)),
             Some(Ok(_)) => Ok(None),
             Some(Err(Error::Capacity(_))) => Err(End::Broken(CloseCode::Size)),
             Some(Err(Error::Utf8(_))) => Err(End::Broken(CloseCode::Invalid)),
             Some(Err(Error::Protocol(_))) => Err(End::Broken(CloseCode::Protocol)),
             Some(Err(_)) | None => Err(End::Gone),
+        }
+    }
+
+    async fn end(self, end: &End) {
+        match end {
+            End::Of(status) => self.close(code(status), reason(status.message())).await,
+            End::Broken(code) => self.close(*code, "").await,
+            End::Gone => {}
         }
     }
 
