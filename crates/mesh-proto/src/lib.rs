@@ -1,6 +1,6 @@
-//! The contracts of mesh, generated from `proto/google`, `proto/grpc` and `proto/mesh`: long work
+//! The contracts of mesh, generated from `proto/buf`, `proto/google`, `proto/grpc` and `proto/mesh`: long work
 //! (`google::longrunning`), its streams (`mesh::operations`), health (`grpc::health`) and the options of a contract
-//! (`mesh::options`).
+//! (`mesh::options`, and `buf::validate` for the bounds of fields).
 //!
 //! Does not: contain a contract of a service. The build script reads no other folder, so an edit of a service's
 //! contract does not rebuild this crate.
