@@ -2,6 +2,8 @@
 //!
 //! See: docs/guide/testing.md
 
+mod bounds;
+
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use mesh_rpc::{client, telemetry};
 use crate::config::Config;
 use crate::process::Process;
 use crate::running::{Running, start};
+
+pub use bounds::bounds;
 
 /// Starts logging with the default configuration, once a process. Benchmarks call it, since spans cost nothing without
 /// a subscriber.

@@ -12,7 +12,7 @@ use contracts::mesh::operations::v1::subscribe_response::Frame;
 use image::{DynamicImage, ImageFormat};
 use mesh::Service;
 use mesh::client::{GrpcChannel, Subscription, watch_until_done};
-use mesh::testing::Mesh;
+use mesh::testing::{Mesh, bounds};
 use tonic::{Code, Request, Response, Status, async_trait};
 use tonic_types::StatusExt as _;
 
@@ -204,6 +204,25 @@ async fn download_rendition_returns_the_file_of_get_rendition() {
         assert_eq!((file.content_type.as_str(), file.data), ("image/jpeg", got.content));
         assert_eq!(got.rendition.unwrap().content_type, file.content_type);
     }
+}
+
+#[tokio::test]
+async fn bounds_of_the_contract_are_those_of_the_service() {
+    let mesh = Mesh::start([artwork::service(), fake_catalog()]).await;
+    let client = ArtworkServiceClient::new(mesh.channel("artwork"));
+    let set = contracts::FILE_DESCRIPTOR_SET;
+    let [request_id, title_id] = [(); 2].map(|()| uuid::Uuid::new_v4().to_string());
+
+    let render = RenderArtworkRequest { request_id, title_id: title_id.clone(), image: png() };
+    bounds(set, &render, &[], async |request| client.clone().render_artwork(request).await).await;
+    let get = GetArtworkRequest { title_id: title_id.clone() };
+    bounds(set, &get, &[], async |request| client.clone().get_artwork(request).await).await;
+    let batch = BatchGetArtworksRequest { title_ids: vec![title_id.clone()] };
+    bounds(set, &batch, &[], async |request| client.clone().batch_get_artworks(request).await).await;
+    let get = GetRenditionRequest { title_id: title_id.clone(), size: Size::Tv.into() };
+    bounds(set, &get, &[], async |request| client.clone().get_rendition(request).await).await;
+    let download = DownloadRenditionRequest { title_id, size: Size::Tv.into() };
+    bounds(set, &download, &[], async |request| client.clone().download_rendition(request).await).await;
 }
 
 #[tokio::test]

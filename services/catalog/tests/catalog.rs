@@ -2,9 +2,10 @@
 
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
 use contracts::catalog::v1::{
-    BatchGetTitlesRequest, CreateTitleRequest, DeleteTitleRequest, GetTitleRequest, ListTitlesRequest,
+    BatchGetTitlesRequest, CreateTitleRequest, DeleteTitleRequest, GetTitleRequest, ListTitlesRequest, Title,
+    UpdateTitleRequest,
 };
-use mesh::testing::Mesh;
+use mesh::testing::{Mesh, bounds};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -115,6 +116,29 @@ async fn batch_get_titles_names_every_bad_id() {
     let mut long: Vec<_> = (0..101).map(|_| id()).collect();
     long[7] = "x".to_owned();
     assert_eq!(refused(long).await, ["title_ids", "title_ids[7]"]);
+}
+
+#[tokio::test]
+async fn bounds_of_the_contract_are_those_of_the_service() {
+    let mesh = Mesh::start(catalog::service()).await;
+    let client = CatalogServiceClient::new(mesh.channel("catalog"));
+    let set = contracts::FILE_DESCRIPTOR_SET;
+    let title_id = uuid::Uuid::new_v4().to_string();
+
+    let create = metropolis();
+    bounds(set, &create, &[], async |request| client.clone().create_title(request).await).await;
+    let get = GetTitleRequest { title_id: title_id.clone() };
+    bounds(set, &get, &[], async |request| client.clone().get_title(request).await).await;
+    let batch = BatchGetTitlesRequest { title_ids: vec![title_id.clone()] };
+    bounds(set, &batch, &[], async |request| client.clone().batch_get_titles(request).await).await;
+    let list = ListTitlesRequest::default();
+    bounds(set, &list, &["page_token"], async |request| client.clone().list_titles(request).await).await;
+    // Without a mask, the update checks the fields that are not zero.
+    let title = Title { title_id: title_id.clone(), revision: 1, name: "M".into(), year: 1931, ..Title::default() };
+    let update = UpdateTitleRequest { title: Some(title), update_mask: None };
+    bounds(set, &update, &[], async |request| client.clone().update_title(request).await).await;
+    let delete = DeleteTitleRequest { title_id };
+    bounds(set, &delete, &[], async |request| client.clone().delete_title(request).await).await;
 }
 
 #[test]

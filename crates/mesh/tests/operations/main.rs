@@ -25,6 +25,7 @@ macro_rules! on_both {
     };
 }
 
+mod bounds; // of the contracts
 mod clean_up; // after an end without success
 mod client; // the helpers for callers
 mod clock; // a wall clock that went back

@@ -7,7 +7,7 @@ use contracts::sample::v1::sample_service_client::SampleServiceClient;
 use contracts::sample::v1::{GetItemRequest, ImportItemsRequest};
 use contracts::sample::v1::{ImportItemsProgress, ImportItemsResponse};
 use mesh::client::watch_until_done;
-use mesh::testing::Mesh;
+use mesh::testing::{Mesh, bounds};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt as _;
@@ -51,6 +51,15 @@ async fn import_items_is_followed_to_its_end() {
     let request = ImportItemsRequest { request_id: request.request_id.to_uppercase(), ..request };
     let repeated = client.import_items(request).await.unwrap().into_inner();
     assert_eq!((repeated.name, repeated.done), (started.name, true));
+}
+
+#[tokio::test]
+async fn bounds_of_import_items_are_those_of_the_service() {
+    let mesh = Mesh::start(sample::service()).await;
+    let client = SampleServiceClient::new(connect(&mesh).await);
+    let import = request(["first".to_owned()]);
+    let call = async |request| client.clone().import_items(request).await;
+    bounds(contracts::FILE_DESCRIPTOR_SET, &import, &[], call).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use contracts::sample::v1::sample_service_client::SampleServiceClient;
 use contracts::sample::v1::{CreateItemRequest, GetItemRequest};
-use mesh::testing::Mesh;
+use mesh::testing::{Mesh, bounds};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -23,6 +23,19 @@ async fn create_item_repeated_stores_one_item() {
     let request = GetItemRequest { item_id: item.item_id.clone() };
     let read = near.get_item(request).await.unwrap().into_inner();
     assert_eq!(read.item, Some(item));
+}
+
+#[tokio::test]
+async fn bounds_of_the_contract_are_those_of_the_service() {
+    let mesh = Mesh::start(sample::service()).await;
+    let client = SampleServiceClient::new(mesh.channel("sample"));
+    let set = contracts::FILE_DESCRIPTOR_SET;
+    let [request_id, item_id] = [(); 2].map(|()| uuid::Uuid::new_v4().to_string());
+
+    let create = CreateItemRequest { request_id, name: "first".to_owned() };
+    bounds(set, &create, &[], async |request| client.clone().create_item(request).await).await;
+    let get = GetItemRequest { item_id };
+    bounds(set, &get, &[], async |request| client.clone().get_item(request).await).await;
 }
 
 #[tokio::test]
