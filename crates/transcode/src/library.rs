@@ -52,6 +52,7 @@ syntax = "proto3";
 // A library, for tests.
 package library.v1;
 
+import "buf/validate/validate.proto";
 import "google/api/annotations.proto";
 import "google/api/field_behavior.proto";
 import "google/api/httpbody.proto";
@@ -137,27 +138,43 @@ message Book {
   // A UUID.
   string book_id = 1 [(google.api.field_behavior) = OUTPUT_ONLY];
   // 1 to 200 characters.
-  string name = 2 [(google.api.field_behavior) = REQUIRED];
+  string name = 2 [
+    (google.api.field_behavior) = REQUIRED,
+    (buf.validate.field).string.min_len = 1,
+    (buf.validate.field).string.max_len = 200,
+    (buf.validate.field).ignore = IGNORE_IF_ZERO_VALUE
+  ];
   // The price in cents.
-  int64 price_cents = 3;
+  int64 price_cents = 3 [(buf.validate.field).int64.gte = 0, (buf.validate.field).int64.lte = 999];
   // The number of changes.
   int64 revision = 4 [(mesh.options.v1.revision) = true];
   // When the book was created.
   google.protobuf.Timestamp create_time = 5 [(google.api.field_behavior) = OUTPUT_ONLY];
   // Who wrote it.
   Author author = 6;
-  repeated string tags = 7;
+  repeated string tags = 7 [
+    (buf.validate.field).repeated.max_items = 9,
+    (buf.validate.field).repeated.items.string.pattern = "^[a-z]+$"
+  ];
   map<string, int64> copies = 8;
   Genre genre = 9;
   // The book that this one continues.
   Book sequel_of = 10;
-  bytes digest = 11;
+  bytes digest = 11 [(buf.validate.field).bytes.max_len = 32];
   double weight = 12;
   bool lent = 13;
-  google.protobuf.Duration loan = 14;
+  google.protobuf.Duration loan = 14 [(buf.validate.field).duration.gte = {}];
   google.protobuf.Struct notes = 15;
   google.protobuf.StringValue nickname = 16;
   optional uint32 pages = 17;
+  // Absent or a year.
+  int32 year = 20 [
+    (buf.validate.field).int32.gte = 1450,
+    (buf.validate.field).int32.lte = 2100,
+    (buf.validate.field).ignore = IGNORE_IF_ZERO_VALUE
+  ];
+  // Absent or a UUID.
+  string owner = 21 [(buf.validate.field).string.uuid = true, (buf.validate.field).ignore = IGNORE_IF_ZERO_VALUE];
   // Where the book is.
   oneof place {
     // A shelf.
@@ -196,22 +213,23 @@ message BookResponse {
 }
 
 message GetBookRequest {
-  string book_id = 1 [(google.api.field_behavior) = REQUIRED];
-  string name = 2;
+  string book_id = 1 [(google.api.field_behavior) = REQUIRED, (buf.validate.field).string.uuid = true];
+  string name = 2 [(buf.validate.field).string.pattern = "^shelves/[^/]+/books/[a-z](/x|-[0-9]+){2}$"];
   string request_id = 3;
 }
 
 message ListBooksRequest {
   // The most books.
-  int32 page_size = 1;
+  int32 page_size = 1 [(buf.validate.field).int32.gte = 0];
   string page_token = 2;
   repeated Genre genres = 3;
-  repeated int32 years = 4;
+  repeated int32 years = 4 [(buf.validate.field).repeated.min_items = 1, (buf.validate.field).repeated.items.int32.lte = 2100];
   Filter filter = 5;
   google.protobuf.FieldMask read_mask = 6;
   map<string, string> labels = 7;
   google.protobuf.Struct anything = 8;
   bool lent = 9;
+  Genre genre = 10 [(buf.validate.field).enum.not_in = 0];
 }
 
 message Filter {

@@ -3,13 +3,16 @@
 //! Guarantees:
 //! - The same routes give the same bytes. Schemas stand in the order of their names, all else in that of the contract.
 //! - Descriptions are the comments of the contract; the answers to errors are its lines `CODE: REASON`.
+//! - Bounds of `buf.validate` are those of the schemas.
 //! - A path of several segments, `{name=services/*/operations/*}`, has a parameter a segment.
 //! - Does not: describe WebSockets, which OpenAPI cannot. They stand as `x-websocket` beside the methods of their path.
 //!
 //! See <https://spec.openapis.org/oas/v3.1.0>.
 
 mod answers;
+mod bounds;
 mod comments;
+mod decimals;
 mod operations;
 mod paths;
 mod schemas;

@@ -87,7 +87,7 @@ impl Operations {
         for (parameter, name) in paths::parameters(binding).iter().zip(&shape.names) {
             let schema = match parameter.field {
                 Some(field) => self.schemas.value(field),
-                None => Object::new().with("type", "string"),
+                None => Object::new().with("type", "string").with_some("pattern", parameter.pattern.as_str()),
             };
             let description = parameter.field.map(|field| self.field_comment(field)).unwrap_or_default();
             let parameter = Object::new()

@@ -2,6 +2,7 @@
 
 use prost_reflect::FieldDescriptor;
 
+use super::bounds::Bounds;
 use crate::binding::Binding;
 use crate::template::{Segment, Variable};
 
@@ -18,6 +19,8 @@ pub(super) struct Parameter<'b> {
     pub(super) name: String,
     /// The field, if the parameter is its whole value.
     pub(super) field: Option<&'b FieldDescriptor>,
+    /// What the field's own pattern says about the parameter, if it is a part of the value.
+    pub(super) pattern: String,
 }
 
 impl Shape {
@@ -63,8 +66,12 @@ pub(super) fn parameters(binding: &Binding) -> Vec<Parameter<'_>> {
         }
         let holds = |variable: &&Variable| (variable.start..variable.end).contains(&index);
         let at = template.variables.iter().position(|variable| holds(&variable));
-        let whole = at.filter(|&at| template.variables[at].end - template.variables[at].start == 1);
-        let field = whole.map(|at| binding.variables[at].leaf().descriptor());
+        let held = at.map(|at| (&template.variables[at], binding.variables[at].leaf().descriptor()));
+        let field = held.filter(|(variable, _)| variable.end - variable.start == 1).map(|(_, field)| field);
+        let of_segment = |(variable, field): (&Variable, &FieldDescriptor)| {
+            Bounds::of(field).of_segment(index - variable.start, variable.end - variable.start)
+        };
+        let pattern = held.filter(|_| field.is_none()).map(of_segment).unwrap_or_default();
         let name = match (field, index.checked_sub(1).map(|before| &template.segments[before])) {
             (Some(field), _) => field.json_name().to_owned(),
             (None, Some(Segment::Literal(collection))) => singular(collection),
@@ -73,7 +80,7 @@ pub(super) fn parameters(binding: &Binding) -> Vec<Parameter<'_>> {
         let taken =
             found.iter().filter(|other| other.name.trim_end_matches(|c: char| c.is_ascii_digit()) == name).count();
         let name = if taken == 0 { name } else { format!("{name}{}", taken + 1) };
-        found.push(Parameter { name, field });
+        found.push(Parameter { name, field, pattern });
     }
     found
 }

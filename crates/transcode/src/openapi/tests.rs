@@ -105,13 +105,66 @@ fn openapi_schema_has_types_and_behaviour_of_its_fields() {
     assert_eq!(fields["bookId"], json!({"type": "string", "description": "A UUID.", "readOnly": true}));
     assert_eq!((&fields["priceCents"]["type"], &fields["priceCents"]["format"]), (&json!("string"), &json!("int64")));
     assert_eq!(fields["createTime"]["format"], "date-time");
-    assert_eq!(fields["digest"], json!({"type": "string", "contentEncoding": "base64"}));
+    assert_eq!(fields["digest"]["contentEncoding"], "base64");
     assert_eq!(fields["sequelOf"]["$ref"], "#/components/schemas/library.v1.Book");
     assert_eq!(fields["copies"]["additionalProperties"]["format"], "int64");
     let genre = &document["components"]["schemas"]["library.v1.Genre"];
     assert_eq!(genre["enum"], json!(["GENRE_UNSPECIFIED", "GENRE_FANTASY", "GENRE_CRIME"]));
     let described = "What a book is about.\n- `GENRE_UNSPECIFIED`: Not known.\n- `GENRE_FANTASY`: Dragons.";
     assert_eq!(genre["description"], described);
+}
+
+/// What is left of a schema without its type and what says how to read it.
+fn bounds(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    for key in ["type", "description", "contentEncoding"] {
+        schema.as_object_mut().expect("a schema").remove(key);
+    }
+    schema
+}
+
+#[test]
+fn openapi_schema_has_the_bounds_of_its_fields() {
+    let fields = library()["components"]["schemas"]["library.v1.Book"]["properties"].clone();
+    assert_eq!(bounds(&fields["name"]), json!({"minLength": 1, "maxLength": 200}));
+    let price = json!({"format": "int64", "pattern": "^([0-9]|[1-9][0-9]|[1-9][0-9]{2})$"});
+    assert_eq!(bounds(&fields["priceCents"]), price);
+    assert_eq!(bounds(&fields["tags"]), json!({"maxItems": 9, "items": {"type": "string", "pattern": "^[a-z]+$"}}));
+    assert_eq!(bounds(&fields["digest"]), json!({"maxLength": 44}), "32 bytes in base64, padded");
+    assert_eq!(bounds(&fields["loan"]), json!({"pattern": r"^[0-9]{1,11}(\.[0-9]{1,9})?s$"}));
+}
+
+#[test]
+fn openapi_schema_allows_the_zero_that_a_field_has_when_it_is_absent() {
+    let document = library();
+    let fields = &document["components"]["schemas"]["library.v1.Book"]["properties"];
+    assert_eq!(bounds(&fields["year"]), json!({"format": "int32", "minimum": i32::MIN, "maximum": 2100}));
+    assert_eq!(bounds(&fields["owner"]), json!({}));
+    let patch = &document["paths"]["/v1/books/{bookId}"]["patch"]["requestBody"];
+    let fields = &patch["content"]["application/json"]["schema"]["properties"];
+    assert_eq!(bounds(&fields["year"]), json!({"format": "int32", "minimum": 1450, "maximum": 2100}));
+    assert_eq!(bounds(&fields["owner"]), json!({"format": "uuid"}));
+}
+
+#[test]
+fn openapi_parameters_have_the_bounds_of_their_fields() {
+    let paths = library()["paths"].clone();
+    let id = &paths["/v1/books/{bookId}"]["get"]["parameters"][0]["schema"];
+    assert_eq!(bounds(id), json!({"format": "uuid"}));
+    let query = &paths["/v1/books"]["get"]["parameters"];
+    assert_eq!(bounds(&query[0]["schema"]), json!({"format": "int32", "minimum": 0, "maximum": i32::MAX}));
+    let items = json!({"type": "integer", "format": "int32", "minimum": i32::MIN, "maximum": 2100});
+    assert_eq!(bounds(&query[3]["schema"]), json!({"minItems": 1, "items": items}));
+    let genre = json!({"type": "string", "enum": ["GENRE_FANTASY", "GENRE_CRIME"]});
+    assert_eq!(query[14]["schema"], genre, "without the value that is not allowed");
+}
+
+#[test]
+fn openapi_parameter_for_a_segment_has_its_part_of_the_pattern() {
+    let paths = library()["paths"].clone();
+    let parameters = &paths["/v1/shelves/{shelve}/books/{book}"]["get"]["parameters"];
+    let patterns = [0, 1].map(|at| bounds(&parameters[at]["schema"]));
+    assert_eq!(patterns, [json!({"pattern": "^[^/]+$"}), json!({"pattern": "^[a-z](/x|-[0-9]+){2}$"})]);
 }
 
 #[test]
@@ -155,6 +208,7 @@ fn openapi_query_has_the_fields_that_neither_path_nor_body_has() {
         "filter.but.reader",
         "readMask",
         "lent",
+        "genre",
     ];
     assert_eq!(names, expected);
     assert_eq!(parameters[2]["schema"]["items"]["$ref"], "#/components/schemas/library.v1.Genre");
