@@ -24,6 +24,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use mesh_rpc::call::Answering;
 use mesh_rpc::call::error::{DOMAIN, status};
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -277,6 +278,10 @@ impl Socket {
             self.socket.close(Some(frame)).await?;
             // The client answers with a close of its own.
             while let Some(Ok(_)) = self.socket.next().await {}
+            // A connection that ends with bytes unread is reset, and the client could lose the close.
+            let stream = self.socket.get_mut();
+            stream.shutdown().await?;
+            tokio::io::copy(stream, &mut tokio::io::sink()).await?;
             Ok::<_, Error>(())
         })
         .await;

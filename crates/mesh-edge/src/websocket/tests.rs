@@ -105,6 +105,13 @@ async fn frames_that_break_the_protocol_close_the_socket() {
 }
 
 #[tokio::test]
+async fn frame_that_is_refused_is_read_to_its_end() {
+    let mut peer = Peer::open("/v1/rooms/7:talk").await;
+    peer.send(TEXT, vec![b' '; 2 * peer::BUFFER]).await;
+    assert_eq!(peer.closed().await.0, 1009, "a client reads the close when it has sent its frame");
+}
+
+#[tokio::test]
 async fn fragments_are_one_request_and_pings_between_them_are_answered() {
     let mut peer = Peer::open("/v1/rooms/7:talk").await;
     peer.send(0x01, "{\"text\":").await;

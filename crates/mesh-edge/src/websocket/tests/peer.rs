@@ -137,11 +137,15 @@ impl Peer {
     pub(super) async fn send(&mut self, first: u8, payload: impl AsRef<[u8]>) {
         let payload = payload.as_ref();
         let mut frame = vec![first];
-        match u8::try_from(payload.len()).ok().filter(|length| *length < 126) {
-            Some(length) => frame.push(0x80 | length),
-            None => {
+        match payload.len() {
+            length @ ..126 => frame.push(0x80 | length as u8),
+            length @ ..0x1_0000 => {
                 frame.push(0x80 | 126);
-                frame.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_be_bytes());
+                frame.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+            length => {
+                frame.push(0x80 | 127);
+                frame.extend_from_slice(&(length as u64).to_be_bytes());
             }
         }
         frame.extend_from_slice(&[0; 4]);
