@@ -28,6 +28,12 @@ const field = (id, label) => page.evaluateHandle((id, label) => {
   return labels.find((it) => it.innerText.startsWith(label))?.querySelector("input, textarea");
 }, id, label);
 
+// Enters a value as a reader does. It runs in the page.
+function enter(input, value) {
+  input.value = value;
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
 // Opens a method, fills its form, and sends it.
 async function send(id, fill) {
   await page.waitForSelector(`#${id}`);
@@ -36,7 +42,7 @@ async function send(id, fill) {
   for (const [label, value] of Object.entries(fill)) {
     const input = await field(id, label);
     if (label === "file") await input.uploadFile(value);
-    else await input.evaluate((it, value) => { it.value = value; it.dispatchEvent(new Event("input", { bubbles: true })); }, value);
+    else await input.evaluate(enter, value);
   }
   await page.$eval(`#${id} form`, (form) => form.requestSubmit());
 }
@@ -44,7 +50,8 @@ async function send(id, fill) {
 // The answer of a method as JSON, once its status is there.
 async function answer(id) {
   await page.waitForFunction((id) => /^\d{3} /.test(document.querySelector(`#${id} .answer p`)?.innerText ?? ""), {}, id);
-  const [status, json] = await page.$eval(`#${id} .answer`, (it) => [it.querySelector("p").innerText, it.querySelector("pre")?.innerText]);
+  const texts = (answer) => ["p", "pre"].map((part) => answer.querySelector(part)?.innerText);
+  const [status, json] = await page.$eval(`#${id} .answer`, texts);
   if (!status.startsWith("200")) throw new Error(`${id}: ${status} ${json}`);
   return JSON.parse(json);
 }
