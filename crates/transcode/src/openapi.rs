@@ -5,6 +5,8 @@
 //! - Descriptions are the comments of the contract; the answers to errors are its lines `CODE: REASON`.
 //! - Bounds of `buf.validate` are those of the schemas.
 //! - A path of several segments, `{name=services/*/operations/*}`, has a parameter a segment.
+//! - A method that starts a long-running operation names the messages in it, as `x-operation-info` and in words, and links
+//!   to the methods that read or change it.
 //! - Does not: describe WebSockets, which OpenAPI cannot. They stand as `x-websocket` beside the methods of their path.
 //!
 //! See <https://spec.openapis.org/oas/v3.1.0>.
@@ -13,6 +15,8 @@ mod answers;
 mod bounds;
 mod comments;
 mod decimals;
+mod ids;
+mod long_running;
 mod operations;
 mod paths;
 mod schemas;
@@ -41,9 +45,10 @@ pub struct Info<'a> {
 
 /// The document, as JSON.
 pub fn document(routes: &Routes, info: Info<'_>) -> Vec<u8> {
-    let mut operations = Operations::default();
+    let ids = ids::of(routes.bindings());
+    let mut operations = Operations::new(long_running::links(routes.bindings(), &ids));
     let mut paths: Vec<(Shape, Object)> = Vec::new();
-    for binding in routes.bindings() {
+    for (binding, id) in routes.bindings().iter().zip(&ids) {
         let shape = Shape::of(binding);
         let found = paths.iter().position(|(other, _)| other.pattern == shape.pattern);
         let at = found.unwrap_or(paths.len());
@@ -59,7 +64,7 @@ pub fn document(routes: &Routes, info: Info<'_>) -> Vec<u8> {
             // OpenAPI 3.1 has no other methods.
             _ => continue,
         };
-        *item = std::mem::take(item).with(key, operations.operation(binding, shape));
+        *item = std::mem::take(item).with(key, operations.operation(binding, id, shape));
     }
     let paths: Object = paths.into_iter().map(|(shape, item)| (shape.path(), item.into())).collect();
     let server = if info.server.is_empty() { "/" } else { info.server };

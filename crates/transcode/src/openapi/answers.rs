@@ -12,12 +12,12 @@ use crate::json::{Json, Object};
 const PROBLEM: &str = "Problem";
 
 /// The responses: that of success, one for each status that the comment leads to, and one for all others.
-pub(super) fn of(binding: &Binding, failures: &[Failure], schemas: &mut Schemas) -> Object {
+pub(super) fn of(binding: &Binding, failures: &[Failure], links: Object, schemas: &mut Schemas) -> Object {
     let mut by_status: BTreeMap<u16, Vec<&Failure>> = BTreeMap::new();
     for failure in failures {
         by_status.entry(code::http_status(failure.code)).or_default().push(failure);
     }
-    let responses = Object::new().with("200", success(binding, schemas));
+    let responses = Object::new().with("200", success(binding, schemas).with_some("links", links));
     let domain = binding.method.parent_service().package_name().split('.').next().unwrap_or_default().to_owned();
     let failed =
         by_status.into_iter().map(|(status, failures)| (status.to_string(), failed(status, &failures, &domain)));

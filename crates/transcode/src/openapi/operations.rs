@@ -1,11 +1,10 @@
 //! The operations of a document: a binding each.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use prost_reflect::{FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
 
 use super::answers;
 use super::comments::Parts;
+use super::long_running::OperationInfo;
 use super::paths::{self, Shape};
 use super::schemas::Schemas;
 use crate::annotations::Behavior;
@@ -17,15 +16,17 @@ use crate::json::{Json, Object};
 const DEPTH: usize = 3;
 
 /// Makes operations, and collects the schemas that they refer to.
-#[derive(Default)]
 pub(super) struct Operations {
     schemas: Schemas,
-    ids: BTreeSet<String>,
-    /// The full name of the first service of each name.
-    services: BTreeMap<String, String>,
+    /// Those of an answer that is a long-running operation.
+    links: Object,
 }
 
 impl Operations {
+    pub(super) fn new(links: Object) -> Self {
+        Self { schemas: Schemas::default(), links }
+    }
+
     pub(super) fn comment(&mut self, file: &FileDescriptor, path: &[i32]) -> String {
         self.schemas.comments.of(file, path)
     }
@@ -36,7 +37,7 @@ impl Operations {
         schemas.finish()
     }
 
-    pub(super) fn operation(&mut self, binding: &Binding, shape: &Shape) -> Json {
+    pub(super) fn operation(&mut self, binding: &Binding, id: &str, shape: &Shape) -> Json {
         let method = &binding.method;
         let parts = Parts::of(&self.comment(&method.parent_file(), method.path()));
         let mut described: Vec<String> = vec![parts.description.clone()];
@@ -46,12 +47,14 @@ impl Operations {
         if let Some(revision) = &binding.revision {
             described.push(format!("`If-Match` may give `{revision}` instead, as the `ETag` of an earlier answer."));
         }
+        let started = OperationInfo::of(method);
+        described.extend(started.iter().map(OperationInfo::described));
         described.retain(|text| !text.is_empty());
         let mut parameters = self.path_parameters(binding, shape);
         parameters.extend(self.query_parameters(binding));
         parameters.extend(header_parameters(binding));
         let operation = Object::new()
-            .with("operationId", self.id(binding))
+            .with("operationId", id)
             .with("tags", vec![method.parent_service().full_name()])
             .with_some("summary", parts.summary.as_str())
             .with_some("description", described.join("\n\n"))
@@ -62,24 +65,19 @@ impl Operations {
                 .with("receive", self.schemas.message(&binding.response_message()));
             return operation.and(messages).into();
         }
+        let links = if started.is_some() { self.links.clone() } else { Object::new() };
         operation
             .with_some("requestBody", self.body(binding))
-            .with("responses", answers::of(binding, &parts.failures, &mut self.schemas))
+            .with("responses", answers::of(binding, &parts.failures, links, &mut self.schemas))
+            .with_some("x-operation-info", self.messages(started))
             .into()
     }
 
-    /// `Service_Method`; with a number for further bindings, and with the package if two services have one name.
-    fn id(&mut self, binding: &Binding) -> String {
-        let service = binding.method.parent_service();
-        let owner = self.services.entry(service.name().to_owned()).or_insert_with(|| service.full_name().to_owned());
-        let prefix = if owner == service.full_name() { service.name() } else { service.full_name() };
-        let base = format!("{}_{}", prefix.replace('.', "_"), binding.method.name());
-        let numbered = (2..).map(|number| format!("{base}_{number}"));
-        let mut ids = std::iter::once(base.clone()).chain(numbered);
-        // A set of ids is finite: one is free.
-        let id = ids.find(|id| !self.ids.contains(id)).unwrap_or(base);
-        self.ids.insert(id.clone());
-        id
+    /// The messages in the operation that a method starts.
+    fn messages(&mut self, started: Option<OperationInfo>) -> Object {
+        let Some(OperationInfo { response, metadata }) = started else { return Object::new() };
+        let [response, metadata] = [response, metadata].map(|message| self.schemas.message(&message));
+        Object::new().with("response", response).with("metadata", metadata)
     }
 
     fn path_parameters(&mut self, binding: &Binding, shape: &Shape) -> Vec<Object> {

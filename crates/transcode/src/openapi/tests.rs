@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{Info, document};
-use crate::library;
+use crate::{Routes, Schema, library};
 
 const INFO: Info<'_> = Info { title: "Library", version: "1.2.3", server: "", bearer: true };
 
@@ -224,4 +224,63 @@ fn openapi_answers_have_their_content_types() {
     let stream = content("/v1/books/{bookId}:watch");
     assert_eq!(stream["application/x-ndjson"]["schema"]["$ref"], "#/components/schemas/library.v1.BookResponse");
     assert!(stream["text/event-stream"].is_object());
+}
+
+/// A method that starts work, and those for the work.
+const WORK: &str = r#"
+syntax = "proto3";
+package library.v1;
+
+import "google/api/annotations.proto";
+import "google/longrunning/operations.proto";
+
+service Scanner {
+  // Scans a book.
+  rpc ScanBook(ScanBookRequest) returns (google.longrunning.Operation) {
+    option (google.api.http) = {post: "/v1/books:scan" body: "*"};
+    option (google.longrunning.operation_info) = {
+      response_type: "ScanBookResponse"
+      metadata_type: "google.longrunning.WaitOperationRequest"
+    };
+  }
+
+  // Names a message that does not exist.
+  rpc ScanPage(ScanBookRequest) returns (google.longrunning.Operation) {
+    option (google.api.http) = {post: "/v1/pages:scan" body: "*"};
+    option (google.longrunning.operation_info) = {response_type: "Page" metadata_type: "ScanBookResponse"};
+  }
+}
+
+message ScanBookRequest {}
+message ScanBookResponse {}
+"#;
+
+#[test]
+fn openapi_names_the_messages_of_an_operation_and_links_to_its_methods() {
+    let pool = library::pool(WORK);
+    let routes = Routes::new(&Schema::new(&pool), library::methods(&pool), library::REVISION).expect("the rules hold");
+    let document: Value = serde_json::from_slice(&document(&routes, INFO)).expect("the document is JSON");
+
+    let scan = &document["paths"]["/v1/books:scan"]["post"];
+    let reference = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+    let [response, metadata] = ["library.v1.ScanBookResponse", "google.longrunning.WaitOperationRequest"];
+    let info = json!({"response": reference(response), "metadata": reference(metadata)});
+    assert_eq!(scan["x-operation-info"], info);
+    let words = format!("whose `response` is a `{response}`, and whose `metadata` is a `{metadata}`.");
+    assert!(scan["description"].as_str().is_some_and(|text| text.ends_with(&words)), "{scan:#}");
+
+    let links = scan["responses"]["200"]["links"].as_object().expect("links");
+    let expected = ["CancelOperation", "DeleteOperation", "GetOperation", "WaitOperation"];
+    assert_eq!(links.keys().collect::<Vec<_>>(), expected.map(|method| format!("Operations_{method}")).each_ref());
+    let mut ids = Vec::new();
+    document["paths"].as_object().into_iter().flatten().for_each(|(_, item)| {
+        ids.extend(item.as_object().into_iter().flatten().map(|(_, operation)| operation["operationId"].clone()));
+    });
+    for (id, link) in links {
+        assert_eq!(link["operationId"], id.as_str());
+        assert!(ids.contains(&json!(id)), "{id} is no operation");
+    }
+
+    let page = &document["paths"]["/v1/pages:scan"]["post"];
+    assert_eq!((&page["x-operation-info"], &page["responses"]["200"]["links"]), (&Value::Null, &Value::Null));
 }
