@@ -10,7 +10,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mesh_rpc::call::error::{DOMAIN, status};
 use mesh_rpc::call::{Call, Connection, Handler, Methods};
-use mesh_rpc::server::{self, Front};
+use mesh_rpc::server::{self, Front, Tls};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
 use tonic::body::Body;
@@ -43,6 +43,7 @@ struct Inner {
     limiter: Limiter,
     trusted_proxies: Vec<Network>,
     deadline: Duration,
+    tls: Option<Tls>,
     metrics: Metrics,
     /// Sockets, which a drain waits for.
     tasks: Tasks,
@@ -68,11 +69,12 @@ impl Edge {
             layers,
             pages: Pages::new(contract.openapi(), settings.docs.clone()),
             contract: Arc::new(contract),
-            guard: Guard::new(listen, &settings.hosts, &settings.cors_origins),
+            guard: Guard::new(listen, settings.tls.is_some(), &settings.hosts, &settings.cors_origins),
             bodies: Bodies::new(settings.max_body),
             limiter: Limiter::new(settings.rate, settings.streams_per_client),
             trusted_proxies: settings.trusted_proxies.clone(),
             deadline: settings.deadline,
+            tls: settings.tls.clone(),
             metrics,
             tasks,
         })))
@@ -84,7 +86,12 @@ impl Edge {
         let (arguments, path) = self.0.contract.curl(&format!("/{method}"), request)?;
         // The shell reads `?` and `&` otherwise.
         let quote = if path.contains('?') { "'" } else { "" };
-        Some(format!("curl {arguments}{quote}http://{address}{path}{quote}"))
+        Some(format!("curl {arguments}{quote}{}{path}{quote}", self.url(address)))
+    }
+
+    /// The URL of the edge at `address`, without a path.
+    pub fn url(&self, address: SocketAddr) -> String {
+        format!("{}://{address}", if self.0.tls.is_some() { "https" } else { "http" })
     }
 
     /// What listeners answer clients from outside with.
@@ -104,7 +111,7 @@ impl Edge {
             let refused = pages.guard.check_host(request.uri(), request.headers()).err();
             refused.map(|refusal| pages.refuse(&refusal))
         });
-        server::Edge { layers, front, guard }
+        server::Edge { layers, front, guard, tls: self.0.tls.clone() }
     }
 }
 

@@ -65,7 +65,7 @@ mod tests {
     use http::Request;
 
     fn guard() -> Guard {
-        Guard::new("127.0.0.1:1".parse().unwrap(), &[], &["https://shop.example".to_owned()])
+        Guard::new("127.0.0.1:1".parse().unwrap(), false, &[], &["https://shop.example".to_owned()])
     }
 
     #[test]

@@ -25,14 +25,16 @@ pub(crate) struct Guard {
     /// `None`: every name is taken.
     hosts: Option<Vec<String>>,
     origins: Vec<String>,
+    /// Whether this process speaks TLS, so that its own pages have `https` origins alone.
+    tls: bool,
 }
 
 impl Guard {
     /// On a loopback address only the machine's own names and `hosts` are taken. Elsewhere every name is, unless `hosts`
     /// has some.
-    pub(crate) fn new(listen: SocketAddr, hosts: &[String], origins: &[String]) -> Self {
+    pub(crate) fn new(listen: SocketAddr, tls: bool, hosts: &[String], origins: &[String]) -> Self {
         let restricts = listen.ip().is_loopback() || !hosts.is_empty();
-        Self { hosts: restricts.then(|| hosts.to_vec()), origins: origins.to_vec() }
+        Self { hosts: restricts.then(|| hosts.to_vec()), origins: origins.to_vec(), tls }
     }
 
     /// # Errors
@@ -96,7 +98,7 @@ impl Guard {
         // A browser leaves out the port that its scheme has anyway, and a proxy may name it.
         let same = |server: &Authority| match origin.split_once("://") {
             Some(("https", rest)) => rest == server.as_str().trim_end_matches(":443"),
-            Some(("http", rest)) => rest == server.as_str().trim_end_matches(":80"),
+            Some(("http", rest)) if !self.tls => rest == server.as_str().trim_end_matches(":80"),
             _ => false,
         };
         server.is_some_and(same) || self.lists(origin)
@@ -140,7 +142,7 @@ mod tests {
 
     fn check(listen: &str, hosts: &[&str], method: &str, headers: &[(&str, &str)]) -> u16 {
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
-        let guard = Guard::new(listen.parse().unwrap(), &hosts, &["https://shop.example".to_owned()]);
+        let guard = Guard::new(listen.parse().unwrap(), false, &hosts, &["https://shop.example".to_owned()]);
         let request = headers
             .iter()
             .fold(Request::builder().method(method), |request, (name, value)| request.header(*name, *value));
@@ -164,6 +166,16 @@ mod tests {
         assert_eq!(check("127.0.0.1:8080", &[], "GET", &[]), 421, "no name at all");
         assert_eq!(check("10.0.0.7:8080", &[], "GET", &[("host", "shop.example")]), 200);
         assert_eq!(check("10.0.0.7:8080", &["other"], "GET", &[("host", "shop.example")]), 421);
+    }
+
+    #[test]
+    fn pages_without_tls_are_foreign_to_a_server_with_tls() {
+        let allows = |tls, origin: &'static str| {
+            let guard = Guard::new("127.0.0.1:8443".parse().unwrap(), tls, &[], &[]);
+            guard.allows(&HeaderValue::from_static(origin), Some(&Authority::from_static("localhost:8443")))
+        };
+        assert!(allows(true, "https://localhost:8443") && !allows(true, "http://localhost:8443"));
+        assert!(allows(false, "https://localhost:8443"), "a proxy terminates TLS");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::client::Network;
-use mesh_runtime::settings::{self as read, Key, parse};
+use mesh_rpc::server::Tls;
+use mesh_runtime::settings::{self as read, Key, Source, parse};
 
 /// The settings of the edge.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Settings {
     pub enabled: Option<bool>,
     /// The address of a listener of its own, with the public methods alone. `None`: the listener of the services.
     pub listen: Option<SocketAddr>,
+    /// TLS of that listener. `None`: it speaks HTTP without TLS.
+    pub tls: Option<Tls>,
     /// Host names by which clients reach this process, beside those of the machine itself.
     pub hosts: Vec<String>,
     /// Origins whose pages may read answers, such as `https://shop.example`.
@@ -47,6 +50,7 @@ impl Default for Settings {
         Self {
             enabled: None,
             listen: None,
+            tls: None,
             hosts: Vec::new(),
             cors_origins: Vec::new(),
             max_body: 4 * MIB,
@@ -86,9 +90,11 @@ impl Settings {
                 "is an address that others can reach, and nothing authorizes calls yet: set edge.enabled, too";
             settings.problem("edge.listen", source, message.to_owned());
         }
+        let tls = tls(listen.is_some(), settings);
         Self {
             enabled,
             listen,
+            tls,
             hosts: settings.optional(&hosts, |text| list(text, is_host)).unwrap_or_default(),
             cors_origins: settings.optional(&origins, |text| list(text, is_origin)).unwrap_or_default(),
             max_body: settings.take(&max_body, Size(default.max_body), size).0,
@@ -109,6 +115,66 @@ impl Settings {
     pub fn answers_at(&self, listen: SocketAddr) -> bool {
         self.enabled.unwrap_or(listen.ip().is_loopback())
     }
+}
+
+/// Reads the keys of TLS, and the files that they name.
+fn tls(has_listener: bool, settings: &mut read::Settings) -> Option<Tls> {
+    let mode = Key::new("edge.tls", "off or files");
+    let source = settings.source("edge.tls").cloned();
+    let on = settings.take(&mode, Mode::Off, mode_of) == Mode::Files;
+    let mut path = |key: &'static str, names: &str| {
+        let from = settings.source(key).cloned();
+        let path = settings.optional(&Key::new(key, "a file"), parse::path);
+        match (&source, &from) {
+            (Some(source), None) if on => {
+                settings.problem(key, source.clone(), format!("is not set: edge.tls needs {names}"));
+            }
+            (None, Some(from)) => {
+                let message = "is set and edge.tls is not: set edge.tls to files, or to off".to_owned();
+                settings.problem(key, from.clone(), message);
+            }
+            _ => {}
+        }
+        path.zip(from)
+    };
+    let certificate = path(CERTIFICATE, "a PEM file with the certificate, and its issuers behind it");
+    let key = path(KEY, "a PEM file with the private key of the certificate");
+    if let (true, false, Some(source)) = (on, has_listener, source) {
+        let message = "is for the edge's own listener, and the mesh's port has no TLS: set edge.listen, too".to_owned();
+        settings.problem("edge.tls", source, message);
+    }
+    let ((certificate, of_certificate), (key, of_key)) = certificate.zip(key).filter(|_| on)?;
+    let mistakes = match Tls::read(&certificate, &key) {
+        Ok(tls) => return Some(tls),
+        Err(mistakes) => mistakes,
+    };
+    for mistake in mistakes {
+        let (name, source): (_, &Source) = if mistake.of_key { (KEY, &of_key) } else { (CERTIFICATE, &of_certificate) };
+        settings.problem(name, source.clone(), mistake.message);
+    }
+    None
+}
+
+const CERTIFICATE: &str = "edge.tls_certificate";
+const KEY: &str = "edge.tls_key";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Off,
+    Files,
+}
+
+impl read::Shown for Mode {
+    fn shown(&self) -> String {
+        match self {
+            Self::Off => "off".to_owned(),
+            Self::Files => "files".to_owned(),
+        }
+    }
+}
+
+fn mode_of(text: &str) -> Option<Mode> {
+    [Mode::Off, Mode::Files].into_iter().find(|mode| read::Shown::shown(mode) == text)
 }
 
 struct Size(u64);
@@ -192,6 +258,30 @@ mod tests {
     }
 
     #[test]
+    fn tls_needs_a_listener_and_two_files() {
+        let tls = ("edge.tls", "files");
+        let own = ("edge.listen", "127.0.0.1:0");
+        let files = [("edge.tls_certificate", "no/certificate.pem"), ("edge.tls_key", "no/key.pem")];
+        let found = |set: &[(&str, &str)], wanted: &[&[&str]]| {
+            let (settings, problems) = read(set);
+            assert!(settings.tls.is_none());
+            assert_eq!(problems.len(), wanted.len(), "{set:?}: {problems:#?}");
+            for (problem, wanted) in problems.iter().zip(wanted) {
+                assert!(wanted.iter().all(|text| problem.contains(text)), "{wanted:?} not in {problem}");
+            }
+        };
+        let (certificate, key) = ("`edge.tls_certificate` is not set", "`edge.tls_key` is not set");
+        found(&[tls, own], &[&[certificate], &[key]]);
+        found(&[tls, own, files[0]], &[&[key]]);
+        found(&[tls], &[&[certificate], &[key], &["`edge.tls`", "edge.listen"]]);
+        let unreadable = &[&["`edge.tls_certificate`", "no/certificate.pem"][..], &["`edge.tls_key`", "no/key.pem"]];
+        found(&[tls, own, files[0], files[1]], unreadable);
+        let ignored = &[&["`edge.tls_certificate`", "edge.tls is not"][..], &["`edge.tls_key`", "edge.tls is not"]];
+        found(&[own, files[0], files[1]], ignored);
+        found(&[("edge.tls", "off"), own, files[0], files[1]], &[]);
+    }
+
+    #[test]
     fn lists_are_separated_by_commas() {
         let (settings, problems) =
             read(&[("edge.hosts", "a, B.internal"), ("edge.cors_origins", "https://a.example,http://localhost:3000")]);
@@ -204,6 +294,7 @@ mod tests {
     fn settings_out_of_range_are_rejected() {
         for (key, wrong) in [
             ("edge.enabled", ["maybe", "1", ""]),
+            ("edge.tls", ["on", "true", ""]),
             ("edge.hosts", ["a:1", "http://a", "a,,b"]),
             ("edge.cors_origins", ["*", "a.example", "https://a.example/path"]),
             ("edge.max_body", ["1", "1GiB", "many"]),

@@ -264,27 +264,28 @@ impl Socket {
         }
     }
 
-    async fn end(self, end: &End) {
-        match end {
-            End::Of(status) => self.close(code(status), reason(status.message())).await,
-            End::Broken(code) => self.close(*code, "").await,
-            End::Gone => {}
-        }
-    }
-
-    async fn close(mut self, code: CloseCode, reason: &str) {
-        let frame = CloseFrame { code, reason: reason.into() };
-        let _ = timeout(CLOSING, async {
-            self.socket.close(Some(frame)).await?;
-            // The client answers with a close of its own.
-            while let Some(Ok(_)) = self.socket.next().await {}
-            // A connection that ends with bytes unread is reset, and the client could lose the close.
+    async fn end(mut self, end: &End) {
+        let ended = async {
+            match end {
+                End::Of(status) => self.close(code(status), reason(status.message())).await?,
+                End::Broken(code) => self.close(*code, "").await?,
+                End::Gone => {}
+            }
             let stream = self.socket.get_mut();
+            // TLS ends before its connection, so that its client knows that nothing was cut off.
             stream.shutdown().await?;
+            // A connection that ends with bytes unread is reset, and the client could lose the close.
             tokio::io::copy(stream, &mut tokio::io::sink()).await?;
             Ok::<_, Error>(())
-        })
-        .await;
+        };
+        let _ = timeout(CLOSING, ended).await;
+    }
+
+    async fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        self.socket.close(Some(CloseFrame { code, reason: reason.into() })).await?;
+        // The client answers with a close of its own.
+        while let Some(Ok(_)) = self.socket.next().await {}
+        Ok(())
     }
 }
 

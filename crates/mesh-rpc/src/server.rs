@@ -1,6 +1,7 @@
 //! The server: accepts connections, and answers calls through the layers.
 //!
-//! - [`Ports`] binds the listeners. `connection` serves one connection.
+//! - [`Ports`] binds the listeners. `connection` serves one connection, which may begin with the handshake of [`Tls`]; `pem`
+//!   reads its files.
 //! - [`layers`] has the layers around every service, in order: `status_size`, `deadline`, `drain`, `body_limit`,
 //!   `compression`, `shed`, `details`, `panics`. They share the request body of `request`, whose parts are `arrival` and
 //!   `permit`, and the response body of `answer`. `permits` has the concurrency permits.
@@ -23,6 +24,7 @@ pub mod health_service;
 pub mod layers;
 mod listener;
 mod panics;
+mod pem;
 mod permit;
 mod permits;
 mod ports;
@@ -32,9 +34,12 @@ mod settings;
 mod shed;
 mod starting;
 mod status_size;
+mod tls;
 
 pub use admin::Admin;
 pub use health::{Check, Health, Readiness};
+pub use pem::Mistake;
 pub use ports::{Answers, Edge, Front, Guard, Listen, Ports};
 pub use settings::Limits;
 pub use starting::Starting;
+pub use tls::Tls;

@@ -131,7 +131,9 @@ fn announce(config: &Config, running: &Running, examples: &[Example]) {
         let _ = writeln!(out, "{} admin listening on {admin}", config.process);
     }
     if let Some(edge) = running.edge_address {
-        let _ = writeln!(out, "{} edge listening on {edge}", config.process);
+        // An address alone is one without TLS, as for the other listeners.
+        let scheme = if config.edge.tls.is_some() { "https://" } else { "" };
+        let _ = writeln!(out, "{} edge listening on {scheme}{edge}", config.process);
     }
     let fill = |request: &str| request.replace("{uuid}", &uuid::Uuid::new_v4().to_string());
     let examples: Vec<_> = examples.iter().map(|Example { method, request }| (*method, fill(request))).collect();
@@ -142,7 +144,7 @@ fn announce(config: &Config, running: &Running, examples: &[Example]) {
     }
     if let Some(edge) = &running.edge {
         let at = running.edge_address.unwrap_or(address);
-        let _ = writeln!(out, "\n  http://{at}/docs shows and tries the API over HTTP");
+        let _ = writeln!(out, "\n  {}/docs shows and tries the API over HTTP", edge.url(at));
         for (method, request) in &examples {
             let _ = edge.curl(at, method, request).map(|curl| writeln!(out, "  {curl}"));
         }

@@ -87,6 +87,9 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         let sets = with_own(&sets);
         let contracts = (&sets[..], &methods, &served);
         let edge = Edge::new(&config.edge, outside, stack.clone(), contracts, metrics.clone(), foreground.clone())?;
+        if let Some(tls) = config.edge.tls.clone() {
+            background.run(tls.renew());
+        }
         Some(edge)
     } else {
         if config.edge.enabled.is_none() {

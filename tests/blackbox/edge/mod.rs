@@ -4,6 +4,7 @@ mod gateway; // the edge in a process of its own
 mod hostile; // what no browser sends, over raw sockets
 mod mistakes; // the answers to bad input
 mod streams; // server-sent events, and lines of JSON
+mod tls; // TLS of the edge's own listener
 
 use harness::{Curl, Grpcurl, Process, RawCall, uuid};
 use serde_json::{Value, json};

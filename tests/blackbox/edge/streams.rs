@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{create, monolith, path_of};
 
 /// Uploads a picture as it is, and returns the name of the operation.
-fn upload(curl: &Curl, title: &Value) -> String {
+pub(super) fn upload(curl: &Curl, title: &Value) -> String {
     let (picture, key) = (small_picture(), format!("Idempotency-Key: {}", uuid()));
     let arguments = ["--header", "Content-Type: image/png", "--header", &key, "--data-binary", "@-"];
     let page = curl.send(&format!("{}/artwork:upload", path_of(title)), &arguments, &picture);

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -11,6 +12,8 @@ use super::{find_program, skip};
 /// curl for one address.
 pub struct Curl {
     address: SocketAddr,
+    /// The certificate of the server, if it speaks TLS.
+    trusted: Option<PathBuf>,
 }
 
 /// The answer to a request.
@@ -36,15 +39,32 @@ impl Curl {
 
     /// curl for a server at this address.
     pub fn to(address: SocketAddr) -> Self {
-        Self { address }
+        Self { address, trusted: None }
+    }
+
+    /// curl for a server that speaks TLS with this certificate.
+    pub fn trusting(address: SocketAddr, certificate: &Path) -> Self {
+        Self { address, trusted: Some(certificate.to_owned()) }
     }
 
     fn command(&self, path: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(find_program("curl", &[]).expect("curl"));
         command.args(["--silent", "--show-error", "--path-as-is", "--globoff", "--max-time", "30"]);
-        command.args(arguments).arg(format!("http://{}{path}", self.address));
+        let scheme = match &self.trusted {
+            Some(certificate) => {
+                command.arg("--cacert").arg(certificate);
+                "https"
+            }
+            None => "http",
+        };
+        command.args(arguments).arg(format!("{scheme}://{}{path}", self.address));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// Whether the server can be reached at all, and curl trusts it.
+    pub fn connects(&self) -> bool {
+        self.command("/", &[]).status().expect("curl runs").success()
     }
 
     /// Requests `path` with more arguments, and `input` on standard input.
@@ -96,6 +116,11 @@ impl Page {
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(':'));
         lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// The protocol, such as `HTTP/2`.
+    pub fn protocol(&self) -> &str {
+        self.head.split(' ').next().unwrap_or_default()
     }
 
     /// The body as JSON.

@@ -180,7 +180,7 @@ impl Process {
         let listening = format!(" {name} listening on ");
         let mut lines = std::iter::from_fn(|| printed.recv_timeout(LIMIT).ok());
         let address = lines.find_map(|line| Some(line.split_once(&listening)?.1.to_owned()));
-        address.expect("a listener").parse().expect("an address")
+        address.expect("a listener").trim_start_matches("https://").parse().expect("an address")
     }
 
     /// curl for this process.

@@ -2,7 +2,7 @@
 //!
 //! Guarantees:
 //! - A client that does not complete its first bytes is disconnected after [`PREFACE_TIMEOUT`]: the HTTP/2 preface, or
-//!   the head of an HTTP/1.1 request.
+//!   the head of an HTTP/1.1 request. Before them, a handshake of TLS has the same limit.
 //! - An HTTP/2 client that does not answer pings is disconnected after at most twice [`KEEP_ALIVE`]. A client that stops within a
 //!   frame does not answer them.
 //! - The head of an HTTP/1.1 request above [`MAX_HEADER_BYTES`], and headers above [`MAX_HTTP_2_HEADER_BYTES`], are
@@ -20,6 +20,7 @@
 
 use std::convert::Infallible;
 use std::io::Cursor;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,15 +31,15 @@ use hyper::rt::{Read, Write};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
 use super::head_limit::MAX_HEADER_BYTES;
 use super::settings::Limits;
+use super::tls::Tls;
 use crate::call::Connection;
 
 /// The limit for the first bytes of a client.
@@ -58,20 +59,52 @@ const MAX_PENDING_RESETS: usize = 200;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection until it ends, reaches its age, or the process drains.
-pub(super) async fn serve<A, F>(stream: TcpStream, draining: CancellationToken, limits: Limits, answer: A)
-where
+pub(super) async fn serve<A, F>(
+    stream: TcpStream,
+    tls: Option<Tls>,
+    draining: CancellationToken,
+    limits: Limits,
+    answer: A,
+) where
     A: Fn(Request<Incoming>, Connection) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     // RPCs are small: send each packet at once.
     let _ = stream.set_nodelay(true);
-    let (mut reading, writing) = stream.into_split();
+    let client = stream.peer_addr().ok();
+    let Some(tls) = tls else {
+        return serve_halves(stream.into_split(), client, draining, limits, answer).await;
+    };
+    // In boxes, so that a connection without TLS needs no memory for them.
+    let accepted = tokio::select! {
+        accepted = timeout(PREFACE_TIMEOUT, Box::pin(tls.accept(stream))) => accepted,
+        () = draining.cancelled() => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => Box::pin(serve_halves(tokio::io::split(stream), client, draining, limits, answer)).await,
+        Ok(Err(error)) => tracing::debug!(%error, ?client, "TLS handshake failed"),
+        Err(_) => tracing::debug!(?client, "TLS handshake not completed in time"),
+    }
+}
+
+/// Serves the halves of a connection.
+async fn serve_halves<R, W, A, F>(
+    (mut reading, writing): (R, W),
+    client: Option<SocketAddr>,
+    draining: CancellationToken,
+    limits: Limits,
+    answer: A,
+) where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+    A: Fn(Request<Incoming>, Connection) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
     let start = tokio::select! {
         start = timeout(PREFACE_TIMEOUT, read_start(&mut reading)) => start,
         () = draining.cancelled() => return,
     };
     let Ok(Ok(start)) = start else { return };
-    let client = reading.peer_addr().ok();
     let stream = tokio::io::join(Cursor::new(start).chain(reading), writing);
 
     let (ending, unused) = (CancellationToken::new(), CancellationToken::new());
@@ -146,7 +179,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
 }
 
 /// Reads until the protocol is known, and returns what it has read.
-async fn read_start(stream: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
+async fn read_start(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let mut start = Vec::with_capacity(PREFACE.len());
     while start.len() < PREFACE.len() && PREFACE.starts_with(&start) {
         if stream.take((PREFACE.len() - start.len()) as u64).read_buf(&mut start).await? == 0 {
@@ -170,7 +203,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let silent = |_, _| std::future::pending();
-        (client, tokio::spawn(serve(stream, CancellationToken::new(), limits, silent)))
+        (client, tokio::spawn(serve(stream, None, CancellationToken::new(), limits, silent)))
     }
 
     /// How long the connection of a client lasts that sends `bytes` and then nothing.

@@ -15,6 +15,7 @@ use tonic::body::Body;
 
 use super::connection;
 use super::settings::Limits;
+use super::tls::Tls;
 use crate::call::Connection;
 
 /// The pause after a failed accept, for example without free file descriptors.
@@ -58,10 +59,11 @@ pub(super) struct Bound {
     pub(super) name: &'static str,
 }
 
-/// Serves connections with `answer` until `draining` is cancelled. Each connection is one of `tasks`, and ends when its
+/// Serves connections, with `tls` or without, by `answer` until `draining` is cancelled. Each connection is one of `tasks`, and ends when its
 /// calls have finished.
 pub(super) async fn serve<A, F>(
     listener: TcpListener,
+    tls: Option<Tls>,
     bound: Bound,
     draining: CancellationToken,
     tasks: Tasks,
@@ -93,7 +95,7 @@ pub(super) async fn serve<A, F>(
                     }
                     continue;
                 };
-                let serving = connection::serve(stream, draining.clone(), limits, answer.clone());
+                let serving = connection::serve(stream, tls.clone(), draining.clone(), limits, answer.clone());
                 tasks.run(async move {
                     serving.await;
                     drop(permit);

@@ -16,6 +16,7 @@ use tonic::body::Body;
 use super::admin::{self, Admin};
 use super::listener::{self, Bound};
 use super::settings::Limits;
+use super::tls::Tls;
 use crate::call::{Answering, Call, Connection, Handler, Methods};
 
 /// Answers HTTP requests that are neither gRPC nor for an admin page.
@@ -42,6 +43,8 @@ pub struct Edge {
     pub front: Front,
     /// Refuses requests that a page of another site makes a browser send, before an admin page is shown.
     pub guard: Guard,
+    /// TLS of the edge's own listener, if it speaks TLS.
+    pub tls: Option<Tls>,
 }
 
 /// The refusal of a request; `None`: it may be answered.
@@ -102,17 +105,19 @@ impl Ports {
         let (here, own) = if self.edge.is_some() { (None, edge) } else { (edge, None) };
         let pages = self.admin.is_none().then(|| admin.clone());
         let answer_services = answer(layers, methods.clone(), pages, here);
-        tasks.run(listener::serve(self.services, bound(), draining.clone(), tasks.clone(), limits, answer_services));
+        let (draining, again) = (draining.clone(), || tasks.clone());
+        tasks.run(listener::serve(self.services, None, bound(), draining.clone(), again(), limits, answer_services));
         if let (Some(listener), Some(edge)) = (self.edge, own) {
+            let tls = edge.tls.clone();
             let answer_outside = answer(edge.layers.clone(), methods, None, Some(edge));
-            tasks.run(listener::serve(listener, bound(), draining.clone(), tasks.clone(), limits, answer_outside));
+            tasks.run(listener::serve(listener, tls, bound(), draining.clone(), again(), limits, answer_outside));
         }
         if let Some(listener) = self.admin {
             let pages = move |request: Request<Incoming>, _| {
                 std::future::ready(admin.answer(&request).unwrap_or_else(admin::not_found))
             };
             let bound = Bound { most: limits.admin_connections(), name: "the limit of admin.listen" };
-            tasks.run(listener::serve(listener, bound, draining.clone(), tasks.clone(), limits, pages));
+            tasks.run(listener::serve(listener, None, bound, draining, again(), limits, pages));
         }
     }
 }

@@ -1,0 +1,158 @@
+//! TLS of a listener, from PEM files that may be replaced while the process runs.
+//!
+//! Guarantees:
+//! - TLS 1.3 and 1.2, and ALPN for HTTP/2 and HTTP/1.1.
+//! - A new certificate is in use [`POLL`] after its files were written, at the latest. Open connections keep theirs.
+//! - Files that cannot be used leave the certificate in use, with one warning.
+//!
+//! Does not: ask clients for certificates.
+//!
+//! See: decision 0033.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::pem::{Contents, Mistake};
+
+/// The interval at which the files are read again.
+const POLL: Duration = Duration::from_secs(2);
+
+/// The first byte of a TLS connection, see [RFC 8446](https://www.rfc-editor.org/rfc/rfc8446#section-5.1).
+const HANDSHAKE: u8 = 22;
+
+/// The answer to a client without TLS.
+const NEEDS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+    connection: close\r\ncontent-length: 35\r\n\r\nThis port speaks TLS: use https://\n";
+/// What is read of the request of such a client.
+const PLAIN_REQUEST: usize = 16 * 1024;
+
+/// The TLS of a listener. Cheap to clone; the clones share the certificate.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+    config: Arc<ServerConfig>,
+    current: Arc<Current>,
+}
+
+impl Tls {
+    /// Reads a certificate, with its issuers behind it, and its private key from two files, or from one that has both.
+    ///
+    /// # Errors
+    ///
+    /// The mistakes of both files.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, Vec<Mistake>> {
+        let provider = Arc::new(ring::default_provider());
+        let contents = Contents::read(certificate, key)?;
+        let certified = contents.certified(&provider, certificate, key)?;
+        let current = Arc::new(Current { in_use: RwLock::new(Arc::new(certified)), read: RwLock::new(contents) });
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config = config
+            .expect("ring has ciphers for both versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), config: Arc::new(config), current })
+    }
+
+    /// Reads the files again and again, and uses what is new. Never returns.
+    pub async fn renew(self) {
+        let mut ticks = interval(POLL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = Seen::Used;
+        loop {
+            ticks.tick().await;
+            let (tls, last) = (self.clone(), seen);
+            // Files may lie on a network. A panic, which nothing causes, would leave the certificate as it is.
+            let read = tokio::task::spawn_blocking(move || tls.read_again(last));
+            seen = read.await.unwrap_or(Seen::Used);
+        }
+    }
+
+    fn read_again(&self, last: Seen) -> Seen {
+        let provider = self.config.crypto_provider();
+        let contents = match Contents::read(&self.certificate, &self.key) {
+            Ok(contents) if contents == *self.current.read.read().unwrap_or_else(PoisonError::into_inner) => {
+                return Seen::Used;
+            }
+            contents => contents,
+        };
+        let certified = contents.and_then(|contents| {
+            let certified = contents.certified(provider, &self.certificate, &self.key)?;
+            Ok((contents, certified))
+        });
+        match certified {
+            Ok((contents, certified)) => {
+                *self.current.read.write().unwrap_or_else(PoisonError::into_inner) = contents;
+                *self.current.in_use.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
+                tracing::info!(file = %self.certificate.display(), "the new certificate is in use");
+                Seen::Used
+            }
+            // Two files are not written at once: the next round may find both.
+            Err(_) if last == Seen::Used => Seen::Broken,
+            Err(mistakes) => {
+                if last == Seen::Broken {
+                    let mistakes: Vec<_> = mistakes.iter().map(Mistake::to_string).collect();
+                    let mistakes = mistakes.join("; ");
+                    tracing::warn!(mistakes, "the new certificate cannot be used; the old one stays in use");
+                }
+                Seen::Reported
+            }
+        }
+    }
+
+    /// Completes the handshake.
+    ///
+    /// # Errors
+    ///
+    /// The client does not speak TLS, which it is answered; it has no protocol or version of TLS in common; it went away.
+    pub(super) async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let mut first = [HANDSHAKE];
+        stream.peek(&mut first).await?;
+        if first != [HANDSHAKE] {
+            // Unread bytes would reset the connection before the client has read the answer.
+            let _ = stream.read(&mut [0; PLAIN_REQUEST]).await?;
+            stream.write_all(NEEDS_TLS).await?;
+            stream.shutdown().await?;
+            return Err(io::Error::new(ErrorKind::InvalidData, "the client does not speak TLS"));
+        }
+        TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await
+    }
+}
+
+/// What the last round found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// The files that are in use.
+    Used,
+    /// Files that cannot be used.
+    Broken,
+    /// The same, and a warning was logged.
+    Reported,
+}
+
+/// The certificate that connections get.
+#[derive(Debug)]
+struct Current {
+    in_use: RwLock<Arc<CertifiedKey>>,
+    /// The contents of its files.
+    read: RwLock<Contents>,
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.in_use.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
