@@ -28,6 +28,7 @@ mod pem;
 mod permit;
 mod permits;
 mod ports;
+mod prefixed;
 pub mod reflection;
 mod request;
 mod settings;

@@ -13,8 +13,7 @@ pub struct Tasks {
 impl Tasks {
     /// Runs `task` until it ends or is cancelled.
     pub fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let cut = self.cut.clone();
-        self.tracker.spawn(async move { cut.run_until_cancelled_owned(task).await });
+        self.tracker.spawn(self.cut.clone().run_until_cancelled_owned(task));
     }
 
     /// Waits until all tasks have ended.

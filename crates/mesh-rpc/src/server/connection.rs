@@ -19,7 +19,6 @@
 //! See: decision 0001.
 
 use std::convert::Infallible;
-use std::io::Cursor;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -27,10 +26,9 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::{Read, Write};
-use hyper::service::{Service, service_fn};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
@@ -38,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
 use super::head_limit::MAX_HEADER_BYTES;
+use super::prefixed::Prefixed;
 use super::settings::Limits;
 use super::tls::Tls;
 use crate::call::Connection;
@@ -73,7 +72,7 @@ pub(super) async fn serve<A, F>(
     let _ = stream.set_nodelay(true);
     let client = stream.peer_addr().ok();
     let Some(tls) = tls else {
-        return serve_halves(stream.into_split(), client, draining, limits, answer).await;
+        return serve_stream(stream, client, draining, limits, answer).await;
     };
     // In boxes, so that a connection without TLS needs no memory for them.
     let accepted = tokio::select! {
@@ -81,32 +80,29 @@ pub(super) async fn serve<A, F>(
         () = draining.cancelled() => return,
     };
     match accepted {
-        Ok(Ok(stream)) => Box::pin(serve_halves(tokio::io::split(stream), client, draining, limits, answer)).await,
+        Ok(Ok(stream)) => Box::pin(serve_stream(stream, client, draining, limits, answer)).await,
         Ok(Err(error)) => tracing::debug!(%error, ?client, "TLS handshake failed"),
         Err(_) => tracing::debug!(?client, "TLS handshake not completed in time"),
     }
 }
 
-/// Serves the halves of a connection.
-async fn serve_halves<R, W, A, F>(
-    (mut reading, writing): (R, W),
+/// Serves `stream`, whose bytes are HTTP/1.1 or HTTP/2.
+async fn serve_stream<I, A, F>(
+    mut stream: I,
     client: Option<SocketAddr>,
     draining: CancellationToken,
     limits: Limits,
     answer: A,
 ) where
-    R: AsyncRead + Unpin + Send + 'static,
-    W: AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(Request<Incoming>, Connection) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let start = tokio::select! {
-        start = timeout(PREFACE_TIMEOUT, read_start(&mut reading)) => start,
+        start = timeout(PREFACE_TIMEOUT, read_start(&mut stream)) => start,
         () = draining.cancelled() => return,
     };
     let Ok(Ok(start)) = start else { return };
-    let stream = tokio::io::join(Cursor::new(start).chain(reading), writing);
-
     let (ending, unused) = (CancellationToken::new(), CancellationToken::new());
     let (from, answer) = (Connection::new(ending.clone(), client, unused.clone()), Arc::new(answer));
     let service = service_fn(move |request: Request<Incoming>| {
@@ -120,7 +116,16 @@ async fn serve_halves<R, W, A, F>(
         ending.cancel();
         sleep(limits.connection_grace.max(PREFACE_TIMEOUT)).await;
     };
-    let http = serve_http(TokioIo::new(stream), service, &draining, age.as_mut(), close).await;
+    let is_http2 = start == PREFACE;
+    let io = TokioIo::new(Prefixed::new(start, stream));
+    // In boxes, because each would be in this future more than once.
+    let http = if is_http2 {
+        let connection = Box::pin(http2().serve_connection(io, service));
+        until_closed(connection, |http| http.graceful_shutdown(), &draining, age.as_mut(), close).await
+    } else {
+        let connection = Box::pin(http1().serve_connection(io, service).with_upgrades());
+        until_closed(connection, |http| http.graceful_shutdown(), &draining, age.as_mut(), close).await
+    };
     if let Err(error) = http {
         tracing::debug!(error, "connection ended");
         return;
@@ -136,45 +141,41 @@ async fn serve_halves<R, W, A, F>(
     }
 }
 
-/// Serves HTTP until the connection ends or is upgraded.
-async fn serve_http<I, S>(
-    io: I,
-    service: S,
+/// Waits until the connection ends or is upgraded. `shut_down` lets it finish its calls.
+async fn until_closed<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<Box<C>>,
+    shut_down: fn(Pin<&mut C>),
     draining: &CancellationToken,
     age: Pin<&mut Sleep>,
     close: impl AsyncFnOnce(),
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
-where
-    I: Read + Write + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
-{
-    let builder = builder();
-    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     tokio::select! {
-        served = connection.as_mut() => served,
+        served = connection.as_mut() => return Ok(served?),
         () = draining.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            shut_down(connection.as_mut());
             // The drain ends the streams, within its own limit.
-            connection.await
+            return Ok(connection.await?);
         }
-        () = age => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                served = connection => served,
-                () = close() => Err("its calls did not end within the grace period".into()),
-            }
-        }
+        () = age => shut_down(connection.as_mut()),
+    }
+    tokio::select! {
+        served = connection => Ok(served?),
+        () = close() => Err("its calls did not end within the grace period".into()),
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // For HTTP/1.1, the buffer size bounds the head.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PREFACE_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
-    let mut http2 = builder.http2();
-    http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
-    http2.max_header_list_size(MAX_HTTP_2_HEADER_BYTES).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
-    http2.max_pending_accept_reset_streams(MAX_PENDING_RESETS);
+fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // The size of the buffer bounds the head.
+    builder.timer(TokioTimer::new()).header_read_timeout(PREFACE_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
+    builder
+}
+
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
+    builder.max_header_list_size(MAX_HTTP_2_HEADER_BYTES).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
+    builder.max_pending_accept_reset_streams(MAX_PENDING_RESETS);
     builder
 }
 

@@ -95,7 +95,9 @@ pub(super) async fn serve<A, F>(
                     }
                     continue;
                 };
-                let serving = connection::serve(stream, tls.clone(), draining.clone(), limits, answer.clone());
+                // In a box: each future around it would have room for it twice.
+                let serving =
+                    Box::pin(connection::serve(stream, tls.clone(), draining.clone(), limits, answer.clone()));
                 tasks.run(async move {
                     serving.await;
                     drop(permit);
