@@ -11,6 +11,7 @@
 
 mod calls;
 mod deliveries;
+mod edge;
 mod lifecycles;
 mod limit;
 mod machine;
@@ -23,6 +24,7 @@ mod service;
 mod starts;
 mod watching;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -64,12 +66,27 @@ enum Command {
         #[arg(long)]
         only: Option<calls::Part>,
     },
+    /// The edge: one table, in two minutes
+    Edge {
+        /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
+        #[arg(long)]
+        quick: bool,
+        /// Measures one part only
+        #[arg(long)]
+        only: Option<edge::Part>,
+        /// The folder of the databases, on a real disk [default: beside this program, in Cargo's target directory]
+        #[arg(long, value_name = "FOLDER")]
+        data_dir: Option<PathBuf>,
+    },
     /// A server in a process of its own, which this program starts
     #[command(hide = true)]
     Serve { data_dir: PathBuf, url: String, reporting: usize },
     /// The same for calls
     #[command(hide = true)]
     ServeCalls { side: Side },
+    /// A gateway in front of it
+    #[command(hide = true)]
+    ServeGateway { service: SocketAddr },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -104,8 +121,13 @@ fn main() -> ExitCode {
                     // The default handler would leave databases and a Postgres behind.
                     _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
                 },
+                Command::Edge { quick, only, data_dir } => tokio::select! {
+                    ended = edge::measure(quick, only, data_dir) => ended,
+                    _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+                },
                 Command::Calls { quick, only } => calls::measure(quick, only).await,
                 Command::ServeCalls { side } => side.serve().await,
+                Command::ServeGateway { service } => edge::gateway::serve(service).await,
                 Command::Serve { data_dir, url, reporting } => server::serve(&data_dir, &url, reporting).await,
             }
         });

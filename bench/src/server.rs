@@ -74,11 +74,16 @@ impl Server {
 
     /// Its resident memory in bytes; `None` without /proc.
     pub(crate) fn resident(&self) -> Option<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kibibytes: u32 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(f64::from(kibibytes) * 1024.0)
+        resident(self.id())
     }
+}
+
+/// The resident memory of a process in bytes; `None` without /proc.
+pub(crate) fn resident(process: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u32 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(f64::from(kibibytes) * 1024.0)
 }
 
 /// The CPU time of a process that its threads have used until now; `None` without Linux's /proc. Threads that have ended

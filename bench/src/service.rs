@@ -42,9 +42,10 @@ impl Site {
         });
         let folder = tempfile::tempdir_in(&place.folder)?;
         let database = format!("services.bench.database_url={}", place.url);
-        // The measurement is of a stream's cost, not of the limit of streams.
-        let streams = "limits.streams=1000000".to_owned();
-        let mesh = Mesh::start_in(folder, &[database, streams], service).await;
+        // The measurement is of a stream's cost, not of the limits.
+        let limits = ["limits.streams=1000000", "limits.connections=1000000", "edge.streams_per_client=100000"];
+        let settings: Vec<_> = limits.into_iter().map(ToOwned::to_owned).chain([database]).collect();
+        let mesh = Mesh::start_in(folder, &settings, service).await;
         let (operations, store) = resources.recv().context("the service was not built")?;
         Ok(Self { mesh, operations, store })
     }

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 
 use hyper::body::Incoming;
+use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use mesh::Service;
 use mesh::testing::Mesh;
@@ -70,8 +70,8 @@ const STREAMS: u32 = 1000;
 /// for this alone, and with it all crates that depend on tonic a second time.
 async fn tonic(listener: TcpListener) -> anyhow::Result<()> {
     let service = OperationsServer::new(Answering::default());
-    let mut http2 = auto::Builder::new(TokioExecutor::new()).http2_only();
-    http2.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
@@ -97,23 +97,32 @@ pub(crate) fn request() -> GetOperationRequest {
 
 const NAME: &str = "services/bench/operations/0193a0c1-8f3e-7c55-9d5e-2b0c4d1f6a7b";
 
-/// Returns the same operation for every request.
+/// The operation that every request gets.
+pub(crate) fn operation() -> Operation {
+    let time = Some(mesh::store::timestamp(mesh::store::now()));
+    let metadata = OperationMetadata {
+        state: State::Running.into(),
+        revision: 2,
+        attempt: 1,
+        create_time: time,
+        update_time: time,
+        ..OperationMetadata::default()
+    };
+    let metadata = prost_types::Any::from_msg(&metadata).ok();
+    Operation { name: NAME.to_owned(), metadata, ..Operation::default() }
+}
+
+/// The operations of a list.
+pub(crate) const LISTED: usize = 50;
+
+/// Returns the same operation for every request, or the same list.
 #[derive(Clone)]
-pub(crate) struct Answering(Operation);
+pub(crate) struct Answering(Operation, ListOperationsResponse);
 
 impl Default for Answering {
     fn default() -> Self {
-        let time = Some(mesh::store::timestamp(mesh::store::now()));
-        let metadata = OperationMetadata {
-            state: State::Running.into(),
-            revision: 2,
-            attempt: 1,
-            create_time: time,
-            update_time: time,
-            ..OperationMetadata::default()
-        };
-        let metadata = prost_types::Any::from_msg(&metadata).ok();
-        Self(Operation { name: NAME.to_owned(), metadata, ..Operation::default() })
+        let operations = vec![operation(); LISTED];
+        Self(operation(), ListOperationsResponse { operations, ..ListOperationsResponse::default() })
     }
 }
 
@@ -131,7 +140,7 @@ impl Operations for Answering {
         &self,
         _: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
-        Err(not_measured())
+        Ok(Response::new(self.1.clone()))
     }
 
     async fn delete_operation(&self, _: Request<DeleteOperationRequest>) -> Result<Response<()>, Status> {
@@ -144,5 +153,5 @@ impl Operations for Answering {
 }
 
 fn not_measured() -> Status {
-    Status::unimplemented("the benchmark only calls GetOperation")
+    Status::unimplemented("the benchmark only reads operations")
 }
