@@ -1,6 +1,7 @@
 //! A gRPC call into the server's layers, and the messages of its answer.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -49,6 +50,9 @@ pub(crate) fn seal(mut message: Vec<u8>) -> Bytes {
     message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
     message.into()
 }
+
+/// A pull of the next message. It owns the messages, and returns them.
+pub(crate) type Pulling = Pin<Box<dyn Future<Output = Result<(Messages, Option<Bytes>), Status>> + Send>>;
 
 /// The messages of an answer.
 pub(crate) struct Messages {
@@ -110,6 +114,16 @@ impl Messages {
                 None => return Err(unfinished("without a status")),
             }
         }
+    }
+
+    /// [`next`](Self::next), as a future that is kept beside others.
+    ///
+    /// # Errors
+    ///
+    /// The call failed.
+    pub(crate) async fn pull(mut self) -> Result<(Self, Option<Bytes>), Status> {
+        let next = self.next().await?;
+        Ok((self, next))
     }
 
     /// Whether the call ends well within this time, and all of its messages are `known` to the client.

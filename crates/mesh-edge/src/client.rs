@@ -1,4 +1,4 @@
-//! Who a client is, for limits: its address, or the address that a trusted proxy has seen.
+//! The identity of a client, for limits: its address, or the address that a trusted proxy reports.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

@@ -55,7 +55,7 @@ pub(crate) fn public(layers: Handler) -> Handler {
     })
 }
 
-/// What is not public is not there.
+/// The answer to a call of a method that is not public: the same as for a method that does not exist.
 fn unknown(method: &Method) -> Status {
     let message = format!("`{}/{}` is no public method", method.service, method.name);
     status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message)

@@ -69,7 +69,7 @@ fn response(body: Body) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx holds back what it has not been told of.
+    // nginx buffers an answer without this header.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }

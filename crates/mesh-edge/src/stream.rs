@@ -10,7 +10,7 @@ use tonic::Status;
 use tonic::body::Body;
 use transcode::WireError;
 
-use crate::call::Messages;
+use crate::call::{Messages, Pulling};
 use crate::unary::unwritable;
 
 /// What a stream has next.
@@ -28,15 +28,7 @@ pub(crate) fn frames<W>(messages: Messages, write: W) -> Body
 where
     W: FnMut(Step<'_>, &mut Vec<u8>) -> Result<(), WireError> + Send + Unpin + 'static,
 {
-    Body::new(Frames { pulling: Some(Box::pin(pull(messages))), write })
-}
-
-/// A pull of the next message, which returns what the messages come from.
-type Pulling = Pin<Box<dyn Future<Output = (Messages, Result<Option<Bytes>, Status>)> + Send>>;
-
-async fn pull(mut messages: Messages) -> (Messages, Result<Option<Bytes>, Status>) {
-    let next = messages.next().await;
-    (messages, next)
+    Body::new(Frames { pulling: Some(Box::pin(messages.pull())), write })
 }
 
 struct Frames<W> {
@@ -76,9 +68,10 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         loop {
             let Some(pulling) = &mut self.pulling else { return Poll::Ready(None) };
-            let (messages, next) = task::ready!(pulling.as_mut().poll(cx));
+            let (messages, next) = task::ready!(pulling.as_mut().poll(cx))
+                .map_or_else(|status| (None, Err(status)), |(messages, next)| (Some(messages), Ok(next)));
             let (text, more) = self.text(next);
-            self.pulling = more.then(|| Box::pin(pull(messages)) as Pulling);
+            self.pulling = messages.filter(|_| more).map(|messages| Box::pin(messages.pull()) as Pulling);
             if !text.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(text.into()))));
             }

@@ -20,11 +20,11 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_rpc::call::Answering;
 use mesh_rpc::call::error::{DOMAIN, status};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -36,7 +36,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use transcode::Input;
 
-use crate::call::{Messages, PREFIX, seal};
+use crate::call::{Messages, PREFIX, Pulling, seal};
 use crate::contract::Route;
 use crate::headers::{lists, text};
 use crate::refusal::{MALFORMED_HANDSHAKE, Refusal};
@@ -150,10 +150,17 @@ fn body(mut receiver: Receiver<Bytes>) -> Body {
 }
 
 /// Serves a socket until the call or the client ends it.
-pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, mut requests: Requests, answering: Answering) {
+pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, requests: Requests, answering: Answering) {
     let Ok(upgraded) = upgrade.await else { return };
-    let mut socket = Socket::new(upgraded, most).await;
-    let mut pulling = Box::pin(first(answering));
+    let socket = Socket::new(TokioIo::new(upgraded), most).await;
+    serve_socket(socket, route, requests, answering).await;
+}
+
+async fn serve_socket<I>(mut socket: Socket<I>, route: Route, mut requests: Requests, answering: Answering)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut pulling: Pulling = Box::pin(async move { Messages::of(answering.await)?.pull().await });
     let end = loop {
         tokio::select! {
             pulled = &mut pulling => match pulled {
@@ -161,7 +168,7 @@ pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, mut req
                     if let Err(end) = socket.send(&route, &message).await {
                         break end;
                     }
-                    pulling = Box::pin(advance(messages));
+                    pulling = Box::pin(messages.pull());
                 }
                 Ok((_, None)) => break End::Of(Status::ok("")),
                 Err(status) => break End::Of(status),
@@ -180,20 +187,6 @@ pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, mut req
     socket.end(&end).await;
 }
 
-type Pulled = Result<(Messages, Option<Bytes>), Status>;
-
-/// The first message of a call.
-fn first(answering: Answering) -> std::pin::Pin<Box<dyn Future<Output = Pulled> + Send>> {
-    Box::pin(async move { advance(Messages::of(answering.await)?).await })
-}
-
-fn advance(mut messages: Messages) -> std::pin::Pin<Box<dyn Future<Output = Pulled> + Send>> {
-    Box::pin(async move {
-        let next = messages.next().await?;
-        Ok((messages, next))
-    })
-}
-
 /// Why a socket ends.
 enum End {
     /// The client has left, or does not listen.
@@ -208,19 +201,19 @@ fn mistake(reason: &str, message: &str) -> Status {
     status(Code::InvalidArgument, DOMAIN, reason, message)
 }
 
-struct Socket {
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+struct Socket<I> {
+    socket: WebSocketStream<I>,
     /// When the client was last heard of.
     heard: Instant,
     /// Whether a ping has no answer yet.
     pinged: bool,
 }
 
-impl Socket {
-    async fn new(upgraded: Upgraded, most: usize) -> Self {
+impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
+    async fn new(io: I, most: usize) -> Self {
         // What waits to be written needs no limit: it is one message or one pong.
         let config = WebSocketConfig::default().max_message_size(Some(most)).max_frame_size(Some(most));
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         Self { socket, heard: Instant::now(), pinged: false }
     }
 
@@ -291,7 +284,10 @@ impl Socket {
 
 /// The client's next message; `None` at the end. The pong for the last one is sent first: a client that takes none could
 /// fill the memory with them.
-async fn next(socket: &mut WebSocketStream<TokioIo<Upgraded>>) -> Result<Option<Result<Message, Error>>, End> {
+async fn next<I>(socket: &mut WebSocketStream<I>) -> Result<Option<Result<Message, Error>>, End>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
     timeout(STALLED, socket.flush()).await.ok().and_then(Result::ok).ok_or(End::Gone)?;
     Ok(socket.next().await)
 }

@@ -84,7 +84,7 @@ async fn connection(stream: TcpStream) {
 
 /// Sends each message back.
 async fn echo(upgrade: OnUpgrade) {
-    let mut socket = Socket::new(upgrade.await.unwrap(), MOST).await;
+    let mut socket = Socket::new(TokioIo::new(upgrade.await.unwrap()), MOST).await;
     let end = loop {
         match socket.receive().await {
             Ok(Some(message)) => {
