@@ -21,6 +21,8 @@ mod answer;
 mod body;
 mod call;
 mod chain;
+#[cfg(test)]
+mod chat;
 mod client;
 mod contract;
 mod cors;
@@ -29,6 +31,8 @@ mod forward;
 mod grpc_web;
 mod guard;
 mod headers;
+#[cfg(test)]
+mod mutated;
 mod ndjson;
 mod pages;
 mod rate;

@@ -1,6 +1,7 @@
 //! Sockets over a connection in memory, before a handler that sends each request back.
 
 mod autobahn; // a suite of others for the protocol
+mod mutated; // frames that were changed at random
 mod peer; // the client, and the edge that it talks to
 
 use super::*;

@@ -9,63 +9,14 @@ use hyper::service::service_fn;
 use mesh_rpc::call::{Call, Connection, Methods, handler};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
-use protox::Compiler;
-use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::*;
+use crate::chat::descriptors;
 use crate::{Edge, Settings};
-
-const PROTO: &str = r#"
-syntax = "proto3";
-package chat.v1;
-
-import "google/api/annotations.proto";
-import "google/protobuf/struct.proto";
-import "mesh/options/v1/options.proto";
-
-service Chat {
-  rpc Talk(stream Line) returns (stream Line) {
-    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
-    option (google.api.http) = {custom: {kind: "WEBSOCKET" path: "/v1/rooms/{room}:talk"}};
-  }
-  rpc Join(stream Line) returns (Line) {
-    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
-    option (google.api.http) = {custom: {kind: "WEBSOCKET" path: "/v1/rooms/{room}:join"}};
-  }
-  rpc Count(Line) returns (stream Line) {
-    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
-    option (google.api.http) = {get: "/v1/rooms/{room}:count"};
-  }
-}
-
-message Line {
-  string room = 1;
-  string text = 2;
-  google.protobuf.Value extra = 3;
-}
-"#;
 
 /// The bytes that wait for their reader, each way.
 pub(super) const BUFFER: usize = 1 << 20;
-
-struct Source;
-
-impl FileResolver for Source {
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        if name == "chat.proto" { File::from_source(name, PROTO) } else { Err(protox::Error::file_not_found(name)) }
-    }
-}
-
-fn descriptors() -> Vec<u8> {
-    let mut files = ChainFileResolver::new();
-    files.add(Source);
-    files.add(IncludeFileResolver::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto").into()));
-    files.add(GoogleFileResolver::new());
-    let mut compiler = Compiler::with_file_resolver(files);
-    compiler.include_imports(true).open_file("chat.proto").unwrap();
-    compiler.encode_file_descriptor_set()
-}
 
 /// Sends each message of the request back when the answer is read. A request with a number as its text is answered with
 /// as many characters.
