@@ -7,6 +7,7 @@
 //!   `.ci/foreign` fails with `CI=foreign` only.
 
 mod balancer; // a balancer that probes health
+mod certificate; // a certificate, and a client that trusts it
 mod collector; // a server that keeps every request: a collector of spans
 mod consul; // an agent of Consul
 mod curl; // HTTP requests by curl
@@ -23,6 +24,7 @@ mod session; // SQL on one connection
 mod sql; // one SQL statement
 
 pub use balancer::Balancer;
+pub use certificate::{Certificate, TlsConnection};
 pub use collector::{Collector, Exported};
 pub use consul::Consul;
 pub use curl::{Curl, Page};
