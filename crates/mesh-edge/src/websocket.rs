@@ -260,10 +260,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     async fn end(mut self, end: &End) {
         let ended = async {
             match end {
-                End::Of(status) => self.close(code(status), reason(status.message())).await?,
-                End::Broken(code) => self.close(*code, "").await?,
-                End::Gone => {}
+                End::Of(status) => self.close(code(status), reason(status.message())).await,
+                End::Broken(code) => self.close(*code, "").await,
+                End::Gone => Ok(()),
             }
+            // A client that has closed meanwhile is no failure.
+            .or_else(|error| if matches!(error, Error::ConnectionClosed) { Ok(()) } else { Err(error) })?;
             let stream = self.socket.get_mut();
             // TLS ends before its connection, so that its client knows that nothing was cut off.
             stream.shutdown().await?;
@@ -275,6 +277,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     }
 
     async fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        // A pong that waits would follow the close.
+        self.socket.flush().await?;
         self.socket.close(Some(CloseFrame { code, reason: reason.into() })).await?;
         // The client answers with a close of its own.
         while let Some(Ok(_)) = self.socket.next().await {}

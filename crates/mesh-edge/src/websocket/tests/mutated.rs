@@ -94,7 +94,7 @@ fn check(input: &[u8], answer: &[u8]) -> (bool, bool) {
             }
             PONG => assert!(payload.len() < 126, "{input:?}"),
             CLOSE => {
-                assert_eq!(index + 1, found.len(), "{input:?}: something follows the close");
+                assert_eq!(index + 1, found.len(), "{input:?}: {found:?}: something follows the close");
                 assert!(std::str::from_utf8(payload.get(2..).unwrap_or_default()).is_ok(), "{input:?}");
                 refused |= payload.starts_with(&4003u16.to_be_bytes()) || payload.starts_with(&1002u16.to_be_bytes());
             }
