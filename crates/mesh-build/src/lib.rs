@@ -1,4 +1,4 @@
-//! Generates typed clients, servers and a descriptor set from contracts, for build scripts.
+//! Generates typed clients, servers, events and a descriptor set from contracts, for build scripts.
 //!
 //! Guarantees:
 //! - The build needs no protoc: protox compiles the contracts.
@@ -7,8 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
+
+mod events;
 
 /// The package `google.rpc`: its types come from tonic-types, which converts them from and to a `tonic::Status`.
 const RPC: [&str; 2] = [".google.rpc", "::tonic_types::pb"];
@@ -24,7 +28,8 @@ const RPC: [&str; 2] = [".google.rpc", "::tonic_types::pb"];
 ///
 /// # Errors
 ///
-/// A contract that does not compile, with file and line, or a folder that cannot be read. Return it from `main`.
+/// A contract that does not compile, with file and line; an event whose key is no string field, with file, message and
+/// key; or a folder that cannot be read. Return it from `main`.
 pub fn generate(proto: &str, folders: &[PathBuf], external: &[(&str, &str)]) -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut files = Vec::new();
@@ -38,6 +43,8 @@ pub fn generate(proto: &str, folders: &[PathBuf], external: &[(&str, &str)]) -> 
     compiler.include_source_info(true).include_imports(true).open_files(&files)?;
     // The raw bytes keep custom options. The typed set below drops them, since prost drops unknown fields.
     fs::write(out.join("contracts.bin"), compiler.encode_file_descriptor_set())?;
+
+    let events = events::of(&compiler.descriptor_pool())?;
 
     let mut set = compiler.file_descriptor_set();
     let mut elsewhere = BTreeMap::from([RPC.map(str::to_owned).into()]);
@@ -59,6 +66,13 @@ pub fn generate(proto: &str, folders: &[PathBuf], external: &[(&str, &str)]) -> 
     let generator = tonic_prost_build::configure().include_file("contracts.rs");
     let generator = elsewhere.iter().fold(generator, |generator, (package, path)| generator.extern_path(package, path));
     generator.compile_fds_with_config(set, config)?;
+    for (package, code) in events {
+        // Packages of another crate have no file here.
+        let generated = out.join(format!("{package}.rs"));
+        if !elsewhere.contains_key(&format!(".{package}")) {
+            File::options().append(true).open(generated)?.write_all(code.as_bytes())?;
+        }
+    }
     Ok(())
 }
 

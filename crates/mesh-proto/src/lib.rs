@@ -8,6 +8,10 @@
 // Generated code has the comments of the contracts only.
 #![allow(missing_docs, unreachable_pub)]
 
+mod events;
+
+pub use events::{Event, Events, pack};
+
 include!(concat!(env!("OUT_DIR"), "/contracts.rs"));
 
 /// These contracts as an encoded `google.protobuf.FileDescriptorSet`, with comments and options.
