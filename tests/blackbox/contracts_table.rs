@@ -2,7 +2,7 @@
 
 use contracts::google::api::HttpRule;
 use contracts::google::api::http_rule::Pattern;
-use contracts::mesh::options::v1::{Access, Authorization};
+use contracts::mesh::options::v1::{Access, Authorization, Event};
 use harness::root;
 use prost::Message as _;
 use prost_types::method_options::IdempotencyLevel;
@@ -17,8 +17,25 @@ struct Files {
 struct File {
     #[prost(string, tag = "2")]
     package: String,
+    #[prost(message, repeated, tag = "4")]
+    messages: Vec<Declared>,
     #[prost(message, repeated, tag = "6")]
     services: Vec<Service>,
+}
+
+/// A message.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Declared {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "7")]
+    options: Option<MessageOptions>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MessageOptions {
+    #[prost(message, optional, tag = "50001")]
+    event: Option<Event>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -47,12 +64,15 @@ struct Options {
     http: Option<HttpRule>,
 }
 
+fn files() -> impl Iterator<Item = File> {
+    let sets = [contracts::FILE_DESCRIPTOR_SET, mesh_proto::FILE_DESCRIPTOR_SET];
+    sets.into_iter().flat_map(|set| Files::decode(set).expect("a descriptor set").files)
+}
+
 /// The options of every method of the contracts, with its full name.
 fn methods() -> Vec<(String, Options)> {
-    let sets = [contracts::FILE_DESCRIPTOR_SET, mesh_proto::FILE_DESCRIPTOR_SET];
-    let files = sets.into_iter().flat_map(|set| Files::decode(set).expect("a descriptor set").files);
     let mut methods = Vec::new();
-    for file in files {
+    for file in files() {
         for service in file.services {
             for method in service.methods {
                 let name = format!("{}.{}/{}", file.package, service.name, method.name);
@@ -104,6 +124,18 @@ fn contracts_table_lists_every_call_as_its_contract_declares_it() {
     for (name, options) in methods() {
         let row = format!("| `{name}` | {} | {} |{}|", level(&options), access(&options), cell(http(&options)));
         assert!(listed.contains(&row), "docs/CONTRACTS.md has no row {row}");
+    }
+}
+
+#[test]
+fn contracts_table_lists_every_event_with_its_key() {
+    let listed = std::fs::read_to_string(root().join("docs/CONTRACTS.md")).expect("docs/CONTRACTS.md");
+    for file in files() {
+        for message in file.messages {
+            let Some(event) = message.options.and_then(|options| options.event) else { continue };
+            let row = format!("| `{}.{}` | `{}` |", file.package, message.name, event.key);
+            assert!(listed.contains(&row), "docs/CONTRACTS.md has no row {row}");
+        }
     }
 }
 

@@ -240,9 +240,8 @@ mod tests {
         ];
         for (key, problem) in cases {
             let told = code_of(&event(key)).unwrap_err();
-            let expected = format!(
-                "films.proto: the event films.v1.FilmAdded: its key `{key}` is no string field: {problem}"
-            );
+            let expected =
+                format!("films.proto: the event films.v1.FilmAdded: its key `{key}` is no string field: {problem}");
             assert_eq!(told, expected);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The build script of the contracts implements these traits.
 //!
-//! See: docs/decisions/0035-events-are-numbered-at-the-commit.md
+//! See: docs/decisions/0034-events-are-numbered-at-the-commit.md
 
 use prost::{DecodeError, Message, Name};
 use prost_types::Any;

@@ -26,6 +26,7 @@ use super::dialect::Dialect;
 use super::error::OpenError;
 use super::file::DatabaseFile;
 use super::group::Group;
+use super::log::Log;
 use super::migrate::{self, Migration, Schema, migrate};
 use super::pool::Pool;
 use super::postgres::Prepared;
@@ -108,7 +109,8 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let connections = Connections::Sqlite { readers, writer, sightings: sightings.clone() };
     let probe = Arc::new(Probe::new(Target::Sqlite(options)));
     let (writes, _lock) = (Arc::new(Writes::of(sightings)), Some(Arc::new(lock)));
-    Ok(Store { connections, probe, dialect: Dialect::Sqlite, writes, file: Some(file), _lock })
+    let log = Log::of(service);
+    Ok(Store { connections, probe, dialect: Dialect::Sqlite, log, writes, file: Some(file), _lock })
 }
 
 /// A migration may be the first to read a page that is corrupt.
@@ -245,7 +247,8 @@ async fn postgres(service: &'static str, url: &str, limits: Limits, schema: Sche
     let pool = Pool::new(options.clone(), limits, Prepared::new(cached), sightings.clone());
     let probe = Arc::new(Probe::new(Target::Postgres(Box::new(options))));
     let (connections, writes) = (Connections::Postgres(pool), Arc::new(Writes::of(sightings)));
-    Ok(Store { connections, probe, dialect: Dialect::Postgres, writes, file: None, _lock: None })
+    let log = Log::of(service);
+    Ok(Store { connections, probe, dialect: Dialect::Postgres, log, writes, file: None, _lock: None })
 }
 
 /// Whether clients get sessions in which others have prepared statements, as behind a pooler that neither keeps the

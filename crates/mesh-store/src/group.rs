@@ -12,6 +12,7 @@
 //! Guarantees:
 //! - `commit` returns after the group is durable, in the file at the path of the database.
 //! - A member that rolls back or is dropped leaves the other members as they are.
+//! - The rows that its members publish are numbered and written once, before its COMMIT.
 //! - A caller may be dropped at any time: each statement that opens or closes a savepoint runs in a task of its own, to
 //!   completion.
 //!
@@ -29,6 +30,7 @@ use super::connection::Connection;
 use super::error::Error;
 use super::file::DatabaseFile;
 use super::holders::{Held, Holders, Place};
+use super::log::{self, Published};
 
 /// The most members of one group. It bounds the wait of the first member.
 const MAX_MEMBERS: usize = 64;
@@ -50,6 +52,8 @@ struct Writer {
     open: bool,
     /// The committed members, which wait until the group is durable.
     members: Vec<oneshot::Sender<Result<(), Error>>>,
+    /// The rows that these members publish, in the order of their commits.
+    published: Vec<Published>,
     /// Whether the last member was dropped and its savepoint is still open.
     abandoned: bool,
 }
@@ -65,7 +69,8 @@ pub(super) struct Member {
 
 impl Group {
     pub(super) fn new(connection: Connection, file: DatabaseFile, wait_limit: Duration) -> Self {
-        let writer = Writer { connection, file, open: false, members: Vec::new(), abandoned: false };
+        let (members, published) = (Vec::new(), Vec::new());
+        let writer = Writer { connection, file, open: false, members, published, abandoned: false };
         Self { writer: Arc::new(Mutex::new(writer)), wait_limit, holders: Holders::default() }
     }
 
@@ -114,8 +119,8 @@ impl Group {
 }
 
 impl Member {
-    /// Releases the savepoint, and waits until its group is durable.
-    pub(super) async fn commit(mut self) -> Result<(), Error> {
+    /// Releases the savepoint, hands over what the transaction publishes, and waits until its group is durable.
+    pub(super) async fn commit(mut self, published: Vec<Published>) -> Result<(), Error> {
         let durable = run_to_completion(async move {
             self.done = true;
             self.held = None;
@@ -123,6 +128,7 @@ impl Member {
             match self.writer.run("RELEASE member").await {
                 Ok(()) => {
                     self.writer.members.push(sender);
+                    self.writer.published.extend(published);
                     if self.writer.members.len() >= MAX_MEMBERS {
                         self.writer.commit().await;
                     }
@@ -160,10 +166,21 @@ impl Writer {
     }
 
     async fn commit(&mut self) {
+        if let Err(error) = self.number().await {
+            return self.fail(&error).await;
+        }
         match self.run("COMMIT").await {
             // After the commit, so that none is acknowledged that went into a removed file.
             Ok(()) => self.end(self.file.is_in_place().as_ref().copied()),
             Err(error) => self.fail(&error).await,
+        }
+    }
+
+    /// Numbers and writes what the members publish.
+    async fn number(&mut self) -> Result<(), Error> {
+        match std::mem::take(&mut self.published) {
+            none if none.is_empty() => Ok(()),
+            published => log::number(&mut self.connection, &published).await,
         }
     }
 
@@ -176,6 +193,7 @@ impl Writer {
 
     fn end(&mut self, result: Result<(), &Error>) {
         self.open = false;
+        self.published.clear();
         for member in self.members.drain(..) {
             // A member whose caller was dropped has no receiver.
             let _ = member.send(result.map_err(Error::duplicate));

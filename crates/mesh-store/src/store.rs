@@ -5,14 +5,19 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sqlx::Row as _;
+use tokio::sync::watch;
+
 use super::connections::Connections;
 use super::dialect::Dialect;
 use super::error::Error;
 use super::file::DatabaseFile;
+use super::log::Log;
 use super::pool::Access;
 use super::probe::Probe;
 use super::reader::Reader;
 use super::sightings::Sightings;
+use super::time::now;
 use super::transaction::Transaction;
 
 /// The most rows that housekeeping changes in one transaction, so that other writers do not wait long.
@@ -40,6 +45,7 @@ pub struct Store {
     pub(super) connections: Connections,
     pub(super) probe: Arc<Probe>,
     pub(super) dialect: Dialect,
+    pub(super) log: Arc<Log>,
     /// What statements and probing writes have shown.
     pub(super) writes: Arc<Writes>,
     /// The file of an embedded database.
@@ -66,16 +72,36 @@ impl Store {
     pub fn begin(&self) -> impl Future<Output = Result<Transaction, Error>> + Send + '_ {
         let place = Location::caller();
         async move {
+            let log = Arc::clone(&self.log);
             match &self.connections {
-                Connections::Sqlite { writer, .. } => Ok(Transaction::member(writer.join(place).await?)),
-                Connections::Postgres(pool) => Ok(Transaction::lease(pool.begin(Access::Write, place).await?, place)),
+                Connections::Sqlite { writer, .. } => Ok(Transaction::member(writer.join(place).await?, log)),
+                Connections::Postgres(pool) => {
+                    Ok(Transaction::lease(pool.begin(Access::Write, place).await?, place, log))
+                }
             }
+        }
+    }
+
+    /// The time in microseconds since 1970, by the clock that all replicas share.
+    ///
+    /// # Errors
+    ///
+    /// As for any statement.
+    pub async fn time(&self) -> Result<i64, Error> {
+        match self.dialect.shared_clock() {
+            Some(ask) => Ok(sqlx::query(ask).fetch_one(self.reader()).await?.try_get(0)?),
+            None => Ok(now()),
         }
     }
 
     /// The kind of the database.
     pub fn dialect(&self) -> Dialect {
         self.dialect
+    }
+
+    /// Changes when this process has numbered rows of the log. Other processes number rows, too.
+    pub fn numbered(&self) -> watch::Receiver<()> {
+        self.log.numbered.subscribe()
     }
 
     /// Whether prepared statements are kept. They are not behind a pooler whose clients share them, nor with

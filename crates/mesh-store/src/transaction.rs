@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::completion::run_to_completion;
 use super::connection::Connection;
@@ -12,12 +13,15 @@ use super::dialect::Dialect;
 use super::error::Error;
 use super::group;
 use super::holders::{Held, Place};
+use super::log::{self, Log, Published};
 use super::pool::Lease;
 
 /// A transaction. It is rolled back if it is dropped before [`commit`](Self::commit). Use it as a connection:
 /// `sqlx::query(…).execute(&mut *tx)`.
 pub struct Transaction {
     inner: Inner,
+    log: Arc<Log>,
+    published: Vec<Published>,
     before_commit: Vec<Box<dyn BeforeCommit>>,
     after_commit: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -38,19 +42,19 @@ enum Inner {
 
 impl Transaction {
     /// A transaction of SQLite, a member of a group commit.
-    pub(super) fn member(member: group::Member) -> Self {
-        Self::new(Inner::Sqlite(member))
+    pub(super) fn member(member: group::Member, log: Arc<Log>) -> Self {
+        Self::new(Inner::Sqlite(member), log)
     }
 
     /// A transaction of Postgres, which has a connection of its own.
-    pub(super) fn lease(mut lease: Lease, place: Place) -> Self {
+    pub(super) fn lease(mut lease: Lease, place: Place, log: Arc<Log>) -> Self {
         let held = lease.pool().holders().enter(place);
         lease.connection_mut().hold(Some(held.holder()));
-        Self::new(Inner::Postgres { lease: Box::new(lease), held })
+        Self::new(Inner::Postgres { lease: Box::new(lease), held }, log)
     }
 
-    fn new(inner: Inner) -> Self {
-        Self { inner, before_commit: Vec::new(), after_commit: Vec::new() }
+    fn new(inner: Inner, log: Arc<Log>) -> Self {
+        Self { inner, log, published: Vec::new(), before_commit: Vec::new(), after_commit: Vec::new() }
     }
 
     /// The kind of the database.
@@ -59,6 +63,21 @@ impl Transaction {
             Inner::Sqlite(_) => Dialect::Sqlite,
             Inner::Postgres { .. } => Dialect::Postgres,
         }
+    }
+
+    /// The service that owns the database.
+    pub fn service(&self) -> &'static str {
+        self.log.service
+    }
+
+    /// Adds a row to the log. The transaction writes it last, behind the hooks of [`before_commit`](Self::before_commit).
+    pub fn append(&mut self, row: Published) {
+        self.published.push(row);
+    }
+
+    /// The rows that were added to the log.
+    pub fn appended(&self) -> &[Published] {
+        &self.published
     }
 
     /// Runs the hooks and commits. After `Ok` the data is durable and survives a crash.
@@ -72,12 +91,23 @@ impl Transaction {
         while !self.before_commit.is_empty() {
             self.before_commit.remove(0).write(&mut self).await?;
         }
+        let dialect = self.dialect();
+        let publishes = !self.published.is_empty();
         match self.inner {
-            Inner::Sqlite(member) => member.commit().await?,
-            Inner::Postgres { lease, held } => {
+            Inner::Sqlite(member) => member.commit(self.published).await?,
+            Inner::Postgres { mut lease, held } => {
+                if publishes {
+                    log::stage(lease.connection_mut(), &self.published).await?;
+                }
                 // From here on the transaction needs its task no more.
                 drop(held);
                 run_to_completion(async { Ok(lease.commit().await?) }).await?;
+            }
+        }
+        if publishes {
+            match dialect {
+                Dialect::Sqlite => self.log.numbered.send_replace(()),
+                Dialect::Postgres => self.log.staged.notify_one(),
             }
         }
         self.after_commit.into_iter().for_each(|then| then());

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use mesh_edge::Settings as Edge;
+use mesh_events::Keep;
 use mesh_operations::Retention;
 use mesh_rpc::discovery::{Advertise, Registry};
 use mesh_rpc::server::Limits;
@@ -68,6 +69,8 @@ pub struct Config {
     pub advertise: Option<Advertise>,
     /// The time that operations and their events are kept.
     pub retention: Retention,
+    /// The time that events are kept.
+    pub keep_events: Keep,
     /// The task that replaces serving, if there is one.
     pub instead: Option<Instead>,
     databases: BTreeMap<String, Database>,
@@ -119,6 +122,7 @@ impl Config {
         let limits = Limits::take(&mut settings);
         let edge = Edge::take(&mut settings);
         let retention = Retention::take(&mut settings);
+        let keep_events = Keep::take(&mut settings);
         let log = Log::take(&mut settings);
         let otlp = Otlp::take(&mut settings);
         let mut registry = Registry::take(process.has_peers_elsewhere(), &mut settings);
@@ -145,6 +149,7 @@ impl Config {
             registry,
             advertise,
             retention,
+            keep_events,
             instead,
             databases,
             database_limits,

@@ -14,7 +14,7 @@
 //! Modules, in reading order: [`service`] declares a service, [`process`] is the services of one process, [`config`]
 //! its configuration, `run` the life of a process, `running` a process that serves, `testing` a real mesh in a test.
 //! The rest re-exports the crates below, under the names that a service uses: [`store`] is its database, [`operations`]
-//! its long work, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`peer`] passes on
+//! its long work, [`events`] what it publishes, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`peer`] passes on
 //! failures of peers, [`context`] is the context of a call, [`contract`] the method table.
 //!
 //! Guarantees:
@@ -60,6 +60,12 @@ pub mod store {
     pub use mesh_store::{
         Connection, Error, Migration, Once, Reader, Request, Store, Transaction, in_list, now, timestamp,
     };
+}
+
+/// Events: what a service publishes when it changes its data.
+pub mod events {
+    pub use mesh_events::Publish;
+    pub use mesh_proto::{Event, Events};
 }
 
 /// Long work.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_edge::Edge;
+use mesh_events::{Keep, delete_old};
 use mesh_feed::notifier::Notifier;
 use mesh_operations::{self as operations, Operations, Retention, Workers};
 use mesh_rpc::call::{GrpcServices, Methods};
@@ -114,7 +115,10 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     for operations in &built.operations {
         background.run(operations.clone().poll());
     }
-    background.run(housekeeping(stores.clone(), built.operations.clone(), config.retention));
+    for store in stores.clone() {
+        background.run(async move { store.sequence().await });
+    }
+    background.run(housekeeping(stores.clone(), built.operations.clone(), config.retention, config.keep_events));
     if !built.operations.is_empty() {
         operations::serve(built.operations, &mut grpc, draining.clone()).await?;
     }
@@ -273,7 +277,7 @@ async fn build(
 
 /// Opens the database of a service, with the migrations of mesh and of the service.
 pub(crate) async fn open(service: &Service, database: &Database, limits: Limits) -> Result<Store, OpenError> {
-    let framework = [&[mesh_store::REQUESTS], &operations::SCHEMA[..]].concat();
+    let framework = [&[mesh_store::REQUESTS], &operations::SCHEMA[..], &[mesh_store::LOG]].concat();
     let store = mesh_store::open_within(service.name(), database, limits, &framework, service.migrations()).await?;
     if limits.statement_cache > 0 && !store.keeps_statements() {
         tracing::info!(
@@ -299,8 +303,8 @@ fn database_check(store: Store) -> Check {
     })
 }
 
-async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Retention) {
-    let mut ticks = tokio::time::interval(HOUSEKEEPING.min(retention.operations).min(retention.events));
+async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Retention, keep: Keep) {
+    let mut ticks = tokio::time::interval(HOUSEKEEPING.min(retention.operations).min(retention.events).min(keep.0));
     let mut failing = false;
     loop {
         ticks.tick().await;
@@ -310,6 +314,7 @@ async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Reten
         }
         for store in &stores {
             done.extend([store.delete_old_answers().await, operations::delete_old(store, retention).await]);
+            done.push(delete_old(store, keep).await);
         }
         let failed = done.into_iter().find_map(Result::err);
         // One warning an outage, not one a round and a database.

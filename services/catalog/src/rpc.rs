@@ -3,6 +3,7 @@
 use contracts::catalog::v1::catalog_service_server::CatalogService;
 use contracts::catalog::v1::*;
 use mesh::Violations;
+use mesh::events::Publish as _;
 use mesh::page::Page;
 use mesh::store::{Once, Store};
 use tonic::{Request, Response, Status, async_trait};
@@ -40,7 +41,9 @@ impl CatalogService for Catalog {
         };
         let title = Title::new(details, mesh::store::now());
         store::insert(&mut *tx, &title).await?;
-        let response = CreateTitleResponse { title: Some(title.into()) };
+        let title = Some(title.into());
+        tx.publish(&TitleAdded { title: title.clone() })?;
+        let response = CreateTitleResponse { title };
         tx.answer(&once, &response).await?;
         tx.commit().await?;
         Ok(Response::new(response))
@@ -103,8 +106,10 @@ impl CatalogService for Catalog {
             let current = store::get(&mut *tx, id).await?.ok_or(Error::NotFound(id))?;
             return Err(Error::Stale { given: seen, current: current.revision }.into());
         }
+        let title = Some(title.into());
+        tx.publish(&TitleChanged { title: title.clone() })?;
         tx.commit().await?;
-        Ok(Response::new(UpdateTitleResponse { title: Some(title.into()) }))
+        Ok(Response::new(UpdateTitleResponse { title }))
     }
 
     async fn delete_title(
@@ -116,9 +121,8 @@ impl CatalogService for Catalog {
         bad.finish().map_err(Error::Invalid)?;
 
         let mut tx = self.store.begin().await?;
-        if !store::delete(&mut *tx, id).await? {
-            return Err(Error::NotFound(id).into());
-        }
+        let title = store::delete(&mut *tx, id).await?.ok_or(Error::NotFound(id))?;
+        tx.publish(&TitleRemoved { title: Some(title.into()) })?;
         tx.commit().await?;
         Ok(Response::new(DeleteTitleResponse {}))
     }

@@ -58,10 +58,12 @@ pub(crate) async fn update(database: impl AnyExecutor<'_>, title: &Title, seen: 
     Ok(update.execute(database).await?.rows_affected() == 1)
 }
 
-/// False if the title does not exist.
-pub(crate) async fn delete(database: impl AnyExecutor<'_>, id: Uuid) -> Result<bool, Error> {
-    let delete = sqlx::query("DELETE FROM titles WHERE title_id = $1").bind(id.to_string());
-    Ok(delete.execute(database).await?.rows_affected() == 1)
+/// Deletes a title, and returns it; `None` if it does not exist.
+pub(crate) async fn delete(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Option<Title>, Error> {
+    let delete = "DELETE FROM titles WHERE title_id = $1
+        RETURNING title_id, name, synopsis, year, price_cents, revision, create_time, update_time";
+    let delete = sqlx::query(delete).bind(id.to_string());
+    Ok(delete.try_map(read).fetch_optional(database).await?)
 }
 
 fn read(row: AnyRow) -> sqlx::Result<Title> {

@@ -2,10 +2,12 @@
 
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
 use contracts::catalog::v1::{
-    BatchGetTitlesRequest, CreateTitleRequest, DeleteTitleRequest, GetTitleRequest, ListTitlesRequest, Title,
-    UpdateTitleRequest,
+    BatchGetTitlesRequest, CreateTitleRequest, DeleteTitleRequest, Event, GetTitleRequest, ListTitlesRequest, Title,
+    TitleAdded, TitleChanged, TitleRemoved, UpdateTitleRequest,
 };
+use mesh::events::Events as _;
 use mesh::testing::{Mesh, bounds};
+use sqlx::{Connection as _, Row as _};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -147,4 +149,44 @@ fn default_deadlines_come_from_the_contract() {
     let deadline = |name| methods.find(&format!("/catalog.v1.CatalogService/{name}")).default_deadline;
     assert_eq!(deadline("GetTitle"), Some(std::time::Duration::from_secs(2)));
     assert_eq!(deadline("CreateTitle"), None);
+}
+
+/// The events that the catalog has published, in the order of their positions.
+async fn events(folder: &std::path::Path) -> Vec<Event> {
+    let url = format!("sqlite://{}", folder.join("catalog.db").display());
+    let mut database = sqlx::SqliteConnection::connect(&url).await.expect("the database");
+    let rows = sqlx::query("SELECT type, key, payload FROM events ORDER BY position").fetch_all(&mut database);
+    let decode = |row: sqlx::sqlite::SqliteRow| {
+        let type_url = format!("type.googleapis.com/{}", row.get::<String, _>("type"));
+        let event = Event::decode(prost_types::Any { type_url, value: row.get("payload") }).expect("an event");
+        assert_eq!(event.key(), row.get::<String, _>("key"));
+        event
+    };
+    rows.await.expect("the log").into_iter().map(decode).collect()
+}
+
+#[tokio::test]
+async fn each_write_publishes_one_event_with_the_whole_title() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    let mesh = Mesh::start_in(folder, &[], catalog::service()).await;
+    let mut near = CatalogServiceClient::new(mesh.channel("catalog"));
+
+    let request = metropolis();
+    let created = near.create_title(request.clone()).await.unwrap().into_inner().title;
+    near.create_title(request).await.unwrap();
+    let title = Some(Title { price_cents: 500, ..created.clone().unwrap() });
+    let update = UpdateTitleRequest { title, update_mask: None };
+    let changed = near.update_title(update.clone()).await.unwrap().into_inner().title;
+    near.update_title(update).await.unwrap_err();
+    let delete = DeleteTitleRequest { title_id: created.clone().unwrap().title_id };
+    near.delete_title(delete.clone()).await.unwrap();
+    near.delete_title(delete).await.unwrap_err();
+
+    let expected = [
+        Event::from(TitleAdded { title: created }),
+        TitleChanged { title: changed.clone() }.into(),
+        TitleRemoved { title: changed }.into(),
+    ];
+    assert_eq!(events(&path).await, expected);
 }

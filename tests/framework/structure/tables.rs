@@ -15,6 +15,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
     ("mesh-store", &["mesh-runtime", "mesh-rpc"]),
     ("mesh-feed", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store"]),
     ("mesh-operations", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-feed"]),
+    ("mesh-events", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store"]),
     (
         "mesh",
         &[
@@ -28,6 +29,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
             "mesh-store",
             "mesh-feed",
             "mesh-operations",
+            "mesh-events",
         ],
     ),
     ("mesh-cli", &["consul-api-client", "mesh-proto", "mesh-runtime", "mesh-client"]),
@@ -87,11 +89,12 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "postgres sightings",
             "connection error settings",
             "completion file migrate pool probe rows",
+            "log",
             "group",
             "connections transaction",
             "reader",
             "store",
-            "connect readiness requests",
+            "connect readiness requests sequencer",
         ],
     ),
     ("crates/mesh-feed", &["cursor epoch log retention signal watchdog", "notifier recent", "stream", "reader"]),
@@ -115,6 +118,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "retry",
         ],
     ),
+    ("crates/mesh-events", &["publish settings", "retention"]),
     ("crates/mesh", &["service", "process", "config", "running", "run testing"]),
     ("crates/mesh-cli", &["message programs shown target", "reflection up", "doctor operations services", "watch"]),
 ];
