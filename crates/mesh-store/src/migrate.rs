@@ -50,6 +50,31 @@ impl Migration {
         assert!(version >= 1 && version <= self.version, "breaks_before takes a version up to the migration's own");
         Self { floor: Some(version), ..self }
     }
+
+    /// Joins the lists of several crates into one.
+    ///
+    /// # Panics
+    ///
+    /// If two migrations have the same version, or there are not `N`. In a constant that is an error of the compiler.
+    pub const fn join<const N: usize>(lists: &[&[Self]]) -> [Self; N] {
+        let mut all = [Self::new(0, "", ""); N];
+        let (mut list, mut joined) = (0, 0);
+        while list < lists.len() {
+            let mut next = 0;
+            while next < lists[list].len() {
+                let mut earlier = 0;
+                while earlier < joined {
+                    assert!(all[earlier].version != lists[list][next].version, "two migrations have the same version");
+                    earlier += 1;
+                }
+                all[joined] = lists[list][next];
+                (next, joined) = (next + 1, joined + 1);
+            }
+            list += 1;
+        }
+        assert!(joined == N, "the lists have another number of migrations");
+        all
+    }
 }
 
 /// The two schemas of a database: the tables of mesh, and those of the service.
@@ -321,6 +346,12 @@ mod tests {
             refused.contains("migration 1") && refused.contains("delete") && refused.contains("things.db"),
             "{refused}"
         );
+    }
+
+    #[test]
+    #[should_panic(expected = "the same version")]
+    fn join_refuses_two_migrations_of_one_version() {
+        let _ = Migration::join::<3>(&[&[FIRST, SECOND], &[SECOND]]);
     }
 
     #[test]

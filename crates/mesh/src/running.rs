@@ -16,13 +16,17 @@ use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{Admin, Answers, Check, Health, Listen, Ports, Readiness, Starting, health_service, reflection};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, alarm, raise_open_files};
-use mesh_store::{Database, Limits, OpenError, Store, with_missing};
+use mesh_store::{Database, Limits, Migration, OpenError, Store, with_missing};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Config;
 use crate::process::Process;
 use crate::service::{Resources, Service};
+
+/// The migrations of mesh, which every database has.
+const SCHEMA: [Migration; operations::SCHEMA.len() + 2] =
+    Migration::join(&[&[mesh_store::REQUESTS], &operations::SCHEMA, &[mesh_store::LOG]]);
 
 /// The interval of housekeeping, which deletes old rows and ends operations past their deadline. A shorter retention
 /// shortens it.
@@ -277,8 +281,7 @@ async fn build(
 
 /// Opens the database of a service, with the migrations of mesh and of the service.
 pub(crate) async fn open(service: &Service, database: &Database, limits: Limits) -> Result<Store, OpenError> {
-    let framework = [&[mesh_store::REQUESTS], &operations::SCHEMA[..], &[mesh_store::LOG]].concat();
-    let store = mesh_store::open_within(service.name(), database, limits, &framework, service.migrations()).await?;
+    let store = mesh_store::open_within(service.name(), database, limits, &SCHEMA, service.migrations()).await?;
     if limits.statement_cache > 0 && !store.keeps_statements() {
         tracing::info!(
             service = service.name(),
