@@ -1,6 +1,6 @@
 //! Serves `google.longrunning.Operations` and `OperationEventsService`, once for all services of a process.
 //!
-//! The name of an operation names its service, and the API routes each call to that service. `retry` implements the
+//! The name of an operation names its service, and the API routes each call to that service. `control` implements the
 //! third contract, `OperationControlService`.
 //!
 //! See: docs/operate/operations.md
@@ -19,7 +19,7 @@ use mesh_proto::google::longrunning::{
 };
 use mesh_proto::mesh::operations::v1::operation_control_service_server::{self, OperationControlServiceServer};
 use mesh_proto::mesh::operations::v1::operation_events_service_server;
-use mesh_proto::mesh::operations::v1::{Change, Progress, State, SubscribeRequest, WatchRequest};
+use mesh_proto::mesh::operations::v1::{Change, Phase, Progress, State, SubscribeRequest, WatchRequest};
 use mesh_rpc::call::error::{DOMAIN, invalid_fields, status};
 use mesh_rpc::call::page::Page;
 use mesh_rpc::call::{Context, GrpcServices, Violations, add};
@@ -33,10 +33,11 @@ use super::events::{Events, Frames, Streams};
 use super::filter::Filter;
 use super::list::{self, PagePosition};
 use super::operations::Operations;
-use super::row::Row;
+use super::records::Records;
+use super::row::{Row, with_steps};
 use super::subscribe::{self, SubscribeOptions};
 use super::watch::{self, WatchOptions};
-use super::{changes, name, outcome, storage};
+use super::{changes, name, outcome, saga_steps, storage};
 
 /// Wait answers this long before the caller's deadline, so that the answer arrives in time.
 const MARGIN: Duration = Duration::from_millis(50);
@@ -95,6 +96,13 @@ impl Api {
     }
 }
 
+/// An operation with the steps of its saga.
+pub(super) async fn shown(operations: &Operations, row: &Row) -> Result<Operation, Error> {
+    let Records { service, store, .. } = &operations.records;
+    let operation = row.to_operation(service);
+    Ok(if row.is_saga() { with_steps(operation, &saga_steps::shown(store, row.id).await?) } else { operation })
+}
+
 #[async_trait]
 impl operations_server::Operations for Api {
     async fn list_operations(
@@ -119,7 +127,7 @@ impl operations_server::Operations for Api {
 
     async fn get_operation(&self, request: Request<GetOperationRequest>) -> Result<Response<Operation>, Status> {
         let (operations, _, row) = self.find(&request.get_ref().name).await?;
-        Ok(Response::new(row.to_operation(operations.records.service)))
+        Ok(Response::new(shown(&operations, &row).await?))
     }
 
     async fn delete_operation(&self, request: Request<DeleteOperationRequest>) -> Result<Response<()>, Status> {
@@ -145,16 +153,20 @@ impl operations_server::Operations for Api {
 
     async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Result<Response<()>, Status> {
         let (operations, _, row) = self.find(&request.get_ref().name).await?;
-        let cancel = |row: Option<&mut Row>, _| {
+        let cancel = |row: Option<&mut Row>, now| {
             // A done operation, or one that is already cancelled, does not change.
             let Some(row) = row.filter(|row| !row.is_done() && !row.cancel_requested) else { return Ok(None) };
             row.cancel_requested = true;
             if row.state == State::Pending {
-                outcome::cancel_pending(row);
+                outcome::cancel_pending(row, now);
             }
             Ok(Some(Change::State))
         };
-        operations.batcher.edit(row.id, 0, cancel).await?;
+        let row = operations.batcher.edit(row.id, 0, cancel).await?;
+        // A worker undoes the steps of a saga.
+        if let Some(row) = row.filter(|row| row.phase == Phase::Undoing) {
+            operations.records.notifier.notify(&Key::Work(operations.records.service, row.kind));
+        }
         Ok(Response::new(()))
     }
 
@@ -185,7 +197,7 @@ impl operations_server::Operations for Api {
                 }
             };
             if row.is_done() || ends.await {
-                return Ok(Response::new(row.to_operation(operations.records.service)));
+                return Ok(Response::new(shown(&operations, &row).await?));
             }
         }
     }
@@ -207,7 +219,8 @@ impl Streams for Api {
             heartbeat: heartbeat(request.heartbeat),
             progress: progress.unwrap_or_default(),
         };
-        Ok(Box::pin(watch::watch(operations, epoch, &row, options)))
+        let now = shown(&operations, &row).await?;
+        Ok(Box::pin(watch::watch(operations, epoch, &row, now, options)))
     }
 
     async fn subscribe(self, request: SubscribeRequest) -> Result<Frames, Status> {

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mesh_proto::mesh::operations::v1::Change;
+use mesh_proto::mesh::operations::v1::{Change, Phase};
 use mesh_rpc::call::Caller;
 use mesh_store::{Connection, Error, Transaction};
 use prost::{Message, Name};
@@ -24,12 +24,14 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One attempt at one operation. Work gets it while it runs.
 pub struct Attempt {
-    records: Records,
+    pub(super) records: Records,
     batcher: Batcher,
     pub(super) id: Uuid,
     pub(super) caller: Caller,
     pub(super) fence: i64,
     pub(super) attempt: i64,
+    /// The phase of a saga when the attempt begins.
+    pub(super) phase: Phase,
     progress: Mutex<Throttle>,
     /// Notified when progress waits to be written.
     progress_waits: Notify,
@@ -48,7 +50,7 @@ impl Attempt {
     pub(super) fn new(records: Records, batcher: Batcher, row: &Row) -> Self {
         let (progress, progress_waits, steps) = (Mutex::default(), Notify::new(), RwLock::default());
         let (id, caller, fence, attempt) = (row.id, row.caller.clone(), row.fence, row.attempt);
-        Self { records, batcher, id, caller, fence, attempt, progress, progress_waits, steps }
+        Self { records, batcher, id, caller, fence, attempt, phase: row.phase, progress, progress_waits, steps }
     }
 
     /// The operation's name.
@@ -134,8 +136,13 @@ impl Attempt {
     ///
     /// [`Error::Unavailable`]; the call may be retried.
     pub async fn step<'a>(&'a self, name: &'a str) -> Result<Step<'a>, Error> {
+        Ok(Step { change: self.change().await?, name })
+    }
+
+    /// Begins a transaction that changes the operation.
+    pub(super) async fn change(&self) -> Result<Changing<'_>, Error> {
         let _open = self.steps.read().await;
-        Ok(Step { tx: self.records.store.begin().await?, attempt: self, name, _open })
+        Ok(Changing { tx: self.records.store.begin().await?, attempt: self, _open })
     }
 
     fn throttle(&self) -> MutexGuard<'_, Throttle> {
@@ -169,27 +176,46 @@ impl Attempt {
         edited
     }
 
-    /// Changes the operation in a given transaction, if this attempt still holds the lease.
-    async fn edit_in(&self, tx: &mut Transaction, change: Change, edit: impl FnOnce(&mut Row)) -> Result<(), Error> {
+    /// Changes the operation in a given transaction, if this attempt still holds the lease. Returns the time.
+    async fn edit_in(&self, tx: &mut Transaction, edit: impl FnOnce(&mut Row, i64)) -> Result<i64, Error> {
         let Records { service, store, .. } = &self.records;
         let row = storage::lock(tx, &[self.id]).await?.pop();
         let mut row = row.filter(|row| row.is_held_under(self.fence)).ok_or(Error::LeaseLost)?;
         let now = clock::now(&mut **tx, store.dialect()).await?;
-        edit(&mut row);
+        let phase = row.phase;
+        edit(&mut row, now);
+        let change = if row.phase == phase { Change::Progress } else { Change::State };
         let mut changed = changes::Changed::new(service);
         changed.record(&mut row, change, now);
         changes::save(tx, changed).await?;
         self.records.notify_followers(tx, &[&row]);
-        Ok(())
+        Ok(now)
+    }
+}
+
+/// A transaction that changes the operation of an attempt.
+pub(super) struct Changing<'a> {
+    pub(super) tx: Transaction,
+    pub(super) attempt: &'a Attempt,
+    _open: RwLockReadGuard<'a, ()>,
+}
+
+impl Changing<'_> {
+    /// Changes the operation, if the attempt still holds the lease, and returns the time. Locks its row: this comes
+    /// before the writes that depend on the lease, or after those of the service.
+    pub(super) async fn edit(&mut self, edit: impl FnOnce(&mut Row, i64)) -> Result<i64, Error> {
+        self.attempt.edit_in(&mut self.tx, edit).await
+    }
+
+    pub(super) async fn commit(self) -> Result<(), Error> {
+        self.tx.commit().await
     }
 }
 
 /// The transaction that finishes a step. Use it as a connection: `sqlx::query(…).execute(&mut *step)`.
 pub struct Step<'a> {
-    tx: Transaction,
-    attempt: &'a Attempt,
+    change: Changing<'a>,
     name: &'a str,
-    _open: RwLockReadGuard<'a, ()>,
 }
 
 impl Step<'_> {
@@ -201,11 +227,13 @@ impl Step<'_> {
     /// [`Error::LeaseLost`]: the step is rolled back; return from the work. [`Error::Unavailable`]: the step may be
     /// committed or not; return the error, and the next attempt asks [`Attempt::finished`].
     pub async fn commit(mut self, result: &impl Message, progress: &impl Name) -> Result<(), Error> {
-        steps::finish_step(&mut self.tx, self.attempt.id, self.name, result.encode_to_vec()).await?;
-        self.attempt.edit_in(&mut self.tx, Change::Progress, |row| row.progress = encode(progress)).await?;
-        self.tx.commit().await?;
+        let Changing { tx, attempt, .. } = &mut self.change;
+        let attempt = *attempt;
+        steps::finish_step(tx, attempt.id, self.name, result.encode_to_vec()).await?;
+        self.change.edit(|row, _| row.progress = encode(progress)).await?;
+        self.change.commit().await?;
         // Waiting progress is older than the progress of the step.
-        self.attempt.throttle().waiting = None;
+        attempt.throttle().waiting = None;
         Ok(())
     }
 }
@@ -213,13 +241,13 @@ impl Step<'_> {
 impl Deref for Step<'_> {
     type Target = Connection;
     fn deref(&self) -> &Connection {
-        &self.tx
+        &self.change.tx
     }
 }
 
 impl DerefMut for Step<'_> {
     fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.tx
+        &mut self.change.tx
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use mesh_feed::log::{self, Entry};
-use mesh_proto::mesh::operations::v1::{Change, State};
+use mesh_proto::mesh::operations::v1::{Change, Phase, State};
 use mesh_rpc::call::{Caller, Trace};
 use mesh_store::rows::Column::{Bytes, Number, Text};
 use mesh_store::rows::{hex, uuid};
@@ -21,7 +21,9 @@ use super::clean_ups;
 use super::clock::micros;
 use super::ids::Ids;
 use super::row::Row;
+use super::saga_steps;
 use super::steps::delete_of;
+use super::storage::STUCK;
 
 /// A new operation, before it is stored.
 pub(super) struct New {
@@ -31,6 +33,8 @@ pub(super) struct New {
     pub(super) request_hash: Vec<u8>,
     pub(super) input: Vec<u8>,
     pub(super) deadline: Duration,
+    /// [`Phase::Forward`] for a saga; unspecified for other work.
+    pub(super) phase: Phase,
     /// The trace of the call that starts it.
     pub(super) trace: Trace,
 }
@@ -54,7 +58,8 @@ pub(super) async fn insert(
     let rows: Vec<_> = news.iter().map(|new| pending_row(ids.next(), new, now)).collect();
     let sent = rows.iter().zip(&news).map(|(row, new)| {
         json!({"id": row.id.to_string(), "owner": row.caller.name(), "kind": row.kind, "request_id": new.request_id.to_string(),
-            "request_hash": hex(&new.request_hash), "deadline_at": row.deadline_at, "trace": new.trace.to_string()})
+            "request_hash": hex(&new.request_hash), "deadline_at": row.deadline_at, "trace": new.trace.to_string(),
+            "phase": new.phase as i64})
     });
     let table = dialect.rows(&[
         Text("id"),
@@ -64,11 +69,14 @@ pub(super) async fn insert(
         Bytes("request_hash"),
         Number("deadline_at"),
         Text("trace"),
+        Number("phase"),
     ]);
     let insert = format!(
         "INSERT INTO operations (id, owner, kind, request_id, request_hash, state, revision, attempt, fence,
-            worker, lease_until, run_at, deadline_at, cancel_requested, progress, result, created, updated, finished, trace)
-        SELECT id, owner, kind, request_id, request_hash, 1, 1, 0, 0, '', 0, $2, deadline_at, 0, $3, $3, $2, $2, 0, trace
+            worker, lease_until, run_at, deadline_at, cancel_requested, progress, result, created, updated, finished, trace,
+            phase, phase_since)
+        SELECT id, owner, kind, request_id, request_hash, 1, 1, 0, 0, '', 0, $2, deadline_at, 0, $3, $3, $2, $2, 0, trace,
+            phase, $2
         FROM {table} AS new WHERE true ORDER BY owner, kind, request_id
         ON CONFLICT (owner, kind, request_id) DO NOTHING RETURNING id"
     );
@@ -104,6 +112,9 @@ fn pending_row(id: Uuid, new: &New, now: i64) -> Row {
         result: Vec::new(),
         created: now,
         updated: now,
+        phase: new.phase,
+        stuck: false,
+        phase_since: now,
     }
 }
 
@@ -175,7 +186,8 @@ pub(super) async fn save(tx: &mut Transaction, changed: Changed) -> Result<(), E
         json!({"id": row.id.to_string(), "was": was, "state": row.state as i64, "revision": row.revision, "attempt": row.attempt,
             "fence": row.fence, "worker": row.worker, "lease_until": row.lease_until, "run_at": row.run_at,
             "cancel_requested": i64::from(row.cancel_requested), "progress": hex(&row.progress),
-            "result": hex(&row.result), "updated": row.updated, "finished": if row.is_done() { row.updated } else { 0 }})
+            "result": hex(&row.result), "updated": row.updated, "finished": if row.is_done() { row.updated } else { 0 },
+            "phase": row.phase as i64 + if row.stuck { STUCK } else { 0 }, "phase_since": row.phase_since})
     });
     let table = tx.dialect().rows(&[
         Text("id"),
@@ -192,41 +204,52 @@ pub(super) async fn save(tx: &mut Transaction, changed: Changed) -> Result<(), E
         Bytes("result"),
         Number("updated"),
         Number("finished"),
+        Number("phase"),
+        Number("phase_since"),
     ]);
     let update = format!(
         "UPDATE operations SET state = new.state, revision = new.revision, attempt = new.attempt, fence = new.fence,
             worker = new.worker, lease_until = new.lease_until, run_at = new.run_at,
             cancel_requested = new.cancel_requested, progress = new.progress, result = new.result,
-            updated = new.updated, finished = new.finished
+            updated = new.updated, finished = new.finished, phase = new.phase, phase_since = new.phase_since
         FROM {table} AS new WHERE operations.id = new.id AND operations.revision = new.was"
     );
     let update = sqlx::query(AssertSqlSafe(update)).bind(sent.collect::<Value>().to_string());
     if update.execute(&mut **tx).await?.rows_affected() != changed.rows.len() as u64 {
         return Err(Error::LeaseLost);
     }
-    // What an operation without success has left is for its clean-up.
-    let done = changed.rows.values().map(|(row, _)| row).filter(|row| row.is_done());
-    let (failed, succeeded): (Vec<_>, Vec<_>) = done.partition(|row| row.needs_clean_up());
-    clean_ups::insert(tx, &failed).await?;
-    let succeeded: Vec<_> = succeeded.into_iter().map(|row| row.id).collect();
-    delete_of(tx, "operation_input", &succeeded).await?;
-    delete_of(tx, "operation_steps", &succeeded).await?;
+    end(tx, changed.rows.values().map(|(row, _)| row).filter(|row| row.is_done()).collect()).await?;
     changed.entries.into_iter().for_each(|entry| log::append(tx, entry));
     Ok(())
+}
+
+/// Deletes what operations need no more that are done now.
+async fn end(tx: &mut Transaction, done: Vec<&Row>) -> Result<(), Error> {
+    let (sagas, works): (Vec<_>, Vec<_>) = done.into_iter().partition(|row| row.is_saga());
+    saga_steps::end(tx, &sagas.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
+    // What an operation without success has left is for its clean-up.
+    let (failed, succeeded): (Vec<_>, Vec<_>) = works.into_iter().partition(|row| row.needs_clean_up());
+    clean_ups::insert(tx, &failed).await?;
+    let succeeded: Vec<_> = succeeded.into_iter().map(|row| row.id).collect();
+    delete_of(tx, "operation_steps", &succeeded).await?;
+    // A failed saga keeps its input, for a retry.
+    let sagas = sagas.into_iter().filter(|row| row.state != State::Failed).map(|row| row.id);
+    delete_of(tx, "operation_input", &succeeded.into_iter().chain(sagas).collect::<Vec<_>>()).await
 }
 
 /// Deletes a done operation, if it still exists. Its feed rows stay, so that positions have no holes.
 pub(super) async fn delete(tx: &mut Transaction, id: Uuid) -> Result<(), Error> {
     let delete = sqlx::query("DELETE FROM operations WHERE id = $1 AND state >= 3").bind(id.to_string());
     let deleted = delete.execute(&mut **tx).await?.rows_affected() == 1;
-    if deleted { delete_input(tx, &[id]).await } else { Ok(()) }
+    if deleted { delete_rows_of(tx, &[id]).await } else { Ok(()) }
 }
 
-/// Deletes the input of operations that no longer exist, unless their clean-up still needs it.
-pub(super) async fn delete_input(tx: &mut Transaction, operations: &[Uuid]) -> Result<(), Error> {
+/// Deletes the steps and the input of operations that no longer exist, unless their clean-up still needs it.
+pub(super) async fn delete_rows_of(tx: &mut Transaction, operations: &[Uuid]) -> Result<(), Error> {
     if operations.is_empty() {
         return Ok(());
     }
+    delete_of(tx, "saga_steps", operations).await?;
     let open = clean_ups::open_among(tx, operations).await?;
     let free: Vec<_> = operations.iter().copied().filter(|id| !open.contains(id)).collect();
     delete_of(tx, "operation_input", &free).await

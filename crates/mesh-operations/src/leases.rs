@@ -1,10 +1,11 @@
-//! Leases: the operations that a worker may claim, and the time for which it holds them.
+//! Leases: the operations that a worker may claim, all but stuck sagas, and the time for which it holds them.
 
 use std::time::Duration;
 
 use mesh_feed::notifier::Key;
 use mesh_store::{Error, Store, Transaction};
-use sqlx::AssertSqlSafe;
+use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::clock::{self, micros};
@@ -23,7 +24,7 @@ const SLACK: Duration = Duration::from_secs(5);
 pub(super) async fn claimable(tx: &mut Transaction, kind: &str, now: i64, limit: usize) -> Result<Vec<Row>, Error> {
     let mut found = Vec::new();
     // Expired leases come first: behind a queue that is never empty they would wait for ever.
-    for wanted in ["state = 2 AND lease_until <= $1", "state = 1 AND run_at <= $1"] {
+    for wanted in ["state = 2 AND lease_until <= $1", "state = 1 AND run_at <= $1 AND phase < 5"] {
         let find = format!(
             "SELECT {COLUMNS} FROM operations WHERE {wanted} AND kind = $2 ORDER BY run_at LIMIT $3{}",
             tx.dialect().lock_free_rows()
@@ -42,7 +43,7 @@ pub(super) async fn claimable(tx: &mut Transaction, kind: &str, now: i64, limit:
 pub(super) async fn is_claimable(store: &Store, kind: &str) -> Result<bool, Error> {
     let now = clock::now(store.reader(), store.dialect()).await?;
     let find = "SELECT 1 FROM operations WHERE state = 2 AND lease_until <= $1 AND kind = $2
-        UNION ALL SELECT 1 FROM operations WHERE state = 1 AND run_at <= $1 AND kind = $2 LIMIT 1";
+        UNION ALL SELECT 1 FROM operations WHERE state = 1 AND run_at <= $1 AND kind = $2 AND phase < 5 LIMIT 1";
     Ok(sqlx::query(find).bind(now).bind(kind).fetch_optional(store.reader()).await?.is_some())
 }
 
@@ -83,7 +84,8 @@ async fn mend(
     let mend = format!(
         "UPDATE operations SET {set},
             deadline_at = CASE WHEN created > $1 THEN deadline_at - created + $1 ELSE deadline_at END,
-            created = CASE WHEN created > $1 THEN $1 ELSE created END
+            created = CASE WHEN created > $1 THEN $1 ELSE created END,
+            phase_since = CASE WHEN phase_since > $1 THEN $1 ELSE phase_since END
         WHERE {ahead}"
     );
     let mut tx = store.begin().await?;
@@ -94,8 +96,8 @@ async fn mend(
 }
 
 /// The operations that are past their deadline at `$1` and under no lease; one that ends after `$2` was written before
-/// the clock went back.
-const PAST_DEADLINE: &str = "state < 3 AND deadline_at <= $1 AND (lease_until <= $1 OR lease_until > $2)";
+/// the clock went back. The deadline of a saga does not count once it cannot be undone, or is being undone.
+const PAST_DEADLINE: &str = "state < 3 AND deadline_at <= $1 AND (lease_until <= $1 OR lease_until > $2) AND phase < 2";
 
 /// Finds and locks operations of any kind that are past their deadline and under no lease.
 pub(super) async fn past_deadline(tx: &mut Transaction, now: i64, limit: i64) -> Result<Vec<Row>, Error> {
@@ -103,6 +105,12 @@ pub(super) async fn past_deadline(tx: &mut Transaction, now: i64, limit: i64) ->
     let find = format!("SELECT {COLUMNS} FROM operations WHERE {PAST_DEADLINE} LIMIT $3{lock}");
     let find = sqlx::query(AssertSqlSafe(find)).bind(now).bind(now + micros(LEASE + SLACK)).bind(limit);
     Ok(find.try_map(read).fetch_all(&mut **tx).await?)
+}
+
+/// The number of sagas of a kind that are stuck.
+pub(super) async fn stuck(store: &Store, kind: &str) -> Result<i64, Error> {
+    let count = sqlx::query("SELECT count(*) FROM operations WHERE phase > 4 AND kind = $1").bind(kind);
+    Ok(count.try_map(|row: AnyRow| row.try_get(0)).fetch_one(store.reader()).await?)
 }
 
 /// Ends all leases. For a database that only this process uses.
@@ -122,7 +130,6 @@ pub(super) async fn renew(tx: &mut Transaction, id: Uuid, fence: i64, until: i64
 mod tests {
     use super::*;
     use mesh_store::{Database, REQUESTS, open};
-    use sqlx::Row as _;
 
     #[tokio::test]
     async fn past_deadline_reads_its_index_only() {

@@ -4,12 +4,12 @@
 //! each change of it is a row of the feed, in the same transaction.
 //!
 //! Modules, in reading order: [`work`] and [`attempt`] are for the author of a service; [`start`] and [`operations`]
-//! start an operation. `row` is an operation and `schema` its tables; `storage`, `leases` and `steps` read and write
-//! them; `changes` writes changes with their feed rows; `batcher` writes changes together; `records` is what these
-//! share. `worker` claims operations and `runner` runs them; `outcome` decides the next state after an attempt;
+//! start an operation. [`saga`] is work with a way back: `forward` and `undo` are its handles, `journal` its steps. `row` is an operation and `schema` its tables; `storage`, `leases`, `steps` and `saga_steps` read and
+//! write them; `changes` writes changes with their feed rows; `batcher` writes changes together; `records` is what these
+//! share. `kind` is a kind of either without its types; `worker` claims operations and `runner` runs them; `outcome` decides the next state after an attempt;
 //! `past_deadline` ends operations past their deadline. `clean_up` cleans up after an end without success; `ended` is
 //! what it knows of the operation, and `clean_ups` its table. `api` serves the contracts, `events` the streams `watch`
-//! and `subscribe` of `sources`, `retry` retries a failed operation, `filter` and `list` list operations, `name` parses names. `poll` finds
+//! and `subscribe` of `sources`, `control` retries a failed operation and resumes a stuck saga, `filter` and `list` list operations, `name` parses names. `poll` finds
 //! changes by other processes; `retention` deletes.
 //!
 //! Guarantees:
@@ -21,7 +21,8 @@
 //! 4. A committed step is not repeated. Its result and its rows are in one transaction.
 //! 5. An operation ends once. A done operation never changes, and has a response or an error.
 //! 6. An operation that ended without success is cleaned up after, at least once.
-//! 7. An operation belongs to a [`Caller`](mesh_rpc::call::Caller), which is never a field of a request. For other
+//! 7. A saga that ended is whole: it has succeeded, or each step that began is undone.
+//! 8. An operation belongs to a [`Caller`](mesh_rpc::call::Caller), which is never a field of a request. For other
 //!    callers it does not exist.
 //!
 //! Does not: make effects outside the database happen once, or cancel at once.
@@ -35,22 +36,28 @@ mod changes;
 mod clean_up;
 mod clean_ups;
 mod clock;
+mod control;
 mod ended;
 mod events;
 mod filter;
+mod forward;
 mod ids;
+mod journal;
+mod kind;
 mod leases;
 mod list;
 mod name;
 mod operations;
 mod outcome;
 mod past_deadline;
+mod plan;
 mod poll;
 mod records;
 mod retention;
-mod retry;
 mod row;
 mod runner;
+pub mod saga;
+mod saga_steps;
 mod schema;
 mod settings;
 mod sources;
@@ -58,6 +65,7 @@ mod start;
 mod steps;
 mod storage;
 mod subscribe;
+mod undo;
 mod watch;
 mod work;
 mod worker;
@@ -66,10 +74,10 @@ pub use api::{CONTRACTS, serve};
 pub use attempt::{Attempt, Step};
 pub use batcher::Queue;
 pub use ended::Ended;
+pub use kind::Kind;
 pub use operations::Operations;
 pub use past_deadline::end_past_deadline;
 pub use retention::delete_old;
-pub use runner::Kind;
 pub use schema::SCHEMA;
 pub use settings::Retention;
 pub use start::Start;

@@ -14,7 +14,6 @@ use super::changes::{self, New};
 use super::records::Records;
 use super::sources::{Feed, History};
 use super::start::Start;
-use super::work::Work;
 use super::{clock, poll, storage};
 
 /// The operations of one service. Cheap to clone.
@@ -44,8 +43,8 @@ impl Operations {
     ///
     /// [`Error::RequestIdReused`] if the id belongs to a different request; do not retry. [`Error::Unavailable`]; the
     /// call may be retried.
-    pub async fn started<W: Work>(&self, start: &Start<'_, W>) -> Result<Option<Operation>, Error> {
-        self.find(self.records.store.reader(), W::KIND, start.request_id, &start.hash).await
+    pub async fn started<W>(&self, start: &Start<'_, W>) -> Result<Option<Operation>, Error> {
+        self.find(self.records.store.reader(), start.kind, start.request_id, &start.hash).await
     }
 
     /// Starts an operation, or finds the one that an earlier request with the same `request_id` started. The operation
@@ -54,7 +53,7 @@ impl Operations {
     /// # Errors
     ///
     /// As for [`started`](Self::started).
-    pub async fn start<W: Work>(&self, start: &Start<'_, W>) -> Result<Operation, Error> {
+    pub async fn start<W>(&self, start: &Start<'_, W>) -> Result<Operation, Error> {
         self.start_or_find(start.to_new()).await
     }
 
@@ -73,17 +72,19 @@ impl Operations {
     /// # Errors
     ///
     /// As for [`started`](Self::started); retry the whole transaction.
-    pub async fn start_in<W: Work>(&self, tx: &mut Transaction, start: &Start<'_, W>) -> Result<Operation, Error> {
+    pub async fn start_in<W>(&self, tx: &mut Transaction, start: &Start<'_, W>) -> Result<Operation, Error> {
         let dialect = tx.dialect();
         let now = clock::now(&mut **tx, dialect).await?;
         let started = changes::insert(tx, self.records.service, vec![start.to_new()], now).await?;
         match started.into_iter().flatten().next() {
             Some(row) => {
-                self.records.notify_workers(tx, [W::KIND.to_owned()].into());
+                self.records.notify_workers(tx, [start.kind.to_owned()].into());
                 self.records.notify_followers(tx, &[&row]);
                 Ok(row.to_operation(self.records.service))
             }
-            None => self.find(&mut **tx, W::KIND, start.request_id, &start.hash).await?.ok_or_else(deleted_meanwhile),
+            None => {
+                self.find(&mut **tx, start.kind, start.request_id, &start.hash).await?.ok_or_else(deleted_meanwhile)
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use mesh_proto::mesh::operations::v1::Change;
 use mesh_store::{BATCH, Error};
 
 use super::operations::Operations;
+use super::outcome::Exhausted;
 use super::records::Records;
 use super::{changes, clock, leases, name, outcome};
 
@@ -30,14 +31,26 @@ async fn end_some(records: &Records) -> Result<bool, Error> {
     let mut changed = changes::Changed::new(service);
     for mut row in rows {
         // The limit of attempts does not matter here: only a worker of the kind knows it.
-        if outcome::end_exhausted(&mut row, i64::MAX, now) {
-            tracing::warn!(
-                operation = name::format(service, row.id),
-                kind = row.kind,
-                "the operation is ended: it is past its deadline and no worker holds it"
-            );
-            changed.record(&mut row, Change::State, now);
+        let exhausted = outcome::end_exhausted(&mut row, i64::MAX, now);
+        let (operation, kind) = (name::format(service, row.id), &row.kind);
+        match exhausted {
+            Exhausted::No | Exhausted::Stuck => continue,
+            Exhausted::Ended => {
+                tracing::warn!(
+                    operation,
+                    kind,
+                    "the operation is ended: it is past its deadline and no worker holds it"
+                );
+            }
+            Exhausted::Undoes => {
+                tracing::warn!(
+                    operation,
+                    kind,
+                    "the saga is past its deadline and no worker holds it: one undoes its steps"
+                );
+            }
         }
+        changed.record(&mut row, Change::State, now);
     }
     records.notify_followers(&mut tx, &changed.rows());
     changes::save(&mut tx, changed).await?;

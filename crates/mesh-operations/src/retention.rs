@@ -28,7 +28,7 @@ async fn delete_operations(store: &Store, until: i64) -> Result<bool, Error> {
         (SELECT id FROM operations WHERE finished > 0 AND finished < $1 ORDER BY finished LIMIT $2) RETURNING id";
     let delete = sqlx::query(delete).bind(until).bind(BATCH);
     let deleted = delete.try_map(|row| uuid(&row)).fetch_all(&mut *tx).await?;
-    changes::delete_input(&mut tx, &deleted).await?;
+    changes::delete_rows_of(&mut tx, &deleted).await?;
     tx.commit().await?;
     Ok(deleted.len() == BATCH.cast_unsigned() as usize)
 }

@@ -1,7 +1,7 @@
 //! The row of an operation, and its conversion to the contract.
 
 use mesh_proto::google::longrunning::{Operation, operation};
-use mesh_proto::mesh::operations::v1::{OperationMetadata, State};
+use mesh_proto::mesh::operations::v1::{OperationMetadata, Phase, State, Step};
 use mesh_rpc::call::{Caller, Trace};
 use mesh_store::timestamp;
 use prost::Message as _;
@@ -29,10 +29,15 @@ pub(super) struct Row {
     pub(super) cancel_requested: bool,
     /// An encoded `Any`; empty before the first progress.
     pub(super) progress: Vec<u8>,
-    /// An encoded `Operation` that holds the result only; empty until the operation is done.
+    /// An encoded `Operation` that holds the result only; empty until the operation is done, or a saga undoes its steps.
     pub(super) result: Vec<u8>,
     pub(super) created: i64,
     pub(super) updated: i64,
+    /// The phase of a saga, without [`Phase::Stuck`]; unspecified for other work.
+    pub(super) phase: Phase,
+    /// Whether the saga is stuck in its phase.
+    pub(super) stuck: bool,
+    pub(super) phase_since: i64,
 }
 
 impl Row {
@@ -40,9 +45,18 @@ impl Row {
         matches!(self.state, State::Succeeded | State::Failed | State::Cancelled)
     }
 
-    /// Whether the operation ended in a way that its clean-up follows.
+    /// Whether the operation ended in a way that its clean-up follows. A saga is undone before its end.
     pub(super) fn needs_clean_up(&self) -> bool {
-        matches!(self.state, State::Failed | State::Cancelled)
+        matches!(self.state, State::Failed | State::Cancelled) && !self.is_saga()
+    }
+
+    pub(super) fn is_saga(&self) -> bool {
+        self.phase != Phase::Unspecified
+    }
+
+    /// Whether an attempt may have begun a step, so that there may be something to undo.
+    pub(super) fn has_run(&self) -> bool {
+        self.fence > 0
     }
 
     /// Whether the worker that claimed the operation under this fence still holds it. Only that worker may write.
@@ -68,12 +82,28 @@ impl Row {
             progress: Some(self.progress.as_slice())
                 .filter(|progress| !progress.is_empty())
                 .and_then(|progress| Any::decode(progress).ok()),
+            phase: if self.stuck { Phase::Stuck } else { self.phase }.into(),
+            steps: Vec::new(),
         };
         Operation {
             name: name::format(service, self.id),
             metadata: Any::from_msg(&metadata).ok(),
             done: self.is_done(),
-            result: Operation::decode(self.result.as_slice()).ok().and_then(|stored| stored.result),
+            result: self.stored_result().filter(|_| self.is_done()),
         }
     }
+
+    /// The result that the operation has, or will have once its steps are undone.
+    pub(super) fn stored_result(&self) -> Option<operation::Result> {
+        Operation::decode(self.result.as_slice()).ok().and_then(|stored| stored.result)
+    }
+}
+
+/// Adds the steps of a saga to its operation.
+pub(super) fn with_steps(mut operation: Operation, steps: &[Step]) -> Operation {
+    let metadata = operation.metadata.as_ref().and_then(|metadata| metadata.to_msg::<OperationMetadata>().ok());
+    if let Some(metadata) = metadata.filter(|_| !steps.is_empty()) {
+        operation.metadata = Any::from_msg(&OperationMetadata { steps: steps.to_vec(), ..metadata }).ok();
+    }
+    operation
 }

@@ -11,34 +11,28 @@
 //! attempts may run at the same time, on SQLite in one process. The fence refuses the writes of the older one.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use mesh_feed::notifier::Key;
-use mesh_proto::mesh::operations::v1::{Change, State};
+use mesh_proto::mesh::operations::v1::{Change, Phase, State};
 use mesh_rpc::call::Context;
-use mesh_rpc::call::error::internal;
-use mesh_rpc::call::peer;
-use mesh_rpc::telemetry;
+use mesh_rpc::telemetry::{self, Metrics};
 use mesh_store::Error;
-use prost::Message as _;
-use prost_types::Any;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tracing::Instrument as _;
 
 use super::attempt::Attempt;
 use super::clock::micros;
-use super::ended::Ended;
+use super::kind::Kind;
 use super::operations::Operations;
 use super::outcome::{self, Outcome};
+use super::records::Records;
 use super::row::Row;
-use super::work::Work;
-use super::{clock, leases, storage};
+use super::{clock, leases, name, storage};
 
 /// The interval of the renewals of a lease, and the time without a renewal after which a worker stops.
 const RENEW: Duration = Duration::from_secs(10);
@@ -47,52 +41,16 @@ const RENEWAL_LIMIT: Duration = Duration::from_secs(20);
 const MEND: Duration = Duration::from_secs(5);
 /// A timer that fires this much too late shows that the worker stood still, and not the database.
 const STALL: Duration = Duration::from_secs(5);
+/// The shortest time that an attempt gets at a saga that can only go on, or be undone.
+const SHORTEST: Duration = Duration::from_secs(60);
 /// The pause before a failed write of a lease or an end is retried.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-
-/// A kind of work, without its types.
-pub struct Kind {
-    pub(super) name: &'static str,
-    pub(super) attempts: i64,
-    pub(super) concurrency: usize,
-    run: Function<Attempt, Any>,
-    pub(super) clean_up: Function<Ended, ()>,
-}
-
-/// A function of a type of work, from its handle and the input of the operation.
-type Function<H, T> = Box<dyn Fn(Arc<H>, Vec<u8>) -> Boxed<T> + Send + Sync>;
-type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
-
-impl Kind {
-    /// The kind of a type of work.
-    pub fn new<W: Work>(work: W) -> Self {
-        let concurrency = work.concurrency().max(1);
-        let work = Arc::new(work);
-        let cleaning = Arc::clone(&work);
-        let run = move |attempt: Arc<Attempt>, input: Vec<u8>| -> Boxed<Any> {
-            let work = Arc::clone(&work);
-            Box::pin(async move {
-                let request = W::Request::decode(input.as_slice()).map_err(|error| internal(Arc::new(error)))?;
-                let response = work.run(&attempt, request).await.map_err(|error| peer::unreadable(error.into()))?;
-                Any::from_msg(&response).map_err(|error| internal(Arc::new(error)))
-            })
-        };
-        let clean_up = move |ended: Arc<Ended>, input: Vec<u8>| -> Boxed<()> {
-            let work = Arc::clone(&cleaning);
-            Box::pin(async move {
-                let request = W::Request::decode(input.as_slice()).map_err(|error| internal(Arc::new(error)))?;
-                work.clean_up(&ended, request).await.map_err(Into::into)
-            })
-        };
-        let (run, clean_up) = (Box::new(run), Box::new(clean_up));
-        Self { name: W::KIND, attempts: W::ATTEMPTS.into(), concurrency, run, clean_up }
-    }
-}
 
 /// Runs attempts at operations of one kind.
 pub(super) struct Runner {
     pub(super) operations: Operations,
     pub(super) kind: Kind,
+    pub(super) metrics: Metrics,
     pub(super) draining: CancellationToken,
 }
 
@@ -101,9 +59,7 @@ impl Runner {
     pub(super) async fn run(self: Arc<Self>, row: Row, input: Vec<u8>, _permit: OwnedSemaphorePermit) {
         let Operations { records, batcher, .. } = &self.operations;
         let attempt = Arc::new(Attempt::new(records.clone(), batcher.clone(), &row));
-        // Not longer than the operation may take in all: the clock may have gone back since the start.
-        let left = (row.deadline_at - row.updated).min(row.deadline_at - row.created);
-        let left = u64::try_from(left).unwrap_or_default();
+        let left = time_left(&row);
         let (owner, started_in) = (row.caller.name(), row.trace.map(|trace| trace.trace_id().to_string()));
         let started_in = started_in.unwrap_or_default();
         tracing::info!(operation = attempt.name(), kind = row.kind, attempt = row.attempt, owner, started_in, "begun");
@@ -118,31 +74,45 @@ impl Runner {
         let running = AssertUnwindSafe(running).catch_unwind();
         let outcome = tokio::select! {
             biased;
-            returned = running => Outcome::Returned(returned.unwrap_or_else(|_| Err(outcome::panicked()))),
+            returned = running => returned.unwrap_or_else(|_| Outcome::Returned(Err(outcome::panicked()))),
             () = self.cancelled(&attempt) => Outcome::Cancelled,
             lost = keep_lease(|| self.renew(&attempt)) => lost,
             never = attempt.write_waiting() => match never {},
-            () = sleep(Duration::from_micros(left)) => Outcome::PastDeadline,
+            () = sleep(left) => Outcome::PastDeadline,
             () = self.draining.cancelled() => Outcome::Draining,
         };
         self.end(&attempt, &Arc::new(outcome)).await;
     }
 
-    /// Mends times that lie too far ahead, until the drain.
-    pub(super) async fn mend_times(self: Arc<Self>) {
-        while self.draining.run_until_cancelled(sleep(MEND)).await.is_some() {
+    /// Mends times that lie too far ahead, and counts the sagas that are stuck, until the drain.
+    pub(super) async fn keep_house(self: Arc<Self>) {
+        loop {
             // If the database is unavailable, the next round reads again.
+            self.count_stuck().await;
+            if self.draining.run_until_cancelled(sleep(MEND)).await.is_none() {
+                return;
+            }
             let _ = leases::mend_times(&self.operations.records, self.kind.name).await;
         }
     }
 
-    /// Waits until the operation is cancelled.
+    async fn count_stuck(&self) {
+        let Records { service, store, .. } = &self.operations.records;
+        if self.kind.is_saga
+            && let Ok(count) = leases::stuck(store, self.kind.name).await
+        {
+            self.metrics.stuck_sagas(service, self.kind.name, count);
+        }
+    }
+
+    /// Waits until the operation is cancelled. A cancellation does not stop a saga that can only go on, or be undone.
     async fn cancelled(&self, attempt: &Attempt) {
         let mut listener = self.operations.records.notifier.listen(Key::Subject(attempt.caller.clone(), attempt.id));
         loop {
             listener.reset();
             let row = storage::peek(self.operations.records.store.reader(), attempt.id).await;
-            if matches!(row, Ok(Some(Row { cancel_requested: true, .. }))) {
+            let bound = |phase| matches!(phase, Phase::Committed | Phase::Undoing);
+            if matches!(row, Ok(Some(Row { cancel_requested: true, phase, .. })) if !bound(phase)) {
                 return;
             }
             // If the database is unavailable, the next round reads again.
@@ -165,10 +135,14 @@ impl Runner {
         let mut in_doubt = false;
         loop {
             match self.try_end(attempt, outcome).await {
-                Ok(State::Pending) => {
+                Ok(row) if row.stuck => return self.report_stuck(&row),
+                Ok(row) if row.state == State::Pending => {
+                    let Records { service, notifier, .. } = &self.operations.records;
+                    // Some are due at once, such as a saga that undoes its steps.
+                    notifier.notify(&Key::Work(service, row.kind));
                     return tracing::info!(operation = attempt.name(), "attempt ended; the operation is pending again");
                 }
-                Ok(state) => return tracing::info!(operation = attempt.name(), ?state, "ended"),
+                Ok(row) => return tracing::info!(operation = attempt.name(), state = ?row.state, "ended"),
                 Err(Error::LeaseLost) if in_doubt && self.is_end_written(attempt).await => {
                     return tracing::info!(operation = attempt.name(), "ended");
                 }
@@ -196,17 +170,42 @@ impl Runner {
         matches!(row, Ok(Some(row)) if row.fence == attempt.fence && row.state != State::Running)
     }
 
-    async fn try_end(&self, attempt: &Attempt, outcome: &Arc<Outcome>) -> Result<State, Error> {
+    /// Reports a saga that waits for an operator.
+    pub(super) fn report_stuck(&self, row: &Row) {
+        let operation = name::format(self.operations.records.service, row.id);
+        let phase = row.phase;
+        tracing::error!(
+            operation,
+            kind = row.kind,
+            ?phase,
+            "the saga is stuck: mend the cause, then `mesh operations resume {operation}`"
+        );
+    }
+
+    async fn try_end(&self, attempt: &Attempt, outcome: &Arc<Outcome>) -> Result<Row, Error> {
         let (ending, attempts) = (Arc::clone(outcome), self.kind.attempts);
         let edit = move |row: &mut Row, now| ending.apply(row, attempts, now);
-        let row = attempt.edit(Change::State, outcome.bytes(), edit).await?;
-        let state = row.map_or(State::Unspecified, |row| row.state);
+        let row = attempt.edit(Change::State, outcome.bytes(), edit).await?.ok_or(Error::LeaseLost)?;
+        let (state, phase) = (row.state, row.phase);
         if let Outcome::Returned(Err(failure)) = &**outcome {
             let cause = std::error::Error::source(failure).map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(operation = attempt.name(), ?state, cause, "attempt failed: {}", failure.message());
+            tracing::warn!(operation = attempt.name(), ?state, ?phase, cause, "attempt failed: {}", failure.message());
         }
-        Ok(state)
+        Ok(row)
     }
+}
+
+/// The time until an attempt is past its deadline.
+fn time_left(row: &Row) -> Duration {
+    let left = match row.phase {
+        // The time of the operation does not count any more, but no attempt hangs for ever.
+        Phase::Committed | Phase::Undoing => {
+            (row.phase_since + micros(outcome::PATIENCE) - row.updated).max(micros(SHORTEST))
+        }
+        // Not longer than the operation may take in all: the clock may have gone back since the start.
+        _ => (row.deadline_at - row.updated).min(row.deadline_at - row.created),
+    };
+    Duration::from_micros(u64::try_from(left).unwrap_or_default())
 }
 
 /// Renews a lease by `renew`. Returns when the lease is lost, or when it could not be renewed for 20 s.

@@ -3,7 +3,7 @@
 use mesh_store::Migration;
 
 /// The migrations in order, from version 2. Version 1 of mesh, the table of request ids, is in mesh-store.
-pub const SCHEMA: [Migration; 6] = [OPERATIONS, LISTS, RETENTION, KINDS, WAITING, CLEAN_UPS];
+pub const SCHEMA: [Migration; 7] = [OPERATIONS, LISTS, RETENTION, KINDS, WAITING, CLEAN_UPS, SAGAS];
 
 /// `worker` is for an operator who inspects the database; no query uses it.
 ///
@@ -111,4 +111,27 @@ const CLEAN_UPS: Migration = Migration::new(
     CREATE INDEX operation_clean_ups_ended ON operation_clean_ups (ended);
     ALTER TABLE operations ADD COLUMN trace TEXT NOT NULL DEFAULT '';
     CREATE INDEX operations_deadline ON operations (deadline_at) WHERE state < 3;",
+);
+
+/// `phase` is that of a saga, 0 for other work, with 4 added while it is stuck; `phase_since` is when it began. A saga
+/// that undoes its steps has the error that it will end with as its `result`. `position` is the order in which the steps
+/// began; `result` is emptied at the end of the operation.
+const SAGAS: Migration = Migration::new(
+    9,
+    "operations_sagas",
+    "ALTER TABLE operations ADD COLUMN phase BIGINT NOT NULL DEFAULT 0;
+    ALTER TABLE operations ADD COLUMN phase_since BIGINT NOT NULL DEFAULT 0;
+    CREATE INDEX operations_stuck ON operations (kind) WHERE phase > 4;
+    CREATE TABLE saga_steps (
+        operation TEXT NOT NULL,
+        name TEXT NOT NULL,
+        position BIGINT NOT NULL,
+        state BIGINT NOT NULL,
+        attempt BIGINT NOT NULL,
+        begun BIGINT NOT NULL,
+        ended BIGINT NOT NULL,
+        error BYTEA NOT NULL,
+        result BYTEA NOT NULL,
+        PRIMARY KEY (operation, name)
+    );",
 );

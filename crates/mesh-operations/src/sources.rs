@@ -9,7 +9,9 @@ use mesh_feed::recent::Event;
 use mesh_feed::stream::finish;
 use mesh_proto::google::longrunning::Operation;
 use mesh_proto::mesh::operations::v1::subscribe_response::Frame;
-use mesh_proto::mesh::operations::v1::{Change, OperationEvent, SubscribeResponse, WatchResponse, watch_response};
+use mesh_proto::mesh::operations::v1::{
+    Change, OperationEvent, OperationMetadata, Phase, SubscribeResponse, WatchResponse, watch_response,
+};
 use mesh_rpc::call::Caller;
 use mesh_store::Error;
 use prost::Message as _;
@@ -17,8 +19,8 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::records::Records;
-use super::row::Row;
-use super::{name, storage};
+use super::row::{Row, with_steps};
+use super::{name, saga_steps, storage};
 
 /// The history of an operation, which its streams share.
 pub(super) struct History {
@@ -34,7 +36,12 @@ impl Source for History {
 
     async fn page(&self, number: i64) -> Result<Vec<Event>, Error> {
         let rows = log::history(self.records.store.reader(), self.id, number).await?;
-        rows.into_iter().map(|row| self.event(row)).collect()
+        let operations = rows.iter().map(|row| decode(&row.payload)).collect::<Result<Vec<_>, _>>()?;
+        // The rows have no steps: those of now are added to what is sent.
+        let saga = operations.last().is_some_and(is_saga);
+        let steps = if saga { saga_steps::shown(&self.records.store, self.id).await? } else { Vec::new() };
+        let events = rows.into_iter().zip(operations);
+        Ok(events.map(|(row, operation)| self.event(row, with_steps(operation, &steps))).collect())
     }
 
     /// The events of an operation are deleted from the first on, so the last one is the last to go.
@@ -44,10 +51,9 @@ impl Source for History {
 }
 
 impl History {
-    fn event(&self, row: log::Row) -> Result<Event, Error> {
-        let operation = decode(&row.payload)?;
+    fn event(&self, row: log::Row, operation: Operation) -> Event {
         let (number, change, kind, done) = (row.revision, row.change, row.kind, operation.done);
-        Ok(Event { number, change, kind, done, frame: self.frame(number, watch_response::Event::Update(operation)) })
+        Event { number, change, kind, done, frame: self.frame(number, watch_response::Event::Update(operation)) }
     }
 
     /// An encoded message of Watch.
@@ -57,10 +63,16 @@ impl History {
     }
 
     /// The operation as it is now.
-    pub(super) async fn current(&self) -> Result<Row, Status> {
+    pub(super) async fn current(&self) -> Result<(Row, Operation), Status> {
         let (store, caller, id) = (self.records.store.clone(), self.caller.clone(), self.id);
-        let row = finish(async move { storage::get(store.reader(), &caller, id).await }).await?;
-        row.ok_or_else(|| name::unknown(&name::format(self.records.service, id)))
+        let current = finish(async move {
+            let Some(row) = storage::get(store.reader(), &caller, id).await? else { return Ok(None) };
+            let steps = if row.is_saga() { saga_steps::shown(&store, id).await? } else { Vec::new() };
+            Ok(Some((row, steps)))
+        });
+        let (row, steps) = current.await?.ok_or_else(|| name::unknown(&name::format(self.records.service, id)))?;
+        let operation = with_steps(row.to_operation(self.records.service), &steps);
+        Ok((row, operation))
     }
 }
 
@@ -109,4 +121,9 @@ impl Feed {
 
 fn decode(payload: &[u8]) -> Result<Operation, Error> {
     Ok(Operation::decode(payload).map_err(|error| sqlx::Error::Decode(error.into()))?)
+}
+
+fn is_saga(operation: &Operation) -> bool {
+    let metadata = operation.metadata.as_ref().and_then(|metadata| metadata.to_msg::<OperationMetadata>().ok());
+    metadata.is_some_and(|metadata| metadata.phase() != Phase::Unspecified)
 }

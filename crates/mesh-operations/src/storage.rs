@@ -1,6 +1,6 @@
 //! Reads operations. `changes` writes them.
 
-use mesh_proto::mesh::operations::v1::State;
+use mesh_proto::mesh::operations::v1::{Phase, State};
 use mesh_rpc::call::{Caller, Trace};
 use mesh_store::rows::Column::Text;
 use mesh_store::rows::uuid;
@@ -15,7 +15,10 @@ use super::row::Row;
 /// The columns that [`read`] decodes.
 pub(super) const COLUMNS: &str =
     "id, owner, kind, state, revision, attempt, fence, worker, lease_until, run_at, deadline_at, trace,
-    cancel_requested, progress, result, created, updated";
+    cancel_requested, progress, result, created, updated, phase, phase_since";
+
+/// What is added to the number of a phase while the saga is stuck in it.
+pub(super) const STUCK: i64 = 4;
 
 /// Locks operations for this transaction, and returns those that exist, in no order.
 pub(super) async fn lock(tx: &mut Transaction, wanted: &[Uuid]) -> Result<Vec<Row>, Error> {
@@ -75,6 +78,7 @@ pub(super) fn ids(ids: &[Uuid]) -> String {
 pub(super) fn read(row: AnyRow) -> sqlx::Result<Row> {
     let state: i64 = row.try_get("state")?;
     let state = i32::try_from(state).ok().and_then(|state| State::try_from(state).ok());
+    let (phase, stuck) = phase(row.try_get("phase")?)?;
     Ok(Row {
         id: uuid(&row)?,
         caller: Caller::named(row.try_get("owner")?),
@@ -93,5 +97,15 @@ pub(super) fn read(row: AnyRow) -> sqlx::Result<Row> {
         result: row.try_get("result")?,
         created: row.try_get("created")?,
         updated: row.try_get("updated")?,
+        phase,
+        stuck,
+        phase_since: row.try_get("phase_since")?,
     })
+}
+
+/// The phase of a stored number, and whether the saga is stuck in it.
+fn phase(stored: i64) -> sqlx::Result<(Phase, bool)> {
+    let stuck = stored > STUCK;
+    let phase = i32::try_from(if stuck { stored - STUCK } else { stored }).ok().and_then(|it| Phase::try_from(it).ok());
+    Ok((phase.ok_or_else(|| sqlx::Error::Decode("an unknown phase".into()))?, stuck))
 }

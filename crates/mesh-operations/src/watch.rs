@@ -9,6 +9,7 @@ use mesh_feed::notifier::Key;
 use mesh_feed::reader::{Page, Tail};
 use mesh_feed::recent::Event;
 use mesh_feed::stream::{Follow, Then, stream};
+use mesh_proto::google::longrunning::Operation;
 use mesh_proto::mesh::operations::v1::{Change, Gap, Heartbeat, Progress, WatchResponse, watch_response};
 use prost::Message as _;
 use tonic::Status;
@@ -32,11 +33,12 @@ struct Watcher {
     done: bool,
 }
 
-/// Follows an operation. `row` is its current state.
+/// Follows an operation. `row` is its current state, and `now` the message of it.
 pub(super) fn watch(
     operations: Operations,
     epoch: Uuid,
     row: &Row,
+    now: Operation,
     options: WatchOptions,
 ) -> impl Stream<Item = Result<Bytes, Status>> + Send + use<> {
     let Operations { records, watchdog, histories, .. } = operations;
@@ -46,13 +48,13 @@ pub(super) fn watch(
     let mut watcher = Watcher { history, progress: options.progress, done: false };
     let begin = match options.cursor {
         // Of another epoch, or ahead of the database: a backup was restored.
-        Some(cursor) if cursor.epoch != epoch || cursor.revision > row.revision => watcher.gap(row),
+        Some(cursor) if cursor.epoch != epoch || cursor.revision > row.revision => watcher.gap(row, now),
         // A client that resumes after the end gets the end again: OK alone carries no operation.
         Some(cursor) if cursor.revision < row.revision || !row.is_done() => {
             watcher.history.number = cursor.revision;
             Vec::new()
         }
-        _ => vec![watcher.snapshot(row)],
+        _ => vec![watcher.snapshot(row, now)],
     };
     stream(watcher, begin, options.heartbeat, &watchdog)
 }
@@ -68,8 +70,8 @@ impl Follow for Watcher {
             Page::Events(events, more) => (events, more),
             // So the current state of the operation is sent.
             Page::Gone => {
-                let row = self.history.source().current().await?;
-                return Ok((self.gap(&row), Then::Read));
+                let (row, now) = self.history.source().current().await?;
+                return Ok((self.gap(&row, now), Then::Read));
             }
         };
         let Some(newest) = events.last().map(|event| event.number) else {
@@ -104,15 +106,14 @@ impl Watcher {
     }
 
     /// The cursor of the gap is empty: a client that disconnects behind the gap resumes with the snapshot.
-    fn gap(&mut self, row: &Row) -> Vec<Bytes> {
+    fn gap(&mut self, row: &Row, now: Operation) -> Vec<Bytes> {
         let gap = WatchResponse { cursor: Vec::new(), event: Some(watch_response::Event::Gap(Gap {})) };
-        vec![gap.encode_to_vec().into(), self.snapshot(row)]
+        vec![gap.encode_to_vec().into(), self.snapshot(row, now)]
     }
 
-    fn snapshot(&mut self, row: &Row) -> Bytes {
+    fn snapshot(&mut self, row: &Row, now: Operation) -> Bytes {
         self.history.number = row.revision;
         self.done = row.is_done();
-        let history = self.history.source();
-        history.frame(row.revision, watch_response::Event::Snapshot(row.to_operation(history.records.service)))
+        self.history.source().frame(row.revision, watch_response::Event::Snapshot(now))
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mesh_feed::notifier::Key;
 use mesh_proto::mesh::operations::v1::{Change, State};
+use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
 use mesh_store::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,9 +16,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::micros;
+use super::kind::Kind;
 use super::operations::Operations;
+use super::outcome::Exhausted;
 use super::records::Records;
-use super::runner::{Kind, Runner};
+use super::runner::Runner;
 use super::{changes, clean_up, clean_ups, clock, leases, outcome, steps};
 
 /// The interval at which a worker polls for work without a notification: retries, and work under an expired lease.
@@ -40,7 +43,7 @@ impl Workers {
     /// # Errors
     ///
     /// As for any transaction. No worker runs then.
-    pub async fn start(self, draining: &CancellationToken, tasks: &Tasks) -> Result<(), Error> {
+    pub async fn start(self, draining: &CancellationToken, tasks: &Tasks, metrics: &Metrics) -> Result<(), Error> {
         let Records { service, store, .. } = &self.operations.records;
         if store.dialect().is_alone() {
             // An earlier run of this process held all leases, so they are over.
@@ -55,10 +58,13 @@ impl Workers {
         // The nonce distinguishes this run of the process from earlier ones.
         let id = format!("{service}-{}", uuid::Uuid::new_v4());
         for kind in self.kinds {
-            let runner = Runner { operations: self.operations.clone(), kind, draining: draining.clone() };
+            let (operations, metrics, draining) = (self.operations.clone(), metrics.clone(), draining.clone());
+            let runner = Runner { operations, kind, metrics, draining };
             let runner = Arc::new(runner);
-            tasks.run(clean_up::clean_up(Arc::clone(&runner)));
-            tasks.run(Arc::clone(&runner).mend_times());
+            if !runner.kind.is_saga {
+                tasks.run(clean_up::clean_up(Arc::clone(&runner)));
+            }
+            tasks.run(Arc::clone(&runner).keep_house());
             tasks.run(Worker { runner, id: id.clone(), tasks: tasks.clone() }.claim_and_run());
         }
         Ok(())
@@ -136,7 +142,8 @@ impl Worker {
         let claimed = rows.len();
         for mut row in rows {
             let exhausted = outcome::end_exhausted(&mut row, self.runner.kind.attempts, now);
-            if !exhausted {
+            let runs = matches!(exhausted, Exhausted::No | Exhausted::Undoes);
+            if runs {
                 row.state = State::Running;
                 row.attempt += 1;
                 row.fence += 1;
@@ -144,8 +151,10 @@ impl Worker {
                 row.lease_until = now + micros(leases::LEASE);
             }
             changed.record(&mut row, Change::State, now);
-            if !exhausted {
+            if runs {
                 attempts.push(row);
+            } else if exhausted == Exhausted::Stuck {
+                self.runner.report_stuck(&row);
             }
         }
         let ids: Vec<_> = attempts.iter().map(|row| row.id).collect();

@@ -73,6 +73,11 @@ pub mod operations {
     pub use mesh_operations::{Attempt, Ended, Operations, Start, Step, Work};
 }
 
+/// Long work with a way back.
+pub mod saga {
+    pub use mesh_operations::saga::{Forward, LocalStep, LocalUndo, Saga, Step, Undo};
+}
+
 /// What travels with a call.
 pub mod context {
     pub use mesh_rpc::call::{Caller, Context, Trace};

@@ -133,7 +133,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     starting.serve(grpc, others);
     peers.ready(stack);
     for workers in built.workers {
-        workers.start(&draining, &foreground).await?;
+        workers.start(&draining, &foreground, &metrics).await?;
     }
     background.run(health.clone().watch(built.checks));
     background.run(metrics.publish_build());

@@ -1,5 +1,6 @@
 //! The declaration of a service: name, schema, contracts, long work, settings; and the resources it gets in return.
 
+use mesh_operations::saga::Saga;
 use mesh_operations::{Kind, Operations, Work};
 use mesh_rpc::call::{GrpcServer, GrpcService, GrpcServices};
 use mesh_rpc::client::{Channel, Peers};
@@ -21,7 +22,7 @@ pub struct Service {
 /// The keys under `services.NAME` that belong to mesh.
 const RESERVED: [&str; 2] = ["listen", "database_url"];
 
-type BuildKind = Box<dyn FnOnce(&Resources) -> Kind + Send>;
+type BuildKind = Box<dyn FnOnce(&Resources) -> Result<Kind, String> + Send>;
 
 /// A gRPC service: its full name, and the function that builds it from the resources.
 struct Contract {
@@ -92,7 +93,15 @@ impl Service {
     /// service.
     #[must_use]
     pub fn works<W: Work>(mut self, build: impl FnOnce(&Resources) -> W + Send + 'static) -> Self {
-        self.works.push(Box::new(move |resources| Kind::new(build(resources))));
+        self.works.push(Box::new(move |resources| Ok(Kind::new(build(resources)))));
+        self
+    }
+
+    /// Adds a kind of saga, long work with a way back: `.runs(|resources| Rent::new(…))`. Its operations are in the
+    /// database of the service. A process whose saga has two steps of one name, or two pivots, does not start.
+    #[must_use]
+    pub fn runs<S: Saga>(mut self, build: impl FnOnce(&Resources) -> S + Send + 'static) -> Self {
+        self.works.push(Box::new(move |resources| Kind::saga(build(resources))));
         self
     }
 
@@ -149,7 +158,7 @@ impl Service {
             let twice = services.insert(contract.name, (contract.build)(resources)).is_some();
             anyhow::ensure!(!twice, "two services of this process serve {}: remove one of them", contract.name);
         }
-        Ok(self.works.into_iter().map(|build| build(resources)).collect())
+        self.works.into_iter().map(|build| build(resources).map_err(anyhow::Error::msg)).collect()
     }
 }
 
@@ -167,7 +176,8 @@ impl Resources {
     ///
     /// # Panics
     ///
-    /// If the service has no database: it declares neither [`owns`](Service::owns) nor [`works`](Service::works).
+    /// If the service has no database: it declares none of [`owns`](Service::owns), [`works`](Service::works)
+    /// and [`runs`](Service::runs).
     pub fn store(&self) -> Store {
         match &self.store {
             Some(store) => store.clone(),
@@ -179,11 +189,11 @@ impl Resources {
     ///
     /// # Panics
     ///
-    /// If the service declares no long work with [`works`](Service::works).
+    /// If the service declares no long work with [`works`](Service::works) or [`runs`](Service::runs).
     pub fn operations(&self) -> Operations {
         match &self.operations {
             Some(operations) => operations.clone(),
-            None => panic!("`{}` does no long work: declare it with Service::works", self.service),
+            None => panic!("`{}` does no long work: declare it with Service::works or Service::runs", self.service),
         }
     }
 

@@ -33,6 +33,7 @@ pub struct Metrics {
     ready: Family<ServiceLabels, Gauge>,
     degraded: Family<ServiceLabels, Gauge>,
     refused: Family<ReasonLabels, Counter>,
+    stuck: Family<KindLabels, Gauge>,
     peers: PeerFamilies,
     registry: Arc<Mutex<Registry>>,
 }
@@ -73,6 +74,12 @@ struct ReasonLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    service: &'static str,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CodeLabels {
     grpc_service: &'static str,
     grpc_method: &'static str,
@@ -103,9 +110,11 @@ impl Metrics {
         registry.register("mesh_service_degraded", "Whether only part of a service works", degraded.clone());
         let refused = Family::default();
         registry.register("mesh_edge_refused", "HTTP requests that the edge refused without a call", refused.clone());
+        let stuck = Family::default();
+        registry.register("mesh_saga_stuck", "Sagas that wait for an operator to resume them", stuck.clone());
         let peers = PeerFamilies::default();
         peers.register(&mut registry);
-        Self { server, client, shed, ready, degraded, refused, peers, registry: Arc::new(Mutex::new(registry)) }
+        Self { server, client, shed, ready, degraded, refused, stuck, peers, registry: Arc::new(Mutex::new(registry)) }
     }
 
     /// Publishes the build of the process once its digest is known.
@@ -136,6 +145,11 @@ impl Metrics {
         let labels = ServiceLabels { service };
         self.ready.get_or_create(&labels).set(ready.into());
         self.degraded.get_or_create(&labels).set(degraded.into());
+    }
+
+    /// Sets the number of sagas of a kind that are stuck.
+    pub fn stuck_sagas(&self, service: &'static str, kind: &'static str, count: i64) {
+        self.stuck.get_or_create(&KindLabels { service, kind }).set(count);
     }
 
     /// The text of `/metrics`.

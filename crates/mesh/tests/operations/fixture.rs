@@ -22,6 +22,8 @@ use tonic_types::StatusExt as _;
 
 use harness::Postgres;
 
+use crate::rent::{self, Rent};
+
 /// Work with one step for each second of its request. The nanoseconds of the request select how it ends.
 pub(crate) struct Steps {
     attempts: Arc<AtomicU32>,
@@ -134,11 +136,12 @@ pub(crate) struct Fixture {
 }
 
 fn service(attempts: Arc<AtomicU32>, cleaned: Cleaned, resources_sender: mpsc::Sender<(Operations, Store)>) -> Service {
-    let steps = Service::new("work", &[]).works(move |resources| {
+    let steps = Service::new("work", &[]).owns(rent::SCHEMA).works(move |resources| {
         resources_sender.send((resources.operations(), resources.store())).unwrap();
         Steps { attempts, cleaned, _peer: resources.channel("work") }
     });
-    steps.works(|_| Echo)
+    let steps = steps.runs(|resources| Rent::<3600> { store: resources.store() });
+    steps.runs(|resources| Rent::<2> { store: resources.store() }).works(|_| Echo)
 }
 
 /// Fails a test that takes longer than 120 s, such as one that waits for an event that never comes.
@@ -222,9 +225,12 @@ impl Fixture {
     }
 
     pub(crate) async fn start_kind<W: Work>(&self, request: W::Request) -> String {
-        let id = uuid::Uuid::new_v4();
+        self.start_as(&Start::<W>::new(uuid::Uuid::new_v4(), &request)).await
+    }
+
+    pub(crate) async fn start_as<W>(&self, start: &Start<'_, W>) -> String {
         loop {
-            match self.operations.start(&Start::<W>::new(id, &request)).await {
+            match self.operations.start(start).await {
                 Ok(operation) => return operation.name,
                 // An overloaded machine: retry, as callers do.
                 Err(mesh::store::Error::Unavailable(_)) => {}

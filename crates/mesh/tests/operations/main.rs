@@ -32,8 +32,10 @@ mod clock; // a wall clock that went back
 mod fixture; // a mesh that does long work, and a client
 mod lifecycle; // start, attempts, progress, end
 mod list; // filters and pages
+mod rent; // a saga and its effects
 mod retention; // deletion of old operations and events
 mod retry; // retries of failed operations
+mod saga; // work with a way back
 mod subscribe; // all operations of a caller
 mod transaction; // statements that fail
 mod watch; // one operation

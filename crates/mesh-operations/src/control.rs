@@ -1,21 +1,25 @@
-//! Retries a failed operation: starts a new operation of the same kind with the same input.
+//! Retries a failed operation: starts a new operation of the same kind with the same input. Resumes a saga that is stuck:
+//! the same operation goes on.
 //!
 //! The failed operation stays as it is, since a done operation never changes. Its input is kept until it is deleted.
 //! Operations that succeeded or were cancelled keep no input.
 
 use std::time::Duration;
 
+use mesh_feed::notifier::Key;
 use mesh_proto::google::longrunning::Operation;
 use mesh_proto::mesh::operations::v1::operation_control_service_server::OperationControlService;
-use mesh_proto::mesh::operations::v1::{RetryRequest, State};
+use mesh_proto::mesh::operations::v1::{Change, Phase, ResumeRequest, RetryRequest, State};
 use mesh_rpc::call::error::{DOMAIN, invalid_fields, status};
 use mesh_rpc::call::{Context, Violations};
 use mesh_store::request_hash;
 use tonic::{Code, Request, Response, Status, async_trait};
 
-use super::api::Api;
+use super::api::{Api, shown};
 use super::changes::New;
-use super::{name, steps};
+use super::records::Records;
+use super::row::Row;
+use super::{name, outcome, steps};
 
 #[async_trait]
 impl OperationControlService for Api {
@@ -34,6 +38,7 @@ impl OperationControlService for Api {
             let message = format!("{} has not failed; only a failed operation can be retried", request.name);
             return Err(status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_FAILED", message));
         };
+        let phase = if row.is_saga() { Phase::Forward } else { Phase::Unspecified };
         let new = New {
             caller: row.caller,
             kind: row.kind,
@@ -43,7 +48,30 @@ impl OperationControlService for Api {
             trace: Context::current().trace,
             // The same time as the failed operation had.
             deadline: Duration::from_micros(u64::try_from(row.deadline_at - row.created).unwrap_or_default()),
+            phase,
         };
         Ok(Response::new(operations.start_or_find(new).await?))
+    }
+
+    async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<Operation>, Status> {
+        let name = request.into_inner().name;
+        let (operations, _, row) = self.find(&name).await?;
+        let not_stuck = || {
+            let message = format!("{name} is not stuck; only a saga that is stuck can be resumed");
+            status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_STUCK", message)
+        };
+        let resume = |row: Option<&mut Row>, now| {
+            // A repeat, whose first answer may be lost, finds a saga that goes on.
+            let Some(row) = row.filter(|row| row.stuck) else { return Ok(None) };
+            outcome::resume(row, now);
+            Ok(Some(Change::State))
+        };
+        let row = operations.batcher.edit(row.id, 0, resume).await?.ok_or_else(|| name::unknown(&name))?;
+        if row.is_done() || !row.is_saga() {
+            return Err(not_stuck());
+        }
+        let Records { service, notifier, .. } = &operations.records;
+        notifier.notify(&Key::Work(service, row.kind.clone()));
+        Ok(Response::new(shown(&operations, &row).await?))
     }
 }
