@@ -115,6 +115,11 @@ enum Operations {
         /// services/SERVICE/operations/UUID
         name: String,
     },
+    /// Let a saga that is stuck go on, as the same operation; mend what its steps failed with first
+    Resume {
+        /// services/SERVICE/operations/UUID
+        name: String,
+    },
     /// Request cancellation; the operation may still succeed
     Cancel {
         /// services/SERVICE/operations/UUID
@@ -167,6 +172,7 @@ async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> 
         Command::Operations(Operations::Watch { name }) => watch::watch(&name.parse()?, &target().await?).await,
         Command::Operations(Operations::Follow { service }) => watch::follow_all(&service, &target().await?).await,
         Command::Operations(Operations::Retry { name }) => operations::retry(&name.parse()?, &target().await?).await,
+        Command::Operations(Operations::Resume { name }) => operations::resume(&name.parse()?, &target().await?).await,
         Command::Operations(Operations::Cancel { name }) => operations::cancel(&name.parse()?, &target().await?).await,
     }
 }

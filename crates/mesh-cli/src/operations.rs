@@ -1,4 +1,4 @@
-//! Lists, shows, cancels and retries long work.
+//! Lists, shows, cancels, retries and resumes long work.
 
 pub(crate) mod name;
 pub(crate) mod text;
@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use anyhow::anyhow;
 use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use mesh_proto::google::longrunning::{CancelOperationRequest, GetOperationRequest, ListOperationsRequest, Operation};
-use mesh_proto::mesh::operations::v1::RetryRequest;
 use mesh_proto::mesh::operations::v1::operation_control_service_client::OperationControlServiceClient;
+use mesh_proto::mesh::operations::v1::{ResumeRequest, RetryRequest};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -145,6 +145,16 @@ pub(crate) async fn retry(name: &Name, target: &Target) -> anyhow::Result<ExitCo
     let request = RetryRequest { name: name.text.clone(), request_id: uuid::Uuid::new_v4().to_string() };
     let started = process.answer(control.retry(request)).await?.map_err(|status| unanswered(&status, name))?;
     writeln!(io::stdout(), "{}", started.name)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lets a saga that is stuck go on, and prints its state.
+pub(crate) async fn resume(name: &Name, target: &Target) -> anyhow::Result<ExitCode> {
+    let process = target.process(&name.service).await?;
+    let mut control = OperationControlServiceClient::new(process.channel.clone()).max_decoding_message_size(LARGEST);
+    let request = ResumeRequest { name: name.text.clone() };
+    let resumed = process.answer(control.resume(request)).await?.map_err(|status| unanswered(&status, name))?;
+    writeln!(io::stdout(), "resumed; the operation is {}", state(&metadata(&resumed)))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use mesh_proto::google::longrunning::{Operation, operation};
-use mesh_proto::mesh::operations::v1::{OperationMetadata, State};
+use mesh_proto::mesh::operations::v1::{OperationMetadata, Phase, State, Step};
 use prost::Message as _;
 use prost_types::{Any, Timestamp};
 
@@ -45,6 +45,10 @@ pub(super) fn described(operation: &Operation, types: &Types, now: SystemTime) -
         ("cancel requested", if metadata.cancel_requested { "yes" } else { "no" }.to_owned()),
         ("progress", metadata.progress.as_ref().map_or("-".to_owned(), |any| types.line(any))),
     ];
+    if metadata.phase() != Phase::Unspecified {
+        lines.push(("phase", phase(&metadata)));
+    }
+    lines.extend(metadata.steps.iter().map(|it| ("step", step(it))));
     let result = match &operation.result {
         Some(operation::Result::Response(response)) => {
             lines.push(("response", String::new()));
@@ -66,9 +70,26 @@ pub(crate) fn metadata(operation: &Operation) -> OperationMetadata {
     operation.metadata.as_ref().and_then(|any| any.to_msg().ok()).unwrap_or_default()
 }
 
-/// The state in lower case, such as `running`.
+/// The state in lower case, such as `running`; of a saga that is stuck or undoes its steps, that.
 pub(crate) fn state(metadata: &OperationMetadata) -> String {
+    let is_open = matches!(metadata.state(), State::Pending | State::Running);
+    if is_open && matches!(metadata.phase(), Phase::Stuck | Phase::Undoing) {
+        return phase(metadata);
+    }
     metadata.state().as_str_name().trim_start_matches("STATE_").to_lowercase()
+}
+
+fn phase(metadata: &OperationMetadata) -> String {
+    metadata.phase().as_str_name().trim_start_matches("PHASE_").to_lowercase()
+}
+
+/// A step of a saga: its name, state, times and last failure.
+fn step(step: &Step) -> String {
+    let state = step.state().as_str_name().trim_start_matches("STEP_STATE_").to_lowercase();
+    let time = |time: &Option<Timestamp>| time.as_ref().map_or("-".to_owned(), ToString::to_string);
+    let error = step.error.as_ref().map_or(String::new(), |error| format!(", {}", shown::failed(error)));
+    let (begun, ended) = (time(&step.begin_time), time(&step.end_time));
+    format!("{} {state}, attempt {}, begun {begun}, ended {ended}{error}", step.name, step.attempt)
 }
 
 /// The progress in a few words, such as `2/4`.
@@ -84,6 +105,8 @@ pub(crate) fn progress(metadata: &OperationMetadata, types: &Types) -> String {
 mod tests {
     use tonic::Code;
     use tonic_types::pb;
+
+    use mesh_proto::mesh::operations::v1::StepState;
 
     use super::*;
     use crate::message::tests::{Progress, types};
@@ -134,5 +157,38 @@ error             InvalidArgument: no picture
 }
 "#;
         assert_eq!(described(&failed(), &types(), now), expected);
+    }
+
+    #[test]
+    fn described_saga_holds_its_phase_and_steps() {
+        let error =
+            pb::Status { code: Code::Unavailable.into(), message: "billing is away".to_owned(), details: vec![] };
+        let done = Step {
+            name: "reserve".to_owned(),
+            state: StepState::Done.into(),
+            attempt: 1,
+            begin_time: Some(Timestamp { seconds: 100, nanos: 0 }),
+            end_time: Some(Timestamp { seconds: 101, nanos: 0 }),
+            error: None,
+        };
+        let (name, state) = ("charge".to_owned(), StepState::Begun.into());
+        let begun = Step { name, state, attempt: 3, end_time: None, error: Some(error), ..done.clone() };
+        let mut metadata = OperationMetadata {
+            state: State::Pending.into(),
+            phase: Phase::Stuck.into(),
+            steps: vec![done, begun],
+            ..OperationMetadata::default()
+        };
+        assert_eq!(super::state(&metadata), "stuck");
+        let operation = Operation { metadata: Any::from_msg(&metadata).ok(), ..Operation::default() };
+        let described = described(&operation, &types(), SystemTime::UNIX_EPOCH);
+        let expected = "phase             stuck
+step              reserve done, attempt 1, begun 1970-01-01T00:01:40Z, ended 1970-01-01T00:01:41Z
+step              charge begun, attempt 3, begun 1970-01-01T00:01:40Z, ended -, Unavailable: billing is away
+";
+        assert!(described.ends_with(expected), "{described}");
+        metadata.state = State::Failed.into();
+        metadata.phase = Phase::Undoing.into();
+        assert_eq!(super::state(&metadata), "failed", "a done operation has its state");
     }
 }
