@@ -5,6 +5,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     mesh::run([
         artwork::service(),
+        billing::service(),
         catalog::service(),
         // A comment keeps this one service a line, for scripts/new-service.
     ])

@@ -1,0 +1,7 @@
+//! Runs `billing` in its own process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh::run(billing::service())
+}
