@@ -4,7 +4,7 @@
 //! Modules, in reading order: [`log`] holds the rows; [`notifier`] notifies listeners of new rows, by a `signal`;
 //! [`stream`] is the loop of each stream; [`reader`] reads new rows once for all streams, and [`recent`] keeps them,
 //! encoded; [`watchdog`] disconnects slow consumers; [`cursor`] is a position to resume at; [`epoch`] identifies a
-//! database between two restores; [`retention`] deletes old rows.
+//! database between two restores; [`retention`] deletes old rows; [`encoded`] serves what is encoded once.
 //!
 //! Guarantees:
 //! - Positions and revisions are dense, so a stream recognises a missing row.
@@ -15,6 +15,7 @@
 //! mesh-operations do.
 
 pub mod cursor;
+pub mod encoded;
 pub mod epoch;
 pub mod log;
 pub mod notifier;

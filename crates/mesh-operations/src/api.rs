@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_feed::cursor::{FeedCursor, SubjectCursor};
+use mesh_feed::encoded::Frames;
 use mesh_feed::epoch::epoch;
 use mesh_feed::notifier::Key;
 use mesh_proto::google::longrunning::operations_server::{self, OperationsServer};
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, async_trait};
 use uuid::Uuid;
 
-use super::events::{Events, Frames, Streams};
+use super::events::{Events, Streams};
 use super::filter::Filter;
 use super::list::{self, PagePosition};
 use super::operations::Operations;

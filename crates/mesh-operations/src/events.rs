@@ -6,30 +6,22 @@
 //! See: docs/decisions/0030-one-encoding-for-all-streams.md
 
 use std::convert::Infallible;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{BufMut as _, Bytes};
-use futures_util::Stream;
+use mesh_feed::encoded::{Frames, answer};
 use mesh_proto::mesh::operations::v1::operation_events_service_server::SERVICE_NAME;
 use mesh_proto::mesh::operations::v1::{SubscribeRequest, WatchRequest};
-use prost::Message;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
-use tonic::server::{Grpc, NamedService};
-use tonic::{Request, Response, Status};
-use tonic_prost::{ProstCodec, ProstDecoder};
-use tower::{Service, service_fn};
+use tonic::server::NamedService;
+use tower::Service;
 
 /// The methods of the contract. A response is a stream of encoded messages.
 pub(super) trait Streams: Clone + Send + Sync + 'static {
     fn watch(self, request: WatchRequest) -> impl Future<Output = Result<Frames, Status>> + Send;
     fn subscribe(self, request: SubscribeRequest) -> impl Future<Output = Result<Frames, Status>> + Send;
 }
-
-/// Encoded messages.
-pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
 /// The gRPC service.
 #[derive(Clone)]
@@ -51,74 +43,17 @@ impl<S: Streams> Service<http::Request<Body>> for Events<S> {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let Self(streams) = self.clone();
         match request.uri().path().rsplit('/').next() {
-            Some("Watch") => Box::pin(stream(request, move |request| streams.clone().watch(request))),
-            Some("Subscribe") => Box::pin(stream(request, move |request| streams.clone().subscribe(request))),
+            Some("Watch") => Box::pin(answer(request, move |request| streams.clone().watch(request))),
+            Some("Subscribe") => Box::pin(answer(request, move |request| streams.clone().subscribe(request))),
             _ => Box::pin(async { Ok(Status::unimplemented("").into_http()) }),
         }
     }
 }
 
-/// Answers a call of one method.
-async fn stream<R, F>(call: http::Request<Body>, method: impl Fn(R) -> F) -> Result<http::Response<Body>, Infallible>
-where
-    R: Message + Default + 'static,
-    F: Future<Output = Result<Frames, Status>>,
-{
-    let method = service_fn(|request: Request<R>| {
-        let frames = method(request.into_inner());
-        async { Ok(Response::new(frames.await?)) }
-    });
-    Ok(Grpc::new(Encoded::default()).server_streaming(method, call).await)
-}
-
-/// Decodes requests `R`, and sends messages that are encoded already.
-struct Encoded<R>(PhantomData<R>);
-
-impl<R> Default for Encoded<R> {
-    fn default() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<R: Message + Default + 'static> Codec for Encoded<R> {
-    type Encode = Bytes;
-    type Decode = R;
-    type Encoder = Copy;
-    type Decoder = ProstDecoder<R>;
-
-    fn encoder(&mut self) -> Copy {
-        Copy
-    }
-
-    fn decoder(&mut self) -> ProstDecoder<R> {
-        ProstCodec::<R, R>::default().decoder()
-    }
-}
-
-/// Copies encoded messages.
-struct Copy;
-
-/// tonic allocates the first buffer of a stream in advance, 8 KiB by default: half of the memory of an idle stream.
-const BUFFER: usize = 0;
-/// The bytes of messages that are sent together, tonic's default.
-const SENT_TOGETHER: usize = 32 * 1024;
-
-impl Encoder for Copy {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(message);
-        Ok(())
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(BUFFER, SENT_TOGETHER)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use prost::Message as _;
     use prost_types::FileDescriptorSet;
 
     use super::*;
