@@ -7,4 +7,5 @@ mod catalog; // the catalog's contract, on SQLite and on Postgres
 mod contracts_table; // docs/CONTRACTS.md agrees with the contracts
 mod docs; // the documents agree with the code
 mod edge; // JSON over HTTP, by curl
+mod events; // what the catalog publishes, by grpcurl
 mod topologies; // the same behaviour in every topology

@@ -36,6 +36,8 @@ pub enum Key {
     Subject(Caller, Uuid),
     /// All subjects of a caller at a service.
     Feed(&'static str, Caller),
+    /// The events of a service.
+    Events(&'static str),
     /// Work of one kind for a service.
     Work(&'static str, String),
     /// Clean-ups of one kind of work for a service.

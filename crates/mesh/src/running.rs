@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_edge::Edge;
-use mesh_events::{Keep, delete_old};
+use mesh_events::{self as events, Keep, Published};
 use mesh_feed::notifier::Notifier;
 use mesh_operations::{self as operations, Operations, Retention, Workers};
 use mesh_rpc::call::{GrpcServices, Methods};
@@ -126,6 +126,12 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     if !built.operations.is_empty() {
         operations::serve(built.operations, &mut grpc, draining.clone()).await?;
     }
+    for published in &built.published {
+        background.run(published.clone().poll());
+    }
+    if !built.published.is_empty() {
+        events::serve(built.published, &mut grpc).await?;
+    }
     health_service::serve(&health, &mut grpc);
     reflection::serve(&mut grpc, &elsewhere, &sets)?;
 
@@ -218,7 +224,8 @@ fn with_own(system: &[&'static [u8]]) -> Vec<&'static [u8]> {
 fn own_contracts(services: &[Service]) -> Vec<&'static str> {
     let long_work = services.iter().any(Service::does_long_work);
     let operations = operations::CONTRACTS.into_iter().filter(|_| long_work);
-    operations.chain([health_service::NAME]).chain(reflection::NAMES).collect()
+    let events = [events::CONTRACT].into_iter().filter(|_| services.iter().any(|one| one.published().is_some()));
+    operations.chain(events).chain([health_service::NAME]).chain(reflection::NAMES).collect()
 }
 
 struct Built {
@@ -226,6 +233,7 @@ struct Built {
     checks: Vec<(&'static str, Check)>,
     stores: Vec<Store>,
     operations: Vec<Operations>,
+    published: Vec<Published>,
     workers: Vec<Workers>,
 }
 
@@ -241,6 +249,7 @@ async fn build(
         checks: Vec::new(),
         stores: Vec::new(),
         operations: Vec::new(),
+        published: Vec::new(),
         workers: Vec::new(),
     };
     let owners = services.iter().filter(|service| service.owns_data());
@@ -265,6 +274,9 @@ async fn build(
             background.run(queue.write());
             operations
         });
+        if let (Some(store), Some(publishes)) = (store.clone(), service.published()) {
+            built.published.push(Published::new(name, store, notifier.clone(), publishes.clone()));
+        }
         let (peers, settings) = (peers.clone(), config.settings(name));
         let resources =
             Resources { service: name, store: store.clone(), operations: operations.clone(), peers, settings };
@@ -317,7 +329,7 @@ async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Reten
         }
         for store in &stores {
             done.extend([store.delete_old_answers().await, operations::delete_old(store, retention).await]);
-            done.push(delete_old(store, keep).await);
+            done.push(events::delete_old(store, keep).await);
         }
         let failed = done.into_iter().find_map(Result::err);
         // One warning an outage, not one a round and a database.

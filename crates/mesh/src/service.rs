@@ -1,11 +1,13 @@
 //! The declaration of a service: name, schema, contracts, long work, settings; and the resources it gets in return.
 
+use mesh_events::Publishes;
 use mesh_operations::saga::Saga;
 use mesh_operations::{Kind, Operations, Work};
+use mesh_proto::Events;
 use mesh_rpc::call::{GrpcServer, GrpcService, GrpcServices};
 use mesh_rpc::client::{Channel, Peers};
 use mesh_runtime::settings::{Declared, Setting, Value, Values};
-use mesh_store::{Migration, Store};
+use mesh_store::{Error, Migration, Store};
 
 /// The declaration of a service. Pass it to [`crate::run`], alone or with others.
 pub struct Service {
@@ -15,6 +17,7 @@ pub struct Service {
     migrations: &'static [Migration],
     contracts: Vec<Contract>,
     works: Vec<BuildKind>,
+    publishes: Option<Publishes>,
     settings: Vec<Declared>,
     examples: Vec<Example>,
 }
@@ -44,7 +47,7 @@ impl Service {
     /// them.
     pub fn new(name: &'static str, descriptors: &'static [u8]) -> Self {
         let (contracts, works, settings, examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { name, descriptors, port: 0, migrations: &[], contracts, works, settings, examples }
+        Self { name, descriptors, port: 0, migrations: &[], contracts, works, publishes: None, settings, examples }
     }
 
     /// The default port of the service in a process of its own.
@@ -105,6 +108,25 @@ impl Service {
         self
     }
 
+    /// Declares that others may follow the events of the service: `.publishes(snapshot)`. `snapshot(store, after, limit)`
+    /// returns the present state for a new reader: the rows behind a key, in the order of their keys, as events, `limit` at
+    /// most. The key is empty at first.
+    ///
+    /// # Panics
+    ///
+    /// If it is declared twice.
+    #[must_use]
+    pub fn publishes<E, F, S>(mut self, snapshot: S) -> Self
+    where
+        E: Events,
+        F: Future<Output = Result<Vec<E>, Error>> + Send + 'static,
+        S: Fn(Store, String, i64) -> F + Send + Sync + 'static,
+    {
+        assert!(self.publishes.is_none(), "`{}` declares twice what it publishes: join the two", self.name);
+        self.publishes = Some(Publishes::new(snapshot));
+        self
+    }
+
     /// Adds an example call, printed when the process serves: a method of its contract, and the request as JSON.
     /// `{uuid}` is replaced by a new UUID.
     #[must_use]
@@ -145,11 +167,16 @@ impl Service {
 
     /// Whether the service has a database, for its schema or for its operations.
     pub(crate) fn owns_data(&self) -> bool {
-        !self.migrations.is_empty() || self.does_long_work()
+        !self.migrations.is_empty() || self.does_long_work() || self.publishes.is_some()
     }
 
     pub(crate) fn does_long_work(&self) -> bool {
         !self.works.is_empty()
+    }
+
+    /// What others may follow.
+    pub(crate) fn published(&self) -> Option<&Publishes> {
+        self.publishes.as_ref()
     }
 
     /// Builds its gRPC services into `services`, and returns its kinds of work.

@@ -18,6 +18,7 @@ pub fn service() -> Service {
     Service::new("catalog", contracts::FILE_DESCRIPTOR_SET)
         .port(50051)
         .owns(MIGRATIONS)
+        .publishes(store::snapshot)
         .serves(|resources| CatalogServiceServer::new(rpc::Catalog::new(resources.store())))
         .example("catalog.v1.CatalogService/ListTitles", r#"{"page_size": 10}"#)
         .example(

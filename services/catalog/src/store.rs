@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use mesh::store::{Error, in_list};
+use contracts::catalog::v1::{Event, TitleAdded};
+use mesh::store::{Error, Store, in_list};
 use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
 use uuid::Uuid;
@@ -45,6 +46,12 @@ pub(crate) async fn list(database: impl AnyExecutor<'_>, after: Option<Uuid>, li
     let list = "SELECT title_id, name, synopsis, year, price_cents, revision, create_time, update_time
         FROM titles WHERE title_id > $1 ORDER BY title_id LIMIT $2";
     Ok(sqlx::query(list).bind(after).bind(limit).try_map(read).fetch_all(database).await?)
+}
+
+/// The titles behind a key as events, for new readers.
+pub(crate) async fn snapshot(store: Store, after: String, limit: i64) -> Result<Vec<Event>, Error> {
+    let titles = list(store.reader(), after.parse().ok(), limit).await?;
+    Ok(titles.into_iter().map(|title| TitleAdded { title: Some(title.into()) }.into()).collect())
 }
 
 /// Stores a title that was read at revision `seen`. False if the title was changed or deleted since.

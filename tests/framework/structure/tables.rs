@@ -15,7 +15,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
     ("mesh-store", &["mesh-runtime", "mesh-rpc"]),
     ("mesh-feed", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store"]),
     ("mesh-operations", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-feed"]),
-    ("mesh-events", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store"]),
+    ("mesh-events", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-feed"]),
     (
         "mesh",
         &[
@@ -97,7 +97,10 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "connect readiness requests sequencer",
         ],
     ),
-    ("crates/mesh-feed", &["cursor epoch log retention signal watchdog", "notifier recent", "stream", "reader"]),
+    (
+        "crates/mesh-feed",
+        &["cursor encoded epoch log retention signal watchdog", "notifier recent", "stream", "reader"],
+    ),
     (
         "crates/mesh-operations",
         &[
@@ -121,7 +124,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "control",
         ],
     ),
-    ("crates/mesh-events", &["publish settings", "retention"]),
+    ("crates/mesh-events", &["log publish settings", "retention source", "subscribe", "api"]),
     ("crates/mesh", &["service", "process", "config", "running", "run testing"]),
     ("crates/mesh-cli", &["message programs shown target", "reflection up", "doctor operations services", "watch"]),
 ];

@@ -1,0 +1,134 @@
+//! What a service publishes, and its log as streams follow it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use mesh_feed::cursor::LogCursor;
+use mesh_feed::notifier::{Key, Notifier, ticks};
+use mesh_feed::reader::{Readers, Source};
+use mesh_feed::recent;
+use mesh_feed::watchdog::Watchdog;
+use mesh_proto::Events;
+use mesh_proto::mesh::events::v1::subscribe_response::Frame;
+use mesh_proto::mesh::events::v1::{Event, SubscribeResponse};
+use mesh_store::{Error, Store, timestamp};
+use prost::Message as _;
+use prost_types::Any;
+use uuid::Uuid;
+
+use super::log::{self, Row};
+
+/// A page of the present state: the key of each row, and the row as an event.
+type Snapshot = Arc<dyn Fn(Store, String, i64) -> BoxFuture<'static, Result<Vec<(String, Any)>, Error>> + Send + Sync>;
+
+/// What a service publishes: the types of its events, and its present state as events.
+#[derive(Clone)]
+pub struct Publishes {
+    pub(super) types: &'static [&'static str],
+    pub(super) snapshot: Snapshot,
+}
+
+impl Publishes {
+    /// The events of a package. `snapshot(store, after, limit)` returns the rows behind a key, in the order of their keys,
+    /// as events, `limit` at most; the key is empty at first. Fewer than `limit` are the last.
+    pub fn new<E, F, S>(snapshot: S) -> Self
+    where
+        E: Events,
+        F: Future<Output = Result<Vec<E>, Error>> + Send + 'static,
+        S: Fn(Store, String, i64) -> F + Send + Sync + 'static,
+    {
+        let snapshot: Snapshot = Arc::new(move |store, after, limit| {
+            let page = snapshot(store, after, limit);
+            let pack = |event: E| (event.key().to_owned(), event.pack());
+            Box::pin(async move { Ok(page.await?.into_iter().map(pack).collect()) })
+        });
+        Self { types: E::TYPES, snapshot }
+    }
+}
+
+/// The events of one service. Cheap to clone.
+#[derive(Clone)]
+pub struct Published {
+    pub(super) service: &'static str,
+    pub(super) store: Store,
+    pub(super) publishes: Publishes,
+    pub(super) notifier: Notifier,
+    pub(super) watchdog: Watchdog,
+    pub(super) readers: Readers<Log>,
+}
+
+impl Published {
+    /// The events in a service's database.
+    pub fn new(service: &'static str, store: Store, notifier: Notifier, publishes: Publishes) -> Self {
+        let (watchdog, readers) = (Watchdog::default(), Readers::default());
+        Self { service, store, publishes, notifier, watchdog, readers }
+    }
+
+    /// Notifies streams of new events, also of those that other replicas number, and disconnects slow consumers. Never
+    /// ends by itself.
+    pub async fn poll(self) {
+        tokio::join!(self.notify(), self.watchdog.sweep());
+    }
+
+    async fn notify(&self) {
+        let (mut numbered, mut ticks, mut known) = (self.store.numbered(), ticks(), 0);
+        let key = Key::Events(self.service);
+        loop {
+            tokio::select! {
+                _ = numbered.changed() => self.notifier.notify(&key),
+                _ = ticks.tick() => match log::end(self.store.reader()).await {
+                    Ok(end) if end.head != known => {
+                        known = end.head;
+                        self.notifier.notify(&key);
+                    }
+                    // The streams find out by reads of their own.
+                    Ok(_) | Err(_) => {}
+                },
+            }
+        }
+    }
+}
+
+/// The log of a service, which its streams share.
+pub(super) struct Log {
+    pub(super) store: Store,
+    pub(super) epoch: Uuid,
+}
+
+impl Source for Log {
+    const RECENT_BYTES: usize = 1024 * 1024;
+
+    async fn page(&self, number: i64) -> Result<Vec<recent::Event>, Error> {
+        let rows = log::page(self.store.reader(), number).await?;
+        Ok(rows.into_iter().map(|row| self.event(row)).collect())
+    }
+
+    async fn ends_at(&self, number: i64) -> Result<bool, Error> {
+        Ok(log::end(self.store.reader()).await?.head == number)
+    }
+}
+
+impl Log {
+    fn event(&self, row: Row) -> recent::Event {
+        let cursor = LogCursor { epoch: self.epoch, position: row.position, told: row.told, snapshot: None };
+        let event = Event {
+            id: row.id,
+            position: row.position,
+            time: Some(timestamp(row.told)),
+            key: row.key,
+            data: Some(Any { type_url: format!("type.googleapis.com/{}", row.kind), value: row.payload }),
+            traceparent: row.trace,
+            correlation_id: row.correlation,
+            causation_id: row.causation,
+            hops: i32::try_from(row.hops).unwrap_or(i32::MAX),
+        };
+        let frame = frame(&cursor, row.head, Frame::Event(event));
+        recent::Event { number: row.position, change: 0, kind: row.kind, done: false, frame }
+    }
+}
+
+/// An encoded message of Subscribe.
+pub(super) fn frame(cursor: &LogCursor, head: i64, frame: Frame) -> Bytes {
+    SubscribeResponse { cursor: cursor.to_bytes(), head, frame: Some(frame) }.encode_to_vec().into()
+}

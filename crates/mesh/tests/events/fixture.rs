@@ -1,0 +1,280 @@
+//! The fixture of each test: a mesh with things, which publishes each change, and a reader with a copy of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use harness::Postgres;
+use mesh::events::{Event, Events, Publish as _};
+use mesh::store::Error;
+use mesh::testing::Mesh;
+use mesh::{Migration, Service, Store};
+use mesh_proto::mesh::events::v1::events_service_client::EventsServiceClient;
+use mesh_proto::mesh::events::v1::subscribe_response::Frame;
+use mesh_proto::mesh::events::v1::{SubscribeRequest, SubscribeResponse};
+use prost::{DecodeError, Message as _};
+use prost_types::Any;
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+/// The event of a thing that was made or changed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Made {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(int64, tag = "2")]
+    revision: i64,
+}
+
+/// The event of a thing that was removed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Removed {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+/// What the build script generates for a contract.
+macro_rules! event {
+    ($name:ident) => {
+        impl prost::Name for $name {
+            const NAME: &'static str = stringify!($name);
+            const PACKAGE: &'static str = "things.v1";
+
+            fn type_url() -> String {
+                format!("type.googleapis.com/{}", Self::full_name())
+            }
+        }
+
+        impl Event for $name {
+            fn key(&self) -> &str {
+                &self.name
+            }
+        }
+    };
+}
+
+event!(Made);
+event!(Removed);
+
+pub(crate) enum Thing {
+    Made(Made),
+    Removed(Removed),
+    Unknown(Any),
+}
+
+impl Events for Thing {
+    const TYPES: &'static [&'static str] = &["things.v1.Made", "things.v1.Removed"];
+
+    fn decode(event: Any) -> Result<Self, DecodeError> {
+        match event.type_url.rsplit('/').next() {
+            Some("things.v1.Made") => Made::decode(event.value.as_slice()).map(Self::Made),
+            Some("things.v1.Removed") => Removed::decode(event.value.as_slice()).map(Self::Removed),
+            _ => Ok(Self::Unknown(event)),
+        }
+    }
+
+    fn key(&self) -> &str {
+        match self {
+            Self::Made(event) => event.key(),
+            Self::Removed(event) => event.key(),
+            Self::Unknown(_) => "",
+        }
+    }
+
+    fn pack(self) -> Any {
+        match self {
+            Self::Made(event) => Any::from_msg(&event).unwrap(),
+            Self::Removed(event) => Any::from_msg(&event).unwrap(),
+            Self::Unknown(event) => event,
+        }
+    }
+}
+
+const THINGS: &[Migration] =
+    &[Migration::new(1, "things", "CREATE TABLE things (name TEXT NOT NULL PRIMARY KEY, revision BIGINT NOT NULL);")];
+
+fn service(opened: Arc<OnceLock<Store>>) -> Service {
+    Service::new("things", &[]).owns(THINGS).publishes(move |store, after, limit| {
+        opened.get_or_init(|| store.clone());
+        async move {
+            let page = sqlx::query("SELECT name, revision FROM things WHERE name > $1 ORDER BY name LIMIT $2");
+            let made = |row: AnyRow| Ok(Thing::Made(Made { name: row.try_get(0)?, revision: row.try_get(1)? }));
+            Ok(page.bind(after).bind(limit).try_map(made).fetch_all(store.reader()).await?)
+        }
+    })
+}
+
+pub(crate) struct Fixture {
+    pub(crate) mesh: Mesh,
+    pub(crate) store: Store,
+    pub(crate) client: EventsServiceClient<Channel>,
+    settings: Vec<String>,
+}
+
+/// Fails a test that takes longer than 120 s, such as one that waits for an event that never comes.
+pub(crate) async fn within_limit(test: impl Future<Output = ()>) {
+    let passed = tokio::time::timeout(Duration::from_secs(120), test).await;
+    assert!(passed.is_ok(), "the test did not end within 120 s");
+}
+
+impl Fixture {
+    pub(crate) async fn sqlite() -> Self {
+        Self::start(Vec::new()).await
+    }
+
+    /// Starts on a new Postgres database; `None`, with a note, if no Postgres is installed.
+    pub(crate) async fn postgres() -> Option<Self> {
+        // The start of a server blocks, so it runs outside of the runtime.
+        let url = tokio::task::spawn_blocking(|| {
+            let name = format!("events_{}", uuid::Uuid::new_v4().simple());
+            Postgres::shared().map(|server| server.database(&name))
+        });
+        Some(Self::start(vec![format!("services.things.database_url={}", url.await.unwrap()?)]).await)
+    }
+
+    /// Starts a second mesh with the same Postgres database.
+    pub(crate) async fn replica(&self) -> Self {
+        Self::start(self.settings.clone()).await
+    }
+
+    async fn start(settings: Vec<String>) -> Self {
+        let opened = Arc::new(OnceLock::new());
+        let folder = tempfile::tempdir().unwrap();
+        let mesh = Mesh::start_in(folder, &settings, service(Arc::clone(&opened))).await;
+        let client = EventsServiceClient::connect(mesh.url()).await.unwrap();
+        let request = SubscribeRequest { source: "things".to_owned(), ..SubscribeRequest::default() };
+        client.clone().subscribe(request).await.unwrap().into_inner().message().await.unwrap();
+        let store = opened.get().unwrap().clone();
+        Self { mesh, store, client, settings }
+    }
+
+    /// Makes or changes a thing, and waits until the event has its position.
+    pub(crate) async fn make(&self, name: &str) {
+        make(&self.store, name).await.unwrap();
+        self.numbered().await;
+    }
+
+    /// Waits until no event waits for its position, as each does on Postgres for some milliseconds.
+    async fn numbered(&self) {
+        let waiting = async || {
+            let staged = sqlx::query("SELECT staged FROM events_staged LIMIT 1");
+            staged.fetch_optional(self.store.reader()).await.unwrap().is_some()
+        };
+        while waiting().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(crate) async fn remove(&self, name: &str) {
+        let mut tx = self.store.begin().await.unwrap();
+        sqlx::query("DELETE FROM things WHERE name = $1").bind(name).execute(&mut *tx).await.unwrap();
+        tx.publish(&Removed { name: name.to_owned() }).unwrap();
+        tx.commit().await.unwrap();
+        self.numbered().await;
+    }
+
+    /// Executes a statement in a transaction.
+    pub(crate) async fn execute(&self, statement: &'static str) {
+        let mut tx = self.store.begin().await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// The things and their revisions.
+    pub(crate) async fn things(&self) -> BTreeMap<String, i64> {
+        let things = sqlx::query("SELECT name, revision FROM things").fetch_all(self.store.reader()).await.unwrap();
+        things.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Follows the things. Heartbeats are rare, since tests expect other frames.
+    pub(crate) async fn follow(&self, cursor: &[u8], types: &[&str]) -> Result<Reader, Status> {
+        self.follow_with(cursor, types, 30).await
+    }
+
+    /// As [`follow`](Self::follow), with a heartbeat after these seconds.
+    pub(crate) async fn follow_with(&self, cursor: &[u8], types: &[&str], seconds: i64) -> Result<Reader, Status> {
+        let types = types.iter().map(ToString::to_string).collect();
+        let (source, cursor) = ("things".to_owned(), cursor.to_vec());
+        let heartbeat = Some(prost_types::Duration { seconds, nanos: 0 });
+        let request = SubscribeRequest { source, cursor, types, heartbeat };
+        let frames = self.client.clone().subscribe(request).await?.into_inner();
+        Ok(Reader { frames, copy: Copy::default() })
+    }
+}
+
+pub(crate) async fn make(store: &Store, name: &str) -> Result<(), Error> {
+    let mut tx = store.begin().await?;
+    let make = "INSERT INTO things (name, revision) VALUES ($1, 1)
+        ON CONFLICT (name) DO UPDATE SET revision = things.revision + 1 RETURNING revision";
+    let revision = sqlx::query(make).bind(name).fetch_one(&mut *tx).await?.try_get(0)?;
+    tx.publish(&Made { name: name.to_owned(), revision })?;
+    tx.commit().await
+}
+
+/// A stream, and what its frames say.
+pub(crate) struct Reader {
+    frames: Streaming<SubscribeResponse>,
+    pub(crate) copy: Copy,
+}
+
+/// A copy of the things, and the place of its reader.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Copy {
+    pub(crate) things: BTreeMap<String, i64>,
+    pub(crate) cursor: Vec<u8>,
+    pub(crate) position: i64,
+    pub(crate) resets: usize,
+    pub(crate) caught_up: bool,
+}
+
+impl Reader {
+    /// Applies the next frame, and returns it.
+    pub(crate) async fn next(&mut self) -> Frame {
+        let response = self.frames.message().await.unwrap().unwrap();
+        let frame = response.frame.unwrap();
+        self.copy.apply(&frame);
+        self.copy.cursor = response.cursor;
+        assert!(response.head >= self.copy.position);
+        frame
+    }
+
+    /// Applies frames up to `caught_up`, the first one or another.
+    pub(crate) async fn catch_up(&mut self) {
+        while !matches!(self.next().await, Frame::CaughtUp(_)) {}
+    }
+}
+
+impl Copy {
+    fn apply(&mut self, frame: &Frame) {
+        let event = match frame {
+            Frame::Event(event) => {
+                if self.position > 0 {
+                    assert_eq!(event.position, self.position + 1, "a position is missing or comes twice");
+                }
+                self.position = event.position;
+                event
+            }
+            Frame::Snapshot(event) => event,
+            Frame::Reset(_) => {
+                *self = Self { resets: self.resets + 1, ..Self::default() };
+                return;
+            }
+            Frame::CaughtUp(_) => {
+                assert!(!std::mem::replace(&mut self.caught_up, true), "caught up twice");
+                return;
+            }
+            Frame::Heartbeat(_) => return,
+        };
+        match Thing::decode(event.data.clone().unwrap()).unwrap() {
+            Thing::Made(made) => {
+                assert_eq!(event.key, made.name);
+                let revision = self.things.entry(made.name).or_default();
+                *revision = made.revision.max(*revision);
+            }
+            Thing::Removed(removed) => drop(self.things.remove(&removed.name)),
+            Thing::Unknown(_) => {}
+        }
+    }
+}
