@@ -158,6 +158,9 @@ fn failed_operation_shows_its_error() {
     let shown = mesh(target, &["operations", "show", &name]).answer();
     assert!(shown.contains(r#""reason": "UNDECODABLE_IMAGE""#), "{shown}");
 
+    let resumed = mesh(target, &["operations", "resume", &name]);
+    assert!(resumed.error().contains("(OPERATION_NOT_STUCK)"), "{resumed:?}");
+
     // The same picture fails again.
     let again = mesh(target, &["operations", "retry", &name]).answer();
     assert_ne!(again.trim(), name);

@@ -155,6 +155,11 @@ impl Fixture {
         Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), Arc::default(), Vec::new()).await
     }
 
+    /// Starts on the database in a folder.
+    pub(crate) async fn in_folder(folder: tempfile::TempDir) -> Self {
+        Self::start_in(folder, Arc::default(), Arc::default(), Vec::new()).await
+    }
+
     /// Starts on a new Postgres database; `None`, with a note, if no Postgres is installed.
     pub(crate) async fn postgres() -> Option<Self> {
         // The start of a server blocks, so it runs outside of the runtime.

@@ -1,14 +1,16 @@
 //! Sagas: work with a way back. What they did is counted in an append-only table.
 
 use std::ffi::OsString;
+use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mesh::operations::Start;
 use mesh::saga::{Forward, Saga, Step, Undo};
-use mesh::{Config, Process, Service};
+use mesh::{Config, Operations, Process, Service, Store};
 use mesh_proto::google::longrunning::Operation;
 use mesh_proto::mesh::operations::v1::operation_control_service_client::OperationControlServiceClient;
-use mesh_proto::mesh::operations::v1::{OperationMetadata, Phase, ResumeRequest, State, StepState};
+use mesh_proto::mesh::operations::v1::{OperationMetadata, Phase, ResumeRequest, RetryRequest, State, StepState};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -16,7 +18,7 @@ use uuid::Uuid;
 use crate::fixture::{Fixture, SUCCEED, assert_whole, failure, metadata, refused};
 use crate::rent::{
     ANSWER, AWAY, CHARGE_AND_HANG, DECLINE, HANG_IN_GRANT, LATE, LOSE_THE_ANSWER, NO_GRANT, NO_RELEASE, PANIC,
-    REFUND_TWICE, Rent, SWALLOW, count,
+    REFUND_TWICE, Rent, SCHEMA, SWALLOW, count,
 };
 
 /// Adds the switch that mends what fails.
@@ -340,6 +342,8 @@ async fn saga_survives_a_restart_in_each_phase(fixture: Fixture) {
 
 on_both!(cancel_and_lost_leases_race_the_pivot_and_leave_one_whole_end);
 async fn cancel_and_lost_leases_race_the_pivot_and_leave_one_whole_end(fixture: Fixture) {
+    // On Postgres, two processes claim.
+    let _replica = if fixture.store.dialect().is_alone() { None } else { Some(fixture.replica().await) };
     let mut ends = [0; 2];
     for round in 0..40_u64 {
         let mut names = Vec::new();
@@ -361,6 +365,71 @@ async fn cancel_and_lost_leases_race_the_pivot_and_leave_one_whole_end(fixture: 
             fixture.assert_granted_or_nothing(&done).await;
             ends[usize::from(metadata(&done).state() == State::Succeeded)] += 1;
         }
+    }
+    assert!(ends.iter().all(|end| *end > 0), "both ends occur: {ends:?}");
+}
+
+on_both!(retry_of_a_saga_that_was_undone_is_a_saga_of_its_own);
+async fn retry_of_a_saga_that_was_undone_is_a_saga_of_its_own(fixture: Fixture) {
+    let declined = fixture.rent(DECLINE).await;
+    fixture.wait(&declined).await;
+    let request = RetryRequest { name: declined.clone(), request_id: Uuid::new_v4().to_string() };
+    let again = OperationControlServiceClient::new(fixture.channel.clone()).retry(request).await.unwrap().into_inner();
+    let done = fixture.wait(&again.name).await;
+    assert_eq!((metadata(&done).phase(), &steps(&metadata(&done))[..]), (Phase::Undoing, &UNDONE[..]));
+    assert_eq!(fixture.effects(&again.name).await, [1, 1, 0, 0, 0]);
+}
+
+/// A service with the saga, whose operations and store it sends.
+fn rents(sender: mpsc::Sender<(Operations, Store)>) -> Process {
+    let service = Service::new("work", &[]).owns(SCHEMA).runs(move |resources| {
+        sender.send((resources.operations(), resources.store())).unwrap();
+        Rent::<3600> { store: resources.store() }
+    });
+    Process::from(service)
+}
+
+/// Starts a process on the database in `folder`, as soon as the one before has let go of it.
+async fn start_on(folder: &Path) -> (mesh::Running, Operations, Store) {
+    loop {
+        let (sender, receiver) = mpsc::channel();
+        let process = rents(sender);
+        let arguments = ["test", "--listen=127.0.0.1:0", "--set=registry=local", "--data-dir"].map(OsString::from);
+        let config = Config::load(&process, arguments.into_iter().chain([folder.into()]), []).unwrap();
+        match mesh::start(process, &config).await {
+            Ok(running) => {
+                let (operations, store) = receiver.recv().unwrap();
+                return (running, operations, store);
+            }
+            Err(error) => assert!(error.to_string().contains("is open in another process"), "{error:#}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Each process ends at once, at any await, in the midst of its sagas.
+#[tokio::test]
+async fn processes_that_end_at_any_moment_leave_whole_sagas() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut names = Vec::new();
+    for round in 0..100_u64 {
+        let (running, operations, _) = start_on(folder.path()).await;
+        for then in [ANSWER, LOSE_THE_ANSWER, DECLINE, REFUND_TWICE] {
+            let request = prost_types::Duration { seconds: 0, nanos: then };
+            let start = Start::<Rent>::saga(Uuid::new_v4(), &request);
+            names.push(operations.start(&start).await.unwrap().name);
+        }
+        tokio::time::sleep(Duration::from_micros(round * 7919 % 15_000)).await;
+        drop(running);
+    }
+    // The last one ends in order, so that the fixture finds the database free.
+    start_on(folder.path()).await.0.drain(Duration::ZERO).await;
+    let fixture = Fixture::in_folder(folder).await;
+    let mut ends = [0; 2];
+    for name in names {
+        let done = fixture.wait(&name).await;
+        fixture.assert_granted_or_nothing(&done).await;
+        ends[usize::from(metadata(&done).state() == State::Succeeded)] += 1;
     }
     assert!(ends.iter().all(|end| *end > 0), "both ends occur: {ends:?}");
 }
