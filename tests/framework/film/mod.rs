@@ -2,6 +2,7 @@
 //! example.
 
 mod abuse; // slow, hostile and too many clients
+mod billing; // a charge and its refund at two replicas
 mod calls; // calls while a peer dies, is replaced, stalls or fails
 mod compute; // the drain while a call computes
 mod conditions; // a database that fails while its service runs
