@@ -8,7 +8,8 @@ use uuid::Uuid;
 /// The largest event, encoded: 256 KiB.
 const LARGEST: usize = 256 * 1024;
 
-/// Publishing, for the transactions of a service: `tx.publish(&TitleAdded { … })?`.
+/// Publishing, for the transactions of a service: `tx.publish(&TitleAdded { … })?`. The transactions of steps of long work
+/// have it, too.
 pub trait Publish {
     /// Adds an event to the transaction, which writes it last. The event exists for others once the transaction has
     /// committed; a rollback leaves nothing of it.
@@ -20,12 +21,11 @@ pub trait Publish {
     fn publish<E: Event>(&mut self, event: &E) -> Result<(), Error>;
 }
 
-impl Publish for Transaction {
+impl<T: AsMut<Transaction>> Publish for T {
     fn publish<E: Event>(&mut self, event: &E) -> Result<(), Error> {
-        let kind = E::full_name();
-        let size = event.encoded_len();
-        if kind.split('.').next() != Some(self.service()) {
-            return Err(refused(&kind, &format!("belongs to another service than `{}`", self.service())));
+        let (tx, kind, size) = (self.as_mut(), E::full_name(), event.encoded_len());
+        if kind.split('.').next() != Some(tx.service()) {
+            return Err(refused(&kind, &format!("belongs to another service than `{}`", tx.service())));
         }
         if event.key().is_empty() {
             return Err(refused(&kind, "has no key"));
@@ -34,8 +34,8 @@ impl Publish for Transaction {
             return Err(refused(&kind, &format!("has {size} bytes, and {LARGEST} are allowed")));
         }
         // The events of a transaction have one cause.
-        let correlation = self.appended().first().map_or_else(Uuid::new_v4, |first| first.correlation);
-        self.append(Published {
+        let correlation = tx.appended().first().map_or_else(Uuid::new_v4, |first| first.correlation);
+        tx.append(Published {
             id: Uuid::now_v7(),
             key: event.key().to_owned(),
             kind,

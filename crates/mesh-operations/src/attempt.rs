@@ -251,6 +251,12 @@ impl DerefMut for Step<'_> {
     }
 }
 
+impl AsMut<Transaction> for Step<'_> {
+    fn as_mut(&mut self) -> &mut Transaction {
+        &mut self.change.tx
+    }
+}
+
 /// A message as an encoded `Any`.
 fn encode(message: &impl Name) -> Vec<u8> {
     Any::from_msg(message).unwrap_or_default().encode_to_vec()

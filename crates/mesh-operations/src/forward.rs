@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use mesh_proto::mesh::operations::v1::{Phase, StepState};
 use mesh_rpc::call::Caller;
-use mesh_store::{Connection, Error};
+use mesh_store::{Connection, Error, Transaction};
 use prost::{Message, Name};
 use uuid::Uuid;
 
@@ -139,6 +139,12 @@ impl Deref for LocalStep<'_> {
 
 impl DerefMut for LocalStep<'_> {
     fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.change.tx
+    }
+}
+
+impl AsMut<Transaction> for LocalStep<'_> {
+    fn as_mut(&mut self) -> &mut Transaction {
         &mut self.change.tx
     }
 }

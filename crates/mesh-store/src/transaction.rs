@@ -154,6 +154,12 @@ impl DerefMut for Transaction {
     }
 }
 
+impl AsMut<Self> for Transaction {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,7 @@ pub fn service() -> Service {
     Service::new("billing", contracts::FILE_DESCRIPTOR_SET)
         .port(50054)
         .owns(MIGRATIONS)
+        .publishes(store::snapshot)
         .serves(|resources| BillingServiceServer::new(rpc::Billing::new(resources.store())))
         .example("billing.v1.BillingService/Charge", CHARGE)
 }

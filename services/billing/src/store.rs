@@ -1,6 +1,7 @@
 //! The SQL of billing.
 
-use mesh::store::Error;
+use contracts::billing::v1::{ChargeMade, ChargeRefunded, Event};
+use mesh::store::{Error, Store};
 use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, Row as _};
 use uuid::Uuid;
@@ -27,6 +28,18 @@ pub(crate) async fn refund(database: impl AnyExecutor<'_>, id: Uuid, now: i64) -
 pub(crate) async fn get(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Option<Charge>, Error> {
     let get = "SELECT charge_id, card, amount_cents, state, create_time, update_time FROM charges WHERE charge_id = $1";
     Ok(sqlx::query(get).bind(id.to_string()).try_map(read).fetch_optional(database).await?)
+}
+
+/// The charges behind a key that were made, refunded or not, as events for new readers.
+pub(crate) async fn snapshot(store: Store, after: String, limit: i64) -> Result<Vec<Event>, Error> {
+    let page = "SELECT charge_id, card, amount_cents, state, create_time, update_time FROM charges
+        WHERE charge_id > $1 AND state IN ($2, $3) ORDER BY charge_id LIMIT $4";
+    let page = sqlx::query(page).bind(after).bind(State::Charged as i64).bind(State::Refunded as i64).bind(limit);
+    let event = |charge: Charge| match charge.state {
+        State::Refunded => ChargeRefunded { charge: Some(charge.into()) }.into(),
+        _ => ChargeMade { charge: Some(charge.into()) }.into(),
+    };
+    Ok(page.try_map(read).fetch_all(store.reader()).await?.into_iter().map(event).collect())
 }
 
 fn read(row: AnyRow) -> sqlx::Result<Charge> {

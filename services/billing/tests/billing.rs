@@ -4,11 +4,13 @@ use contracts::billing::v1::billing_service_client::BillingServiceClient;
 use contracts::billing::v1::{
     Charge, ChargeMade, ChargeRefunded, ChargeRequest, ChargeState, Event, GetChargeRequest, RefundRequest,
 };
+use contracts::mesh::events::v1::events_service_client::EventsServiceClient;
+use contracts::mesh::events::v1::subscribe_response::Frame;
+use contracts::mesh::events::v1::{SubscribeRequest, SubscribeResponse};
 use mesh::Channel;
 use mesh::events::Events as _;
 use mesh::testing::{Mesh, bounds};
-use sqlx::{Connection as _, Row as _};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
@@ -129,13 +131,27 @@ async fn bounds_of_the_contract_are_those_of_the_service() {
     bounds(set, &GetChargeRequest { charge_id }, &[], async |request| client.clone().get_charge(request).await).await;
 }
 
+/// The next event of a stream, or row of its snapshot; `None` when it has caught up.
+async fn next(frames: &mut Streaming<SubscribeResponse>) -> Option<Event> {
+    let frame = frames.message().await.expect("a stream").expect("a message").frame.expect("a frame");
+    match frame {
+        Frame::Event(event) | Frame::Snapshot(event) => {
+            Some(Event::decode(event.data.expect("data")).expect("an event"))
+        }
+        _ => None,
+    }
+}
+
 #[tokio::test]
 async fn charges_and_refunds_publish_one_event_each() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", folder.path().join("billing.db").display());
-    let mesh = Mesh::start_in(folder, &[], billing::service()).await;
-    let client = BillingServiceClient::new(mesh.channel("billing"));
-    let billing = Billing { mesh, client };
+    let billing = Billing::start().await;
+    let follow = async || {
+        let request = SubscribeRequest { source: "billing".to_owned(), ..SubscribeRequest::default() };
+        let mut client = EventsServiceClient::new(billing.mesh.channel("billing"));
+        client.subscribe(request).await.unwrap().into_inner()
+    };
+    let mut frames = follow().await;
+    assert_eq!(next(&mut frames).await, None);
     let (made, declined) = (request("card"), request("test-declined"));
     let charge = billing.charge(&made).await.unwrap();
     billing.charge(&made).await.unwrap();
@@ -143,15 +159,16 @@ async fn charges_and_refunds_publish_one_event_each() {
     for request_id in [&made.request_id, &made.request_id, &declined.request_id, &Uuid::new_v4().to_string()] {
         billing.refund(request_id).await;
     }
-    let refunded = billing.get(&made.request_id).await.unwrap();
+    let refunded = ChargeRefunded { charge: Some(billing.get(&made.request_id).await.unwrap()) };
+    let last = ChargeMade { charge: Some(billing.charge(&request("card")).await.unwrap()) };
 
-    let mut database = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    let rows =
-        sqlx::query("SELECT type, payload FROM events ORDER BY position").fetch_all(&mut database).await.unwrap();
-    let events = rows.into_iter().map(|row| {
-        let type_url = format!("type.googleapis.com/{}", row.get::<String, _>("type"));
-        Event::decode(prost_types::Any { type_url, value: row.get("payload") }).unwrap()
-    });
-    let expected = [Event::from(ChargeMade { charge: Some(charge) }), ChargeRefunded { charge: Some(refunded) }.into()];
-    assert_eq!(events.collect::<Vec<_>>(), expected);
+    let made = ChargeMade { charge: Some(charge) };
+    for expected in [made.into(), refunded.clone().into(), Event::from(last.clone())] {
+        assert_eq!(next(&mut frames).await, Some(expected));
+    }
+    // A new reader gets what is left of them, and nothing of charges that were never made.
+    let mut frames = follow().await;
+    let present = [next(&mut frames).await, next(&mut frames).await, next(&mut frames).await];
+    let expected = [Some(Event::from(refunded)), Some(last.into())];
+    assert!(expected.iter().all(|event| present.contains(event)) && present[2].is_none(), "{present:?}");
 }

@@ -5,9 +5,11 @@ use contracts::catalog::v1::{
     BatchGetTitlesRequest, CreateTitleRequest, DeleteTitleRequest, Event, GetTitleRequest, ListTitlesRequest, Title,
     TitleAdded, TitleChanged, TitleRemoved, UpdateTitleRequest,
 };
+use contracts::mesh::events::v1::SubscribeRequest;
+use contracts::mesh::events::v1::events_service_client::EventsServiceClient;
+use contracts::mesh::events::v1::subscribe_response::Frame;
 use mesh::events::Events as _;
 use mesh::testing::{Mesh, bounds};
-use sqlx::{Connection as _, Row as _};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -151,26 +153,12 @@ fn default_deadlines_come_from_the_contract() {
     assert_eq!(deadline("CreateTitle"), None);
 }
 
-/// The events that the catalog has published, in the order of their positions.
-async fn events(folder: &std::path::Path) -> Vec<Event> {
-    let url = format!("sqlite://{}", folder.join("catalog.db").display());
-    let mut database = sqlx::SqliteConnection::connect(&url).await.expect("the database");
-    let rows = sqlx::query("SELECT type, key, payload FROM events ORDER BY position").fetch_all(&mut database);
-    let decode = |row: sqlx::sqlite::SqliteRow| {
-        let type_url = format!("type.googleapis.com/{}", row.get::<String, _>("type"));
-        let event = Event::decode(prost_types::Any { type_url, value: row.get("payload") }).expect("an event");
-        assert_eq!(event.key(), row.get::<String, _>("key"));
-        event
-    };
-    rows.await.expect("the log").into_iter().map(decode).collect()
-}
-
 #[tokio::test]
 async fn each_write_publishes_one_event_with_the_whole_title() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_owned();
-    let mesh = Mesh::start_in(folder, &[], catalog::service()).await;
+    let mesh = Mesh::start(catalog::service()).await;
     let mut near = CatalogServiceClient::new(mesh.channel("catalog"));
+    let follow = SubscribeRequest { source: "catalog".to_owned(), ..SubscribeRequest::default() };
+    let events = EventsServiceClient::new(mesh.channel("catalog")).subscribe(follow).await.unwrap();
 
     let request = metropolis();
     let created = near.create_title(request.clone()).await.unwrap().into_inner().title;
@@ -188,5 +176,14 @@ async fn each_write_publishes_one_event_with_the_whole_title() {
         TitleChanged { title: changed.clone() }.into(),
         TitleRemoved { title: changed }.into(),
     ];
-    assert_eq!(events(&path).await, expected);
+    let mut events = events.into_inner();
+    for expected in expected {
+        let event = loop {
+            if let Some(Frame::Event(event)) = events.message().await.unwrap().unwrap().frame {
+                break event;
+            }
+        };
+        assert_eq!(event.key, expected.key());
+        assert_eq!(Event::decode(event.data.unwrap()).unwrap(), expected);
+    }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use harness::Postgres;
 use mesh::events::{Event, Events, Publish as _};
+use mesh::operations::{Attempt, Work};
 use mesh::store::Error;
 use mesh::testing::Mesh;
-use mesh::{Migration, Service, Store};
+use mesh::{Migration, Operations, Service, Store};
 use mesh_proto::mesh::events::v1::events_service_client::EventsServiceClient;
 use mesh_proto::mesh::events::v1::subscribe_response::Frame;
 use mesh_proto::mesh::events::v1::{SubscribeRequest, SubscribeResponse};
@@ -23,9 +24,9 @@ use tonic::{Status, Streaming};
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Made {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(crate) name: String,
     #[prost(int64, tag = "2")]
-    revision: i64,
+    pub(crate) revision: i64,
 }
 
 /// The event of a thing that was removed.
@@ -95,20 +96,42 @@ impl Events for Thing {
 const THINGS: &[Migration] =
     &[Migration::new(1, "things", "CREATE TABLE things (name TEXT NOT NULL PRIMARY KEY, revision BIGINT NOT NULL);")];
 
-fn service(opened: Arc<OnceLock<Store>>) -> Service {
-    Service::new("things", &[]).owns(THINGS).publishes(move |store, after, limit| {
-        opened.get_or_init(|| store.clone());
-        async move {
-            let page = sqlx::query("SELECT name, revision FROM things WHERE name > $1 ORDER BY name LIMIT $2");
-            let made = |row: AnyRow| Ok(Thing::Made(Made { name: row.try_get(0)?, revision: row.try_get(1)? }));
-            Ok(page.bind(after).bind(limit).try_map(made).fetch_all(store.reader()).await?)
-        }
+async fn snapshot(store: Store, after: String, limit: i64) -> Result<Vec<Thing>, Error> {
+    let page = sqlx::query("SELECT name, revision FROM things WHERE name > $1 ORDER BY name LIMIT $2");
+    let made = |row: AnyRow| Ok(Thing::Made(Made { name: row.try_get(0)?, revision: row.try_get(1)? }));
+    Ok(page.bind(after).bind(limit).try_map(made).fetch_all(store.reader()).await?)
+}
+
+fn service(opened: Arc<OnceLock<(Store, Operations)>>) -> Service {
+    Service::new("things", &[]).owns(THINGS).publishes(snapshot).works(move |resources| {
+        opened.get_or_init(|| (resources.store(), resources.operations()));
+        Make
     })
+}
+
+/// Work that makes a thing in a step.
+pub(crate) struct Make;
+
+impl Work for Make {
+    const KIND: &'static str = "Make";
+    type Request = Made;
+    type Response = Made;
+    type Error = Error;
+
+    async fn run(&self, attempt: &Attempt, request: Made) -> Result<Made, Error> {
+        let mut step = attempt.step("make").await?;
+        let make = sqlx::query("INSERT INTO things (name, revision) VALUES ($1, $2)").bind(&request.name);
+        make.bind(request.revision).execute(&mut *step).await?;
+        step.publish(&request)?;
+        step.commit(&request, &request).await?;
+        Ok(request)
+    }
 }
 
 pub(crate) struct Fixture {
     pub(crate) mesh: Mesh,
     pub(crate) store: Store,
+    pub(crate) operations: Operations,
     pub(crate) client: EventsServiceClient<Channel>,
     settings: Vec<String>,
 }
@@ -144,10 +167,8 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let mesh = Mesh::start_in(folder, &settings, service(Arc::clone(&opened))).await;
         let client = EventsServiceClient::connect(mesh.url()).await.unwrap();
-        let request = SubscribeRequest { source: "things".to_owned(), ..SubscribeRequest::default() };
-        client.clone().subscribe(request).await.unwrap().into_inner().message().await.unwrap();
-        let store = opened.get().unwrap().clone();
-        Self { mesh, store, client, settings }
+        let (store, operations) = opened.get().unwrap().clone();
+        Self { mesh, store, operations, client, settings }
     }
 
     /// Makes or changes a thing, and waits until the event has its position.

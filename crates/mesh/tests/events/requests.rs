@@ -4,7 +4,6 @@ use futures_util::StreamExt as _;
 use mesh::testing::bounds;
 use mesh_proto::FILE_DESCRIPTOR_SET;
 use mesh_proto::mesh::events::v1::SubscribeRequest;
-use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -54,11 +53,4 @@ async fn bounds_of_subscribe_are_those_of_the_service(fixture: Fixture) {
         frames.next().await.transpose()
     };
     bounds(FILE_DESCRIPTOR_SET, &request, &["cursor", "types"], call).await;
-}
-
-on_both!(process_without_long_work_serves_no_operations);
-async fn process_without_long_work_serves_no_operations(fixture: Fixture) {
-    let mut operations = OperationEventsServiceClient::connect(fixture.mesh.url()).await.unwrap();
-    let status = operations.subscribe(mesh_proto::mesh::operations::v1::SubscribeRequest::default()).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mesh::operations::Start;
 use mesh_proto::mesh::events::v1::subscribe_response::Frame;
 
-use crate::fixture::{Fixture, make};
+use crate::fixture::{Fixture, Made, Make, make};
 
 on_both!(reader_gets_the_present_state_and_then_each_change);
 async fn reader_gets_the_present_state_and_then_each_change(fixture: Fixture) {
@@ -129,4 +130,15 @@ async fn reader_at_one_replica_gets_the_events_of_another() {
         assert!(matches!(next.unwrap(), Frame::Event(made) if made.position == n));
     }
     other.mesh.drain().await;
+}
+
+on_both!(step_of_long_work_publishes_in_its_transaction);
+async fn step_of_long_work_publishes_in_its_transaction(fixture: Fixture) {
+    let mut reader = fixture.follow(b"", &[]).await.unwrap();
+    reader.catch_up().await;
+    let request = Made { name: "one".to_owned(), revision: 1 };
+    let start = Start::<Make>::new(uuid::Uuid::new_v4(), &request);
+    fixture.operations.start(&start).await.unwrap();
+    assert!(matches!(reader.next().await, Frame::Event(made) if made.key == "one"));
+    assert_eq!(reader.copy.things, fixture.things().await);
 }
