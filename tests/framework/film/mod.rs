@@ -9,6 +9,7 @@ mod conditions; // a database that fails while its service runs
 mod consul; // registration and discovery through Consul
 mod contention; // statements of others, in locks, deadlocks and poolers
 mod database; // a database that cannot be opened or goes away
+mod events; // the events of what changes while processes are killed
 mod faults; // long work while something dies, stalls or goes away
 mod locks; // somebody else holds a lock in the database
 mod long_work; // a kill within a clean-up, and a clock that went back
