@@ -58,7 +58,7 @@ struct TargetOptions {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List, show, watch, retry and cancel long work
+    /// List, show, watch, retry, resume and cancel long work
     #[command(subcommand)]
     Operations(Operations),
     /// List the services with their addresses and their health

@@ -33,7 +33,7 @@ use uuid::Uuid;
 use super::ended::Ended;
 use super::records::Records;
 use super::runner::Runner;
-use super::{clean_ups, clock, outcome, steps};
+use super::{clean_ups, clock, failure, steps};
 
 /// The longest run of a clean-up, well within the time for which its claim holds.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -112,7 +112,7 @@ async fn run(runner: &Runner, id: Uuid, input: Vec<u8>) -> Option<Result<(), Sta
     let running = timeout(LIMIT, AssertUnwindSafe(running).catch_unwind());
     let result = match runner.draining.run_until_cancelled(running).await? {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(outcome::panicked()),
+        Ok(Err(_)) => Err(failure::panicked()),
         Err(_) => Err(exceeded()),
     };
     if let Err(failure) = &result {

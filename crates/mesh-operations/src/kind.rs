@@ -12,9 +12,10 @@ use tonic::{Code, Status};
 
 use super::attempt::Attempt;
 use super::ended::Ended;
+use super::failure::{is_transient, wire};
 use super::forward::Forward;
 use super::journal::Journal;
-use super::outcome::{Outcome, is_transient, wire};
+use super::outcome::Outcome;
 use super::plan::{self, Step};
 use super::saga::Saga;
 use super::saga_steps::StepRow;

@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use mesh_proto::google::longrunning::operation;
 use mesh_proto::mesh::operations::v1::{Phase, State};
-use mesh_rpc::call::error::{DOMAIN, status};
-use mesh_rpc::call::peer;
 use mesh_runtime::Backoff;
-use prost::Message as _;
 use prost_types::Any;
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
+use tonic::Status;
 
 use super::clock::micros;
+use super::failure::{abandoned, cancelled, error, is_outage, is_transient, past_deadline, wire};
 use super::row::Row;
 
 /// The pause between attempts.
@@ -21,7 +18,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), LONGEST_PAUSE).jit
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The time in which a saga that can only go on, or only be undone, is retried. Then it is stuck.
-pub(super) const PATIENCE: Duration = Duration::from_secs(3600);
+pub(super) const UNTIL_STUCK: Duration = Duration::from_secs(3600);
 /// The attempts without a result, in a row with others, after which such a saga is stuck, once its time is over.
 const ABANDONED: i64 = 20;
 
@@ -90,7 +87,7 @@ impl Outcome {
     /// The state after an attempt at a saga that can only go on, or only be undone: neither cancellation, nor deadline,
     /// nor the number of attempts ends it.
     fn apply_to_bound(&self, row: &mut Row, now: i64) {
-        let is_out_of_time = now - row.phase_since >= micros(PATIENCE);
+        let is_out_of_time = now - row.phase_since >= micros(UNTIL_STUCK);
         match self {
             Self::Returned(Ok(response)) => match row.stored_result().filter(|_| row.phase == Phase::Undoing) {
                 Some(cause) => row.finish(state_of(&cause), cause),
@@ -162,7 +159,7 @@ pub(super) enum Exhausted {
 /// exhausted. A saga undoes its steps then.
 pub(super) fn end_exhausted(row: &mut Row, attempts: i64, now: i64) -> Exhausted {
     if matches!(row.phase, Phase::Committed | Phase::Undoing) {
-        let is_out_of_time = now - row.phase_since >= micros(PATIENCE);
+        let is_out_of_time = now - row.phase_since >= micros(UNTIL_STUCK);
         // Still running: the last attempt ended its process, or was lost with it.
         if row.state == State::Running && row.attempt >= ABANDONED && is_out_of_time {
             row.lease_until = 0;
@@ -198,72 +195,11 @@ pub(super) fn resume(row: &mut Row, now: i64) {
     (row.run_at, row.phase_since) = (now, now);
 }
 
-/// Whether a failure with this code may be transient, so that a retry makes sense.
-pub(super) fn is_transient(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable
-            | Code::Aborted
-            | Code::ResourceExhausted
-            | Code::DeadlineExceeded
-            | Code::Internal
-            | Code::Unknown
-    )
-}
-
-/// Whether the attempt failed because a database takes no statements. A database that was busy may be so because of the
-/// work.
-fn is_outage(status: &Status) -> bool {
-    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
-    info.is_some_and(|info| {
-        info.reason == "DATABASE_UNAVAILABLE" && info.metadata.get("condition").is_none_or(|how| how != "busy")
-    })
-}
-
-fn error(status: &Status) -> operation::Result {
-    operation::Result::Error(wire(status))
-}
-
-/// A failure as callers see it.
-pub(super) fn wire(status: &Status) -> tonic_types::Status {
-    // The peer's code has decided about a retry. Callers see the service's.
-    let status = peer::own(status.clone());
-    // The details of a status, if it has any, are a complete google.rpc.Status.
-    let whole = tonic_types::Status::decode(status.details()).ok().filter(|whole| whole.code != 0);
-    whole.unwrap_or_else(|| tonic_types::Status {
-        code: status.code().into(),
-        message: status.message().to_owned(),
-        details: Vec::new(),
-    })
-}
-
-fn cancelled() -> Status {
-    status(Code::Cancelled, DOMAIN, "OPERATION_CANCELLED", "the operation was cancelled")
-}
-
-fn past_deadline() -> Status {
-    status(
-        Code::DeadlineExceeded,
-        DOMAIN,
-        "OPERATION_DEADLINE_EXCEEDED",
-        "the operation did not end before its deadline",
-    )
-}
-
-fn abandoned() -> Status {
-    let message =
-        "the last attempt ended without a result: its worker died, stood still past its lease, or was cut off";
-    status(Code::Internal, DOMAIN, "OPERATION_ABANDONED", message)
-}
-
-pub(super) fn panicked() -> Status {
-    status(Code::Internal, DOMAIN, "OPERATION_PANICKED", "internal error; its cause is in the service's log")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use mesh_rpc::call::Caller;
+    use tonic::Code;
 
     /// The row after an attempt with this outcome.
     fn row_after(outcome: &Outcome, cancel_requested: bool, deadline_at: i64) -> Row {
@@ -318,13 +254,6 @@ mod tests {
 
         let row = row_after(&Outcome::LeaseLost, false, i64::MAX);
         assert_eq!((row.state, row.attempt, row.run_at), (State::Pending, 0, 0), "the database was away");
-    }
-
-    #[test]
-    fn error_keeps_the_details_of_its_status() {
-        let operation::Result::Error(wire) = error(&past_deadline()) else { panic!() };
-        assert_eq!(wire.code, i32::from(Code::DeadlineExceeded));
-        assert_eq!(wire.details.len(), 1);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use super::operations::Operations;
 use super::outcome::{self, Outcome};
 use super::records::Records;
 use super::row::Row;
-use super::{clock, leases, name, storage};
+use super::{clock, failure, leases, name, storage};
 
 /// The interval of the renewals of a lease, and the time without a renewal after which a worker stops.
 const RENEW: Duration = Duration::from_secs(10);
@@ -74,7 +74,7 @@ impl Runner {
         let running = AssertUnwindSafe(running).catch_unwind();
         let outcome = tokio::select! {
             biased;
-            returned = running => returned.unwrap_or_else(|_| Outcome::Returned(Err(outcome::panicked()))),
+            returned = running => returned.unwrap_or_else(|_| Outcome::Returned(Err(failure::panicked()))),
             () = self.cancelled(&attempt) => Outcome::Cancelled,
             lost = keep_lease(|| self.renew(&attempt)) => lost,
             never = attempt.write_waiting() => match never {},
@@ -200,7 +200,7 @@ fn time_left(row: &Row) -> Duration {
     let left = match row.phase {
         // The time of the operation does not count any more, but no attempt hangs for ever.
         Phase::Committed | Phase::Undoing => {
-            (row.phase_since + micros(outcome::PATIENCE) - row.updated).max(micros(SHORTEST))
+            (row.phase_since + micros(outcome::UNTIL_STUCK) - row.updated).max(micros(SHORTEST))
         }
         // Not longer than the operation may take in all: the clock may have gone back since the start.
         _ => (row.deadline_at - row.updated).min(row.deadline_at - row.created),

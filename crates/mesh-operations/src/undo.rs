@@ -11,8 +11,8 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::attempt::Changing;
+use super::failure::wire;
 use super::journal::Journal;
-use super::outcome::wire;
 use super::saga_steps::StepRow;
 
 /// A saga that undoes one of its steps.

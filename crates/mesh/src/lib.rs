@@ -14,7 +14,7 @@
 //! Modules, in reading order: [`service`] declares a service, [`process`] is the services of one process, [`config`]
 //! its configuration, `run` the life of a process, `running` a process that serves, `testing` a real mesh in a test.
 //! The rest re-exports the crates below, under the names that a service uses: [`store`] is its database, [`operations`]
-//! its long work, [`events`] what it publishes, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`peer`] passes on
+//! its long work, [`saga`] work with a way back, [`events`] what it publishes, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`peer`] passes on
 //! failures of peers, [`context`] is the context of a call, [`contract`] the method table.
 //!
 //! Guarantees:

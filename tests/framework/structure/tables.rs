@@ -104,7 +104,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-operations",
         &[
-            "clock events filter ids name plan schema settings",
+            "clock events failure filter ids name plan schema settings",
             "row",
             "outcome records storage",
             "saga_steps",

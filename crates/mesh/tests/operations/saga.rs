@@ -369,6 +369,18 @@ async fn cancel_and_lost_leases_race_the_pivot_and_leave_one_whole_end(fixture: 
     assert!(ends.iter().all(|end| *end > 0), "both ends occur: {ends:?}");
 }
 
+on_both!(clock_that_went_back_gives_a_saga_no_more_time_until_it_is_stuck);
+async fn clock_that_went_back_gives_a_saga_no_more_time_until_it_is_stuck(fixture: Fixture) {
+    let name = fixture.rent(HANG_IN_GRANT).await;
+    fixture.until_phase(&name, Phase::Committed).await;
+    fixture
+        .tamper(
+            "UPDATE operations SET phase_since = phase_since + 86400000000, lease_until = lease_until + 86400000000",
+        )
+        .await;
+    fixture.until("SELECT count(*) FROM operations WHERE phase_since > created + 3600000000", 0).await;
+}
+
 on_both!(retry_of_a_saga_that_was_undone_is_a_saga_of_its_own);
 async fn retry_of_a_saga_that_was_undone_is_a_saga_of_its_own(fixture: Fixture) {
     let declined = fixture.rent(DECLINE).await;
