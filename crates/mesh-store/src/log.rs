@@ -5,7 +5,7 @@
 //! [`sequencer`](super::sequencer) numbers the rows after the commit.
 //!
 //! Guarantees:
-//! - A row commits with the transaction that published it, or not at all.
+//! - A row commits with the transaction that published it, or not at all (INV-16).
 //! - Positions have no holes. The rows of two transactions that wait for each other at a lock, or of which one began
 //!   after the other had returned, are in this order.
 //!
