@@ -117,12 +117,16 @@ fn fields<'b>(matched: &Matched<'b>, headers: &HeaderMap) -> Result<Vec<(&'b str
             Err(_) => bad.add("Idempotency-Key", "must be a UUID"),
         }
     }
-    if let (Some(path), Some(tag)) = (&matched.binding.revision, headers.get(IF_MATCH)) {
-        let revision = tag.to_str().ok().and_then(revision);
-        match revision {
-            Some(revision) => fields.push((path.as_str(), revision.to_owned())),
-            None => bad.add("If-Match", "must be the ETag of an answer, such as \"3\""),
+    let tag = headers.get(IF_MATCH).map(|tag| tag.to_str().ok().and_then(revision));
+    match (&matched.binding.revision, tag) {
+        (_, None) => {}
+        (Some(path), Some(Some(revision))) => fields.push((path.as_str(), revision.to_owned())),
+        (Some(_), Some(None)) => bad.add("If-Match", "must be the ETag of an answer, such as \"3\""),
+        // A client that sends it relies on the check.
+        (None, Some(_)) if matched.binding.http_method != "GET" => {
+            bad.add("If-Match", "is not checked by this method: read the resource first, and leave the header out");
         }
+        (None, Some(_)) => {}
     }
     if bad.violations.is_empty() { Ok(fields) } else { Err(bad) }
 }

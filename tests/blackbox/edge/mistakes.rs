@@ -115,6 +115,9 @@ fn mistakes_in_headers_and_bodies_are_named() {
     let matches = ["--request", "PATCH", "--header", "If-Match: \"x\"", "--header", "Content-Type: application/json"];
     let stale = curl.send(&path_of(&title), &[&matches[..], &["--data-binary", "@-"]].concat(), b"{}");
     check("a tag", &stale, 400, "If-Match");
+    let delete = curl.send(&path_of(&title), &["--request", "DELETE", "--header", "If-Match: \"99\""], b"");
+    check("a tag that nothing checks", &delete, 400, "If-Match");
+    assert_eq!(curl.get(&path_of(&title)).status, 200, "it is not deleted");
     let get = ["--request", "GET", "--header", "Content-Type: application/json", "--data-binary", "@-"];
     check("a body of GET", &curl.send("/v1/titles", &get, b"{}"), 400, "body");
     check("gzip bomb", &body(&["--header", "Content-Encoding: gzip"], &bomb()), 413, "larger");
