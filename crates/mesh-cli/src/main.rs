@@ -51,8 +51,8 @@ struct TargetOptions {
     /// Ask this process only
     #[arg(long, global = true, value_name = "HOST:PORT")]
     address: Option<Address>,
-    /// Ask the services that are registered with this Consul agent
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    /// Ask the services that are registered with this Consul agent; without a value, with the one of this machine
+    #[arg(long, global = true, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = target::AGENT)]
     consul: Option<Address>,
 }
 

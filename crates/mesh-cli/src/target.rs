@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The default address of the monolith.
 const PROCESS: &str = "127.0.0.1:8080";
 /// The default address of a Consul agent.
-const AGENT: &str = "127.0.0.1:8500";
+pub(crate) const AGENT: &str = "127.0.0.1:8500";
 
 /// The source of answers.
 pub(crate) enum Target {
