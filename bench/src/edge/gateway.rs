@@ -12,7 +12,7 @@ use prost_types::{FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto,
 use serde_json::Value;
 
 use super::envoy::Envoy;
-use super::load::{Caller, Measured, turn};
+use super::load::{Caller, Measured, apart, turn};
 use super::plan::Plan;
 use crate::calls::peer::Side;
 use crate::report::{Report, Samples};
@@ -70,11 +70,7 @@ struct Hop {
 
 impl Hop {
     async fn to(process: u32, address: SocketAddr) -> anyhow::Result<Self> {
-        let mut callers = Vec::new();
-        for _ in 0..CALLERS {
-            callers.push(Caller::http1(address).await?);
-        }
-        Ok(Self { process, callers })
+        Ok(Self { process, callers: apart(CALLERS, async || Caller::http1(address).await).await? })
     }
 
     async fn answer(&mut self, path: &str) -> anyhow::Result<Value> {

@@ -78,6 +78,18 @@ impl Caller {
     }
 }
 
+/// Callers with a connection each.
+pub(super) async fn apart(
+    number: usize,
+    mut caller: impl AsyncFnMut() -> anyhow::Result<Caller>,
+) -> anyhow::Result<Vec<Caller>> {
+    let mut callers = Vec::new();
+    for _ in 0..number {
+        callers.push(caller().await?);
+    }
+    Ok(callers)
+}
+
 async fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect(server).await?;
     stream.set_nodelay(true)?;

@@ -1,8 +1,6 @@
 //! Measures the edge in the process of the service, beside gRPC to the same process: what JSON costs more.
 
-use std::net::SocketAddr;
-
-use super::load::{Caller, Measured, turn};
+use super::load::{Caller, Measured, apart, turn};
 use super::plan::Plan;
 use crate::calls::peer::Side;
 use crate::report::Report;
@@ -14,9 +12,9 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let server = tokio::task::spawn_blocking(|| Side::Mesh.server()).await??;
     let address = server.address()?;
     let mut sides = [
-        ("HTTP/1.1, a connection a caller", http1(address).await?),
+        ("HTTP/1.1, a connection a caller", apart(CALLERS, async || Caller::http1(address).await).await?),
         ("HTTP/2, one connection", shared(Caller::http2(address).await?)),
-        ("gRPC, a connection a caller", grpc(address).await?),
+        ("gRPC, a connection a caller", apart(CALLERS, async || Caller::grpc(address).await).await?),
         ("gRPC, one connection", shared(Caller::grpc(address).await?)),
     ];
     let mut measured = [(); 4].map(|()| Measured::default());
@@ -39,22 +37,6 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         }
     }
     Ok(())
-}
-
-async fn http1(server: SocketAddr) -> anyhow::Result<Vec<Caller>> {
-    let mut callers = Vec::new();
-    for _ in 0..CALLERS {
-        callers.push(Caller::http1(server).await?);
-    }
-    Ok(callers)
-}
-
-async fn grpc(server: SocketAddr) -> anyhow::Result<Vec<Caller>> {
-    let mut callers = Vec::new();
-    for _ in 0..CALLERS {
-        callers.push(Caller::grpc(server).await?);
-    }
-    Ok(callers)
 }
 
 fn shared(caller: Caller) -> Vec<Caller> {
