@@ -51,7 +51,16 @@ impl Migration {
         Self { floor: Some(version), ..self }
     }
 
-    /// Joins the lists of several crates into one.
+    /// How many migrations several lists have together.
+    pub const fn count(lists: &[&[Self]]) -> usize {
+        let (mut list, mut count) = (0, 0);
+        while list < lists.len() {
+            (count, list) = (count + lists[list].len(), list + 1);
+        }
+        count
+    }
+
+    /// Joins the lists of several crates into one, whose length is their [`count`](Self::count).
     ///
     /// # Panics
     ///

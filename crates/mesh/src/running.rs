@@ -25,8 +25,8 @@ use crate::process::Process;
 use crate::service::{Resources, Service};
 
 /// The migrations of mesh, which every database has.
-const SCHEMA: [Migration; operations::SCHEMA.len() + 2] =
-    Migration::join(&[&[mesh_store::REQUESTS], &operations::SCHEMA, &[mesh_store::LOG]]);
+const LISTS: &[&[Migration]] = &[&[mesh_store::REQUESTS], &operations::SCHEMA, &[mesh_store::LOG]];
+const SCHEMA: [Migration; Migration::count(LISTS)] = Migration::join(LISTS);
 
 /// The interval of housekeeping, which deletes old rows and ends operations past their deadline. A shorter retention
 /// shortens it.
