@@ -1,5 +1,5 @@
 //! Follows long work across reconnects: [`watch_until_done`] follows one operation, [`Subscription`] all operations of
-//! a caller at one service.
+//! a caller at one service. [`resume`] has the rules for streams of other kinds.
 //!
 //! Both are generic over the [`GrpcChannel`]: tonic's for a caller outside the mesh, or the channel of a service to its
 //! peer, in memory or over the network.
@@ -11,7 +11,7 @@
 //! Does not: limit the total time. Put a [`tokio::time::timeout`] around a call.
 
 mod channel;
-mod resume;
+pub mod resume;
 mod subscription;
 mod watch;
 

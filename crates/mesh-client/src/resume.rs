@@ -7,25 +7,28 @@ use tokio::time::error::Elapsed;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// The interval of heartbeats that the client asks for, and the silence after which the server counts as failed.
+/// The interval of heartbeats that a client asks for.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-pub(super) const SILENCE: Duration = Duration::from_secs(30);
+/// The silence after which a server counts as failed.
+pub const SILENCE: Duration = Duration::from_secs(30);
 /// The pause after failures in a row, with full jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// The largest accepted frame in bytes. An operation holds a response, whose size the service decides.
-pub(super) const LARGEST: usize = 16 * 1024 * 1024;
+pub const LARGEST: usize = 16 * 1024 * 1024;
 
-pub(super) fn heartbeat() -> prost_types::Duration {
+/// The heartbeats that a client asks for.
+pub fn heartbeat() -> prost_types::Duration {
     prost_types::Duration { seconds: HEARTBEAT.as_secs().cast_signed(), nanos: 0 }
 }
 
-pub(super) fn silent(_: Elapsed) -> Status {
+/// The failure of a server that is silent.
+pub fn silent(_: Elapsed) -> Status {
     Status::unavailable("the server sent nothing for 30 s")
 }
 
 /// Whether a retry cannot repair a failure with this code.
-pub(super) fn is_final(code: Code) -> bool {
+pub fn is_final(code: Code) -> bool {
     matches!(
         code,
         Code::NotFound
@@ -40,7 +43,7 @@ pub(super) fn is_final(code: Code) -> bool {
 }
 
 /// The pause after `failures` failures in a row: the delay that the server asks for, plus the backoff.
-pub(super) fn pause(status: &Status, failures: u32) -> Duration {
+pub fn pause(status: &Status, failures: u32) -> Duration {
     let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
     asked.unwrap_or_default() + BACKOFF.pause(failures)
 }

@@ -6,6 +6,7 @@
 
 mod client_call;
 mod completion;
+mod follow_metrics;
 mod histogram;
 mod line;
 mod log_settings;
@@ -21,6 +22,7 @@ mod span_tests;
 
 pub use client_call::ClientCall;
 pub use completion::Observer;
+pub use follow_metrics::{FollowMetrics, Lag};
 pub use log_settings::{Log, LogFormat};
 pub use logs::init;
 pub use metrics::{Metrics, RpcMetrics};

@@ -11,10 +11,11 @@
 //! A process gets configuration, telemetry, migrations, health, reflection, discovery, deadlines, load shedding and
 //! drain.
 //!
-//! Modules, in reading order: [`service`] declares a service, [`process`] is the services of one process, [`config`]
+//! Modules, in reading order: [`service`] declares a service, `follows` what it follows, `resources` is what it gets in
+//! return, [`process`] is the services of one process, [`config`]
 //! its configuration, `run` the life of a process, `running` a process that serves, `testing` a real mesh in a test.
 //! The rest re-exports the crates below, under the names that a service uses: [`store`] is its database, [`operations`]
-//! its long work, [`saga`] work with a way back, [`events`] what it publishes, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`peer`] passes on
+//! its long work, [`saga`] work with a way back, [`events`] what it publishes and follows, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`peer`] passes on
 //! failures of peers, [`context`] is the context of a call, [`contract`] the method table.
 //!
 //! Guarantees:
@@ -24,7 +25,9 @@
 //! Does not: implement calls, storage or operations, or know the contracts of a system.
 
 pub mod config;
+mod follows;
 pub mod process;
+mod resources;
 mod run;
 mod running;
 pub mod service;
@@ -44,11 +47,12 @@ pub use mesh_operations::Operations;
 pub use mesh_rpc::call::{Text, Violations};
 pub use mesh_rpc::client::Channel;
 pub use mesh_runtime::settings::Setting;
-pub use mesh_store::{Migration, Store, Transaction};
+pub use mesh_store::{Error, Migration, Store, Transaction};
 pub use process::{Gateway, Process};
+pub use resources::Resources;
 pub use run::run;
 pub use running::{Running, start};
-pub use service::{Resources, Service};
+pub use service::Service;
 
 /// Failures of peers.
 pub mod peer {
@@ -62,9 +66,10 @@ pub mod store {
     };
 }
 
-/// Events: what a service publishes when it changes its data.
+/// Events: what a service publishes when it changes its data, and following those of another service.
 pub mod events {
     pub use mesh_events::Publish;
+    pub use mesh_follow::{Applying, Copied, Follow};
     pub use mesh_proto::{Event, Events};
 }
 

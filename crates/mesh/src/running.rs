@@ -1,6 +1,6 @@
 //! Builds a process from services and a configuration, serves, and drains.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use mesh_edge::Edge;
 use mesh_events::{self as events, Keep, Published};
 use mesh_feed::notifier::Notifier;
+use mesh_follow::{Copied, FOLLOWERS, Follower};
 use mesh_operations::{self as operations, Operations, Retention, Workers};
 use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::Peers;
@@ -22,10 +23,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Config;
 use crate::process::Process;
-use crate::service::{Resources, Service};
+use crate::resources::Resources;
+use crate::service::Service;
 
 /// The migrations of mesh, which every database has.
-const LISTS: &[&[Migration]] = &[&[mesh_store::REQUESTS], &operations::SCHEMA, &[mesh_store::LOG]];
+const LISTS: &[&[Migration]] = &[&[mesh_store::REQUESTS], &operations::SCHEMA, &[mesh_store::LOG], &[FOLLOWERS]];
 const SCHEMA: [Migration; Migration::count(LISTS)] = Migration::join(LISTS);
 
 /// The interval of housekeeping, which deletes old rows and ends operations past their deadline. A shorter retention
@@ -114,7 +116,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     } else {
         Peers::new(local, follow, methods.clone(), config.call_deadline, metrics.clone())
     };
-    let built = build(services, config, &peers, &notifier, &background).await?;
+    let built = build(services, config, &peers, &notifier, &background, &metrics).await?;
     let Built { mut grpc, stores, .. } = built;
     for operations in &built.operations {
         background.run(operations.clone().poll());
@@ -140,6 +142,9 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     peers.ready(stack);
     for workers in built.workers {
         workers.start(&draining, &foreground, &metrics).await?;
+    }
+    for follower in built.followers {
+        foreground.run(Arc::new(follower).run(draining.clone()));
     }
     background.run(health.clone().watch(built.checks));
     background.run(metrics.publish_build());
@@ -235,6 +240,7 @@ struct Built {
     operations: Vec<Operations>,
     published: Vec<Published>,
     workers: Vec<Workers>,
+    followers: Vec<Follower>,
 }
 
 async fn build(
@@ -243,6 +249,7 @@ async fn build(
     peers: &Peers,
     notifier: &Notifier,
     background: &Tasks,
+    metrics: &Metrics,
 ) -> anyhow::Result<Built> {
     let mut built = Built {
         grpc: GrpcServices::new(),
@@ -251,13 +258,14 @@ async fn build(
         operations: Vec::new(),
         published: Vec::new(),
         workers: Vec::new(),
+        followers: Vec::new(),
     };
     let owners = services.iter().filter(|service| service.owns_data());
     let databases: Vec<_> =
         owners.filter_map(|service| Some((service.name(), config.database(service.name())?))).collect();
     let mut unopened = &databases[..];
     for service in services {
-        let name = service.name();
+        let (name, sources) = (service.name(), service.sources()?);
         let store = match unopened.split_first() {
             Some(((owner, (database, limits)), others)) if *owner == name => {
                 unopened = others;
@@ -278,9 +286,11 @@ async fn build(
             built.published.push(Published::new(name, store, notifier.clone(), publishes.clone()));
         }
         let (peers, settings) = (peers.clone(), config.settings(name));
+        let copies = copies(store.as_ref(), &sources).await?;
         let resources =
-            Resources { service: name, store: store.clone(), operations: operations.clone(), peers, settings };
-        let kinds = service.build(&resources, &mut built.grpc)?;
+            Resources { service: name, store: store.clone(), operations: operations.clone(), copies, peers, settings };
+        let (kinds, followers) = service.build(&resources, &mut built.grpc, metrics)?;
+        built.followers.extend(followers);
         if let Some(operations) = operations {
             built.workers.push(Workers::new(operations.clone(), kinds));
             built.operations.push(operations);
@@ -289,6 +299,18 @@ async fn build(
         built.stores.extend(store);
     }
     Ok(built)
+}
+
+/// The copies of what a service follows.
+async fn copies(
+    store: Option<&Store>,
+    sources: &[&'static str],
+) -> Result<BTreeMap<&'static str, Copied>, mesh_store::Error> {
+    let mut copies = BTreeMap::new();
+    for (store, source) in store.into_iter().flat_map(|store| sources.iter().map(move |source| (store, *source))) {
+        copies.insert(source, Copied::open(store, source).await?);
+    }
+    Ok(copies)
 }
 
 /// Opens the database of a service, with the migrations of mesh and of the service.

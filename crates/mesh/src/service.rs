@@ -1,13 +1,17 @@
-//! The declaration of a service: name, schema, contracts, long work, settings; and the resources it gets in return.
+//! The declaration of a service: name, schema, contracts, long work, events, settings.
 
 use mesh_events::Publishes;
+use mesh_follow::{Follow, Follower};
 use mesh_operations::saga::Saga;
-use mesh_operations::{Kind, Operations, Work};
+use mesh_operations::{Kind, Work};
 use mesh_proto::Events;
 use mesh_rpc::call::{GrpcServer, GrpcService, GrpcServices};
-use mesh_rpc::client::{Channel, Peers};
-use mesh_runtime::settings::{Declared, Setting, Value, Values};
+use mesh_rpc::telemetry::Metrics;
+use mesh_runtime::settings::{Declared, Setting, Value};
 use mesh_store::{Error, Migration, Store};
+
+use crate::follows::Follows;
+use crate::resources::Resources;
 
 /// The declaration of a service. Pass it to [`crate::run`], alone or with others.
 pub struct Service {
@@ -18,6 +22,7 @@ pub struct Service {
     contracts: Vec<Contract>,
     works: Vec<BuildKind>,
     publishes: Option<Publishes>,
+    follows: Follows,
     settings: Vec<Declared>,
     examples: Vec<Example>,
 }
@@ -47,7 +52,8 @@ impl Service {
     /// them.
     pub fn new(name: &'static str, descriptors: &'static [u8]) -> Self {
         let (contracts, works, settings, examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { name, descriptors, port: 0, migrations: &[], contracts, works, publishes: None, settings, examples }
+        let (publishes, follows) = (None, Follows::default());
+        Self { name, descriptors, port: 0, migrations: &[], contracts, works, publishes, follows, settings, examples }
     }
 
     /// The default port of the service in a process of its own.
@@ -127,6 +133,15 @@ impl Service {
         self
     }
 
+    /// Follows the events of another service, so that this one keeps a copy of its own: `.follows(|resources| Titles)`. The
+    /// copy and the place in the events are in the database of the service. A process does not start if the service follows
+    /// itself, follows a service twice, or has no database for a copy.
+    #[must_use]
+    pub fn follows<F: Follow>(mut self, build: impl FnOnce(&Resources) -> F + Send + 'static) -> Self {
+        self.follows.add(build);
+        self
+    }
+
     /// Adds an example call, printed when the process serves: a method of its contract, and the request as JSON.
     /// `{uuid}` is replaced by a new UUID.
     #[must_use]
@@ -179,66 +194,27 @@ impl Service {
         self.publishes.as_ref()
     }
 
-    /// Builds its gRPC services into `services`, and returns its kinds of work.
-    pub(crate) fn build(self, resources: &Resources, services: &mut GrpcServices) -> anyhow::Result<Vec<Kind>> {
+    /// The services whose events it follows.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them: one line.
+    pub(crate) fn sources(&self) -> anyhow::Result<Vec<&'static str>> {
+        self.follows.check(self.name, self.owns_data())
+    }
+
+    /// Builds its gRPC services into `services`, and returns its kinds of work and its followers.
+    pub(crate) fn build(
+        self,
+        resources: &Resources,
+        services: &mut GrpcServices,
+        metrics: &Metrics,
+    ) -> anyhow::Result<(Vec<Kind>, Vec<Follower>)> {
         for contract in self.contracts {
             let twice = services.insert(contract.name, (contract.build)(resources)).is_some();
             anyhow::ensure!(!twice, "two services of this process serve {}: remove one of them", contract.name);
         }
-        self.works.into_iter().map(|build| build(resources).map_err(anyhow::Error::msg)).collect()
-    }
-}
-
-/// The resources that a service gets when it is built.
-pub struct Resources {
-    pub(crate) service: &'static str,
-    pub(crate) store: Option<Store>,
-    pub(crate) operations: Option<Operations>,
-    pub(crate) peers: Peers,
-    pub(crate) settings: Values,
-}
-
-impl Resources {
-    /// The database of the service.
-    ///
-    /// # Panics
-    ///
-    /// If the service has no database: it declares none of [`owns`](Service::owns), [`works`](Service::works)
-    /// and [`runs`](Service::runs).
-    pub fn store(&self) -> Store {
-        match &self.store {
-            Some(store) => store.clone(),
-            None => panic!("`{}` has no database: declare what it owns with Service::owns", self.service),
-        }
-    }
-
-    /// The operations of the service.
-    ///
-    /// # Panics
-    ///
-    /// If the service declares no long work with [`works`](Service::works) or [`runs`](Service::runs).
-    pub fn operations(&self) -> Operations {
-        match &self.operations {
-            Some(operations) => operations.clone(),
-            None => panic!("`{}` does no long work: declare it with Service::works or Service::runs", self.service),
-        }
-    }
-
-    /// The value of a setting of the service.
-    ///
-    /// # Panics
-    ///
-    /// If the service does not declare it with [`setting`](Service::setting).
-    pub fn setting<T: Value>(&self, setting: &Setting<T>) -> T {
-        match self.settings.get(setting) {
-            Some(value) => value,
-            None => panic!("`{}` does not declare the setting `{}`", self.service, setting.name()),
-        }
-    }
-
-    /// A channel to another service, in this process or elsewhere:
-    /// `CatalogServiceClient::new(resources.channel("catalog"))`.
-    pub fn channel(&self, service: &'static str) -> Channel {
-        self.peers.channel(service)
+        let kinds = self.works.into_iter().map(|build| build(resources).map_err(anyhow::Error::msg));
+        Ok((kinds.collect::<anyhow::Result<_>>()?, self.follows.build(resources, metrics)))
     }
 }

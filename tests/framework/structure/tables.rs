@@ -16,6 +16,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
     ("mesh-feed", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store"]),
     ("mesh-operations", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-feed"]),
     ("mesh-events", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-feed"]),
+    ("mesh-follow", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-client", "mesh-store"]),
     (
         "mesh",
         &[
@@ -30,6 +31,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
             "mesh-feed",
             "mesh-operations",
             "mesh-events",
+            "mesh-follow",
         ],
     ),
     ("mesh-cli", &["consul-api-client", "mesh-proto", "mesh-runtime", "mesh-client"]),
@@ -125,7 +127,11 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("crates/mesh-events", &["log publish settings", "retention source", "subscribe", "api"]),
-    ("crates/mesh", &["service", "process", "config", "running", "run testing"]),
+    (
+        "crates/mesh-follow",
+        &["cause failure parked place schema seen", "copy follow stream", "batch follower", "holder", "run"],
+    ),
+    ("crates/mesh", &["resources", "follows", "service", "process", "config", "running", "run testing"]),
     ("crates/mesh-cli", &["message programs shown target", "reflection up", "doctor operations services", "watch"]),
 ];
 

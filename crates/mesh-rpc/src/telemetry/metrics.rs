@@ -15,6 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
+use super::follow_metrics::{FollowFamilies, FollowMetrics};
 use super::histogram::Histogram;
 use super::peer_metrics::{PeerFamilies, PeerMetrics};
 use crate::call::Method;
@@ -35,6 +36,7 @@ pub struct Metrics {
     refused: Family<ReasonLabels, Counter>,
     stuck: Family<KindLabels, Gauge>,
     peers: PeerFamilies,
+    followers: FollowFamilies,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -114,7 +116,10 @@ impl Metrics {
         registry.register("mesh_saga_stuck", "Sagas that wait for an operator to resume them", stuck.clone());
         let peers = PeerFamilies::default();
         peers.register(&mut registry);
-        Self { server, client, shed, ready, degraded, refused, stuck, peers, registry: Arc::new(Mutex::new(registry)) }
+        let followers = FollowFamilies::default();
+        followers.register(&mut registry);
+        let registry = Arc::new(Mutex::new(registry));
+        Self { server, client, shed, ready, degraded, refused, stuck, peers, followers, registry }
     }
 
     /// Publishes the build of the process once its digest is known.
@@ -128,6 +133,11 @@ impl Metrics {
     /// The metrics of a peer that runs in other processes.
     pub fn peer(&self, service: &'static str) -> PeerMetrics {
         self.peers.peer(service)
+    }
+
+    /// The metrics of a service's follower of a source.
+    pub fn follower(&self, service: &'static str, source: &'static str) -> FollowMetrics {
+        self.followers.follower(service, source)
     }
 
     /// Counts a call that was refused because too many were in flight.

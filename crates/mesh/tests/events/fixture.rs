@@ -5,102 +5,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use harness::Postgres;
-use mesh::events::{Event, Events, Publish as _};
+use mesh::events::{Events as _, Publish as _};
 use mesh::operations::{Attempt, Work};
 use mesh::store::Error;
 use mesh::testing::Mesh;
-use mesh::{Migration, Operations, Service, Store};
+use mesh::{Operations, Service, Store};
 use mesh_proto::mesh::events::v1::events_service_client::EventsServiceClient;
 use mesh_proto::mesh::events::v1::subscribe_response::Frame;
 use mesh_proto::mesh::events::v1::{SubscribeRequest, SubscribeResponse};
-use prost::{DecodeError, Message as _};
-use prost_types::Any;
 use sqlx::Row as _;
-use sqlx::any::AnyRow;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-/// The event of a thing that was made or changed.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Made {
-    #[prost(string, tag = "1")]
-    pub(crate) name: String,
-    #[prost(int64, tag = "2")]
-    pub(crate) revision: i64,
-}
-
-/// The event of a thing that was removed.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Removed {
-    #[prost(string, tag = "1")]
-    name: String,
-}
-
-/// What the build script generates for a contract.
-macro_rules! event {
-    ($name:ident) => {
-        impl prost::Name for $name {
-            const NAME: &'static str = stringify!($name);
-            const PACKAGE: &'static str = "things.v1";
-
-            fn type_url() -> String {
-                format!("type.googleapis.com/{}", Self::full_name())
-            }
-        }
-
-        impl Event for $name {
-            fn key(&self) -> &str {
-                &self.name
-            }
-        }
-    };
-}
-
-event!(Made);
-event!(Removed);
-
-pub(crate) enum Thing {
-    Made(Made),
-    Removed(Removed),
-    Unknown(Any),
-}
-
-impl Events for Thing {
-    const TYPES: &'static [&'static str] = &["things.v1.Made", "things.v1.Removed"];
-
-    fn decode(event: Any) -> Result<Self, DecodeError> {
-        match event.type_url.rsplit('/').next() {
-            Some("things.v1.Made") => Made::decode(event.value.as_slice()).map(Self::Made),
-            Some("things.v1.Removed") => Removed::decode(event.value.as_slice()).map(Self::Removed),
-            _ => Ok(Self::Unknown(event)),
-        }
-    }
-
-    fn key(&self) -> &str {
-        match self {
-            Self::Made(event) => event.key(),
-            Self::Removed(event) => event.key(),
-            Self::Unknown(_) => "",
-        }
-    }
-
-    fn pack(self) -> Any {
-        match self {
-            Self::Made(event) => Any::from_msg(&event).unwrap(),
-            Self::Removed(event) => Any::from_msg(&event).unwrap(),
-            Self::Unknown(event) => event,
-        }
-    }
-}
-
-const THINGS: &[Migration] =
-    &[Migration::new(1, "things", "CREATE TABLE things (name TEXT NOT NULL PRIMARY KEY, revision BIGINT NOT NULL);")];
-
-async fn snapshot(store: Store, after: String, limit: i64) -> Result<Vec<Thing>, Error> {
-    let page = sqlx::query("SELECT name, revision FROM things WHERE name > $1 ORDER BY name LIMIT $2");
-    let made = |row: AnyRow| Ok(Thing::Made(Made { name: row.try_get(0)?, revision: row.try_get(1)? }));
-    Ok(page.bind(after).bind(limit).try_map(made).fetch_all(store.reader()).await?)
-}
+pub(crate) use crate::things::{Made, make};
+use crate::things::{THINGS, Thing, remove, snapshot};
 
 fn service(opened: Arc<OnceLock<(Store, Operations)>>) -> Service {
     Service::new("things", &[]).owns(THINGS).publishes(snapshot).works(move |resources| {
@@ -189,10 +107,7 @@ impl Fixture {
     }
 
     pub(crate) async fn remove(&self, name: &str) {
-        let mut tx = self.store.begin().await.unwrap();
-        sqlx::query("DELETE FROM things WHERE name = $1").bind(name).execute(&mut *tx).await.unwrap();
-        tx.publish(&Removed { name: name.to_owned() }).unwrap();
-        tx.commit().await.unwrap();
+        remove(&self.store, name).await.unwrap();
         self.numbered().await;
     }
 
@@ -223,15 +138,6 @@ impl Fixture {
         let frames = self.client.clone().subscribe(request).await?.into_inner();
         Ok(Reader { frames, copy: Copy::default() })
     }
-}
-
-pub(crate) async fn make(store: &Store, name: &str) -> Result<(), Error> {
-    let mut tx = store.begin().await?;
-    let make = "INSERT INTO things (name, revision) VALUES ($1, 1)
-        ON CONFLICT (name) DO UPDATE SET revision = things.revision + 1 RETURNING revision";
-    let revision = sqlx::query(make).bind(name).fetch_one(&mut *tx).await?.try_get(0)?;
-    tx.publish(&Made { name: name.to_owned(), revision })?;
-    tx.commit().await
 }
 
 /// A stream, and what its frames say.

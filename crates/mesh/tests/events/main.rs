@@ -28,4 +28,6 @@ macro_rules! on_both {
 mod fixture; // a mesh that publishes, and a reader with a copy
 mod history; // cursors that are not of this history
 mod requests; // what a request may ask for
-mod subscribe; // snapshot, events, resumption
+mod subscribe;
+#[path = "../things/mod.rs"]
+mod things; // what the mesh publishes // snapshot, events, resumption

@@ -1,0 +1,208 @@
+//! Follows a source under a lease: reads batches, applies them, and keeps the lease.
+
+use std::collections::HashSet;
+use std::pin::pin;
+use std::time::Duration;
+
+use mesh_client::resume::pause;
+use mesh_proto::mesh::events::v1::SubscribeResponse;
+use mesh_runtime::Backoff;
+use mesh_store::Error;
+use tokio::time::{Instant, sleep};
+use tonic::Status;
+
+use super::batch::{self, Applied, Target};
+use super::failure::Failure;
+use super::follower::Follower;
+use super::parked;
+use super::place::{self, Place, Row};
+use super::stream::Stream;
+
+/// The interval at which an idle holder renews its lease, and finds out that its place was changed.
+const KEEP: Duration = Duration::from_secs(2);
+/// The pause after frames that could not be applied.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
+
+/// The holder of a lease.
+pub(super) struct Holder<'a> {
+    follower: &'a Follower,
+    /// The name under which it holds the lease.
+    name: &'a str,
+    place: Place,
+    /// The keys with parked events. Only the holder adds to them; who removes one changes the fence.
+    parked: HashSet<String>,
+    /// Failures since the last frames that were applied.
+    failures: u32,
+}
+
+/// Why a stream is not read on.
+enum Stop {
+    /// Another holder has the lease.
+    Lost,
+    /// The place is another one: a new stream begins there.
+    Moved,
+    /// The stream failed.
+    Broken(Status),
+}
+
+impl<'a> Holder<'a> {
+    /// Begins where the row was when the lease was taken.
+    pub(super) async fn new(follower: &'a Follower, name: &'a str, row: Row) -> Result<Self, Error> {
+        let place = row.place;
+        let parked = parked::keys(&follower.store, follower.source).await?;
+        follower.seen.begin(place.position, parked.len());
+        Ok(Self { follower, name, place, parked, failures: 0 })
+    }
+
+    /// Follows the source until the lease is lost.
+    pub(super) async fn follow(&mut self) {
+        loop {
+            let stopped = match self.read_stream().await {
+                Stop::Broken(status) => {
+                    self.fail(status.message());
+                    let pause = pause(&status, self.failures);
+                    self.rest(pause).await.err()
+                }
+                stop => Some(stop),
+            };
+            if let Some(Stop::Lost) = stopped {
+                return;
+            }
+        }
+    }
+
+    /// Reads and applies one stream, until it is of no use any more.
+    async fn read_stream(&mut self) -> Stop {
+        let Follower { channel, source, seen, .. } = self.follower;
+        let open = Stream::open(channel.clone(), source, self.place.cursor.clone(), seen.clone());
+        let mut stream = match self.wait_for(open).await {
+            Ok(stream) => stream,
+            Err(stop) => return stop,
+        };
+        loop {
+            let applied = match self.wait_for(stream.batch()).await {
+                Ok(frames) => self.apply(&frames).await,
+                Err(stop) => return stop,
+            };
+            if let Err(stop) = applied {
+                return stop;
+            }
+        }
+    }
+
+    /// Waits for the source, and keeps the lease meanwhile.
+    async fn wait_for<T>(&mut self, source: impl Future<Output = Result<T, Status>>) -> Result<T, Stop> {
+        let mut source = pin!(source);
+        loop {
+            tokio::select! {
+                answer = &mut source => return answer.map_err(Stop::Broken),
+                () = sleep(KEEP) => self.keep().await?,
+            }
+        }
+    }
+
+    /// Applies frames, with retries until all of them are applied.
+    async fn apply(&mut self, mut frames: &[SubscribeResponse]) -> Result<(), Stop> {
+        self.follower.seen.receive(frames);
+        while !frames.is_empty() {
+            match batch::apply(&self.target(), &self.place, frames).await {
+                Ok(applied) => {
+                    frames = frames.get(applied.frames..).unwrap_or_default();
+                    self.pass(applied);
+                }
+                Err(Failure::Passing(error) | Failure::Poison(error)) => {
+                    self.fail(&error);
+                    self.rest(BACKOFF.pause(self.failures)).await?;
+                    self.reload().await?;
+                }
+                Err(Failure::Moved) => {
+                    self.reload().await?;
+                    return Err(Stop::Moved);
+                }
+                Err(Failure::OutOfOrder) => {
+                    return Err(Stop::Broken(Status::data_loss("the source sent a frame out of order")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn target(&self) -> Target<'_> {
+        let Follower { store, source, copy, .. } = self.follower;
+        Target { store, source, copy: &**copy, parked: &self.parked }
+    }
+
+    /// Takes over the place behind frames that were applied.
+    fn pass(&mut self, applied: Applied) {
+        let Follower { service, source, seen, copied, metrics, .. } = self.follower;
+        metrics.applied.inc_by(applied.events);
+        metrics.unknown.inc_by(applied.unknown);
+        metrics.resets.inc_by(applied.resets);
+        if applied.resets > 0 {
+            self.parked.clear();
+            tracing::warn!(
+                service,
+                source,
+                "the source does not continue at the place of its follower: the copy is rebuilt"
+            );
+        }
+        if self.place.is_building() && !applied.place.is_building() {
+            tracing::info!(service, source, generation = applied.place.generation, "the copy is complete");
+            copied.set_complete();
+        }
+        if std::mem::take(&mut self.failures) > 0 {
+            tracing::info!(service, source, "events are applied again");
+            seen.fail("");
+        }
+        self.place = applied.place;
+        seen.apply(self.place.position, self.parked.len());
+    }
+
+    /// Notes a failure. One warning an outage, not one an attempt.
+    fn fail(&mut self, error: &str) {
+        let Follower { service, source, seen, .. } = self.follower;
+        self.failures += 1;
+        if self.failures == 1 {
+            tracing::warn!(service, source, error, "no events are applied; the follower retries until it works");
+        }
+        seen.fail(error);
+    }
+
+    /// Pauses, and keeps the lease meanwhile.
+    async fn rest(&mut self, pause: Duration) -> Result<(), Stop> {
+        let until = Instant::now() + pause;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            sleep(left.min(KEEP)).await;
+            self.keep().await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the lease. Fails if the place was changed.
+    async fn keep(&mut self) -> Result<(), Stop> {
+        let Follower { store, source, .. } = self.follower;
+        match place::keep(store, source, self.place.fence).await {
+            Ok(false) => self.reload().await.and(Err(Stop::Moved)),
+            // The database is away: the next batch or the next round finds out what is true.
+            Ok(true) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Reads the place, after a failure that may have changed it. Fails if it is another one than before.
+    async fn reload(&mut self) -> Result<(), Stop> {
+        let Follower { store, source, seen, .. } = self.follower;
+        let known = async {
+            let row = place::read(store.reader(), store.dialect(), source).await?;
+            Ok::<_, Error>((row, parked::keys(store, source).await?))
+        };
+        // The database is away: the retry finds out.
+        let Ok((row, parked)) = known.await else { return Ok(()) };
+        if row.holder != self.name {
+            return Err(Stop::Lost);
+        }
+        let moved = (row.place.fence, &row.place.cursor) != (self.place.fence, &self.place.cursor);
+        (self.place, self.parked) = (row.place, parked);
+        seen.apply(self.place.position, self.parked.len());
+        if moved { Err(Stop::Moved) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,33 @@
+//! Following: a service keeps a copy of its own of what another service publishes.
+//!
+//! Modules, in reading order: [`follow`] is what the author of a service writes; [`follower`] is what follows one source,
+//! `run` takes its lease, and `holder` follows under it: it reads a `stream` in batches, and `batch` applies them and moves the `place` in one
+//! transaction. `parked` has the events that could not be applied, `failure` says what to do about a failure, `cause` is what
+//! an event causes. [`copy`] tells calls whether the copy is complete, and `seen` what the source last sent. `schema` has the
+//! tables.
+//!
+//! Guarantees:
+//! - An event takes effect once, whatever fails: the effect and the place behind it commit together.
+//! - Of the processes with one database, one applies. The batch of a process that lost its lease changes nothing.
+//! - A source that is away leaves the service ready, with its copy.
+//!
+//! Does not: follow through a broker, or order events of different keys.
+
+mod batch;
+mod cause;
+mod copy;
+mod failure;
+mod follow;
+mod follower;
+mod holder;
+mod parked;
+mod place;
+mod run;
+mod schema;
+mod seen;
+mod stream;
+
+pub use copy::Copied;
+pub use follow::{Applying, Follow};
+pub use follower::Follower;
+pub use schema::FOLLOWERS;

@@ -1,0 +1,263 @@
+//! The place of a follower in the events of its source: one row, which each batch moves forward, and the lease on it.
+//!
+//! Guarantees:
+//! - The place moves only from where its holder knows it, under the fence of that holder. The fence changes when another
+//!   holder takes over, and when an operator changes the place.
+
+use std::time::Duration;
+
+use mesh_proto::mesh::events::v1::SubscribeResponse;
+use mesh_proto::mesh::events::v1::subscribe_response::Frame;
+use mesh_store::{Dialect, Error, Store, Transaction};
+use sqlx::any::AnyRow;
+use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
+
+/// The length of a lease. Each batch renews it.
+const LEASE: Duration = Duration::from_secs(10);
+/// A lease that ends later than this was taken before the clock went back.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// The position of a follower that knows none yet.
+const UNKNOWN: i64 = -1;
+
+/// The place of a follower.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The cursor of the last frame; empty before the first one.
+    pub(super) cursor: Vec<u8>,
+    /// The position of the last event, or the one that a snapshot is behind.
+    pub(super) position: i64,
+    /// The build of the copy that is written, from 1.
+    pub(super) generation: i64,
+    /// The last build that was finished; 0 before the first one.
+    pub(super) whole: i64,
+    /// The attempts at the next event that were begun.
+    pub(super) attempt: i64,
+    pub(super) fence: i64,
+}
+
+/// What to do with a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It is the next one.
+    Next,
+    /// It was applied before.
+    Again,
+    /// It does not follow the place: frames are missing before it, or it is of another stream.
+    OutOfOrder,
+}
+
+impl Place {
+    /// Whether a snapshot is read.
+    pub(super) fn is_building(&self) -> bool {
+        self.whole < self.generation
+    }
+
+    /// What to do with a frame.
+    pub(super) fn turn_of(&self, response: &SubscribeResponse) -> Turn {
+        match &response.frame {
+            _ if response.cursor == self.cursor => Turn::Again,
+            Some(Frame::Event(event)) if self.position == UNKNOWN || event.position == self.position + 1 => Turn::Next,
+            Some(Frame::Event(event)) if event.position <= self.position => Turn::Again,
+            Some(Frame::Snapshot(event))
+                if self.is_building() && [UNKNOWN, event.position].contains(&self.position) =>
+            {
+                Turn::Next
+            }
+            Some(Frame::Event(_) | Frame::Snapshot(_)) => Turn::OutOfOrder,
+            // A frame of a later version has no meaning here, and the cursor behind it is as good.
+            Some(Frame::Reset(_) | Frame::CaughtUp(_) | Frame::Heartbeat(_)) | None => Turn::Next,
+        }
+    }
+
+    /// Moves behind a frame that was applied.
+    pub(super) fn pass(&mut self, response: &SubscribeResponse) {
+        self.cursor.clone_from(&response.cursor);
+        match &response.frame {
+            Some(Frame::Event(event) | Frame::Snapshot(event)) => self.position = event.position,
+            Some(Frame::Reset(_)) => self.begin_build(),
+            Some(Frame::CaughtUp(_)) => self.whole = self.generation,
+            Some(Frame::Heartbeat(_)) | None => {}
+        }
+    }
+
+    fn begin_build(&mut self) {
+        self.generation += 1;
+        self.position = UNKNOWN;
+    }
+
+    /// Moves the row from this place to the next one, and renews the lease; false if the row is elsewhere.
+    pub(super) async fn advance(&self, tx: &mut Transaction, source: &str, next: &Self) -> Result<bool, Error> {
+        let advance = format!(
+            "UPDATE mesh_followers SET cursor = $1, position = $2, generation = $3, whole = $4, attempt = 0, lease_until = {}
+            WHERE source = $5 AND position = $6 AND fence = $7",
+            lease_end(tx.dialect())
+        );
+        let advance = sqlx::query(AssertSqlSafe(advance)).bind(next.cursor.clone()).bind(next.position);
+        let advance = advance.bind(next.generation).bind(next.whole).bind(source);
+        let advanced = advance.bind(self.position).bind(self.fence).execute(&mut **tx).await?;
+        Ok(advanced.rows_affected() == 1)
+    }
+}
+
+/// The row of a follower.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) place: Place,
+    /// The process that holds the lease, or that ended without a release.
+    pub(super) holder: String,
+    /// Whether the lease can be taken.
+    free: bool,
+}
+
+/// Reads the row of a source, which exists.
+pub(super) async fn read(database: impl AnyExecutor<'_>, dialect: Dialect, source: &str) -> Result<Row, Error> {
+    let read = format!(
+        "SELECT cursor, position, generation, whole, attempt, fence, holder, CASE WHEN {} THEN 1 ELSE 0 END AS free
+        FROM mesh_followers WHERE source = $1",
+        is_free(dialect)
+    );
+    let read = sqlx::query(AssertSqlSafe(read)).bind(source).try_map(|row: AnyRow| {
+        let place = Place {
+            cursor: row.try_get("cursor")?,
+            position: row.try_get("position")?,
+            generation: row.try_get("generation")?,
+            whole: row.try_get("whole")?,
+            attempt: row.try_get("attempt")?,
+            fence: row.try_get("fence")?,
+        };
+        Ok(Row { place, holder: row.try_get("holder")?, free: row.try_get::<i32, _>("free")? == 1 })
+    });
+    Ok(read.fetch_one(database).await?)
+}
+
+/// Creates the row of a source, if it is missing.
+pub(super) async fn create(store: &Store, source: &str) -> Result<(), Error> {
+    let exists = sqlx::query("SELECT 1 FROM mesh_followers WHERE source = $1").bind(source);
+    if exists.fetch_optional(store.reader()).await?.is_some() {
+        return Ok(());
+    }
+    let mut tx = store.begin().await?;
+    let create = "INSERT INTO mesh_followers (source, cursor, position, generation, whole, attempt, fence, holder,
+            lease_until, head, heard, error)
+        VALUES ($1, $2, $3, 1, 0, 0, 0, '', 0, 0, 0, '') ON CONFLICT (source) DO NOTHING";
+    sqlx::query(create).bind(source).bind(Vec::new()).bind(UNKNOWN).execute(&mut *tx).await?;
+    tx.commit().await
+}
+
+/// Takes the lease for `holder`, if it is free. Returns the row as it was, but for the fence of a lease that was taken, and
+/// whether it was.
+pub(super) async fn take(store: &Store, source: &str, holder: &str) -> Result<(Row, bool), Error> {
+    // A write takes the one writer of an embedded database, so a read comes first.
+    let mut row = read(store.reader(), store.dialect(), source).await?;
+    if !row.free {
+        return Ok((row, false));
+    }
+    let mut tx = store.begin().await?;
+    let take = format!(
+        "UPDATE mesh_followers SET holder = $1, fence = fence + 1, lease_until = {} WHERE source = $2 AND fence = $3",
+        lease_end(store.dialect())
+    );
+    let take = sqlx::query(AssertSqlSafe(take)).bind(holder).bind(source).bind(row.place.fence);
+    let taken = take.execute(&mut *tx).await?.rows_affected() == 1;
+    tx.commit().await?;
+    row.place.fence += i64::from(taken);
+    Ok((row, taken))
+}
+
+/// Keeps the lease; false if the fence is another one.
+pub(super) async fn keep(store: &Store, source: &str, fence: i64) -> Result<bool, Error> {
+    if store.dialect().is_alone() {
+        return Ok(read(store.reader(), store.dialect(), source).await?.place.fence == fence);
+    }
+    let mut tx = store.begin().await?;
+    let keep = format!(
+        "UPDATE mesh_followers SET lease_until = {} WHERE source = $1 AND fence = $2",
+        lease_end(store.dialect())
+    );
+    let kept = sqlx::query(AssertSqlSafe(keep)).bind(source).bind(fence).execute(&mut *tx).await?.rows_affected();
+    tx.commit().await?;
+    Ok(kept == 1)
+}
+
+/// Ends the lease in order, so that the next holder need not suspect the next event.
+pub(super) async fn release(store: &Store, source: &str, holder: &str) -> Result<(), Error> {
+    let mut tx = store.begin().await?;
+    let release =
+        "UPDATE mesh_followers SET holder = '', lease_until = 0, attempt = 0 WHERE source = $1 AND holder = $2";
+    sqlx::query(release).bind(source).bind(holder).execute(&mut *tx).await?;
+    tx.commit().await
+}
+
+/// The end of a lease that is taken now. An embedded database has one process, and needs no lease.
+fn lease_end(dialect: Dialect) -> String {
+    match dialect.shared_clock() {
+        Some(clock) => format!("({clock}) + {}", LEASE.as_micros()),
+        None => "0".to_owned(),
+    }
+}
+
+fn is_free(dialect: Dialect) -> String {
+    match dialect.shared_clock() {
+        Some(clock) => format!("lease_until NOT BETWEEN ({clock}) AND ({clock}) + {}", LONGEST.as_micros()),
+        None => "1 = 1".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_proto::mesh::events::v1::{CaughtUp, Event, Reset};
+
+    fn frame(cursor: &[u8], frame: Frame) -> SubscribeResponse {
+        SubscribeResponse { cursor: cursor.to_vec(), head: 0, frame: Some(frame) }
+    }
+
+    fn event(position: i64) -> Event {
+        Event { position, ..Event::default() }
+    }
+
+    /// The place of a new follower.
+    fn beginning() -> Place {
+        Place { cursor: Vec::new(), position: UNKNOWN, generation: 1, whole: 0, attempt: 0, fence: 1 }
+    }
+
+    #[test]
+    fn place_refuses_frames_that_come_twice_are_swapped_or_missing() {
+        let mut place = beginning();
+        let snapshot = [frame(b"a", Frame::Snapshot(event(7))), frame(b"b", Frame::Snapshot(event(7)))];
+        for response in &snapshot {
+            assert_eq!(place.turn_of(response), Turn::Next);
+            place.pass(response);
+            assert_eq!(place.turn_of(response), Turn::Again);
+        }
+        assert_eq!(place.turn_of(&frame(b"c", Frame::Snapshot(event(6)))), Turn::OutOfOrder, "of another snapshot");
+        let (eighth, ninth) = (frame(b"8", Frame::Event(event(8))), frame(b"9", Frame::Event(event(9))));
+        assert_eq!(place.turn_of(&ninth), Turn::OutOfOrder, "the eighth is missing");
+        for response in [&eighth, &ninth] {
+            assert_eq!(place.turn_of(response), Turn::Next);
+            place.pass(response);
+        }
+        assert_eq!(place.turn_of(&eighth), Turn::Again);
+        assert_eq!(place.turn_of(&snapshot[0]), Turn::OutOfOrder);
+        place.pass(&frame(b"d", Frame::CaughtUp(CaughtUp {})));
+        assert_eq!(place.turn_of(&frame(b"e", Frame::Snapshot(event(9)))), Turn::OutOfOrder, "the build has ended");
+    }
+
+    #[test]
+    fn place_builds_from_a_reset_until_it_has_caught_up() {
+        let mut place = beginning();
+        place.pass(&frame(b"a", Frame::CaughtUp(CaughtUp {})));
+        assert!(!place.is_building());
+        place.pass(&frame(b"b", Frame::Event(event(12))));
+        let reset = frame(b"c", Frame::Reset(Reset {}));
+        place.pass(&reset);
+        assert_eq!((place.is_building(), place.generation, place.whole), (true, 2, 1));
+        assert_eq!(place.turn_of(&reset), Turn::Again);
+        let first = frame(b"d", Frame::Event(event(3)));
+        assert_eq!(place.turn_of(&first), Turn::Next, "the other history has other positions");
+        place.pass(&first);
+        place.pass(&frame(b"e", Frame::CaughtUp(CaughtUp {})));
+        assert_eq!((place.is_building(), place.whole), (false, 2));
+    }
+}

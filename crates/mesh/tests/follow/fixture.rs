@@ -1,0 +1,312 @@
+//! The fixture of each test: a mesh with things, a mesh with a shelf that follows them, and a network between the two.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use harness::Postgres;
+use mesh::events::{Applying, Copied, Follow};
+use mesh::operations::{Attempt, Work};
+use mesh::testing::Mesh;
+use mesh::{Error, Migration, Service, Store};
+use mesh_proto::grpc::health::v1::HealthCheckRequest;
+use mesh_proto::grpc::health::v1::health_check_response::ServingStatus;
+use mesh_proto::grpc::health::v1::health_client::HealthClient;
+use prost::Message as _;
+use prost_types::{
+    DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
+};
+use sqlx::Row as _;
+
+use crate::things::{Made, THINGS, Thing, make, remove, snapshot};
+
+/// The copy, and a line for each effect.
+const SHELF: &[Migration] = &[Migration::new(
+    1,
+    "shelf",
+    "CREATE TABLE shelved (name TEXT NOT NULL PRIMARY KEY, revision BIGINT NOT NULL, generation BIGINT NOT NULL);
+    CREATE TABLE effects (event TEXT NOT NULL, name TEXT NOT NULL);",
+)];
+
+/// A contract of the source, so that its address is a key of the configuration.
+static CONTRACTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let method = MethodDescriptorProto {
+        name: Some("Get".to_owned()),
+        input_type: Some(".things.v1.Thing".to_owned()),
+        output_type: Some(".things.v1.Thing".to_owned()),
+        ..MethodDescriptorProto::default()
+    };
+    let service =
+        ServiceDescriptorProto { name: Some("Things".to_owned()), method: vec![method], ..Default::default() };
+    let message = DescriptorProto { name: Some("Thing".to_owned()), ..DescriptorProto::default() };
+    let file = FileDescriptorProto {
+        name: Some("things/v1/things.proto".to_owned()),
+        package: Some("things.v1".to_owned()),
+        message_type: vec![message],
+        service: vec![service],
+        syntax: Some("proto3".to_owned()),
+        ..FileDescriptorProto::default()
+    };
+    FileDescriptorSet { file: vec![file] }.encode_to_vec()
+});
+
+/// The follower of the things.
+pub(crate) struct Shelf(Arc<Control>);
+
+/// What a test does to one follower.
+#[derive(Default)]
+pub(crate) struct Control {
+    /// It stands still before its next statement.
+    pub(crate) stops: AtomicBool,
+    /// It stands still.
+    pub(crate) stopped: AtomicBool,
+}
+
+impl Follow for Shelf {
+    const SOURCE: &'static str = "things";
+    type Event = Thing;
+
+    async fn apply(&self, tx: &mut Applying<'_>, event: Thing) -> Result<(), Error> {
+        while self.0.stops.load(Ordering::SeqCst) {
+            self.0.stopped.store(true, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (id, generation) = (tx.event_id(), tx.generation());
+        let name = match event {
+            Thing::Made(made) => {
+                let put = "INSERT INTO shelved (name, revision, generation) VALUES ($1, $2, $3)
+                    ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, generation = excluded.generation
+                    WHERE shelved.revision <= excluded.revision";
+                let put = sqlx::query(put).bind(&made.name).bind(made.revision).bind(generation);
+                put.execute(&mut ***tx).await?;
+                made.name
+            }
+            Thing::Removed(removed) => {
+                let remove = sqlx::query("DELETE FROM shelved WHERE name = $1").bind(&removed.name);
+                remove.execute(&mut ***tx).await?;
+                removed.name
+            }
+            Thing::Unknown(_) => return Ok(()),
+        };
+        if let Some(id) = id {
+            let effect = sqlx::query("INSERT INTO effects (event, name) VALUES ($1, $2)").bind(id.to_string());
+            effect.bind(name).execute(&mut ***tx).await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self, tx: &mut Applying<'_>, before: i64) -> Result<(), Error> {
+        sqlx::query("DELETE FROM shelved WHERE generation < $1").bind(before).execute(&mut ***tx).await?;
+        Ok(())
+    }
+}
+
+/// The databases of a test.
+#[derive(Clone)]
+pub(crate) enum Databases {
+    Sqlite,
+    /// The URLs of two new databases.
+    Postgres([String; 2]),
+}
+
+impl Databases {
+    /// Two new databases; `None`, with a note, if no Postgres is installed.
+    pub(crate) async fn postgres() -> Option<Self> {
+        // The start of a server blocks, so it runs outside of the runtime.
+        let urls = tokio::task::spawn_blocking(|| {
+            let server = Postgres::shared()?;
+            Some(["things", "shelf"].map(|of| server.database(&format!("{of}_{}", uuid::Uuid::new_v4().simple()))))
+        });
+        urls.await.unwrap().map(Self::Postgres)
+    }
+
+    fn settings(&self, service: usize) -> Vec<String> {
+        let name = ["things", "shelf"][service];
+        match self {
+            Self::Sqlite => Vec::new(),
+            Self::Postgres(urls) => vec![format!("services.{name}.database_url={}", urls[service])],
+        }
+    }
+}
+
+/// Fails a test that takes longer than 120 s, such as one that waits for an event that never comes.
+pub(crate) async fn within_limit(test: impl Future<Output = ()>) {
+    let passed = tokio::time::timeout(Duration::from_secs(120), test).await;
+    assert!(passed.is_ok(), "the test did not end within 120 s");
+}
+
+/// The source: a mesh with things.
+pub(crate) struct Source {
+    pub(crate) mesh: Mesh,
+    pub(crate) store: Store,
+}
+
+/// Long work that is never started. It gets the resources of its service.
+struct Idle;
+
+impl Work for Idle {
+    const KIND: &'static str = "Idle";
+    type Request = Made;
+    type Response = Made;
+    type Error = Error;
+
+    async fn run(&self, _: &Attempt, request: Made) -> Result<Made, Error> {
+        Ok(request)
+    }
+}
+
+impl Source {
+    pub(crate) async fn start(databases: &Databases) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), databases).await
+    }
+
+    async fn start_in(folder: tempfile::TempDir, databases: &Databases) -> Self {
+        let opened = Arc::new(OnceLock::<Store>::new());
+        let opening = Arc::clone(&opened);
+        let service = Service::new("things", &[]).owns(THINGS).publishes(snapshot).works(move |resources| {
+            opening.get_or_init(|| resources.store());
+            Idle
+        });
+        let mesh = Mesh::start_in(folder, &databases.settings(0), service).await;
+        let store = opened.get().unwrap().clone();
+        Self { mesh, store }
+    }
+
+    pub(crate) async fn make(&self, name: &str) {
+        make(&self.store, name).await.unwrap();
+    }
+
+    pub(crate) async fn remove(&self, name: &str) {
+        remove(&self.store, name).await.unwrap();
+    }
+
+    /// Executes statements in a transaction.
+    pub(crate) async fn execute(&self, statements: &'static str) {
+        execute(&self.store, statements).await;
+    }
+
+    /// The things and their revisions.
+    pub(crate) async fn things(&self) -> BTreeMap<String, i64> {
+        let things = sqlx::query("SELECT name, revision FROM things").fetch_all(self.store.reader()).await.unwrap();
+        things.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// The ids of all events, in order.
+    pub(crate) async fn events(&self) -> Vec<String> {
+        let events = sqlx::query("SELECT id FROM events ORDER BY position").fetch_all(self.store.reader()).await;
+        events.unwrap().iter().map(|row| row.get(0)).collect()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.mesh.url().replace("http://", "").parse().unwrap()
+    }
+}
+
+/// A follower: a mesh with a shelf.
+pub(crate) struct Follower {
+    pub(crate) mesh: Mesh,
+    pub(crate) store: Store,
+    pub(crate) copied: Copied,
+    pub(crate) control: Arc<Control>,
+    settings: Vec<String>,
+}
+
+/// A follower between two runs.
+pub(crate) struct Stopped {
+    folder: tempfile::TempDir,
+    settings: Vec<String>,
+}
+
+impl Stopped {
+    /// Starts again.
+    pub(crate) async fn start(self, control: Arc<Control>) -> Follower {
+        Follower::start_in(self.folder, self.settings, control).await
+    }
+}
+
+impl Follower {
+    /// Starts in a process of its own, which finds the source at an address.
+    pub(crate) async fn start(databases: &Databases, source: SocketAddr) -> Self {
+        let network = ["registry=static".to_owned(), format!("static.things={source}")];
+        Self::start_in(tempfile::tempdir().unwrap(), [databases.settings(1), network.into()].concat(), Arc::default())
+            .await
+    }
+
+    async fn start_in(folder: tempfile::TempDir, settings: Vec<String>, control: Arc<Control>) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let shelf = Shelf(Arc::clone(&control));
+        let service = Service::new("shelf", &CONTRACTS).owns(SHELF).follows(move |resources| {
+            sender.send((resources.store(), resources.copy("things"))).unwrap();
+            shelf
+        });
+        let mesh = Mesh::start_in(folder, &settings, service).await;
+        let (store, copied) = receiver.recv().unwrap();
+        Self { mesh, store, copied, control, settings }
+    }
+
+    /// Drains the mesh.
+    pub(crate) async fn stop(self) -> Stopped {
+        let Self { mesh, settings, .. } = self;
+        Stopped { folder: mesh.drain().await, settings }
+    }
+
+    /// Drains the mesh, and starts another with the same database.
+    pub(crate) async fn restart(self) -> Self {
+        self.stop().await.start(Arc::default()).await
+    }
+
+    /// Starts a second mesh with the same Postgres database.
+    pub(crate) async fn replica(&self) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), self.settings.clone(), Arc::default()).await
+    }
+
+    /// Waits until the copy equals the things of the source.
+    pub(crate) async fn equals(&self, source: &Source) {
+        let things = source.things().await;
+        let start = Instant::now();
+        loop {
+            let copy = self.copy().await;
+            if copy == things && self.copied.complete().is_ok() {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "{copy:?} is not {things:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The copy: names and revisions.
+    pub(crate) async fn copy(&self) -> BTreeMap<String, i64> {
+        let shelved = sqlx::query("SELECT name, revision FROM shelved").fetch_all(self.store.reader()).await.unwrap();
+        shelved.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// The ids of the events that took effect, sorted.
+    pub(crate) async fn effects(&self) -> Vec<String> {
+        let effects = sqlx::query("SELECT event FROM effects ORDER BY event").fetch_all(self.store.reader()).await;
+        effects.unwrap().iter().map(|row| row.get(0)).collect()
+    }
+
+    /// A number in the database.
+    pub(crate) async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query(query).fetch_one(self.store.reader()).await.unwrap().get(0)
+    }
+
+    /// Executes statements in a transaction.
+    pub(crate) async fn execute(&self, statements: &'static str) {
+        execute(&self.store, statements).await;
+    }
+
+    pub(crate) async fn is_ready(&self) -> bool {
+        let mut health = HealthClient::connect(self.mesh.url()).await.unwrap();
+        let answer = health.check(HealthCheckRequest { service: String::new() }).await.unwrap();
+        answer.into_inner().status() == ServingStatus::Serving
+    }
+}
+
+async fn execute(store: &Store, statements: &'static str) {
+    let mut tx = store.begin().await.unwrap();
+    sqlx::raw_sql(statements).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+}

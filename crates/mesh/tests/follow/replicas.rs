@@ -1,0 +1,46 @@
+//! Processes with one database: one of them applies.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::fixture::{Databases, Follower, Source, within_limit};
+
+#[tokio::test]
+#[ignore = "needs Postgres: .ci/full"]
+async fn replica_takes_over_from_a_holder_that_stands_still_whose_batch_changes_nothing() {
+    let Some(databases) = Databases::postgres().await else { return };
+    within_limit(async move {
+        let source = Source::start(&databases).await;
+        source.make("one").await;
+        let first = Follower::start(&databases, source.address()).await;
+        first.equals(&source).await;
+        let fence = first.count("SELECT fence FROM mesh_followers").await;
+        let second = first.replica().await;
+        second.copied.complete().unwrap();
+        assert_eq!(second.count("SELECT fence FROM mesh_followers").await, fence, "the lease is held");
+
+        first.control.stops.store(true, Ordering::SeqCst);
+        source.make("two").await;
+        while !first.control.stopped.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // In place of the 10 s of a lease: Postgres ends the transaction of the holder as soon.
+        second.execute("UPDATE mesh_followers SET lease_until = 0").await;
+        second.equals(&source).await;
+        assert_eq!(second.count("SELECT fence FROM mesh_followers").await, fence + 1);
+        first.control.stops.store(false, Ordering::SeqCst);
+        source.make("three").await;
+        second.equals(&source).await;
+        let mut events = source.events().await.split_off(1);
+        events.sort();
+        assert_eq!(second.effects().await, events);
+
+        // A holder that ends in order hands over at once.
+        let begun = std::time::Instant::now();
+        second.mesh.drain().await;
+        source.make("four").await;
+        first.equals(&source).await;
+        assert!(begun.elapsed() < Duration::from_secs(8));
+    })
+    .await;
+}
