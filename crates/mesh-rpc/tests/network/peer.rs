@@ -24,6 +24,10 @@ impl Discover for At {
     }
 }
 
+/// The connection of a request: 0 for the first one of its server. Servers add it to the extensions.
+#[derive(Clone, Copy)]
+pub(crate) struct Connection(pub(crate) usize);
+
 /// A server that answers each request by `answer`.
 pub(crate) async fn server<A>(answer: impl Fn(Request<Body>) -> A + Clone + Send + 'static) -> SocketAddr
 where
@@ -32,9 +36,11 @@ where
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
+        for number in 0.. {
+            let Ok((stream, _)) = listener.accept().await else { return };
             let answer = answer.clone();
-            let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+            let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(Connection(number));
                 let answering = answer(request.map(Body::new));
                 async move { Ok::<_, Infallible>(answering.await) }
             });

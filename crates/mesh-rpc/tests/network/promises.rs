@@ -16,7 +16,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service as _;
 
-use crate::peer::{peers, peers_observed, server};
+use crate::peer::{Connection, peers, peers_observed, server};
 
 /// An idempotent method, one that is not, and a stream.
 const GET: &str = "/google.longrunning.Operations/GetOperation";
@@ -100,6 +100,25 @@ async fn silent_instance_is_ejected() {
         call(&channel, UNKNOWN, "150m").await;
     }
     assert_eq!(calls.load(Ordering::Relaxed), 5);
+}
+
+#[tokio::test]
+async fn silent_connection_gets_no_new_calls() {
+    let first_is_silent = server(|request| async move {
+        match request.extensions().get() {
+            Some(Connection(0)) => std::future::pending().await,
+            _ => Status::ok("").into_http(),
+        }
+    });
+    let peers = peers(&[], vec![first_is_silent.await]);
+    let channel = peers.channel("back");
+    // The connection answers pings all the time: only its calls can tell that it is silent.
+    for _ in 0..100 {
+        if code(&call(&channel, UNKNOWN, "50m").await) == Some(Code::Ok) {
+            return;
+        }
+    }
+    panic!("no call took another connection");
 }
 
 #[tokio::test]
