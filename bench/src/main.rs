@@ -12,6 +12,7 @@
 mod calls;
 mod deliveries;
 mod edge;
+mod events;
 mod lifecycles;
 mod limit;
 mod machine;
@@ -78,6 +79,18 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         data_dir: Option<PathBuf>,
     },
+    /// Events of services: one table, in two minutes
+    Events {
+        /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
+        #[arg(long)]
+        quick: bool,
+        /// Measures one part only
+        #[arg(long)]
+        only: Option<events::Part>,
+        /// The folder of the databases, on a real disk [default: beside this program, in Cargo's target directory]
+        #[arg(long, value_name = "FOLDER")]
+        data_dir: Option<PathBuf>,
+    },
     /// A server in a process of its own, which this program starts
     #[command(hide = true)]
     Serve { data_dir: PathBuf, url: String, reporting: usize },
@@ -123,6 +136,10 @@ fn main() -> ExitCode {
                 },
                 Command::Edge { quick, only, data_dir } => tokio::select! {
                     ended = edge::measure(quick, only, data_dir) => ended,
+                    _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+                },
+                Command::Events { quick, only, data_dir } => tokio::select! {
+                    ended = events::measure(quick, only, data_dir) => ended,
                     _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
                 },
                 Command::Calls { quick, only } => calls::measure(quick, only).await,

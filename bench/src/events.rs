@@ -1,0 +1,64 @@
+//! Measures events: what it costs to publish one, and how fast another service gets it.
+//!
+//! `cargo run --profile bench-run -p bench -- events` prints one table; docs/BENCHMARKS.md explains it.
+//!
+//! Modules, in the order of the table: [`publishing`] measures rows that are written with an event, [`replay`] the
+//! stream of a reader that is behind, and [`newcomer`] the snapshot of one that has nothing. [`site`] is the service under
+//! test, and [`plan`] the extent.
+
+mod newcomer;
+mod plan;
+mod publishing;
+mod replay;
+mod site;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use crate::machine::{Engine, Machine};
+use crate::report::Report;
+use plan::{FULL, QUICK};
+
+/// A part of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    Publishing,
+    Replay,
+    Newcomer,
+}
+
+/// In the order of the table.
+const PARTS: [(Part, Engine); 5] = [
+    (Part::Publishing, Engine::Sqlite),
+    (Part::Publishing, Engine::Postgres),
+    (Part::Replay, Engine::Sqlite),
+    (Part::Replay, Engine::Postgres),
+    (Part::Newcomer, Engine::Sqlite),
+];
+
+pub(crate) async fn measure(quick: bool, only: Option<Part>, data_dir: Option<PathBuf>) -> anyhow::Result<()> {
+    let plan = if quick { QUICK } else { FULL };
+    let machine = Machine::prepare(data_dir).await.context("cannot prepare the databases")?;
+    let mut report = Report::default();
+    for (part, engine) in PARTS {
+        if only.is_some_and(|only| only != part) {
+            continue;
+        }
+        let place = match machine.place(engine, &format!("{part:?}").to_lowercase()).await? {
+            Ok(place) => place,
+            Err(why) => {
+                report.missing(&format!("{part:?}, {engine}"), &why);
+                continue;
+            }
+        };
+        let measured = match part {
+            Part::Publishing => publishing::measure(&place, &plan, &mut report).await,
+            Part::Replay => replay::measure(&place, &plan, &mut report).await,
+            Part::Newcomer => newcomer::measure(&place, &plan, &mut report).await,
+        };
+        measured.with_context(|| format!("{part:?} on {engine}"))?;
+    }
+    println!("{}\n\n{report}", machine.words());
+    Ok(())
+}
