@@ -1,6 +1,5 @@
 //! Follows a source under a lease: reads batches, applies them, and keeps the lease.
 
-use std::collections::HashSet;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,11 +10,12 @@ use mesh_store::Error;
 use tokio::time::{Instant, sleep};
 use tonic::Status;
 
-use super::batch::{self, Applied, Target};
+use super::applier::Applier;
+use super::batch::Applied;
 use super::failure::Failure;
 use super::follower::Follower;
 use super::parked;
-use super::place::{self, Place, Row};
+use super::place::{self, Row};
 use super::stream::Stream;
 
 /// The interval at which an idle holder renews its lease, and finds out that its place was changed.
@@ -28,9 +28,7 @@ pub(super) struct Holder<'a> {
     follower: &'a Follower,
     /// The name under which it holds the lease.
     name: &'a str,
-    place: Place,
-    /// The keys with parked events. Only the holder adds to them; who removes one changes the fence.
-    parked: HashSet<String>,
+    applier: Applier<'a>,
     /// Failures since the last frames that were applied.
     failures: u32,
 }
@@ -43,15 +41,16 @@ enum Stop {
     Moved,
     /// The stream failed.
     Broken(Status),
+    /// Too much is parked.
+    TooManyParked,
 }
 
 impl<'a> Holder<'a> {
     /// Begins where the row was when the lease was taken.
     pub(super) async fn new(follower: &'a Follower, name: &'a str, row: Row) -> Result<Self, Error> {
-        let place = row.place;
-        let parked = parked::keys(&follower.store, follower.source).await?;
-        follower.seen.begin(place.position, parked.len());
-        Ok(Self { follower, name, place, parked, failures: 0 })
+        let applier = Applier::new(follower, row).await?;
+        follower.seen.begin(applier.place.position, applier.parked.len());
+        Ok(Self { follower, name, applier, failures: 0 })
     }
 
     /// Follows the source until the lease is lost.
@@ -63,6 +62,7 @@ impl<'a> Holder<'a> {
                     let pause = pause(&status, self.failures);
                     self.rest(pause).await.err()
                 }
+                Stop::TooManyParked => self.wait_for_operator().await,
                 stop => Some(stop),
             };
             if let Some(Stop::Lost) = stopped {
@@ -71,10 +71,26 @@ impl<'a> Holder<'a> {
         }
     }
 
+    /// Waits until the place is changed: so much is parked that the program is at fault.
+    async fn wait_for_operator(&mut self) -> Option<Stop> {
+        let Follower { service, source, seen, .. } = self.follower;
+        let error = "more than 100 keys have parked events: mend the program, then retry a key or rebuild the copy";
+        tracing::error!(service, source, "the follower has stopped: {error}");
+        seen.fail(error);
+        loop {
+            if let Err(stop) = self.rest(KEEP).await {
+                return Some(stop);
+            }
+        }
+    }
+
     /// Reads and applies one stream, until it is of no use any more.
     async fn read_stream(&mut self) -> Stop {
+        if self.applier.is_stopped() {
+            return Stop::TooManyParked;
+        }
         let Follower { channel, source, seen, .. } = self.follower;
-        let open = Stream::open(channel.clone(), source, self.place.cursor.clone(), seen.clone());
+        let open = Stream::open(channel.clone(), source, self.applier.place.cursor.clone(), seen.clone());
         let mut stream = match self.wait_for(open).await {
             Ok(stream) => stream,
             Err(stop) => return stop,
@@ -105,10 +121,14 @@ impl<'a> Holder<'a> {
     async fn apply(&mut self, mut frames: &[SubscribeResponse]) -> Result<(), Stop> {
         self.follower.seen.receive(frames);
         while !frames.is_empty() {
-            match batch::apply(&self.target(), &self.place, frames).await {
+            let was_building = self.applier.place.is_building();
+            match self.applier.apply(frames).await {
                 Ok(applied) => {
                     frames = frames.get(applied.frames..).unwrap_or_default();
-                    self.pass(applied);
+                    self.pass(&applied, was_building);
+                    if self.applier.is_stopped() {
+                        return Err(Stop::TooManyParked);
+                    }
                 }
                 Err(Failure::Passing(error) | Failure::Poison(error)) => {
                     self.fail(&error);
@@ -127,26 +147,16 @@ impl<'a> Holder<'a> {
         Ok(())
     }
 
-    fn target(&self) -> Target<'_> {
-        let Follower { store, source, copy, .. } = self.follower;
-        Target { store, source, copy: &**copy, parked: &self.parked }
-    }
-
-    /// Takes over the place behind frames that were applied.
-    fn pass(&mut self, applied: Applied) {
+    /// Reports frames that were applied.
+    fn pass(&mut self, applied: &Applied, was_building: bool) {
         let Follower { service, source, seen, copied, metrics, .. } = self.follower;
         metrics.applied.inc_by(applied.events);
         metrics.unknown.inc_by(applied.unknown);
         metrics.resets.inc_by(applied.resets);
         if applied.resets > 0 {
-            self.parked.clear();
-            tracing::warn!(
-                service,
-                source,
-                "the source does not continue at the place of its follower: the copy is rebuilt"
-            );
+            tracing::warn!(service, source, "the source does not continue where its follower is: the copy is rebuilt");
         }
-        if self.place.is_building() && !applied.place.is_building() {
+        if was_building && !applied.place.is_building() {
             tracing::info!(service, source, generation = applied.place.generation, "the copy is complete");
             copied.set_complete();
         }
@@ -154,8 +164,7 @@ impl<'a> Holder<'a> {
             tracing::info!(service, source, "events are applied again");
             seen.fail("");
         }
-        self.place = applied.place;
-        seen.apply(self.place.position, self.parked.len());
+        seen.apply(applied.place.position, self.applier.parked.len());
     }
 
     /// Notes a failure. One warning an outage, not one an attempt.
@@ -181,7 +190,7 @@ impl<'a> Holder<'a> {
     /// Keeps the lease. Fails if the place was changed.
     async fn keep(&mut self) -> Result<(), Stop> {
         let Follower { store, source, .. } = self.follower;
-        match place::keep(store, source, self.place.fence).await {
+        match place::keep(store, source, self.applier.place.fence).await {
             Ok(false) => self.reload().await.and(Err(Stop::Moved)),
             // The database is away: the next batch or the next round finds out what is true.
             Ok(true) | Err(_) => Ok(()),
@@ -200,9 +209,8 @@ impl<'a> Holder<'a> {
         if row.holder != self.name {
             return Err(Stop::Lost);
         }
-        let moved = (row.place.fence, &row.place.cursor) != (self.place.fence, &self.place.cursor);
-        (self.place, self.parked) = (row.place, parked);
-        seen.apply(self.place.position, self.parked.len());
+        let moved = self.applier.put(row.place, parked);
+        seen.apply(self.applier.place.position, self.applier.parked.len());
         if moved { Err(Stop::Moved) } else { Ok(()) }
     }
 }

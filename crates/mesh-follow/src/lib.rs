@@ -1,8 +1,8 @@
 //! Following: a service keeps a copy of its own of what another service publishes.
 //!
 //! Modules, in reading order: [`follow`] is what the author of a service writes; [`follower`] is what follows one source,
-//! `run` takes its lease, and `holder` follows under it: it reads a `stream` in batches, and `batch` applies them and moves the `place` in one
-//! transaction. `parked` has the events that could not be applied, `failure` says what to do about a failure, `cause` is what
+//! `run` takes its lease, and `holder` follows under it: it reads a `stream` in batches, and `applier` applies them, by `batch` or one by one; both move the
+//! `place` in the same transaction. `parked` has the events that could not be applied, `failure` says what to do about a failure, `cause` is what
 //! an event causes. [`copy`] tells calls whether the copy is complete, and `seen` what the source last sent. `schema` has the
 //! tables.
 //!
@@ -13,6 +13,7 @@
 //!
 //! Does not: follow through a broker, or order events of different keys.
 
+mod applier;
 mod batch;
 mod cause;
 mod copy;

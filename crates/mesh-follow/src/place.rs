@@ -73,6 +73,7 @@ impl Place {
     /// Moves behind a frame that was applied.
     pub(super) fn pass(&mut self, response: &SubscribeResponse) {
         self.cursor.clone_from(&response.cursor);
+        self.attempt = 0;
         match &response.frame {
             Some(Frame::Event(event) | Frame::Snapshot(event)) => self.position = event.position,
             Some(Frame::Reset(_)) => self.begin_build(),
@@ -86,16 +87,31 @@ impl Place {
         self.position = UNKNOWN;
     }
 
+    /// Writes that an attempt at the next event begins; false if the row is elsewhere.
+    pub(super) async fn begin_attempt(&mut self, store: &Store, source: &str) -> Result<bool, Error> {
+        let mut tx = store.begin().await?;
+        let begin = format!(
+            "UPDATE mesh_followers SET attempt = attempt + 1, lease_until = {}
+            WHERE source = $1 AND position = $2 AND fence = $3",
+            lease_end(tx.dialect())
+        );
+        let begin = sqlx::query(AssertSqlSafe(begin)).bind(source).bind(self.position).bind(self.fence);
+        let begun = begin.execute(&mut *tx).await?.rows_affected() == 1;
+        tx.commit().await?;
+        self.attempt += i64::from(begun);
+        Ok(begun)
+    }
+
     /// Moves the row from this place to the next one, and renews the lease; false if the row is elsewhere.
     pub(super) async fn advance(&self, tx: &mut Transaction, source: &str, next: &Self) -> Result<bool, Error> {
         let advance = format!(
-            "UPDATE mesh_followers SET cursor = $1, position = $2, generation = $3, whole = $4, attempt = 0, lease_until = {}
+            "UPDATE mesh_followers SET cursor = $1, position = $2, generation = $3, whole = $4, attempt = $8, lease_until = {}
             WHERE source = $5 AND position = $6 AND fence = $7",
             lease_end(tx.dialect())
         );
         let advance = sqlx::query(AssertSqlSafe(advance)).bind(next.cursor.clone()).bind(next.position);
         let advance = advance.bind(next.generation).bind(next.whole).bind(source);
-        let advanced = advance.bind(self.position).bind(self.fence).execute(&mut **tx).await?;
+        let advanced = advance.bind(self.position).bind(self.fence).bind(next.attempt).execute(&mut **tx).await?;
         Ok(advanced.rows_affected() == 1)
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use harness::Postgres;
-use mesh::events::{Applying, Copied, Follow};
+use mesh::events::{Applying, Copied, Events as _, Follow};
 use mesh::operations::{Attempt, Work};
 use mesh::testing::Mesh;
 use mesh::{Error, Migration, Service, Store};
@@ -62,6 +62,23 @@ pub(crate) struct Control {
     pub(crate) stops: AtomicBool,
     /// It stands still.
     pub(crate) stopped: AtomicBool,
+    /// Names that begin with `poison` fail for good, those with `panic` panic, those with `busy` fail for a while.
+    pub(crate) fails: AtomicBool,
+    /// The number of calls of apply that failed so.
+    pub(crate) failed: AtomicUsize,
+}
+
+impl Control {
+    fn fail(&self, name: &str) -> Result<(), Error> {
+        let kind = ["poison", "panic", "busy"].into_iter().find(|kind| name.starts_with(kind));
+        let Some(kind) = kind.filter(|_| self.fails.load(Ordering::SeqCst)) else { return Ok(()) };
+        self.failed.fetch_add(1, Ordering::SeqCst);
+        match kind {
+            "poison" => Err(sqlx::Error::Protocol("on purpose".to_owned()).into()),
+            "panic" => panic!("on purpose"),
+            _ => Err(sqlx::Error::PoolTimedOut.into()),
+        }
+    }
 }
 
 impl Follow for Shelf {
@@ -73,6 +90,7 @@ impl Follow for Shelf {
             self.0.stopped.store(true, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        self.0.fail(event.key())?;
         let (id, generation) = (tx.event_id(), tx.generation());
         let name = match event {
             Thing::Made(made) => {
@@ -187,6 +205,18 @@ impl Source {
         execute(&self.store, statements).await;
     }
 
+    /// Writes an event into the log as it is. Nothing else is published meanwhile.
+    pub(crate) async fn tell(&self, kind: &str, key: &str, payload: Vec<u8>) {
+        let mut tx = self.store.begin().await.unwrap();
+        let raise = sqlx::query("UPDATE events_head SET head = head + 1 RETURNING head");
+        let position: i64 = raise.fetch_one(&mut *tx).await.unwrap().get(0);
+        let insert = "INSERT INTO events (position, id, key, type, told, trace, correlation, causation, hops, payload)
+            VALUES ($1, $2, $3, $4, 1, '', '', '', 0, $5)";
+        let insert = sqlx::query(insert).bind(position).bind(uuid::Uuid::now_v7().to_string()).bind(key);
+        insert.bind(kind).bind(payload).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
     /// The things and their revisions.
     pub(crate) async fn things(&self) -> BTreeMap<String, i64> {
         let things = sqlx::query("SELECT name, revision FROM things").fetch_all(self.store.reader()).await.unwrap();
@@ -291,6 +321,15 @@ impl Follower {
     /// A number in the database.
     pub(crate) async fn count(&self, query: &'static str) -> i64 {
         sqlx::query(query).fetch_one(self.store.reader()).await.unwrap().get(0)
+    }
+
+    /// Waits until a query returns `expected`.
+    pub(crate) async fn until(&self, query: &'static str, expected: i64) {
+        let start = Instant::now();
+        while self.count(query).await != expected {
+            assert!(start.elapsed() < Duration::from_secs(30), "{query}: {}", self.count(query).await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Executes statements in a transaction.

@@ -28,6 +28,7 @@ macro_rules! on_both {
 mod declare; // what a process refuses to start with
 mod fixture; // a source, a follower, and the network between them
 mod once; // each event takes effect once
+mod poison; // events that cannot be applied
 mod rebuild; // another history, and what a copy serves meanwhile
 mod replicas; // one lease for all processes with one database
 #[path = "../things/mod.rs"]
