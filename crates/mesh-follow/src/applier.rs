@@ -13,14 +13,12 @@ use mesh_store::Error;
 use super::batch::{self, Applied, Target};
 use super::failure::Failure;
 use super::follower::Follower;
-use super::parked;
+use super::parked::{self, MOST_PARKED};
 use super::place::{Place, Row, Turn};
 use super::stream::BATCH;
 
 /// The attempts at an event that goes alone.
 const ATTEMPTS: i64 = 3;
-/// The most keys with parked events. More of them show a defect of the program, and no poison.
-const MOST_PARKED: usize = 100;
 
 /// Applies frames at a place.
 pub(super) struct Applier<'a> {
@@ -48,9 +46,9 @@ impl<'a> Applier<'a> {
         self.parked.len() > MOST_PARKED
     }
 
-    /// Takes over the place as it was read; true if it is another one than before.
+    /// Takes over the place as it was read; true if a stream has to begin there.
     pub(super) fn put(&mut self, place: Place, parked: HashSet<String>) -> bool {
-        let moved = (place.fence, &place.cursor) != (self.place.fence, &self.place.cursor);
+        let moved = place.cursor != self.place.cursor;
         self.begun &= !moved;
         (self.place, self.parked) = (place, parked);
         moved

@@ -77,11 +77,14 @@ impl<'a> Holder<'a> {
         let error = "more than 100 keys have parked events: mend the program, then retry a key or rebuild the copy";
         tracing::error!(service, source, "the follower has stopped: {error}");
         seen.fail(error);
-        loop {
+        while self.applier.is_stopped() {
             if let Err(stop) = self.rest(KEEP).await {
                 return Some(stop);
             }
         }
+        seen.fail("");
+        tracing::info!(service, source, "the follower goes on");
+        None
     }
 
     /// Reads and applies one stream, until it is of no use any more.
@@ -135,10 +138,7 @@ impl<'a> Holder<'a> {
                     self.rest(BACKOFF.pause(self.failures)).await?;
                     self.reload().await?;
                 }
-                Err(Failure::Moved) => {
-                    self.reload().await?;
-                    return Err(Stop::Moved);
-                }
+                Err(Failure::Moved) => self.reload().await?,
                 Err(Failure::OutOfOrder) => {
                     return Err(Stop::Broken(Status::data_loss("the source sent a frame out of order")));
                 }
@@ -187,17 +187,18 @@ impl<'a> Holder<'a> {
         Ok(())
     }
 
-    /// Keeps the lease. Fails if the place was changed.
+    /// Keeps the lease. Fails if a stream has to begin elsewhere.
     async fn keep(&mut self) -> Result<(), Stop> {
-        let Follower { store, source, .. } = self.follower;
-        match place::keep(store, source, self.applier.place.fence).await {
-            Ok(false) => self.reload().await.and(Err(Stop::Moved)),
+        let Follower { store, source, seen, .. } = self.follower;
+        let sight = seen.sight().unwrap_or_default();
+        match place::keep(store, source, self.applier.place.fence, &sight).await {
+            Ok(false) => self.reload().await,
             // The database is away: the next batch or the next round finds out what is true.
             Ok(true) | Err(_) => Ok(()),
         }
     }
 
-    /// Reads the place, after a failure that may have changed it. Fails if it is another one than before.
+    /// Reads the place, after a failure that may have changed it. Fails if a stream has to begin elsewhere.
     async fn reload(&mut self) -> Result<(), Stop> {
         let Follower { store, source, seen, .. } = self.follower;
         let known = async {

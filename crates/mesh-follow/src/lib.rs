@@ -4,7 +4,7 @@
 //! `run` takes its lease, and `holder` follows under it: it reads a `stream` in batches, and `applier` applies them, by `batch` or one by one; both move the
 //! `place` in the same transaction. `parked` has the events that could not be applied, `failure` says what to do about a failure, `cause` is what
 //! an event causes. [`copy`] tells calls whether the copy is complete, and `seen` what the source last sent. `schema` has the
-//! tables.
+//! tables. `api` serves operators: `state` shows a follower, `repair` retries and skips parked events and begins a rebuild.
 //!
 //! Guarantees:
 //! - An event takes effect once, whatever fails: the effect and the place behind it commit together.
@@ -13,6 +13,7 @@
 //!
 //! Does not: follow through a broker, or order events of different keys.
 
+mod api;
 mod applier;
 mod batch;
 mod cause;
@@ -23,11 +24,14 @@ mod follower;
 mod holder;
 mod parked;
 mod place;
+mod repair;
 mod run;
 mod schema;
 mod seen;
+mod state;
 mod stream;
 
+pub use api::{CONTRACT, serve};
 pub use copy::Copied;
 pub use follow::{Applying, Follow};
 pub use follower::Follower;

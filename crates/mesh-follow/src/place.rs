@@ -12,6 +12,8 @@ use mesh_store::{Dialect, Error, Store, Transaction};
 use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
 
+use super::seen::Sight;
+
 /// The length of a lease. Each batch renews it.
 const LEASE: Duration = Duration::from_secs(10);
 /// A lease that ends later than this was taken before the clock went back.
@@ -124,12 +126,15 @@ pub(super) struct Row {
     pub(super) holder: String,
     /// Whether the lease can be taken.
     free: bool,
+    /// What the holder last wrote of its source.
+    pub(super) sight: Sight,
 }
 
 /// Reads the row of a source, which exists.
 pub(super) async fn read(database: impl AnyExecutor<'_>, dialect: Dialect, source: &str) -> Result<Row, Error> {
     let read = format!(
-        "SELECT cursor, position, generation, whole, attempt, fence, holder, CASE WHEN {} THEN 1 ELSE 0 END AS free
+        "SELECT cursor, position, generation, whole, attempt, fence, holder, head, heard, error,
+            CASE WHEN {} THEN 1 ELSE 0 END AS free
         FROM mesh_followers WHERE source = $1",
         is_free(dialect)
     );
@@ -142,7 +147,9 @@ pub(super) async fn read(database: impl AnyExecutor<'_>, dialect: Dialect, sourc
             attempt: row.try_get("attempt")?,
             fence: row.try_get("fence")?,
         };
-        Ok(Row { place, holder: row.try_get("holder")?, free: row.try_get::<i32, _>("free")? == 1 })
+        let (head, heard, error) = (row.try_get("head")?, row.try_get("heard")?, row.try_get("error")?);
+        let sight = Sight::written(place.position, head, heard, error);
+        Ok(Row { place, holder: row.try_get("holder")?, free: row.try_get::<i32, _>("free")? == 1, sight })
     });
     Ok(read.fetch_one(database).await?)
 }
@@ -181,19 +188,35 @@ pub(super) async fn take(store: &Store, source: &str, holder: &str) -> Result<(R
     Ok((row, taken))
 }
 
-/// Keeps the lease; false if the fence is another one.
-pub(super) async fn keep(store: &Store, source: &str, fence: i64) -> Result<bool, Error> {
+/// Keeps the lease, and writes what is known of the source, for the other processes; false if the fence is another one.
+pub(super) async fn keep(store: &Store, source: &str, fence: i64, sight: &Sight) -> Result<bool, Error> {
     if store.dialect().is_alone() {
         return Ok(read(store.reader(), store.dialect(), source).await?.place.fence == fence);
     }
     let mut tx = store.begin().await?;
     let keep = format!(
-        "UPDATE mesh_followers SET lease_until = {} WHERE source = $1 AND fence = $2",
+        "UPDATE mesh_followers SET lease_until = {}, head = $1, heard = $2, error = $3 WHERE source = $4 AND fence = $5",
         lease_end(store.dialect())
     );
-    let kept = sqlx::query(AssertSqlSafe(keep)).bind(source).bind(fence).execute(&mut *tx).await?.rows_affected();
+    let keep = sqlx::query(AssertSqlSafe(keep)).bind(sight.head).bind(sight.heard).bind(&sight.error);
+    let kept = keep.bind(source).bind(fence).execute(&mut *tx).await?.rows_affected();
     tx.commit().await?;
     Ok(kept == 1)
+}
+
+/// Changes the fence, so that the holder reads its row again, and locks the row. Returns the generation.
+pub(super) async fn change_fence(tx: &mut Transaction, source: &str) -> Result<i64, Error> {
+    let change = "UPDATE mesh_followers SET fence = fence + 1 WHERE source = $1 RETURNING generation";
+    Ok(sqlx::query(change).bind(source).fetch_one(&mut **tx).await?.try_get(0)?)
+}
+
+/// Moves the place before a snapshot, and returns the new generation.
+pub(super) async fn rebuild(tx: &mut Transaction, source: &str) -> Result<i64, Error> {
+    let rebuild = "UPDATE mesh_followers
+        SET fence = fence + 1, generation = generation + 1, cursor = $1, position = $2, attempt = 0
+        WHERE source = $3 RETURNING generation";
+    let rebuild = sqlx::query(rebuild).bind(Vec::new()).bind(UNKNOWN).bind(source);
+    Ok(rebuild.fetch_one(&mut **tx).await?.try_get(0)?)
 }
 
 /// Ends the lease in order, so that the next holder need not suspect the next event.

@@ -102,6 +102,11 @@ impl Seen {
 }
 
 impl Sight {
+    /// What a holder has written of its source.
+    pub(super) fn written(position: i64, head: i64, heard: i64, error: String) -> Self {
+        Self { position, head, heard, error, ..Self::default() }
+    }
+
     /// The lag at a time.
     fn lag(&self, now: i64) -> Lag {
         // A clock that went back makes no lag negative.

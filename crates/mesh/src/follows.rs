@@ -22,6 +22,10 @@ impl Follows {
         self.0.push((F::SOURCE, Box::new(build)));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The sources of `service`; an error of one line if it cannot follow them.
     pub(crate) fn check(&self, service: &str, owns_data: bool) -> anyhow::Result<Vec<&'static str>> {
         let mut sources = BTreeSet::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mesh_edge::Edge;
 use mesh_events::{self as events, Keep, Published};
 use mesh_feed::notifier::Notifier;
-use mesh_follow::{Copied, FOLLOWERS, Follower};
+use mesh_follow::{self as follow, Copied, FOLLOWERS, Follower};
 use mesh_operations::{self as operations, Operations, Retention, Workers};
 use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::Peers;
@@ -110,11 +110,11 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
 
     let local = services.iter().map(Service::name).collect();
     let discovery = Discovery::new(&config.registry, &background)?;
-    let follow = Arc::new(discovery.clone());
+    let discover = Arc::new(discovery.clone());
     let peers = if is_gateway {
-        Peers::passing_on(follow, methods.clone(), config.call_deadline, metrics.clone())
+        Peers::passing_on(discover, methods.clone(), config.call_deadline, metrics.clone())
     } else {
-        Peers::new(local, follow, methods.clone(), config.call_deadline, metrics.clone())
+        Peers::new(local, discover, methods.clone(), config.call_deadline, metrics.clone())
     };
     let built = build(services, config, &peers, &notifier, &background, &metrics).await?;
     let Built { mut grpc, stores, .. } = built;
@@ -134,6 +134,9 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     if !built.published.is_empty() {
         events::serve(built.published, &mut grpc).await?;
     }
+    if !built.followers.is_empty() {
+        follow::serve(&built.followers, &mut grpc);
+    }
     health_service::serve(&health, &mut grpc);
     reflection::serve(&mut grpc, &elsewhere, &sets)?;
 
@@ -144,7 +147,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         workers.start(&draining, &foreground, &metrics).await?;
     }
     for follower in built.followers {
-        foreground.run(Arc::new(follower).run(draining.clone()));
+        foreground.run(follower.run(draining.clone()));
     }
     background.run(health.clone().watch(built.checks));
     background.run(metrics.publish_build());
@@ -230,7 +233,8 @@ fn own_contracts(services: &[Service]) -> Vec<&'static str> {
     let long_work = services.iter().any(Service::does_long_work);
     let operations = operations::CONTRACTS.into_iter().filter(|_| long_work);
     let events = [events::CONTRACT].into_iter().filter(|_| services.iter().any(|one| one.published().is_some()));
-    operations.chain(events).chain([health_service::NAME]).chain(reflection::NAMES).collect()
+    let followers = [follow::CONTRACT].into_iter().filter(|_| services.iter().any(Service::follows_others));
+    operations.chain(events).chain(followers).chain([health_service::NAME]).chain(reflection::NAMES).collect()
 }
 
 struct Built {
@@ -240,7 +244,7 @@ struct Built {
     operations: Vec<Operations>,
     published: Vec<Published>,
     workers: Vec<Workers>,
-    followers: Vec<Follower>,
+    followers: Vec<Arc<Follower>>,
 }
 
 async fn build(
@@ -290,7 +294,7 @@ async fn build(
         let resources =
             Resources { service: name, store: store.clone(), operations: operations.clone(), copies, peers, settings };
         let (kinds, followers) = service.build(&resources, &mut built.grpc, metrics)?;
-        built.followers.extend(followers);
+        built.followers.extend(followers.into_iter().map(Arc::new));
         if let Some(operations) = operations {
             built.workers.push(Workers::new(operations.clone(), kinds));
             built.operations.push(operations);

@@ -194,6 +194,10 @@ impl Service {
         self.publishes.as_ref()
     }
 
+    pub(crate) fn follows_others(&self) -> bool {
+        !self.follows.is_empty()
+    }
+
     /// The services whose events it follows.
     ///
     /// # Errors

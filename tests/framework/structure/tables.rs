@@ -129,7 +129,15 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ("crates/mesh-events", &["log publish settings", "retention source", "subscribe", "api"]),
     (
         "crates/mesh-follow",
-        &["cause failure parked place schema seen", "copy follow stream", "batch follower", "applier", "holder", "run"],
+        &[
+            "cause failure parked schema seen",
+            "follow place stream",
+            "batch copy",
+            "follower",
+            "applier repair state",
+            "api holder",
+            "run",
+        ],
     ),
     ("crates/mesh", &["resources", "follows", "service", "process", "config", "running", "run testing"]),
     ("crates/mesh-cli", &["message programs shown target", "reflection up", "doctor operations services", "watch"]),

@@ -11,7 +11,7 @@ use crate::fixture::{Control, Databases, Follower, Source};
 const PARKED: &str = "SELECT count(*) FROM mesh_parked_events";
 
 /// A source, and a follower of it that fails for the names that begin so.
-async fn failing(databases: &Databases) -> (Source, Follower) {
+pub(crate) async fn failing(databases: &Databases) -> (Source, Follower) {
     let source = Source::start(databases).await;
     let follower = Follower::start(databases, source.address()).await;
     follower.equals(&source).await;
