@@ -3,6 +3,7 @@
 //! Guarantees:
 //! - Only methods with a public access are passed on.
 //! - A call is retried only if it was not sent. The failure of a service is passed on as it is.
+//! - The cause that a caller sets is not passed on.
 //!
 //! The service is the first segment of the package. The contracts of mesh are served by every service: their requests name
 //! it, `services/SERVICE/…`.
@@ -14,7 +15,7 @@ use bytes::BytesMut;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use mesh_rpc::call::error::{DOMAIN, Violations, invalid_fields, status};
-use mesh_rpc::call::{Call, Handler, Method, Methods, handler, peer};
+use mesh_rpc::call::{Call, Context, Handler, Method, Methods, handler, peer};
 use mesh_rpc::client::{Channel, Peers};
 use mesh_rpc::server::health_service;
 use prost_reflect::{DescriptorPool, Kind};
@@ -45,11 +46,12 @@ pub fn forward(peers: &Peers, sets: &[&[u8]], methods: &Methods) -> anyhow::Resu
     }))
 }
 
-/// Passes calls of public methods and of health to `layers`, and no other.
+/// Passes calls of public methods and of health to `layers`, and no other. They begin something: a cause is for the
+/// services of the mesh.
 pub(crate) fn public(layers: Handler) -> Handler {
     Arc::new(move |call| {
         if call.method.access.is_public() || call.method.service == health_service::NAME {
-            return layers(call);
+            return layers(call.without_cause());
         }
         Box::pin(std::future::ready(unknown(call.method).into_http()))
     })
@@ -91,6 +93,8 @@ impl Forward {
         if !method.access.is_public() {
             return Err(unknown(method));
         }
+        let call = call.without_cause();
+        let context = Context { cause: None, ..Context::current() };
         let package = method.service.split('.').next().unwrap_or_default();
         let (request, service) = if SHARED.contains(&package) {
             let (head, body) = call.request.into_parts();
@@ -103,7 +107,7 @@ impl Forward {
             let message = format!("there is no service `{service}`");
             return Err(status(Code::NotFound, DOMAIN, "UNKNOWN_SERVICE", message));
         };
-        let Ok(response) = channel.call(request).await;
+        let Ok(response) = context.enter(|| channel.call(request)).await;
         Ok(peer::passed_on(response))
     }
 

@@ -1,12 +1,14 @@
 //! Publishes an event in the transaction that changes the data.
 
 use mesh_proto::Event;
-use mesh_rpc::call::Context;
+use mesh_rpc::call::{Cause, Context, Trace};
 use mesh_store::{Error, Published, Transaction};
 use uuid::Uuid;
 
 /// The largest event, encoded: 256 KiB.
 const LARGEST: usize = 256 * 1024;
+/// The most causes that an event has before it.
+const MOST_HOPS: u32 = 10;
 
 /// Publishing, for the transactions of a service: `tx.publish(&TitleAdded { … })?`. The transactions of steps of long work
 /// have it, too.
@@ -16,8 +18,8 @@ pub trait Publish {
     ///
     /// # Errors
     ///
-    /// [`Error::Defect`] if the event has no key, is larger than 256 KiB, or is in a package of another service. A retry
-    /// fails again.
+    /// [`Error::Defect`] if the event has no key, is larger than 256 KiB, or is in a package of another service.
+    /// [`Error::CascadeTooDeep`] if more than 10 events caused each other before it. A retry fails again.
     fn publish<E: Event>(&mut self, event: &E) -> Result<(), Error>;
 }
 
@@ -33,20 +35,39 @@ impl<T: AsMut<Transaction>> Publish for T {
         if size > LARGEST {
             return Err(refused(&kind, &format!("has {size} bytes, and {LARGEST} are allowed")));
         }
-        // The events of a transaction have one cause.
-        let correlation = tx.appended().first().map_or_else(Uuid::new_v4, |first| first.correlation);
+        let (trace, cause) = cause_in(tx);
+        if cause.hops > MOST_HOPS {
+            let (correlation, causation) = (cause.correlation, cause.causation.map(tracing::field::display));
+            tracing::error!(
+                event = kind,
+                key = event.key(),
+                %correlation,
+                causation,
+                hops = cause.hops,
+                "events cause each other without an end: `mesh events trace {correlation}` shows them"
+            );
+            return Err(Error::CascadeTooDeep { hops: cause.hops });
+        }
         tx.append(Published {
             id: Uuid::now_v7(),
             key: event.key().to_owned(),
             kind,
-            trace: Context::current().trace.to_string(),
-            correlation,
-            causation: String::new(),
-            hops: 0,
+            trace: trace.to_string(),
+            correlation: cause.correlation,
+            causation: cause.causation.map(|id| id.to_string()).unwrap_or_default(),
+            hops: cause.hops.into(),
             payload: event.encode_to_vec(),
         });
         Ok(())
     }
+}
+
+/// The trace and the cause of what this task publishes. Outside of a call and of work, a transaction is a first cause.
+fn cause_in(tx: &mut Transaction) -> (Trace, Cause) {
+    Context::cause().unwrap_or_else(|| {
+        let trace = tx.appended().first().and_then(|first| Trace::parse(&first.trace)).unwrap_or_default();
+        (trace, Cause::first(trace))
+    })
 }
 
 fn refused(kind: &str, problem: &str) -> Error {
@@ -56,10 +77,11 @@ fn refused(kind: &str, problem: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mesh_rpc::call::Trace;
+    use mesh_proto::mesh::events::v1::Event as PublishedEvent;
     use mesh_store::{Database, LOG, Store, open};
     use prost::Message as _;
     use sqlx::Row as _;
+    use tonic_types::StatusExt as _;
 
     /// An event of `things`.
     #[derive(Clone, PartialEq, prost::Message)]
@@ -114,6 +136,58 @@ mod tests {
         assert_ne!(text(0, "id"), text(1, "id"));
         let payload: Vec<u8> = rows[1].get("payload");
         assert_eq!(Made::decode(payload.as_slice()).unwrap(), made("two", "new"));
+    }
+
+    /// Publishes one event in a context, and returns what a stream sends of it.
+    async fn publish_in(store: &Store, context: Context) -> Result<PublishedEvent, Error> {
+        let mut tx = store.begin().await?;
+        context.enter(|| tx.publish(&made("key", "")))?;
+        tx.commit().await?;
+        let last = "SELECT id, trace, correlation, causation, hops FROM events ORDER BY position DESC LIMIT 1";
+        let row = sqlx::query(last).fetch_one(store.reader()).await?;
+        let hops: i64 = row.get("hops");
+        Ok(PublishedEvent {
+            id: row.get("id"),
+            traceparent: row.get("trace"),
+            correlation_id: row.get("correlation"),
+            causation_id: row.get("causation"),
+            hops: i32::try_from(hops).unwrap(),
+            ..PublishedEvent::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn publish_carries_the_cause_on_and_refuses_the_eleventh_hop() {
+        let (store, _folder) = store("things").await;
+        let call = Context::default();
+        let (trace, first) = (call.trace, publish_in(&store, call).await.unwrap());
+        assert_eq!(first.correlation_id, Uuid::from_u128(trace.trace_id).to_string());
+        assert_eq!((&*first.causation_id, first.hops), ("", 0));
+
+        let mut last = first.clone();
+        for hops in 1..=10 {
+            let next = publish_in(&store, Context::of_event(&last)).await.unwrap();
+            assert_eq!((&next.correlation_id, &next.causation_id), (&first.correlation_id, &last.id));
+            assert_eq!((Trace::parse(&next.traceparent).unwrap().trace_id, next.hops), (trace.trace_id, hops));
+            last = next;
+        }
+        let refused = publish_in(&store, Context::of_event(&last)).await.unwrap_err();
+        assert!(matches!(refused, Error::CascadeTooDeep { hops: 11 }));
+        let status = tonic::Status::from(refused);
+        assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+        assert_eq!(status.get_details_error_info().unwrap().reason, "CASCADE_TOO_DEEP");
+    }
+
+    #[tokio::test]
+    async fn publish_gives_each_event_of_a_batch_its_own_cause() {
+        let (store, _folder) = store("things").await;
+        let mut tx = store.begin().await.unwrap();
+        let calls = [Context::default(), Context::default()];
+        for call in &calls {
+            call.clone().enter(|| tx.publish(&made("key", ""))).unwrap();
+        }
+        let correlations = tx.appended().iter().map(|row| row.correlation.as_u128()).collect::<Vec<_>>();
+        assert_eq!(correlations, calls.map(|call| call.trace.trace_id));
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ impl Failure {
         match error {
             // A damaged database is no property of the event: an operator restores it.
             Error::Unavailable(_) | Error::LeaseLost | Error::Corrupt(_) => Self::Passing(text),
-            Error::RequestIdReused | Error::Defect(_) => Self::Poison(text),
+            Error::RequestIdReused | Error::CascadeTooDeep { .. } | Error::Defect(_) => Self::Poison(text),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mesh_feed::log::{self, Entry};
 use mesh_proto::mesh::operations::v1::{Change, Phase, State};
-use mesh_rpc::call::{Caller, Trace};
+use mesh_rpc::call::{Caller, Cause, Trace};
 use mesh_store::rows::Column::{Bytes, Number, Text};
 use mesh_store::rows::{hex, uuid};
 use mesh_store::{Error, Transaction};
@@ -37,6 +37,8 @@ pub(super) struct New {
     pub(super) phase: Phase,
     /// The trace of the call that starts it.
     pub(super) trace: Trace,
+    /// The cause of that call; `None` if it begins something.
+    pub(super) cause: Option<Cause>,
 }
 
 /// The size in bytes above which an input is bound by itself. As hexadecimal digits it would take twice its size.
@@ -59,7 +61,7 @@ pub(super) async fn insert(
     let sent = rows.iter().zip(&news).map(|(row, new)| {
         json!({"id": row.id.to_string(), "owner": row.caller.name(), "kind": row.kind, "request_id": new.request_id.to_string(),
             "request_hash": hex(&new.request_hash), "deadline_at": row.deadline_at, "trace": new.trace.to_string(),
-            "phase": new.phase as i64})
+            "cause": new.cause.map(|cause| cause.to_string()).unwrap_or_default(), "phase": new.phase as i64})
     });
     let table = dialect.rows(&[
         Text("id"),
@@ -69,14 +71,15 @@ pub(super) async fn insert(
         Bytes("request_hash"),
         Number("deadline_at"),
         Text("trace"),
+        Text("cause"),
         Number("phase"),
     ]);
     let insert = format!(
         "INSERT INTO operations (id, owner, kind, request_id, request_hash, state, revision, attempt, fence,
             worker, lease_until, run_at, deadline_at, cancel_requested, progress, result, created, updated, finished, trace,
-            phase, phase_since)
+            cause, phase, phase_since)
         SELECT id, owner, kind, request_id, request_hash, 1, 1, 0, 0, '', 0, $2, deadline_at, 0, $3, $3, $2, $2, 0, trace,
-            phase, $2
+            cause, phase, $2
         FROM {table} AS new WHERE true ORDER BY owner, kind, request_id
         ON CONFLICT (owner, kind, request_id) DO NOTHING RETURNING id"
     );
@@ -107,6 +110,7 @@ fn pending_row(id: Uuid, new: &New, now: i64) -> Row {
         run_at: now,
         deadline_at: now + micros(new.deadline),
         trace: Some(new.trace),
+        cause: new.cause,
         cancel_requested: false,
         progress: Vec::new(),
         result: Vec::new(),

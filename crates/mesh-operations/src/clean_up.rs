@@ -33,7 +33,7 @@ use uuid::Uuid;
 use super::ended::Ended;
 use super::records::Records;
 use super::runner::Runner;
-use super::{clean_ups, clock, failure, steps};
+use super::{clean_ups, clock, failure, steps, storage};
 
 /// The longest run of a clean-up, well within the time for which its claim holds.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -79,9 +79,13 @@ async fn clean_some(runner: &Arc<Runner>) -> Result<bool, Error> {
     let claimed = clean_ups::claim(&mut tx, kind, now, BATCH).await?;
     let ids: Vec<_> = claimed.iter().map(|(id, _)| *id).collect();
     let mut inputs = steps::inputs(&mut tx, &ids).await?;
+    let causes = storage::causes(&mut tx, &ids).await?;
     tx.commit().await?;
 
-    let runs = claimed.iter().map(|(id, _)| run(runner, *id, inputs.remove(id).unwrap_or_default()));
+    let runs = claimed.iter().map(|(id, _)| {
+        let context = Context { cause: causes.get(id).copied(), ..Context::default() };
+        context.scope(run(runner, *id, inputs.remove(id).unwrap_or_default()))
+    });
     let results = join_all(runs.collect::<Vec<_>>()).await;
 
     let mut tx = store.begin().await?;
@@ -108,7 +112,7 @@ async fn run(runner: &Runner, id: Uuid, input: Vec<u8>) -> Option<Result<(), Sta
     let ended = Arc::new(Ended::new(runner.operations.records.clone(), id));
     let operation = ended.name();
     let span = tracing::info_span!("clean up", operation, kind = runner.kind.name);
-    let running = Context::default().scope((runner.kind.clean_up)(ended, input)).instrument(span);
+    let running = (runner.kind.clean_up)(ended, input).instrument(span);
     let running = timeout(LIMIT, AssertUnwindSafe(running).catch_unwind());
     let result = match runner.draining.run_until_cancelled(running).await? {
         Ok(Ok(result)) => result,

@@ -38,6 +38,8 @@ impl OperationControlService for Api {
             let message = format!("{} has not failed; only a failed operation can be retried", request.name);
             return Err(status(Code::FailedPrecondition, DOMAIN, "OPERATION_NOT_FAILED", message));
         };
+        // The cause is that of the failed operation, not of the call that retries it.
+        let cause = row.cause();
         let phase = if row.is_saga() { Phase::Forward } else { Phase::Unspecified };
         let new = New {
             caller: row.caller,
@@ -46,6 +48,7 @@ impl OperationControlService for Api {
             request_hash: request_hash("Retry", request_id, &request),
             input,
             trace: Context::current().trace,
+            cause,
             // The same time as the failed operation had.
             deadline: Duration::from_micros(u64::try_from(row.deadline_at - row.created).unwrap_or_default()),
             phase,

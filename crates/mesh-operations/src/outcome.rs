@@ -216,6 +216,7 @@ mod tests {
             run_at: 0,
             deadline_at,
             trace: None,
+            cause: None,
             cancel_requested,
             progress: Vec::new(),
             result: Vec::new(),

@@ -2,7 +2,7 @@
 
 use mesh_proto::google::longrunning::{Operation, operation};
 use mesh_proto::mesh::operations::v1::{OperationMetadata, Phase, State, Step};
-use mesh_rpc::call::{Caller, Trace};
+use mesh_rpc::call::{Caller, Cause, Trace};
 use mesh_store::timestamp;
 use prost::Message as _;
 use prost_types::Any;
@@ -26,6 +26,8 @@ pub(super) struct Row {
     pub(super) deadline_at: i64,
     /// The trace of the call that started the operation; `None` for one of an earlier version.
     pub(super) trace: Option<Trace>,
+    /// The cause of that call; `None` if it began something.
+    pub(super) cause: Option<Cause>,
     pub(super) cancel_requested: bool,
     /// An encoded `Any`; empty before the first progress.
     pub(super) progress: Vec<u8>,
@@ -43,6 +45,11 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn is_done(&self) -> bool {
         matches!(self.state, State::Succeeded | State::Failed | State::Cancelled)
+    }
+
+    /// The cause of what the operation does; `None` for one of an earlier version.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        self.cause.or_else(|| self.trace.map(Cause::first))
     }
 
     /// Whether the operation ended in a way that its clean-up follows. A saga is undone before its end.

@@ -17,13 +17,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use mesh_feed::notifier::Key;
 use mesh_proto::mesh::operations::v1::{Change, Phase, State};
-use mesh_rpc::call::Context;
+use mesh_rpc::call::{Context, Trace};
 use mesh_rpc::telemetry::{self, Metrics};
 use mesh_store::Error;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field};
 
 use super::attempt::Attempt;
 use super::clock::micros;
@@ -61,16 +61,20 @@ impl Runner {
         let attempt = Arc::new(Attempt::new(records.clone(), batcher.clone(), &row));
         let left = time_left(&row);
         let (owner, started_in) = (row.caller.name(), row.trace.map(|trace| trace.trace_id().to_string()));
-        let started_in = started_in.unwrap_or_default();
-        tracing::info!(operation = attempt.name(), kind = row.kind, attempt = row.attempt, owner, started_in, "begun");
+        let (started_in, cause) = (started_in.unwrap_or_default(), row.cause());
+        let correlation = cause.map(|cause| field::display(cause.correlation));
+        let operation = attempt.name();
+        tracing::info!(operation, kind = row.kind, attempt = row.attempt, owner, started_in, correlation, "begun");
 
         // The calls of an attempt are in one trace, those of the service. It is linked to the trace of the start, which
-        // ended long before.
-        let span = tracing::info_span!("attempt", operation = attempt.name(), kind = row.kind, attempt = row.attempt);
+        // ended long before, and has its cause.
+        let span = tracing::info_span!("attempt", operation, kind = row.kind, attempt = row.attempt);
         if let Some(started_in) = row.trace {
             telemetry::link(&span, started_in);
         }
-        let running = Context::default().scope((self.kind.run)(Arc::clone(&attempt), input)).instrument(span);
+        let trace = telemetry::position(&span).unwrap_or_else(Trace::begin);
+        let context = Context { trace, cause, ..Context::default() };
+        let running = context.scope((self.kind.run)(Arc::clone(&attempt), input)).instrument(span);
         let running = AssertUnwindSafe(running).catch_unwind();
         let outcome = tokio::select! {
             biased;

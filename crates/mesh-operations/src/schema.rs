@@ -3,7 +3,7 @@
 use mesh_store::Migration;
 
 /// The migrations in order, from version 2. Version 1 of mesh, the table of request ids, is in mesh-store.
-pub const SCHEMA: [Migration; 7] = [OPERATIONS, LISTS, RETENTION, KINDS, WAITING, CLEAN_UPS, SAGAS];
+pub const SCHEMA: [Migration; 8] = [OPERATIONS, LISTS, RETENTION, KINDS, WAITING, CLEAN_UPS, SAGAS, CAUSES];
 
 /// `worker` is for an operator who inspects the database; no query uses it.
 ///
@@ -135,3 +135,8 @@ const SAGAS: Migration = Migration::new(
         PRIMARY KEY (operation, name)
     );",
 );
+
+/// The cause of the call that started an operation, as the header `mesh-cause` has it; empty for a call that began
+/// something, whose cause is its trace.
+const CAUSES: Migration =
+    Migration::new(11, "operations_causes", "ALTER TABLE operations ADD COLUMN cause TEXT NOT NULL DEFAULT '';");

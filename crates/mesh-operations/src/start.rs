@@ -48,15 +48,17 @@ impl<'a, W> Start<'a, W> {
 
     /// The new operation to store.
     pub(super) fn to_new(&self) -> New {
+        let Context { caller, trace, cause, .. } = Context::current();
         New {
-            caller: Context::caller(),
+            caller,
             kind: self.kind.to_owned(),
             request_id: self.request_id,
             request_hash: self.hash.clone(),
             input: (self.encode)(),
             deadline: self.deadline,
             phase: self.phase,
-            trace: Context::current().trace,
+            trace,
+            cause,
         }
     }
 }

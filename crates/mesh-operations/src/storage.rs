@@ -1,7 +1,9 @@
 //! Reads operations. `changes` writes them.
 
+use std::collections::HashMap;
+
 use mesh_proto::mesh::operations::v1::{Phase, State};
-use mesh_rpc::call::{Caller, Trace};
+use mesh_rpc::call::{Caller, Cause, Trace};
 use mesh_store::rows::Column::Text;
 use mesh_store::rows::uuid;
 use mesh_store::{Error, Store, Transaction};
@@ -14,7 +16,7 @@ use super::row::Row;
 
 /// The columns that [`read`] decodes.
 pub(super) const COLUMNS: &str =
-    "id, owner, kind, state, revision, attempt, fence, worker, lease_until, run_at, deadline_at, trace,
+    "id, owner, kind, state, revision, attempt, fence, worker, lease_until, run_at, deadline_at, trace, cause,
     cancel_requested, progress, result, created, updated, phase, phase_since";
 
 /// What is added to the number of a phase while the saga is stuck in it.
@@ -70,6 +72,14 @@ pub(super) async fn revisions(store: &Store, wanted: &[Uuid]) -> Result<Vec<(Uui
     Ok(revisions.try_map(|row: AnyRow| Ok((uuid(&row)?, row.try_get(1)?))).fetch_all(store.reader()).await?)
 }
 
+/// The causes of operations, by id, without those that are deleted.
+pub(super) async fn causes(tx: &mut Transaction, wanted: &[Uuid]) -> Result<HashMap<Uuid, Cause>, Error> {
+    let table = tx.dialect().rows(&[Text("id")]);
+    let causes = format!("SELECT {COLUMNS} FROM operations WHERE id IN (SELECT id FROM {table} AS wanted)");
+    let rows = sqlx::query(AssertSqlSafe(causes)).bind(ids(wanted)).try_map(read).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().filter_map(|row| Some((row.id, row.cause()?))).collect())
+}
+
 /// Ids as the JSON text of a parameter, see [`mesh_store::rows`].
 pub(super) fn ids(ids: &[Uuid]) -> String {
     ids.iter().map(|id| json!({"id": id.to_string()})).collect::<Value>().to_string()
@@ -92,6 +102,7 @@ pub(super) fn read(row: AnyRow) -> sqlx::Result<Row> {
         run_at: row.try_get("run_at")?,
         deadline_at: row.try_get("deadline_at")?,
         trace: Trace::parse(row.try_get("trace")?),
+        cause: row.try_get::<&str, _>("cause")?.parse().ok(),
         cancel_requested: row.try_get::<i64, _>("cancel_requested")? != 0,
         progress: row.try_get("progress")?,
         result: row.try_get("result")?,

@@ -30,4 +30,4 @@ pub use otlp::Exporter;
 pub use otlp_settings::Otlp;
 pub use peer_metrics::{EndpointMetrics, PeerMetrics};
 pub use server_call::observe;
-pub use span::link;
+pub use span::{link, position};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use mesh_rpc::call::{Context, GrpcService, Methods, Trace};
+use mesh_rpc::call::{Cause, Context, GrpcService, Methods, Trace};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registry};
 use mesh_rpc::server::Limits;
@@ -19,7 +19,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service as _;
 
-/// A mesh with the service `echo`: it returns the headers of the request after `wait` milliseconds. Its method `Panic`
+/// A mesh with the service `echo`: it returns the headers of the request, and its cause, after `wait` milliseconds. Its method `Panic`
 /// panics.
 fn peers() -> Peers {
     let echo = tower::service_fn(|request: Request<Body>| async move {
@@ -30,6 +30,9 @@ fn peers() -> Peers {
             request.headers().get("wait").map_or(0, |wait| wait.to_str().expect("text").parse().expect("a number"));
         tokio::time::sleep(Duration::from_millis(wait)).await;
         let mut response = Status::ok("").into_http::<Body>();
+        if let Some(cause) = Context::current().cause {
+            response.headers_mut().insert("cause", cause.to_string().parse().expect("a header"));
+        }
         response.headers_mut().extend(request.headers().clone());
         Ok::<_, Infallible>(response)
     });
@@ -86,6 +89,18 @@ async fn trace_travels_to_the_peer() {
     assert_eq!(sent.trace_id, context.trace.trace_id);
     assert_ne!(sent.span_id, context.trace.span_id, "the call has a span of its own");
     assert_eq!(response.headers()["tracestate"], "one=1");
+}
+
+#[tokio::test]
+async fn cause_travels_to_the_peer() {
+    let response = Context::default().scope(call("echo", "Now", &[])).await;
+    assert!(!response.headers().contains_key("mesh-cause"), "a call that begins something has none");
+    let trace = Trace::begin();
+    let cause = Cause::event(uuid::Uuid::now_v7(), Cause::first(trace).correlation, 2);
+    let context = Context { cause: Some(cause), ..Context::default() };
+    let response = context.scope(call("echo", "Cause", &[])).await;
+    assert_eq!(response.headers()["mesh-cause"], cause.to_string());
+    assert_eq!(response.headers()["cause"], cause.to_string(), "the handler has it");
 }
 
 #[tokio::test]

@@ -24,6 +24,13 @@ pub enum Error {
     /// Another worker has claimed the operation, so the write of this worker is refused. Do not retry: stop the work.
     #[error("the lease on this operation is lost")]
     LeaseLost,
+    /// The write would publish an event that is too far from the first cause of its chain: services answer each other's
+    /// events without an end. A retry fails again.
+    #[error("events cause each other without an end: this one would have {hops} causes before it")]
+    CascadeTooDeep {
+        /// The number of events before it.
+        hops: u32,
+    },
     /// The database is damaged. A retry fails again: an operator restores a backup.
     #[error("the database is damaged")]
     Corrupt(#[source] sqlx::Error),
@@ -59,6 +66,7 @@ impl Error {
             Self::Unavailable(unavailable) => Self::unavailable(unavailable.condition, copy(&unavailable.cause)),
             Self::RequestIdReused => Self::RequestIdReused,
             Self::LeaseLost => Self::LeaseLost,
+            Self::CascadeTooDeep { hops } => Self::CascadeTooDeep { hops: *hops },
             Self::Corrupt(cause) => Self::Corrupt(copy(cause)),
             Self::Defect(cause) => Self::Defect(copy(cause)),
         }
@@ -88,6 +96,9 @@ impl From<Error> for Status {
             }
             Error::RequestIdReused => status(Code::InvalidArgument, DOMAIN, "REQUEST_ID_REUSED", error.to_string()),
             Error::LeaseLost => status(Code::Aborted, DOMAIN, "LEASE_LOST", error.to_string()),
+            Error::CascadeTooDeep { .. } => {
+                status(Code::FailedPrecondition, DOMAIN, "CASCADE_TOO_DEEP", error.to_string())
+            }
             Error::Corrupt(cause) => {
                 let mut status = status(Code::DataLoss, DOMAIN, "DATABASE_CORRUPT", "the database is damaged");
                 status.set_source(Arc::new(cause));

@@ -133,7 +133,7 @@ fn proves_failure(error: &Error) -> bool {
             !matches!(unavailable.condition, Condition::NoFreeConnection | Condition::Busy)
         }
         Error::Corrupt(_) => true,
-        Error::RequestIdReused | Error::LeaseLost | Error::Defect(_) => false,
+        Error::RequestIdReused | Error::LeaseLost | Error::CascadeTooDeep { .. } | Error::Defect(_) => false,
     }
 }
 

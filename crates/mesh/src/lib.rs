@@ -85,7 +85,7 @@ pub mod saga {
 
 /// What travels with a call.
 pub mod context {
-    pub use mesh_rpc::call::{Caller, Context, Trace};
+    pub use mesh_rpc::call::{Caller, Cause, Context, Trace};
 }
 
 /// The method table: what the contracts say of each call.

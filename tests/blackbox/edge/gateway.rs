@@ -1,7 +1,7 @@
 //! The gateway: the same behaviour in front of services in processes of their own.
 
 use harness::film::create as create_by_grpc;
-use harness::{Curl, Grpcurl, Process, eventually, uuid};
+use harness::{Curl, Grpcurl, Process, Session, eventually, uuid};
 use serde_json::json;
 
 use super::{keeps_its_contract, reason, streams};
@@ -78,4 +78,23 @@ fn gateway_retries_only_what_was_not_sent() {
     let before = calls(&catalog);
     gateway.curl().get(&format!("/v1/titles/{}", uuid()));
     eventually("the call in the metrics", || (calls(&catalog) == before + 1).then_some(()));
+}
+
+/// A gateway passes on calls of others, whose cause is not to be trusted.
+#[test]
+fn gateway_drops_the_cause_of_its_callers() {
+    let Some(System { catalog, gateway, .. }) = system() else { return };
+    let cause = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b700f067aa0ba902b7-3";
+    let causation = "00f067aa-0ba9-02b7-00f0-67aa0ba902b7";
+    let create = |process: &Process| {
+        let request = json!({"request_id": uuid(), "name": "Metropolis", "year": 1927}).to_string();
+        let (header, method) = (format!("mesh-cause: {cause}"), "catalog.v1.CatalogService/CreateTitle");
+        process.grpcurl().run(&["-H", &header, "-d", &request], &[method]).json();
+    };
+    create(&catalog);
+    create(&gateway);
+    let database = catalog.working_folder().join("data/catalog.db");
+    let mut database = Session::open(&format!("sqlite://{}", database.display()));
+    let mut caused = |by: &str| database.count(&format!("SELECT count(*) FROM events WHERE causation = '{by}'"));
+    assert_eq!([caused(causation), caused("")], [1, 1], "the catalog takes it, and the gateway drops it");
 }

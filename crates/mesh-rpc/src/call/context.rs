@@ -1,7 +1,7 @@
-//! The context of a call: its deadline, its trace and its caller.
+//! The context of a call: its deadline, its trace, its caller and its cause.
 //!
-//! The server sets the [`Context`] for the handler. The client reads it when the handler calls a peer, so a deadline
-//! and a trace reach the last hop without code in a service. The context is local to the task: work that a handler
+//! The server sets the [`Context`] for the handler. The client reads it when the handler calls a peer, so a deadline,
+//! a trace and a cause reach the last hop without code in a service. The context is local to the task: work that a handler
 //! spawns outlives the call and does not inherit its deadline.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue};
+use mesh_proto::mesh::events::v1::Event;
 use tokio::time::Instant;
 
 use super::caller::Caller;
+use super::cause::Cause;
 use super::method::Method;
 use super::trace::Trace;
 use super::trace_state::read_trace_state;
@@ -33,6 +35,8 @@ pub struct Context {
     pub trace_state: Option<HeaderValue>,
     /// The caller.
     pub caller: Caller,
+    /// What caused the call. `None` for a call that begins something: its trace is the cause.
+    pub cause: Option<Cause>,
     /// The peer that answered last.
     pub answers: PeerAnswers,
 }
@@ -58,6 +62,21 @@ impl Context {
         CURRENT.try_with(Clone::clone).unwrap_or_default()
     }
 
+    /// The context in which the effects of an event are applied: it continues the trace of the event, which is the cause
+    /// of what is published, started and called in it. A snapshot is no cause.
+    pub fn of_event(event: &Event) -> Self {
+        let trace = Trace::parse(&event.traceparent).map_or_else(Trace::begin, Trace::child);
+        let ids = event.id.parse().ok().zip(event.correlation_id.parse().ok());
+        let hops = u32::try_from(event.hops).unwrap_or_default();
+        Self { trace, cause: ids.map(|(id, correlation)| Cause::event(id, correlation, hops)), ..Self::default() }
+    }
+
+    /// The trace of this task and the cause of what it does; `None` outside of a call and of work.
+    pub fn cause() -> Option<(Trace, Cause)> {
+        let cause = |context: &Self| (context.trace, context.cause.unwrap_or_else(|| Cause::first(context.trace)));
+        CURRENT.try_with(cause).ok()
+    }
+
     /// The time left until the deadline; zero if it has passed, `None` if there is none.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
@@ -77,6 +96,7 @@ impl Context {
             trace: caller.map_or_else(Trace::begin, Trace::child),
             trace_state: caller.and_then(|_| read_trace_state(headers)),
             caller: Self::caller(),
+            cause: Cause::from_headers(headers),
             answers: PeerAnswers::default(),
         }
     }
@@ -116,5 +136,31 @@ mod tests {
                 assert!(spawned.await.unwrap().is_none());
             })
             .await;
+    }
+
+    #[tokio::test]
+    async fn context_of_an_event_has_it_as_its_cause() {
+        assert_eq!(Context::cause(), None);
+        let first = Context::default();
+        let (trace, cause) = first.clone().enter(|| Context::cause().unwrap());
+        assert_eq!((trace, cause), (first.trace, Cause::first(first.trace)));
+
+        let event = Event {
+            id: "01890a5d-ac96-774b-bcce-b302099a8057".to_owned(),
+            traceparent: trace.to_string(),
+            correlation_id: cause.correlation.to_string(),
+            hops: 3,
+            ..Event::default()
+        };
+        let (within, cause) = Context::of_event(&event).enter(|| Context::cause().unwrap());
+        assert_eq!((within.trace_id, cause.correlation, cause.hops), (trace.trace_id, first_correlation(&first), 4));
+        assert_eq!(cause.causation.unwrap().to_string(), event.id);
+
+        let snapshot = Context::of_event(&Event::default());
+        assert_eq!((snapshot.cause, snapshot.trace == trace), (None, false));
+    }
+
+    fn first_correlation(context: &Context) -> uuid::Uuid {
+        Cause::first(context.trace).correlation
     }
 }

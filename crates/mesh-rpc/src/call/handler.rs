@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 use tonic::server::NamedService;
 
+use super::cause::Cause;
 use super::context::Context;
 use super::method::Method;
 
@@ -92,6 +93,14 @@ impl<B> Call<B> {
     pub fn new(method: &'static Method, connection: Option<Connection>, request: Request<B>) -> Self {
         let context = Context::of_call(method, request.headers());
         Self { method, connection, arrived: Instant::now(), context, request }
+    }
+
+    /// Removes the cause, which a caller outside of the mesh must not set.
+    #[must_use]
+    pub fn without_cause(mut self) -> Self {
+        self.context.cause = None;
+        Cause::remove(self.request.headers_mut());
+        self
     }
 
     /// Replaces the request body.

@@ -154,6 +154,9 @@ impl tower::Service<Request<Body>> for Channel {
         // Outermost, so that a call without endpoints is observed too.
         let metrics = inner.metrics.client.clone();
         let call = ClientCall::begin(metrics, service, method, &context, request.headers_mut());
+        if let Some(cause) = &context.cause {
+            cause.write(request.headers_mut());
+        }
         let path = request.uri().path_and_query().cloned();
         let asked = Asked { call, path: path.unwrap_or_else(|| PathAndQuery::from_static("/")), context };
         let deadline = match deadline {

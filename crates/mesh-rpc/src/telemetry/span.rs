@@ -73,7 +73,7 @@ pub(super) fn client(method: &Method, service: &str) -> Span {
 }
 
 /// The position of a span in its trace; `None` if the span is not exported.
-pub(super) fn position(span: &Span) -> Option<Trace> {
+pub fn position(span: &Span) -> Option<Trace> {
     if span.is_disabled() {
         return None;
     }

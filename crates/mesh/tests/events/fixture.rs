@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::Postgres;
 use mesh::events::{Events as _, Publish as _};
-use mesh::operations::{Attempt, Work};
+use mesh::operations::{Attempt, Ended, Work};
 use mesh::store::Error;
 use mesh::testing::Mesh;
 use mesh::{Operations, Service, Store};
@@ -18,17 +18,18 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 pub(crate) use crate::things::{Made, make};
-use crate::things::{THINGS, Thing, remove, snapshot};
+use crate::things::{Removed, THINGS, Thing, remove, snapshot};
 
 fn service(opened: Arc<OnceLock<(Store, Operations)>>) -> Service {
     Service::new("things", &[]).owns(THINGS).publishes(snapshot).works(move |resources| {
         opened.get_or_init(|| (resources.store(), resources.operations()));
-        Make
+        Make(resources.store())
     })
 }
 
-/// Work that makes a thing in a step.
-pub(crate) struct Make;
+/// Work that makes a thing in a step. It fails behind the step if the revision is negative; its clean-up then publishes that
+/// the thing is removed.
+pub(crate) struct Make(Store);
 
 impl Work for Make {
     const KIND: &'static str = "Make";
@@ -42,7 +43,13 @@ impl Work for Make {
         make.bind(request.revision).execute(&mut *step).await?;
         step.publish(&request)?;
         step.commit(&request, &request).await?;
-        Ok(request)
+        if request.revision < 0 { Err(Error::RequestIdReused) } else { Ok(request) }
+    }
+
+    async fn clean_up(&self, _: &Ended, request: Made) -> Result<(), Error> {
+        let mut tx = self.0.begin().await?;
+        tx.publish(&Removed { name: request.name })?;
+        tx.commit().await
     }
 }
 

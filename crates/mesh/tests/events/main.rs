@@ -25,6 +25,7 @@ macro_rules! on_both {
     };
 }
 
+mod cause; // from a call through its work to its events
 mod fixture; // a mesh that publishes, and a reader with a copy
 mod history; // cursors that are not of this history
 mod requests; // what a request may ask for
