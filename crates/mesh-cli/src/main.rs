@@ -1,13 +1,14 @@
-//! The command `mesh`: shows the services and the long work of a running mesh, through the contracts that every client
-//! uses.
+//! The command `mesh`: shows the services, the long work and the events of a running mesh, through the contracts that every
+//! client uses.
 //!
 //! Modules, in reading order:
 //! - [`target`] finds the process or the Consul agent that answers; [`reflection`] lists the contracts of a process.
-//! - [`operations`] and [`watch`] show long work, [`services`] shows services.
+//! - [`operations`] and [`watch`] show long work, [`events`] shows events, [`services`] shows services.
 //! - [`shown`] formats text, [`message`] formats messages of any type.
 //! - [`up`] starts a mesh for development, [`doctor`] checks this machine; [`programs`] finds installed programs.
 
 mod doctor;
+mod events;
 mod message;
 mod operations;
 mod programs;
@@ -33,7 +34,7 @@ const CLOSED: u8 = 128 + 13;
 
 /// The command line.
 #[derive(Parser)]
-#[command(name = "mesh", version, about = "Shows the services of a mesh and their long work.")]
+#[command(name = "mesh", version, about = "Shows the services of a mesh, their long work and their events.")]
 #[command(after_help = DEFAULT_TARGET)]
 struct Cli {
     #[command(flatten)]
@@ -61,6 +62,9 @@ enum Command {
     /// List, show, watch, retry, resume and cancel long work
     #[command(subcommand)]
     Operations(Operations),
+    /// List, follow and trace what services publish
+    #[command(subcommand)]
+    Events(Events),
     /// List the services with their addresses and their health
     Services,
     /// Check the tools and the ports of this machine, and print how to get the missing ones
@@ -127,6 +131,35 @@ enum Operations {
     },
 }
 
+#[derive(Subcommand)]
+enum Events {
+    /// List the services that publish events, with the last position and the number of events that are kept
+    List,
+    /// Print a line for each new event of a service, until Ctrl-C
+    ///
+    /// A line has the time, the position, the type, the key and the content of an event.
+    /// The command resumes by itself and skips no event.
+    #[command(verbatim_doc_comment)]
+    Follow {
+        /// The service, such as catalog
+        source: String,
+        /// Print events of these types only, such as catalog.v1.TitleAdded,catalog.v1.TitleRemoved
+        #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+        types: Vec<String>,
+        /// Begin with the present state of the service, as events
+        #[arg(long)]
+        snapshot: bool,
+        /// Print each event as a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show which event caused which, from all services
+    Trace {
+        /// The correlation id of an event, or the trace id of the call that began it, which the log has
+        correlation: String,
+    },
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = match Cli::try_parse().and_then(Cli::checked) {
@@ -165,6 +198,13 @@ async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> 
         Command::Up { consul_port } => up::up(consul_port).await,
         Command::Doctor => doctor::doctor(),
         Command::Services => services::list(&target().await?).await,
+        Command::Events(Events::List) => events::list(&target().await?).await,
+        Command::Events(Events::Follow { source, types, snapshot, json }) => {
+            events::follow(&source, types, snapshot, json, &target().await?).await
+        }
+        Command::Events(Events::Trace { correlation }) => {
+            events::trace::trace(correlation.parse()?, &target().await?).await
+        }
         Command::Operations(Operations::List { service }) => {
             operations::list(service.as_deref(), &target().await?).await
         }

@@ -50,9 +50,7 @@ pub(crate) async fn list(service: Option<&str>, target: &Target) -> anyhow::Resu
     } else if errors.is_empty() {
         shown::note("no operations");
     }
-    // After the rows of the services that answered.
-    errors.iter().for_each(|error| shown::error(error));
-    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(shown::reported(&errors))
 }
 
 /// The operations of all services that do long work, and an error for each service that does not answer.

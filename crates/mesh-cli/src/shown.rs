@@ -2,16 +2,26 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
 use tonic::{Code, Status};
 use tonic_types::{RpcStatusExt as _, StatusExt as _, pb};
 
+/// The exit code that a shell reports for a program that Ctrl-C ended.
+pub(crate) const INTERRUPTED: u8 = 128 + 2;
+
 /// Prints an error to standard error, on one line.
 pub(crate) fn error(line: &str) {
     let prefix = if io::stderr().is_terminal() { "\x1b[31merror:\x1b[0m" } else { "error:" };
     note(&format!("{prefix} {}", one_line(line)));
+}
+
+/// Prints errors, behind the rows of those that answered, and returns the exit code.
+pub(crate) fn reported(errors: &[String]) -> ExitCode {
+    errors.iter().for_each(|line| error(line));
+    if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Prints a line that is not part of the answer to standard error. A failure to write is ignored.

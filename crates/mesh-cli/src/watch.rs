@@ -23,8 +23,6 @@ use crate::{reflection, shown};
 
 /// The width of a full progress bar, in characters.
 const WIDTH: u64 = 20;
-/// The exit code that a shell reports for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 128 + 2;
 /// The pause between two attempts to find a service that has moved.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -49,7 +47,7 @@ pub(crate) async fn watch(name: &Name, target: &Target) -> anyhow::Result<ExitCo
     screen.leave();
     let Some(followed) = followed else {
         shown::note("stopped watching; the operation goes on");
-        return Ok(ExitCode::from(INTERRUPTED));
+        return Ok(ExitCode::from(shown::INTERRUPTED));
     };
     let done = followed?;
     match done.result {
@@ -95,7 +93,7 @@ pub(crate) async fn follow_all(service: &str, target: &Target) -> anyhow::Result
     loop {
         let frame = tokio::select! {
             frame = subscription.next() => frame.map_err(|status| anyhow!(shown::status(&status)))?,
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(INTERRUPTED)),
+            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(shown::INTERRUPTED)),
         };
         let operation = match frame.frame {
             Some(Frame::Snapshot(operation)) => Some(operation),

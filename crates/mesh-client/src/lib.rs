@@ -1,7 +1,8 @@
-//! Follows long work across reconnects: [`watch_until_done`] follows one operation, [`Subscription`] all operations of
-//! a caller at one service. [`resume`] has the rules for streams of other kinds.
+//! Follows streams across reconnects: [`watch_until_done`] follows one operation, [`Subscription`] all operations of a
+//! caller at one service, [`EventSubscription`] the events of a service. [`resume`] has the rules for streams of other
+//! kinds.
 //!
-//! Both are generic over the [`GrpcChannel`]: tonic's for a caller outside the mesh, or the channel of a service to its
+//! All are generic over the [`GrpcChannel`]: tonic's for a caller outside the mesh, or the channel of a service to its
 //! peer, in memory or over the network.
 //!
 //! Guarantees:
@@ -11,10 +12,13 @@
 //! Does not: limit the total time. Put a [`tokio::time::timeout`] around a call.
 
 mod channel;
+mod events;
 pub mod resume;
+mod resuming;
 mod subscription;
 mod watch;
 
 pub use channel::GrpcChannel;
+pub use events::EventSubscription;
 pub use subscription::Subscription;
 pub use watch::watch_until_done;

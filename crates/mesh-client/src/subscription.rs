@@ -2,11 +2,11 @@
 
 use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
 use mesh_proto::mesh::operations::v1::{SubscribeRequest, SubscribeResponse};
-use tokio::time::{sleep, timeout};
 use tonic::{Status, Streaming};
 
 use super::channel::GrpcChannel;
-use super::resume::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
+use super::resume::{LARGEST, heartbeat};
+use super::resuming::{Resuming, Subscribe};
 
 /// Follows all operations of a caller at one service, without an end.
 ///
@@ -24,12 +24,25 @@ use super::resume::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Subscription<C> {
-    events: OperationEventsServiceClient<C>,
-    /// The request of the next stream.
+pub struct Subscription<C>(Resuming<Operations<C>, SubscribeResponse>);
+
+#[derive(Debug)]
+struct Operations<C> {
+    client: OperationEventsServiceClient<C>,
     request: SubscribeRequest,
-    stream: Option<Streaming<SubscribeResponse>>,
-    failures: u32,
+}
+
+impl<C: GrpcChannel> Subscribe for Operations<C> {
+    type Frame = SubscribeResponse;
+
+    async fn open(&mut self, cursor: Vec<u8>) -> Result<Streaming<SubscribeResponse>, Status> {
+        let request = SubscribeRequest { cursor, ..self.request.clone() };
+        Ok(self.client.subscribe(request).await?.into_inner())
+    }
+
+    fn cursor(frame: &SubscribeResponse) -> &[u8] {
+        &frame.cursor
+    }
 }
 
 impl<C: GrpcChannel> Subscription<C> {
@@ -37,22 +50,22 @@ impl<C: GrpcChannel> Subscription<C> {
     /// operations that are not done.
     pub fn new(channel: C, parent: impl Into<String>, cursor: Vec<u8>) -> Self {
         let (parent, heartbeat) = (parent.into(), Some(heartbeat()));
-        let request = SubscribeRequest { parent, cursor, heartbeat, ..SubscribeRequest::default() };
-        let events = OperationEventsServiceClient::new(channel).max_decoding_message_size(LARGEST);
-        Self { events, request, stream: None, failures: 0 }
+        let request = SubscribeRequest { parent, heartbeat, ..SubscribeRequest::default() };
+        let client = OperationEventsServiceClient::new(channel).max_decoding_message_size(LARGEST);
+        Self(Resuming::new(Operations { client, request }, cursor))
     }
 
     /// Follows only these kinds of work, such as `RenderArtwork`; all kinds if empty.
     #[must_use]
     pub fn kinds<K: Into<String>>(mut self, kinds: impl IntoIterator<Item = K>) -> Self {
-        self.request.kinds = kinds.into_iter().map(Into::into).collect();
+        self.0.source.request.kinds = kinds.into_iter().map(Into::into).collect();
         self
     }
 
     /// Sends only events that end an operation.
     #[must_use]
     pub fn terminal_only(mut self) -> Self {
-        self.request.terminal_only = true;
+        self.0.source.request.terminal_only = true;
         self
     }
 
@@ -67,34 +80,6 @@ impl<C: GrpcChannel> Subscription<C> {
     /// PERMISSION_DENIED, UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind), OUT_OF_RANGE
     /// (more than 16 MiB).
     pub async fn next(&mut self) -> Result<SubscribeResponse, Status> {
-        loop {
-            match self.try_next().await {
-                Ok(frame) => {
-                    if self.request.cursor != frame.cursor {
-                        self.failures = 0;
-                        self.request.cursor.clone_from(&frame.cursor);
-                    }
-                    return Ok(frame);
-                }
-                Err(status) if is_final(status.code()) => return Err(status),
-                Err(status) => {
-                    self.stream = None;
-                    self.failures += 1;
-                    let pause = pause(&status, self.failures);
-                    sleep(pause).await;
-                }
-            }
-        }
-    }
-
-    /// The next frame of the current stream, or of a new one if there is none.
-    async fn try_next(&mut self) -> Result<SubscribeResponse, Status> {
-        if self.stream.is_none() {
-            let stream = timeout(SILENCE, self.events.subscribe(self.request.clone())).await.map_err(silent)??;
-            self.stream = Some(stream.into_inner());
-        }
-        let broken = || Status::unavailable("the stream ended");
-        let stream = self.stream.as_mut().ok_or_else(broken)?;
-        timeout(SILENCE, stream.message()).await.map_err(silent)??.ok_or_else(broken)
+        self.0.next().await
     }
 }

@@ -1,7 +1,7 @@
 //! Events: what a service publishes when it changes its data, and the streams that follow it.
 //!
 //! Modules, in reading order: [`publish`] adds an event to the transaction that changes the data; [`source`] is what a
-//! service publishes, and its `log`; `subscribe` is a stream of it, and [`api`] its contract; [`settings`] has the time that
+//! service publishes, and its `log`; `subscribe` is a stream of it, `list` finds events by their first cause, and [`api`] serves the contract; [`settings`] has the time that
 //! events are kept, and [`retention`] deletes older ones. The log is numbered and written by mesh-store; streams are those
 //! of mesh-feed.
 //!
@@ -13,6 +13,7 @@
 //! Does not: send events to a broker, or wait for a reader.
 
 pub mod api;
+mod list;
 mod log;
 pub mod publish;
 pub mod retention;

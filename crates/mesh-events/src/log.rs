@@ -3,6 +3,7 @@
 use mesh_store::Error;
 use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, Row as _};
+use uuid::Uuid;
 
 /// The most rows of one query, and so of what a stream reads ahead of its client.
 pub(super) const PAGE: usize = mesh_feed::log::PAGE;
@@ -40,6 +41,20 @@ pub(super) async fn page(database: impl AnyExecutor<'_>, after: i64) -> Result<V
         FROM events, events_head WHERE events_head.id = 1 AND position > $1 ORDER BY position LIMIT $2";
     let page = sqlx::query(page).bind(after).bind(i64::try_from(PAGE).unwrap_or(i64::MAX));
     Ok(page.try_map(read).fetch_all(database).await?)
+}
+
+/// Rows with a correlation, behind a position and up to another one, in order.
+pub(super) async fn caused(
+    database: impl AnyExecutor<'_>,
+    correlation: Uuid,
+    (after, until): (i64, i64),
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    let caused = "SELECT position, head, events.id, key, type, told, trace, correlation, causation, hops, payload
+        FROM events, events_head
+        WHERE events_head.id = 1 AND position > $1 AND position <= $2 AND correlation = $3 ORDER BY position LIMIT $4";
+    let caused = sqlx::query(caused).bind(after).bind(until).bind(correlation.to_string()).bind(limit);
+    Ok(caused.try_map(read).fetch_all(database).await?)
 }
 
 pub(super) async fn end(database: impl AnyExecutor<'_>) -> Result<End, Error> {

@@ -111,20 +111,25 @@ impl Source for Log {
 
 impl Log {
     fn event(&self, row: Row) -> recent::Event {
-        let cursor = LogCursor { epoch: self.epoch, position: row.position, told: row.told, snapshot: None };
-        let event = Event {
-            id: row.id,
-            position: row.position,
-            time: Some(timestamp(row.told)),
-            key: row.key,
-            data: Some(Any { type_url: format!("type.googleapis.com/{}", row.kind), value: row.payload }),
-            traceparent: row.trace,
-            correlation_id: row.correlation,
-            causation_id: row.causation,
-            hops: i32::try_from(row.hops).unwrap_or(i32::MAX),
-        };
-        let frame = frame(&cursor, row.head, Frame::Event(event));
-        recent::Event { number: row.position, change: 0, kind: row.kind, done: false, frame }
+        let (number, head, kind) = (row.position, row.head, row.kind.clone());
+        let cursor = LogCursor { epoch: self.epoch, position: number, told: row.told, snapshot: None };
+        let frame = frame(&cursor, head, Frame::Event(message(row)));
+        recent::Event { number, change: 0, kind, done: false, frame }
+    }
+}
+
+/// A row as the message of the contract.
+pub(super) fn message(row: Row) -> Event {
+    Event {
+        id: row.id,
+        position: row.position,
+        time: Some(timestamp(row.told)),
+        key: row.key,
+        data: Some(Any { type_url: format!("type.googleapis.com/{}", row.kind), value: row.payload }),
+        traceparent: row.trace,
+        correlation_id: row.correlation,
+        causation_id: row.causation,
+        hops: i32::try_from(row.hops).unwrap_or(i32::MAX),
     }
 }
 

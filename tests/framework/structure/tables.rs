@@ -83,7 +83,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "answer",
         ],
     ),
-    ("crates/mesh-client", &["channel resume", "subscription watch"]),
+    ("crates/mesh-client", &["channel resume", "resuming", "events subscription watch"]),
     (
         "crates/mesh-store",
         &[
@@ -126,7 +126,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "control",
         ],
     ),
-    ("crates/mesh-events", &["log publish settings", "retention source", "subscribe", "api"]),
+    ("crates/mesh-events", &["log publish settings", "retention source", "list subscribe", "api"]),
     (
         "crates/mesh-follow",
         &[
@@ -140,7 +140,10 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("crates/mesh", &["resources", "follows", "service", "process", "config", "running", "run testing"]),
-    ("crates/mesh-cli", &["message programs shown target", "reflection up", "doctor operations services", "watch"]),
+    (
+        "crates/mesh-cli",
+        &["message programs shown target", "reflection up", "doctor events operations services", "watch"],
+    ),
 ];
 
 /// The rows of every service's modules. Other modules of a service are free.

@@ -50,8 +50,13 @@ impl<K: FromStr + Display> Page<K> {
         let more = rows.len() > self.size;
         rows.truncate(self.size);
         let last = rows.last().filter(|_| more);
-        let next = last.map(|row| URL_SAFE_NO_PAD.encode(key(row).to_string())).unwrap_or_default();
+        let next = last.map(|row| Self::token(&key(row))).unwrap_or_default();
         (rows, next)
+    }
+
+    /// The token of the page behind a key.
+    pub fn token(key: &K) -> String {
+        URL_SAFE_NO_PAD.encode(key.to_string())
     }
 }
 

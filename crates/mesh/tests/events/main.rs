@@ -28,6 +28,7 @@ macro_rules! on_both {
 mod cause; // from a call through its work to its events
 mod fixture; // a mesh that publishes, and a reader with a copy
 mod history; // cursors that are not of this history
+mod list; // sources, and events of one first cause
 mod requests; // what a request may ask for
 mod subscribe;
 #[path = "../things/mod.rs"]
