@@ -14,7 +14,8 @@ use super::batch::{self, Applied, Target};
 use super::failure::Failure;
 use super::follower::Follower;
 use super::parked::{self, MOST_PARKED};
-use super::place::{Place, Row, Turn};
+use super::place::{Place, Turn};
+use super::row::Row;
 use super::stream::BATCH;
 
 /// The attempts at an event that goes alone.

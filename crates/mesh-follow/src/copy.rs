@@ -8,7 +8,7 @@ use mesh_rpc::call::error::unavailable_with;
 use mesh_store::{Error, Store};
 use tonic::Status;
 
-use super::place;
+use super::row;
 
 /// The delay before a caller retries.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,8 +27,8 @@ impl Copied {
     ///
     /// As for any transaction.
     pub async fn open(store: &Store, source: &'static str) -> Result<Self, Error> {
-        place::create(store, source).await?;
-        let row = place::read(store.reader(), store.dialect(), source).await?;
+        row::create(store, source).await?;
+        let row = row::read(store.reader(), store.dialect(), source).await?;
         Ok(Self::new(source, row.place.whole > 0))
     }
 

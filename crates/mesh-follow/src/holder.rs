@@ -15,13 +15,13 @@ use super::batch::Applied;
 use super::failure::Failure;
 use super::follower::Follower;
 use super::parked;
-use super::place::{self, Row};
+use super::row::{self, Row};
 use super::stream::Stream;
 
 /// The interval at which an idle holder renews its lease, and finds out that its place was changed.
 const KEEP: Duration = Duration::from_secs(2);
 /// The pause after frames that could not be applied.
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(3));
 
 /// The holder of a lease.
 pub(super) struct Holder<'a> {
@@ -49,7 +49,7 @@ impl<'a> Holder<'a> {
     /// Begins where the row was when the lease was taken.
     pub(super) async fn new(follower: &'a Follower, name: &'a str, row: Row) -> Result<Self, Error> {
         let applier = Applier::new(follower, row).await?;
-        follower.seen.begin(applier.place.position, applier.parked.len());
+        follower.seen.begin(&applier.place, applier.parked.len());
         Ok(Self { follower, name, applier, failures: 0 })
     }
 
@@ -164,7 +164,7 @@ impl<'a> Holder<'a> {
             tracing::info!(service, source, "events are applied again");
             seen.fail("");
         }
-        seen.apply(applied.place.position, self.applier.parked.len());
+        seen.apply(&applied.place, self.applier.parked.len());
     }
 
     /// Notes a failure. One warning an outage, not one an attempt.
@@ -191,7 +191,7 @@ impl<'a> Holder<'a> {
     async fn keep(&mut self) -> Result<(), Stop> {
         let Follower { store, source, seen, .. } = self.follower;
         let sight = seen.sight().unwrap_or_default();
-        match place::keep(store, source, self.applier.place.fence, &sight).await {
+        match row::keep(store, source, self.applier.place.fence, &sight).await {
             Ok(false) => self.reload().await,
             // The database is away: the next batch or the next round finds out what is true.
             Ok(true) | Err(_) => Ok(()),
@@ -200,9 +200,9 @@ impl<'a> Holder<'a> {
 
     /// Reads the place, after a failure that may have changed it. Fails if a stream has to begin elsewhere.
     async fn reload(&mut self) -> Result<(), Stop> {
-        let Follower { store, source, seen, .. } = self.follower;
+        let Follower { store, source, seen, copied, .. } = self.follower;
         let known = async {
-            let row = place::read(store.reader(), store.dialect(), source).await?;
+            let row = row::read(store.reader(), store.dialect(), source).await?;
             Ok::<_, Error>((row, parked::keys(store, source).await?))
         };
         // The database is away: the retry finds out.
@@ -211,7 +211,11 @@ impl<'a> Holder<'a> {
             return Err(Stop::Lost);
         }
         let moved = self.applier.put(row.place, parked);
-        seen.apply(self.applier.place.position, self.applier.parked.len());
+        seen.apply(&self.applier.place, self.applier.parked.len());
+        // The commit that completed the copy may have reported a failure.
+        if self.applier.place.whole > 0 {
+            copied.set_complete();
+        }
         if moved { Err(Stop::Moved) } else { Ok(()) }
     }
 }

@@ -1,26 +1,13 @@
-//! The place of a follower in the events of its source: one row, which each batch moves forward, and the lease on it.
+//! The place of a follower in the events of its source, and what the next frame is to it.
 //!
 //! Guarantees:
-//! - The place moves only from where its holder knows it, under the fence of that holder. The fence changes when another
-//!   holder takes over, and when an operator changes the place.
-
-use std::time::Duration;
+//! - A frame that comes twice, out of order, or from another stream is not taken for the next one.
 
 use mesh_proto::mesh::events::v1::SubscribeResponse;
 use mesh_proto::mesh::events::v1::subscribe_response::Frame;
-use mesh_store::{Dialect, Error, Store, Transaction};
-use sqlx::any::AnyRow;
-use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
-
-use super::seen::Sight;
-
-/// The length of a lease. Each batch renews it.
-const LEASE: Duration = Duration::from_secs(10);
-/// A lease that ends later than this was taken before the clock went back.
-const LONGEST: Duration = Duration::from_secs(15);
 
 /// The position of a follower that knows none yet.
-const UNKNOWN: i64 = -1;
+pub(super) const UNKNOWN: i64 = -1;
 
 /// The place of a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +45,7 @@ impl Place {
     /// What to do with a frame.
     pub(super) fn turn_of(&self, response: &SubscribeResponse) -> Turn {
         match &response.frame {
-            _ if response.cursor == self.cursor => Turn::Again,
+            Some(Frame::Snapshot(_) | Frame::Reset(_)) if response.cursor == self.cursor => Turn::Again,
             Some(Frame::Event(event)) if self.position == UNKNOWN || event.position == self.position + 1 => Turn::Next,
             Some(Frame::Event(event)) if event.position <= self.position => Turn::Again,
             Some(Frame::Snapshot(event))
@@ -87,159 +74,6 @@ impl Place {
     fn begin_build(&mut self) {
         self.generation += 1;
         self.position = UNKNOWN;
-    }
-
-    /// Writes that an attempt at the next event begins; false if the row is elsewhere.
-    pub(super) async fn begin_attempt(&mut self, store: &Store, source: &str) -> Result<bool, Error> {
-        let mut tx = store.begin().await?;
-        let begin = format!(
-            "UPDATE mesh_followers SET attempt = attempt + 1, lease_until = {}
-            WHERE source = $1 AND position = $2 AND fence = $3",
-            lease_end(tx.dialect())
-        );
-        let begin = sqlx::query(AssertSqlSafe(begin)).bind(source).bind(self.position).bind(self.fence);
-        let begun = begin.execute(&mut *tx).await?.rows_affected() == 1;
-        tx.commit().await?;
-        self.attempt += i64::from(begun);
-        Ok(begun)
-    }
-
-    /// Moves the row from this place to the next one, and renews the lease; false if the row is elsewhere.
-    pub(super) async fn advance(&self, tx: &mut Transaction, source: &str, next: &Self) -> Result<bool, Error> {
-        let advance = format!(
-            "UPDATE mesh_followers SET cursor = $1, position = $2, generation = $3, whole = $4, attempt = $8, lease_until = {}
-            WHERE source = $5 AND position = $6 AND fence = $7",
-            lease_end(tx.dialect())
-        );
-        let advance = sqlx::query(AssertSqlSafe(advance)).bind(next.cursor.clone()).bind(next.position);
-        let advance = advance.bind(next.generation).bind(next.whole).bind(source);
-        let advanced = advance.bind(self.position).bind(self.fence).bind(next.attempt).execute(&mut **tx).await?;
-        Ok(advanced.rows_affected() == 1)
-    }
-}
-
-/// The row of a follower.
-#[derive(Debug)]
-pub(super) struct Row {
-    pub(super) place: Place,
-    /// The process that holds the lease, or that ended without a release.
-    pub(super) holder: String,
-    /// Whether the lease can be taken.
-    free: bool,
-    /// What the holder last wrote of its source.
-    pub(super) sight: Sight,
-}
-
-/// Reads the row of a source, which exists.
-pub(super) async fn read(database: impl AnyExecutor<'_>, dialect: Dialect, source: &str) -> Result<Row, Error> {
-    let read = format!(
-        "SELECT cursor, position, generation, whole, attempt, fence, holder, head, heard, error,
-            CASE WHEN {} THEN 1 ELSE 0 END AS free
-        FROM mesh_followers WHERE source = $1",
-        is_free(dialect)
-    );
-    let read = sqlx::query(AssertSqlSafe(read)).bind(source).try_map(|row: AnyRow| {
-        let place = Place {
-            cursor: row.try_get("cursor")?,
-            position: row.try_get("position")?,
-            generation: row.try_get("generation")?,
-            whole: row.try_get("whole")?,
-            attempt: row.try_get("attempt")?,
-            fence: row.try_get("fence")?,
-        };
-        let (head, heard, error) = (row.try_get("head")?, row.try_get("heard")?, row.try_get("error")?);
-        let sight = Sight::written(place.position, head, heard, error);
-        Ok(Row { place, holder: row.try_get("holder")?, free: row.try_get::<i32, _>("free")? == 1, sight })
-    });
-    Ok(read.fetch_one(database).await?)
-}
-
-/// Creates the row of a source, if it is missing.
-pub(super) async fn create(store: &Store, source: &str) -> Result<(), Error> {
-    let exists = sqlx::query("SELECT 1 FROM mesh_followers WHERE source = $1").bind(source);
-    if exists.fetch_optional(store.reader()).await?.is_some() {
-        return Ok(());
-    }
-    let mut tx = store.begin().await?;
-    let create = "INSERT INTO mesh_followers (source, cursor, position, generation, whole, attempt, fence, holder,
-            lease_until, head, heard, error)
-        VALUES ($1, $2, $3, 1, 0, 0, 0, '', 0, 0, 0, '') ON CONFLICT (source) DO NOTHING";
-    sqlx::query(create).bind(source).bind(Vec::new()).bind(UNKNOWN).execute(&mut *tx).await?;
-    tx.commit().await
-}
-
-/// Takes the lease for `holder`, if it is free. Returns the row as it was, but for the fence of a lease that was taken, and
-/// whether it was.
-pub(super) async fn take(store: &Store, source: &str, holder: &str) -> Result<(Row, bool), Error> {
-    // A write takes the one writer of an embedded database, so a read comes first.
-    let mut row = read(store.reader(), store.dialect(), source).await?;
-    if !row.free {
-        return Ok((row, false));
-    }
-    let mut tx = store.begin().await?;
-    let take = format!(
-        "UPDATE mesh_followers SET holder = $1, fence = fence + 1, lease_until = {} WHERE source = $2 AND fence = $3",
-        lease_end(store.dialect())
-    );
-    let take = sqlx::query(AssertSqlSafe(take)).bind(holder).bind(source).bind(row.place.fence);
-    let taken = take.execute(&mut *tx).await?.rows_affected() == 1;
-    tx.commit().await?;
-    row.place.fence += i64::from(taken);
-    Ok((row, taken))
-}
-
-/// Keeps the lease, and writes what is known of the source, for the other processes; false if the fence is another one.
-pub(super) async fn keep(store: &Store, source: &str, fence: i64, sight: &Sight) -> Result<bool, Error> {
-    if store.dialect().is_alone() {
-        return Ok(read(store.reader(), store.dialect(), source).await?.place.fence == fence);
-    }
-    let mut tx = store.begin().await?;
-    let keep = format!(
-        "UPDATE mesh_followers SET lease_until = {}, head = $1, heard = $2, error = $3 WHERE source = $4 AND fence = $5",
-        lease_end(store.dialect())
-    );
-    let keep = sqlx::query(AssertSqlSafe(keep)).bind(sight.head).bind(sight.heard).bind(&sight.error);
-    let kept = keep.bind(source).bind(fence).execute(&mut *tx).await?.rows_affected();
-    tx.commit().await?;
-    Ok(kept == 1)
-}
-
-/// Changes the fence, so that the holder reads its row again, and locks the row. Returns the generation.
-pub(super) async fn change_fence(tx: &mut Transaction, source: &str) -> Result<i64, Error> {
-    let change = "UPDATE mesh_followers SET fence = fence + 1 WHERE source = $1 RETURNING generation";
-    Ok(sqlx::query(change).bind(source).fetch_one(&mut **tx).await?.try_get(0)?)
-}
-
-/// Moves the place before a snapshot, and returns the new generation.
-pub(super) async fn rebuild(tx: &mut Transaction, source: &str) -> Result<i64, Error> {
-    let rebuild = "UPDATE mesh_followers
-        SET fence = fence + 1, generation = generation + 1, cursor = $1, position = $2, attempt = 0
-        WHERE source = $3 RETURNING generation";
-    let rebuild = sqlx::query(rebuild).bind(Vec::new()).bind(UNKNOWN).bind(source);
-    Ok(rebuild.fetch_one(&mut **tx).await?.try_get(0)?)
-}
-
-/// Ends the lease in order, so that the next holder need not suspect the next event.
-pub(super) async fn release(store: &Store, source: &str, holder: &str) -> Result<(), Error> {
-    let mut tx = store.begin().await?;
-    let release =
-        "UPDATE mesh_followers SET holder = '', lease_until = 0, attempt = 0 WHERE source = $1 AND holder = $2";
-    sqlx::query(release).bind(source).bind(holder).execute(&mut *tx).await?;
-    tx.commit().await
-}
-
-/// The end of a lease that is taken now. An embedded database has one process, and needs no lease.
-fn lease_end(dialect: Dialect) -> String {
-    match dialect.shared_clock() {
-        Some(clock) => format!("({clock}) + {}", LEASE.as_micros()),
-        None => "0".to_owned(),
-    }
-}
-
-fn is_free(dialect: Dialect) -> String {
-    match dialect.shared_clock() {
-        Some(clock) => format!("lease_until NOT BETWEEN ({clock}) AND ({clock}) + {}", LONGEST.as_micros()),
-        None => "1 = 1".to_owned(),
     }
 }
 
@@ -279,7 +113,10 @@ mod tests {
         }
         assert_eq!(place.turn_of(&eighth), Turn::Again);
         assert_eq!(place.turn_of(&snapshot[0]), Turn::OutOfOrder);
-        place.pass(&frame(b"d", Frame::CaughtUp(CaughtUp {})));
+        // The same place as that of the event before.
+        let caught_up = frame(b"9", Frame::CaughtUp(CaughtUp {}));
+        assert_eq!(place.turn_of(&caught_up), Turn::Next);
+        place.pass(&caught_up);
         assert_eq!(place.turn_of(&frame(b"e", Frame::Snapshot(event(9)))), Turn::OutOfOrder, "the build has ended");
     }
 

@@ -8,7 +8,7 @@ use mesh_store::Error;
 use super::failure::Failure;
 use super::follow::Applying;
 use super::follower::Follower;
-use super::{parked, place};
+use super::{parked, row};
 
 /// The most events that one call applies.
 const MOST: i32 = 500;
@@ -39,7 +39,7 @@ async fn retry_first(follower: &Follower, key: &str) -> Result<bool, Failure> {
     let Follower { store, source, copy, .. } = follower;
     let mut tx = store.begin().await?;
     // Before the read: the holder parks no event of the key meanwhile.
-    let generation = place::change_fence(&mut tx, source).await?;
+    let generation = row::change_fence(&mut tx, source).await?;
     let Some(event) = parked::first(&mut tx, source, key).await? else { return Ok(false) };
     copy.apply(&mut Applying::new(&mut tx, generation), &event).await?;
     parked::delete(&mut tx, source, &event).await?;
@@ -51,7 +51,7 @@ async fn retry_first(follower: &Follower, key: &str) -> Result<bool, Failure> {
 pub(super) async fn skip(follower: &Follower, key: &str) -> Result<i32, Error> {
     let Follower { service, source, store, .. } = follower;
     let mut tx = store.begin().await?;
-    place::change_fence(&mut tx, source).await?;
+    row::change_fence(&mut tx, source).await?;
     let skipped = parked::skip(&mut tx, source, key).await?;
     if skipped > 0 {
         tx.commit().await?;
@@ -64,7 +64,7 @@ pub(super) async fn skip(follower: &Follower, key: &str) -> Result<i32, Error> {
 pub(super) async fn rebuild(follower: &Follower) -> Result<i64, Error> {
     let Follower { service, source, store, .. } = follower;
     let mut tx = store.begin().await?;
-    let generation = place::rebuild(&mut tx, source).await?;
+    let generation = row::rebuild(&mut tx, source).await?;
     parked::clear(&mut tx, source).await?;
     tx.commit().await?;
     tracing::warn!(service, source, generation, "an operator has the copy rebuilt");

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::follower::Follower;
 use super::holder::Holder;
-use super::place;
+use super::row;
 
 /// The interval at which a process without the lease asks for it, with jitter.
 const POLL: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ impl Follower {
             () = draining.cancelled() => {}
         }
         // If it fails, the next holder waits for the end of the lease.
-        let _ = place::release(&self.store, self.source, &name).await;
+        let _ = row::release(&self.store, self.source, &name).await;
         self.seen.end();
         self.metrics.remove();
     }
@@ -57,7 +57,7 @@ impl Follower {
     /// Takes the lease if it is free, and follows until it is lost.
     async fn hold(&self, name: &str) -> Result<(), Error> {
         let Self { service, source, .. } = *self;
-        let (row, taken) = place::take(&self.store, source, name).await?;
+        let (row, taken) = row::take(&self.store, source, name).await?;
         if row.place.whole > 0 {
             self.copied.set_complete();
         }

@@ -10,6 +10,8 @@ use mesh_rpc::telemetry::{FollowMetrics, Lag};
 use mesh_store::now;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::place::Place;
+
 /// The interval at which the metrics are set.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -41,9 +43,10 @@ impl Seen {
         self.lock().clone()
     }
 
-    /// Begins, behind a position.
-    pub(super) fn begin(&self, position: i64, parked: usize) {
-        *self.lock() = Some(Sight { position, parked, began: now(), ..Sight::default() });
+    /// Begins at a place.
+    pub(super) fn begin(&self, place: &Place, parked: usize) {
+        let position = place.position.max(0);
+        *self.lock() = Some(Sight { position, parked, head: position, began: now(), ..Sight::default() });
     }
 
     pub(super) fn end(&self) {
@@ -64,11 +67,13 @@ impl Seen {
         self.edit(|sight| sight.behind = time.or(sight.behind).or_else(|| Some(now())));
     }
 
-    /// Frames up to a position were applied.
-    pub(super) fn apply(&self, position: i64, parked: usize) {
+    /// Frames up to a place were applied.
+    pub(super) fn apply(&self, place: &Place, parked: usize) {
         self.edit(|sight| {
-            (sight.position, sight.parked) = (position, parked);
-            sight.behind.take_if(|_| position >= sight.head);
+            // The position is not known behind an empty snapshot, and nothing is outstanding then.
+            let is_unknown = place.position < 0 && !place.is_building();
+            (sight.position, sight.parked) = (if is_unknown { sight.head } else { place.position }, parked);
+            sight.behind.take_if(|_| sight.position >= sight.head);
         });
     }
 
@@ -135,7 +140,8 @@ mod tests {
     fn lag_counts_the_events_behind_and_the_age_of_the_oldest() {
         let seen = Seen::default();
         assert!(seen.sight().is_none(), "another process has the lease");
-        seen.begin(7, 0);
+        let place = |position| Place { cursor: vec![1], position, generation: 1, whole: 1, attempt: 0, fence: 1 };
+        seen.begin(&place(7), 0);
         seen.hear(10);
         let told = now() - 5_000_000;
         let event = Event { position: 8, time: Some(timestamp(told)), ..Event::default() };
@@ -144,9 +150,13 @@ mod tests {
         let sight = seen.sight().unwrap();
         let lag = sight.lag(told + 5_000_000);
         assert_eq!((lag.events, lag.seconds), (3, 5.0));
-        seen.apply(10, 2);
+        seen.apply(&place(10), 2);
         let sight = seen.sight().unwrap();
         let lag = sight.lag(sight.heard + 3_000_000);
         assert_eq!(lag, Lag { events: 0, seconds: 0.0, heard: 3.0, parked: 2 });
+        seen.receive(&[]);
+        seen.apply(&place(-1), 0);
+        let lag = seen.sight().unwrap().lag(now());
+        assert_eq!((lag.events, lag.seconds), (0, 0.0), "an empty snapshot");
     }
 }

@@ -6,12 +6,12 @@ use mesh_store::{Error, timestamp};
 
 use super::follower::Follower;
 use super::parked::{self, MOST_PARKED};
-use super::place;
+use super::row;
 
 /// The state of a follower: by what this process knows if it has the lease, or else by what its holder last wrote.
 pub(super) async fn of(follower: &Follower) -> Result<Shown, Error> {
     let Follower { service, source, store, seen, .. } = follower;
-    let row = place::read(store.reader(), store.dialect(), source).await?;
+    let row = row::read(store.reader(), store.dialect(), source).await?;
     let parked_keys = parked::keys(store, source).await?.len();
     let sight = seen.sight().unwrap_or(row.sight);
     let state = if parked_keys > MOST_PARKED {

@@ -130,8 +130,9 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-follow",
         &[
-            "cause failure parked schema seen",
-            "follow place stream",
+            "cause failure parked place schema",
+            "follow seen",
+            "row stream",
             "batch copy",
             "follower",
             "applier repair state",

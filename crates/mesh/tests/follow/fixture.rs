@@ -1,6 +1,7 @@
 //! The fixture of each test: a mesh with things, a mesh with a shelf that follows them, and a network between the two.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock, mpsc};
@@ -157,7 +158,7 @@ pub(crate) async fn within_limit(test: impl Future<Output = ()>) {
 
 /// The source: a mesh with things.
 pub(crate) struct Source {
-    pub(crate) mesh: Mesh,
+    pub(crate) mesh: Arc<Mesh>,
     pub(crate) store: Store,
 }
 
@@ -175,6 +176,22 @@ impl Work for Idle {
     }
 }
 
+/// The service that publishes things. `opened` gets its database.
+pub(crate) fn things(opened: Arc<OnceLock<Store>>) -> Service {
+    Service::new("things", &CONTRACTS).owns(THINGS).publishes(snapshot).works(move |resources| {
+        opened.get_or_init(|| resources.store());
+        Idle
+    })
+}
+
+/// The service that keeps a copy of the things. `opened` gets its database and its copy.
+pub(crate) fn shelf(control: Arc<Control>, opened: mpsc::Sender<(Store, Copied)>) -> Service {
+    Service::new("shelf", &CONTRACTS).owns(SHELF).follows(move |resources| {
+        opened.send((resources.store(), resources.copy("things"))).unwrap();
+        Shelf(control)
+    })
+}
+
 impl Source {
     pub(crate) async fn start(databases: &Databases) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), databases).await
@@ -182,12 +199,8 @@ impl Source {
 
     async fn start_in(folder: tempfile::TempDir, databases: &Databases) -> Self {
         let opened = Arc::new(OnceLock::<Store>::new());
-        let opening = Arc::clone(&opened);
-        let service = Service::new("things", &[]).owns(THINGS).publishes(snapshot).works(move |resources| {
-            opening.get_or_init(|| resources.store());
-            Idle
-        });
-        let mesh = Mesh::start_in(folder, &databases.settings(0), service).await;
+        let service = things(Arc::clone(&opened));
+        let mesh = Arc::new(Mesh::start_in(folder, &databases.settings(0), service).await);
         let store = opened.get().unwrap().clone();
         Self { mesh, store }
     }
@@ -236,7 +249,7 @@ impl Source {
 
 /// A follower: a mesh with a shelf.
 pub(crate) struct Follower {
-    pub(crate) mesh: Mesh,
+    pub(crate) mesh: Arc<Mesh>,
     pub(crate) store: Store,
     pub(crate) copied: Copied,
     pub(crate) control: Arc<Control>,
@@ -257,6 +270,18 @@ impl Stopped {
 }
 
 impl Follower {
+    /// Starts in one process with its source.
+    pub(crate) async fn start_with_source(databases: &Databases) -> (Source, Self) {
+        let (opened, (sender, receiver)) = (Arc::new(OnceLock::new()), mpsc::channel());
+        let control = Arc::<Control>::default();
+        let settings = [databases.settings(0), databases.settings(1)].concat();
+        let services = [things(Arc::clone(&opened)), shelf(Arc::clone(&control), sender)];
+        let mesh = Arc::new(Mesh::start_in(tempfile::tempdir().unwrap(), &settings, services).await);
+        let (store, copied) = receiver.recv().unwrap();
+        let source = Source { mesh: Arc::clone(&mesh), store: opened.get().unwrap().clone() };
+        (source, Self { mesh, store, copied, control, settings })
+    }
+
     /// Starts in a process of its own, which finds the source at an address.
     pub(crate) async fn start(databases: &Databases, source: SocketAddr) -> Self {
         let network = ["registry=static".to_owned(), format!("static.things={source}")];
@@ -266,12 +291,8 @@ impl Follower {
 
     async fn start_in(folder: tempfile::TempDir, settings: Vec<String>, control: Arc<Control>) -> Self {
         let (sender, receiver) = mpsc::channel();
-        let shelf = Shelf(Arc::clone(&control));
-        let service = Service::new("shelf", &CONTRACTS).owns(SHELF).follows(move |resources| {
-            sender.send((resources.store(), resources.copy("things"))).unwrap();
-            shelf
-        });
-        let mesh = Mesh::start_in(folder, &settings, service).await;
+        let service = shelf(Arc::clone(&control), sender);
+        let mesh = Arc::new(Mesh::start_in(folder, &settings, service).await);
         let (store, copied) = receiver.recv().unwrap();
         Self { mesh, store, copied, control, settings }
     }
@@ -279,7 +300,7 @@ impl Follower {
     /// Drains the mesh.
     pub(crate) async fn stop(self) -> Stopped {
         let Self { mesh, settings, .. } = self;
-        Stopped { folder: mesh.drain().await, settings }
+        Stopped { folder: Arc::into_inner(mesh).unwrap().drain().await, settings }
     }
 
     /// Drains the mesh, and starts another with the same database.
@@ -290,6 +311,21 @@ impl Follower {
     /// Starts a second mesh with the same Postgres database.
     pub(crate) async fn replica(&self) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), self.settings.clone(), Arc::default()).await
+    }
+
+    /// The value of a metric of the follower; `None` without one.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let (address, series) = (self.mesh.url().replace("http://", ""), format!("{name}{{"));
+        let page = tokio::task::spawn_blocking(move || {
+            let mut connection = std::net::TcpStream::connect(address).unwrap();
+            connection.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+            let mut page = String::new();
+            connection.read_to_string(&mut page).unwrap();
+            page
+        });
+        let page = page.await.unwrap();
+        let line = page.lines().find(|line| line.starts_with(&series) && line.contains("source=\"things\""))?;
+        line.rsplit(' ').next()?.parse().ok()
     }
 
     /// Waits until the copy equals the things of the source.
@@ -327,7 +363,7 @@ impl Follower {
     pub(crate) async fn until(&self, query: &'static str, expected: i64) {
         let start = Instant::now();
         while self.count(query).await != expected {
-            assert!(start.elapsed() < Duration::from_secs(30), "{query}: {}", self.count(query).await);
+            assert!(start.elapsed() < Duration::from_secs(60), "{query}: {}", self.count(query).await);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

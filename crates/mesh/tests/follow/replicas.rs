@@ -37,7 +37,7 @@ async fn replica_takes_over_from_a_holder_that_stands_still_whose_batch_changes_
 
         // A holder that ends in order hands over at once.
         let begun = std::time::Instant::now();
-        second.mesh.drain().await;
+        second.stop().await;
         source.make("four").await;
         first.equals(&source).await;
         assert!(begun.elapsed() < Duration::from_secs(8));
