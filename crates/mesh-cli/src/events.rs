@@ -1,5 +1,6 @@
-//! Lists, follows and traces what services publish.
+//! Lists, follows and traces what services publish, and shows and repairs the copies that others keep of it.
 
+pub(crate) mod followers;
 pub(crate) mod sources;
 pub(crate) mod text;
 pub(crate) mod trace;

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use events::followers;
 use target::{Address, Target};
 
 /// The exit code of a wrong command line, the same as clap's.
@@ -62,7 +63,7 @@ enum Command {
     /// List, show, watch, retry, resume and cancel long work
     #[command(subcommand)]
     Operations(Operations),
-    /// List, follow and trace what services publish
+    /// List, follow and trace what services publish; show and repair the copies that others keep of it
     #[command(subcommand)]
     Events(Events),
     /// List the services with their addresses and their health
@@ -158,6 +159,50 @@ enum Events {
         /// The correlation id of an event, or the trace id of the call that began it, which the log has
         correlation: String,
     },
+    /// List the copies that services keep of what others publish, and how far they are behind
+    Lag,
+    /// List the events that could not be applied to a copy, and the later ones of their keys
+    Parked {
+        /// The service that publishes, such as catalog; without it, all of them
+        source: Option<String>,
+    },
+    /// Apply the parked events of one key, in order; mend what they failed with first
+    Retry {
+        #[command(flatten)]
+        copy: CopyOptions,
+        /// The key of the events
+        key: String,
+    },
+    /// Delete the parked events of one key without applying them, after two questions
+    Skip {
+        #[command(flatten)]
+        copy: CopyOptions,
+        /// The key of the events
+        key: String,
+        /// Do not ask; needed without a terminal
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Build a copy again from the present state of its source; the old copy is served meanwhile
+    Rebuild {
+        #[command(flatten)]
+        copy: CopyOptions,
+    },
+}
+
+#[derive(Args)]
+struct CopyOptions {
+    /// The service that publishes, such as catalog
+    source: String,
+    /// The service that follows, if several follow the source
+    #[arg(long)]
+    service: Option<String>,
+}
+
+impl From<CopyOptions> for followers::Copy {
+    fn from(CopyOptions { source, service }: CopyOptions) -> Self {
+        Self { source, service }
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -205,6 +250,13 @@ async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> 
         Command::Events(Events::Trace { correlation }) => {
             events::trace::trace(correlation.parse()?, &target().await?).await
         }
+        Command::Events(Events::Lag) => followers::lag(&target().await?).await,
+        Command::Events(Events::Parked { source }) => followers::parked(source.as_deref(), &target().await?).await,
+        Command::Events(Events::Retry { copy, key }) => followers::retry(&copy.into(), &key, &target().await?).await,
+        Command::Events(Events::Skip { copy, key, yes }) => {
+            followers::skip(&copy.into(), &key, yes, &target().await?).await
+        }
+        Command::Events(Events::Rebuild { copy }) => followers::rebuild(&copy.into(), &target().await?).await,
         Command::Operations(Operations::List { service }) => {
             operations::list(service.as_deref(), &target().await?).await
         }

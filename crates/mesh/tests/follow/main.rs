@@ -27,6 +27,7 @@ macro_rules! on_both {
 
 mod api; // what operators see and repair
 mod cascade; // services that answer each other's events
+mod commands; // `mesh events`, for operators
 mod declare; // what a process refuses to start with
 mod fixture; // a source, a follower, and the network between them
 mod once; // each event takes effect once
