@@ -7,6 +7,7 @@ fn main() -> ExitCode {
         artwork::service(),
         billing::service(),
         catalog::service(),
+        library::service(),
         // A comment keeps this one service a line, for scripts/new-service.
     ])
 }

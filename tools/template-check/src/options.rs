@@ -105,7 +105,7 @@ fn has_the_chosen_database(answers: &Answers, project: &Project) -> Result<()> {
     project.run("scripts/new-service", &[ADDED])?;
     let mesh = read_toml(&project.folder.join("mesh.toml"))?;
     let services = mesh["services"].as_table().context("no services")?;
-    let expected = if answers.example == "film" { vec!["catalog", "artwork", "billing", ADDED] } else { vec![ADDED] };
+    let expected = if answers.example == "film" { vec!["catalog", "artwork", "billing", "library", ADDED] } else { vec![ADDED] };
     ensure!(services.keys().eq(expected), "mesh.toml has the services {services:?}");
     for (name, keys) in services {
         let url = keys.get("database_url").and_then(toml::Value::as_str);

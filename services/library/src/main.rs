@@ -1,0 +1,7 @@
+//! Runs `library` in its own process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh::run(library::service())
+}
