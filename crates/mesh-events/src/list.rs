@@ -2,6 +2,8 @@
 //!
 //! The log has no index of correlations: each event would pay for it, and people ask rarely. A page reads a part of the log,
 //! so that no call takes long.
+//!
+//! See: decision 0037
 
 use mesh_feed::cursor::LogCursor;
 use mesh_proto::mesh::events::v1::{Event, Source};

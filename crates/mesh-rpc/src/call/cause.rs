@@ -5,7 +5,7 @@
 //!
 //! Does not: cross the edge or the gateway. Callers outside of the mesh cannot set a cause.
 //!
-//! See: docs/CONTRACTS.md, "Causes"
+//! See: decision 0037, and docs/CONTRACTS.md, "Causes"
 
 use std::fmt;
 use std::num::ParseIntError;
