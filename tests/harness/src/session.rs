@@ -37,7 +37,12 @@ impl Session {
 
     /// The number that a `SELECT count(*)` returns.
     pub fn count(&mut self, query: &str) -> i64 {
-        self.rows(query, |row| row.get::<i64, _>(0))[0]
+        self.numbers(query)[0]
+    }
+
+    /// The numbers of a query with one column.
+    pub fn numbers(&mut self, query: &str) -> Vec<i64> {
+        self.rows(query, |row| row.get(0))
     }
 
     /// Whether a connection to this Postgres database waits for a lock.

@@ -1,0 +1,142 @@
+//! A client outside the mesh: creates a title and rents it, first with a card that is charged, then with one that is
+//! declined. It follows both operations, step by step, to their end.
+//!
+//! ```sh
+//! cargo run                    # in one terminal
+//! cargo run --example rent     # in another
+//! ```
+//!
+//! Other addresses go behind `--`. If each service runs in its own process, the catalog's comes first, then library's:
+//! `-- http://127.0.0.1:50051 http://127.0.0.1:50053`.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
+use contracts::catalog::v1::{CreateTitleRequest, Title};
+use contracts::google::longrunning::{Operation, operation};
+use contracts::library::v1::library_service_client::LibraryServiceClient;
+use contracts::library::v1::{GetTitleRequest, RentTitleRequest, RentTitleResponse};
+use contracts::mesh::operations::v1::OperationMetadata;
+use tokio::time::{sleep, timeout};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+const USAGE: &str = "usage: rent [http://ADDRESS [http://ADDRESS-OF-LIBRARY]]";
+/// Limit on each wait, restarts of the server included.
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        [] => rent("http://127.0.0.1:8080", "http://127.0.0.1:8080").await,
+        ["-h" | "--help"] => Err(USAGE.into()),
+        [address] => rent(address, address).await,
+        [catalog, library] => rent(catalog, library).await,
+        _ => Err(USAGE.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn rent(catalog: &str, library: &str) -> Result<(), Box<dyn Error>> {
+    let (catalog, library) = (connect(catalog).await?, connect(library).await?);
+    let title = create_title(catalog).await?;
+    println!("title      {}", title.title_id);
+    timeout(LIMIT, until_copied(library.clone(), &title.title_id))
+        .await
+        .map_err(|_| "library does not get the title: check that the catalog runs")??;
+    for card in ["test", "test-declined"] {
+        rent_with(library.clone(), &title, card).await?;
+    }
+    Ok(())
+}
+
+async fn connect(address: &str) -> Result<Channel, Box<dyn Error>> {
+    let connected = Endpoint::from_shared(address.to_owned())?.connect().await;
+    Ok(connected.map_err(|_| {
+        format!("no server answers at {address}: start one with `cargo run` in another terminal; {USAGE}")
+    })?)
+}
+
+async fn create_title(channel: Channel) -> Result<Title, Box<dyn Error>> {
+    let request = CreateTitleRequest {
+        request_id: uuid::Uuid::new_v4().to_string(),
+        name: "Metropolis".to_owned(),
+        synopsis: "A city above, a city below.".to_owned(),
+        year: 1927,
+        price_cents: 399,
+    };
+    let response = CatalogServiceClient::new(channel).create_title(request).await.map_err(one_line)?.into_inner();
+    Ok(response.title.ok_or("the response has no title")?)
+}
+
+/// Library answers from a copy of its own, which gets the title some milliseconds later.
+async fn until_copied(channel: Channel, title_id: &str) -> Result<(), String> {
+    let mut library = LibraryServiceClient::new(channel);
+    loop {
+        match library.get_title(GetTitleRequest { title_id: title_id.to_owned() }).await {
+            Ok(_) => return Ok(()),
+            Err(status) if matches!(status.code(), Code::NotFound | Code::Unavailable) => {
+                sleep(Duration::from_millis(10)).await;
+            }
+            Err(status) => return Err(one_line(status)),
+        }
+    }
+}
+
+/// Rents the title to a new viewer.
+async fn rent_with(channel: Channel, title: &Title, card: &str) -> Result<(), Box<dyn Error>> {
+    let request = RentTitleRequest {
+        // A retry with the same id would return the same operation.
+        request_id: uuid::Uuid::new_v4().to_string(),
+        viewer_id: uuid::Uuid::new_v4().to_string(),
+        title_id: title.title_id.clone(),
+        expected_price_cents: title.price_cents,
+        card: card.to_owned(),
+    };
+    let started = LibraryServiceClient::new(channel.clone()).rent_title(request).await.map_err(one_line)?.into_inner();
+    println!("operation  {}", started.name);
+    let mut shown = Vec::new();
+    // Resumes by itself after a lost connection or a restart of the server.
+    let following =
+        mesh_client::watch_until_done(channel, &started.name, |operation| show_steps(operation, &mut shown));
+    let late = |_| format!("the operation did not end within {LIMIT:?}: check that billing runs");
+    let done = timeout(LIMIT, following).await.map_err(late)?.map_err(one_line)?;
+    show_steps(&done, &mut shown);
+    match done.result {
+        Some(operation::Result::Response(response)) => {
+            let rental = response.to_msg::<RentTitleResponse>()?.rental.ok_or("the response has no rental")?;
+            println!("rented     {} for {} cents", rental.rental_id, rental.price_cents);
+        }
+        Some(operation::Result::Error(error)) => println!("undone     {}", error.message),
+        None => return Err("the operation is done without a result".into()),
+    }
+    Ok(())
+}
+
+/// Prints the steps that have changed since the last time.
+fn show_steps(operation: &Operation, shown: &mut Vec<String>) {
+    let metadata = operation.metadata.as_ref().and_then(|any| any.to_msg::<OperationMetadata>().ok());
+    for step in metadata.unwrap_or_default().steps {
+        let state = step.state().as_str_name().trim_start_matches("STEP_STATE_").to_lowercase();
+        let line = format!("{:<10} {state}", step.name);
+        if !shown.contains(&line) {
+            println!("{line}");
+            shown.push(line);
+        }
+    }
+}
+
+/// A status as one line.
+fn one_line(status: Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
