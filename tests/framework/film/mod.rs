@@ -16,6 +16,7 @@ mod locks; // somebody else holds a lock in the database
 mod long_work; // a kill within a clean-up, and a clock that went back
 mod opening; // a database that is missing, emptied or of the wrong kind
 mod operations_cli; // the commands of `mesh`
+mod rents; // rentals while catalog, library and billing are killed
 mod restore; // the steps after a backup was restored
 mod schema; // a schema that is newer than the program
 mod tracing; // one trace through every hop, and its export
