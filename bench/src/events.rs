@@ -3,9 +3,10 @@
 //! `cargo run --profile bench-run -p bench -- events` prints one table; docs/BENCHMARKS.md explains it.
 //!
 //! Modules, in the order of the table: [`publishing`] measures rows that are written with an event, [`replay`] the
-//! stream of a reader that is behind, and [`newcomer`] the snapshot of one that has nothing. [`site`] is the service under
-//! test, and [`plan`] the extent.
+//! stream of a reader that is behind, [`newcomer`] the snapshot of one that has nothing, and [`following`] a service that
+//! applies them to a copy of its own. [`site`] is the service under test, and [`plan`] the extent.
 
+mod following;
 mod newcomer;
 mod plan;
 mod publishing;
@@ -26,15 +27,18 @@ pub(crate) enum Part {
     Publishing,
     Replay,
     Newcomer,
+    Following,
 }
 
 /// In the order of the table.
-const PARTS: [(Part, Engine); 5] = [
+const PARTS: [(Part, Engine); 7] = [
     (Part::Publishing, Engine::Sqlite),
     (Part::Publishing, Engine::Postgres),
     (Part::Replay, Engine::Sqlite),
     (Part::Replay, Engine::Postgres),
     (Part::Newcomer, Engine::Sqlite),
+    (Part::Following, Engine::Sqlite),
+    (Part::Following, Engine::Postgres),
 ];
 
 pub(crate) async fn measure(quick: bool, only: Option<Part>, data_dir: Option<PathBuf>) -> anyhow::Result<()> {
@@ -56,6 +60,7 @@ pub(crate) async fn measure(quick: bool, only: Option<Part>, data_dir: Option<Pa
             Part::Publishing => publishing::measure(&place, &plan, &mut report).await,
             Part::Replay => replay::measure(&place, &plan, &mut report).await,
             Part::Newcomer => newcomer::measure(&place, &plan, &mut report).await,
+            Part::Following => following::measure(&machine, &place, &plan, &mut report).await,
         };
         measured.with_context(|| format!("{part:?} on {engine}"))?;
     }

@@ -94,16 +94,33 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) async fn start(place: &Place) -> anyhow::Result<Self> {
+        Self::start_with(place, None).await
+    }
+
+    /// Starts the service, perhaps in one process with a follower, each with its database.
+    pub(super) async fn start_with(place: &Place, follower: Option<(Service, &Place)>) -> anyhow::Result<Self> {
         let (sender, store) = mpsc::channel();
-        let service = Service::new(SERVICE, &[]).owns(MIGRATIONS).publishes(snapshot).works(move |resources| {
+        let things = Service::new(SERVICE, &[]).owns(MIGRATIONS).publishes(snapshot).works(move |resources| {
             // If the receiver is gone, the start has already failed.
             let _ = sender.send(resources.store());
             Undone
         });
-        let folder = tempfile::tempdir_in(&place.folder)?;
-        let database = format!("services.{SERVICE}.database_url={}", place.url);
-        let mesh = Mesh::start_in(folder, &[database], service).await;
+        let database =
+            |service: &Service, place: &Place| format!("services.{}.database_url={}", service.name(), place.url);
+        let (folder, own) = (tempfile::tempdir_in(&place.folder)?, database(&things, place));
+        let mesh = match follower {
+            None => Mesh::start_in(folder, &[own], things).await,
+            Some((follower, place)) => {
+                let settings = [own, database(&follower, place)];
+                Mesh::start_in(folder, &settings, [things, follower]).await
+            }
+        };
         Ok(Self { mesh, store: store.recv().context("the service was not built")? })
+    }
+
+    /// Ends it, and closes its database.
+    pub(super) async fn stop(self) {
+        self.mesh.drain().await;
     }
 
     /// Makes things, `FILL` a transaction, with their events.
