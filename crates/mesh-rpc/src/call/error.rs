@@ -106,10 +106,11 @@ pub fn is_unreadable(status: &Status) -> bool {
 
 /// Adds a reason to a status without one. Such a status comes from tonic or from a service that sets no details.
 pub fn with_reason(status: Status) -> Status {
-    let message = status.message();
+    let mut message = status.message().to_owned();
     let (code, reason) = match status.code() {
         // Other gRPC implementations use RESOURCE_EXHAUSTED for this.
         Code::OutOfRange if message.contains("message length too large") => {
+            message = too_large(&message).unwrap_or(message);
             (Code::ResourceExhausted, "MESSAGE_TOO_LARGE")
         }
         // gRPC's document on compression demands this code.
@@ -130,6 +131,13 @@ pub fn with_reason(status: Status) -> Status {
         detailed.set_source(Arc::new(status));
     }
     detailed
+}
+
+/// What tonic says of a message that is too large, as this project says it. `None`: tonic says it without the numbers.
+fn too_large(message: &str) -> Option<String> {
+    let mut numbers = message.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let (found, limit) = (numbers.next()?, numbers.next()?);
+    Some(format!("the message has {found} bytes, and the method takes at most {limit}"))
 }
 
 /// INTERNAL: a defect or a broken dependency. The log shows the cause; the client does not see it. The caller must not
@@ -231,6 +239,15 @@ mod tests {
     fn reason_of_a_missing_message_is_the_clients() {
         let detailed = with_reason(Status::internal("Missing request message."));
         assert_eq!(detailed.code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn reason_of_a_message_that_is_too_large_names_the_limit() {
+        let tonic = "Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes";
+        let detailed = with_reason(Status::out_of_range(tonic));
+        assert_eq!(detailed.code(), Code::ResourceExhausted);
+        assert_eq!(detailed.get_error_details().error_info().unwrap().reason, "MESSAGE_TOO_LARGE");
+        assert_eq!(detailed.message(), "the message has 9 bytes, and the method takes at most 4");
     }
 
     #[test]
