@@ -42,9 +42,11 @@ const PAGES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-pub(super) fn not_found() -> Response<Body> {
-    let text = "not found: this is a gRPC server with the pages /healthz, /readyz and /metrics\n";
-    page(StatusCode::NOT_FOUND, TEXT, text.to_owned())
+/// `edge` is the port of the edge, if it has one of its own.
+pub(super) fn not_found(edge: Option<u16>) -> Response<Body> {
+    let elsewhere = edge.map(|port| format!("; port {port} answers other HTTP")).unwrap_or_default();
+    let text = format!("not found: this is a gRPC server with the pages /healthz, /readyz and /metrics{elsewhere}\n");
+    page(StatusCode::NOT_FOUND, TEXT, text)
 }
 
 /// gRPC sends the status in trailers, which few HTTP/1.1 clients read.

@@ -61,6 +61,29 @@ pub struct Listen {
     pub edge: Option<SocketAddr>,
 }
 
+impl Listen {
+    /// The listeners of one process do not share a port.
+    fn check_apart(&self) -> anyhow::Result<()> {
+        let all = [("listen", Some(self.services)), ("admin.listen", self.admin), ("edge.listen", self.edge)];
+        let named: Vec<_> = all.into_iter().filter_map(|(key, address)| Some((key, address?))).collect();
+        for (index, (key, address)) in named.iter().enumerate() {
+            if let Some((other, _)) = named[..index].iter().find(|(_, other)| overlap(*other, *address)) {
+                anyhow::bail!(
+                    "cannot listen on {address}: {other} and {key} both name it; give {key} a port of its own, or remove it \
+                     to have one listener for both"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether two listeners would have the same port of an address. Port 0 is a free one each time.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && same
+}
+
 /// The listeners of a process.
 pub struct Ports {
     services: TcpListener,
@@ -73,8 +96,10 @@ impl Ports {
     ///
     /// # Errors
     ///
-    /// An address is in use, or does not belong to this machine. The message says what to do.
+    /// An address is in use, or does not belong to this machine, or is that of two listeners. The message says what to
+    /// do.
     pub async fn bind(listen: Listen, how: &str) -> anyhow::Result<Self> {
+        listen.check_apart()?;
         let services = listener::bind(listen.services, how).await?;
         let own = async |address: Option<SocketAddr>, how| match address {
             Some(address) => listener::bind(address, how).await.map(Some),
@@ -104,17 +129,19 @@ impl Ports {
         let bound = || Bound { most: limits.connections, name: "limits.connections" };
         let (here, own) = if self.edge.is_some() { (None, edge) } else { (edge, None) };
         let pages = self.admin.is_none().then(|| admin.clone());
-        let answer_services = answer(layers, methods.clone(), pages, here);
+        let outside = self.edge.as_ref().and_then(|edge| edge.local_addr().ok()).map(|address| address.port());
+        let answer_services = answer(layers, methods.clone(), pages, here, outside);
         let (draining, again) = (draining.clone(), || tasks.clone());
         tasks.run(listener::serve(self.services, None, bound(), draining.clone(), again(), limits, answer_services));
         if let (Some(listener), Some(edge)) = (self.edge, own) {
             let tls = edge.tls.clone();
-            let answer_outside = answer(edge.layers.clone(), methods, None, Some(edge));
+            let answer_outside = answer(edge.layers.clone(), methods, None, Some(edge), None);
             tasks.run(listener::serve(listener, tls, bound(), draining.clone(), again(), limits, answer_outside));
         }
         if let Some(listener) = self.admin {
             let pages = move |request: Request<Incoming>, _| {
-                std::future::ready(admin.answer(&request).unwrap_or_else(admin::not_found))
+                let page = admin.answer(&request);
+                std::future::ready(page.unwrap_or_else(|| admin::not_found(None)))
             };
             let bound = Bound { most: limits.admin_connections(), name: "the limit of admin.listen" };
             tasks.run(listener::serve(listener, None, bound, draining, again(), limits, pages));
@@ -122,12 +149,13 @@ impl Ports {
     }
 }
 
-/// Answers gRPC with `layers`, `pages`, and what else the edge answers.
+/// Answers gRPC with `layers`, `pages`, and what else the edge answers. `elsewhere` is its port, if it is another.
 fn answer(
     layers: Handler,
     methods: Methods,
     pages: Option<Admin>,
     edge: Option<Edge>,
+    elsewhere: Option<u16>,
 ) -> impl Fn(Request<Incoming>, Connection) -> Answering + Clone {
     move |request, connection| {
         let response = if is_grpc(&request) {
@@ -141,7 +169,7 @@ fn answer(
                 (Some(page), Some(edge)) => (edge.guard)(&request).unwrap_or(page),
                 (Some(page), None) => page,
                 (None, Some(edge)) => return (edge.front)(request, connection),
-                (None, None) => admin::not_found(),
+                (None, None) => admin::not_found(elsewhere),
             }
         };
         Box::pin(std::future::ready(response))
@@ -153,4 +181,25 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let rest = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_of_one_address_are_refused_by_their_keys() {
+        let check = |services: &str, admin: Option<&str>, edge: Option<&str>| {
+            let address = |text: &str| text.parse().unwrap();
+            let listen = Listen { services: address(services), admin: admin.map(address), edge: edge.map(address) };
+            listen.check_apart().err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        let same = check("127.0.0.1:8080", None, Some("127.0.0.1:8080"));
+        assert!(same.contains("listen and edge.listen both name it"), "{same}");
+        let any = check("0.0.0.0:8080", Some("127.0.0.1:9090"), Some("127.0.0.1:9090"));
+        assert!(any.contains("admin.listen and edge.listen both name it"), "{any}");
+        assert!(!check("0.0.0.0:8080", None, Some("127.0.0.1:8080")).is_empty(), "all addresses include it");
+        assert_eq!(check("127.0.0.1:0", Some("127.0.0.1:0"), Some("127.0.0.1:0")), "");
+        assert_eq!(check("127.0.0.1:8080", None, Some("127.0.0.2:8080")), "");
+    }
 }

@@ -48,6 +48,11 @@ pub struct Tls {
 }
 
 impl Tls {
+    /// The file of the certificate.
+    pub fn certificate(&self) -> &Path {
+        &self.certificate
+    }
+
     /// Reads a certificate, with its issuers behind it, and its private key from two files, or from one that has both.
     ///
     /// # Errors
