@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -101,6 +102,8 @@ struct Up {
     agent: Option<Child>,
     events: mpsc::UnboundedReceiver<Event>,
     sender: mpsc::UnboundedSender<Event>,
+    /// The address of the gateway, once it has printed it.
+    gateway: Arc<Mutex<Option<String>>>,
     /// The width of the labels.
     width: usize,
     stopping: bool,
@@ -110,7 +113,7 @@ impl Up {
     fn new(programs: &BTreeMap<String, PathBuf>) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let width = programs.keys().map(String::len).chain([CONSUL.len()]).max().unwrap_or_default();
-        Self { services: Vec::new(), agent: None, events, sender, width, stopping: false }
+        Self { services: Vec::new(), agent: None, events, sender, gateway: Arc::default(), width, stopping: false }
     }
 
     /// Starts all processes and waits until Consul lists each service as passing. Fails if one ends first.
@@ -144,6 +147,11 @@ impl Up {
             let passing = async || client.health().instances(&query, None).await.ok()?.value.into_iter().next();
             let instance = self.until(name, passing).await?;
             places.push((name, format!("{}:{}", instance.address(), instance.service.port)));
+        }
+        if let Some((name, _)) = programs.get_key_value(GATEWAY) {
+            let gateway = Arc::clone(&self.gateway);
+            let listens = async || gateway.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            places.push((name, self.until(GATEWAY, listens).await?));
         }
         let took = started.elapsed().as_secs_f64();
         self.say(OURSELVES, &format!("all services are passing in Consul, after {took:.1} s:"));
@@ -222,6 +230,9 @@ impl Up {
     fn handle(&mut self, event: Event) -> Option<String> {
         match event {
             Event::Line { name, line } => {
+                if let Some((_, address)) = line.split_once(" listening on ").filter(|_| name == GATEWAY) {
+                    *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.to_owned());
+                }
                 // While it ends, an agent without peers logs errors about missing peers.
                 if !(self.stopping && name == CONSUL) {
                     self.say(&name, &line);

@@ -27,6 +27,8 @@ fn up(folder: &TempDir, options: &[&str]) -> Command {
     for service in ["CATALOG", "ARTWORK"] {
         command.env(format!("MESH__SERVICES__{service}__LISTEN"), "127.0.0.1:0");
     }
+    // That of the gateway.
+    command.env("MESH__LISTEN", "127.0.0.1:0");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -40,7 +42,7 @@ struct Up {
 
 impl Up {
     fn start() -> Self {
-        let folder = project(&["artwork", "catalog", "monolith"]);
+        let folder = project(&["artwork", "catalog", "gateway", "monolith"]);
         let mut child = up(&folder, &["--consul-port=0"]).spawn().expect("mesh starts");
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().expect("its output"));
@@ -93,7 +95,7 @@ fn up_starts_every_service_and_stops_them_all() {
     }
     for signal in ["INT", "TERM"] {
         let mut up = Up::start();
-        assert_eq!(up.places.keys().collect::<Vec<_>>(), ["artwork", "catalog", "consul"]);
+        assert_eq!(up.places.keys().collect::<Vec<_>>(), ["artwork", "catalog", "consul", "gateway"]);
         if Grpcurl::installed() {
             let mut demo = Command::new(root().join("scripts/demo"));
             forget_cargo(&mut demo);

@@ -12,8 +12,8 @@ use super::holder::{self, Holder};
 /// An address that a program of this project listens on.
 #[derive(Debug)]
 struct Wanted {
-    /// The program that is expected there.
-    program: String,
+    /// The programs that are expected there.
+    programs: Vec<String>,
     address: SocketAddr,
     need: Need,
     serves: String,
@@ -86,14 +86,14 @@ fn wanted(
     let shared = settings.get("listen", &variable)?;
     let mut wanted = vec![
         Wanted {
-            program: "monolith".to_owned(),
+            programs: vec!["monolith".to_owned(), "gateway".to_owned()],
             address: shared.unwrap_or(local(8080)),
             need: Need::Needed,
-            serves: "cargo run".to_owned(),
+            serves: "cargo run, or the gateway of scripts/up".to_owned(),
             remedy: "end it, or: cargo run -- --listen 127.0.0.1:0".to_owned(),
         },
         Wanted {
-            program: "consul".to_owned(),
+            programs: vec!["consul".to_owned()],
             address: local(crate::up::DEFAULT_PORT),
             need: Need::Optional,
             serves: "Consul, as scripts/up starts it".to_owned(),
@@ -103,7 +103,7 @@ fn wanted(
     for (service, port) in services {
         let key = format!("services.{service}.listen");
         wanted.push(Wanted {
-            program: service.clone(),
+            programs: vec![service.clone()],
             address: settings.get(&key, &variable)?.or(shared).unwrap_or(local(*port)),
             need: Need::Optional,
             serves: format!("{service} in a process of its own"),
@@ -130,7 +130,9 @@ impl Wanted {
     fn judge(self, refused: Option<&io::Error>, holder: Option<Holder>) -> Finding {
         let (state, found) = match (refused, holder) {
             (None, _) => (State::Free, String::new()),
-            (Some(_), Some(holder)) if holder.is(&self.program) => (State::Serving, format!("by {holder}")),
+            (Some(_), Some(holder)) if self.programs.iter().any(|program| holder.is(program)) => {
+                (State::Serving, format!("by {holder}"))
+            }
             (Some(_), Some(holder)) => (State::Taken, format!("by {holder}")),
             (Some(error), None) if error.kind() == io::ErrorKind::AddrInUse => {
                 (State::Taken, "by a process that this user cannot see".to_owned())
@@ -183,8 +185,8 @@ mod tests {
             wanted.judge(Some(&io::ErrorKind::AddrInUse.into()), holder).state
         };
         assert_eq!(
-            [state(Some("monolith")), state(Some("mono")), state(None)],
-            [State::Serving, State::Taken, State::Taken]
+            [state(Some("monolith")), state(Some("gateway")), state(Some("mono")), state(None)],
+            [State::Serving, State::Serving, State::Taken, State::Taken]
         );
     }
 }
