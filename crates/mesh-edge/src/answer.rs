@@ -15,7 +15,7 @@ use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
 use tonic::body::Body;
 use tonic::{Code, Status};
-use transcode::{Matched, Miss};
+use transcode::{FromHeader, Matched, Miss};
 
 use crate::body::Bodies;
 use crate::client::{self, Network};
@@ -67,7 +67,7 @@ impl Edge {
         let contract = Contract::read(sets, served, methods)?;
         Ok(Self(Arc::new(Inner {
             layers,
-            pages: Pages::new(contract.openapi(), settings.docs.clone()),
+            pages: Pages::new(contract.openapi(), settings.docs.clone(), settings.listen.is_some()),
             contract: Arc::new(contract),
             guard: Guard::new(listen, settings.tls.is_some(), &settings.hosts, &settings.cors_origins),
             bodies: Bodies::new(settings.max_body),
@@ -86,7 +86,19 @@ impl Edge {
         let (arguments, path) = self.0.contract.curl(&format!("/{method}"), request)?;
         // The shell reads `?` and `&` otherwise.
         let quote = if path.contains('?') { "'" } else { "" };
-        Some(format!("curl {arguments}{quote}{}{path}{quote}", self.url(address)))
+        Some(format!("{} {arguments}{quote}{}{path}{quote}", self.curl_trusting(), self.url(address)))
+    }
+
+    /// Commands that read what has no name: for a process without examples of its own.
+    pub fn reads(&self, address: SocketAddr) -> Vec<String> {
+        let paths = self.0.contract.reads();
+        paths.map(|path| format!("{} {}{path}", self.curl_trusting(), self.url(address))).collect()
+    }
+
+    /// curl, which knows no issuer of a certificate for a try.
+    fn curl_trusting(&self) -> String {
+        let certificate = self.0.tls.as_ref().map(|tls| format!(" --cacert {}", tls.certificate().display()));
+        format!("curl{}", certificate.unwrap_or_default())
     }
 
     /// The URL of the edge at `address`, without a path.
@@ -196,7 +208,7 @@ impl Inner {
     ) -> Result<Response<Body>, Refusal> {
         let body = request::message(matched, head, head.uri.query(), None, body, self.bodies.of(client)).await?;
         let answered = async { self.call(route, head, connection, body).await?.only().await };
-        let message = answered.await.map_err(|status| Refusal::of_call(status, &head.headers))?;
+        let message = answered.await.map_err(|status| Refusal::of_call(status, route.binding(), &head.headers))?;
         Ok(unary::answer(head, route, &message)?)
     }
 
@@ -213,7 +225,7 @@ impl Inner {
         let last_event = headers::text(&head.headers, "last-event-id").filter(|_| events && route.shape().resumes());
         let query =
             head.uri.query().map(|query| if last_event.is_some() { without_cursor(query) } else { query.into() });
-        let cursor = last_event.map(|id| ("cursor", id));
+        let cursor = last_event.map(|value| FromHeader { header: "Last-Event-ID", field: "cursor", value });
         // A browser whose stream had no event yet comes again with the cursor of the address.
         let seen = last_event.map(str::to_owned).or_else(|| given_cursor(head.uri.query()?));
         let seen = seen.filter(|_| events && route.shape().resumes());

@@ -4,12 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use http::StatusCode;
+use mesh_rpc::call::error::DOMAIN;
 use mesh_rpc::call::{Method, Methods};
 use mesh_runtime::executable;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
-use transcode::{Binding, Matched, Miss, Routes, Schema, WireError, openapi};
+use tonic::Code;
+use transcode::openapi::{self, Answer};
+use transcode::{Binding, Matched, Miss, Routes, Schema, WireError};
 
 use crate::example;
+use crate::refusal::{STALE_REVISION, http_status};
 use crate::shape::{REVISION, Shape};
 
 /// The public part of the contracts.
@@ -48,7 +53,14 @@ impl Contract {
     /// The OpenAPI document.
     pub(crate) fn openapi(&self) -> Vec<u8> {
         // The package of the contracts has the version of the project, and its process may be of any.
-        let info = openapi::Info { title: "API", version: executable::VERSION, server: "", bearer: false };
+        let info = openapi::Info {
+            title: "API",
+            version: executable::VERSION,
+            server: "",
+            bearer: false,
+            answer: answer_of,
+            failures: &OF_ALL,
+        };
         openapi::document(&self.routes, info)
     }
 
@@ -68,10 +80,50 @@ impl Contract {
         bindings.filter_map(|binding| example::curl(binding, request)).next()
     }
 
+    /// The paths of GET that need neither a name nor a parameter.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
+        let is_plain = |binding: &&Binding| {
+            let streams = binding.method.is_server_streaming();
+            binding.http_method == "GET" && !binding.path.contains('{') && !binding.needs_parameter() && !streams
+        };
+        self.routes.bindings().iter().filter(is_plain).map(|binding| binding.path.as_str())
+    }
+
     /// The method that a gRPC path calls, if it is public.
     pub(crate) fn public(&self, path: &str) -> Option<&'static Method> {
         self.routes.bindings().iter().any(|binding| binding.grpc_path == path).then(|| self.methods.find(path))
     }
+}
+
+/// Failures that any method may have, as the document shows them: of the edge, and of the layers behind it.
+const OF_ALL: [(i32, &str); 3] = [
+    (Code::ResourceExhausted as i32, "RATE_LIMITED"),
+    (Code::ResourceExhausted as i32, "OVERLOADED"),
+    (Code::DeadlineExceeded as i32, "DEADLINE_EXCEEDED"),
+];
+
+/// Reasons that contracts of services name, and that mesh gives in their place.
+const OF_MESH: [&str; 8] = [
+    "ENDPOINT_UNREACHABLE",
+    "MESSAGE_TOO_LARGE",
+    "NO_ENDPOINTS",
+    "OVERLOADED",
+    "PEER_UNAVAILABLE",
+    "RATE_LIMITED",
+    "REQUEST_ID_REUSED",
+    "DEADLINE_EXCEEDED",
+];
+
+/// How a failure that a contract names is answered.
+fn answer_of(binding: &Binding, code: i32, reason: &str) -> Answer {
+    let service = binding.method.parent_service().package_name().split('.').next().unwrap_or_default().to_owned();
+    // The contracts that every service may serve are mesh's.
+    let is_of_mesh = ["google", "mesh"].contains(&service.as_str()) || OF_MESH.contains(&reason);
+    let mut statuses = vec![http_status(code, reason)];
+    if reason == STALE_REVISION && binding.revision.is_some() {
+        statuses.push(StatusCode::PRECONDITION_FAILED.as_u16());
+    }
+    Answer { statuses, domain: if is_of_mesh { DOMAIN.to_owned() } else { service } }
 }
 
 fn grpc_path(method: &MethodDescriptor) -> String {

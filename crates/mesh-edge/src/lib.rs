@@ -9,7 +9,7 @@
 //! - `rate` has the limits of each client, and `client` tells clients apart.
 //! - `contract` is what is public: the rules, and the tables for JSON.
 //! - `call` makes the gRPC call and reads its messages. `request` makes the call's request of path, query, headers and
-//!   body, `body` reads that body.
+//!   body, `body` reads that body, and `given` has the headers that give a field.
 //! - `grpc_web` passes calls of gRPC-Web on.
 //! - `unary` answers with one message, `ndjson` and `sse` with a stream of them. `validators` has the entity tags.
 //! - `pages` are about the API itself: a start page, documentation, OpenAPI.
@@ -28,6 +28,7 @@ mod contract;
 mod cors;
 mod example;
 mod forward;
+mod given;
 mod grpc_web;
 mod guard;
 mod headers;

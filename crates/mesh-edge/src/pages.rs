@@ -25,6 +25,13 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
+/// The links of the start page to the admin pages.
+const ADMIN: &str = r#"<li><a href="/readyz">Readiness</a> <span>which services work</span></li>
+<li><a href="/metrics">Metrics</a> <span>for Prometheus</span></li>
+"#;
+/// What the start page says of a listener of the edge's own.
+const OWN: &str = ", to clients from outside: the public methods alone, without gRPC reflection. The port of the services \
+                   has reflection, and the port of the admin pages has readiness and metrics";
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -37,13 +44,16 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// `openapi` is the document of the public methods.
-    pub(crate) fn new(openapi: Vec<u8>, docs: Docs) -> Self {
+    /// `openapi` is the document of the public methods. `is_own`: the pages are on a listener of the edge's own, which
+    /// has neither the admin pages nor reflection.
+    pub(crate) fn new(openapi: Vec<u8>, docs: Docs, is_own: bool) -> Self {
         let page = |media_type, text: &'static str| Page::new(media_type, Bytes::from_static(text.as_bytes()));
+        let (here, more) = if is_own { (OWN, "") } else { ("", ADMIN) };
+        let start = include_str!("pages/start.html").replace("{here}", here).replace("{more}", more);
         Self {
             openapi: Page::new("application/json", openapi.into()),
             files: [
-                ("/", page(HTML, include_str!("pages/start.html"))),
+                ("/", Page::new(HTML, start.into())),
                 ("/docs", page(HTML, include_str!("pages/docs.html"))),
                 ("/docs/page.js", page(SCRIPT, include_str!("pages/page.js"))),
                 ("/docs/element.js", page(SCRIPT, include_str!("pages/element.js"))),
@@ -134,7 +144,7 @@ mod tests {
 
     fn get(docs: Docs, path: &str) -> Option<Response<Body>> {
         let head = Request::get(path).body(()).unwrap().into_parts().0;
-        Pages::new(b"{}".to_vec(), docs).answer(&head)
+        Pages::new(b"{}".to_vec(), docs, false).answer(&head)
     }
 
     fn location(response: &Response<Body>) -> &str {
@@ -143,7 +153,7 @@ mod tests {
 
     #[test]
     fn pages_load_nothing_from_elsewhere() {
-        for (path, page) in Pages::new(Vec::new(), Docs::On).files {
+        for (path, page) in Pages::new(Vec::new(), Docs::On, true).files {
             let text = String::from_utf8(page.plain.to_vec()).unwrap();
             for scheme in ["https://", "src=\"//", "href=\"//", "import("] {
                 assert!(!text.contains(scheme), "{path} has {scheme}");
@@ -151,6 +161,19 @@ mod tests {
             // The policy refuses them.
             assert!(!text.contains("<style") && !text.contains(" style=\"") && !text.contains("<script>"), "{path}");
         }
+    }
+
+    #[test]
+    fn start_page_links_the_admin_pages_where_they_are() {
+        let start = |is_own| {
+            let page =
+                Pages::new(Vec::new(), Docs::On, is_own).files.into_iter().find(|(path, _)| *path == "/").unwrap().1;
+            String::from_utf8(page.plain.to_vec()).unwrap()
+        };
+        let (shared, own) = (start(false), start(true));
+        assert!(shared.contains("href=\"/metrics\"") && !shared.contains("reflection"), "{shared}");
+        assert!(!own.contains("href=\"/metrics\"") && own.contains("without gRPC reflection"), "{own}");
+        assert!(!shared.contains('{') && !own.contains('{'), "{shared}{own}");
     }
 
     #[test]
@@ -173,7 +196,7 @@ mod tests {
     fn page_that_is_known_is_not_sent_again() {
         let tag = get(Docs::On, "/openapi.json").unwrap().headers()[ETAG].clone();
         let head = Request::get("/openapi.json").header("if-none-match", tag).body(()).unwrap().into_parts().0;
-        let known = Pages::new(b"{}".to_vec(), Docs::On).answer(&head).unwrap();
+        let known = Pages::new(b"{}".to_vec(), Docs::On, false).answer(&head).unwrap();
         assert_eq!(known.status(), StatusCode::NOT_MODIFIED);
     }
 }

@@ -14,10 +14,24 @@ use mesh_rpc::call::error::{DOMAIN, exhausted, invalid_fields, status};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use transcode::{BadRequest, Schema};
+use transcode::{BadRequest, Binding, Schema};
+
+use crate::given::with_headers;
 
 /// The reason of a refusal to open a WebSocket.
 pub(crate) const MALFORMED_HANDSHAKE: &str = "MALFORMED_HANDSHAKE";
+
+/// The reason of a write to a revision that is no longer the resource's.
+pub(crate) const STALE_REVISION: &str = "STALE_REVISION";
+
+/// The HTTP status of a failure. That of some reasons does not follow from the code.
+pub(crate) fn http_status(code: i32, reason: &str) -> u16 {
+    match reason {
+        "MESSAGE_TOO_LARGE" => 413,
+        "HEADERS_TOO_LARGE" => 431,
+        _ => transcode::http_status(code),
+    }
+}
 
 /// A request that is not answered with a message.
 pub(crate) struct Refusal {
@@ -47,10 +61,10 @@ impl Refusal {
     }
 
     /// A failure of the call that a request with these headers has made.
-    pub(crate) fn of_call(status: Status, headers: &HeaderMap) -> Self {
-        let refusal = Self::from(status);
-        let stale = refusal.reason() == "STALE_REVISION" && headers.contains_key(IF_MATCH);
+    pub(crate) fn of_call(status: Status, binding: &Binding, headers: &HeaderMap) -> Self {
+        let refusal = Self::from(with_headers(binding, status));
         // What `If-Match` asks for has a status of its own.
+        let stale = refusal.reason() == STALE_REVISION && headers.contains_key(IF_MATCH);
         if stale { Self { http: StatusCode::PRECONDITION_FAILED, ..refusal } } else { refusal }
     }
 
@@ -97,11 +111,8 @@ impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         let mut refusal =
             Self { http: StatusCode::INTERNAL_SERVER_ERROR, status: Box::new(status), own: None, allow: None };
-        refusal.http = match refusal.reason().as_str() {
-            "MESSAGE_TOO_LARGE" => StatusCode::PAYLOAD_TOO_LARGE,
-            "HEADERS_TOO_LARGE" => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            _ => transcode::http_status(refusal.status.code() as i32).try_into().unwrap_or(refusal.http),
-        };
+        let http = http_status(refusal.status.code() as i32, &refusal.reason());
+        refusal.http = http.try_into().unwrap_or(refusal.http);
         refusal
     }
 }

@@ -1,23 +1,21 @@
 //! The message of a call from the parts of an HTTP request.
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use tonic::body::Body;
 use tonic::{Code, Status};
-use transcode::{BadRequest, Input, Matched};
+use transcode::{FromHeader, Input, Matched};
 
 use crate::body::Reader;
 use crate::call::{PREFIX, seal};
+use crate::given::given;
 use crate::headers::{essence, text};
 use crate::refusal::Refusal;
 
-/// The header that makes a repeated write safe
-/// ([draft](https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/)).
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The content types that a form of another site can send without asking.
 const OF_FORMS: [&str; 3] = ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"];
 
@@ -30,12 +28,11 @@ pub(crate) async fn message(
     matched: &Matched<'_>,
     head: &Parts,
     query: Option<&str>,
-    extra: Option<(&str, &str)>,
+    extra: Option<FromHeader<'_>>,
     body: Incoming,
     reader: Reader<'_>,
 ) -> Result<Body, Refusal> {
-    let from_headers = fields(matched, &head.headers)?;
-    let mut fields: Vec<_> = from_headers.iter().map(|(path, value)| (*path, value.as_str())).collect();
+    let mut fields = given(matched.binding, &head.headers)?;
     fields.extend(extra);
     let media_type = text(&head.headers, CONTENT_TYPE);
     if matched.binding.body.is_raw() && !body.is_end_stream() {
@@ -73,7 +70,7 @@ async fn raw(
     matched: &Matched<'_>,
     headers: &HeaderMap,
     query: Option<&str>,
-    fields: &[(&str, &str)],
+    fields: &[FromHeader<'_>],
     content_type: &str,
     body: Incoming,
     reader: Reader<'_>,
@@ -105,38 +102,6 @@ fn broken_off(error: &hyper::Error) -> Status {
     Status::cancelled(format!("the body broke off before its end: {error}"))
 }
 
-/// The values that headers give to fields.
-fn fields<'b>(matched: &Matched<'b>, headers: &HeaderMap) -> Result<Vec<(&'b str, String)>, BadRequest> {
-    let (mut fields, mut bad) = (Vec::new(), BadRequest::default());
-    if matched.binding.has_request_id
-        && let Some(key) = headers.get(IDEMPOTENCY_KEY)
-    {
-        // The draft has it in quotes, and most clients have not.
-        match key.to_str() {
-            Ok(key) => fields.push(("request_id", key.trim_matches('"').to_owned())),
-            Err(_) => bad.add("Idempotency-Key", "must be a UUID"),
-        }
-    }
-    let tag = headers.get(IF_MATCH).map(|tag| tag.to_str().ok().and_then(revision));
-    match (&matched.binding.revision, tag) {
-        (_, None) => {}
-        (Some(path), Some(Some(revision))) => fields.push((path.as_str(), revision.to_owned())),
-        (Some(_), Some(None)) => bad.add("If-Match", "must be the ETag of an answer, such as \"3\""),
-        // A client that sends it relies on the check.
-        (None, Some(_)) if matched.binding.http_method != "GET" => {
-            bad.add("If-Match", "is not checked by this method: read the resource first, and leave the header out");
-        }
-        (None, Some(_)) => {}
-    }
-    if bad.violations.is_empty() { Ok(fields) } else { Err(bad) }
-}
-
-/// The revision in an entity tag. A proxy that compresses makes tags weak.
-fn revision(tag: &str) -> Option<&str> {
-    let tag = tag.trim().trim_start_matches("W/").strip_prefix('"')?.strip_suffix('"')?;
-    (!tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_digit())).then_some(tag)
-}
-
 fn is_json(media_type: &str) -> bool {
     let essence = essence(media_type).to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
@@ -155,15 +120,6 @@ fn untyped() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn revision_is_read_of_strong_and_weak_tags() {
-        assert_eq!(revision("\"3\""), Some("3"));
-        assert_eq!(revision(" W/\"3\""), Some("3"));
-        for wrong in ["3", "\"x\"", "\"\"", "*", "\"1\", \"2\"", ""] {
-            assert_eq!(revision(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn json_has_many_names() {

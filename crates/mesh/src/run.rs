@@ -121,6 +121,9 @@ async fn renew_epochs(services: &[Service], config: &Config) -> anyhow::Result<(
     Ok(())
 }
 
+/// The calls that a process without examples prints, at most.
+const SHOWN: usize = 5;
+
 /// Prints the addresses, and first calls to paste into a terminal.
 fn announce(config: &Config, running: &Running, examples: &[Example]) {
     let mut out = std::io::stdout().lock();
@@ -147,6 +150,10 @@ fn announce(config: &Config, running: &Running, examples: &[Example]) {
         let _ = writeln!(out, "\n  {}/docs shows and tries the API over HTTP", edge.url(at));
         for (method, request) in &examples {
             let _ = edge.curl(at, method, request).map(|curl| writeln!(out, "  {curl}"));
+        }
+        let reads = if examples.is_empty() { edge.reads(at) } else { Vec::new() };
+        for curl in reads.iter().take(SHOWN) {
+            let _ = writeln!(out, "  {curl}");
         }
     }
     let _ = writeln!(out);

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::{env, fs, io};
 
 use prost_reflect::DescriptorPool;
-use transcode::openapi::{Info, document};
+use transcode::openapi::{Answer, Info, document};
 use transcode::{Routes, Schema};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -15,7 +15,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect::<Vec<_>>();
     let routes = Routes::new(&Schema::new(&pool), methods, "mesh.options.v1.revision");
     let routes = routes.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-    let info = Info { title: "The contracts", version: "1", server: "http://127.0.0.1:8080", bearer: false };
+    let info = Info {
+        title: "The contracts",
+        version: "1",
+        server: "http://127.0.0.1:8080",
+        bearer: false,
+        answer: Answer::by_code,
+        failures: &[],
+    };
     io::stdout().write_all(&document(&routes, info))?;
     Ok(())
 }

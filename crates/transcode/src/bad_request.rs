@@ -19,7 +19,7 @@ pub struct BadRequest {
 pub struct Violation {
     /// The path of the field; what the request has, if there is no such field.
     pub field: String,
-    /// What is wrong.
+    /// What is wrong, as a text behind the field; a sentence of its own if there is no field.
     pub description: String,
 }
 
@@ -40,7 +40,11 @@ impl BadRequest {
     pub(crate) fn add_all(&mut self, within: &str, error: JsonError) {
         for mistake in error.into_mistakes() {
             let dot = if within.is_empty() || mistake.path.is_empty() { "" } else { "." };
-            self.add(format!("{within}{dot}{}", mistake.path), mistake.description);
+            let field = format!("{within}{dot}{}", mistake.path);
+            // A mistake in the syntax is a sentence of its own.
+            let whole = field.is_empty() && mistake.offset.is_none();
+            let subject = if whole { "the body " } else { "" };
+            self.add(field, format!("{subject}{}", mistake.description));
         }
     }
 }

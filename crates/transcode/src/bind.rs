@@ -33,11 +33,21 @@ pub enum Input<'b> {
     },
 }
 
+/// The value of a field, from a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FromHeader<'h> {
+    /// The header, for errors.
+    pub header: &'h str,
+    /// The path of the field, such as `title.revision`.
+    pub field: &'h str,
+    /// The value, as text.
+    pub value: &'h str,
+}
+
 impl Matched<'_> {
     /// Appends the wire of the method's request to `out`.
     ///
-    /// `headers` are values for fields, by paths such as `request_id`, from headers such as `Idempotency-Key`. A field
-    /// that the request also has elsewhere must have the same value there.
+    /// A field that `headers` give, and that the request also has elsewhere, must have the same value there.
     ///
     /// # Errors
     ///
@@ -46,7 +56,7 @@ impl Matched<'_> {
         &self,
         query: Option<&str>,
         body: Input<'_>,
-        headers: &[(&str, &str)],
+        headers: &[FromHeader<'_>],
         out: &mut Vec<u8>,
     ) -> Result<(), BadRequest> {
         let start = out.len();
@@ -71,7 +81,7 @@ impl Matched<'_> {
         query: Option<&str>,
         content_type: &str,
         length: usize,
-        headers: &[(&str, &str)],
+        headers: &[FromHeader<'_>],
     ) -> Result<(Vec<u8>, Vec<u8>), BadRequest> {
         let mut bad = BadRequest::default();
         let (mut before, mut after) = (Vec::new(), Vec::new());
@@ -124,7 +134,7 @@ impl Matched<'_> {
         &self,
         query: Option<&str>,
         body: Option<Input<'_>>,
-        headers: &[(&str, &str)],
+        headers: &[FromHeader<'_>],
         start: usize,
         out: &mut Vec<u8>,
         bad: &mut BadRequest,
@@ -136,9 +146,9 @@ impl Matched<'_> {
         self.path(out, bad);
         // The wire of a request with mistakes may be incomplete.
         let checked = bad.violations.is_empty();
-        for (path, value) in headers {
+        for header in headers {
             let given = if checked { &out[start..] } else { &[] };
-            if let Some((path, leaf)) = self.header(path, value, given, bad) {
+            if let Some((path, leaf)) = self.header(header, given, bad) {
                 path.append(&leaf, out);
             }
         }
@@ -178,17 +188,18 @@ impl Matched<'_> {
     }
 
     /// The field of a header and its wire, unless the request `given` has the same value.
-    fn header(&self, path: &str, value: &str, given: &[u8], bad: &mut BadRequest) -> Option<(FieldPath, Vec<u8>)> {
+    fn header(&self, from: &FromHeader<'_>, given: &[u8], bad: &mut BadRequest) -> Option<(FieldPath, Vec<u8>)> {
+        let FromHeader { header, field: path, value } = *from;
         let found = FieldPath::find(&self.binding.input, path, false).map_err(|what| bad.add(path, what)).ok()?;
         let mut leaf = Vec::new();
-        found.leaf().text_to_wire(value, &mut leaf).map_err(|error| bad.add_text(path, error)).ok()?;
+        found.leaf().text_to_wire(value, &mut leaf).map_err(|error| bad.add_text(header, error)).ok()?;
         let value = scan::fields(&leaf).next().and_then(Result::ok).map(|field| field.value);
         match found.last(given) {
             Ok(Some(other)) if Some(other) == value => None,
             // An unset field may be written as zero or empty.
             Ok(None | Some(Value::Varint(0) | Value::Bytes([]))) => Some((found, leaf)),
             Ok(Some(_)) | Err(_) => {
-                bad.add(path, "a header gives another value than the request");
+                bad.add(path, format!("has another value than the header {header}"));
                 None
             }
         }

@@ -2,7 +2,7 @@
 
 use prost_reflect::{MessageDescriptor, MethodDescriptor};
 
-use crate::annotations::Revision;
+use crate::annotations::{Behavior, Revision};
 use crate::error::WireError;
 use crate::field_path::{self, FieldPath};
 use crate::rule::Rule;
@@ -114,6 +114,13 @@ impl Binding {
         })
     }
 
+    /// Whether a field of the request is required that only the query can give.
+    pub fn needs_parameter(&self) -> bool {
+        let fields = self.input.fields().filter(|field| Behavior::of(field.descriptor()).required);
+        let bound = |field: &Field| self.variables.iter().any(|variable| variable.numbers() == [field.number()]);
+        self.body == Body::None && fields.into_iter().any(|field| !bound(&field))
+    }
+
     /// Whether the answer is a `google.api.HttpBody`: bytes with a content type of their own.
     pub fn is_raw_response(&self) -> bool {
         self.response_message().full_name() == HTTP_BODY
@@ -147,7 +154,7 @@ fn keep<T>(result: Result<T, String>, mistakes: &mut Vec<String>) -> Option<T> {
 
 /// The field of a variable.
 fn variable(input: &Message, path: &str) -> Result<FieldPath, String> {
-    let found = FieldPath::find(input, path, false).map_err(|what| format!("variable `{path}`: {what}"))?;
+    let found = FieldPath::find(input, path, false).map_err(|what| format!("variable `{path}` {what}"))?;
     if found.leaf().cardinality() != Cardinality::Single || found.leaf().kind() == Kind::Message {
         return Err(format!(
             "variable `{path}`: a path has values of numbers, strings, bytes, booleans and enums only"
@@ -167,7 +174,7 @@ fn body(input: &Message, rule: &Rule) -> Result<Body, String> {
         "*" if input.full_name() == HTTP_BODY => Ok(Body::WholeRaw),
         "*" => Ok(Body::Whole),
         name => {
-            let field = named(input, name).map_err(|what| format!("body `{name}`: {what}"))?;
+            let field = named(input, name).map_err(|what| format!("body `{name}` {what}"))?;
             match field_path::inner(&field) {
                 Some(message) if message.full_name() == HTTP_BODY => Ok(Body::FieldRaw(field)),
                 Some(_) => Ok(Body::Field(field)),
@@ -182,7 +189,7 @@ fn response_body(output: &Message, name: &str) -> Result<Option<Field>, String> 
     if name.is_empty() {
         return Ok(None);
     }
-    let field = named(output, name).map_err(|what| format!("response_body `{name}`: {what}"))?;
+    let field = named(output, name).map_err(|what| format!("response_body `{name}` {what}"))?;
     match field_path::inner(&field) {
         Some(_) => Ok(Some(field)),
         None => Err(format!("response_body `{name}`: the body of an answer is one message")),

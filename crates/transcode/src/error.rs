@@ -39,7 +39,7 @@ pub struct JsonError {
 pub struct Mistake {
     /// The field, as written by the caller, such as `title.tags[3].name`. It is empty for the input as a whole.
     pub path: String,
-    /// What was wrong and what was expected, for the caller, in one line.
+    /// What was wrong and what was expected, for the caller, in one line: a text behind the field.
     pub description: String,
     /// The byte of the input where it was noticed. Only mistakes in the syntax of JSON have it.
     pub offset: Option<usize>,

@@ -6,7 +6,7 @@
 
 use crate::error::WireError;
 use crate::scan::{self, Value};
-use crate::table::{Cardinality, Field, Message};
+use crate::table::{Cardinality, Field, Message, unknown};
 use crate::wire::{WireType, begin, end, put_tag};
 
 /// The most names of a path. A message may contain itself, and a receiver refuses messages that nest more than 100 deep.
@@ -24,19 +24,20 @@ impl FieldPath {
     ///
     /// # Errors
     ///
-    /// What is wrong with the path.
+    /// What is wrong with the path, as a text behind it.
     pub(crate) fn find(message: &Message, path: &str, json: bool) -> Result<Self, String> {
         let field = |message: &Message, name: &str| {
             let found = message.field(name).filter(|field| json || field.name() == name);
-            found.ok_or_else(|| format!("{} has no such field", message.full_name()))
+            found.ok_or_else(|| unknown(message.descriptor(), name))
         };
         let mut names = path.split('.');
         let mut found = Self::of(field(message, names.next().unwrap_or_default())?);
         for name in names {
             if found.outer.len() + 1 == DEPTH {
-                return Err(format!("a path has at most {DEPTH} names"));
+                return Err(format!("has more than {DEPTH} names"));
             }
-            let inner = inner(&found.leaf).ok_or_else(|| format!("{} has no fields", found.leaf.name()))?;
+            let inner =
+                inner(&found.leaf).ok_or_else(|| format!("leads into {}, which has no fields", found.leaf.name()))?;
             found = found.join(field(&inner, name)?);
         }
         Ok(found)

@@ -25,6 +25,7 @@ mod library;
 mod mask;
 #[cfg(test)]
 mod mutated;
+mod nearest;
 mod normalise;
 pub mod openapi;
 mod percent;
@@ -46,7 +47,7 @@ mod wire;
 mod write;
 
 pub use bad_request::{BadRequest, Violation};
-pub use bind::Input;
+pub use bind::{FromHeader, Input};
 pub use binding::{Binding, Body};
 pub use code::http_status;
 pub use error::{JsonError, Mistake, WireError};

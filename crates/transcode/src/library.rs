@@ -256,7 +256,7 @@ message UpdateBookRequest {
 message SetCoverRequest {
   string book_id = 1;
   bytes image = 2;
-  string request_id = 3;
+  string request_id = 3 [(google.api.field_behavior) = REQUIRED];
   google.api.HttpBody scan = 4;
 }
 "#;

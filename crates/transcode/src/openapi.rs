@@ -2,7 +2,9 @@
 //!
 //! Guarantees:
 //! - The same routes give the same bytes. Schemas stand in the order of their names, all else in that of the contract.
-//! - Descriptions are the comments of the contract; the answers to errors are its lines `CODE: REASON`.
+//! - Descriptions are the comments of the contract; the answers to errors are its lines `CODE: REASON`, with the status
+//!   and the domain that the server says it sends.
+//! - Headers that give a field, `Idempotency-Key` and `If-Match`, are parameters, and the body does not require the field.
 //! - Bounds of `buf.validate` are those of the schemas.
 //! - A path of several segments, `{name=services/*/operations/*}`, has a parameter a segment.
 //! - A method that starts a long-running operation names the messages in it, as `x-operation-info` and in words, and links
@@ -16,6 +18,7 @@ mod bounds;
 mod comments;
 mod decimals;
 mod ids;
+mod info;
 mod long_running;
 mod operations;
 mod paths;
@@ -27,26 +30,14 @@ use prost_reflect::ServiceDescriptor;
 
 use crate::json::{Json, Object};
 use crate::route::Routes;
+pub use info::{Answer, Info};
 use operations::Operations;
 use paths::Shape;
-
-/// What a document says beside the contract.
-#[derive(Clone, Copy, Debug)]
-pub struct Info<'a> {
-    /// The title of the API.
-    pub title: &'a str,
-    /// The version of the API.
-    pub version: &'a str,
-    /// The URL before all paths, such as `https://api.example.org`. Empty: the origin of the document.
-    pub server: &'a str,
-    /// Whether callers send a bearer token.
-    pub bearer: bool,
-}
 
 /// The document, as JSON.
 pub fn document(routes: &Routes, info: Info<'_>) -> Vec<u8> {
     let ids = ids::of(routes.bindings());
-    let mut operations = Operations::new(long_running::links(routes.bindings(), &ids));
+    let mut operations = Operations::new(info, long_running::links(routes.bindings(), &ids));
     let mut paths: Vec<(Shape, Object)> = Vec::new();
     for (binding, id) in routes.bindings().iter().zip(&ids) {
         let shape = Shape::of(binding);

@@ -47,7 +47,7 @@ fn field(binding: &Binding, name: &str) -> Result<FieldPath, String> {
     let path = FieldPath::find(&binding.input, name, true)?;
     let numbers = path.numbers();
     if binding.variables.iter().any(|variable| variable.numbers() == numbers) {
-        return Err("the path has this field".to_owned());
+        return Err("is a field of the path".to_owned());
     }
     let is_in_body = match &binding.body {
         Body::None => false,
@@ -55,11 +55,11 @@ fn field(binding: &Binding, name: &str) -> Result<FieldPath, String> {
         Body::Field(field) | Body::FieldRaw(field) => numbers.first() == Some(&field.number()),
     };
     if is_in_body {
-        return Err("the body has this field".to_owned());
+        return Err("is a field of the body".to_owned());
     }
     // A page of another site can send a form with any query, but not the header.
     if binding.body.is_raw() && path.name() == "request_id" {
-        return Err("the header Idempotency-Key has this field".to_owned());
+        return Err("is given by the header Idempotency-Key alone".to_owned());
     }
     Ok(path)
 }
@@ -81,13 +81,13 @@ impl Given {
             let Some(oneof) = oneof else { continue };
             let key = (numbers[..depth].to_vec(), oneof.name().to_owned());
             if *self.chosen.entry(key).or_insert(field.number()) != field.number() {
-                return Err(format!("another field of the oneof {} has a value", oneof.name()));
+                return Err(format!("is one of the fields of {}, and another is given", oneof.name()));
             }
         }
         let is_new = self.fields.insert(numbers);
         if is_new || path.leaf().cardinality() == Cardinality::Repeated {
             return Ok(());
         }
-        Err("the field takes one value".to_owned())
+        Err("takes one value".to_owned())
     }
 }

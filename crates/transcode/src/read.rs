@@ -41,7 +41,7 @@ impl Message {
         let read = body(&mut context, self.table(), 0, &mut parser).and_then(|read| parser.end().map(|()| read));
         match read {
             Ok(Read::Value) => {}
-            Ok(Read::Null) => context.mistake(format!("expected {}, found null", self.full_name())),
+            Ok(Read::Null) => context.mistake(format!("must be a {}, not null", self.full_name())),
             Err(error) => context.mistakes.push(syntax(json, &error)),
         }
         finish(context, start)
@@ -76,7 +76,7 @@ impl Field {
                     end(context.out, message);
                 }
             }
-            None => context.mistake("it cannot be written as one text"),
+            None => context.mistake("cannot be written as one text"),
         }
         context.name(from, || self.name().to_owned());
         finish(context, start)
@@ -95,9 +95,11 @@ fn finish(context: Context<'_>, start: usize) -> Result<(), JsonError> {
 fn syntax(json: &[u8], error: &serde_json::Error) -> Mistake {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or(&text);
+    let (line, column) = (error.line(), error.column());
     let lines = json.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
     let offset = lines.map(<[u8]>::len).sum::<usize>() + error.column().saturating_sub(1);
-    let description = if error.is_data() { what.to_owned() } else { format!("malformed JSON: {what}") };
+    let malformed = || format!("malformed JSON at line {line}, column {column}: {what}");
+    let description = if error.is_data() { what.to_owned() } else { malformed() };
     Mistake { path: String::new(), description, offset: Some(offset) }
 }
 
@@ -140,7 +142,7 @@ fn body<'de, 'a, D: Deserializer<'de>>(
     json: D,
 ) -> Result<Read, D::Error> {
     if depth >= MAX_DEPTH {
-        context.mistake("it nests too deep");
+        context.mistake("nests too deep");
         return json.deserialize_ignored_any(IgnoredAny).map(|_| Read::Value);
     }
     match table.special {
@@ -224,7 +226,7 @@ impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
         let Self { context, field, depth, tagged } = self;
         let read = if tagged { single(context, field, depth, json) } else { untagged(context, field, depth, json) }?;
         if read == Read::Null {
-            context.mistake("null is not a value here");
+            context.mistake("must not be null");
         }
         Ok(())
     }
@@ -332,19 +334,20 @@ impl<'a> Members<'a> {
         let index = match found {
             Found::Field(index) => index,
             Found::Unknown(name) => {
-                skip(context, &format!("{} has no such field", self.table.descriptor.full_name()), json)?;
+                let mistake = if context.has_room() { self.table.unknown(&name) } else { String::new() };
+                skip(context, &mistake, json)?;
                 context.name(from, || name);
                 return Ok(());
             }
         };
         let field = &self.table.fields[index];
         if self.seen.insert(index) {
-            skip(context, "it is given twice", json)?;
+            skip(context, "is given twice", json)?;
         } else if field_value(context, field, depth, json)? == Read::Value
             && field.oneof.is_some_and(|oneof| self.oneofs.insert(oneof))
         {
             let name = field.descriptor.containing_oneof().map(|oneof| oneof.name().to_owned()).unwrap_or_default();
-            context.mistake(format!("only one field of {name} may be given"));
+            context.mistake(format!("is one of the fields of {name}, and another is given"));
         }
         context.name(from, || field.descriptor.json_name().to_owned());
         Ok(())
@@ -478,7 +481,7 @@ impl<'de> Visitor<'de> for AnyObject<'_, '_> {
                 Some(key) => before.push((key, map.next_value()?)),
                 None if before.is_empty() => return Ok(Read::Value),
                 None => {
-                    context.mistake("\"@type\" is missing");
+                    context.mistake("has no \"@type\"");
                     return Ok(Read::Value);
                 }
             }
@@ -519,7 +522,7 @@ fn content<'de, 'a, A: MapAccess<'de>>(
         map.next_value_seed(AnyMember { context, members: &mut members, name, depth })?;
     }
     if !matches!(table.special, Special::No | Special::Empty) && !members.seen.insert(VALUE) {
-        context.mistake_in("value", "it is missing");
+        context.mistake_in("value", "is missing");
     }
     Ok(())
 }
@@ -547,11 +550,11 @@ impl<'de> DeserializeSeed<'de> for AnyMember<'_, '_, 'de> {
         let from = context.mistakes.len();
         let read = match &*name {
             "value" if !members.seen.insert(VALUE) => body(context, table, depth, json)?,
-            "value" | "@type" => skip(context, "it is given twice", json)?,
-            _ => skip(context, "this type has no other member than \"value\"", json)?,
+            "value" | "@type" => skip(context, "is given twice", json)?,
+            _ => skip(context, "is no member of this type, which has \"value\" alone", json)?,
         };
         if read == Read::Null {
-            context.mistake("null is not a value here");
+            context.mistake("must not be null");
         }
         context.name(from, || shorten(&name).into_owned());
         Ok(())

@@ -225,11 +225,11 @@ mod tests {
         let shown: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
         let expected = [
             "bad.v1.Bad.Template: GET v1: byte 0: a template starts with `/`",
-            "bad.v1.Bad.Variable: GET /v1/{no}/{ids}/{inner}/{inner.no}: variable `no`: bad.v1.All has no such field",
+            "bad.v1.Bad.Variable: GET /v1/{no}/{ids}/{inner}/{inner.no}: variable `no` is no field of bad.v1.All",
             "variable `ids`: a path has values of numbers, strings, bytes, booleans and enums only",
             "variable `inner`: a path has values",
-            "variable `inner.no`: bad.v1.Inner has no such field",
-            "bad.v1.Bad.Body: POST /v1/b: body `no`: bad.v1.All has no such field",
+            "variable `inner.no` is no field of bad.v1.Inner",
+            "bad.v1.Bad.Body: POST /v1/b: body `no` is no field of bad.v1.All",
             "response_body `id`: the body of an answer is one message",
             "body `ids`: a body is one message, or bytes",
             "GET has no body",

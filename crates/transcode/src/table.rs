@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, MessageDescriptor};
 
+use crate::nearest::nearest;
+
 /// Messages, lists and maps may nest this deep, in JSON and on the wire. prost reads as much, so a service can decode
 /// what [`Message::to_wire`](crate::Message::to_wire) has written.
 pub const MAX_DEPTH: usize = 100;
@@ -260,13 +262,24 @@ impl FieldKind {
 }
 
 pub(crate) struct EnumTable {
-    pub(crate) full_name: Box<str>,
     /// By ascending number. Of several names of one number, the first of the contract.
     pub(crate) by_number: Box<[(i32, Box<str>)]>,
     /// All names, sorted.
     pub(crate) by_name: Box<[(Box<str>, i32)]>,
     /// `google.protobuf.NullValue`, which is null in JSON.
     pub(crate) is_null: bool,
+}
+
+/// An error names so many values of an enum.
+const SHOWN: usize = 20;
+
+impl EnumTable {
+    /// The names of the values, for an error.
+    pub(crate) fn shown(&self) -> String {
+        let names: Vec<_> = self.by_number.iter().take(SHOWN).map(|(_, name)| &**name).collect();
+        let more = if self.by_number.len() > SHOWN { ", …" } else { "" };
+        format!("one of {}{more}", names.join(", "))
+    }
 }
 
 /// Messages that JSON writes in a form of their own.
@@ -335,11 +348,24 @@ impl MessageTable {
         }
     }
 
+    /// Says that no field has this name, and which one the caller may have meant.
+    pub(crate) fn unknown(&self, name: &str) -> String {
+        unknown(&self.descriptor, name)
+    }
+
     /// The index of the field with this name, of either kind.
     pub(crate) fn named(&self, name: &str) -> Option<usize> {
         let found = self.names.binary_search_by(|(other, _)| (**other).cmp(name)).ok()?;
         Some(self.names[found].1)
     }
+}
+
+/// Says that no field of a message has this name, and which one the caller may have meant.
+pub(crate) fn unknown(message: &MessageDescriptor, name: &str) -> String {
+    let names: Vec<_> = message.fields().map(|field| field.json_name().to_owned()).collect();
+    let meant = nearest(names.iter().map(String::as_str), name);
+    let meant = meant.map(|meant| format!("; the nearest is `{meant}`")).unwrap_or_default();
+    format!("is no field of {}{meant}", message.full_name())
 }
 
 impl FieldTable {
@@ -401,7 +427,7 @@ impl EnumTable {
         by_number.dedup_by_key(|(number, _)| *number);
         by_name.sort();
         let is_null = descriptor.full_name() == "google.protobuf.NullValue";
-        Self { full_name: descriptor.full_name().into(), by_number: by_number.into(), by_name: by_name.into(), is_null }
+        Self { by_number: by_number.into(), by_name: by_name.into(), is_null }
     }
 
     pub(crate) fn name(&self, number: i32) -> Option<&str> {

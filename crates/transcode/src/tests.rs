@@ -186,11 +186,14 @@ fn mistake_has_its_path() {
 #[test]
 fn mistake_says_what_was_expected() {
     let said = |json| to_wire(EVERYTHING, json).map(drop).expect_err(json)[0].to_string();
-    assert_eq!(said(r#"{"int32": 1.5}"#), "int32: expected a whole number of 32 bits, found 1.5");
-    assert_eq!(said(r#"{"genre": "DRAMA"}"#), "genre: \"DRAMA\" is not a value of sample.v1.Genre");
-    assert_eq!(said(r#"{"colour": 1}"#), "colour: sample.v1.Everything has no such field");
-    assert_eq!(said(r#"{"text": "", "amount": 1}"#), "amount: only one field of choice may be given");
-    assert_eq!(said(r#"{"string": 1}"#), "string: expected a string, found 1");
+    assert_eq!(said(r#"{"int32": 1.5}"#), "int32: must be a whole number of 32 bits, not 1.5");
+    let genre = said(r#"{"genre": "DRAMA"}"#);
+    assert!(genre.starts_with("genre: must be one of GENRE_") && genre.ends_with(", not \"DRAMA\""), "{genre}");
+    assert_eq!(said(r#"{"colour": 1}"#), "colour: is no field of sample.v1.Everything");
+    assert_eq!(said(r#"{"text": "", "amount": 1}"#), "amount: is one of the fields of choice, and another is given");
+    assert_eq!(said(r#"{"int33": 1}"#), "int33: is no field of sample.v1.Everything; the nearest is `int32`");
+    assert_eq!(said("{\n  \"int32\": x}"), "malformed JSON at line 2, column 12: expected value");
+    assert_eq!(said(r#"{"string": 1}"#), "string: must be a string, not 1");
 }
 
 #[test]
@@ -381,7 +384,7 @@ fn text_of_a_url_becomes_a_field() {
     }
     let element = write("numbers", "7").expect("an element");
     assert_eq!(json(&to_json(EVERYTHING, &element).expect("JSON"))["numbers"], serde_json::json!([7]), "of a list");
-    assert_eq!(write("int32", "x").expect_err("a mistake"), "int32: expected a whole number of 32 bits, found \"x\"");
+    assert_eq!(write("int32", "x").expect_err("a mistake"), "int32: must be a whole number of 32 bits, not \"x\"");
     for (name, text) in [
         ("bool", "1"),
         ("genre", "x"),

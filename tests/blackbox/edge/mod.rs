@@ -1,5 +1,6 @@
 //! JSON over HTTP, by curl against a real process.
 
+mod documented; // the errors of /openapi.json
 mod gateway; // the edge in a process of its own
 mod hostile; // what no browser sends, over raw sockets
 mod mistakes; // the answers to bad input

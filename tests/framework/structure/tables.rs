@@ -58,6 +58,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/transcode",
         &[
+            "nearest",
             "annotations bits code error field_mask json mask percent rule table template time",
             "bad_request normalise problem router wire",
             "entries scan",
@@ -72,8 +73,9 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-edge",
         &[
-            "chain client example headers shape",
-            "contract refusal settings",
+            "chain client example given headers shape",
+            "refusal settings",
+            "contract",
             "body guard rate validators",
             "call",
             "cors grpc_web request unary",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::comments::Failure;
+use super::info::{Answer, Info};
 use super::schemas::Schemas;
 use crate::binding::Binding;
 use crate::code;
@@ -11,18 +12,47 @@ use crate::json::{Json, Object};
 /// The name of the schema of errors.
 const PROBLEM: &str = "Problem";
 
+/// The failures that a status answers, each with its reasons and their domains.
+type Failures<'f> = Vec<(&'f Failure, Vec<(&'f str, String)>)>;
+
 /// The responses: that of success, one for each status that the comment leads to, and one for all others.
-pub(super) fn of(binding: &Binding, failures: &[Failure], links: Object, schemas: &mut Schemas) -> Object {
-    let mut by_status: BTreeMap<u16, Vec<&Failure>> = BTreeMap::new();
+pub(super) fn of(
+    binding: &Binding,
+    failures: &[Failure],
+    links: Object,
+    (info, schemas): (Info<'_>, &mut Schemas),
+) -> Object {
+    let mut by_status: BTreeMap<u16, Failures<'_>> = BTreeMap::new();
     for failure in failures {
-        by_status.entry(code::http_status(failure.code)).or_default().push(failure);
+        if failure.reasons.is_empty() {
+            by_status.entry(code::http_status(failure.code)).or_default().push((failure, Vec::new()));
+        }
+        for reason in &failure.reasons {
+            let Answer { statuses, domain } = (info.answer)(binding, failure.code, reason);
+            for status in statuses {
+                let answered = by_status.entry(status).or_default();
+                match answered.iter_mut().find(|(other, _)| *other == failure) {
+                    Some((_, reasons)) => reasons.push((reason, domain.clone())),
+                    None => answered.push((failure, vec![(reason, domain.clone())])),
+                }
+            }
+        }
     }
     let responses = Object::new().with("200", success(binding, schemas).with_some("links", links));
-    let domain = binding.method.parent_service().package_name().split('.').next().unwrap_or_default().to_owned();
-    let failed =
-        by_status.into_iter().map(|(status, failures)| (status.to_string(), failed(status, &failures, &domain)));
-    let other = Object::new().with("description", "Another error.").with("content", content(Object::new()));
-    responses.and(failed.collect()).with("default", other)
+    let failed = by_status.into_iter().map(|(status, failures)| (status.to_string(), failed(status, &failures)));
+    responses.and(failed.collect()).with("default", other(binding, info))
+}
+
+/// The response of all statuses that no comment leads to.
+fn other(binding: &Binding, info: Info<'_>) -> Object {
+    let mut examples = Object::new();
+    for (code, reason) in info.failures {
+        let Answer { statuses, domain } = (info.answer)(binding, *code, reason);
+        if let Some(status) = statuses.first() {
+            examples = examples.with(*reason, Object::new().with("value", example(*status, *code, reason, &domain)));
+        }
+    }
+    Object::new().with("description", "Another error.").with("content", content(examples))
 }
 
 fn success(binding: &Binding, schemas: &mut Schemas) -> Object {
@@ -48,15 +78,15 @@ fn success(binding: &Binding, schemas: &mut Schemas) -> Object {
 }
 
 /// The response of a status: what the comment says about its codes, and an example a reason.
-fn failed(status: u16, failures: &[&Failure], domain: &str) -> Json {
+fn failed(status: u16, failures: &Failures<'_>) -> Json {
     let texts: Vec<_> =
-        failures.iter().map(|failure| format!("{}: {}", code::code_name(failure.code), failure.text)).collect();
+        failures.iter().map(|(failure, _)| format!("{}: {}", code::code_name(failure.code), failure.text)).collect();
     let mut examples = Object::new();
-    for failure in failures {
-        for reason in &failure.reasons {
+    for (failure, reasons) in failures {
+        for (reason, domain) in reasons {
             if !examples.has(reason) {
                 let value = example(status, failure.code, reason, domain);
-                examples = examples.with(reason.as_str(), Object::new().with("value", value));
+                examples = examples.with(*reason, Object::new().with("value", value));
             }
         }
     }

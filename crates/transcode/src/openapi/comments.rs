@@ -107,11 +107,13 @@ fn failures(paragraph: &str) -> (&str, Vec<Failure>) {
     (paragraph[..starts.first().map_or(paragraph.len(), |(at, ..)| *at)].trim(), found)
 }
 
-/// The words of a text that are reasons: capitals with `_` between them.
+/// The words of a text's first sentence that are reasons: capitals with `_` between them.
 fn reasons(text: &str) -> Vec<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words = text.split(|c| !is_part(c));
-    let is_reason = |word: &&str| word.contains('_') && !word.chars().any(|c| c.is_ascii_lowercase());
+    let sentence = text.split_once(". ").map_or(text, |(first, _)| first);
+    let words = sentence.split(|c| !is_part(c));
+    let is_code = |word: &str| CODES.iter().any(|(name, _)| *name == word);
+    let is_reason = |word: &&str| word.contains('_') && !word.chars().any(|c| c.is_ascii_lowercase()) && !is_code(word);
     words.filter(is_reason).map(str::to_owned).collect()
 }
 
@@ -128,7 +130,8 @@ mod tests {
         let parts = Parts::of(
             "Changes the fields. If it is still\nat the revision.\n\nA repeated call fails with STALE_REVISION.\n\
              INVALID_ARGUMENT: INVALID_FIELDS (all), REQUEST_ID_REUSED. NOT_FOUND: TITLE_NOT_FOUND.\n\
-             FAILED_PRECONDITION: STALE_REVISION, with current_revision. Read the title\nagain.",
+             FAILED_PRECONDITION: STALE_REVISION, with current_revision. Read the title\nagain. \
+             The work may fail with DATA_LOSS: PAGE_LOST.",
         );
         assert_eq!(parts.summary, "Changes the fields");
         assert_eq!(parts.description, "If it is still at the revision.\n\nA repeated call fails with STALE_REVISION.");
@@ -137,7 +140,12 @@ mod tests {
             [
                 failure(3, "INVALID_FIELDS (all), REQUEST_ID_REUSED.", &["INVALID_FIELDS", "REQUEST_ID_REUSED"]),
                 failure(5, "TITLE_NOT_FOUND.", &["TITLE_NOT_FOUND"]),
-                failure(9, "STALE_REVISION, with current_revision. Read the title again.", &["STALE_REVISION"]),
+                failure(
+                    9,
+                    "STALE_REVISION, with current_revision. Read the title again. The work may fail with DATA_LOSS: \
+                     PAGE_LOST.",
+                    &["STALE_REVISION"]
+                ),
             ]
         );
     }

@@ -4,6 +4,7 @@ use prost_reflect::{FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
 
 use super::answers;
 use super::comments::Parts;
+use super::info::Info;
 use super::long_running::OperationInfo;
 use super::paths::{self, Shape};
 use super::schemas::Schemas;
@@ -14,17 +15,20 @@ use crate::json::{Json, Object};
 
 /// Parameters of a query lie at most so deep in a request. A message may contain itself.
 const DEPTH: usize = 3;
+/// The field that makes a repeated call safe (AIP-155).
+const REQUEST_ID: &str = "request_id";
 
 /// Makes operations, and collects the schemas that they refer to.
-pub(super) struct Operations {
+pub(super) struct Operations<'i> {
+    info: Info<'i>,
     schemas: Schemas,
     /// Those of an answer that is a long-running operation.
     links: Object,
 }
 
-impl Operations {
-    pub(super) fn new(links: Object) -> Self {
-        Self { schemas: Schemas::default(), links }
+impl<'i> Operations<'i> {
+    pub(super) fn new(info: Info<'i>, links: Object) -> Self {
+        Self { info, schemas: Schemas::default(), links }
     }
 
     pub(super) fn comment(&mut self, file: &FileDescriptor, path: &[i32]) -> String {
@@ -41,12 +45,6 @@ impl Operations {
         let method = &binding.method;
         let parts = Parts::of(&self.comment(&method.parent_file(), method.path()));
         let mut described: Vec<String> = vec![parts.description.clone()];
-        if binding.has_request_id && !binding.body.is_raw() {
-            described.push("`Idempotency-Key` may give `requestId` instead.".to_owned());
-        }
-        if let Some(revision) = &binding.revision {
-            described.push(format!("`If-Match` may give `{revision}` instead, as the `ETag` of an earlier answer."));
-        }
         let started = OperationInfo::of(method);
         described.extend(started.iter().map(OperationInfo::described));
         described.retain(|text| !text.is_empty());
@@ -68,7 +66,7 @@ impl Operations {
         let links = if started.is_some() { self.links.clone() } else { Object::new() };
         operation
             .with_some("requestBody", self.body(binding))
-            .with("responses", answers::of(binding, &parts.failures, links, &mut self.schemas))
+            .with("responses", answers::of(binding, &parts.failures, links, (self.info, &mut self.schemas)))
             .with_some("x-operation-info", self.messages(started))
             .into()
     }
@@ -108,7 +106,7 @@ impl Operations {
         let bound: Vec<_> = binding.variables.iter().map(|variable| variable.json_name()).collect();
         let mut parameters = Vec::new();
         let fields = binding.method.input().fields().filter(|field| Some(field.name()) != in_body).collect::<Vec<_>>();
-        let hidden = |field: &FieldDescriptor| binding.body.is_raw() && field.name() == "request_id";
+        let hidden = |field: &FieldDescriptor| binding.body.is_raw() && field.name() == REQUEST_ID;
         // The messages that lead to a field are of different types, so that the parameters are finite and few.
         let mut open: Vec<_> =
             fields.into_iter().rev().filter(|field| !hidden(field)).map(|field| (String::new(), 1, field)).collect();
@@ -146,6 +144,9 @@ impl Operations {
             Body::Whole => {
                 // A variable within a message of the body leaves the message in the body.
                 let bound: Vec<_> = binding.variables.iter().map(|variable| variable.name()).collect();
+                if binding.has_request_id {
+                    self.schemas.given_by_header(&binding.method.input());
+                }
                 json(self.schemas.body(&binding.method.input(), &bound, false))
             }
             Body::Field(field) => {
@@ -171,20 +172,39 @@ fn needs_body(binding: &Binding) -> bool {
                 let is_field = |variable: &FieldPath| variable.numbers() == [field.number()];
                 binding.variables.iter().any(is_field)
             };
-            binding.method.input().fields().any(|field| Behavior::of(&field).required && !bound(&field))
+            let needed = |field: &FieldDescriptor| Behavior::of(field).required && field.name() != REQUEST_ID;
+            binding.method.input().fields().any(|field| needed(&field) && !bound(&field))
         }
     }
 }
 
-/// Headers that give a field which neither query nor body can give.
+/// The headers that give a field. Nothing else can give the `request_id` of a body that is taken as it is.
 fn header_parameters(binding: &Binding) -> Vec<Object> {
-    if !(binding.body.is_raw() && binding.has_request_id) {
-        return Vec::new();
+    let text = |name: &str| Object::new().with("name", name).with("in", "header");
+    let typed = || Object::new().with("type", "string");
+    let mut parameters = Vec::new();
+    let request_id = binding.method.input().get_field_by_name(REQUEST_ID).filter(|_| binding.has_request_id);
+    if let Some(field) = request_id {
+        let parameter = text("Idempotency-Key");
+        let alone = binding.body.is_raw();
+        let parameter =
+            if alone && Behavior::of(&field).required { parameter.with("required", true) } else { parameter };
+        let description = "A UUID that the caller generates. A repeated call with the same UUID has no further effect.";
+        let instead = if alone { "" } else { " `requestId` gives it as well: one of both is enough." };
+        let parameter = parameter.with("description", format!("{description}{instead}"));
+        parameters.push(parameter.with("schema", typed().with("format", "uuid")));
     }
-    let uuid = Object::new().with("type", "string").with("format", "uuid");
-    let description = "A UUID that the caller generates. A repeated call with the same UUID has no further effect.";
-    let parameter = Object::new().with("name", "Idempotency-Key").with("in", "header");
-    vec![parameter.with("description", description).with("schema", uuid)]
+    if let Some(revision) = binding.revision.as_ref().filter(|_| binding.http_method != "GET") {
+        let of_body = match &binding.body {
+            Body::Field(field) => revision.strip_prefix(&format!("{}.", field.name())),
+            _ => None,
+        };
+        let name = of_body.unwrap_or(revision);
+        let description = format!("The `ETag` of an earlier answer. `{name}` gives it as well: one of both is enough.");
+        let parameter = text("If-Match").with("description", description);
+        parameters.push(parameter.with("schema", typed().with("pattern", "^(W/)?\"[0-9]+\"$")));
+    }
+    parameters
 }
 
 /// What a query can say about a field.

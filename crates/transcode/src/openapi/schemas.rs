@@ -23,6 +23,8 @@ pub(super) struct Schemas {
     /// Messages that the document refers to and that have no schema yet.
     open: Vec<MessageDescriptor>,
     known: BTreeSet<String>,
+    /// Messages whose `request_id` a header may give.
+    given_by_header: BTreeSet<String>,
 }
 
 impl Schemas {
@@ -51,6 +53,11 @@ impl Schemas {
         self.object(message, &kept, partial)
     }
 
+    /// Notes that a header may give the `request_id` of a message, which a body then need not have.
+    pub(super) fn given_by_header(&mut self, message: &MessageDescriptor) {
+        self.given_by_header.insert(message.full_name().to_owned());
+    }
+
     /// Adds a schema that no contract has.
     pub(super) fn add(&mut self, name: &str, schema: Object) {
         self.done.insert(name.to_owned(), schema.into());
@@ -77,7 +84,9 @@ impl Schemas {
         let description = [comment].into_iter().chain(choices).filter(|text| !text.is_empty()).collect::<Vec<_>>();
         let property = |field: &FieldDescriptor| (field.json_name().to_owned(), self.field(field, partial));
         let properties: Object = fields.iter().map(property).collect();
+        let by_header = self.given_by_header.contains(message.full_name());
         let needed = fields.iter().filter(|field| !partial && Behavior::of(field).required);
+        let needed = needed.filter(|field| !(by_header && field.name() == "request_id"));
         let needed: Vec<_> = needed.map(|field| field.json_name().to_owned()).collect();
         Object::new()
             .with("type", "object")

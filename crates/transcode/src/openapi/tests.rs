@@ -2,10 +2,28 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Info, document};
+use super::{Answer, Info, document};
+use crate::binding::Binding;
 use crate::{Routes, Schema, library};
 
-const INFO: Info<'_> = Info { title: "Library", version: "1.2.3", server: "", bearer: true };
+const INFO: Info<'_> = Info {
+    title: "Library",
+    version: "1.2.3",
+    server: "",
+    bearer: true,
+    answer,
+    failures: &[(8, "TOO_FAST"), (14, "RESTS")],
+};
+
+/// A server with a domain for what all services share, and with a status for a header.
+fn answer(binding: &Binding, code: i32, reason: &str) -> Answer {
+    let answer = Answer::by_code(binding, code, reason);
+    match reason {
+        "REQUEST_ID_REUSED" | "TOO_FAST" | "RESTS" => Answer { domain: "shared".to_owned(), ..answer },
+        "STALE_REVISION" => Answer { statuses: vec![400, 412], ..answer },
+        _ => answer,
+    }
+}
 
 fn library() -> Value {
     serde_json::from_slice(&document(&library::routes(), INFO)).expect("the document is JSON")
@@ -82,7 +100,7 @@ fn openapi_describes_errors_as_the_comment_does() {
     let document = library();
     let get = &document["paths"]["/v1/books/{bookId}"]["get"];
     assert_eq!(get["summary"], "Gives one book");
-    assert_eq!(get["description"], "`Idempotency-Key` may give `requestId` instead.");
+    assert_eq!(get["description"], Value::Null);
     let responses = get["responses"].as_object().expect("responses");
     assert_eq!(responses.keys().collect::<Vec<_>>(), ["200", "400", "404", "default"]);
     let missing = &responses["404"];
@@ -93,6 +111,49 @@ fn openapi_describes_errors_as_the_comment_does() {
         (&example["title"], &example["status"], &example["code"]),
         (&json!("Book not found"), &json!(404), &json!(5))
     );
+}
+
+/// The types of the examples of an answer.
+fn types(answer: &Value) -> Vec<&str> {
+    let examples = answer["content"]["application/problem+json"]["examples"].as_object().expect("examples");
+    examples.values().filter_map(|example| example["value"]["type"].as_str()).collect()
+}
+
+#[test]
+fn openapi_errors_have_the_status_and_the_domain_of_the_server() {
+    let paths = library()["paths"].clone();
+    let create = &paths["/v1/books"]["post"]["responses"];
+    assert_eq!(types(&create["400"]), ["/errors/library/INVALID_FIELDS", "/errors/shared/REQUEST_ID_REUSED"]);
+    let patch = &paths["/v1/books/{bookId}"]["patch"]["responses"];
+    for status in ["400", "412"] {
+        assert_eq!(types(&patch[status]), ["/errors/library/STALE_REVISION"], "{status}");
+        let example = &patch[status]["content"]["application/problem+json"]["examples"]["STALE_REVISION"]["value"];
+        assert_eq!(example["status"].to_string(), status);
+    }
+    let other = &create["default"];
+    assert_eq!(types(other), ["/errors/shared/RESTS", "/errors/shared/TOO_FAST"]);
+    let statuses = ["TOO_FAST", "RESTS"]
+        .map(|reason| other["content"]["application/problem+json"]["examples"][reason]["value"]["status"].clone());
+    assert_eq!(statuses, [429, 503]);
+}
+
+#[test]
+fn openapi_headers_that_give_a_field_are_parameters() {
+    let document = library();
+    let header = |path: &str, method: &str, name: &str| {
+        let parameters = document["paths"][path][method]["parameters"].as_array().cloned().unwrap_or_default();
+        parameters.into_iter().find(|found| found["in"] == "header" && found["name"] == name)
+    };
+    let key = header("/v1/books", "post", "Idempotency-Key").expect("the method has a request_id");
+    assert_eq!((&key["schema"], key.get("required")), (&json!({"type": "string", "format": "uuid"}), None));
+    let create = &document["components"]["schemas"]["library.v1.CreateBookRequest"];
+    assert_eq!(create["required"], json!(["book"]), "the header may give the request_id");
+    let raw = header("/v1/books/{bookId}/cover:upload", "post", "Idempotency-Key").expect("a request_id");
+    assert_eq!(raw["required"], true, "nothing else gives the request_id");
+    let tag = header("/v1/books/{bookId}", "patch", "If-Match").expect("the request has a revision");
+    assert_eq!(tag["schema"]["pattern"], "^(W/)?\"[0-9]+\"$");
+    assert!(tag["description"].as_str().is_some_and(|text| text.contains("`revision`")), "{tag}");
+    assert_eq!(header("/v1/books/{bookId}", "delete", "If-Match"), None, "the request has no revision");
 }
 
 #[test]

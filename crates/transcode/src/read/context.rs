@@ -37,9 +37,14 @@ impl<'a> Context<'a> {
 
     /// Notes a mistake at this place. Whoever has called for a part of the input adds its name: [`Self::name`].
     pub(super) fn mistake(&mut self, description: impl Into<String>) {
-        if self.mistakes.len() < MOST_MISTAKES {
+        if self.has_room() {
             self.mistakes.push(Mistake { path: String::new(), description: description.into(), offset: None });
         }
+    }
+
+    /// Whether a further mistake is noted.
+    pub(super) fn has_room(&self) -> bool {
+        self.mistakes.len() < MOST_MISTAKES
     }
 
     /// Notes a mistake in the member `name`.
@@ -63,7 +68,7 @@ impl<'a> Context<'a> {
 
     /// Notes that something else was found than `expected`.
     pub(super) fn unexpected(&mut self, expected: impl Display, found: impl Display) -> Read {
-        self.mistake(format!("expected {expected}, found {found}"));
+        self.mistake(format!("must be {expected}, not {found}"));
         Read::Value
     }
 }

@@ -1,5 +1,7 @@
 //! Values that are one text, number or boolean of JSON, and their wire.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -23,8 +25,8 @@ pub(super) enum Form<'a> {
 
 impl<'a> Form<'a> {
     /// What a caller should have sent.
-    fn expected(self) -> &'static str {
-        match self {
+    fn expected(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Scalar(Kind::Double | Kind::Float) => "a number",
             Self::Scalar(Kind::Int32 | Kind::Sint32 | Kind::Sfixed32) => "a whole number of 32 bits",
             Self::Scalar(Kind::Uint32 | Kind::Fixed32) => "a whole number of 32 bits that is not negative",
@@ -33,11 +35,11 @@ impl<'a> Form<'a> {
             Self::Scalar(Kind::Bool) => "true or false",
             Self::Scalar(Kind::Bytes) => "base64",
             Self::Scalar(_) => "a string",
-            Self::Enum(_) => "the name of a value",
+            Self::Enum(table) => return Cow::Owned(table.shown()),
             Self::Timestamp => "a time such as \"2024-01-31T12:00:00Z\", in the years 1 to 9999",
             Self::Duration => "a duration such as \"1.5s\", of at most 10000 years",
             Self::FieldMask => "paths such as \"title.createTime,name\"",
-        }
+        })
     }
 
     /// Writes what `text` says, without a tag. A boolean is no text in JSON; `from_url` reads it as well, and an enum
@@ -138,10 +140,7 @@ impl<'a> Form<'a> {
 
     /// Says what is wrong with `text`.
     pub(super) fn mistake(self, text: &str) -> String {
-        match self {
-            Self::Enum(table) => format!("{} is not a value of {}", quote(text), table.full_name),
-            _ => format!("expected {}, found {}", self.expected(), quote(text)),
-        }
+        format!("must be {}, not {}", self.expected(), quote(text))
     }
 }
 

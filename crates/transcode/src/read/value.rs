@@ -8,7 +8,7 @@ use crate::entries::repeated_key;
 use crate::table::{Kind, MAX_DEPTH};
 use crate::wire::{Cursor, WireType, begin, end, put_bytes, put_tag};
 
-const TOO_DEEP: &str = "it nests too deep";
+const TOO_DEEP: &str = "nests too deep";
 
 /// Reads a `google.protobuf.Value`.
 pub(super) struct ValueOf<'s, 'a> {
@@ -164,6 +164,6 @@ pub(super) fn note_repeated_key(context: &mut Context<'_>, start: usize, number:
         && let Ok(Some(key)) = repeated_key(entries, number, kind)
     {
         let path = path(key);
-        context.mistake_in(&path, "it is given twice");
+        context.mistake_in(&path, "is given twice");
     }
 }
