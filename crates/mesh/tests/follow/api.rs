@@ -32,7 +32,7 @@ async fn shown(follower: &Follower) -> Shown {
 }
 
 /// Waits until the follower is as expected.
-async fn until(follower: &Follower, expected: impl Fn(&Shown) -> bool) -> Shown {
+pub(crate) async fn until(follower: &Follower, expected: impl Fn(&Shown) -> bool) -> Shown {
     for _ in 0..3000 {
         let shown = shown(follower).await;
         if expected(&shown) {

@@ -3,6 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use mesh_proto::mesh::events::v1::follower::State;
+
+use crate::api::until;
 use crate::fixture::{Databases, Follower, Source, within_limit};
 
 #[tokio::test]
@@ -18,6 +21,8 @@ async fn replica_takes_over_from_a_holder_that_stands_still_whose_batch_changes_
         let second = first.replica().await;
         second.copied.complete().unwrap();
         assert_eq!(second.count("SELECT fence FROM mesh_followers").await, fence, "the lease is held");
+        let shown = until(&second, |shown| shown.heard_time.is_some()).await;
+        assert_eq!((shown.state(), shown.head), (State::Following, 1), "the holder writes what it knows");
 
         first.control.stops.store(true, Ordering::SeqCst);
         source.make("two").await;
