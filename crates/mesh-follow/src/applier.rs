@@ -129,7 +129,8 @@ impl<'a> Applier<'a> {
             key,
             position,
             error,
-            "the event cannot be applied: it is parked, and the later events of its key behind it"
+            "the event cannot be applied: it is parked, and the later events of its key behind it; mend the cause, then \
+             `mesh events retry`"
         );
         Ok(Applied { place, frames: 1, events: 0, unknown: 0, resets: 0 })
     }

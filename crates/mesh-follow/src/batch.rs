@@ -66,7 +66,8 @@ pub(super) async fn apply(
     if !place.advance(&mut tx, target.source, &applied.place).await? {
         return Err(Failure::Moved);
     }
-    tx.commit().await?;
+    // A hook or a constraint of the follower may fail here.
+    tx.commit().await.map_err(|error| Failure::of(&error))?;
     Ok(applied)
 }
 

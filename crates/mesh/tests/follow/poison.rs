@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::Proxy;
 
-use crate::fixture::{Control, Databases, Follower, Source};
+use crate::fixture::{Control, Databases, Follower, Source, within_limit};
 
 const PARKED: &str = "SELECT count(*) FROM mesh_parked_events";
 
@@ -55,6 +55,24 @@ async fn event_that_does_not_decode_is_parked_and_one_of_an_unknown_type_is_pass
     follower.equals(&source).await;
     assert_eq!(follower.count(PARKED).await, 1);
     assert_eq!(follower.count("SELECT position FROM mesh_followers").await, 3);
+}
+
+#[tokio::test]
+#[ignore = "needs Postgres: .ci/full"]
+async fn event_that_fails_at_the_commit_is_parked() {
+    let Some(databases) = Databases::postgres().await else { return };
+    within_limit(async move {
+        let (source, follower) = failing(&databases).await;
+        let deferred = "ALTER TABLE shelved ADD UNIQUE (revision) DEFERRABLE INITIALLY DEFERRED";
+        follower.execute(deferred).await;
+        for name in ["one", "two", "two"] {
+            source.make(name).await;
+        }
+        follower.until(PARKED, 2).await;
+        source.make("one").await;
+        follower.until("SELECT revision FROM shelved", 2).await;
+    })
+    .await;
 }
 
 on_both!(failure_that_passes_is_retried_until_it_does);
