@@ -97,7 +97,7 @@ impl Follow for Shelf {
             Thing::Made(made) => {
                 let put = "INSERT INTO shelved (name, revision, generation) VALUES ($1, $2, $3)
                     ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, generation = excluded.generation
-                    WHERE shelved.revision <= excluded.revision";
+                    WHERE shelved.generation < excluded.generation OR shelved.revision <= excluded.revision";
                 let put = sqlx::query(put).bind(&made.name).bind(made.revision).bind(generation);
                 put.execute(&mut ***tx).await?;
                 made.name
