@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mesh_client::resume::pause;
 use mesh_proto::mesh::events::v1::SubscribeResponse;
+use mesh_rpc::call::peer::reason;
 use mesh_runtime::Backoff;
 use mesh_store::Error;
 use tokio::time::{Instant, sleep};
@@ -33,6 +34,11 @@ pub(super) struct Holder<'a> {
     failures: u32,
 }
 
+/// Whether a stream ended in order, and may be resumed at once.
+fn is_drained(status: &Status) -> bool {
+    reason(status).is_some_and(|reason| reason == "STREAM_DRAINING")
+}
+
 /// Why a stream is not read on.
 enum Stop {
     /// Another holder has the lease.
@@ -58,7 +64,10 @@ impl<'a> Holder<'a> {
         loop {
             let stopped = match self.read_stream().await {
                 Stop::Broken(status) => {
-                    self.fail(status.message());
+                    // Streams end with an age, and with their process: that is no failure.
+                    if !is_drained(&status) {
+                        self.fail(status.message());
+                    }
                     let pause = pause(&status, self.failures);
                     self.rest(pause).await.err()
                 }
