@@ -28,7 +28,7 @@ fn mistakes_in_json_are_named() {
     let title = |member: &str| format!("{{\"requestId\": \"{}\", \"name\": \"M\", \"year\": 1931, {member}}}", uuid());
     let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
     for (name, body, says) in [
-        ("an unknown field", title("\"yaer\": 1"), "yaer"),
+        ("an unknown field", title("\"yaer\": 1"), "the nearest is `year`"),
         ("a key twice", title("\"name\": \"N\""), "name"),
         ("a field by both names", title("\"price_cents\": 1, \"priceCents\": 1"), "price"),
         ("bytes behind the end", format!("{} x", title("\"synopsis\": \"\"")), ""),
@@ -41,7 +41,7 @@ fn mistakes_in_json_are_named() {
         ("null in a list", "{\"name\": [null]}".to_owned(), "name"),
         ("no object", "[]".to_owned(), ""),
         ("no JSON", "name=M".to_owned(), ""),
-        ("a cut", "{\"name\": \"M".to_owned(), ""),
+        ("a cut", "{\"name\":\n\"M".to_owned(), "line 2"),
     ] {
         check(name, &curl.text("POST", "/v1/titles", &body), 400, says);
     }
@@ -104,7 +104,12 @@ fn mistakes_in_headers_and_bodies_are_named() {
         400,
         "request_id",
     );
-    check("a key", &body(&["--header", "Idempotency-Key: 1"], b"{\"name\": \"M\", \"year\": 1931}"), 400, "request_id");
+    check(
+        "a key",
+        &body(&["--header", "Idempotency-Key: 1"], b"{\"name\": \"M\", \"year\": 1931}"),
+        400,
+        "header Idempotency-Key",
+    );
     check("a timeout", &body(&["--header", "grpc-timeout: 1"], valid.as_bytes()), 400, "grpc-timeout");
     check("too large", &body(&[], &vec![b' '; 5 << 20]), 413, "larger");
     let form = curl.send("/v1/titles", &["--data-binary", "@-"], valid.as_bytes());
@@ -115,6 +120,8 @@ fn mistakes_in_headers_and_bodies_are_named() {
     let matches = ["--request", "PATCH", "--header", "If-Match: \"x\"", "--header", "Content-Type: application/json"];
     let stale = curl.send(&path_of(&title), &[&matches[..], &["--data-binary", "@-"]].concat(), b"{}");
     check("a tag", &stale, 400, "If-Match");
+    let blind = ["--request", "PATCH", "--header", "Content-Type: application/json", "--data-binary", "@-"];
+    check("no revision", &curl.send(&path_of(&title), &blind, b"{\"year\": 1931}"), 400, "header If-Match");
     let delete = curl.send(&path_of(&title), &["--request", "DELETE", "--header", "If-Match: \"99\""], b"");
     check("a tag that nothing checks", &delete, 400, "If-Match");
     assert_eq!(curl.get(&path_of(&title)).status, 200, "it is not deleted");
