@@ -283,9 +283,9 @@ fn services_and_operations_are_found_through_consul() {
     let process = Process::start("monolith", &[("MESH__REGISTRY", &consul.registry())]);
     let (here, gone) = (process.address.to_string(), closed_port());
     let check = json!({"TCP": gone.to_string(), "Interval": "1s"});
-    let library =
-        json!({"Name": "library", "Tags": ["grpc"], "Address": gone.ip(), "Port": gone.port(), "Check": check});
-    consul.put("/v1/agent/service/register", &library);
+    let archive =
+        json!({"Name": "archive", "Tags": ["grpc"], "Address": gone.ip(), "Port": gone.port(), "Check": check});
+    consul.put("/v1/agent/service/register", &archive);
     // This service does not speak gRPC, and is not asked for operations.
     consul.put("/v1/agent/service/register", &json!({"Name": "postgres", "Port": gone.port()}));
     consul.passing("artwork", 1);
@@ -296,10 +296,10 @@ fn services_and_operations_are_found_through_consul() {
     assert_eq!(line(&table, "SERVICE"), ["SERVICE", "INSTANCE", "ADDRESS", "VERSION", "BUILD", "HEALTH", "WHY"]);
     let artwork = line(&table, "artwork");
     assert_eq!([artwork[2], artwork[3], artwork[5]], [&*here, env!("CARGO_PKG_VERSION"), "passing"]);
-    assert_eq!(line(&table, "library")[..6], ["library", "library", &gone.to_string(), "-", "-", "critical"]);
+    assert_eq!(line(&table, "archive")[..6], ["archive", "archive", &gone.to_string(), "-", "-", "critical"]);
     assert!(!table.lines().any(|line| line.starts_with("consul ")), "the table lists Consul itself: {table}");
-    let result = mesh(target, &["operations", "show", &unknown.replace("artwork", "library")]);
-    assert!(result.error().contains("no instance of `library` is passing"), "{result:?}");
+    let result = mesh(target, &["operations", "show", &unknown.replace("artwork", "archive")]);
+    assert!(result.error().contains("no instance of `archive` is passing"), "{result:?}");
 
     let grpcurl = process.grpcurl();
     let title_id = create(&grpcurl, "Metropolis")["titleId"].clone();
@@ -307,7 +307,7 @@ fn services_and_operations_are_found_through_consul() {
     mesh(target, &["operations", "watch", &name]).answer();
     // The command prints the operations of reachable services, then the errors of the others.
     let listed = mesh(target, &["operations", "list"]);
-    assert!(listed.error().starts_with("library: no instance of `library` is passing"), "{listed:?}");
+    assert!(listed.error().starts_with("archive: no instance of `archive` is passing"), "{listed:?}");
     assert_eq!(line(&listed.out, &name)[1], "succeeded");
     assert_eq!(listed.out.lines().count(), 2, "the catalog does no long work: {}", listed.out);
 }
