@@ -65,9 +65,11 @@ async fn event_that_fails_at_the_commit_is_parked() {
         let (source, follower) = failing(&databases).await;
         let deferred = "ALTER TABLE shelved ADD UNIQUE (revision) DEFERRABLE INITIALLY DEFERRED";
         follower.execute(deferred).await;
-        for name in ["one", "two", "two"] {
-            source.make(name).await;
-        }
+        source.make("one").await;
+        source.make("two").await;
+        // With the next event in the same transaction, the constraint would hold.
+        follower.until(PARKED, 1).await;
+        source.make("two").await;
         follower.until(PARKED, 2).await;
         source.make("one").await;
         follower.until("SELECT revision FROM shelved", 2).await;
