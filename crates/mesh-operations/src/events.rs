@@ -75,7 +75,8 @@ mod tests {
     async fn events_serve_each_method_of_the_contract() {
         let contracts = FileDescriptorSet::decode(mesh_proto::FILE_DESCRIPTOR_SET).unwrap();
         let services = contracts.file.iter().flat_map(|file| &file.service);
-        let service = services.into_iter().find(|service| SERVICE_NAME.ends_with(service.name())).unwrap();
+        let service =
+            services.into_iter().find(|service| SERVICE_NAME.ends_with(&format!(".{}", service.name()))).unwrap();
         assert!(!service.method.is_empty());
         for method in service.method.iter().map(|method| method.name()) {
             // The first field of both requests is a text.
