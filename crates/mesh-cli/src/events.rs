@@ -48,7 +48,7 @@ pub(crate) async fn follow(
     target: &Target,
 ) -> anyhow::Result<ExitCode> {
     let process = target.process(name).await?;
-    let known = sources_of(&process).await?.map_err(|status| anyhow!(shown::status(&status)))?;
+    let known = sources_of(&process).await?;
     let source = known.into_iter().find(|source| source.name == name).ok_or_else(|| {
         anyhow!("`{name}` publishes no events, or no process serves it: `mesh events list` lists the sources")
     })?;

@@ -79,6 +79,34 @@ impl Target {
         }
     }
 
+    /// What `ask` finds in the processes of all services, each with its process, and an error for each service that does
+    /// not answer. `service` is the one to which something found belongs: a process may have further services.
+    pub(crate) async fn of_each_service<T>(
+        &self,
+        ask: impl AsyncFn(&Process) -> anyhow::Result<Vec<T>>,
+        service: impl Fn(&T) -> &str,
+    ) -> anyhow::Result<(Vec<(Process, T)>, Vec<String>)> {
+        let (mut found, mut errors) = (Vec::new(), Vec::new());
+        let with = |process: Process| move |one| (process.clone(), one);
+        match self {
+            Self::Process(process) => found.extend(ask(process).await?.into_iter().map(with(process.clone()))),
+            Self::Consul(consul) => {
+                for name in consul.grpc_services().await? {
+                    let asked = async {
+                        let process = consul.process(&name).await?;
+                        let all = ask(&process).await?;
+                        anyhow::Ok(all.into_iter().filter(|one| service(one) == name).map(with(process)))
+                    };
+                    match asked.await {
+                        Ok(own) => found.extend(own),
+                        Err(error) => errors.push(format!("{name}: {error:#}")),
+                    }
+                }
+            }
+        }
+        Ok((found, errors))
+    }
+
     /// Waits until `service` has moved: Consul has passing instances, none of them at the address of `process`. Waits
     /// forever for a process that was given by address.
     pub(crate) async fn moved(&self, service: &str, process: &Process) {

@@ -148,31 +148,17 @@ impl Copy {
 
 /// The followers that answer, and an error for each service that does not answer.
 async fn followers(target: &Target) -> anyhow::Result<(Vec<Found>, Vec<String>)> {
-    let (mut found, mut errors) = (Vec::new(), Vec::new());
-    match target {
-        Target::Process(process) => found.extend(of_process(process).await?),
-        Target::Consul(consul) => {
-            for service in consul.grpc_services().await? {
-                let of_service = async { of_process(&target.process(&service).await?).await };
-                match of_service.await {
-                    // The process may have further services.
-                    Ok(all) => found.extend(all.into_iter().filter(|found| found.follower.service == service)),
-                    Err(error) => errors.push(format!("{service}: {error:#}")),
-                }
-            }
-        }
-    }
-    Ok((found, errors))
+    let (found, errors) = target.of_each_service(followers_of, |follower| &follower.service).await?;
+    Ok((found.into_iter().map(|(process, follower)| Found { process, follower }).collect(), errors))
 }
 
 /// The followers of a process. One that does not serve the contract has none.
-async fn of_process(process: &Process) -> anyhow::Result<Vec<Found>> {
-    let followers = match process.answer(client(process).list_followers(ListFollowersRequest {})).await? {
-        Ok(answer) => answer.followers,
-        Err(status) if status.code() == Code::Unimplemented => Vec::new(),
+async fn followers_of(process: &Process) -> anyhow::Result<Vec<Follower>> {
+    match process.answer(client(process).list_followers(ListFollowersRequest {})).await? {
+        Ok(answer) => Ok(answer.followers),
+        Err(status) if status.code() == Code::Unimplemented => Ok(Vec::new()),
         Err(status) => bail!(shown::status(&status)),
-    };
-    Ok(followers.into_iter().map(|follower| Found { process: process.clone(), follower }).collect())
+    }
 }
 
 /// The parked events of a follower, or those of one key, from all pages.
