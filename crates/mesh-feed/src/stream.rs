@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::Stream;
-use mesh_rpc::call::error::unavailable;
+use mesh_rpc::call::error::draining;
 use mesh_store::Error;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
@@ -145,8 +145,7 @@ fn log_end(status: &Status) {
 }
 
 fn max_age_reached() -> Status {
-    let message = "this stream has reached its maximum age; resume it by its cursor";
-    unavailable("STREAM_DRAINING", message, Duration::from_millis(100))
+    draining("this stream has reached its maximum age; resume it by its cursor")
 }
 
 /// Runs a query to completion, even if its stream is not polled. A client that does not read stops its stream at any

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mesh_client::resume::pause;
 use mesh_proto::mesh::events::v1::SubscribeResponse;
+use mesh_rpc::call::error::STREAM_DRAINING;
 use mesh_rpc::call::peer::reason;
 use mesh_runtime::Backoff;
 use mesh_store::Error;
@@ -36,7 +37,7 @@ pub(super) struct Holder<'a> {
 
 /// Whether a stream ended in order, and may be resumed at once.
 fn is_drained(status: &Status) -> bool {
-    reason(status).is_some_and(|reason| reason == "STREAM_DRAINING")
+    reason(status).is_some_and(|reason| reason == STREAM_DRAINING)
 }
 
 /// Why a stream is not read on.

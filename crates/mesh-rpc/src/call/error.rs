@@ -52,6 +52,15 @@ pub fn exceeded() -> Status {
     status(Code::DeadlineExceeded, DOMAIN, "DEADLINE_EXCEEDED", "the deadline passed before the call ended")
 }
 
+/// The reason of a stream that ends in order.
+pub const STREAM_DRAINING: &str = "STREAM_DRAINING";
+
+/// UNAVAILABLE, `STREAM_DRAINING`: a stream ends in order. The client may resume it at once, at another instance or over
+/// another connection.
+pub fn draining(message: impl Into<String>) -> Status {
+    unavailable(STREAM_DRAINING, message, Duration::from_millis(100))
+}
+
 /// UNAVAILABLE with a `RetryInfo`. The caller may retry after `delay`.
 pub fn unavailable(reason: &str, message: impl Into<String>, delay: Duration) -> Status {
     unavailable_with(reason, message, delay, [])

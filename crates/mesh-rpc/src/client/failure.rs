@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::connections::{Cause, Unanswered};
-use crate::call::error::{DOMAIN, status, unavailable};
+use crate::call::error::{DOMAIN, STREAM_DRAINING, status, unavailable};
 pub use crate::call::peer::is_propagated;
 use crate::call::peer::{LOST, NO_ENDPOINTS, UNREACHABLE, reason};
 
@@ -68,7 +68,7 @@ pub fn from_http<B>(response: &Response<B>) -> Option<Status> {
 pub fn spares_the_endpoint(status: &Status) -> bool {
     is_propagated(status)
         || reason(status).is_some_and(|reason| match &*reason {
-            "STREAM_DRAINING" => true,
+            STREAM_DRAINING => true,
             "DATABASE_UNAVAILABLE" => takes_no_writes(status),
             _ => false,
         })

@@ -7,11 +7,8 @@
 //!
 //! Does not: notify a client that has stopped reading. The limit of the drain cuts it off.
 
-use std::time::Duration;
-
 use http::Response;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 use super::answer::{Answer, Answered};
 use super::request::Arrived;
@@ -38,17 +35,11 @@ impl<N: Answer> Answer for Drain<N> {
                     }
                 };
                 tokio::select! {
-                    () = draining.cancelled() => draining_status("this instance is shutting down"),
-                    () = aged => draining_status("this connection has reached its age"),
+                    () = draining.cancelled() => error::draining("this instance is shutting down"),
+                    () = aged => error::draining("this connection has reached its age"),
                 }
             }
         });
         response
     }
-}
-
-/// UNAVAILABLE, reason `STREAM_DRAINING`: the client may resume at once, at another instance or over another
-/// connection.
-fn draining_status(message: &str) -> Status {
-    error::unavailable("STREAM_DRAINING", message, Duration::from_millis(100))
 }
