@@ -123,10 +123,12 @@ async fn rent_with(channel: Channel, title: &Title, card: &str) -> Result<(), Bo
     Ok(())
 }
 
-/// Prints the steps that have changed since the last time.
+/// Prints the steps that have changed since the last time, in the order of their changes.
 fn show_steps(operation: &Operation, shown: &mut Vec<String>) {
     let metadata = operation.metadata.as_ref().and_then(|any| any.to_msg::<OperationMetadata>().ok());
-    for step in metadata.unwrap_or_default().steps {
+    let mut steps = metadata.unwrap_or_default().steps;
+    steps.sort_by_key(|step| step.end_time.or(step.begin_time).map(|time| (time.seconds, time.nanos)));
+    for step in steps {
         let state = step.state().as_str_name().trim_start_matches("STEP_STATE_").to_lowercase();
         let line = format!("{:<10} {state}", step.name);
         if !shown.contains(&line) {
