@@ -312,7 +312,7 @@ fn unknown_operation_or_cursor_is_refused() {
     let is = |code: &str, reason: &str| (code.to_owned(), reason.to_owned());
 
     let unknown = format!("services/artwork/operations/{}", uuid());
-    let elsewhere = format!("services/billing/operations/{}", uuid());
+    let elsewhere = format!("services/catalog/operations/{}", uuid());
     for method in [watch, "google.longrunning.Operations/GetOperation", "google.longrunning.Operations/CancelOperation"]
     {
         for name in [&unknown, &elsewhere] {

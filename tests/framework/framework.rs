@@ -3,7 +3,8 @@
 mod bad_start; // the errors of a process that cannot start
 mod doctor; // `mesh doctor`
 mod drain; // the drain
-mod film; // tests that need the services of the example
+mod film; // tests that need catalog and artwork
+mod rentals; // tests that need library and billing, too
 mod serving; // reflection, health, admin pages, deadlines
 mod structure; // the ladder of crates, and no cycles among files
 mod templates; // the templates of scripts/new-service

@@ -1,8 +1,6 @@
-//! Promises that only show when services serve, call each other and do long work, tested with the services of the
-//! example.
+//! Promises that only show when services serve, call each other and do long work, tested with catalog and artwork.
 
 mod abuse; // slow, hostile and too many clients
-mod billing; // a charge and its refund at two replicas
 mod calls; // calls while a peer dies, is replaced, stalls or fails
 mod compute; // the drain while a call computes
 mod conditions; // a database that fails while its service runs
@@ -15,8 +13,7 @@ mod faults; // long work while something dies, stalls or goes away
 mod locks; // somebody else holds a lock in the database
 mod long_work; // a kill within a clean-up, and a clock that went back
 mod opening; // a database that is missing, emptied or of the wrong kind
-mod operations_cli; // the commands of `mesh`
-mod rents; // rentals while catalog, library and billing are killed
+pub(crate) mod operations_cli; // the commands of `mesh`
 mod restore; // the steps after a backup was restored
 mod schema; // a schema that is newer than the program
 mod tracing; // one trace through every hop, and its export

@@ -10,27 +10,27 @@ use serde_json::{Value, json};
 
 /// The exit code and the output of `mesh`.
 #[derive(Debug)]
-pub(super) struct Finished {
-    pub(super) code: Option<i32>,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Finished {
     /// The output of a command that succeeded.
-    pub(super) fn answer(self) -> String {
+    pub(crate) fn answer(self) -> String {
         assert_eq!((self.code, &*self.err), (Some(0), ""), "{self:?}");
         self.out
     }
 
     /// The one line of a command that failed.
-    pub(super) fn error(&self) -> &str {
+    pub(crate) fn error(&self) -> &str {
         assert_eq!((self.code, self.err.lines().count()), (Some(1), 1), "{self:?}");
         self.err.trim_end().strip_prefix("error: ").unwrap_or_else(|| panic!("no error: {self:?}"))
     }
 }
 
-pub(super) fn mesh(target: [&str; 2], arguments: &[&str]) -> Finished {
+pub(crate) fn mesh(target: [&str; 2], arguments: &[&str]) -> Finished {
     let output = output("mesh", &[&target, arguments].concat(), |_| ());
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     Finished { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
@@ -49,7 +49,7 @@ fn watching(target: [&str; 2], name: &str) -> (Child, BufReader<std::process::Ch
 }
 
 /// The words of the line that begins with `first`.
-pub(super) fn line<'a>(table: &'a str, first: &str) -> Vec<&'a str> {
+pub(crate) fn line<'a>(table: &'a str, first: &str) -> Vec<&'a str> {
     let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     lines.find(|words| words.first() == Some(&first)).unwrap_or_else(|| panic!("no {first} in\n{table}"))
 }

@@ -168,7 +168,7 @@ fn kill_while_renting(urls: Option<Vec<String>>) {
     let setting = |name: &str| std::env::var(name).ok().map(|value| value.parse().expect("a number"));
     let seed = setting("SOAK_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     // `eprintln!` would be captured by the test runner.
-    let note = |what: &str| drop(writeln!(std::io::stderr(), "rents: {what}"));
+    let note = |what: &str| drop(writeln!(std::io::stderr(), "rentals: {what}"));
     note(&format!("SOAK_SEED={seed}"));
     let mut random = fastrand::Rng::with_seed(seed);
     let (runtime, mut system) = (Runtime::new().expect("a runtime"), System::start(urls));
