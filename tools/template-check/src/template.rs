@@ -8,6 +8,7 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, bail, ensure};
 use toml::Table;
 
+use crate::options;
 use crate::project::Project;
 
 /// The template's own name, which no project contains.
@@ -92,8 +93,11 @@ impl Template {
         let conditional = read_toml(&self.folder.join("cargo-generate.toml"))?;
         let conditional = conditional["conditional"].as_table().context("no conditions")?.values();
         let ignored = conditional.filter_map(|condition| strings(condition, "ignore")).flatten();
-        let twice = self.files.iter().filter_map(|file| file.strip_prefix("hooks/empty").ok()).map(PathBuf::from);
-        for path in ignored.chain(twice) {
+        let of = |example| {
+            self.files.iter().filter_map(move |file| file.strip_prefix("hooks").ok()?.strip_prefix(example).ok())
+        };
+        let other = options::EXAMPLES.iter().flat_map(of).map(PathBuf::from);
+        for path in ignored.chain(other) {
             ensure!(self.files.iter().any(|file| file.starts_with(&path)), "there is no {}", path.display());
         }
         for path in &self.rendered {

@@ -12,7 +12,7 @@ use crate::template::Template;
 /// file, and one deleted file.
 fn next_version(template: &Project) -> Result<()> {
     edit(template, "mesh.toml", "# drain_limit = \"8s\"", "# drain_limit = \"9s\"")?;
-    for folder in ["", "hooks/empty/"] {
+    for folder in ["", "hooks/start/", "hooks/none/"] {
         let main = format!("{folder}services/monolith/src/main.rs");
         edit(template, &main, "//! Every service", "//! All that there is: every service")?;
     }

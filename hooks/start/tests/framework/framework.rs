@@ -1,0 +1,9 @@
+//! What mesh promises, tested with real binaries, grpcurl, Postgres and Consul from outside. Each file's subject:
+
+mod bad_start; // the errors of a process that cannot start
+mod doctor; // `mesh doctor`
+mod drain; // the drain
+mod film; // tests that need catalog and artwork
+mod serving; // reflection, health, admin pages, deadlines
+mod structure; // the ladder of crates, and no cycles among files
+mod templates; // the templates of scripts/new-service
