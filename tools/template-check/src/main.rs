@@ -7,7 +7,8 @@
 //! ```
 //!
 //! It works in `target/template-check` and builds into the repository's target directory (`target`, or
-//! CARGO_TARGET_DIR), so that no dependency is built twice. The generated projects stay there for inspection.
+//! CARGO_TARGET_DIR), so that no dependency is built twice. The generated projects stay there for inspection; what is built
+//! of them, and the repository's own packages, are deleted there.
 
 mod names;
 mod options;
@@ -24,6 +25,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
 use options::{Answers, EXAMPLES};
+use project::Project;
 use template::Template;
 
 /// The tests of a project's documents and configuration.
@@ -79,18 +81,20 @@ fn check_examples(template: &Template, examples: &[&'static str]) -> Result<()> 
         Answers::pairs(examples)
             .try_for_each(|answers| options::matches_the_answers(template, &answers).context(answers.to_string()))
     })?;
+    template.project(template.folder.clone()).delete_products()?;
     // The licence is checked above and does not affect the build.
     for example in examples {
-        builds(template, example)?;
+        let shop = builds(template, example)?;
         // `start` has nothing of its own in what differs with Postgres.
         if *example != "start" {
             builds_with_postgres(template, example)?;
         }
+        shop.delete_products()?;
     }
     Ok(())
 }
 
-fn builds(template: &Template, example: &'static str) -> Result<()> {
+fn builds(template: &Template, example: &'static str) -> Result<Project> {
     let answers = Answers::with(example);
     let shop = options::build(template, &answers)?;
     check(&format!("{answers}: the project passes its tests, and they leave git clean"), || {
@@ -108,7 +112,8 @@ fn builds(template: &Template, example: &'static str) -> Result<()> {
     })?;
     check(&format!("{answers}: added services are right, and their removal leaves no trace"), || {
         service::come_and_go(&shop, if example == "start" { &LINT } else { &TEST })
-    })
+    })?;
+    Ok(shop)
 }
 
 /// The code is the same. Configuration and documents differ, and so does the configuration of added services.

@@ -88,6 +88,13 @@ impl Project {
         Ok(())
     }
 
+    /// Deletes what was built of the workspace, but for dependencies: test programs are large. Workspaces have the same
+    /// packages, whose files have the same names in the target directory, so that another one builds them anew anyway.
+    pub(crate) fn delete_products(&self) -> Result<()> {
+        self.run("cargo", &["clean", "--workspace"])?;
+        Ok(())
+    }
+
     pub(crate) fn is_clean(&self) -> Result<()> {
         let status = self.run("git", &["status", "--porcelain"])?;
         ensure!(status.is_empty(), "git status in {}:\n{status}", self.folder.display());
