@@ -19,7 +19,7 @@ use mesh_rpc::client::failure::no_endpoints;
 use mesh_rpc::client::retry::Remote;
 use mesh_rpc::client::{Endpoints, Instance, Peers, attempt};
 use mesh_rpc::discovery::{Address, Discovery, Registry};
-use mesh_rpc::server::{Limits, layers};
+use mesh_rpc::server::{KnownPlaces, Limits, layers};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,13 @@ pub(super) fn serving<S: GrpcServer>(contracts: &'static [u8], service: S) -> Ve
     let mut services = GrpcServices::new();
     add(&mut services, service);
     let bare = layers::dispatch(services, None);
-    let whole = layers::stack(bare.clone(), Limits::default(), Metrics::new(), CancellationToken::new());
+    let whole = layers::stack(
+        bare.clone(),
+        Limits::default(),
+        Metrics::new(),
+        CancellationToken::new(),
+        KnownPlaces::default(),
+    );
     let all = [("dispatch", bare), ("all of mesh", whole)].into_iter();
     all.map(|(name, handler)| Layered { methods: methods.clone(), name, handler: from_the_network(handler) }).collect()
 }

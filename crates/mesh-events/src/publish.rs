@@ -58,6 +58,10 @@ impl<T: AsMut<Transaction>> Publish for T {
             hops: cause.hops.into(),
             payload: event.encode_to_vec(),
         });
+        if let Some(asked) = Context::wanted() {
+            let service = tx.service();
+            tx.after_commit(move || asked.note_published(service));
+        }
         Ok(())
     }
 }

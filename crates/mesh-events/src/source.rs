@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use mesh_feed::cursor::LogCursor;
+use mesh_feed::epoch::epoch;
 use mesh_feed::notifier::{Key, Notifier, ticks};
 use mesh_feed::reader::{Readers, Source};
 use mesh_feed::recent;
@@ -69,6 +70,16 @@ impl Published {
     /// ends by itself.
     pub async fn poll(self) {
         tokio::join!(self.notify(), self.watchdog.sweep());
+    }
+
+    /// The epoch of the database, and the last position once all that is committed has one. It does not end while no process
+    /// numbers events.
+    ///
+    /// # Errors
+    ///
+    /// As for any statement.
+    pub async fn settled(&self) -> Result<(Uuid, i64), Error> {
+        Ok((epoch(&self.store).await?, self.store.settled().await?))
     }
 
     async fn notify(&self) {

@@ -168,8 +168,8 @@ impl<'a> Holder<'a> {
         }
         if was_building && !applied.place.is_building() {
             tracing::info!(service, source, generation = applied.place.generation, "the copy is complete");
-            copied.set_complete();
         }
+        copied.move_to(&applied.place);
         if std::mem::take(&mut self.failures) > 0 {
             tracing::info!(service, source, "events are applied again");
             seen.fail("");
@@ -222,10 +222,8 @@ impl<'a> Holder<'a> {
         }
         let moved = self.applier.put(row.place, parked);
         seen.apply(&self.applier.place, self.applier.parked.len());
-        // The commit that completed the copy may have reported a failure.
-        if self.applier.place.whole > 0 {
-            copied.set_complete();
-        }
+        // The commit that moved the place may have reported a failure.
+        copied.move_to(&self.applier.place);
         if moved { Err(Stop::Moved) } else { Ok(()) }
     }
 }

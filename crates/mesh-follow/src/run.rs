@@ -58,9 +58,7 @@ impl Follower {
     async fn hold(&self, name: &str) -> Result<(), Error> {
         let Self { service, source, .. } = *self;
         let (row, taken) = row::take(&self.store, source, name).await?;
-        if row.place.whole > 0 {
-            self.copied.set_complete();
-        }
+        self.copied.move_to(&row.place);
         if taken {
             let mut holder = Holder::new(self, name, row).await?;
             holder.follow().await;

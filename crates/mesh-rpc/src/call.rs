@@ -1,13 +1,14 @@
 //! A call: its method, its context, its errors and its handlers.
 //!
 //! [`Call`] is a request with its method, and a [`Handler`] answers it. [`Context`] carries the deadline, the trace, the
-//! caller and the [`Cause`]. [`Methods`] is the method table. [`error`] has the errors, [`peer`] those of peers, [`pushback`] the invitations to retry, [`compression`] the
+//! caller, the [`Cause`] and the [`Consistency`] that the caller asks for. [`Methods`] is the method table. [`error`] has the errors, [`peer`] those of peers, [`pushback`] the invitations to retry, [`compression`] the
 //! compression of messages, [`page`] the paging of lists, [`Text`] the rules for texts.
 
 pub mod body;
 mod caller;
 mod cause;
 pub mod compression;
+mod consistency;
 mod context;
 mod descriptor;
 pub mod error;
@@ -24,6 +25,7 @@ mod trace_state;
 
 pub use caller::Caller;
 pub use cause::Cause;
+pub use consistency::{Consistency, MESH_CONSISTENCY, Token};
 pub use context::{Context, PeerAnswers};
 pub use error::Violations;
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! - [`Ports`] binds the listeners. `connection` serves one connection, which may begin with the handshake of [`Tls`]; `pem`
 //!   reads its files.
-//! - [`layers`] has the layers around every service, in order: `status_size`, `deadline`, `drain`, `body_limit`,
-//!   `compression`, `shed`, `details`, `panics`. They share the request body of `request`, whose parts are `arrival` and
+//! - [`layers`] has the layers around every service, in order: `status_size`, `deadline`, `drain`, `consistency`,
+//!   `body_limit`, `compression`, `shed`, `details`, `panics`. They share the request body of `request`, whose parts are `arrival` and
 //!   `permit`, and the response body of `answer`. `permits` has the concurrency permits.
 //! - [`Starting`] answers until the services are built.
 //! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the admin pages.
@@ -14,6 +14,7 @@ mod arrival;
 mod body_limit;
 mod compression;
 mod connection;
+mod consistency;
 mod deadline;
 mod descriptors;
 mod details;
@@ -38,6 +39,7 @@ mod status_size;
 mod tls;
 
 pub use admin::Admin;
+pub use consistency::{KnownPlaces, Pending, Places};
 pub use health::{Check, Health, Readiness};
 pub use pem::Mistake;
 pub use ports::{Answers, Edge, Front, Guard, Listen, Ports};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use mesh_rpc::call::{Cause, Context, GrpcService, Methods, Trace};
+use mesh_rpc::call::{Call, Cause, Context, GrpcService, Methods, Token, Trace, handler};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registry};
-use mesh_rpc::server::Limits;
 use mesh_rpc::server::layers::{dispatch, stack};
+use mesh_rpc::server::{KnownPlaces, Limits, Pending, Places};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
 use tokio::time::Instant;
@@ -45,7 +45,13 @@ fn peers() -> Peers {
         Metrics::new(),
     );
     let services = HashMap::from([("echo.v1.Echo", GrpcService::new(echo))]);
-    peers.ready(stack(dispatch(services, None), Limits::default(), Metrics::new(), CancellationToken::new()));
+    peers.ready(stack(
+        dispatch(services, None),
+        Limits::default(),
+        Metrics::new(),
+        CancellationToken::new(),
+        KnownPlaces::default(),
+    ));
     peers
 }
 
@@ -101,6 +107,45 @@ async fn cause_travels_to_the_peer() {
     let response = context.scope(call("echo", "Cause", &[])).await;
     assert_eq!(response.headers()["mesh-cause"], cause.to_string());
     assert_eq!(response.headers()["cause"], cause.to_string(), "the handler has it");
+}
+
+/// Places of a process that publishes and follows nothing.
+struct Nothing;
+
+impl Places for Nothing {
+    fn reached<'a>(&'a self, _: &'a str, _: &'a Token) -> Pending<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn published<'a>(&'a self, _: &'a str) -> Pending<'a, Option<Token>> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
+#[tokio::test]
+async fn consistency_travels_to_the_peer_and_tokens_come_back() {
+    const HEADER: &str = "mesh-consistency";
+    const ASKED: &str = "want, catalog=4bf92f35-77b3-4da6-a3ce-929d0e0e4736.7";
+    const OWN: &str = "billing=4bf92f35-77b3-4da6-a3ce-929d0e0e4736.9";
+    // The echo returns what it gets.
+    let asks = handler(|_| async {
+        let passed_on = call("echo", "Now", &[]).await;
+        assert_eq!(passed_on.headers()[HEADER], ASKED);
+        let own = call("echo", "Now", &[(HEADER, OWN)]).await;
+        assert_eq!(own.headers()[HEADER], OWN, "what the handler asks for stays");
+        Status::ok("").into_http()
+    });
+    let places = KnownPlaces::default();
+    let _ = places.set(Box::new(Nothing));
+    let stack = stack(asks, Limits::default(), Metrics::new(), CancellationToken::new(), places);
+    let answer = async |header: &str| {
+        let request = Request::builder().uri("/echo.v1.Echo/Ask").header(HEADER, header).body(Body::empty());
+        stack(Call::new(Methods::of(&[]).find("/echo.v1.Echo/Ask"), None, request.unwrap())).await
+    };
+    let token = ASKED.replace("want, ", "");
+    assert_eq!(answer(ASKED).await.headers()[HEADER], format!("{token}, {OWN}"));
+    let response = call("echo", "Now", &[]).await;
+    assert!(!response.headers().contains_key(HEADER), "a call without the header has none");
 }
 
 #[tokio::test]

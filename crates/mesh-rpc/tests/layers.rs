@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::write::GzEncoder;
+use futures_util::StreamExt as _;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use mesh_rpc::call::{Call, Connection, Handler, Methods, handler};
-use mesh_rpc::server::Limits;
+use mesh_rpc::call::{Call, Connection, Handler, Methods, Token, handler};
 use mesh_rpc::server::layers::stack;
+use mesh_rpc::server::{KnownPlaces, Limits, Pending, Places};
 use mesh_rpc::telemetry::Metrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,13 @@ const WATCH: &str = "/mesh.operations.v1.OperationEventsService/Watch";
 
 /// All layers around a handler.
 fn served(innermost: Handler) -> Handler {
-    stack(innermost, Limits { in_flight: 1, ..Limits::default() }, Metrics::new(), CancellationToken::new())
+    stack(
+        innermost,
+        Limits { in_flight: 1, ..Limits::default() },
+        Metrics::new(),
+        CancellationToken::new(),
+        KnownPlaces::default(),
+    )
 }
 
 /// A call from the network.
@@ -84,6 +91,40 @@ async fn body_limit_bounds_the_arrival_of_a_request() {
     assert_eq!(start.elapsed(), Duration::from_secs(60), "the deadline would be later");
 }
 
+/// Places of a process whose copies lag for ever.
+struct Lagging;
+
+impl Places for Lagging {
+    fn reached<'a>(&'a self, _: &'a str, _: &'a Token) -> Pending<'a, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn published<'a>(&'a self, _: &'a str) -> Pending<'a, Option<Token>> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn own_writes_are_waited_for_before_the_request_is_read() {
+    let places = KnownPlaces::default();
+    let _ = places.set(Box::new(Lagging));
+    let limits = Limits { in_flight: 1, streams: 1, ..Limits::default() };
+    let unreached = handler(|_| async { panic!("the handler runs") });
+    let served = stack(unreached, limits, Metrics::new(), CancellationToken::new(), places);
+    let token = [("mesh-consistency", "catalog=4bf92f35-77b3-4da6-a3ce-929d0e0e4736.7")];
+    let unread = || {
+        let read = futures_util::stream::once(async { panic!("the request is read") });
+        Body::new(StreamBody::new(read.map(|()| Ok::<Frame<Bytes>, Status>(Frame::data(Bytes::new())))))
+    };
+    // Both wait at the same time, although there is one permit of each kind.
+    let waiting = [GET, GET, WATCH, WATCH].map(|path| tokio::spawn(served(call(path, &token, unread()))));
+    let start = Instant::now();
+    for answer in waiting {
+        assert_eq!(code(&answer.await.unwrap()), Some(Code::Unavailable));
+    }
+    assert_eq!(start.elapsed(), Duration::from_secs(2));
+}
+
 #[tokio::test]
 async fn drain_ends_a_stream() {
     let draining = CancellationToken::new();
@@ -91,7 +132,7 @@ async fn drain_ends_a_stream() {
         let silent = futures_util::stream::pending::<Result<Frame<Bytes>, Status>>();
         Response::new(Body::new(StreamBody::new(silent)))
     });
-    let served = stack(silent, Limits::default(), Metrics::new(), draining.clone());
+    let served = stack(silent, Limits::default(), Metrics::new(), draining.clone(), KnownPlaces::default());
     let response = served(call(WATCH, &[], Body::empty())).await;
     draining.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(10), response.into_body().collect()).await;
@@ -122,7 +163,7 @@ async fn status_size_shortens_a_message() {
 async fn observe_counts_what_the_caller_receives() {
     let metrics = Metrics::new();
     let panics = handler(|_| async { panic!("on purpose") });
-    let served = stack(panics, Limits::default(), metrics.clone(), CancellationToken::new());
+    let served = stack(panics, Limits::default(), metrics.clone(), CancellationToken::new(), KnownPlaces::default());
     served(call(GET, &[], Body::empty())).await;
     let counted = r#"grpc_server_handled_total{grpc_service="google.longrunning.Operations",grpc_method="GetOperation",grpc_code="Internal"} 1"#;
     assert!(metrics.render().contains(counted), "{}", metrics.render());

@@ -38,6 +38,7 @@ pub mod rows;
 mod sequencer;
 mod server;
 mod settings;
+mod settled;
 mod sightings;
 mod store;
 mod time;

@@ -9,6 +9,7 @@
 //! - An answer is kept for at least 24 hours.
 //! - The spelling of the id does not matter: capitals are the same request.
 
+use mesh_rpc::call::Context;
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AnyExecutor, Row as _};
@@ -110,7 +111,12 @@ impl Store {
     ///
     /// As for [`begin_once`](Self::begin_once).
     pub async fn answered<R: Message + Default>(&self, request: &Request) -> Result<Option<R>, Error> {
-        request.answer(self.reader()).await
+        let answer = request.answer(self.reader()).await?;
+        if answer.is_some() {
+            // The first request may have published: a token for its caller covers that.
+            Context::note_published(self.log.service);
+        }
+        Ok(answer)
     }
 
     /// Claims a `request_id` and begins the transaction of its request, or finds the answer of the first request.
@@ -129,7 +135,9 @@ impl Store {
             let mut tx = begin.await?;
             let Some(first) = tx.answered(request).await? else { return Ok(Once::New(tx)) };
             // On SQLite the first request may be in the same group. It is durable when the group is.
+            let service = tx.service();
             tx.commit().await?;
+            Context::note_published(service);
             Ok(Once::Done(first))
         }
     }

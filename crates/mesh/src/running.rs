@@ -14,7 +14,9 @@ use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
-use mesh_rpc::server::{Admin, Answers, Check, Health, Listen, Ports, Readiness, Starting, health_service, reflection};
+use mesh_rpc::server::{
+    Admin, Answers, Check, Health, KnownPlaces, Listen, Ports, Readiness, Starting, health_service, reflection,
+};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, alarm, raise_open_files};
 use mesh_store::{Database, Limits, Migration, OpenError, Store, with_missing};
@@ -22,6 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Config;
+use crate::places::Places;
 use crate::process::Process;
 use crate::resources::Resources;
 use crate::service::Service;
@@ -85,7 +88,8 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let own_contracts = own_contracts(&services);
     let health = Health::starting(names.clone(), own_contracts.clone());
     let (innermost, starting) = Starting::new(&health);
-    let stack = stack(innermost, limits, metrics.clone(), draining.clone());
+    let places = KnownPlaces::default();
+    let stack = stack(innermost, limits, metrics.clone(), draining.clone(), Arc::clone(&places));
     let admin = Admin { health: health.clone(), metrics: metrics.clone() };
     let served: BTreeSet<_> =
         names.iter().flat_map(|(_, own)| own).chain(&own_contracts).chain(&elsewhere).copied().collect();
@@ -141,6 +145,8 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     reflection::serve(&mut grpc, &elsewhere, &sets)?;
 
     let others = is_gateway.then(|| mesh_edge::forward(&peers, &with_own(&sets), &methods)).transpose()?;
+    // It is empty: the process is built once.
+    let _ = places.set(Box::new(built.places));
     starting.serve(grpc, others);
     peers.ready(stack);
     for workers in built.workers {
@@ -245,6 +251,7 @@ struct Built {
     published: Vec<Published>,
     workers: Vec<Workers>,
     followers: Vec<Arc<Follower>>,
+    places: Places,
 }
 
 async fn build(
@@ -263,6 +270,7 @@ async fn build(
         published: Vec::new(),
         workers: Vec::new(),
         followers: Vec::new(),
+        places: Places::default(),
     };
     let owners = services.iter().filter(|service| service.owns_data());
     let databases: Vec<_> =
@@ -287,10 +295,13 @@ async fn build(
             operations
         });
         if let (Some(store), Some(publishes)) = (store.clone(), service.published()) {
-            built.published.push(Published::new(name, store, notifier.clone(), publishes.clone()));
+            let published = Published::new(name, store, notifier.clone(), publishes.clone());
+            built.places.publishes(name, published.clone());
+            built.published.push(published);
         }
         let (peers, settings) = (peers.clone(), config.settings(name));
         let copies = copies(store.as_ref(), &sources).await?;
+        built.places.follows(name, copies.clone());
         let resources =
             Resources { service: name, store: store.clone(), operations: operations.clone(), copies, peers, settings };
         let (kinds, followers) = service.build(&resources, &mut built.grpc, metrics)?;

@@ -16,7 +16,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
     ("mesh-feed", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store"]),
     ("mesh-operations", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-feed"]),
     ("mesh-events", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-feed"]),
-    ("mesh-follow", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-client", "mesh-store"]),
+    ("mesh-follow", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-client", "mesh-store", "mesh-feed"]),
     (
         "mesh",
         &[
@@ -98,7 +98,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "connections transaction",
             "reader",
             "store",
-            "connect readiness requests sequencer",
+            "connect readiness requests sequencer settled",
         ],
     ),
     (
@@ -133,7 +133,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
         "crates/mesh-follow",
         &[
             "cause failure parked place schema",
-            "follow seen",
+            "follow reached seen",
             "row stream",
             "batch copy",
             "follower",
@@ -142,7 +142,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "run",
         ],
     ),
-    ("crates/mesh", &["resources", "follows", "service", "process", "config", "running", "run testing"]),
+    ("crates/mesh", &["places resources", "follows", "service", "process", "config", "running", "run testing"]),
     (
         "crates/mesh-cli",
         &["message programs shown target", "reflection up", "doctor events operations services", "watch"],

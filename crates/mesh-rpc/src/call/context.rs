@@ -1,4 +1,4 @@
-//! The context of a call: its deadline, its trace, its caller and its cause.
+//! The context of a call: its deadline, its trace, its caller, its cause, and the consistency that its caller asks for.
 //!
 //! The server sets the [`Context`] for the handler. The client reads it when the handler calls a peer, so a deadline,
 //! a trace and a cause reach the last hop without code in a service. The context is local to the task: work that a handler
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::caller::Caller;
 use super::cause::Cause;
+use super::consistency::Consistency;
 use super::method::Method;
 use super::trace::Trace;
 use super::trace_state::read_trace_state;
@@ -37,6 +38,8 @@ pub struct Context {
     pub caller: Caller,
     /// What caused the call. `None` for a call that begins something: its trace is the cause.
     pub cause: Option<Cause>,
+    /// The header `mesh-consistency`. `None` for a call without it.
+    pub consistency: Option<Consistency>,
     /// The peer that answered last.
     pub answers: PeerAnswers,
 }
@@ -77,6 +80,19 @@ impl Context {
         CURRENT.try_with(cause).ok()
     }
 
+    /// Notes that this task has committed events of `service`, for a caller that wants a token of them.
+    pub fn note_published(service: &'static str) {
+        if let Some(asked) = Self::wanted() {
+            asked.note_published(service);
+        }
+    }
+
+    /// What the caller of this task asks for, if it wants a token.
+    pub fn wanted() -> Option<Consistency> {
+        let wanted = |context: &Self| context.consistency.clone().filter(Consistency::wants);
+        CURRENT.try_with(wanted).ok().flatten()
+    }
+
     /// The time left until the deadline; zero if it has passed, `None` if there is none.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
@@ -97,6 +113,7 @@ impl Context {
             trace_state: caller.and_then(|_| read_trace_state(headers)),
             caller: Self::caller(),
             cause: Cause::from_headers(headers),
+            consistency: Consistency::from_headers(headers),
             answers: PeerAnswers::default(),
         }
     }

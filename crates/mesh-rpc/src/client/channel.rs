@@ -157,6 +157,9 @@ impl tower::Service<Request<Body>> for Channel {
         if let Some(cause) = &context.cause {
             cause.write(request.headers_mut());
         }
+        if let Some(asked) = &context.consistency {
+            asked.write_request(request.headers_mut());
+        }
         let path = request.uri().path_and_query().cloned();
         let asked = Asked { call, path: path.unwrap_or_else(|| PathAndQuery::from_static("/")), context };
         let deadline = match deadline {
@@ -198,6 +201,9 @@ impl Asked {
     }
 
     fn respond(self, response: Response<Body>) -> Response<Body> {
+        if let Some(asked) = &self.context.consistency {
+            asked.note_answer(response.headers());
+        }
         peer::mark(self.call.respond(response), self.path, &self.context).map(Body::new)
     }
 }

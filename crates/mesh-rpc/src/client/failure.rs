@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::connections::{Cause, Unanswered};
-use crate::call::error::{DOMAIN, STREAM_DRAINING, status, unavailable};
+use crate::call::error::{DOMAIN, NOT_CAUGHT_UP, STREAM_DRAINING, status, unavailable};
 pub use crate::call::peer::is_propagated;
 use crate::call::peer::{LOST, NO_ENDPOINTS, UNREACHABLE, reason};
 
@@ -63,12 +63,12 @@ pub fn from_http<B>(response: &Response<B>) -> Option<Status> {
     Some(status(code, DOMAIN, "NOT_GRPC", format!("the response is not gRPC: HTTP {}", response.status())))
 }
 
-/// Whether the status is no failure of the endpoint: a propagated one, the end of a stream by a drain, or a database that
-/// takes no writes. Its reads work, and all instances share it.
+/// Whether the status is no failure of the endpoint: a propagated one, the end of a stream by a drain, a copy that lags, or
+/// a database that takes no writes. Other calls work, and all instances share the copy and the database.
 pub fn spares_the_endpoint(status: &Status) -> bool {
     is_propagated(status)
         || reason(status).is_some_and(|reason| match &*reason {
-            STREAM_DRAINING => true,
+            STREAM_DRAINING | NOT_CAUGHT_UP => true,
             "DATABASE_UNAVAILABLE" => takes_no_writes(status),
             _ => false,
         })
@@ -145,8 +145,10 @@ mod tests {
     fn failure_that_is_propagated_spares_the_endpoint() {
         assert!(is_propagated(&no_endpoints("catalog", None)) && is_propagated(&lost(cause())));
         assert!(!spares_the_endpoint(&Status::unavailable("by itself")));
-        let draining = unavailable("STREAM_DRAINING", "", RETRY_AFTER);
-        assert!(spares_the_endpoint(&draining) && !is_propagated(&draining));
+        for reason in ["STREAM_DRAINING", "NOT_CAUGHT_UP"] {
+            let spared = unavailable(reason, "", RETRY_AFTER);
+            assert!(spares_the_endpoint(&spared) && !is_propagated(&spared), "{reason}");
+        }
     }
 
     #[test]

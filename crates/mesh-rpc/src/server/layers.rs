@@ -12,6 +12,7 @@ use tonic::Code;
 use super::answer::{Answer as _, Services};
 use super::body_limit::{BodyLimit, MAX_BYTES_IN_FLIGHT};
 use super::compression::Compression;
+use super::consistency::{KnownPlaces, OwnWrites};
 use super::deadline::Deadlines;
 use super::details::Details;
 use super::drain::Drain;
@@ -25,7 +26,13 @@ use crate::call::{Call, GrpcServices, Handler};
 use crate::telemetry::{self, Metrics};
 
 /// All layers around `innermost`, such as [`dispatch`]. Each line is around those before it.
-pub fn stack(innermost: Handler, limits: Limits, metrics: Metrics, draining: CancellationToken) -> Handler {
+pub fn stack(
+    innermost: Handler,
+    limits: Limits,
+    metrics: Metrics,
+    draining: CancellationToken,
+    places: KnownPlaces,
+) -> Handler {
     // A panic becomes a status for all outer layers.
     let next = Panics(Services(innermost));
     let next = Details(next);
@@ -34,6 +41,8 @@ pub fn stack(innermost: Handler, limits: Limits, metrics: Metrics, draining: Can
     let next = Compression::around(next);
     // Outside of `Shed`: a request arrives before its call needs a permit.
     let next = BodyLimit::around(next, MAX_BYTES_IN_FLIGHT);
+    // Outside of `BodyLimit`: a call that waits for a copy takes no bytes and no permit.
+    let next = OwnWrites { next, places };
     let next = Drain { next, draining };
     // Outside of `Drain`: a deadline may end a stream first.
     let next = Deadlines { next, unary_deadline: limits.unary_deadline };

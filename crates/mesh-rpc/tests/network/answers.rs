@@ -17,8 +17,8 @@ use mesh_proto::grpc::health::v1::HealthCheckRequest;
 use mesh_proto::grpc::health::v1::health_client::HealthClient;
 use mesh_rpc::call::{Call, GrpcService, GrpcServices, Methods};
 use mesh_rpc::client::Channel;
-use mesh_rpc::server::Limits;
 use mesh_rpc::server::layers::{dispatch, stack};
+use mesh_rpc::server::{KnownPlaces, Limits};
 use mesh_rpc::telemetry::Metrics;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
@@ -108,7 +108,13 @@ async fn seen(asks: Asks, answer: Answer) -> (Status, HeaderMap) {
         async move { Ok::<_, Infallible>(ask(asks, channel).await.map_or_else(|failed| failed, Status::ok).into_http()) }
     });
     let services = GrpcServices::from([("google.longrunning.Operations", GrpcService::new(service))]);
-    let stack = stack(dispatch(services, None), Limits::default(), Metrics::new(), CancellationToken::new());
+    let stack = stack(
+        dispatch(services, None),
+        Limits::default(),
+        Metrics::new(),
+        CancellationToken::new(),
+        KnownPlaces::default(),
+    );
     let path = "/google.longrunning.Operations/GetOperation";
     let request = Request::builder().uri(path).body(Body::empty()).unwrap();
     let response = stack(Call::new(Methods::of(&[]).find(path), None, request)).await;

@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
+use mesh_rpc::call::error::{NOT_CAUGHT_UP, unavailable};
 use mesh_rpc::client::Channel;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -66,6 +67,31 @@ async fn call_names_the_client() {
 async fn retry_waits_for_the_pushback() {
     let (seen, took) = requests(GET, Some("150")).await;
     assert!(seen.len() == 3 && took >= Duration::from_millis(300), "{} attempts in {took:?}", seen.len());
+}
+
+#[tokio::test]
+async fn retry_of_a_call_whose_copy_is_behind_waits_for_the_retry_info_with_the_token() {
+    const TOKEN: &str = "catalog=4bf92f35-77b3-4da6-a3ce-929d0e0e4736.7";
+    let seen = Arc::new(Mutex::new(0));
+    let attempts = Arc::clone(&seen);
+    let address = server(move |request| {
+        assert_eq!(request.headers()["mesh-consistency"], TOKEN);
+        let mut attempts = attempts.lock().unwrap();
+        *attempts += 1;
+        let mut response = match *attempts {
+            3.. => Status::ok("").into_http(),
+            _ => unavailable(NOT_CAUGHT_UP, "on purpose", Duration::from_millis(150)).into_http(),
+        };
+        response.headers_mut().remove("grpc-retry-pushback-ms");
+        async { response }
+    })
+    .await;
+    let peers = peers(&[], vec![address]);
+    let request = Request::builder().uri(format!("http://mesh{GET}")).header("mesh-consistency", TOKEN);
+    let start = Instant::now();
+    let answer = peers.channel("back").call(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::Ok);
+    assert!(*seen.lock().unwrap() == 3 && start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use prost_types::{
 };
 use sqlx::Row as _;
 
+use crate::desk::Desk;
 use crate::things::{Made, THINGS, Thing, make, remove, snapshot};
 
 /// The copy, and a line for each effect.
@@ -31,27 +32,31 @@ const SHELF: &[Migration] = &[Migration::new(
     CREATE TABLE effects (event TEXT NOT NULL, name TEXT NOT NULL);",
 )];
 
-/// A contract of the source, so that its address is a key of the configuration.
+/// The contracts of both, so that their methods are known and the address of the source is a key of the configuration.
 static CONTRACTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let method = MethodDescriptorProto {
-        name: Some("Get".to_owned()),
-        input_type: Some(".things.v1.Thing".to_owned()),
-        output_type: Some(".things.v1.Thing".to_owned()),
+    let file =
+        vec![contract("things", "Things", &["Make", "Drop", "Has"]), contract("shelf", "Shelf", &["Make", "Has"])];
+    FileDescriptorSet { file }.encode_to_vec()
+});
+
+fn contract(package: &str, service: &str, methods: &[&str]) -> FileDescriptorProto {
+    let message = format!(".{package}.v1.Thing");
+    let method = |name: &&str| MethodDescriptorProto {
+        name: Some((*name).to_owned()),
+        input_type: Some(message.clone()),
+        output_type: Some(message.clone()),
         ..MethodDescriptorProto::default()
     };
-    let service =
-        ServiceDescriptorProto { name: Some("Things".to_owned()), method: vec![method], ..Default::default() };
-    let message = DescriptorProto { name: Some("Thing".to_owned()), ..DescriptorProto::default() };
-    let file = FileDescriptorProto {
-        name: Some("things/v1/things.proto".to_owned()),
-        package: Some("things.v1".to_owned()),
-        message_type: vec![message],
-        service: vec![service],
+    let method = methods.iter().map(method).collect();
+    FileDescriptorProto {
+        name: Some(format!("{package}/v1/{package}.proto")),
+        package: Some(format!("{package}.v1")),
+        message_type: vec![DescriptorProto { name: Some("Thing".to_owned()), ..DescriptorProto::default() }],
+        service: vec![ServiceDescriptorProto { name: Some(service.to_owned()), method, ..Default::default() }],
         syntax: Some("proto3".to_owned()),
         ..FileDescriptorProto::default()
-    };
-    FileDescriptorSet { file: vec![file] }.encode_to_vec()
-});
+    }
+}
 
 /// The follower of the things.
 pub(crate) struct Shelf(Arc<Control>);
@@ -178,18 +183,20 @@ impl Work for Idle {
 
 /// The service that publishes things. `opened` gets its database.
 pub(crate) fn things(opened: Arc<OnceLock<Store>>) -> Service {
-    Service::new("things", &CONTRACTS).owns(THINGS).publishes(snapshot).works(move |resources| {
+    let service = Service::new("things", &CONTRACTS).owns(THINGS).publishes(snapshot).works(move |resources| {
         opened.get_or_init(|| resources.store());
         Idle
-    })
+    });
+    service.serves(Desk::<false>::new)
 }
 
 /// The service that keeps a copy of the things. `opened` gets its database and its copy.
 pub(crate) fn shelf(control: Arc<Control>, opened: mpsc::Sender<(Store, Copied)>) -> Service {
-    Service::new("shelf", &CONTRACTS).owns(SHELF).follows(move |resources| {
+    let service = Service::new("shelf", &CONTRACTS).owns(SHELF).follows(move |resources| {
         opened.send((resources.store(), resources.copy("things"))).unwrap();
         Shelf(control)
-    })
+    });
+    service.serves(Desk::<true>::new)
 }
 
 impl Source {
@@ -203,6 +210,14 @@ impl Source {
         let mesh = Arc::new(Mesh::start_in(folder, &databases.settings(0), service).await);
         let store = opened.get().unwrap().clone();
         Self { mesh, store }
+    }
+
+    /// Drains the mesh, and starts another with the same database.
+    pub(crate) async fn restart(self, databases: &Databases) -> Self {
+        let Self { mesh, store } = self;
+        // It has the lock of an embedded database.
+        drop(store);
+        Self::start_in(Arc::into_inner(mesh).unwrap().drain().await, databases).await
     }
 
     pub(crate) async fn make(&self, name: &str) {
@@ -266,6 +281,13 @@ impl Stopped {
     /// Starts again.
     pub(crate) async fn start(self, control: Arc<Control>) -> Follower {
         Follower::start_in(self.folder, self.settings, control).await
+    }
+
+    /// Starts again, with a source at another address. The follower stands still at its first event.
+    pub(crate) async fn start_held_beside(mut self, source: SocketAddr) -> Follower {
+        self.settings.push(format!("static.things={source}"));
+        let held = Control { stops: true.into(), ..Control::default() };
+        self.start(held.into()).await
     }
 }
 

@@ -29,8 +29,10 @@ mod api; // what operators see and repair
 mod cascade; // services that answer each other's events
 mod commands; // `mesh events`, for operators
 mod declare; // what a process refuses to start with
+mod desk; // the calls that both services answer
 mod fixture; // a source, a follower, and the network between them
 mod once; // each event takes effect once
+mod own_writes; // callers find their own writes in a copy
 mod poison; // events that cannot be applied
 mod rebuild; // another history, and what a copy serves meanwhile
 mod replicas; // one lease for all processes with one database
