@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mesh_rpc::call::error::{DOMAIN, status};
-use mesh_rpc::call::{Call, Connection, Handler, Methods};
+use mesh_rpc::call::{Call, Connection, Handler, MESH_CONSISTENCY, Methods};
 use mesh_rpc::server::{self, Front, Tls};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
@@ -208,8 +208,11 @@ impl Inner {
     ) -> Result<Response<Body>, Refusal> {
         let body = request::message(matched, head, head.uri.query(), None, body, self.bodies.of(client)).await?;
         let answered = async { self.call(route, head, connection, body).await?.only().await };
-        let message = answered.await.map_err(|status| Refusal::of_call(status, route.binding(), &head.headers))?;
-        Ok(unary::answer(head, route, &message)?)
+        let (message, token) =
+            answered.await.map_err(|status| Refusal::of_call(status, route.binding(), &head.headers))?;
+        let mut response = unary::answer(head, route, &message)?;
+        response.headers_mut().extend(token.map(|token| (MESH_CONSISTENCY, token)));
+        Ok(response)
     }
 
     async fn stream(

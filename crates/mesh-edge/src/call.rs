@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 use mesh_rpc::call::body::status_of;
 use mesh_rpc::call::error::{DOMAIN, status};
-use mesh_rpc::call::{Answering, Call, Connection, Handler, Method, write_timeout};
+use mesh_rpc::call::{Answering, Call, Connection, Handler, MESH_CONSISTENCY, Method, write_timeout};
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -57,6 +57,8 @@ pub(crate) type Pulling = Pin<Box<dyn Future<Output = Result<(Messages, Option<B
 /// The messages of an answer.
 pub(crate) struct Messages {
     body: Body,
+    /// How far the events of the call are, if its caller wants to know.
+    token: Option<HeaderValue>,
     /// What has arrived and is no whole message yet.
     arrived: BytesMut,
     ended: bool,
@@ -71,11 +73,12 @@ impl Messages {
     ///
     /// The call failed before its first message.
     pub(crate) fn of(response: Response<Body>) -> Result<Self, Status> {
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
         match status_of(&head.headers) {
             Some(status) if status.code() != Code::Ok => Err(status),
             status => Ok(Self {
                 body,
+                token: head.headers.remove(MESH_CONSISTENCY),
                 arrived: BytesMut::new(),
                 ended: status.is_some(),
                 _open: None,
@@ -170,15 +173,15 @@ impl Messages {
         }
     }
 
-    /// The message of a unary call.
+    /// The message of a unary call, and its token.
     ///
     /// # Errors
     ///
     /// The call failed.
-    pub(crate) async fn only(mut self) -> Result<Bytes, Status> {
+    pub(crate) async fn only(mut self) -> Result<(Bytes, Option<HeaderValue>), Status> {
         let message = self.next().await?.ok_or_else(|| unfinished("without a message"))?;
         match self.next().await? {
-            None => Ok(message),
+            None => Ok((message, self.token)),
             Some(_) => Err(unfinished("with a second message")),
         }
     }
@@ -240,7 +243,7 @@ mod tests {
     #[tokio::test]
     async fn unary_answer_has_one_message() {
         let only = async |data: &[&'static [u8]]| Messages::of(answer(data, "0")).unwrap().only().await;
-        assert_eq!(only(&[b"\0\0\0\0\x01a"]).await.unwrap(), "a");
+        assert_eq!(only(&[b"\0\0\0\0\x01a"]).await.unwrap().0, "a");
         assert!(only(&[]).await.is_err() && only(&[b"\0\0\0\0\0\0\0\0\0\0"]).await.is_err());
     }
 }

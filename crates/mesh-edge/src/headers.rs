@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AsHeaderName};
 use http::{HeaderMap, HeaderName};
-use mesh_rpc::call::{Method, read_timeout};
+use mesh_rpc::call::{MESH_CONSISTENCY, Method, read_timeout};
 use tonic::Status;
 
 /// The headers that become metadata. All others stay outside: a client must not set what the mesh sets itself.
-const ALLOWED: [&str; 2] = ["traceparent", "tracestate"];
+static ALLOWED: [HeaderName; 3] =
+    [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate"), MESH_CONSISTENCY];
 
 /// The headers that a request has once. Of two, a proxy may have checked the other one.
 const ONCE: [&str; 11] = [
@@ -39,9 +40,9 @@ pub(crate) fn lists(headers: &HeaderMap, name: impl AsHeaderName, member: &str) 
 /// The metadata of a call.
 pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
     let mut metadata = HeaderMap::new();
-    for name in ALLOWED {
+    for name in &ALLOWED {
         for value in headers.get_all(name) {
-            metadata.append(HeaderName::from_static(name), value.clone());
+            metadata.append(name, value.clone());
         }
     }
     metadata

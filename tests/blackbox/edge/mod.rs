@@ -147,10 +147,14 @@ fn edge_shares_answers_with_listed_origins() {
     let preflight = ["--request", "OPTIONS", "--header", "Access-Control-Request-Method: PATCH"];
     let asked = curl.send("/v1/titles", &[&origin[..], &preflight].concat(), b"");
     assert_eq!((asked.status, asked.header("access-control-allow-origin")), (204, Some("https://shop.example")));
-    assert!(asked.header("access-control-allow-headers").is_some_and(|headers| headers.contains("idempotency-key")));
+    for sent in ["idempotency-key", "mesh-consistency"] {
+        assert!(asked.header("access-control-allow-headers").is_some_and(|headers| headers.contains(sent)), "{sent}");
+    }
     let read = curl.send("/v1/titles", &origin, b"");
     assert_eq!(read.header("access-control-allow-origin"), Some("https://shop.example"));
-    assert!(read.header("access-control-expose-headers").is_some_and(|headers| headers.contains("etag")));
+    for read_by in ["etag", "mesh-consistency"] {
+        assert!(read.header("access-control-expose-headers").is_some_and(|headers| headers.contains(read_by)));
+    }
 }
 
 #[test]
