@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 mod copy; // the copy of the catalog while that changes, stops and is restored
 mod leaks; // a saga that is cancelled, late or without billing while it charges
+mod own_writes; // a caller finds its own write by its token
 mod topologies; // the same behaviour in every topology
 
 /// The system under test: calls of its services, and the rows of billing.
