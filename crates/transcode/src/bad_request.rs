@@ -26,9 +26,14 @@ pub struct Violation {
 impl BadRequest {
     /// Adds a mistake. Those above a limit of 64 are dropped.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        if self.violations.len() < MISTAKES {
+        if !self.is_full() {
             self.violations.push(Violation { field: field.into(), description: description.into() });
         }
+    }
+
+    /// Whether no more mistakes are reported.
+    pub(crate) fn is_full(&self) -> bool {
+        self.violations.len() >= MISTAKES
     }
 
     /// Adds the mistakes of a text for the field `path`.

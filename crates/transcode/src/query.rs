@@ -20,7 +20,11 @@ const SHOWN: usize = 100;
 pub(crate) fn bind(binding: &Binding, query: &str, out: &mut Vec<u8>, bad: &mut BadRequest) -> bool {
     let mut given = Given::default();
     let mut leaf = Vec::new();
+    // Behind the last mistake that is reported, nothing is looked up: a name that is not there is compared with all others.
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        if bad.is_full() {
+            break;
+        }
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let path = match percent::decode(name).map_err(str::to_owned).and_then(|name| field(binding, &name)) {
             Ok(path) => path,
