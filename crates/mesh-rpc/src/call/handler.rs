@@ -169,6 +169,7 @@ pub(crate) mod tests {
 
     pub(crate) const GET: &str = "/google.longrunning.Operations/GetOperation";
     pub(crate) const WATCH: &str = "/grpc.health.v1.Health/Watch";
+    pub(crate) const CHECK: &str = "/grpc.health.v1.Health/Check";
 
     impl Call {
         /// A call to a method of mesh's own contracts.

@@ -22,17 +22,19 @@ pub(super) struct RequestBytes {
     /// Those of all requests, and their limit.
     all: Arc<AtomicUsize>,
     limit: usize,
+    /// How many the request may have whatever the others have.
+    always: usize,
 }
 
 impl RequestBytes {
-    /// No bytes yet. `limit` is the limit of `all`.
-    pub(super) fn of(all: &Arc<AtomicUsize>, limit: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), all: Arc::clone(all), limit }
+    /// No bytes yet. `limit` is the limit of `all`. The first `always` bytes are not refused.
+    pub(super) fn of(all: &Arc<AtomicUsize>, limit: usize, always: usize) -> Self {
+        Self { bytes: AtomicUsize::new(0), all: Arc::clone(all), limit, always }
     }
 
     fn add(&self, bytes: usize) -> bool {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.all.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit
+        let own = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.all.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit || own <= self.always
     }
 }
 

@@ -1,6 +1,8 @@
 //! The request body limit: bounds the bytes of all requests in flight and the time that a request takes to arrive.
 //!
 //! A limit for each message does not bound many messages, or a message that never ends (INV-13).
+//!
+//! Guarantees: a health check is never refused for the bytes of other requests.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -9,10 +11,14 @@ use http::Response;
 
 use super::answer::{Answer, Answered};
 use super::arrival::{Limited, RequestBytes};
+use super::health_service;
 use super::request::Arrived;
 
 /// The limit for all requests in flight, in bytes: 16 of the largest that artwork accepts by default.
 pub(super) const MAX_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
+
+/// The bytes of a health check, which has the name of a contract.
+const OF_HEALTH_CHECK: usize = 1024;
 
 /// Answers RESOURCE_EXHAUSTED to a request that would raise the bytes in flight above a limit.
 pub(super) struct BodyLimit<N> {
@@ -29,7 +35,8 @@ impl<N> BodyLimit<N> {
 
 impl<N: Answer> Answer for BodyLimit<N> {
     async fn answer(&self, mut call: Arrived) -> Response<Answered> {
-        let counted = Arc::new(RequestBytes::of(&self.all, self.limit));
+        let always = if call.method.service == health_service::NAME { OF_HEALTH_CHECK } else { 0 };
+        let counted = Arc::new(RequestBytes::of(&self.all, self.limit, always));
         let timed = !call.method.client_streaming;
         call.request.body_mut().limit(Limited::new(Arc::clone(&counted), timed));
         let response = self.next.answer(call).await;
@@ -45,7 +52,7 @@ mod tests {
     use super::*;
     use crate::call::Call;
     use crate::call::handler;
-    use crate::call::tests::GET;
+    use crate::call::tests::{CHECK, GET};
     use bytes::Bytes;
     use http_body::Frame;
     use http_body_util::{BodyExt as _, Full};
@@ -73,6 +80,24 @@ mod tests {
         assert!(!refused(&first) && refused(&second), "together they exceed the limit");
         assert!(!refused(&send(10).await), "both have ended");
         assert!(refused(&send(11).await));
+    }
+
+    #[tokio::test]
+    async fn body_limit_refuses_no_health_check() {
+        let read = handler(|call| async {
+            match call.request.into_body().collect().await {
+                Ok(_) => Response::new(Body::empty()),
+                Err(status) => status.into_http(),
+            }
+        });
+        let limited = boxed(BodyLimit::around(Services(read), 0));
+        let refused = async |path: &str, bytes: usize| {
+            let response = limited(Call::to(path, Body::new(Full::new(Bytes::from(vec![0; bytes]))))).await;
+            Status::from_header_map(response.headers()).is_some()
+        };
+        assert!(refused(GET, 5).await);
+        assert!(!refused(CHECK, OF_HEALTH_CHECK).await);
+        assert!(refused(CHECK, OF_HEALTH_CHECK + 1).await, "a check is small");
     }
 
     #[tokio::test(start_paused = true)]
