@@ -24,7 +24,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -103,12 +105,17 @@ async fn serve_stream<I, A, F>(
         () = draining.cancelled() => return,
     };
     let Ok(Ok(start)) = start else { return };
+    let is_http2 = start == PREFACE;
     let (ending, unused) = (CancellationToken::new(), CancellationToken::new());
     let (from, answer) = (Connection::new(ending.clone(), client, unused.clone()), Arc::new(answer));
     let service = service_fn(move |request: Request<Incoming>| {
         let (answer, from) = (Arc::clone(&answer), from.clone());
+        let asks_for_head = is_http2 && request.method() == Method::HEAD;
         // The call starts in a task of its own when it is polled: the connection has other requests to read.
-        async move { Ok::<_, Infallible>(answer(request, from).await) }
+        async move {
+            let response = answer(request, from).await;
+            Ok::<_, Infallible>(if asks_for_head { without_body(response) } else { response })
+        }
     });
     let mut age = pin!(sleep(limits.connection_age.mul_f64(0.9 + 0.2 * fastrand::f64())));
     let close = async || {
@@ -116,7 +123,6 @@ async fn serve_stream<I, A, F>(
         ending.cancel();
         sleep(limits.connection_grace.max(PREFACE_TIMEOUT)).await;
     };
-    let is_http2 = start == PREFACE;
     let io = TokioIo::new(Prefixed::new(start, stream));
     // In boxes, because each would be in this future more than once.
     let http = if is_http2 {
@@ -135,9 +141,16 @@ async fn serve_stream<I, A, F>(
         age.await;
         close().await;
     };
+    let drained = async {
+        draining.cancelled().await;
+        ending.cancel();
+        // The drain has a limit of its own.
+        unused.cancelled().await;
+    };
     tokio::select! {
         () = unused.cancelled() => {}
         () = aged => {}
+        () = drained => {}
     }
 }
 
@@ -162,6 +175,15 @@ async fn until_closed<C: Future<Output = hyper::Result<()>>>(
         served = connection => Ok(served?),
         () = close() => Err("its calls did not end within the grace period".into()),
     }
+}
+
+/// The answer to HEAD: the headers of an answer with its body. hyper leaves the body out of HTTP/1.1 alone.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|_| !head.headers.contains_key(CONTENT_LENGTH)) {
+        head.headers.insert(CONTENT_LENGTH, length.into());
+    }
+    Response::from_parts(head, Body::empty())
 }
 
 fn http1() -> http1::Builder {
