@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,7 +72,8 @@ pub struct Running {
 /// line that says what to do.
 pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Result<Running> {
     let process = process.into();
-    let limits = config.limits.within(raise_open_files());
+    let listeners = NonZeroU64::MIN.saturating_add(u64::from(config.edge.own_listener().is_some()));
+    let limits = config.limits.within(raise_open_files(), listeners);
     // Before the databases: a second process then reports the taken address, not a locked file.
     let how = format!("--listen or {}", config.listen_variable);
     let listen = Listen { services: config.listen, admin: config.admin_listen, edge: config.edge.own_listener() };

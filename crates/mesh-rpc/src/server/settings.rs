@@ -1,5 +1,6 @@
 //! The settings under `limits`: what callers may use of a process.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use mesh_runtime::settings::{Key, Settings, parse};
@@ -11,7 +12,7 @@ pub struct Limits {
     pub in_flight: usize,
     /// Streams from the network in flight. 1 to 1000000.
     pub streams: usize,
-    /// Connections to the listener of the services. 1 to 1000000.
+    /// Connections to the listener of the services, and as many to that of the edge. 1 to 1000000.
     pub connections: usize,
     /// The deadline of a call from the network without `grpc-timeout`; not of streams. 1 s to 1 h.
     pub unary_deadline: Duration,
@@ -74,12 +75,12 @@ impl Limits {
         self.connections.min(ADMIN_CONNECTIONS)
     }
 
-    /// Lowers `connections` to what a process with `open_files` can hold, so that connections never take the files of
-    /// databases. Half of a limit that is very small is reserved.
+    /// Lowers `connections` to what each of some listeners of a process with `open_files` can hold, so that connections
+    /// never take the files of databases. Half of a limit that is very small is reserved.
     #[must_use]
-    pub fn within(mut self, open_files: Option<u64>) -> Self {
+    pub fn within(mut self, open_files: Option<u64>, listeners: NonZeroU64) -> Self {
         let Some(open_files) = open_files else { return self };
-        let most = open_files.saturating_sub(RESERVED_FILES.min(open_files / 2)).max(1);
+        let most = (open_files.saturating_sub(RESERVED_FILES.min(open_files / 2)) / listeners).max(1);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         if most < self.connections {
             tracing::warn!(
@@ -118,12 +119,14 @@ mod tests {
 
     #[test]
     fn limits_leave_files_for_databases() {
-        let connections = |open_files| Limits::default().within(open_files).connections;
+        let connections = |open_files| Limits::default().within(open_files, NonZeroU64::MIN).connections;
         assert_eq!(connections(None), 10_000);
         assert_eq!(connections(Some(1 << 20)), 10_000);
         assert_eq!(connections(Some(1024)), 768);
         assert_eq!(connections(Some(64)), 32);
         assert_eq!(connections(Some(1)), 1);
+        let each = Limits::default().within(Some(1024), NonZeroU64::new(2).unwrap()).connections;
+        assert_eq!(each, 384, "two listeners share the files");
     }
 
     #[test]
