@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
+use mesh_rpc::call::body::failure_of;
 use mesh_rpc::call::error::{DOMAIN, Violations, invalid_fields, status};
 use mesh_rpc::call::{Call, Context, Handler, Method, Methods, handler, peer};
 use mesh_rpc::client::{Channel, Peers};
@@ -21,6 +22,7 @@ use mesh_rpc::server::health_service;
 use prost_reflect::{DescriptorPool, Kind};
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use tower::Service as _;
 use transcode::scan::fields;
 
@@ -96,22 +98,22 @@ impl Forward {
         let call = call.without_cause();
         let context = Context { cause: None, ..Context::current() };
         let package = method.service.split('.').next().unwrap_or_default();
-        let (request, service) = if SHARED.contains(&package) {
+        let is_shared = SHARED.contains(&package);
+        let (request, name) = if is_shared {
             let (head, body) = call.request.into_parts();
-            let (service, body) = self.named(head.uri.path(), body).await?;
-            (Request::from_parts(head, body), service)
+            let (name, body) = self.named(head.uri.path(), body).await?;
+            (Request::from_parts(head, body), name)
         } else {
-            (call.request, package.to_owned())
+            (call.request, format!("services/{package}"))
         };
-        let Some(mut channel) = self.channels.get(service.as_str()).cloned() else {
-            let message = format!("there is no service `{service}`");
-            return Err(status(Code::NotFound, DOMAIN, "UNKNOWN_SERVICE", message));
-        };
+        let channel = service(&name).and_then(|service| self.channels.get(service));
+        let Some(mut channel) = channel.cloned() else { return Err(missing(method, &name)) };
         let Ok(response) = context.enter(|| channel.call(request)).await;
-        Ok(peer::passed_on(response))
+        let unserved = is_shared && failure_of(response.headers()).is_some_and(|status| is_unserved(&status));
+        if unserved { Err(missing(method, &name)) } else { Ok(peer::passed_on(response)) }
     }
 
-    /// The service that the first message names, and the body with it.
+    /// The name in the first message, which begins with that of a service, and the body with it.
     async fn named(&self, path: &str, mut body: Body) -> Result<(String, Body), Status> {
         let mut read = BytesMut::new();
         while message(&read).is_none() {
@@ -126,13 +128,13 @@ impl Forward {
         }
         let read = read.freeze();
         let (number, field) = self.names.get(path).copied().unwrap_or((0, "name"));
-        let service = message(&read).and_then(|message| service(message, number)).map(str::to_owned);
-        let service = service.ok_or_else(|| {
+        let name = message(&read).and_then(|message| name(message, number)).filter(|name| service(name).is_some());
+        let name = name.map(str::to_owned).ok_or_else(|| {
             let mut violations = Violations::default();
             violations.check(false, field, "must begin with services/SERVICE");
             invalid_fields(DOMAIN, violations)
         })?;
-        Ok((service, Body::new(Chain::new([Body::new(Full::new(read)), body]))))
+        Ok((name, Body::new(Chain::new([Body::new(Full::new(read)), body]))))
     }
 }
 
@@ -143,10 +145,31 @@ fn message(read: &[u8]) -> Option<&[u8]> {
     rest.get(..u32::from_be_bytes(length) as usize)
 }
 
-/// The service in the last value of a field.
-fn service(message: &[u8], number: u32) -> Option<&str> {
+/// The failure of a call to a service that is not there, or does not have what its name says: the same as in a process
+/// with all services.
+fn missing(method: &Method, name: &str) -> Status {
+    // An operation that is not there is deleted already.
+    let reason = match name.contains("/operations/") && method.name != "DeleteOperation" {
+        true => "OPERATION_NOT_FOUND",
+        false => "SERVICE_NOT_FOUND",
+    };
+    status(Code::NotFound, DOMAIN, reason, format!("there is no {name}"))
+}
+
+/// Whether a service does not have the contract of a call.
+fn is_unserved(status: &Status) -> bool {
+    let info = status.get_details_error_info();
+    status.code() == Code::Unimplemented && info.is_some_and(|info| info.reason == "UNKNOWN_SERVICE")
+}
+
+/// The last value of a field.
+fn name(message: &[u8], number: u32) -> Option<&str> {
     let values = fields(message).map_while(Result::ok).filter(|field| field.number == number);
-    let name = std::str::from_utf8(values.last()?.value.bytes()?).ok()?;
+    std::str::from_utf8(values.last()?.value.bytes()?).ok()
+}
+
+/// The service in a name.
+fn service(name: &str) -> Option<&str> {
     let service = name.strip_prefix("services/")?.split('/').next()?;
     (!service.is_empty()).then_some(service)
 }
@@ -159,11 +182,10 @@ mod tests {
     fn service_is_read_of_the_request() {
         let name = b"services/artwork/operations/1";
         let message = [&[10, name.len() as u8], &name[..], &[16, 1]].concat();
-        assert_eq!(service(&message, 1), Some("artwork"));
-        assert_eq!(service(&message, 2), None);
-        assert_eq!(service(&message, 3), None);
-        assert_eq!(service(b"\x0a\x08services", 1), None);
-        assert_eq!(service(b"\x0a\x09services/", 1), None);
+        assert_eq!(super::name(&message, 1).and_then(service), Some("artwork"));
+        assert_eq!(super::name(&message, 2), None);
+        assert_eq!(super::name(&message, 3), None);
+        assert_eq!((service("services"), service("services/")), (None, None));
     }
 
     #[test]

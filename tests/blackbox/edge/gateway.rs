@@ -56,6 +56,15 @@ fn gateway_passes_failures_on_as_they_are() {
         let expected = if name.starts_with("services/nobody") { "NotFound" } else { "InvalidArgument" };
         assert_eq!(failure.0, expected, "{name}");
     }
+    // As in a process with all services.
+    for (path, expected) in [
+        ("services/nobody/operations/1", "OPERATION_NOT_FOUND"),
+        ("services/nobody/operations", "SERVICE_NOT_FOUND"),
+        ("services/catalog/operations", "SERVICE_NOT_FOUND"),
+    ] {
+        let page = curl.get(&format!("/v1/{path}"));
+        assert_eq!((page.status, reason(&page.json()).as_str()), (404, expected), "{path}");
+    }
     create_by_grpc(&grpcurl, "Metropolis");
     let address = artwork.address.to_string();
     drop(artwork);
