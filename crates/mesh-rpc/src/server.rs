@@ -40,6 +40,7 @@ mod tls;
 
 pub use admin::Admin;
 pub use consistency::{KnownPlaces, Pending, Places};
+pub use head_limit::check as check_head;
 pub use health::{Check, Health, Readiness};
 pub use pem::Mistake;
 pub use ports::{Answers, Edge, Front, Guard, Listen, Ports};

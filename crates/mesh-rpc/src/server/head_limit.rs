@@ -15,9 +15,10 @@ const OVERHEAD: usize = 32;
 /// # Errors
 ///
 /// RESOURCE_EXHAUSTED, reason `HEADERS_TOO_LARGE`. The caller must not retry unchanged.
-pub(super) fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Status> {
+pub fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Status> {
     let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD);
-    if uri.path().len() + fields.sum::<usize>() <= MAX_HEADER_BYTES {
+    let address = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    if address + fields.sum::<usize>() <= MAX_HEADER_BYTES {
         return Ok(());
     }
     let message = "the headers of the request exceed 16 KiB together";
