@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mesh_rpc::call::error::{DOMAIN, status};
-use mesh_rpc::call::{Call, Connection, Handler, MESH_CONSISTENCY, Methods};
+use mesh_rpc::call::{Answering, Call, Connection, Handler, MESH_CONSISTENCY, Method, Methods};
 use mesh_rpc::server::{self, Front, Tls};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
@@ -17,14 +18,16 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use transcode::{FromHeader, Matched, Miss};
 
-use crate::body::Bodies;
+use crate::body::{ARRIVAL, Reader};
 use crate::client::{self, Network};
 use crate::contract::{Contract, Route};
 use crate::guard::Guard;
+use crate::memory::{Arriving, BoxError, Leaving, Memory};
 use crate::pages::Pages;
-use crate::rate::{Limiter, Open};
+use crate::rate::Limiter;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
+use crate::shares::Share;
 use crate::{call, cors, forward, grpc_web, headers, ndjson, request, sse, unary, websocket};
 
 /// How long a client that resumes waits for the head of its answer. A stream whose end it has seen ends in this time.
@@ -34,12 +37,20 @@ const RESUMING: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub struct Edge(Arc<Inner>);
 
+/// Where a request comes from.
+struct Caller {
+    connection: Connection,
+    client: IpAddr,
+}
+
 struct Inner {
     layers: Handler,
     contract: Arc<Contract>,
     pages: Pages,
     guard: Guard,
-    bodies: Bodies,
+    /// The largest body that is read, in bytes.
+    max_body: usize,
+    memory: Memory,
     limiter: Limiter,
     trusted_proxies: Vec<Network>,
     deadline: Duration,
@@ -70,7 +81,8 @@ impl Edge {
             pages: Pages::new(contract.openapi(), settings.docs.clone(), settings.listen.is_some()),
             contract: Arc::new(contract),
             guard: Guard::new(listen, settings.tls.is_some(), &settings.hosts, &settings.cors_origins),
-            bodies: Bodies::new(settings.max_body),
+            max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
+            memory: Memory::default(),
             limiter: Limiter::new(settings.rate, settings.streams_per_client),
             trusted_proxies: settings.trusted_proxies.clone(),
             deadline: settings.deadline,
@@ -111,30 +123,37 @@ impl Edge {
         let inner = || Arc::clone(&self.0);
         let (calls, requests, pages) = (inner(), inner(), inner());
         let public = forward::public(self.0.layers.clone());
-        let layers: Handler = Arc::new(move |call| match calls.admit(&call) {
-            Ok(()) => public(call),
-            Err(status) => Box::pin(std::future::ready(status.into_http())),
-        });
+        let layers: Handler = Arc::new(move |call| calls.grpc(call, &public));
         let front: Front = Arc::new(move |request, connection| {
             let edge = Arc::clone(&requests);
             Box::pin(async move { edge.answer(request, connection).await })
         });
-        let guard: server::Guard = Arc::new(move |request| {
-            let refused = pages.guard.check_host(request.uri(), request.headers()).err();
-            refused.map(|refusal| pages.refuse(&refusal))
+        let guard: server::Guard = Arc::new(move |request, listen| {
+            let refused = pages.guard.check_page(listen, request.uri(), request.headers()).err()?;
+            pages.count(&refused);
+            Some(refused.response(&pages.contract.schema))
         });
         server::Edge { layers, front, guard, tls: self.0.tls.clone() }
     }
 }
 
 impl Inner {
-    /// Counts a gRPC call on the edge's own listener against the rate of its client.
-    fn admit(&self, call: &Call) -> Result<(), Status> {
-        let Some(connection) = &call.connection else { return Ok(()) };
+    /// Answers a gRPC call on the edge's own listener, within the limits of its client.
+    fn grpc(self: &Arc<Self>, call: Call, layers: &Handler) -> Answering {
+        let Some(connection) = &call.connection else { return layers(call) };
         let client = client::of(connection, call.request.headers(), &self.trusted_proxies);
-        let Err(refusal) = self.limiter.request(client) else { return Ok(()) };
-        refusal.own.into_iter().for_each(|reason| self.metrics.refused(reason));
-        Err(*refusal.status)
+        let method = call.method;
+        match self.limiter.request(client).and_then(|_| self.open(method, client)) {
+            Ok(open) => {
+                let answering = layers(call.map_body(|body| self.arriving(method, body, client)));
+                let edge = Arc::clone(self);
+                Box::pin(async move { edge.leaving(answering.await, client, open).map(Body::new) })
+            }
+            Err(refusal) => {
+                self.count(&refusal);
+                Box::pin(std::future::ready(refusal.status.into_http()))
+            }
+        }
     }
 
     async fn answer(&self, request: Request<Incoming>, connection: Connection) -> Response<Body> {
@@ -142,10 +161,10 @@ impl Inner {
         let origin = cors::origin(&head);
         let client = client::of(&connection, &head.headers, &self.trusted_proxies);
         let (left, answered) = match self.limiter.request(client) {
-            Ok(left) => (left, self.route(&mut head, body, connection, client).await),
+            Ok(left) => (left, self.route(&mut head, body, Caller { connection, client }).await),
             Err(refusal) => (Some(0), Err(refusal)),
         };
-        let mut response = answered.unwrap_or_else(|refusal| self.refuse(&refusal));
+        let mut response = answered.unwrap_or_else(|refusal| self.refuse(&head, &refusal));
         if let Some(left) = left {
             self.limiter.announce(left, &mut response);
         }
@@ -153,20 +172,36 @@ impl Inner {
         response
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Response<Body> {
-        if let Some(reason) = refusal.own {
-            self.metrics.refused(reason);
-        }
-        refusal.response(&self.contract.schema)
+    fn refuse(&self, head: &Parts, refusal: &Refusal) -> Response<Body> {
+        self.count(refusal);
+        let schema = &self.contract.schema;
+        // EventSource gives up at a 429.
+        let events = refusal.http == StatusCode::TOO_MANY_REQUESTS && self.asks_for_events(head);
+        let response = sse::failure(schema, &refusal.status).filter(|_| events);
+        response.unwrap_or_else(|| refusal.response(schema))
     }
 
-    async fn route(
-        &self,
-        head: &mut Parts,
-        body: Incoming,
-        connection: Connection,
-        client: IpAddr,
-    ) -> Result<Response<Body>, Refusal> {
+    /// Whether a request is for a stream of events.
+    fn asks_for_events(&self, head: &Parts) -> bool {
+        let streams = || {
+            self.contract
+                .find(head.method.as_str(), head.uri.path())
+                .is_ok_and(|(route, _)| route.shape().method.server_streaming)
+        };
+        headers::accepts(&head.headers, sse::EVENT_STREAM) && streams()
+    }
+
+    /// Counts what the edge itself refuses.
+    fn count(&self, refusal: &Refusal) {
+        refusal.own.into_iter().for_each(|reason| self.metrics.refused(reason));
+    }
+
+    async fn route(&self, head: &mut Parts, body: Incoming, caller: Caller) -> Result<Response<Body>, Refusal> {
+        // HTTP/1.1 has less room for a head anyway.
+        if head.version == http::Version::HTTP_2 {
+            let checked = server::check_head(&head.uri, &head.headers);
+            checked.map_err(|status| Refusal::own("HEADERS_TOO_LARGE", status))?;
+        }
         self.guard.check(head)?;
         if let Some(preflight) = cors::preflight(head) {
             return Ok(preflight);
@@ -175,25 +210,22 @@ impl Inner {
             // A call is a POST: of other methods the guard does not check the origin.
             _ if head.method != http::Method::POST => {}
             grpc_web::Format::Other => {}
-            grpc_web::Format::Binary => return Ok(self.grpc_web(head, body, connection, client).await),
+            grpc_web::Format::Binary => return Ok(self.grpc_web(head, body, caller).await),
             grpc_web::Format::Unknown => return Err(no_such_grpc_web()),
         }
         if let Some(page) = self.pages.answer(head) {
             return Ok(page);
         }
         if websocket::is_asked_for(head) {
-            return self.websocket(head, connection, self.limiter.stream(client)?);
+            return self.websocket(head, caller);
         }
         // A HEAD is answered as a GET, and hyper leaves out the body.
         let method = if head.method == http::Method::HEAD { "GET" } else { head.method.as_str() };
         let (route, matched) = self.contract.find(method, head.uri.path()).map_err(missed)?;
         let called = route.shape().method;
         match (called.client_streaming, called.server_streaming) {
-            (false, false) => self.unary(&route, &matched, head, body, (connection, client)).await,
-            (false, true) => {
-                let open = self.limiter.stream(client)?;
-                self.stream(route, &matched, head, body, connection, open).await
-            }
+            (false, false) => self.unary(&route, &matched, head, body, caller).await,
+            (false, true) => self.stream(route, &matched, head, body, caller).await,
             (true, _) => Err(needs_websocket()),
         }
     }
@@ -204,13 +236,15 @@ impl Inner {
         matched: &Matched<'_>,
         head: &Parts,
         body: Incoming,
-        (connection, client): (Connection, IpAddr),
+        caller: Caller,
     ) -> Result<Response<Body>, Refusal> {
-        let body = request::message(matched, head, head.uri.query(), None, body, self.bodies.of(client)).await?;
-        let answered = async { self.call(route, head, connection, body).await?.only().await };
+        // A call that waits for an event is a stream for the limits of the server, too.
+        let _open = self.open(route.shape().method, caller.client)?;
+        let body = request::message(matched, head, head.uri.query(), None, body, self.reader(caller.client)).await?;
+        let answered = async { self.call(route, head, caller.connection, body).await?.only().await };
         let (message, token) =
             answered.await.map_err(|status| Refusal::of_call(status, route.binding(), &head.headers))?;
-        let mut response = unary::answer(head, route, &message)?;
+        let mut response = unary::answer(head, route, &message, &self.memory.of(caller.client))?;
         response.headers_mut().extend(token.map(|token| (MESH_CONSISTENCY, token)));
         Ok(response)
     }
@@ -221,9 +255,9 @@ impl Inner {
         matched: &Matched<'_>,
         head: &Parts,
         body: Incoming,
-        connection: Connection,
-        open: Open,
+        caller: Caller,
     ) -> Result<Response<Body>, Refusal> {
+        let open = self.limiter.stream(caller.client)?;
         let events = headers::accepts(&head.headers, sse::EVENT_STREAM);
         let last_event = headers::text(&head.headers, "last-event-id").filter(|_| events && route.shape().resumes());
         let query =
@@ -232,10 +266,10 @@ impl Inner {
         // A browser whose stream had no event yet comes again with the cursor of the address.
         let seen = last_event.map(str::to_owned).or_else(|| given_cursor(head.uri.query()?));
         let seen = seen.filter(|_| events && route.shape().resumes());
-        let body =
-            request::message(matched, head, query.as_deref(), cursor, body, self.bodies.of(open.client())).await?;
+        let reader = self.reader(caller.client);
+        let body = request::message(matched, head, query.as_deref(), cursor, body, reader).await?;
         let schema = self.contract.schema.clone();
-        let mut messages = match self.call(&route, head, connection, body).await {
+        let mut messages = match self.call(&route, head, caller.connection, body).await {
             Ok(messages) => messages,
             Err(status) => return sse::failure(&schema, &status).filter(|_| events).ok_or_else(|| status.into()),
         };
@@ -250,7 +284,8 @@ impl Inner {
     }
 
     /// Opens a socket, which the process serves beside the connection.
-    fn websocket(&self, head: &mut Parts, connection: Connection, open: Open) -> Result<Response<Body>, Refusal> {
+    fn websocket(&self, head: &mut Parts, caller: Caller) -> Result<Response<Body>, Refusal> {
+        let open = self.limiter.stream(caller.client)?;
         self.guard.check_socket(head)?;
         let path = head.uri.path().to_owned();
         let found = self.contract.find(websocket::KIND, &path).or_else(|_| self.contract.find("GET", &path));
@@ -267,37 +302,60 @@ impl Inner {
         let timeout = headers::timeout(&head.headers, method, self.deadline)?;
         let metadata = headers::metadata(&head.headers);
         let (response, upgrade) = websocket::accept(head)?;
-        let answering = call::call(&self.layers, method, connection.clone(), timeout, metadata, body);
-        let most = self.bodies.most();
+        let answering = call::call(&self.layers, method, caller.connection.clone(), timeout, metadata, body);
+        let most = self.max_body;
         self.tasks.run(async move {
-            websocket::serve(upgrade, most, route, requests, answering).await;
+            websocket::serve(upgrade, most, route, requests, answering, caller.connection.ended()).await;
             // The connection has its age until here, and the client its stream.
-            drop((connection, open));
+            drop((caller, open));
         });
         Ok(response)
     }
 
     /// The messages pass as they are.
-    async fn grpc_web(&self, head: &Parts, body: Incoming, connection: Connection, client: IpAddr) -> Response<Body> {
+    async fn grpc_web(&self, head: &Parts, body: Incoming, caller: Caller) -> Response<Body> {
         let Some(method) = self.contract.public(head.uri.path()) else {
             let message = "no public method has this path";
             self.metrics.refused("UNKNOWN_METHOD");
             return grpc_web::failure(status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message));
         };
-        let open = method.server_streaming.then(|| self.limiter.stream(client)).transpose();
+        let open = self.open(method, caller.client);
         match (headers::timeout(&head.headers, method, self.deadline), open) {
             (Ok(timeout), Ok(open)) => {
                 let metadata = headers::metadata(&head.headers);
-                let body = Body::new(body);
-                let answering = call::call(&self.layers, method, connection, timeout, metadata, body);
-                grpc_web::answer(answering.await, open)
+                let body = self.arriving(method, body, caller.client);
+                let answering = call::call(&self.layers, method, caller.connection, timeout, metadata, body);
+                grpc_web::answer(self.leaving(answering.await, caller.client, open))
             }
             (Err(status), _) => grpc_web::failure(status),
             (_, Err(refusal)) => {
-                refusal.own.into_iter().for_each(|reason| self.metrics.refused(reason));
+                self.count(&refusal);
                 grpc_web::failure(*refusal.status)
             }
         }
+    }
+
+    /// An open stream of a client, if a call of the method is one.
+    fn open(&self, method: &Method, client: IpAddr) -> Result<Option<Share>, Refusal> {
+        method.waits.then(|| self.limiter.stream(client)).transpose()
+    }
+
+    /// The answer of a call, whose body counts until it is written.
+    fn leaving(&self, response: Response<Body>, client: IpAddr, open: Option<Share>) -> Response<Leaving> {
+        response.map(|body| Leaving::new(body, self.memory.of(client), open))
+    }
+
+    /// A body that counts while it arrives. A stream is bounded by its messages: what has passed takes no memory.
+    fn arriving<B>(&self, method: &Method, body: B, client: IpAddr) -> Body
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
+    {
+        if method.client_streaming { Body::new(body) } else { Body::new(Arriving::new(body, self.memory.of(client))) }
+    }
+
+    /// Reads a body of a client.
+    fn reader(&self, client: IpAddr) -> Reader {
+        Reader { most: self.max_body, share: self.memory.of(client) }
     }
 
     async fn call(
@@ -308,7 +366,9 @@ impl Inner {
         body: Body,
     ) -> Result<call::Messages, Status> {
         let method = route.shape().method;
-        let timeout = headers::timeout(&head.headers, method, self.deadline)?;
+        // The call begins before a body that goes on as it arrives.
+        let arrival = if route.binding().body.is_raw() { ARRIVAL } else { Duration::ZERO };
+        let timeout = headers::timeout(&head.headers, method, self.deadline + arrival)?;
         let metadata = headers::metadata(&head.headers);
         call::Messages::of(call::call(&self.layers, method, connection, timeout, metadata, body).await)
     }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use crate::rate::Open;
+use crate::shares::Share;
 
 /// The bytes before a message: whether it is compressed, and its length.
 pub(crate) const PREFIX: usize = 5;
@@ -63,7 +63,7 @@ pub(crate) struct Messages {
     arrived: BytesMut,
     ended: bool,
     /// Held until the end.
-    _open: Option<Open>,
+    _open: Option<Share>,
     /// What `is_over` has read.
     read_ahead: VecDeque<Result<Option<Bytes>, Status>>,
 }
@@ -88,7 +88,7 @@ impl Messages {
     }
 
     /// Holds an open stream of a client for as long as its messages.
-    pub(crate) fn holding(self, open: Open) -> Self {
+    pub(crate) fn holding(self, open: Share) -> Self {
         Self { _open: Some(open), ..self }
     }
 
@@ -187,7 +187,9 @@ impl Messages {
     }
 }
 
+/// The call has succeeded for all that counts it.
 fn unfinished(how: &str) -> Status {
+    tracing::error!("a service's answer ended {how}");
     status(Code::Internal, DOMAIN, "MALFORMED_ANSWER", format!("the service's answer ended {how}"))
 }
 

@@ -14,7 +14,6 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::headers::{essence, text};
-use crate::rate::Open;
 
 /// The media type, of requests and of answers.
 const GRPC_WEB: &str = "application/grpc-web+proto";
@@ -48,15 +47,15 @@ pub(crate) fn format(headers: &HeaderMap) -> Format {
     }
 }
 
-/// The answer of a call as one of gRPC-Web. A stream is open until the end of its body.
-pub(crate) fn answer(response: Response<Body>, open: Option<Open>) -> Response<Body> {
+/// The answer of a call as one of gRPC-Web.
+pub(crate) fn answer<B>(response: Response<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin + Send + 'static,
+{
     let (head, body) = response.into_parts();
     let has_status = head.headers.contains_key(&STATUS[0]);
-    let mut response = Response::new(if has_status {
-        Body::empty()
-    } else {
-        Body::new(WithTrailers { body: Some(body), _open: open })
-    });
+    let mut response =
+        Response::new(if has_status { Body::empty() } else { Body::new(WithTrailers { body: Some(body) }) });
     let headers = response.headers_mut();
     headers.extend(head.headers.into_iter().filter(|(name, _)| !matches!(name, Some(name) if name == CONTENT_LENGTH)));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC_WEB));
@@ -65,17 +64,16 @@ pub(crate) fn answer(response: Response<Body>, open: Option<Open>) -> Response<B
 
 /// A failure before the call.
 pub(crate) fn failure(status: Status) -> Response<Body> {
-    answer(status.into_http(), None)
+    answer::<Body>(status.into_http())
 }
 
 /// A body whose trailers are its last frame.
-struct WithTrailers {
+struct WithTrailers<B> {
     /// `None` after the trailers.
-    body: Option<Body>,
-    _open: Option<Open>,
+    body: Option<B>,
 }
 
-impl http_body::Body for WithTrailers {
+impl<B: http_body::Body<Data = Bytes, Error = Status> + Unpin> http_body::Body for WithTrailers<B> {
     type Data = Bytes;
     type Error = Status;
 
@@ -131,7 +129,7 @@ mod tests {
     async fn trailers_are_the_last_frame() {
         let frames =
             [Ok::<_, Status>(Frame::data(Bytes::from_static(b"\0\0\0\0\x01a"))), Ok(Frame::trailers(not_found()))];
-        let response = answer(Response::new(Body::new(StreamBody::new(stream::iter(frames)))), None);
+        let response = answer(Response::new(Body::new(StreamBody::new(stream::iter(frames)))));
         assert_eq!(response.headers()[CONTENT_TYPE], GRPC_WEB);
         let body = response.into_body().collect().await.unwrap();
         assert!(body.trailers().is_none());

@@ -22,8 +22,10 @@ const MAX_NAME: usize = 253;
 
 /// What this process is called, and which origins may write.
 pub(crate) struct Guard {
-    /// `None`: every name is taken.
-    hosts: Option<Vec<String>>,
+    /// The address of the edge.
+    listen: SocketAddr,
+    /// The names beside the machine's own.
+    hosts: Vec<String>,
     origins: Vec<String>,
     /// Whether this process speaks TLS, so that its own pages have `https` origins alone.
     tls: bool,
@@ -33,8 +35,7 @@ impl Guard {
     /// On a loopback address only the machine's own names and `hosts` are taken. Elsewhere every name is, unless `hosts`
     /// has some.
     pub(crate) fn new(listen: SocketAddr, tls: bool, hosts: &[String], origins: &[String]) -> Self {
-        let restricts = listen.ip().is_loopback() || !hosts.is_empty();
-        Self { hosts: restricts.then(|| hosts.to_vec()), origins: origins.to_vec(), tls }
+        Self { listen, hosts: hosts.to_vec(), origins: origins.to_vec(), tls }
     }
 
     /// # Errors
@@ -66,6 +67,25 @@ impl Guard {
     ///
     /// 421: it is not one of this process.
     pub(crate) fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let restricts = self.listen.ip().is_loopback() || !self.hosts.is_empty();
+        if restricts { self.check_name(uri, headers) } else { Ok(()) }
+    }
+
+    /// Checks the name by which a client knows the admin pages at `listen`. `edge.hosts` names the edge: on another
+    /// listener that others can reach, every name is taken.
+    ///
+    /// # Errors
+    ///
+    /// 421: it is not one of this process.
+    pub(crate) fn check_page(&self, listen: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        match listen {
+            listen if listen == self.listen => self.check_host(uri, headers),
+            listen if listen.ip().is_loopback() => self.check_name(uri, headers),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_name(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let authority = authority(uri, headers);
         let host = authority.as_ref().map_or("", Authority::host);
         if !self.knows(host) {
@@ -115,11 +135,10 @@ impl Guard {
     }
 
     fn knows(&self, host: &str) -> bool {
-        let Some(hosts) = &self.hosts else { return true };
         // An address is no name, so nothing can be made to resolve to it.
         let address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
         address || OWN_NAMES.iter().any(|own| own.eq_ignore_ascii_case(host)) || {
-            hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+            self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
         }
     }
 }
@@ -166,6 +185,19 @@ mod tests {
         assert_eq!(check("127.0.0.1:8080", &[], "GET", &[]), 421, "no name at all");
         assert_eq!(check("10.0.0.7:8080", &[], "GET", &[("host", "shop.example")]), 200);
         assert_eq!(check("10.0.0.7:8080", &["other"], "GET", &[("host", "shop.example")]), 421);
+    }
+
+    #[test]
+    fn admin_pages_are_guarded_on_each_listener() {
+        let guard = Guard::new("10.0.0.7:8443".parse().unwrap(), true, &["shop.example".to_owned()], &[]);
+        let check = |listen: &str, host: &'static str| {
+            let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
+            guard.check_page(listen.parse().unwrap(), &Uri::from_static("/readyz"), &headers).is_ok()
+        };
+        assert!(check("127.0.0.1:8080", "localhost:8080") && check("127.0.0.1:8080", "shop.example"));
+        assert!(!check("127.0.0.1:8080", "rebound.example"), "a listener on loopback beside the edge's");
+        assert!(check("10.0.0.7:8080", "catalog.internal:8080"), "a probe");
+        assert!(check("10.0.0.7:8443", "shop.example") && !check("10.0.0.7:8443", "catalog.internal"));
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! From the outside in:
 //! - [`Edge`] answers a request. `guard` refuses requests that other sites make a browser send, and `cors` has the
 //!   origins that may read answers.
-//! - `rate` has the limits of each client, and `client` tells clients apart.
+//! - `rate` has the limits of each client, `memory` what their bodies take, and `client` tells clients apart. `shares` counts
+//!   what each holds.
 //! - `contract` is what is public: the rules, and the tables for JSON.
 //! - `call` makes the gRPC call and reads its messages. `request` makes the call's request of path, query, headers and
 //!   body, `body` reads that body, and `given` has the headers that give a field.
@@ -32,6 +33,7 @@ mod given;
 mod grpc_web;
 mod guard;
 mod headers;
+mod memory;
 #[cfg(test)]
 mod mutated;
 mod ndjson;
@@ -41,6 +43,7 @@ mod refusal;
 mod request;
 mod settings;
 mod shape;
+mod shares;
 mod sse;
 mod stream;
 mod unary;

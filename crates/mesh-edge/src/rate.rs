@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::refusal::Refusal;
+use crate::shares::{Share, Shares};
 
 /// The clients that the table holds.
 const CLIENTS: usize = 65_536;
@@ -22,9 +23,10 @@ const WINDOW: Duration = Duration::from_secs(1);
 pub(crate) struct Limiter {
     /// Requests in a second; `None`: any number.
     rate: Option<u32>,
-    streams: usize,
     clients: Mutex<Clients>,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    /// The most open streams of a client.
+    streams: usize,
+    open: Arc<Shares>,
 }
 
 /// The clients of the last second.
@@ -52,7 +54,7 @@ impl Clients {
 
 impl Limiter {
     pub(crate) fn new(rate: Option<u32>, streams: usize) -> Self {
-        Self { rate, streams, clients: Mutex::default(), open: Arc::default() }
+        Self { rate, clients: Mutex::default(), streams, open: Shares::new(streams, usize::MAX) }
     }
 
     /// Counts a request, and returns how many more the client may send now.
@@ -102,39 +104,13 @@ impl Limiter {
     /// # Errors
     ///
     /// 429: the client has too many. It may retry when another of its streams has ended.
-    pub(crate) fn stream(&self, client: IpAddr) -> Result<Open, Refusal> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let streams = open.entry(client).or_insert(0);
-        if *streams >= self.streams {
-            let message = format!("a client may have {} open streams; close one first", self.streams);
-            return Err(Refusal::exhausted("TOO_MANY_STREAMS", message, Duration::from_secs(5)));
+    pub(crate) fn stream(&self, client: IpAddr) -> Result<Share, Refusal> {
+        let mut open = self.open.of(client);
+        if open.take(1) {
+            return Ok(open);
         }
-        *streams += 1;
-        Ok(Open { client, open: Arc::clone(&self.open) })
-    }
-}
-
-/// An open stream of a client.
-pub(crate) struct Open {
-    client: IpAddr,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Open {
-    pub(crate) fn client(&self) -> IpAddr {
-        self.client
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(streams) = open.get_mut(&self.client) {
-            *streams -= 1;
-            if *streams == 0 {
-                open.remove(&self.client);
-            }
-        }
+        let message = format!("a client may have {} open streams; close one first", self.streams);
+        Err(Refusal::exhausted("TOO_MANY_STREAMS", message, Duration::from_secs(5)))
     }
 }
 
@@ -179,6 +155,6 @@ mod tests {
         drop(first);
         assert!(limiter.stream(client(1)).is_ok());
         drop(_second);
-        assert!(limiter.open.lock().unwrap().is_empty());
+        assert!(limiter.open.is_unused());
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn http_status(code: i32, reason: &str) -> u16 {
     match reason {
         "MESSAGE_TOO_LARGE" => 413,
         "HEADERS_TOO_LARGE" => 431,
+        "REQUEST_TOO_SLOW" => 408,
         _ => transcode::http_status(code),
     }
 }
@@ -72,9 +73,14 @@ impl Refusal {
         self.status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
     }
 
+    /// A refusal of the edge itself, whose status has this reason.
+    pub(crate) fn own(reason: &'static str, status: Status) -> Self {
+        Self { own: Some(reason), ..status.into() }
+    }
+
     /// 429: the client may retry after `delay`.
     pub(crate) fn exhausted(reason: &'static str, message: impl Into<String>, delay: Duration) -> Self {
-        Self { own: Some(reason), ..exhausted(reason, message, delay).into() }
+        Self::own(reason, exhausted(reason, message, delay))
     }
 
     /// The answer to the client.
@@ -124,6 +130,6 @@ impl From<BadRequest> for Refusal {
         for violation in bad.violations {
             violations.check(false, &violation.field, violation.description);
         }
-        Self { own: Some("INVALID_FIELDS"), ..invalid_fields(DOMAIN, violations).into() }
+        Self::own("INVALID_FIELDS", invalid_fields(DOMAIN, violations))
     }
 }

@@ -14,6 +14,7 @@ use crate::body::Reader;
 use crate::call::{PREFIX, seal};
 use crate::given::given;
 use crate::headers::{essence, text};
+use crate::memory::Arriving;
 use crate::refusal::Refusal;
 
 /// The content types that a form of another site can send without asking.
@@ -30,7 +31,7 @@ pub(crate) async fn message(
     query: Option<&str>,
     extra: Option<FromHeader<'_>>,
     body: Incoming,
-    reader: Reader<'_>,
+    reader: Reader,
 ) -> Result<Body, Refusal> {
     let mut fields = given(matched.binding, &head.headers)?;
     fields.extend(extra);
@@ -73,11 +74,14 @@ async fn raw(
     fields: &[FromHeader<'_>],
     content_type: &str,
     body: Incoming,
-    reader: Reader<'_>,
+    reader: Reader,
 ) -> Result<Body, Refusal> {
     let length = body.size_hint().exact().and_then(|length| u32::try_from(length).ok());
     let (length, data) = match length.filter(|_| !headers.contains_key(CONTENT_ENCODING)) {
-        Some(length) => (length as usize, Body::new(body.map_err(|error| broken_off(&error)))),
+        Some(length) => {
+            let body = body.map_err(|error| broken_off(&error));
+            (length as usize, Body::new(Arriving::new(body, reader.share)))
+        }
         None => {
             let read = reader.read(headers, body).await?;
             (read.len(), Body::new(Full::new(read)))

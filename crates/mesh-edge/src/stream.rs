@@ -51,7 +51,6 @@ where
         };
         let Err(error) = written else { return (out, matches!(next, Ok(Some(_)))) };
         // A message that JSON cannot express is not skipped: the client would miss it without knowing.
-        tracing::error!(%error, "a service sent a message that JSON cannot express");
         out.clear();
         let _ = (self.write)(Step::Failed(&unwritable(error)), &mut out);
         (out, false)

@@ -16,7 +16,9 @@ use transcode::WireError;
 
 use crate::contract::Route;
 use crate::headers::takes_gzip;
-
+use crate::memory::hold;
+use crate::refusal::Refusal;
+use crate::shares::Share;
 use crate::validators::{self, weaken};
 
 /// The smallest document that is compressed, in bytes. A smaller one is one packet anyway.
@@ -25,7 +27,11 @@ const COMPRESSED_FROM: usize = 1024;
 const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
 
 /// The answer with a message.
-pub(crate) fn answer(head: &Parts, route: &Route, message: &Bytes) -> Result<Response<Body>, Status> {
+///
+/// # Errors
+///
+/// 429: answers that the client does not read take its `memory`. 500: JSON cannot express the message.
+pub(crate) fn answer(head: &Parts, route: &Route, message: &Bytes, memory: &Share) -> Result<Response<Body>, Refusal> {
     let (shape, is_raw) = (route.shape(), route.binding().is_raw_response());
     let mut response = if is_raw { raw(message)? } else { json(route, message)? };
     let read = matches!(head.method, Method::GET | Method::HEAD);
@@ -48,7 +54,9 @@ pub(crate) fn answer(head: &Parts, route: &Route, message: &Bytes) -> Result<Res
     if !is_raw {
         compress(&head.headers, &mut response);
     }
-    Ok(response.map(|body| Body::new(Full::new(body))))
+    let (head, body) = response.into_parts();
+    let body = hold(memory, body).map_err(|status| Refusal::own("OVERLOADED", status))?;
+    Ok(Response::from_parts(head, Body::new(Full::new(body))))
 }
 
 fn json(route: &Route, message: &[u8]) -> Result<Response<Bytes>, Status> {
@@ -81,8 +89,10 @@ struct HttpBody {
     data: Bytes,
 }
 
-/// A message of a service that JSON cannot express is a defect of the service.
+/// A message of a service that JSON cannot express is a defect of the service. The call has succeeded for all that counts
+/// it.
 pub(crate) fn unwritable(error: WireError) -> Status {
+    tracing::error!(%error, "a service sent a message that JSON cannot express");
     internal(std::sync::Arc::new(error))
 }
 

@@ -9,6 +9,7 @@
 //!   takes none for [`STALLED`] is cut off.
 //! - A page of a foreign origin opens no socket.
 
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -23,7 +24,7 @@ use http_body_util::StreamBody;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_rpc::call::Answering;
-use mesh_rpc::call::error::{DOMAIN, status};
+use mesh_rpc::call::error::{DOMAIN, draining, status};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -49,6 +50,10 @@ const STALLED: Duration = Duration::from_secs(20);
 const CLOSING: Duration = Duration::from_secs(2);
 /// Messages of a client that wait for the service.
 const WAITING: usize = 16;
+/// The bytes that are read at a time, which each socket has in memory.
+const BUFFER: usize = 4096;
+/// The largest message to a socket that takes none, which is refused whatever is in it, in bytes.
+const UNREAD: usize = 125;
 /// The largest close reason, in bytes: a control frame has 125 with its code.
 const REASON: usize = 123;
 
@@ -150,14 +155,29 @@ fn body(mut receiver: Receiver<Bytes>) -> Body {
 }
 
 /// Serves a socket until the call or the client ends it.
-pub(crate) async fn serve(upgrade: OnUpgrade, most: usize, route: Route, requests: Requests, answering: Answering) {
+///
+/// `ended` resolves when the connection has to end: a call whose client sends has no other end at a drain.
+pub(crate) async fn serve(
+    upgrade: OnUpgrade,
+    most: usize,
+    route: Route,
+    requests: Requests,
+    answering: Answering,
+    ended: impl Future<Output = ()>,
+) {
+    let most = if requests.sender.is_some() { most } else { UNREAD };
     let Ok(upgraded) = upgrade.await else { return };
     let socket = Socket::new(TokioIo::new(upgraded), most).await;
-    serve_socket(socket, route, requests, answering).await;
+    serve_socket(socket, route, requests, answering, pin!(ended)).await;
 }
 
-async fn serve_socket<I>(mut socket: Socket<I>, route: Route, mut requests: Requests, answering: Answering)
-where
+async fn serve_socket<I>(
+    mut socket: Socket<I>,
+    route: Route,
+    mut requests: Requests,
+    answering: Answering,
+    mut ended: Pin<&mut impl Future<Output = ()>>,
+) where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let mut pulling: Pulling = Box::pin(async move { Messages::of(answering.await)?.pull().await });
@@ -182,6 +202,7 @@ where
                 Ok(None) => {}
                 Err(end) => break end,
             },
+            () = &mut ended => break End::Of(draining("this connection has to end")),
         }
     };
     socket.end(&end).await;
@@ -213,6 +234,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     async fn new(io: I, most: usize) -> Self {
         // What waits to be written needs no limit: it is one message or one pong.
         let config = WebSocketConfig::default().max_message_size(Some(most)).max_frame_size(Some(most));
+        let config = config.read_buffer_size(BUFFER);
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         Self { socket, heard: Instant::now(), pinged: false }
     }

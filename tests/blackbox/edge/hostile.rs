@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use harness::{LIMIT, Process, eventually};
+use harness::{LIMIT, Process, eventually, uuid};
 
 const SUBSCRIBE: &str = "/v1/services/artwork/operations:subscribe";
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -132,6 +132,53 @@ fn body_that_is_too_large_is_refused_before_it_is_sent() {
     let head = "POST /v1/titles HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n";
     assert_eq!(statuses(&process, head), ["413"], "and not 100");
+}
+
+#[test]
+fn uploads_that_do_not_end_leave_memory_to_others() {
+    let process = Process::start("monolith", &[]);
+    let length = 15 << 20;
+    let head = format!(
+        "POST /v1/titles/{}/artwork:upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n\
+         Idempotency-Key: {}\r\nContent-Length: {length}\r\n\r\n",
+        uuid(),
+        uuid()
+    );
+    let upload = [head.as_bytes(), &vec![0; length - 1]].concat();
+    let mut uploads: Vec<_> = (0..5)
+        .map(|_| {
+            let mut stream = TcpStream::connect(process.address).expect("it listens");
+            // The server may close the connection before all is sent.
+            let _ = stream.write_all(&upload);
+            stream.set_nonblocking(true).expect("a socket");
+            stream
+        })
+        .collect();
+    let mut answer = [0; 12];
+    eventually("one is refused", || uploads.iter_mut().find_map(|stream| stream.read_exact(&mut answer).ok()));
+    assert_eq!(&answer, b"HTTP/1.1 429", "a client has a quarter of the memory");
+}
+
+#[test]
+fn waiting_for_an_operation_is_an_open_stream() {
+    let process = Process::start("monolith", &[("MESH__EDGE__STREAMS_PER_CLIENT", "1")]);
+    let _open = {
+        let mut stream = send(&process, get(SUBSCRIBE, "").as_bytes());
+        stream.read_exact(&mut [0; 12]).expect("it opens");
+        stream
+    };
+    let wait = get(&format!("/v1/services/artwork/operations/{}:wait", uuid()), CLOSING);
+    assert_eq!(statuses(&process, &wait), ["429"]);
+}
+
+#[test]
+fn event_source_over_its_limit_comes_again() {
+    let process = Process::start("monolith", &[("MESH__EDGE__STREAMS_PER_CLIENT", "1")]);
+    let mut stream = send(&process, get(SUBSCRIBE, "").as_bytes());
+    stream.read_exact(&mut [0; 12]).expect("it opens");
+    let answer = rest(send(&process, get(SUBSCRIBE, &format!("Accept: text/event-stream\r\n{CLOSING}")).as_bytes()));
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("retry: 5000\nevent: status\n"), "{answer}");
+    assert!(process.http("/metrics").contains("mesh_edge_refused_total{reason=\"TOO_MANY_STREAMS\"} 1"));
 }
 
 #[test]

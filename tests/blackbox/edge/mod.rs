@@ -196,6 +196,8 @@ fn edge_on_a_listener_of_its_own_has_the_public_methods_alone() {
     }
     assert_eq!(process.curl().get("/v1/titles").status, 404, "HTTP is answered there alone");
     assert!(process.http("/readyz").contains("200"));
+    let rebound = process.curl().send("/readyz", &["--header", "Host: rebound.example"], b"");
+    assert_eq!((rebound.status, reason(&rebound.json()).as_str()), (421, "HOST_NOT_ALLOWED"));
 
     let code = |method: &str| {
         let mut call = RawCall::begin(edge, method, &[]);

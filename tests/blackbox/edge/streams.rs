@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 
 use harness::film::small_picture;
-use harness::{Curl, uuid};
+use harness::{Curl, Process, uuid};
 use serde_json::Value;
 
 use super::{create, monolith, path_of};
@@ -101,6 +101,23 @@ fn stream_that_cannot_begin_is_answered_like_any_other_call() {
         let page = curl.send(&watch, &["--header", header], b"");
         assert_eq!((page.status, page.header("content-type")), (404, Some("application/problem+json")), "{page:?}");
     }
+}
+
+#[test]
+fn slow_upload_has_more_time_than_a_call() {
+    if !Curl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[("MESH__EDGE__DEADLINE", "1s")]);
+    let curl = process.curl();
+    let title = create(&curl, "Metropolis");
+    let (picture, key) = (small_picture(), format!("Idempotency-Key: {}", uuid()));
+    // Half of the picture a second.
+    let rate = (picture.len() / 2).to_string();
+    let arguments = ["--limit-rate", &rate, "--header", "Content-Type: image/png", "--header", &key];
+    let arguments = [&arguments[..], &["--data-binary", "@-"]].concat();
+    let page = curl.send(&format!("{}/artwork:upload", path_of(&title)), &arguments, &picture);
+    assert_eq!(page.status, 200, "{page:?}");
 }
 
 #[test]

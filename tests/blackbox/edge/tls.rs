@@ -56,6 +56,15 @@ fn tls_serves_the_contract_over_both_protocols_and_versions() {
         }
     }
     assert_eq!(process.curl().get("/readyz").status, 200, "the mesh's port has no TLS");
+    for path in ["/v1/titles", "/openapi.json"] {
+        let page = curl.send(path, &["--http2", "--head"], b"");
+        let length = page.header("content-length").and_then(|length| length.parse::<usize>().ok());
+        assert_eq!((page.status, page.body.len()), (200, 0), "{path}");
+        assert_eq!(length, Some(curl.get(path).body.len()), "{path}");
+    }
+    let long = format!("X-Long: {}", "a".repeat(20_000));
+    let page = curl.send("/v1/titles", &["--http2", "--header", &long], b"");
+    assert_eq!((page.status, reason(&page.json()).as_str()), (431, "HEADERS_TOO_LARGE"));
 
     let write = |origin: String| {
         let title = json!({"requestId": harness::uuid(), "name": "M", "year": 1931}).to_string();

@@ -73,8 +73,8 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-edge",
         &[
-            "chain client example given headers shape",
-            "refusal settings",
+            "chain client example given headers shape shares",
+            "memory refusal settings",
             "contract",
             "body guard rate validators",
             "call",

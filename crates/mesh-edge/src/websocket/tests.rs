@@ -5,7 +5,9 @@ mod mutated; // frames that were changed at random
 mod peer; // the client, and the edge that it talks to
 
 use super::*;
+use mesh_rpc::call::Connection;
 use peer::Peer;
+use tokio_util::sync::CancellationToken;
 
 /// A text frame.
 const TEXT: u8 = 0x81;
@@ -49,6 +51,31 @@ async fn stream_of_requests_has_one_answer_at_its_end() {
     peer.send(TEXT, "").await;
     assert_eq!(peer.text().await, "{\"room\":\"7\",\"text\":\"a\"}");
     assert_eq!(peer.closed().await.0, 1000);
+}
+
+#[tokio::test]
+async fn socket_ends_with_its_connection() {
+    for path in ["/v1/rooms/7:join", "/v1/rooms/7:talk"] {
+        let ending = CancellationToken::new();
+        let mut peer = Peer::open_over(Connection::new(ending.clone(), None, CancellationToken::new()), path).await;
+        peer.send(TEXT, "{\"text\": \"a\"}").await;
+        peer.send(PING, "").await;
+        ending.cancel();
+        let close = loop {
+            let (first, payload) = peer.frame().await;
+            if first == CLOSE {
+                break payload;
+            }
+        };
+        assert_eq!(close[..2], [0x03, 0xf4], "1012: {path}");
+    }
+}
+
+#[tokio::test]
+async fn socket_that_takes_no_message_reads_no_large_one() {
+    let mut peer = Peer::open("/v1/rooms/7:count?text=0").await;
+    peer.send(0x01, vec![b' '; UNREAD + 1]).await;
+    assert_eq!(peer.closed().await.0, 1009, "nothing would count a message that does not end");
 }
 
 #[tokio::test]

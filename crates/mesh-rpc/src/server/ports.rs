@@ -41,14 +41,30 @@ pub struct Edge {
     pub layers: Handler,
     /// Requests that are neither gRPC nor for an admin page.
     pub front: Front,
-    /// Refuses requests that a page of another site makes a browser send, before an admin page is shown.
+    /// Refuses requests that a page of another site makes a browser send, before an admin page is shown at an address.
     pub guard: Guard,
     /// TLS of the edge's own listener, if it speaks TLS.
     pub tls: Option<Tls>,
 }
 
 /// The refusal of a request; `None`: it may be answered.
-pub type Guard = Arc<dyn Fn(&Request<Incoming>) -> Option<Response<Body>> + Send + Sync>;
+pub type Guard = Arc<dyn Fn(&Request<Incoming>, SocketAddr) -> Option<Response<Body>> + Send + Sync>;
+
+/// The admin pages at a listener.
+#[derive(Clone)]
+struct Pages {
+    admin: Admin,
+    guard: Option<(Guard, SocketAddr)>,
+}
+
+impl Pages {
+    /// `None`: the path is none of a page.
+    fn answer(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        let page = self.admin.answer(request)?;
+        let refused = self.guard.as_ref().and_then(|(guard, listen)| guard(request, *listen));
+        Some(refused.unwrap_or(page))
+    }
+}
 
 /// The addresses of the listeners to bind.
 #[derive(Clone, Copy, Debug)]
@@ -128,7 +144,12 @@ impl Ports {
         let Answers { layers, methods, admin, edge } = answers;
         let bound = || Bound { most: limits.connections, name: "limits.connections" };
         let (here, own) = if self.edge.is_some() { (None, edge) } else { (edge, None) };
-        let pages = self.admin.is_none().then(|| admin.clone());
+        let guard = here.as_ref().or(own.as_ref()).map(|edge| Arc::clone(&edge.guard));
+        let pages_at = |listener: &TcpListener| Pages {
+            admin: admin.clone(),
+            guard: guard.clone().zip(listener.local_addr().ok()),
+        };
+        let pages = self.admin.is_none().then(|| pages_at(&self.services));
         let outside = self.edge.as_ref().and_then(|edge| edge.local_addr().ok()).map(|address| address.port());
         let answer_services = answer(layers, methods.clone(), pages, here, outside);
         let (draining, again) = (draining.clone(), || tasks.clone());
@@ -139,8 +160,9 @@ impl Ports {
             tasks.run(listener::serve(listener, tls, bound(), draining.clone(), again(), limits, answer_outside));
         }
         if let Some(listener) = self.admin {
+            let pages = pages_at(&listener);
             let pages = move |request: Request<Incoming>, _| {
-                let page = admin.answer(&request);
+                let page = pages.answer(&request);
                 std::future::ready(page.unwrap_or_else(|| admin::not_found(None)))
             };
             let bound = Bound { most: limits.admin_connections(), name: "the limit of admin.listen" };
@@ -153,7 +175,7 @@ impl Ports {
 fn answer(
     layers: Handler,
     methods: Methods,
-    pages: Option<Admin>,
+    pages: Option<Pages>,
     edge: Option<Edge>,
     elsewhere: Option<u16>,
 ) -> impl Fn(Request<Incoming>, Connection) -> Answering + Clone {
@@ -166,8 +188,7 @@ fn answer(
             admin::needs_http_2()
         } else {
             match (pages.as_ref().and_then(|pages| pages.answer(&request)), &edge) {
-                (Some(page), Some(edge)) => (edge.guard)(&request).unwrap_or(page),
-                (Some(page), None) => page,
+                (Some(page), _) => page,
                 (None, Some(edge)) => return (edge.front)(request, connection),
                 (None, None) => admin::not_found(elsewhere),
             }

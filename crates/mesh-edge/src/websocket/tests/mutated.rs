@@ -123,7 +123,8 @@ async fn socket_survives_mutated_frames() {
         let (client, server) = tokio::io::duplex(1 << 16);
         let serving = async {
             let socket = Socket::new(server, 1000).await;
-            serve_socket(socket, route, requests, Box::pin(std::future::ready(response))).await;
+            serve_socket(socket, route, requests, Box::pin(std::future::ready(response)), pin!(std::future::pending()))
+                .await;
         };
         let served = timeout(STALLED, async { tokio::join!(serving, ask(client, &input)).1 });
         let answer = served.await.unwrap_or_else(|_| panic!("{input:?} leaves the socket open"));

@@ -19,7 +19,7 @@ use crate::{Edge, Settings};
 pub(super) const BUFFER: usize = 1 << 20;
 
 /// Sends each message of the request back when the answer is read. A request with a number as its text is answered with
-/// as many characters.
+/// as many characters, and one with 0 is not answered.
 async fn echo(call: Call) -> Response<Body> {
     let mut trailers = http::HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
@@ -31,6 +31,9 @@ async fn echo(call: Call) -> Response<Body> {
         // The first digit is the room.
         let count: usize =
             String::from_utf8(digits).unwrap().trim_start_matches('7').trim_end_matches('7').parse().unwrap();
+        if count == 0 {
+            std::future::pending::<()>().await;
+        }
         let mut message = vec![0; PREFIX];
         message.push(0x12);
         prost::encoding::encode_varint(count as u64, &mut message);
@@ -47,15 +50,24 @@ pub(super) struct Peer(DuplexStream);
 impl Peer {
     /// Opens a socket.
     pub(super) async fn open(path: &str) -> Self {
+        Self::open_over(Connection::default(), path).await
+    }
+
+    /// Opens a socket over this connection.
+    pub(super) async fn open_over(connection: Connection, path: &str) -> Self {
         let headers = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-        let (peer, head) = Self::ask(path, headers).await;
+        let (peer, head) = Self::ask_over(connection, path, headers).await;
         assert!(head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
         peer
     }
 
     /// Sends the head of a request, and reads that of the answer.
     pub(super) async fn ask(path: &str, headers: &str) -> (Self, String) {
+        Self::ask_over(Connection::default(), path, headers).await
+    }
+
+    async fn ask_over(connection: Connection, path: &str, headers: &str) -> (Self, String) {
         let set = descriptors();
         let settings = Settings { max_body: 1000, ..Settings::default() };
         let (listen, methods) = ("127.0.0.1:1".parse().unwrap(), Methods::of(&[&set]));
@@ -65,7 +77,7 @@ impl Peer {
         let (client, server) = tokio::io::duplex(BUFFER);
         tokio::spawn(async move {
             let answer = service_fn(move |request: http::Request<Incoming>| {
-                let answering = front(request, Connection::default());
+                let answering = front(request, connection.clone());
                 async move { Ok::<_, Infallible>(answering.await) }
             });
             let http = hyper::server::conn::http1::Builder::new();
