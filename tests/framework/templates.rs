@@ -1,42 +1,98 @@
 //! The templates of scripts/new-service.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use harness::root;
 
-/// The lines of templates/service that templates/long-work replaces.
+/// The options of scripts/new-service: the folders beside templates/service.
+const OPTIONS: [&str; 3] = ["long-work", "publishes", "follows"];
+
+/// The lines of templates/service that an option replaces.
 const REPLACED: [&str; 9] = [
+    "//! `sample` owns the items.",
     "//! [`rpc`] answers calls. [`wire`] converts between the contract and [`domain`], which holds the rules; [`store`] holds",
     "//! the SQL.",
-    "        .serves(|resources| SampleServiceServer::new(rpc::Items::new(resources.store())))",
-    "use mesh::Violations;",
-    "    pub(crate) fn new(store: Store) -> Self {",
-    "        Self { store }",
+    "use mesh::store::{Error, Transaction};",
+    "use mesh::{Resources, Violations};",
+    "    Ok(())",
     "| `sample` | 50055 | Owns the items. |",
     "| `services/sample` | Owns the items. |",
     "",
 ];
 
-/// A file of templates/long-work replaces a file of templates/service and keeps its other lines: a change to one
-/// belongs in both.
-#[test]
-fn long_work_template_keeps_the_service_template() {
-    let [service, more] = ["templates/service", "templates/long-work"].map(|folder| root().join(folder));
-    let mut folders = VecDeque::from([more.clone()]);
-    while let Some(folder) = folders.pop_front() {
-        for path in std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()) {
+/// The files below a folder, by their paths in it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut found) = (VecDeque::from([folder.to_owned()]), Vec::new());
+    while let Some(inner) = folders.pop_front() {
+        for path in std::fs::read_dir(inner).expect("a folder").flatten().map(|entry| entry.path()) {
             if path.is_dir() {
                 folders.push_back(path);
-                continue;
+            } else {
+                found.push(path.strip_prefix(folder).expect("below it").to_owned());
             }
-            let file = path.strip_prefix(&more).expect("below it");
-            let Ok(plain) = std::fs::read_to_string(service.join(file)) else { continue };
-            let text = std::fs::read_to_string(&path).expect("a file");
+        }
+    }
+    found
+}
+
+/// An option, and the text of one of its files.
+type Other = (&'static str, String);
+
+/// The files of templates/service: the path, the text, and those of the options that replace it.
+fn replaced() -> Vec<(PathBuf, String, Vec<Other>)> {
+    let read = |folder: &str, file: &Path| std::fs::read_to_string(root().join("templates").join(folder).join(file));
+    let plain = files(&root().join("templates/service")).into_iter();
+    let plain = plain.map(|file| {
+        let text = read("service", &file).expect("a file");
+        let others = OPTIONS.iter().filter_map(|option| Some((*option, read(option, &file).ok()?)));
+        (file.clone(), text, others.collect())
+    });
+    plain.collect()
+}
+
+/// A file of an option replaces a file of templates/service and keeps its other lines: a change to one belongs in all.
+#[test]
+fn options_keep_the_service_template() {
+    for (file, plain, others) in replaced() {
+        for (option, text) in others {
             let mut lines = text.lines();
             for line in plain.lines().filter(|line| !REPLACED.contains(line)) {
                 let kept = lines.any(|other| other == line);
-                assert!(kept, "templates/long-work/{0} lacks a line of templates/service/{0}: {line}", file.display());
+                assert!(kept, "templates/{option}/{0} lacks a line of templates/service/{0}: {line}", file.display());
             }
+        }
+    }
+}
+
+/// Two options that change one line of a file, or add several lines in one place, cannot be told apart.
+#[test]
+fn options_combine_to_all_of_their_lines() {
+    for set in 1..1 << OPTIONS.len() {
+        let chosen: Vec<_> = (0..OPTIONS.len()).filter(|at| set >> at & 1 == 1).map(|at| OPTIONS[at]).collect();
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut expand = Command::new(root().join("templates/expand"));
+        expand.arg(folder.path()).args(["sample", "50055"]);
+        expand.args(chosen.iter().map(|option| if *option == "follows" { "follows=origin" } else { *option }));
+        let expanded = expand.output().expect("bash runs");
+        assert!(expanded.status.success(), "{chosen:?}: {}", String::from_utf8_lossy(&expanded.stderr));
+
+        // rustfmt changes white space, and commas.
+        let count = |text: &str| text.chars().filter(|c| !c.is_whitespace() && *c != ',').count();
+        for (file, plain, others) in replaced() {
+            let others: Vec<_> = others.iter().filter(|(option, _)| chosen.contains(option)).collect();
+            if others.is_empty() {
+                continue;
+            }
+            let made = std::fs::read_to_string(folder.path().join(&file)).expect("a file");
+            let expected = others.iter().map(|(_, text)| count(text)).sum::<usize>() + count(&plain);
+            assert_eq!(
+                count(&made) + others.len() * count(&plain),
+                expected,
+                "{chosen:?}, {}:\n{made}",
+                file.display()
+            );
         }
     }
 }
@@ -49,8 +105,11 @@ fn contract_of_a_template_has_the_words_of_its_rule() {
     let rules = text("crates/mesh-rpc/src/call/text.rs");
     let words = rules.split('"').find(|part| part.starts_with("1 to {most}")).expect("the rule for one line");
     let words = words.replace("{most}", "200");
-    for (template, fields) in [("service", 2), ("long-work", 3)] {
+    for (template, fields) in [("service", 2), ("long-work", 3), ("publishes", 2), ("follows", 2)] {
         let contract = text(&format!("templates/{template}/proto/sample/v1/sample.proto"));
         assert_eq!(contract.matches(&words).count(), fields, "templates/{template}: {words}");
     }
+    let words = words.replace("200", "1000");
+    assert!(text("templates/follows/services/sample/src/follow.rs").contains("KEY: Text = Text::line(1000)"));
+    assert!(text("templates/follows/proto/sample/v1/sample.proto").contains(&words), "{words}");
 }

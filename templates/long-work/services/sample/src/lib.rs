@@ -22,10 +22,7 @@ pub fn service() -> Service {
         .port(50055)
         .owns(MIGRATIONS)
         .works(|_| work::Import)
-        .serves(|resources| {
-            let items = rpc::Items::new(resources.store(), resources.operations());
-            SampleServiceServer::new(items)
-        })
+        .serves(|resources| SampleServiceServer::new(rpc::Items::new(resources)))
         .example("sample.v1.SampleService/CreateItem", FIRST_ITEM)
         .example("sample.v1.SampleService/ImportItems", FIRST_IMPORT)
 }

@@ -6,7 +6,7 @@ use contracts::sample::v1::sample_service_server::SampleService;
 use contracts::sample::v1::*;
 use mesh::operations::Start;
 use mesh::store::{Once, Store};
-use mesh::{Operations, Violations};
+use mesh::{Operations, Resources, Violations};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::domain::{Error, Item, NAME};
@@ -19,8 +19,11 @@ pub(crate) struct Items {
 }
 
 impl Items {
-    pub(crate) fn new(store: Store, operations: Operations) -> Self {
-        Self { store, operations }
+    pub(crate) fn new(resources: &Resources) -> Self {
+        Self {
+            store: resources.store(),
+            operations: resources.operations(),
+        }
     }
 }
 
@@ -39,7 +42,7 @@ impl SampleService for Items {
             Once::Done(first) => return Ok(Response::new(first)),
         };
         let item = Item::new(request.name, mesh::store::now());
-        store::insert(&mut *tx, &item).await?;
+        store::insert(&mut tx, &item).await?;
         let response = CreateItemResponse { item: Some(item.into()) };
         tx.answer(&once, &response).await?;
         tx.commit().await?;

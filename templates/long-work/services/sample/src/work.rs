@@ -61,7 +61,7 @@ async fn add(
     let mut added = ImportItemsResponse::default();
     for name in names {
         let item = Item::new(name.clone(), mesh::store::now());
-        store::insert(&mut *step, &item).await?;
+        store::insert(step.as_mut(), &item).await?;
         added.item_ids.push(item.id.to_string());
     }
     step.commit(&added, &progress).await?;

@@ -19,6 +19,6 @@ pub fn service() -> Service {
     Service::new("sample", contracts::FILE_DESCRIPTOR_SET)
         .port(50055)
         .owns(MIGRATIONS)
-        .serves(|resources| SampleServiceServer::new(rpc::Items::new(resources.store())))
+        .serves(|resources| SampleServiceServer::new(rpc::Items::new(resources)))
         .example("sample.v1.SampleService/CreateItem", FIRST_ITEM)
 }

@@ -2,8 +2,8 @@
 
 use contracts::sample::v1::sample_service_server::SampleService;
 use contracts::sample::v1::*;
-use mesh::Violations;
 use mesh::store::{Once, Store};
+use mesh::{Resources, Violations};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::domain::{Error, Item, NAME};
@@ -14,8 +14,10 @@ pub(crate) struct Items {
 }
 
 impl Items {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store }
+    pub(crate) fn new(resources: &Resources) -> Self {
+        Self {
+            store: resources.store(),
+        }
     }
 }
 
@@ -34,7 +36,7 @@ impl SampleService for Items {
             Once::Done(first) => return Ok(Response::new(first)),
         };
         let item = Item::new(request.name, mesh::store::now());
-        store::insert(&mut *tx, &item).await?;
+        store::insert(&mut tx, &item).await?;
         let response = CreateItemResponse { item: Some(item.into()) };
         tx.answer(&once, &response).await?;
         tx.commit().await?;

@@ -1,16 +1,16 @@
 //! The SQL of `sample`.
 
-use mesh::store::Error;
+use mesh::store::{Error, Transaction};
 use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, Row as _};
 use uuid::Uuid;
 
 use crate::domain::Item;
 
-pub(crate) async fn insert(database: impl AnyExecutor<'_>, item: &Item) -> Result<(), Error> {
+pub(crate) async fn insert(tx: &mut Transaction, item: &Item) -> Result<(), Error> {
     let insert = sqlx::query("INSERT INTO items (item_id, name, create_time) VALUES ($1, $2, $3)");
     let insert = insert.bind(item.id.to_string()).bind(&item.name).bind(item.create_time);
-    insert.execute(database).await?;
+    insert.execute(&mut **tx).await?;
     Ok(())
 }
 
