@@ -35,8 +35,18 @@ const BAD: &[&str] = &[
     "longer_than_anybody_wants_to_type",
 ];
 
-/// The option of scripts/new-service for long work.
+/// The options of scripts/new-service for long work and for events.
 const LONG_WORK: &str = "--long-work";
+const PUBLISHES: &str = "--publishes";
+/// Refused with one line that has these words. `artwork` publishes nothing.
+const BAD_OPTIONS: [(&[&str], &str); 6] = [
+    (&["x", "--follows"], "--follows needs a service"),
+    (&["x", "--follows="], "--follows needs a service"),
+    (&["x", "--follows", "nothing"], "there is no service `nothing`: expected --follows with one of"),
+    (&["x", "--follows", "artwork"], "`artwork` publishes no events: expected --follows with one of"),
+    (&["x", "--follows", "x"], "cannot follow itself"),
+    (&["x", "--follows", "catalog", "--follows", "billing"], "got two services to follow"),
+];
 
 pub(crate) fn bad_names_are_refused(project: &Project) -> Result<()> {
     for name in BAD {
@@ -44,15 +54,20 @@ pub(crate) fn bad_names_are_refused(project: &Project) -> Result<()> {
             bail!("`{name}` is not refused");
         }
     }
+    for (arguments, why) in BAD_OPTIONS {
+        let Err(error) = project.run("scripts/new-service", arguments) else { bail!("{arguments:?} is not refused") };
+        let error = error.to_string();
+        ensure!(error.lines().count() == 2 && error.contains(why), "{arguments:?} is refused with {error}");
+    }
     project.is_clean()
 }
 
 /// Checks that rustfmt changes no line, whether the name is short or long.
 pub(crate) fn is_formatted(project: &Project) -> Result<()> {
     for name in ["x", "film_reviews", "abcdefghijklmnopqrstuvwxyz0123"] {
-        for kind in [None, Some(LONG_WORK)] {
-            let arguments: Vec<_> = [name].into_iter().chain(kind).collect();
-            project.run("scripts/new-service", &arguments)?;
+        let follows = "--follows=catalog";
+        for options in [&[][..], &[LONG_WORK], &[PUBLISHES], &[follows], &[LONG_WORK, PUBLISHES, follows]] {
+            project.run("scripts/new-service", &[&[name], options].concat())?;
             project.run("cargo", &["fmt", "--all", "--check"])?;
             project.run("scripts/remove-service", &[name])?;
             project.is_clean()?;
@@ -66,32 +81,44 @@ fn work_is_kept(project: &Project) -> Result<()> {
     let rpc = project.folder.join("services/reviews/src/rpc.rs");
     let made = fs::read_to_string(&rpc)?;
     fs::write(&rpc, format!("{made}// Mine.\n"))?;
-    refuses_to_remove(project)?;
+    refuses_to_remove(project, "reviews", "that git does not have")?;
     fs::write(&rpc, made)?;
     let ignored = project.folder.join("services/reviews/.env");
     fs::write(&ignored, "MINE=1")?;
-    refuses_to_remove(project)?;
+    refuses_to_remove(project, "reviews", "that git does not have")?;
     fs::remove_file(ignored)?;
     Ok(())
 }
 
-fn refuses_to_remove(project: &Project) -> Result<()> {
-    let Err(error) = project.run("scripts/remove-service", &["reviews"]) else {
-        bail!("remove-service deleted a user's changes")
+fn refuses_to_remove(project: &Project, name: &str, why: &str) -> Result<()> {
+    let Err(error) = project.run("scripts/remove-service", &[name]) else {
+        bail!("remove-service removed `{name}`, although: {why}")
     };
-    ensure!(error.to_string().contains("that git does not have"), "remove-service refused for another reason: {error}");
+    ensure!(error.to_string().contains(why), "remove-service refused for another reason: {error}");
     Ok(())
 }
 
 /// Adds a service of each kind, runs cargo, and removes them; git must be clean afterwards.
 pub(crate) fn come_and_go(project: &Project, cargo: &[&str]) -> Result<()> {
+    let mut added = vec![
+        vec!["reviews"],
+        vec!["ratings", LONG_WORK],
+        vec!["notes", PUBLISHES],
+        vec!["digests", LONG_WORK, PUBLISHES, "--follows", "notes"],
+    ];
+    if project.folder.join("services/catalog").exists() {
+        added.push(vec!["shelves", "--follows", "catalog"]);
+    }
     // The scripts work from every folder of the project.
-    project.run_in("services", "../scripts/new-service", &["reviews"])?;
-    project.run_in("services", "../scripts/new-service", &["ratings", LONG_WORK])?;
+    for arguments in &added {
+        project.run_in("services", "../scripts/new-service", arguments)?;
+    }
     project.run("cargo", cargo)?;
     work_is_kept(project)?;
-    for name in ["reviews", "ratings"] {
-        project.run_in("proto", "../scripts/remove-service", &[name])?;
+    refuses_to_remove(project, "notes", "services/digests (follows it)")?;
+    // A follower goes before its source.
+    for arguments in added.iter().rev() {
+        project.run_in("proto", "../scripts/remove-service", &arguments[..1])?;
     }
     project.is_clean()
 }
