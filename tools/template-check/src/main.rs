@@ -7,8 +7,8 @@
 //! ```
 //!
 //! It works in `target/template-check` and builds into the repository's target directory (`target`, or
-//! CARGO_TARGET_DIR), so that no dependency is built twice. The generated projects stay there for inspection; what is built
-//! of them, and the repository's own packages, are deleted there.
+//! CARGO_TARGET_DIR), so that no dependency is built twice. The generated projects stay there for inspection. What is
+//! built of their packages is deleted, and with it what was built of the repository's: the files have the same names.
 
 mod names;
 mod options;
