@@ -140,6 +140,22 @@ async fn drain_ends_a_stream() {
     assert_eq!(Status::from_header_map(&trailers).unwrap().code(), Code::Unavailable);
 }
 
+#[tokio::test]
+async fn drain_ends_a_stream_behind_the_frame_that_is_ready() {
+    let draining = CancellationToken::new();
+    let endless = handler(|_| async {
+        let endless = futures_util::stream::repeat_with(|| Ok::<_, Status>(Frame::data(Bytes::from_static(b"message"))));
+        Response::new(Body::new(StreamBody::new(endless)))
+    });
+    let served = stack(endless, Limits::default(), Metrics::new(), draining.clone(), KnownPlaces::default());
+    let mut body = served(call(WATCH, &[], Body::empty())).await.into_body();
+    draining.cancel();
+    let message = body.frame().await.expect("a frame").unwrap();
+    assert!(message.is_data(), "it was ready at the drain: {message:?}");
+    let trailers = body.frame().await.expect("a frame").unwrap().into_trailers().expect("one message, then the end");
+    assert_eq!(Status::from_header_map(&trailers).unwrap().code(), Code::Unavailable);
+}
+
 #[tokio::test(start_paused = true)]
 async fn deadline_ends_a_handler() {
     let served = served(handler(|_| std::future::pending()));

@@ -70,13 +70,15 @@ struct Stream {
     context: Option<Context>,
     panicked: Option<OfPanic>,
     ends: [Option<End>; 2],
+    /// The status of an early end whose last frame was sent.
+    ended: Option<Status>,
     trailers: [Option<OfTrailers>; 2],
 }
 
 impl Answered {
     fn of(body: Body, method: &'static Method) -> Self {
-        let stream = || Stream { method, context: None, panicked: None, ends: [None, None], trailers: [None, None] };
-        Self { body: Some(body), permit: None, stream: method.server_streaming.then(|| Box::new(stream())) }
+        let stream = method.server_streaming.then(|| Box::new(Stream::of(method)));
+        Self { body: Some(body), permit: None, stream }
     }
 
     /// Holds a permit until the end of the body.
@@ -111,8 +113,9 @@ impl Answered {
         }
     }
 
-    /// Ends a stream with the status of `end`, if `end` resolves before the stream ends. An end that is added later is
-    /// asked first.
+    /// Ends a stream with the status of `end`, if `end` resolves before the stream ends. A frame that is ready then is
+    /// sent first: a watcher of health learns of the drain that ends its stream. An end that is added later is asked
+    /// first.
     pub(super) fn end_with<E: Future<Output = Status> + Send + 'static>(&mut self, end: impl FnOnce() -> E) {
         if let Some(stream) = &mut self.stream {
             let first = stream.ends[0].take();
@@ -122,11 +125,30 @@ impl Answered {
 }
 
 impl Stream {
-    /// Polled before the body: a body that is always ready would never end otherwise. Polling in this order loses no
-    /// frame.
+    fn of(method: &'static Method) -> Self {
+        Self { method, context: None, panicked: None, ends: [None, None], ended: None, trailers: [None, None] }
+    }
+
+    /// Polled before the body: a body that is always ready would never end otherwise.
     fn poll_end(&mut self, cx: &mut task::Context<'_>) -> Poll<Status> {
         let ended = self.ends.iter_mut().flatten().map(|end| end.as_mut().poll(cx));
         ended.into_iter().find(Poll::is_ready).unwrap_or(Poll::Pending)
+    }
+
+    /// The next frame within, or the trailers of an early end.
+    fn poll_next(&mut self, body: &mut Body, cx: &mut task::Context<'_>) -> Polled {
+        let end = match self.ended.take() {
+            Some(status) => return last(&status),
+            None => self.poll_end(cx),
+        };
+        match (self.poll_body(body, cx), end) {
+            (Poll::Pending, Poll::Ready(status)) => last(&status),
+            (polled, Poll::Ready(status)) => {
+                self.ended = Some(status);
+                polled
+            }
+            (polled, Poll::Pending) => polled,
+        }
     }
 
     fn poll_body(&mut self, body: &mut Body, cx: &mut task::Context<'_>) -> Polled {
@@ -142,14 +164,18 @@ impl Stream {
         }
     }
 
-    /// The last frame that the caller receives.
-    fn last(&self, given: HeaderMap) -> Polled {
+    /// The trailers that the caller receives.
+    fn trailers(&self, given: HeaderMap) -> Frame<Bytes> {
         let maps = self.trailers.iter().flatten();
-        Poll::Ready(Some(Ok(Frame::trailers(maps.fold(given, |trailers, map| map(trailers, self.method))))))
+        Frame::trailers(maps.fold(given, |trailers, map| map(trailers, self.method)))
     }
 }
 
 type Polled = Poll<Option<Result<Frame<Bytes>, Status>>>;
+
+fn last(status: &Status) -> Polled {
+    Poll::Ready(Some(Ok(Frame::trailers(trailers(status)))))
+}
 
 impl http_body::Body for Answered {
     type Data = Bytes;
@@ -159,17 +185,12 @@ impl http_body::Body for Answered {
         let Self { body, stream, .. } = &mut *self;
         let Some(open) = body else { return Poll::Ready(None) };
         let Some(stream) = stream else { return Pin::new(open).poll_frame(cx) };
-        if let Poll::Ready(status) = stream.poll_end(cx) {
-            // Dropping the body cancels the handler.
-            *body = None;
-            return stream.last(trailers(&status));
-        }
-        let polled = stream.poll_body(open, cx);
-        match polled {
+        match stream.poll_next(open, cx) {
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
+                // Dropping the body cancels the handler.
                 *body = None;
                 let given = frame.into_trailers().unwrap_or_default();
-                stream.last(given)
+                Poll::Ready(Some(Ok(stream.trailers(given))))
             }
             polled => polled,
         }
