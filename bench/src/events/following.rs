@@ -11,6 +11,7 @@ use mesh::store::Error;
 use mesh::{Migration, Service, Store};
 use sqlx::{AnyConnection, Connection as _, Row as _};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::plan::Plan;
@@ -126,23 +127,24 @@ pub(super) async fn measure(machine: &Machine, source: &Place, plan: &Plan, repo
 async fn catch_up(source: &Place, shelf: &Place, behind: usize) -> anyhow::Result<(f64, f64)> {
     let begin = Instant::now();
     let both = Both::start(source, shelf, None).await?;
-    let store = both.shelf.clone();
+    let (store, ended) = (both.shelf.clone(), CancellationToken::new());
+    let end = ended.clone().drop_guard();
     let writer = tokio::spawn(async move {
         let mut writes = Samples::default();
-        loop {
+        while !ended.is_cancelled() {
             let begin = Instant::now();
-            if note(&store).await.is_err() {
-                // The database closes at the end of the round.
-                return writes;
-            }
+            note(&store).await?;
             writes.push(begin.elapsed().as_secs_f64() * 1e3);
             tokio::time::sleep(APART).await;
         }
+        Ok::<_, Error>(writes)
     });
     both.caught_up().await?;
     let rate = behind as f64 / begin.elapsed().as_secs_f64();
+    drop(end);
+    let writes = writer.await??;
     both.stop().await;
-    Ok((rate, writer.await?.percentile(0.99)))
+    Ok((rate, writes.percentile(0.99)))
 }
 
 async fn note(store: &Store) -> Result<(), Error> {
