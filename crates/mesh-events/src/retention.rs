@@ -1,7 +1,8 @@
 //! Deletes old events.
 //!
-//! It deletes in small transactions, from the start of the log only, and raises the floor of the log with them. The last
-//! event stays: its time shows whether a reader has the same history.
+//! It deletes in small transactions, from the start of the log only, and raises the floor of the log with them. The newest
+//! of the old events stays: the time of the event behind which a reader resumes shows whether it has the same history. So
+//! a reader that has missed no old event resumes, however old the last one is that it has.
 
 use mesh_store::{BATCH, Error, Store};
 use sqlx::Row as _;
@@ -9,7 +10,7 @@ use sqlx::any::AnyRow;
 
 use super::settings::Keep;
 
-/// Deletes the events that are older than `keep`, except for the last one.
+/// Deletes the events that are older than `keep`, except for the newest of them.
 ///
 /// # Errors
 ///
@@ -24,18 +25,18 @@ pub async fn delete_old(store: &Store, keep: Keep) -> Result<(), Error> {
 /// Deletes one batch of the events before `until`; true if there may be more.
 async fn delete_some(store: &Store, until: i64) -> Result<bool, Error> {
     // Ordered by position, not by time: two events may have the same time.
-    let oldest = "SELECT position, told FROM events WHERE position < (SELECT head FROM events_head WHERE id = 1)
-        ORDER BY position LIMIT $1";
-    let oldest = sqlx::query(oldest).bind(BATCH).try_map(|row: AnyRow| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let oldest = sqlx::query("SELECT position, told FROM events ORDER BY position LIMIT $1")
+        .bind(BATCH)
+        .try_map(|row: AnyRow| Ok((row.try_get(0)?, row.try_get(1)?)));
     let oldest: Vec<(i64, i64)> = oldest.fetch_all(store.reader()).await?;
     let expired: Vec<_> = oldest.iter().take_while(|(_, told)| *told < until).collect();
-    let Some((last, _)) = expired.last() else { return Ok(false) };
+    let [_, .., (newest, _)] = expired[..] else { return Ok(false) };
 
     let mut tx = store.begin().await?;
-    sqlx::query("DELETE FROM events WHERE position <= $1").bind(last).execute(&mut *tx).await?;
+    sqlx::query("DELETE FROM events WHERE position < $1").bind(newest).execute(&mut *tx).await?;
     // The row of the head last: the sequencer waits for it.
     let raise = sqlx::query("UPDATE events_head SET floor = $1 WHERE id = 1 AND floor < $1");
-    raise.bind(last + 1).execute(&mut *tx).await?;
+    raise.bind(newest).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(expired.len() == BATCH.cast_unsigned() as usize)
 }
@@ -71,8 +72,8 @@ mod tests {
         delete_old(&store, Keep(Duration::from_secs(3 * 3600))).await.unwrap();
         assert_eq!(one(&store, "SELECT min(position) FROM events").await, 1);
         delete_old(&store, Keep(Duration::from_secs(3600))).await.unwrap();
-        assert_eq!(one(&store, "SELECT min(position) FROM events").await, 501);
-        assert_eq!(one(&store, "SELECT floor FROM events_head").await, 501);
+        assert_eq!(one(&store, "SELECT min(position) FROM events").await, 500);
+        assert_eq!(one(&store, "SELECT floor FROM events_head").await, 500);
         delete_old(&store, Keep(Duration::ZERO)).await.unwrap();
         assert_eq!(one(&store, "SELECT min(position) FROM events").await, 600);
         assert_eq!(one(&store, "SELECT floor FROM events_head").await, 600);

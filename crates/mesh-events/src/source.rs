@@ -116,7 +116,9 @@ impl Source for Log {
     }
 
     async fn ends_at(&self, number: i64) -> Result<bool, Error> {
-        Ok(log::end(self.store.reader()).await?.head == number)
+        let end = log::end(self.store.reader()).await?;
+        // Events may have been numbered since the page was read.
+        Ok((end.floor - 1..=end.head).contains(&number))
     }
 }
 
@@ -147,4 +149,25 @@ pub(super) fn message(row: Row) -> Event {
 /// An encoded message of Subscribe.
 pub(super) fn frame(cursor: &LogCursor, head: i64, frame: Frame) -> Bytes {
     SubscribeResponse { cursor: cursor.to_bytes(), head, frame: Some(frame) }.encode_to_vec().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_store::{Database, LOG, open};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn log_ends_at_a_number_although_events_were_numbered_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(folder.path().join("things.db"));
+        let store = open("things", &database, &[LOG], &[]).await.unwrap();
+        let mut tx = store.begin().await.unwrap();
+        sqlx::query("UPDATE events_head SET head = 9, floor = 5").execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let log = Log { store, epoch: Uuid::nil() };
+        for (number, ends) in [(3, false), (4, true), (8, true), (9, true), (10, false)] {
+            assert_eq!(log.ends_at(number).await.unwrap(), ends, "{number}");
+        }
+    }
 }
