@@ -85,7 +85,10 @@ impl Applied {
                 if self.resets == 0 && target.parked.contains(&event.key) {
                     parked::park(tx, source, event, "").await?;
                 } else {
-                    match copy.apply(&mut Applying::new(tx, self.place.generation), event).await? {
+                    let known = copy.apply(&mut Applying::new(tx, self.place.generation), event).await?;
+                    // A follower that ignores the error of a statement.
+                    tx.check().await.map_err(|error| Failure::of(&error))?;
+                    match known {
                         Known::Yes => self.events += 1,
                         Known::No => self.unknown += 1,
                     }

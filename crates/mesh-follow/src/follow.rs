@@ -44,12 +44,13 @@ pub trait Follow: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] is retried until it passes. Any other error is final: after three attempts the event is parked
-    /// with the later events of its key, and the rest goes on.
+    /// [`Error::Unavailable`], [`Error::Corrupt`] and [`Error::LeaseLost`] are retried until they pass. Any other error is
+    /// final: after three attempts the event is parked with the later events of its key, and the rest goes on. So is a
+    /// failed statement whose error is ignored on Postgres, which executes nothing more in the transaction.
     fn apply(&self, tx: &mut Applying<'_>, event: Self::Event) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Deletes the rows of a generation before this one: the source does not have them any more. It runs when a snapshot is
-    /// complete.
+    /// complete, in one transaction: the time of a statement is limited by `database.statement_timeout`.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use mesh_rpc::call::error::STREAM_DRAINING;
 use mesh_rpc::call::peer::reason;
 use mesh_runtime::Backoff;
 use mesh_store::Error;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tonic::Status;
 
 use super::applier::Applier;
@@ -22,6 +22,8 @@ use super::stream::Stream;
 
 /// The interval at which an idle holder renews its lease, and finds out that its place was changed.
 const KEEP: Duration = Duration::from_secs(2);
+/// The longest time in which frames are applied and the lease is kept.
+const LONGEST_SWEEP: Duration = Duration::from_secs(60);
 /// The pause after frames that could not be applied.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(3));
 
@@ -33,6 +35,8 @@ pub(super) struct Holder<'a> {
     applier: Applier<'a>,
     /// Failures since the last frames that were applied.
     failures: u32,
+    /// When it last kept the lease while it waited.
+    kept: Instant,
 }
 
 /// Whether a stream ended in order, and may be resumed at once.
@@ -57,7 +61,7 @@ impl<'a> Holder<'a> {
     pub(super) async fn new(follower: &'a Follower, name: &'a str, row: Row) -> Result<Self, Error> {
         let applier = Applier::new(follower, row).await?;
         follower.seen.begin(&applier.place, applier.parked.len());
-        Ok(Self { follower, name, applier, failures: 0 })
+        Ok(Self { follower, name, applier, failures: 0, kept: Instant::now() })
     }
 
     /// Follows the source until the lease is lost.
@@ -87,14 +91,15 @@ impl<'a> Holder<'a> {
         let error = "more than 100 keys have parked events: mend the program, then retry a key or rebuild the copy";
         tracing::error!(service, source, "the follower has stopped: {error}");
         seen.fail(error);
-        while self.applier.is_stopped() {
-            if let Err(stop) = self.rest(KEEP).await {
-                return Some(stop);
-            }
+        let mut stopped = Ok(());
+        while stopped.is_ok() && self.applier.is_stopped() {
+            stopped = self.rest(KEEP).await;
         }
         seen.fail("");
-        tracing::info!(service, source, "the follower goes on");
-        None
+        if !matches!(stopped, Err(Stop::Lost)) {
+            tracing::info!(service, source, "the follower goes on");
+        }
+        stopped.err()
     }
 
     /// Reads and applies one stream, until it is of no use any more.
@@ -125,7 +130,7 @@ impl<'a> Holder<'a> {
         loop {
             tokio::select! {
                 answer = &mut source => return answer.map_err(Stop::Broken),
-                () = sleep(KEEP) => self.keep().await?,
+                () = sleep_until(self.kept + KEEP) => self.keep().await?,
             }
         }
     }
@@ -135,7 +140,7 @@ impl<'a> Holder<'a> {
         self.follower.seen.receive(frames);
         while !frames.is_empty() {
             let was_building = self.applier.place.is_building();
-            match self.applier.apply(frames).await {
+            match self.apply_some(frames).await {
                 Ok(applied) => {
                     frames = frames.get(applied.frames..).unwrap_or_default();
                     self.pass(&applied, was_building);
@@ -155,6 +160,25 @@ impl<'a> Holder<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Applies the first frames, and keeps the lease meanwhile: a sweep may take longer. A follower that hangs loses it.
+    async fn apply_some(&mut self, frames: &[SubscribeResponse]) -> Result<Applied, Failure> {
+        let Follower { store, source, seen, .. } = self.follower;
+        let fence = self.applier.place.fence;
+        let keeping = async {
+            let until = Instant::now() + LONGEST_SWEEP;
+            while Instant::now() < until {
+                sleep(KEEP).await;
+                // A lease that is lost is noticed when the place moves.
+                let _ = row::keep(store, source, fence, &seen.sight().unwrap_or_default()).await;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            applied = self.applier.apply(frames) => applied,
+            never = keeping => never,
+        }
     }
 
     /// Reports frames that were applied.
@@ -201,6 +225,7 @@ impl<'a> Holder<'a> {
     async fn keep(&mut self) -> Result<(), Stop> {
         let Follower { store, source, seen, .. } = self.follower;
         let sight = seen.sight().unwrap_or_default();
+        self.kept = Instant::now();
         match row::keep(store, source, self.applier.place.fence, &sight).await {
             Ok(false) => self.reload().await,
             // The database is away: the next batch or the next round finds out what is true.

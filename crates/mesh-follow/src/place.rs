@@ -1,7 +1,8 @@
 //! The place of a follower in the events of its source, and what the next frame is to it.
 //!
 //! Guarantees:
-//! - A frame that comes twice, out of order, or from another stream is not taken for the next one.
+//! - An event that comes twice, out of order, or from another stream is not taken for the next one. Of the rows of a
+//!   snapshot, which have one position, only one that comes twice in a row is recognised.
 
 use mesh_proto::mesh::events::v1::SubscribeResponse;
 use mesh_proto::mesh::events::v1::subscribe_response::Frame;

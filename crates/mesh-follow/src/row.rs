@@ -1,8 +1,9 @@
 //! The row that holds the place of a follower, and the lease on it.
 //!
 //! Guarantees:
-//! - The place moves only from where its holder knows it, under the fence of that holder. The fence changes when another
-//!   holder takes over, and when an operator changes the place.
+//! - The place moves only from where its holder knows it, under the fence of that holder. The cursor says where: all rows
+//!   of a snapshot have one position. The fence changes when another holder takes over, and when an operator changes the
+//!   place.
 
 use std::time::Duration;
 
@@ -36,10 +37,10 @@ impl Place {
         let mut tx = store.begin().await?;
         let begin = format!(
             "UPDATE mesh_followers SET attempt = attempt + 1, lease_until = {}
-            WHERE source = $1 AND position = $2 AND fence = $3",
+            WHERE source = $1 AND cursor = $2 AND fence = $3",
             lease_end(tx.dialect())
         );
-        let begin = sqlx::query(AssertSqlSafe(begin)).bind(source).bind(self.position).bind(self.fence);
+        let begin = sqlx::query(AssertSqlSafe(begin)).bind(source).bind(self.cursor.clone()).bind(self.fence);
         let begun = begin.execute(&mut *tx).await?.rows_affected() == 1;
         tx.commit().await?;
         self.attempt += i64::from(begun);
@@ -50,12 +51,12 @@ impl Place {
     pub(super) async fn advance(&self, tx: &mut Transaction, source: &str, next: &Self) -> Result<bool, Error> {
         let advance = format!(
             "UPDATE mesh_followers SET cursor = $1, position = $2, generation = $3, whole = $4, attempt = $8, lease_until = {}
-            WHERE source = $5 AND position = $6 AND fence = $7",
+            WHERE source = $5 AND cursor = $6 AND fence = $7",
             lease_end(tx.dialect())
         );
         let advance = sqlx::query(AssertSqlSafe(advance)).bind(next.cursor.clone()).bind(next.position);
         let advance = advance.bind(next.generation).bind(next.whole).bind(source);
-        let advanced = advance.bind(self.position).bind(self.fence).bind(next.attempt).execute(&mut **tx).await?;
+        let advanced = advance.bind(self.cursor.clone()).bind(self.fence).bind(next.attempt).execute(&mut **tx).await?;
         Ok(advanced.rows_affected() == 1)
     }
 }
@@ -170,5 +171,37 @@ fn is_free(dialect: Dialect) -> String {
     match dialect.shared_clock() {
         Some(clock) => format!("lease_until NOT BETWEEN ({clock}) AND ({clock}) + {}", LONGEST.as_micros()),
         None => "1 = 1".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_store::{Database, open};
+
+    use super::*;
+    use crate::FOLLOWERS;
+
+    #[tokio::test]
+    async fn place_moves_once_from_each_row_of_a_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(folder.path().join("shelf.db"));
+        let store = open("shelf", &database, &[FOLLOWERS], &[]).await.unwrap();
+        create(&store, "things").await.unwrap();
+        let mut place = take(&store, "things", "me").await.unwrap().0.place;
+        let advance = async |from: &Place, to: &Place| {
+            let mut tx = store.begin().await.unwrap();
+            let advanced = from.advance(&mut tx, "things", to).await.unwrap();
+            tx.commit().await.unwrap();
+            advanced
+        };
+        for cursor in [b"a", b"b"] {
+            let next = Place { cursor: cursor.to_vec(), position: 7, ..place.clone() };
+            assert!(advance(&place, &next).await);
+            assert!(!advance(&place, &next).await, "the answer of the commit was lost");
+            place = next;
+        }
+        assert!(place.clone().begin_attempt(&store, "things").await.unwrap());
+        place.cursor = b"a".to_vec();
+        assert!(!place.begin_attempt(&store, "things").await.unwrap());
     }
 }

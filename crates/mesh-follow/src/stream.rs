@@ -21,6 +21,8 @@ const WAIT: Duration = Duration::from_millis(5);
 pub(super) struct Stream {
     frames: Streaming<SubscribeResponse>,
     seen: Seen,
+    /// The end of the stream, behind a batch.
+    ended: Option<Status>,
 }
 
 impl Stream {
@@ -30,22 +32,32 @@ impl Stream {
         let request = SubscribeRequest { source, cursor, types: Vec::new(), heartbeat };
         let mut events = EventsServiceClient::new(channel).max_decoding_message_size(LARGEST);
         let frames = timeout(SILENCE, events.subscribe(request)).await.map_err(silent)??.into_inner();
-        Ok(Self { frames, seen })
+        Ok(Self { frames, seen, ended: None })
     }
 
     /// Waits for frames, and returns those that have arrived: more than one only while the source has more.
     ///
     /// A future that is dropped may lose frames: the stream is of no use then.
     pub(super) async fn batch(&mut self) -> Result<Vec<SubscribeResponse>, Status> {
-        let first = self.next().await?;
+        let first = match self.ended.take() {
+            Some(status) => return Err(status),
+            None => self.next().await?,
+        };
         let until = Instant::now() + WAIT;
         let mut more = has_more(&first);
         let mut batch = vec![first];
         while more && batch.len() < BATCH {
-            // A failure comes again at the next read.
-            let Ok(Ok(frame)) = timeout_at(until, self.next()).await else { break };
-            more = has_more(&frame);
-            batch.push(frame);
+            match timeout_at(until, self.next()).await {
+                Ok(Ok(frame)) => {
+                    more = has_more(&frame);
+                    batch.push(frame);
+                }
+                Ok(Err(status)) => {
+                    self.ended = Some(status);
+                    break;
+                }
+                Err(_) => break,
+            }
         }
         Ok(batch)
     }

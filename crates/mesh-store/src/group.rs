@@ -169,10 +169,13 @@ impl Writer {
         if let Err(error) = self.number().await {
             return self.fail(&error).await;
         }
-        match self.run("COMMIT").await {
+        let is_alone = self.members.len() == 1;
+        match self.connection.control("COMMIT").await.map_err(Error::from) {
             // After the commit, so that none is acknowledged that went into a removed file.
             Ok(()) => self.end(self.file.is_in_place().as_ref().copied()),
-            Err(error) => self.fail(&error).await,
+            // Such as a constraint that is checked at the commit. Of several members, any may be at fault.
+            Err(error) if is_alone => self.fail(&error).await,
+            Err(error) => self.fail(&of_group(error)).await,
         }
     }
 
@@ -201,12 +204,15 @@ impl Writer {
     }
 
     async fn run(&mut self, sql: &'static str) -> Result<(), Error> {
-        let done = self.connection.control(sql).await;
-        done.map_err(|error| match Error::from(error) {
-            // SQLite has rolled back the whole group for the error of one statement, so this savepoint is gone.
-            Error::Defect(cause) => Error::unavailable(Condition::Busy, cause),
-            error => error,
-        })
+        self.connection.control(sql).await.map_err(|error| of_group(error.into()))
+    }
+}
+
+/// The error of a group, to a member of it: SQLite has rolled back the whole group, perhaps for the fault of another one.
+fn of_group(error: Error) -> Error {
+    match error {
+        Error::Defect(cause) => Error::unavailable(Condition::Busy, cause),
+        error => error,
     }
 }
 

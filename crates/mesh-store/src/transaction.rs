@@ -80,6 +80,19 @@ impl Transaction {
         &self.published
     }
 
+    /// Asks Postgres whether it has aborted the transaction, if a statement has failed: it executes nothing behind that
+    /// statement, even if the caller goes on. Otherwise this costs nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Defect`]: it is aborted, and can only be rolled back.
+    pub async fn check(&mut self) -> Result<(), Error> {
+        if self.has_failed() {
+            self.control("SELECT 1").await?;
+        }
+        Ok(())
+    }
+
     /// Runs the hooks and commits. After `Ok` the data is durable and survives a crash.
     ///
     /// # Errors

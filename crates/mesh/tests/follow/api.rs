@@ -174,3 +174,17 @@ async fn bounds_of_followers_are_those_of_the_service(databases: Databases) {
     let request = RebuildCopyRequest { service: "shelf".to_owned(), source: "things".to_owned() };
     bounds(FILE_DESCRIPTOR_SET, &request, &[], async |request| client.clone().rebuild_copy(request).await).await;
 }
+
+on_both!(follower_that_has_stopped_goes_on_after_a_rebuild_and_says_so);
+async fn follower_that_has_stopped_goes_on_after_a_rebuild_and_says_so(databases: Databases) {
+    let (source, follower) = failing(&databases).await;
+    for number in 0..102 {
+        source.make(&format!("poison {number}")).await;
+    }
+    let stopped = |shown: &Shown| !shown.error.is_empty() && shown.parked_keys > 100;
+    until(&follower, stopped).await;
+    follower.control.fails.store(false, Ordering::SeqCst);
+    rebuild(&follower).await;
+    follower.equals(&source).await;
+    until(&follower, |shown| shown.error.is_empty() && shown.parked_keys == 0).await;
+}

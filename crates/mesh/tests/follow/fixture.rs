@@ -68,7 +68,8 @@ pub(crate) struct Control {
     pub(crate) stops: AtomicBool,
     /// It stands still.
     pub(crate) stopped: AtomicBool,
-    /// Names that begin with `poison` fail for good, those with `panic` panic, those with `busy` fail for a while.
+    /// Names that begin with `poison` fail for good, those with `panic` panic, those with `busy` fail for a while. Those
+    /// that begin with `ignored` ignore the failure of a statement, always.
     pub(crate) fails: AtomicBool,
     /// The number of calls of apply that failed so.
     pub(crate) failed: AtomicUsize,
@@ -97,6 +98,10 @@ impl Follow for Shelf {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.0.fail(event.key())?;
+        if event.key().starts_with("ignored") {
+            let _ = sqlx::query("INSERT INTO nowhere (name) VALUES ('')").execute(&mut ***tx).await;
+            return Ok(());
+        }
         let (id, generation) = (tx.event_id(), tx.generation());
         let name = match event {
             Thing::Made(made) => {

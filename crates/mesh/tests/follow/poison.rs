@@ -77,6 +77,40 @@ async fn event_that_fails_at_the_commit_is_parked() {
     .await;
 }
 
+#[tokio::test]
+async fn event_that_fails_at_the_commit_of_sqlite_is_parked() {
+    within_limit(async {
+        let (source, follower) = failing(&Databases::Sqlite).await;
+        let deferred = "CREATE TABLE shelves (id TEXT NOT NULL PRIMARY KEY);
+            CREATE TABLE places (shelf TEXT NOT NULL REFERENCES shelves (id) DEFERRABLE INITIALLY DEFERRED);
+            CREATE TRIGGER placed AFTER INSERT ON shelved WHEN new.name = 'orphan' BEGIN
+                INSERT INTO places (shelf) VALUES ('none');
+            END";
+        follower.execute(deferred).await;
+        for name in ["one", "orphan", "two"] {
+            source.make(name).await;
+        }
+        follower.until(PARKED, 1).await;
+        follower.until("SELECT count(*) FROM shelved", 2).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs Postgres: .ci/full"]
+async fn event_whose_failed_statement_is_ignored_is_parked_on_postgres() {
+    let Some(databases) = Databases::postgres().await else { return };
+    within_limit(async move {
+        let (source, follower) = failing(&databases).await;
+        for name in ["one", "ignored", "two"] {
+            source.make(name).await;
+        }
+        follower.until(PARKED, 1).await;
+        follower.until("SELECT count(*) FROM shelved", 2).await;
+    })
+    .await;
+}
+
 on_both!(failure_that_passes_is_retried_until_it_does);
 async fn failure_that_passes_is_retried_until_it_does(databases: Databases) {
     let (source, follower) = failing(&databases).await;

@@ -29,10 +29,10 @@ async fn replica_takes_over_from_a_holder_that_stands_still_whose_batch_changes_
         while !first.control.stopped.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // In place of the 10 s of a lease: Postgres ends the transaction of the holder as soon.
-        second.execute("UPDATE mesh_followers SET lease_until = 0").await;
+        // As when the holder stands still as a whole, and its lease ends.
+        second.execute("UPDATE mesh_followers SET fence = fence + 1, lease_until = 0").await;
         second.equals(&source).await;
-        assert_eq!(second.count("SELECT fence FROM mesh_followers").await, fence + 1);
+        assert_eq!(second.count("SELECT fence FROM mesh_followers").await, fence + 2);
         first.control.stops.store(false, Ordering::SeqCst);
         source.make("three").await;
         second.equals(&source).await;
