@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_proto::mesh::operations::v1::StepState;
-use mesh_store::Error;
+use mesh_store::{Condition, Error};
 use prost::Message;
 use uuid::Uuid;
 
@@ -33,10 +33,9 @@ impl Journal {
         self.lock().iter().find(|step| step.name == name).cloned()
     }
 
-    /// The decoded result of a step, if it is done.
+    /// The decoded result of a step, if it was done and is not undone.
     pub(super) fn finished<R: Message + Default>(&self, step: &str) -> Result<Option<R>, Error> {
-        let is_done = |step: &StepRow| matches!(step.state, StepState::Done | StepState::Undoing);
-        let Some(step) = self.find(step).filter(is_done) else { return Ok(None) };
+        let Some(step) = self.find(step).filter(StepRow::was_done) else { return Ok(None) };
         R::decode(&step.result[..]).map(Some).map_err(|error| Error::Defect(sqlx::Error::Decode(error.into())))
     }
 
@@ -52,6 +51,11 @@ impl Journal {
 
     /// Writes a step and a change of its operation, and commits. `write` gets the step, new if it has not begun, and the
     /// time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], too, if the stored step is in another state: an earlier commit has succeeded whose answer was
+    /// lost. The next attempt reads what is stored.
     pub(super) async fn write(
         &self,
         mut change: Changing<'_>,
@@ -60,9 +64,15 @@ impl Journal {
         edit: impl FnOnce(&mut Row, i64),
     ) -> Result<(), Error> {
         let now = change.edit(edit).await?;
-        let mut step = self.find(name).unwrap_or_else(|| self.new_step(name, now));
+        let found = self.find(name);
+        let known = found.as_ref().map(|step| step.state);
+        let mut step = found.unwrap_or_else(|| self.new_step(name, now));
         write(&mut step, now);
-        saga_steps::store(&mut change.tx, self.attempt.id, &step).await?;
+        if !saga_steps::store(&mut change.tx, self.attempt.id, known, &step).await? {
+            let cause =
+                sqlx::Error::Protocol(format!("the step `{name}` was stored by a commit whose answer was lost"));
+            return Err(Error::unavailable(Condition::Busy, cause));
+        }
         change.commit().await?;
         let mut steps = self.lock();
         match steps.iter_mut().find(|known| known.name == name) {

@@ -17,10 +17,10 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), LONGEST_PAUSE).jit
 /// The longest pause between attempts.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The time in which a saga that can only go on, or only be undone, is retried. Then it is stuck.
+/// The time in which a saga that can only go on, or only be undone, is retried at least. Then it is stuck.
 pub(super) const UNTIL_STUCK: Duration = Duration::from_secs(3600);
-/// The attempts without a result, in a row with others, after which such a saga is stuck, once its time is over.
-const ABANDONED: i64 = 20;
+/// The attempts that such a saga gets at least: its process may have been down for all of its time.
+const ATTEMPTS: i64 = 20;
 
 /// The end of an attempt.
 pub(super) enum Outcome {
@@ -88,6 +88,7 @@ impl Outcome {
     /// nor the number of attempts ends it.
     fn apply_to_bound(&self, row: &mut Row, now: i64) {
         let is_out_of_time = now - row.phase_since >= micros(UNTIL_STUCK);
+        let is_exhausted = is_out_of_time && row.attempt >= ATTEMPTS;
         match self {
             Self::Returned(Ok(response)) => match row.stored_result().filter(|_| row.phase == Phase::Undoing) {
                 Some(cause) => row.finish(state_of(&cause), cause),
@@ -95,7 +96,9 @@ impl Outcome {
             },
             Self::Stuck => stick(row),
             Self::Returned(Err(failure)) if !is_transient(failure.code()) => stick(row),
-            Self::Returned(Err(_)) | Self::Stalled | Self::PastDeadline if is_out_of_time => stick(row),
+            Self::Returned(Err(_)) | Self::Stalled if is_exhausted => stick(row),
+            // Such an attempt took a long time, and does not count.
+            Self::PastDeadline if is_out_of_time => stick(row),
             Self::Returned(Err(_)) | Self::Stalled => retry(row, now),
             Self::Cancelled | Self::PastDeadline | Self::Draining | Self::LeaseLost => repeat(row, now),
         }
@@ -161,7 +164,7 @@ pub(super) fn end_exhausted(row: &mut Row, attempts: i64, now: i64) -> Exhausted
     if matches!(row.phase, Phase::Committed | Phase::Undoing) {
         let is_out_of_time = now - row.phase_since >= micros(UNTIL_STUCK);
         // Still running: the last attempt ended its process, or was lost with it.
-        if row.state == State::Running && row.attempt >= ABANDONED && is_out_of_time {
+        if row.state == State::Running && row.attempt >= ATTEMPTS && is_out_of_time {
             row.lease_until = 0;
             stick(row);
             return Exhausted::Stuck;
@@ -303,11 +306,15 @@ mod tests {
     fn saga_is_stuck_after_an_hour_of_failures() {
         let transient = Outcome::Returned(Err(Status::unavailable("not now")));
         for phase in [Phase::Committed, Phase::Undoing] {
-            let after = |outcome: &Outcome, now| {
-                let mut row = Row { attempt: 100, ..saga(phase) };
+            let after_attempts = |attempt, outcome: &Outcome, now| {
+                let mut row = Row { attempt, ..saga(phase) };
                 outcome.apply(&mut row, 2, now);
                 (row.stuck, row.run_at - now)
             };
+            let after = |outcome: &Outcome, now| after_attempts(ATTEMPTS, outcome, now);
+            for outcome in [&transient, &Outcome::Stalled] {
+                assert!(!after_attempts(ATTEMPTS - 1, outcome, 2 * HOUR).0, "the process was down");
+            }
             let (stuck, pause) = after(&transient, HOUR - 1);
             assert!(!stuck && (1..=60_000_000).contains(&pause), "{pause}");
             assert!(after(&transient, HOUR).0 && after(&Outcome::Stalled, HOUR).0);
@@ -325,10 +332,10 @@ mod tests {
             let mut row = Row { attempt, state, ..saga(Phase::Undoing) };
             end_exhausted(&mut row, 2, now)
         };
-        assert_eq!(claimed(ABANDONED, State::Running, HOUR), Exhausted::Stuck);
-        assert_eq!(claimed(ABANDONED - 1, State::Running, HOUR), Exhausted::No);
-        assert_eq!(claimed(ABANDONED, State::Pending, HOUR), Exhausted::No);
-        assert_eq!(claimed(ABANDONED, State::Running, HOUR - 1), Exhausted::No);
+        assert_eq!(claimed(ATTEMPTS, State::Running, HOUR), Exhausted::Stuck);
+        assert_eq!(claimed(ATTEMPTS - 1, State::Running, HOUR), Exhausted::No);
+        assert_eq!(claimed(ATTEMPTS, State::Pending, HOUR), Exhausted::No);
+        assert_eq!(claimed(ATTEMPTS, State::Running, HOUR - 1), Exhausted::No);
     }
 
     #[test]

@@ -27,6 +27,11 @@ pub(super) struct StepRow {
 }
 
 impl StepRow {
+    /// Whether the step was done and is not undone. An undoing keeps the end of a step that was done.
+    pub(super) fn was_done(&self) -> bool {
+        self.state == StepState::Done || (self.state == StepState::Undoing && self.ended > 0)
+    }
+
     /// The message of the contract.
     fn to_step(&self) -> Step {
         Step {
@@ -54,16 +59,23 @@ pub(super) async fn shown(store: &Store, id: Uuid) -> Result<Vec<Step>, Error> {
     Ok(load(store, id).await?.iter().map(StepRow::to_step).collect())
 }
 
-/// Stores a step. The transaction has locked the operation.
-pub(super) async fn store(tx: &mut Transaction, id: Uuid, step: &StepRow) -> Result<(), Error> {
+/// Stores a step that the caller knows in this state, `None` for a new one; false if it is in another one. The transaction
+/// has locked the operation.
+pub(super) async fn store(
+    tx: &mut Transaction,
+    id: Uuid,
+    known: Option<StepState>,
+    step: &StepRow,
+) -> Result<bool, Error> {
     let store = "INSERT INTO saga_steps (operation, name, position, state, attempt, begun, ended, error, result)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         ON CONFLICT (operation, name) DO UPDATE SET state = excluded.state, attempt = excluded.attempt,
-            ended = excluded.ended, error = excluded.error, result = excluded.result";
+            ended = excluded.ended, error = excluded.error, result = excluded.result WHERE saga_steps.state = $10";
     let store = sqlx::query(store).bind(id.to_string()).bind(step.name.clone()).bind(step.position);
     let store = store.bind(i64::from(i32::from(step.state))).bind(step.attempt).bind(step.begun).bind(step.ended);
-    store.bind(step.error.clone()).bind(step.result.clone()).execute(&mut **tx).await?;
-    Ok(())
+    let store = store.bind(step.error.clone()).bind(step.result.clone());
+    let store = store.bind(i64::from(i32::from(known.unwrap_or_default())));
+    Ok(store.execute(&mut **tx).await?.rows_affected() == 1)
 }
 
 /// Deletes the results of the steps of operations that are done. The steps stay for their readers.

@@ -44,7 +44,7 @@ impl<'a> Undo<'a> {
         self.journal.request_id(step)
     }
 
-    /// The result of a step, if it was done.
+    /// The result of a step, if it was done. `None` for a step that has failed, and for one whose outcome is not known.
     ///
     /// # Errors
     ///
@@ -84,6 +84,8 @@ impl<'a> Undo<'a> {
     pub(super) async fn fail(&self, failure: &Status) -> Result<(), Error> {
         let error = wire(failure).encode_to_vec();
         let failed = |row: &mut StepRow, _| {
+            // A step that has failed, or whose outcome is not known, has no result.
+            row.ended = if row.was_done() { row.ended } else { 0 };
             (row.attempt, row.state, row.error) = (tries(row), StepState::Undoing, error);
         };
         self.journal.write(self.journal.attempt.change().await?, &self.step, failed, |_, _| ()).await

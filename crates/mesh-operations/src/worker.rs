@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_feed::notifier::Key;
-use mesh_proto::mesh::operations::v1::{Change, State};
+use mesh_proto::mesh::operations::v1::{Change, Phase, State};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
 use mesh_store::Error;
@@ -144,6 +144,10 @@ impl Worker {
             let exhausted = outcome::end_exhausted(&mut row, self.runner.kind.attempts, now);
             let runs = matches!(exhausted, Exhausted::No | Exhausted::Undoes);
             if runs {
+                if self.runner.kind.is_saga && !row.is_saga() {
+                    // It was started when the kind was other work.
+                    (row.phase, row.phase_since) = (Phase::Forward, now);
+                }
                 row.state = State::Running;
                 row.attempt += 1;
                 row.fence += 1;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mesh::error::status;
 use mesh::saga::{Forward, Saga, Step, Undo};
 use mesh::{Migration, Store};
+use mesh_proto::mesh::operations::v1::StepState;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -41,6 +42,8 @@ pub(crate) const HANG_IN_GRANT: i32 = 9;
 pub(crate) const SWALLOW: i32 = 10;
 /// Panics in its only attempts.
 pub(crate) const PANIC: i32 = 11;
+/// Declines, and the answer of the commit that releases is lost.
+pub(crate) const LOSE_THE_COMMIT: i32 = 12;
 
 /// The saga. With a `DEADLINE` of an hour, it is `Rent`.
 pub(crate) struct Rent<const DEADLINE: u64 = 3600> {
@@ -85,9 +88,24 @@ impl<const DEADLINE: u64> Saga for Rent<DEADLINE> {
     async fn undo(&self, saga: &Undo<'_>, step: &str, request: &prost_types::Duration) -> Result<(), Status> {
         let billing = Billing { store: self.store.clone(), operation: saga.name() };
         match step {
-            "charge" => billing.refund(saga.request_id("charge"), request.nanos).await,
+            "charge" => {
+                if saga.finished::<()>("charge")?.is_some() {
+                    billing.log("result").await?;
+                }
+                billing.refund(saga.request_id("charge"), request.nanos).await
+            }
             "reserve" if request.nanos == NO_RELEASE && !is_mended(&self.store).await => {
                 Err(status(Code::NotFound, "work", "NO_RELEASE", "there is nothing to release"))
+            }
+            "reserve" if request.nanos == LOSE_THE_COMMIT => {
+                // What `saga.local()` commits, and then the error that the caller gets.
+                let mut tx = self.store.begin().await?;
+                log(&mut tx, &saga.name(), "release").await?;
+                let undone = sqlx::query("UPDATE saga_steps SET state = $1 WHERE operation = $2 AND name = 'reserve'");
+                let undone = undone.bind(i64::from(i32::from(StepState::Undone)));
+                undone.bind(saga.name().rsplit('/').next().unwrap().to_owned()).execute(&mut *tx).await.unwrap();
+                tx.commit().await?;
+                Err(Status::unavailable("the answer of the commit is lost"))
             }
             "reserve" => {
                 let mut undo = saga.local().await?;
@@ -105,9 +123,15 @@ struct Billing {
 }
 
 impl Billing {
+    async fn log(&self, effect: &str) -> Result<(), Status> {
+        let mut tx = self.store.begin().await?;
+        log(&mut tx, &self.operation, effect).await?;
+        Ok(tx.commit().await?)
+    }
+
     async fn charge(self, id: Uuid, then: i32) -> Result<(), Status> {
         match then {
-            DECLINE | NO_RELEASE | REFUND_TWICE => {
+            DECLINE | NO_RELEASE | REFUND_TWICE | LOSE_THE_COMMIT => {
                 return Err(status(Code::FailedPrecondition, "billing", "CARD_DECLINED", "declined"));
             }
             AWAY | SWALLOW => return Err(status(Code::Unavailable, "billing", "AWAY", "away")),

@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use crate::fixture::{Fixture, SUCCEED, assert_whole, failure, metadata, refused};
 use crate::rent::{
-    ANSWER, AWAY, CHARGE_AND_HANG, DECLINE, HANG_IN_GRANT, LATE, LOSE_THE_ANSWER, NO_GRANT, NO_RELEASE, PANIC,
-    REFUND_TWICE, Rent, SCHEMA, SWALLOW, count,
+    ANSWER, AWAY, CHARGE_AND_HANG, DECLINE, HANG_IN_GRANT, LATE, LOSE_THE_ANSWER, LOSE_THE_COMMIT, NO_GRANT,
+    NO_RELEASE, PANIC, REFUND_TWICE, Rent, SCHEMA, SWALLOW, count,
 };
 
 /// Adds the switch that mends what fails.
@@ -261,6 +261,25 @@ async fn saga_retries_an_undo_that_fails_for_a_while(fixture: Fixture) {
     assert_eq!(fixture.effects(&name).await, [1, 1, 0, 0, 0]);
     assert_eq!(metadata(&done).steps[1].attempt, 2, "of undoing");
     assert_eq!(failure(done).1, "CARD_DECLINED");
+    assert_eq!(count(&fixture.store, &name, "result").await, 0, "a declined charge has no result");
+}
+
+on_both!(saga_undoes_a_step_once_although_the_answer_of_its_commit_is_lost);
+async fn saga_undoes_a_step_once_although_the_answer_of_its_commit_is_lost(fixture: Fixture) {
+    let name = fixture.rent(LOSE_THE_COMMIT).await;
+    let done = fixture.wait(&name).await;
+    assert_eq!(fixture.effects(&name).await, [1, 1, 0, 0, 0]);
+    assert_eq!(steps(&metadata(&done)), UNDONE);
+}
+
+on_both!(saga_that_was_started_as_other_work_is_undone);
+async fn saga_that_was_started_as_other_work_is_undone(fixture: Fixture) {
+    let name = fixture.rent(AWAY).await;
+    fixture.until("SELECT count(*) FROM operations WHERE kind = 'Rent' AND state = 1 AND attempt = 1", 1).await;
+    fixture.tamper("UPDATE operations SET phase = 0 WHERE kind = 'Rent'").await;
+    let done = fixture.wait(&name).await;
+    assert_eq!(fixture.effects(&name).await, [1, 1, 0, 0, 0]);
+    assert_eq!(metadata(&done).state(), State::Failed);
 }
 
 on_both!(saga_that_swallows_a_failure_of_a_remote_step_is_undone);
