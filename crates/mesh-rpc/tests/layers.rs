@@ -144,7 +144,8 @@ async fn drain_ends_a_stream() {
 async fn drain_ends_a_stream_behind_the_frame_that_is_ready() {
     let draining = CancellationToken::new();
     let endless = handler(|_| async {
-        let endless = futures_util::stream::repeat_with(|| Ok::<_, Status>(Frame::data(Bytes::from_static(b"message"))));
+        let endless =
+            futures_util::stream::repeat_with(|| Ok::<_, Status>(Frame::data(Bytes::from_static(b"message"))));
         Response::new(Body::new(StreamBody::new(endless)))
     });
     let served = stack(endless, Limits::default(), Metrics::new(), draining.clone(), KnownPlaces::default());
