@@ -63,10 +63,12 @@ impl Api {
         let cursor = LogCursor::parse(&request.cursor);
         bad.check(cursor.is_ok(), "cursor", "must come from a stream of events, or be empty");
         let source = self.0.get(request.source.as_str());
-        let types = source.map(|(published, _)| published.publishes.types).unwrap_or_default();
-        for asked in request.types.iter().filter(|asked| !types.contains(&asked.as_str())) {
-            let unknown = format!("has `{asked}`, which the source does not publish: use {}", types.join(", "));
-            bad.check(source.is_none() && !asked.is_empty(), "types", unknown);
+        if let Some((published, _)) = source {
+            let types = published.publishes.types;
+            for asked in request.types.iter().filter(|asked| !types.contains(&asked.as_str())) {
+                let unknown = format!("has `{asked}`, which the source does not publish: use {}", types.join(", "));
+                bad.check(false, "types", unknown);
+            }
         }
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
 

@@ -8,10 +8,10 @@ use std::pin::Pin;
 use futures_util::FutureExt as _;
 use mesh_proto::Events;
 use mesh_proto::mesh::events::v1::Event;
+use mesh_rpc::call::Context;
 use mesh_store::{Error, Transaction};
 use uuid::Uuid;
 
-use super::cause::context_of;
 use super::failure::Failure;
 
 /// Follows the events of another service.
@@ -126,7 +126,8 @@ impl<F: Follow> Apply for F {
             }
             let decoded = F::Event::decode(data).map_err(|error| Failure::Poison(error.to_string()))?;
             tx.event = event.id.parse().ok();
-            let applied = context_of(event).scope(caught(Follow::apply(self, tx, decoded))).await;
+            // What it publishes or starts has the event as its cause.
+            let applied = Context::of_event(event).scope(caught(Follow::apply(self, tx, decoded))).await;
             tx.event = None;
             applied.map(|()| Known::Yes)
         })

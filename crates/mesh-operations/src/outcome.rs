@@ -48,10 +48,7 @@ impl Outcome {
     /// Changes the row of an operation to its state after this attempt. `attempts` is the limit of its kind.
     pub(super) fn apply(&self, row: &mut Row, attempts: i64, now: i64) {
         row.lease_until = 0;
-        match row.phase {
-            Phase::Committed | Phase::Undoing => self.apply_to_bound(row, now),
-            _ => self.apply_to_free(row, attempts, now),
-        }
+        if row.is_bound() { self.apply_to_bound(row, now) } else { self.apply_to_free(row, attempts, now) }
     }
 
     /// The state after an attempt that failure, cancellation and deadline may end.
@@ -161,7 +158,7 @@ pub(super) enum Exhausted {
 /// Ends an operation that gets no further attempt, because it is cancelled, past its deadline, or its attempts are
 /// exhausted. A saga undoes its steps then.
 pub(super) fn end_exhausted(row: &mut Row, attempts: i64, now: i64) -> Exhausted {
-    if matches!(row.phase, Phase::Committed | Phase::Undoing) {
+    if row.is_bound() {
         let is_out_of_time = now - row.phase_since >= micros(UNTIL_STUCK);
         // Still running: the last attempt ended its process, or was lost with it.
         if row.state == State::Running && row.attempt >= ATTEMPTS && is_out_of_time {
@@ -186,7 +183,7 @@ pub(super) fn end_exhausted(row: &mut Row, attempts: i64, now: i64) -> Exhausted
 
 /// Ends a pending operation that was cancelled. A worker undoes the steps of a saga first.
 pub(super) fn cancel_pending(row: &mut Row, now: i64) {
-    if !matches!(row.phase, Phase::Committed | Phase::Undoing) && !row.stuck {
+    if !row.is_bound() && !row.stuck {
         fail(row, State::Cancelled, &cancelled(), now);
         row.run_at = row.run_at.min(now);
     }

@@ -61,6 +61,11 @@ impl Row {
         self.phase != Phase::Unspecified
     }
 
+    /// Whether it is a saga that can only go on, or only be undone: neither a cancellation nor its deadline ends it.
+    pub(super) fn is_bound(&self) -> bool {
+        matches!(self.phase, Phase::Committed | Phase::Undoing)
+    }
+
     /// Whether an attempt may have begun a step, so that there may be something to undo.
     pub(super) fn has_run(&self) -> bool {
         self.fence > 0

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use mesh_feed::notifier::Key;
-use mesh_proto::mesh::operations::v1::{Change, Phase, State};
+use mesh_proto::mesh::operations::v1::{Change, State};
 use mesh_rpc::call::{Context, Trace};
 use mesh_rpc::telemetry::{self, Metrics};
 use mesh_store::Error;
@@ -115,8 +115,7 @@ impl Runner {
         loop {
             listener.reset();
             let row = storage::peek(self.operations.records.store.reader(), attempt.id).await;
-            let bound = |phase| matches!(phase, Phase::Committed | Phase::Undoing);
-            if matches!(row, Ok(Some(Row { cancel_requested: true, phase, .. })) if !bound(phase)) {
+            if matches!(row, Ok(Some(row)) if row.cancel_requested && !row.is_bound()) {
                 return;
             }
             // If the database is unavailable, the next round reads again.
@@ -201,13 +200,12 @@ impl Runner {
 
 /// The time until an attempt is past its deadline.
 fn time_left(row: &Row) -> Duration {
-    let left = match row.phase {
+    let left = if row.is_bound() {
         // The time of the operation does not count any more, but no attempt hangs for ever.
-        Phase::Committed | Phase::Undoing => {
-            (row.phase_since + micros(outcome::UNTIL_STUCK) - row.updated).max(micros(SHORTEST))
-        }
+        (row.phase_since + micros(outcome::UNTIL_STUCK) - row.updated).max(micros(SHORTEST))
+    } else {
         // Not longer than the operation may take in all: the clock may have gone back since the start.
-        _ => (row.deadline_at - row.updated).min(row.deadline_at - row.created),
+        (row.deadline_at - row.updated).min(row.deadline_at - row.created)
     };
     Duration::from_micros(u64::try_from(left).unwrap_or_default())
 }

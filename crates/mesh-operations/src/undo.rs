@@ -1,7 +1,6 @@
 //! The handle that a saga gets while it undoes a step.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use mesh_proto::mesh::operations::v1::StepState;
 use mesh_rpc::call::Caller;
@@ -19,13 +18,11 @@ use super::saga_steps::StepRow;
 pub struct Undo<'a> {
     journal: &'a Journal,
     step: String,
-    /// Whether a transaction of the step has stored that it is undone.
-    is_stored: AtomicBool,
 }
 
 impl<'a> Undo<'a> {
     pub(super) fn new(journal: &'a Journal, step: String) -> Self {
-        Self { journal, step, is_stored: AtomicBool::new(false) }
+        Self { journal, step }
     }
 
     /// The operation's name.
@@ -62,9 +59,9 @@ impl<'a> Undo<'a> {
         Ok(LocalUndo { change: self.journal.attempt.change().await?, undo: self })
     }
 
-    /// Stores that the step is undone.
+    /// Stores that the step is undone, unless a transaction of the step has.
     pub(super) async fn finish(&self) -> Result<(), Error> {
-        if self.is_stored.load(Ordering::Relaxed) {
+        if self.journal.find(&self.step).is_some_and(|step| step.state == StepState::Undone) {
             return Ok(());
         }
         self.store(self.journal.attempt.change().await?).await
@@ -75,9 +72,7 @@ impl<'a> Undo<'a> {
             (row.attempt, row.state, row.ended) = (tries(row), StepState::Undone, now);
             row.error.clear();
         };
-        self.journal.write(change, &self.step, undone, |_, _| ()).await?;
-        self.is_stored.store(true, Ordering::Relaxed);
-        Ok(())
+        self.journal.write(change, &self.step, undone, |_, _| ()).await
     }
 
     /// Stores why the step is not undone yet.

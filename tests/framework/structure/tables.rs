@@ -132,7 +132,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-follow",
         &[
-            "cause failure parked place schema",
+            "failure parked place schema",
             "follow reached seen",
             "row stream",
             "batch copy",
