@@ -465,6 +465,34 @@ async fn processes_that_end_at_any_moment_leave_whole_sagas() {
     assert!(ends.iter().all(|end| *end > 0), "both ends occur: {ends:?}");
 }
 
+on_both!(saga_that_is_cancelled_around_its_pivot_has_one_end_and_is_whole);
+/// 200 races, or SOAK_RACES.
+async fn saga_that_is_cancelled_around_its_pivot_has_one_end_and_is_whole(fixture: Fixture) {
+    let races = std::env::var("SOAK_RACES").map_or(200, |races| races.parse().unwrap());
+    // How long a rent takes on this machine now.
+    let begun = Instant::now();
+    fixture.wait(&fixture.rent(ANSWER).await).await;
+    let whole = begun.elapsed();
+    let fixture = &fixture;
+    let race = async |race: u32| {
+        let name = fixture.rent(ANSWER).await;
+        // From before the saga begins to after its end.
+        tokio::time::sleep(whole.mul_f64(f64::from(race * 7 % 60) / 30.0)).await;
+        fixture.cancel(&name).await;
+        let done = fixture.wait(&name).await;
+        fixture.assert_granted_or_nothing(&done).await;
+        metadata(&done).state()
+    };
+    let mut ends = [0; 2];
+    for first in (0..races).step_by(8) {
+        for state in futures_util::future::join_all((first..first + 8).map(race)).await {
+            assert!(matches!(state, State::Succeeded | State::Cancelled), "{state:?}");
+            ends[usize::from(state == State::Succeeded)] += 1;
+        }
+    }
+    assert!(ends.iter().all(|end| *end > 0), "both ends occur: {ends:?}");
+}
+
 /// A saga that cannot be registered.
 struct Twice;
 
