@@ -25,6 +25,9 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
+/// The link of the start page to the documentation.
+const DOCS: &str = r#"<li><a href="/docs">Documentation</a> <span>every method, to read and to try</span></li>
+"#;
 /// The links of the start page to the admin pages.
 const ADMIN: &str = r#"<li><a href="/readyz">Readiness</a> <span>which services work</span></li>
 <li><a href="/metrics">Metrics</a> <span>for Prometheus</span></li>
@@ -49,7 +52,9 @@ impl Pages {
     pub(crate) fn new(openapi: Vec<u8>, docs: Docs, is_own: bool) -> Self {
         let page = |media_type, text: &'static str| Page::new(media_type, Bytes::from_static(text.as_bytes()));
         let (here, more) = if is_own { (OWN, "") } else { ("", ADMIN) };
-        let start = include_str!("pages/start.html").replace("{here}", here).replace("{more}", more);
+        let link = if docs == Docs::Off { "" } else { DOCS };
+        let start = include_str!("pages/start.html").replace("{here}", here).replace("{docs}", link);
+        let start = start.replace("{more}", more);
         Self {
             openapi: Page::new("application/json", openapi.into()),
             files: [
@@ -174,6 +179,18 @@ mod tests {
         assert!(shared.contains("href=\"/metrics\"") && !shared.contains("reflection"), "{shared}");
         assert!(!own.contains("href=\"/metrics\"") && own.contains("without gRPC reflection"), "{own}");
         assert!(!shared.contains('{') && !own.contains('{'), "{shared}{own}");
+    }
+
+    #[test]
+    fn start_page_links_the_documentation_if_there_is_one() {
+        for (docs, linked) in
+            [(Docs::On, true), (Docs::At("https://docs.example".to_owned()), true), (Docs::Off, false)]
+        {
+            let pages = Pages::new(Vec::new(), docs, false);
+            let (_, start) = pages.files.iter().find(|(path, _)| *path == "/").unwrap();
+            let start = String::from_utf8(start.plain.to_vec()).unwrap();
+            assert_eq!(start.contains("href=\"/docs\""), linked, "{start}");
+        }
     }
 
     #[test]
