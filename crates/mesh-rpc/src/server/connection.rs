@@ -6,7 +6,8 @@
 //! - An HTTP/2 client that does not answer pings is disconnected after at most twice [`KEEP_ALIVE`]. A client that stops within a
 //!   frame does not answer them.
 //! - The head of an HTTP/1.1 request above [`MAX_HEADER_BYTES`], and headers above [`MAX_HTTP_2_HEADER_BYTES`], are
-//!   answered with 431. Between them, `deadline` answers a call with RESOURCE_EXHAUSTED. h2 closes a connection that
+//!   answered with 431. Between them, `deadline` answers a call with RESOURCE_EXHAUSTED, and the edge another request with
+//!   431. h2 closes a connection that
 //!   resets new streams again and again, with ENHANCE_YOUR_CALM.
 //! - At the configured age, the client receives GOAWAY and finishes its calls elsewhere. After the grace period,
 //!   streams end with a status. After another one, the connection is closed.
