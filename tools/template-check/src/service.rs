@@ -118,6 +118,8 @@ pub(crate) fn come_and_go(project: &Project, cargo: &[&str]) -> Result<()> {
     refuses_to_remove(project, "notes", "services/digests (follows it)")?;
     // A follower goes before its source.
     for arguments in added.iter().rev() {
+        // The last moment at which cargo knows it.
+        project.run("cargo", &["clean", "--package", arguments[0]])?;
         project.run_in("proto", "../scripts/remove-service", &arguments[..1])?;
     }
     project.is_clean()
