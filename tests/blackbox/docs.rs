@@ -62,8 +62,10 @@ fn mesh_toml_documents_every_key_with_its_default() {
     };
     assert_eq!(once(&documented), once(&known));
 
-    // The examples are valid: only the invalid address of `admin.listen` stops this process.
-    let text = uncommented.join("\n");
+    // The examples are valid: only the invalid address of `admin.listen` stops this process. It is built without the feature
+    // `nats`, so it would refuse `nats.url`.
+    let without_nats: Vec<_> = uncommented.into_iter().filter(|line| !line.starts_with("url = \"nats://")).collect();
+    let text = without_nats.join("\n");
     let started = output("monolith", &["--listen=127.0.0.1:0", "--set=admin.listen=127.0.0.256:0"], |folder| {
         std::fs::write(folder.join("mesh.toml"), text).expect("a file");
     });

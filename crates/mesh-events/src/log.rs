@@ -24,22 +24,22 @@ pub(super) struct Row {
     pub(super) payload: Vec<u8>,
 }
 
-/// The end of the log.
+/// The bounds of the log.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct End {
+pub struct End {
     /// The last position; 0 before the first row.
-    pub(super) head: i64,
-    /// The time of the row there; 0 before the first row.
-    pub(super) told: i64,
+    pub head: i64,
+    /// The time of the row there, in microseconds since 1970; 0 before the first row.
+    pub told: i64,
     /// The first position that is kept.
-    pub(super) floor: i64,
+    pub floor: i64,
 }
 
-/// A page of the rows behind a position, in order.
-pub(super) async fn page(database: impl AnyExecutor<'_>, after: i64) -> Result<Vec<Row>, Error> {
+/// Up to `limit` rows behind a position, in order.
+pub(super) async fn page(database: impl AnyExecutor<'_>, after: i64, limit: i64) -> Result<Vec<Row>, Error> {
     let page = "SELECT position, head, events.id, key, type, told, trace, correlation, causation, hops, payload
         FROM events, events_head WHERE events_head.id = 1 AND position > $1 ORDER BY position LIMIT $2";
-    let page = sqlx::query(page).bind(after).bind(i64::try_from(PAGE).unwrap_or(i64::MAX));
+    let page = sqlx::query(page).bind(after).bind(limit);
     Ok(page.try_map(read).fetch_all(database).await?)
 }
 

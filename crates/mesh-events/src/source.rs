@@ -111,7 +111,8 @@ impl Source for Log {
     const RECENT_BYTES: usize = 1024 * 1024;
 
     async fn page(&self, number: i64) -> Result<Vec<recent::Event>, Error> {
-        let rows = log::page(self.store.reader(), number).await?;
+        let limit = i64::try_from(log::PAGE).unwrap_or(i64::MAX);
+        let rows = log::page(self.store.reader(), number, limit).await?;
         Ok(rows.into_iter().map(|row| self.event(row)).collect())
     }
 

@@ -4,6 +4,7 @@
 //! that a call ended with. [`Metrics`] holds the metrics. [`init`] starts logging and exporting; `line` names the call in
 //! its log lines.
 
+mod carrier_metrics;
 mod client_call;
 mod completion;
 mod follow_metrics;
@@ -20,6 +21,7 @@ mod span;
 #[cfg(test)]
 mod span_tests;
 
+pub use carrier_metrics::{CarrierLag, CarrierMetrics};
 pub use client_call::ClientCall;
 pub use completion::Observer;
 pub use follow_metrics::{FollowMetrics, Lag};

@@ -71,6 +71,9 @@ pub struct Config {
     pub retention: Retention,
     /// The time that events are kept.
     pub keep_events: Keep,
+    /// The servers that events are published to, if there are any.
+    #[cfg(feature = "nats")]
+    pub nats: Option<mesh_carrier::Servers>,
     /// The task that replaces serving, if there is one.
     pub instead: Option<Instead>,
     databases: BTreeMap<String, Database>,
@@ -123,6 +126,10 @@ impl Config {
         let edge = Edge::take(&mut settings);
         let retention = Retention::take(&mut settings);
         let keep_events = Keep::take(&mut settings);
+        #[cfg(feature = "nats")]
+        let nats = mesh_carrier::Servers::take(&mut settings);
+        #[cfg(not(feature = "nats"))]
+        refuse_nats(&mut settings);
         let log = Log::take(&mut settings);
         let otlp = Otlp::take(&mut settings);
         let mut registry = Registry::take(process.has_peers_elsewhere(), &mut settings);
@@ -150,6 +157,8 @@ impl Config {
             advertise,
             retention,
             keep_events,
+            #[cfg(feature = "nats")]
+            nats,
             instead,
             databases,
             database_limits,
@@ -167,6 +176,13 @@ impl Config {
     pub(crate) fn settings(&self, service: &str) -> Values {
         self.settings.get(service).cloned().unwrap_or_default()
     }
+}
+
+/// Refuses `nats.url`: events that an operator expects in NATS would never get there.
+#[cfg(not(feature = "nats"))]
+fn refuse_nats(settings: &mut Settings) {
+    let allowed = "absent: this program is built without the feature `nats` of mesh";
+    settings.optional(&Key::new("nats.url", allowed).secret(), |_| None::<()>);
 }
 
 #[cfg(test)]
@@ -249,6 +265,16 @@ mod tests {
         expect(&["mesh.toml", "`services.catalgo.listen`", "did you mean `services.catalog.listen`?"]);
         expect(&["MESH__CALL_DEADLINE", "`call_deadline`", "1ms to 1h"]);
         expect(&["--set", "`log.format`", "pretty or json"]);
+    }
+
+    #[cfg(feature = "nats")]
+    #[test]
+    fn nats_url_is_checked_and_never_shown() {
+        let config = load(catalog(), &["--set=nats.url=nats://user:hush@127.0.0.1:4222"], &[]).unwrap();
+        assert!(config.nats.is_some());
+        assert!(!format!("{config:?}{}", config.listing).contains("hush"));
+        let found = problems(&["--set=nats.url=http://user:hush@127.0.0.1:4222"], &[]);
+        assert!(found.len() == 1 && found[0].contains("nats://HOST:PORT") && !found[0].contains("hush"), "{found:?}");
     }
 
     #[test]

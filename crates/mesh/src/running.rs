@@ -31,8 +31,14 @@ use crate::resources::Resources;
 use crate::service::Service;
 
 /// The migrations of mesh, which every database has.
-const LISTS: &[&[Migration]] = &[&[mesh_store::REQUESTS], &operations::SCHEMA, &[mesh_store::LOG], &[FOLLOWERS]];
+const LISTS: &[&[Migration]] = &[&[mesh_store::REQUESTS], &operations::SCHEMA, &[mesh_store::LOG], &[FOLLOWERS], RELAY];
 const SCHEMA: [Migration; Migration::count(LISTS)] = Migration::join(LISTS);
+
+#[cfg(feature = "nats")]
+const RELAY: &[Migration] = &[mesh_carrier::RELAY];
+// A program without the relay runs on a schema with its table, and the other way round.
+#[cfg(not(feature = "nats"))]
+const RELAY: &[Migration] = &[];
 
 /// The interval of housekeeping, which deletes old rows and ends operations past their deadline. A shorter retention
 /// shortens it.
@@ -136,6 +142,12 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     }
     for published in &built.published {
         background.run(published.clone().poll());
+        #[cfg(feature = "nats")]
+        if let Some(servers) = config.nats.clone() {
+            let nats = mesh_carrier::Nats::new(servers, published.service(), config.keep_events.0);
+            let relay = mesh_carrier::Relay::new(published.clone(), nats, &metrics);
+            foreground.run(relay.run(draining.clone()));
+        }
     }
     if !built.published.is_empty() {
         events::serve(built.published, &mut grpc).await?;

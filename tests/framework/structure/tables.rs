@@ -17,6 +17,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
     ("mesh-operations", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-feed"]),
     ("mesh-events", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-feed"]),
     ("mesh-follow", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-client", "mesh-store", "mesh-feed"]),
+    ("mesh-carrier", &["mesh-proto", "mesh-runtime", "mesh-rpc", "mesh-store", "mesh-events"]),
     (
         "mesh",
         &[
@@ -32,6 +33,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
             "mesh-operations",
             "mesh-events",
             "mesh-follow",
+            "mesh-carrier",
         ],
     ),
     ("mesh-cli", &["consul-api-client", "mesh-proto", "mesh-runtime", "mesh-client"]),
@@ -128,7 +130,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "control",
         ],
     ),
-    ("crates/mesh-events", &["log publish settings", "retention source", "list subscribe", "api"]),
+    ("crates/mesh-events", &["log publish settings", "retention source", "list reader subscribe", "api"]),
     (
         "crates/mesh-follow",
         &[
@@ -142,6 +144,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "run",
         ],
     ),
+    ("crates/mesh-carrier", &["lease message settings", "carrier", "nats place seen", "relay"]),
     ("crates/mesh", &["places resources", "follows", "service", "process", "config", "running", "run testing"]),
     (
         "crates/mesh-cli",

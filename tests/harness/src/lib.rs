@@ -14,6 +14,7 @@ mod curl; // HTTP requests by curl
 mod envoy; // Envoy as a balancer
 pub mod film; // the titles and pictures of the example
 mod grpcurl; // calls by grpcurl
+mod nats; // a NATS server
 mod pgbouncer; // a pooler before Postgres
 mod postgres; // a Postgres server
 mod process; // one process of the system
@@ -31,6 +32,7 @@ pub use consul::Consul;
 pub use curl::{Curl, Page};
 pub use envoy::Envoy;
 pub use grpcurl::{Answer, Grpcurl};
+pub use nats::{Nats, free_address};
 pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use process::{Process, command, forget_cargo, output, output_in};

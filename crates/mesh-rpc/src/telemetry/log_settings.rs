@@ -1,6 +1,6 @@
 //! The settings of the log: `log.format` and `log.level`.
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use mesh_runtime::settings::{Key, Settings, Shown};
 
@@ -31,6 +31,21 @@ impl Log {
             format: settings.optional(&Key::new("log.format", "pretty or json"), parse_format),
             level: settings.take(&Key::new("log.level", LEVEL), Level(default_level()), parse_level).0,
         }
+    }
+}
+
+/// A client that reports each of its attempts to connect, where a relay reports an outage once.
+const CHATTY: &str = "async_nats";
+
+impl Log {
+    /// The filter of the log: the level, and warnings alone of a chatty client that the level does not name.
+    pub(super) fn filter(&self) -> Targets {
+        let level = self.level.clone();
+        if level.iter().any(|(target, _)| target.starts_with(CHATTY)) {
+            return level;
+        }
+        let default = level.default_level().unwrap_or(LevelFilter::OFF);
+        level.with_target(CHATTY, default.min(LevelFilter::WARN))
     }
 }
 
@@ -67,6 +82,19 @@ fn parse_level(text: &str) -> Option<Level> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn log_filter_keeps_a_chatty_client_quiet_unless_the_level_names_it() {
+        let enabled = |level: &str, asked| {
+            let log = Log { format: None, level: parse_level(level).unwrap().0 };
+            log.filter().would_enable("async_nats::connector", &asked)
+        };
+        for level in ["info", "debug,mesh=info"] {
+            assert!(enabled(level, tracing::Level::WARN) && !enabled(level, tracing::Level::INFO), "{level}");
+        }
+        assert!(!enabled("error", tracing::Level::WARN));
+        assert!(enabled("info,async_nats=debug", tracing::Level::DEBUG));
+    }
 
     #[test]
     fn log_level_rejects_a_misspelt_word() {

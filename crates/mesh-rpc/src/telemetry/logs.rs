@@ -30,7 +30,7 @@ pub fn init(log: &Log, otlp: Option<&Otlp>, process: &'static str) -> anyhow::Re
     };
     tracing_subscriber::registry()
         .with(exporter.as_ref().map(Exporter::layer))
-        .with(lines.with_filter(log.level.clone()))
+        .with(lines.with_filter(log.filter()))
         .try_init()
         .context("cannot start the log")?;
     Ok(exporter)

@@ -15,6 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
+use super::carrier_metrics::{CarrierFamilies, CarrierMetrics};
 use super::follow_metrics::{FollowFamilies, FollowMetrics};
 use super::histogram::Histogram;
 use super::peer_metrics::{PeerFamilies, PeerMetrics};
@@ -37,6 +38,7 @@ pub struct Metrics {
     stuck: Family<KindLabels, Gauge>,
     peers: PeerFamilies,
     followers: FollowFamilies,
+    carriers: CarrierFamilies,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -118,8 +120,10 @@ impl Metrics {
         peers.register(&mut registry);
         let followers = FollowFamilies::default();
         followers.register(&mut registry);
+        let carriers = CarrierFamilies::default();
+        carriers.register(&mut registry);
         let registry = Arc::new(Mutex::new(registry));
-        Self { server, client, shed, ready, degraded, refused, stuck, peers, followers, registry }
+        Self { server, client, shed, ready, degraded, refused, stuck, peers, followers, carriers, registry }
     }
 
     /// Publishes the build of the process once its digest is known.
@@ -133,6 +137,11 @@ impl Metrics {
     /// The metrics of a peer that runs in other processes.
     pub fn peer(&self, service: &'static str) -> PeerMetrics {
         self.peers.peer(service)
+    }
+
+    /// The metrics of a service's relay to a broker.
+    pub fn carrier(&self, service: &'static str) -> CarrierMetrics {
+        self.carriers.carrier(service)
     }
 
     /// The metrics of a service's follower of a source.
