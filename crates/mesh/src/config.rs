@@ -129,7 +129,7 @@ impl Config {
         #[cfg(feature = "nats")]
         let nats = mesh_carrier::Servers::take(&mut settings);
         #[cfg(not(feature = "nats"))]
-        refuse_nats(&mut settings);
+        refuse_nats(process.services.iter().any(|service| service.published().is_some()), &mut settings);
         let log = Log::take(&mut settings);
         let otlp = Otlp::take(&mut settings);
         let mut registry = Registry::take(process.has_peers_elsewhere(), &mut settings);
@@ -178,11 +178,14 @@ impl Config {
     }
 }
 
-/// Refuses `nats.url`: events that an operator expects in NATS would never get there.
+/// Refuses `nats.url` where a service publishes: events that an operator expects in NATS would never get there. In the
+/// other processes of a file the key has no effect.
 #[cfg(not(feature = "nats"))]
-fn refuse_nats(settings: &mut Settings) {
+fn refuse_nats(publishes: bool, settings: &mut Settings) {
     let allowed = "absent: this program is built without the feature `nats` of mesh";
-    settings.optional(&Key::new("nats.url", allowed).secret(), |_| None::<()>);
+    let key = Key::new("nats.url", allowed).secret();
+    let key = if publishes { key } else { key.elsewhere() };
+    settings.optional(&key, |_| (!publishes).then_some(()));
 }
 
 #[cfg(test)]
