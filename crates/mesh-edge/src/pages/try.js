@@ -5,8 +5,8 @@ import { exampleOf } from "/docs/schema.js";
 
 // The form of a method.
 export function form(document, { path, verb, operation }) {
-  const inputs = (operation.parameters ?? []).map((parameter) => ({ parameter, input: inputOf(document, parameter) }));
   const body = bodyOf(document, operation);
+  const inputs = (operation.parameters ?? []).map((parameter) => ({ parameter, input: inputOf(parameter, body) }));
   const answer = element("div", { className: "answer", role: "status" });
   const curl = element("code", { className: "curl" });
   const request = () => requestOf(path, verb, inputs, body);
@@ -29,8 +29,12 @@ export function form(document, { path, verb, operation }) {
   return form;
 }
 
-function inputOf(document, parameter) {
-  if (parameter.name === "Idempotency-Key") return element("input", { value: crypto.randomUUID() });
+function inputOf(parameter, body) {
+  if (parameter.name === "Idempotency-Key") {
+    // A body that has the field gives it: the header would have another value.
+    const isGiven = body && !body.file && body.input.value.includes('"requestId"');
+    return element("input", { value: isGiven ? "" : crypto.randomUUID(), required: parameter.required === true });
+  }
   const example = parameter.in === "path" ? "" : (parameter.schema?.default ?? "");
   return element("input", { value: example, required: parameter.required === true, autocomplete: "off" });
 }
