@@ -66,8 +66,11 @@ fn mesh_toml_documents_every_key_with_its_default() {
     // `nats`, so it would refuse `nats.url`.
     let without_nats: Vec<_> = uncommented.into_iter().filter(|line| !line.starts_with("url = \"nats://")).collect();
     let text = without_nats.join("\n");
+    let web = table["edge"]["web"].as_str().and_then(|web| web.split_once('=')).expect("PATH=FOLDER").1;
     let started = output("monolith", &["--listen=127.0.0.1:0", "--set=admin.listen=127.0.0.256:0"], |folder| {
         std::fs::write(folder.join("mesh.toml"), text).expect("a file");
+        std::fs::create_dir_all(folder.join(web)).expect("a folder");
+        std::fs::write(folder.join(web).join("index.html"), "").expect("a file");
     });
     let errors = String::from_utf8(started.stderr).expect("UTF-8");
     assert_eq!(errors.lines().count(), 1, "{errors}");

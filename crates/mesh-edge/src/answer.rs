@@ -28,6 +28,7 @@ use crate::rate::Limiter;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::shares::Share;
+use crate::web::Web;
 use crate::{call, cors, forward, grpc_web, headers, ndjson, request, sse, unary, websocket};
 
 /// How long a client that resumes waits for the head of its answer. A stream whose end it has seen ends in this time.
@@ -47,6 +48,8 @@ struct Inner {
     layers: Handler,
     contract: Arc<Contract>,
     pages: Pages,
+    /// The page of the project's own, if it has one.
+    web: Option<Web>,
     guard: Guard,
     /// The largest body that is read, in bytes.
     max_body: usize,
@@ -66,7 +69,7 @@ impl Edge {
     ///
     /// # Errors
     ///
-    /// The contracts have rules that cannot be served. The message is one line with all of them.
+    /// The contracts have rules that cannot be served, or `edge.web` has a path of theirs. The message is one line.
     pub fn new(
         settings: &Settings,
         listen: SocketAddr,
@@ -76,9 +79,12 @@ impl Edge {
         tasks: Tasks,
     ) -> anyhow::Result<Self> {
         let contract = Contract::read(sets, served, methods)?;
+        let web = settings.web.as_ref().map(|folder| Web::new(folder, contract.paths())).transpose()?;
+        let at = web.as_ref().map(Web::address);
         Ok(Self(Arc::new(Inner {
             layers,
-            pages: Pages::new(contract.openapi(), settings.docs.clone(), settings.listen.is_some()),
+            pages: Pages::new(contract.openapi(), settings.docs.clone(), at.as_deref(), settings.listen.is_some()),
+            web,
             contract: Arc::new(contract),
             guard: Guard::new(listen, settings.tls.is_some(), &settings.hosts, &settings.cors_origins),
             max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
@@ -116,6 +122,11 @@ impl Edge {
     /// The URL of the edge at `address`, without a path.
     pub fn url(&self, address: SocketAddr) -> String {
         format!("{}://{address}", if self.0.tls.is_some() { "https" } else { "http" })
+    }
+
+    /// The URL of the project's own page at `address`, if it has one.
+    pub fn page(&self, address: SocketAddr) -> Option<String> {
+        self.0.web.as_ref().map(|web| format!("{}{}", self.url(address), web.address()))
     }
 
     /// What listeners answer clients from outside with.
@@ -215,6 +226,9 @@ impl Inner {
         }
         if let Some(page) = self.pages.answer(head) {
             return Ok(page);
+        }
+        if let Some(answered) = self.web.as_ref().and_then(|web| web.answer(head)) {
+            return answered;
         }
         if websocket::is_asked_for(head) {
             return self.websocket(head, caller);

@@ -80,6 +80,11 @@ impl Contract {
         bindings.filter_map(|binding| example::curl(binding, request)).next()
     }
 
+    /// The paths of all bindings.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.routes.bindings().iter().map(|binding| binding.path.as_str())
+    }
+
     /// The paths of GET that need neither a name nor a parameter.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
         let is_plain = |binding: &&Binding| {

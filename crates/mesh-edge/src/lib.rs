@@ -13,7 +13,8 @@
 //!   body, `body` reads that body, and `given` has the headers that give a field.
 //! - `grpc_web` passes calls of gRPC-Web on.
 //! - `unary` answers with one message, `ndjson` and `sse` with a stream of them. `validators` has the entity tags.
-//! - `pages` are about the API itself: a start page, documentation, OpenAPI.
+//! - `pages` are about the API itself: a start page, documentation, OpenAPI. `web` is a page of the project's own, of a
+//!   `folder`. `document` answers with such a file.
 //! - `refusal` is the one error body: `application/problem+json`.
 //!
 //! See: decision 0032.
@@ -27,7 +28,9 @@ mod chat;
 mod client;
 mod contract;
 mod cors;
+mod document;
 mod example;
+mod folder;
 mod forward;
 mod given;
 mod grpc_web;
@@ -48,6 +51,7 @@ mod sse;
 mod stream;
 mod unary;
 mod validators;
+mod web;
 mod websocket;
 
 pub use answer::Edge;

@@ -3,28 +3,14 @@
 //!
 //! Guarantees: pages load nothing from elsewhere, and browsers run only the scripts of this crate on them.
 
-use std::io::Write as _;
-
 use bytes::Bytes;
-use flate2::write::GzEncoder;
-use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LOCATION, VARY,
-    X_CONTENT_TYPE_OPTIONS,
-};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
+use http::{Method, Response};
 use tonic::body::Body;
 
-use crate::headers::takes_gzip;
+use crate::document::{Document, redirect};
 use crate::settings::Docs;
-use crate::validators::{hash_tag, is_known, weaken};
 
-/// A page of this crate may only use this server.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-);
 /// The link of the start page to the documentation.
 const DOCS: &str = r#"<li><a href="/docs">Documentation</a> <span>every method, to read and to try</span></li>
 "#;
@@ -42,23 +28,24 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 pub(crate) struct Pages {
     /// Where `/docs` is. `None`: nowhere.
     docs: Option<Docs>,
-    openapi: Page,
-    files: [(&'static str, Page); 7],
+    openapi: Document,
+    files: [(&'static str, Document); 7],
 }
 
 impl Pages {
-    /// `openapi` is the document of the public methods. `is_own`: the pages are on a listener of the edge's own, which
-    /// has neither the admin pages nor reflection.
-    pub(crate) fn new(openapi: Vec<u8>, docs: Docs, is_own: bool) -> Self {
-        let page = |media_type, text: &'static str| Page::new(media_type, Bytes::from_static(text.as_bytes()));
+    /// `openapi` is the document of the public methods, and `web` the address of the project's own page. `is_own`: the
+    /// pages are on a listener of the edge's own, which has neither the admin pages nor reflection.
+    pub(crate) fn new(openapi: Vec<u8>, docs: Docs, web: Option<&str>, is_own: bool) -> Self {
+        let page = |media_type, text: &'static str| Document::text(media_type, Bytes::from_static(text.as_bytes()));
         let (here, more) = if is_own { (OWN, "") } else { ("", ADMIN) };
         let link = if docs == Docs::Off { "" } else { DOCS };
         let start = include_str!("pages/start.html").replace("{here}", here).replace("{docs}", link);
-        let start = start.replace("{more}", more);
+        let web = web.map(|at| format!("<li><a href=\"{at}\">{at}</a> <span>a page that uses the API</span></li>\n"));
+        let start = start.replace("{web}", &web.unwrap_or_default()).replace("{more}", more);
         Self {
-            openapi: Page::new("application/json", openapi.into()),
+            openapi: Document::text("application/json", openapi.into()),
             files: [
-                ("/", Page::new(HTML, start.into())),
+                ("/", Document::text(HTML, start.into())),
                 ("/docs", page(HTML, include_str!("pages/docs.html"))),
                 ("/docs/page.js", page(SCRIPT, include_str!("pages/page.js"))),
                 ("/docs/element.js", page(SCRIPT, include_str!("pages/element.js"))),
@@ -92,64 +79,15 @@ impl Pages {
     }
 }
 
-/// A document, as it is and compressed.
-struct Page {
-    media_type: &'static str,
-    plain: Bytes,
-    compressed: Option<Bytes>,
-    tag: Option<HeaderValue>,
-}
-
-impl Page {
-    fn new(media_type: &'static str, plain: Bytes) -> Self {
-        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::best());
-        // Writing to memory does not fail.
-        let compressed = encoder.write_all(&plain).and_then(|()| encoder.finish()).ok().map(Bytes::from);
-        let tag = hash_tag(&plain);
-        Self { media_type, plain, compressed, tag }
-    }
-
-    fn answer(&self, request: &HeaderMap) -> Response<Body> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
-        headers.extend(self.tag.clone().map(|tag| (ETAG, tag)));
-        let mut response = Response::new(Body::empty());
-        if is_known(request, &headers) {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-        } else {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.media_type));
-            headers.insert(CONTENT_SECURITY_POLICY, POLICY);
-            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            let compressed = self.compressed.as_ref().filter(|_| takes_gzip(request));
-            if compressed.is_some() {
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-                weaken(&mut headers);
-            }
-            *response.body_mut() = Body::new(Full::new(compressed.unwrap_or(&self.plain).clone()));
-        }
-        *response.headers_mut() = headers;
-        response
-    }
-}
-
-fn redirect(to: &str) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::FOUND;
-    if let Ok(to) = HeaderValue::from_str(to) {
-        response.headers_mut().insert(LOCATION, to);
-    }
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
+    use http::header::{ETAG, LOCATION};
+    use http::{Request, StatusCode};
 
     fn get(docs: Docs, path: &str) -> Option<Response<Body>> {
         let head = Request::get(path).body(()).unwrap().into_parts().0;
-        Pages::new(b"{}".to_vec(), docs, false).answer(&head)
+        Pages::new(b"{}".to_vec(), docs, None, false).answer(&head)
     }
 
     fn location(response: &Response<Body>) -> &str {
@@ -158,8 +96,8 @@ mod tests {
 
     #[test]
     fn pages_load_nothing_from_elsewhere() {
-        for (path, page) in Pages::new(Vec::new(), Docs::On, true).files {
-            let text = String::from_utf8(page.plain.to_vec()).unwrap();
+        for (path, page) in Pages::new(Vec::new(), Docs::On, None, true).files {
+            let text = String::from_utf8(page.plain().to_vec()).unwrap();
             for scheme in ["https://", "src=\"//", "href=\"//", "import("] {
                 assert!(!text.contains(scheme), "{path} has {scheme}");
             }
@@ -171,9 +109,13 @@ mod tests {
     #[test]
     fn start_page_links_the_admin_pages_where_they_are() {
         let start = |is_own| {
-            let page =
-                Pages::new(Vec::new(), Docs::On, is_own).files.into_iter().find(|(path, _)| *path == "/").unwrap().1;
-            String::from_utf8(page.plain.to_vec()).unwrap()
+            let page = Pages::new(Vec::new(), Docs::On, None, is_own)
+                .files
+                .into_iter()
+                .find(|(path, _)| *path == "/")
+                .unwrap()
+                .1;
+            String::from_utf8(page.plain().to_vec()).unwrap()
         };
         let (shared, own) = (start(false), start(true));
         assert!(shared.contains("href=\"/metrics\"") && !shared.contains("reflection"), "{shared}");
@@ -186,11 +128,18 @@ mod tests {
         for (docs, linked) in
             [(Docs::On, true), (Docs::At("https://docs.example".to_owned()), true), (Docs::Off, false)]
         {
-            let pages = Pages::new(Vec::new(), docs, false);
+            let pages = Pages::new(Vec::new(), docs, None, false);
             let (_, start) = pages.files.iter().find(|(path, _)| *path == "/").unwrap();
-            let start = String::from_utf8(start.plain.to_vec()).unwrap();
+            let start = String::from_utf8(start.plain().to_vec()).unwrap();
             assert_eq!(start.contains("href=\"/docs\""), linked, "{start}");
         }
+    }
+
+    #[test]
+    fn start_page_links_the_page_of_the_project() {
+        let pages = Pages::new(Vec::new(), Docs::On, Some("/demo/"), false);
+        let start = String::from_utf8(pages.files[0].1.plain().to_vec()).unwrap();
+        assert!(start.contains("<a href=\"/demo/\">") && !start.contains('{'), "{start}");
     }
 
     #[test]
@@ -213,7 +162,7 @@ mod tests {
     fn page_that_is_known_is_not_sent_again() {
         let tag = get(Docs::On, "/openapi.json").unwrap().headers()[ETAG].clone();
         let head = Request::get("/openapi.json").header("if-none-match", tag).body(()).unwrap().into_parts().0;
-        let known = Pages::new(b"{}".to_vec(), Docs::On, false).answer(&head).unwrap();
+        let known = Pages::new(b"{}".to_vec(), Docs::On, None, false).answer(&head).unwrap();
         assert_eq!(known.status(), StatusCode::NOT_MODIFIED);
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::client::Network;
+use crate::folder::{self, Folder};
 use mesh_rpc::server::Tls;
 use mesh_runtime::settings::{self as read, Key, Source, parse};
 
@@ -30,6 +31,8 @@ pub struct Settings {
     pub streams_per_client: usize,
     /// The page to read and try the API.
     pub docs: Docs,
+    /// The folder with a page of the project's own. `None`: there is no such page.
+    pub(crate) web: Option<Folder>,
     /// The longest deadline of a call, and the deadline of a unary call without one. 1 ms to 1 h.
     pub deadline: Duration,
 }
@@ -59,6 +62,7 @@ impl Default for Settings {
             // Pages of one reader in many tabs, or readers behind one address.
             streams_per_client: 32,
             docs: Docs::On,
+            web: None,
             deadline: Duration::from_secs(30),
         }
     }
@@ -102,6 +106,7 @@ impl Settings {
             trusted_proxies: settings.optional(&proxies, networks).unwrap_or_default(),
             streams_per_client: settings.take(&streams, default.streams_per_client, parse::number(1, 100_000)),
             docs: settings.optional(&page, docs).unwrap_or(default.docs),
+            web: web(settings),
             deadline: settings.take(&deadline, default.deadline, parse::time(Duration::from_millis(1), HOUR)),
         }
     }
@@ -114,6 +119,20 @@ impl Settings {
     /// Whether the edge answers at `listen`.
     pub fn answers_at(&self, listen: SocketAddr) -> bool {
         self.enabled.unwrap_or(listen.ip().is_loopback())
+    }
+}
+
+/// Reads the folder that `edge.web` names.
+fn web(settings: &mut read::Settings) -> Option<Folder> {
+    let key = Key::new("edge.web", "PATH=FOLDER with a path of letters, digits and `-`, such as /app=web");
+    let source = settings.source("edge.web").cloned();
+    let value = settings.optional(&key, |text| folder::named(text).map(|_| text.to_owned()))?;
+    match Folder::read(folder::named(&value)?) {
+        Ok(folder) => Some(folder),
+        Err(message) => {
+            settings.problem("edge.web", source?, message);
+            None
+        }
     }
 }
 
@@ -302,6 +321,7 @@ mod tests {
             ("edge.trusted_proxies", ["proxy", "10.0.0.0/33", ""]),
             ("edge.streams_per_client", ["0", "100001", "many"]),
             ("edge.docs", ["maybe", "docs.example", ""]),
+            ("edge.web", ["/app", "/docs=src", "/app=no/folder"]),
             ("edge.deadline", ["0s", "2h", "30"]),
         ] {
             for value in wrong {

@@ -148,6 +148,7 @@ fn announce(config: &Config, running: &Running, examples: &[Example]) {
     if let Some(edge) = &running.edge {
         let at = running.edge_address.unwrap_or(address);
         let _ = writeln!(out, "\n  {}/docs shows and tries the API over HTTP", edge.url(at));
+        let _ = edge.page(at).map(|page| writeln!(out, "  {page} uses it"));
         for (method, request) in &examples {
             let _ = edge.curl(at, method, request).map(|curl| writeln!(out, "  {curl}"));
         }

@@ -51,6 +51,7 @@ pub use bind::{FromHeader, Input};
 pub use binding::{Binding, Body};
 pub use code::http_status;
 pub use error::{JsonError, Mistake, WireError};
+pub use percent::decode_path;
 pub use problem::{problem, status};
 pub use route::{Matched, Miss, Routes};
 pub use rule::RuleError;

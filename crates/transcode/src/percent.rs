@@ -63,6 +63,16 @@ pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
     if segments.split('/').any(is_dots) { Err("a path has no segment `.` or `..`") } else { Ok(()) }
 }
 
+/// Decodes the path of a request whole: `%2F` becomes a `/`, so the text is a name and no path to resolve.
+///
+/// # Errors
+///
+/// What is wrong: no `/` at the start, a broken escape, a NUL, bytes that are not UTF-8, or a segment `.` or `..`.
+pub fn decode_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
+    check_path(path)?;
+    decode(path)
+}
+
 /// Whether a segment is `.` or `..`, also in its encoded form.
 fn is_dots(segment: &str) -> bool {
     let dot = |text: &str| match text.as_bytes() {

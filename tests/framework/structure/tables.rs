@@ -75,14 +75,14 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-edge",
         &[
-            "chain client example given headers shape shares",
+            "chain client example folder given headers shape shares",
             "memory refusal settings",
             "contract",
             "body guard rate validators",
             "call",
-            "cors grpc_web request unary",
+            "cors document grpc_web request unary",
             "stream",
-            "forward ndjson pages websocket",
+            "forward ndjson pages web websocket",
             "sse",
             "answer",
         ],
