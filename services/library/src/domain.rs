@@ -1,5 +1,7 @@
 //! Orders and their rules. No I/O, no wire types.
 
+use std::time::Duration;
+
 use mesh::{Text, Violations};
 use uuid::Uuid;
 
@@ -41,6 +43,10 @@ pub(crate) enum Error {
 
 /// The rule for viewers and cards. The contract repeats its words.
 pub(crate) const NAME: Text = Text::line(100);
+/// How long a viewer may watch a title from its grant. The contract repeats it.
+pub(crate) const PERIOD: Duration = Duration::from_secs(48 * 60 * 60);
+/// The most titles of one request. The contract repeats it.
+pub(crate) const MAX_BATCH: usize = 100;
 /// The highest price, as the catalog has it. The contract repeats it.
 const MAX_CENTS: i64 = 1_000_000;
 
@@ -99,8 +105,10 @@ mod tests {
     #[test]
     fn contract_has_the_words_of_the_rules() {
         let contract = include_str!("../../../proto/library/v1/library.proto").to_lowercase().replace("\n  // ", " ");
-        // Two viewers and a card.
-        assert_eq!(contract.matches(&NAME.to_string().to_lowercase()).count(), 3, "{NAME}");
+        // Three viewers and a card.
+        assert_eq!(contract.matches(&NAME.to_string().to_lowercase()).count(), 4, "{NAME}");
+        assert!(contract.contains(&format!("{} hours after the grant", PERIOD.as_secs() / 3600)));
+        assert!(contract.contains(&format!("1 to {MAX_BATCH} uuids")));
         assert!(contract.contains("0 to 1,000,000"));
     }
 

@@ -13,7 +13,10 @@ mod wire;
 use contracts::library::v1::library_service_server::LibraryServiceServer;
 use mesh::{Migration, Service};
 
-const MIGRATIONS: &[Migration] = &[Migration::new(1, "library", include_str!("../migrations/0001_library.sql"))];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, "library", include_str!("../migrations/0001_library.sql")),
+    Migration::new(2, "expire_time", include_str!("../migrations/0002_expire_time.sql")),
+];
 
 /// The service, ready to run alone or with others.
 pub fn service() -> Service {

@@ -10,7 +10,7 @@ use mesh::store::Store;
 use mesh::{Operations, Violations};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::domain::{Error, NAME, Offer, Order};
+use crate::domain::{Error, MAX_BATCH, NAME, Offer, Order};
 use crate::rent::Rent;
 use crate::store;
 
@@ -73,6 +73,20 @@ impl LibraryService for Library {
         let rentals = store::rentals(self.store.reader(), &request.viewer_id, page.after, page.fetch()).await?;
         let (rentals, next_page_token) = page.cut(rentals, |rental| rental.rental_id.parse().unwrap_or_default());
         Ok(Response::new(ListRentalsResponse { rentals, next_page_token }))
+    }
+
+    async fn list_current_rentals(
+        &self,
+        request: Request<ListCurrentRentalsRequest>,
+    ) -> Result<Response<ListCurrentRentalsResponse>, Status> {
+        let ListCurrentRentalsRequest { viewer_id, title_ids } = request.into_inner();
+        let mut bad = Violations::default();
+        bad.text(&viewer_id, "viewer_id", NAME);
+        let titles = bad.uuids(&title_ids, "title_ids", MAX_BATCH);
+        bad.finish().map_err(Error::Invalid)?;
+
+        let rentals = store::current_rentals(self.store.reader(), &viewer_id, &titles).await?;
+        Ok(Response::new(ListCurrentRentalsResponse { rentals }))
     }
 
     async fn get_title(&self, request: Request<GetTitleRequest>) -> Result<Response<GetTitleResponse>, Status> {

@@ -1,13 +1,15 @@
 //! The SQL of library. Titles and rentals are read as the contract has them: no rule changes them.
 
+use std::collections::HashMap;
+
 use contracts::catalog;
 use contracts::library::v1::{Rental, RentalState, Title};
-use mesh::store::{Connection, Error, now, timestamp};
+use mesh::store::{Connection, Error, in_list, now, timestamp};
 use sqlx::any::AnyRow;
-use sqlx::{AnyExecutor, Row as _};
+use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use crate::domain::{Offer, Order, operation};
+use crate::domain::{Offer, Order, PERIOD, operation};
 
 /// Stores a title of the catalog. Behind a snapshot, an event may be older than the row; only a rebuild goes back.
 pub(crate) async fn put(
@@ -55,40 +57,49 @@ pub(crate) async fn title(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Op
 /// What there is for the order; `None` without its title.
 pub(crate) async fn offer(database: impl AnyExecutor<'_>, order: &Order) -> Result<Option<Offer>, Error> {
     let offer = "SELECT t.price_cents, r.rental_id FROM titles t
-        LEFT JOIN rentals r ON r.title_id = t.title_id AND r.viewer_id = $1 AND r.state < 3 WHERE t.title_id = $2";
-    let offer = sqlx::query(offer).bind(&order.viewer).bind(order.title.to_string());
+        LEFT JOIN rentals r ON r.title_id = t.title_id AND r.viewer_id = $1 AND r.state < 3
+            AND (r.expire_time IS NULL OR r.expire_time > $2)
+        WHERE t.title_id = $3";
+    let offer = sqlx::query(offer).bind(&order.viewer).bind(now()).bind(order.title.to_string());
     let offer = offer.try_map(|row: AnyRow| {
         Ok(Offer { price_cents: row.try_get("price_cents")?, rental: row.try_get("rental_id")? })
     });
     Ok(offer.fetch_optional(database).await?)
 }
 
-/// Reserves a rental for the order, if there still is its offer; false if not.
+/// Reserves a rental for the order, if there still is its offer; false if not. An expired rental makes way.
 pub(crate) async fn reserve(
-    database: impl AnyExecutor<'_>,
+    database: &mut Connection,
     rental: &str,
     order: &Order,
     charge: Uuid,
 ) -> Result<bool, Error> {
+    let (title, now) = (order.title.to_string(), now());
+    let expire = "UPDATE rentals SET state = $1, update_time = expire_time
+        WHERE viewer_id = $2 AND title_id = $3 AND state = $4 AND expire_time <= $5";
+    let expire = sqlx::query(expire).bind(RentalState::Expired as i64).bind(&order.viewer).bind(&title);
+    expire.bind(RentalState::Granted as i64).bind(now).execute(&mut *database).await?;
     let reserve = "INSERT INTO rentals
         (rental_id, viewer_id, title_id, price_cents, charge_id, state, create_time, update_time)
         SELECT $1, $2, title_id, price_cents, $3, $4, $5, $5 FROM titles WHERE title_id = $6 AND price_cents = $7
         ON CONFLICT DO NOTHING";
     let reserve = sqlx::query(reserve).bind(rental).bind(&order.viewer).bind(charge.to_string());
-    let reserve = reserve.bind(RentalState::Reserved as i64).bind(now());
-    let reserve = reserve.bind(order.title.to_string()).bind(order.price_cents);
+    let reserve = reserve.bind(RentalState::Reserved as i64).bind(now).bind(title).bind(order.price_cents);
     Ok(reserve.execute(database).await?.rows_affected() == 1)
 }
 
 /// Grants or releases a rental; `None` if it was never reserved.
 pub(crate) async fn turn(database: &mut Connection, id: &str, state: RentalState) -> Result<Option<Rental>, Error> {
-    let turn = sqlx::query("UPDATE rentals SET state = $1, update_time = $2 WHERE rental_id = $3");
-    turn.bind(state as i64).bind(now()).bind(id).execute(&mut *database).await?;
+    let now = now();
+    let period = i64::try_from(PERIOD.as_micros()).unwrap_or(i64::MAX);
+    let expire = (state == RentalState::Granted).then_some(now.saturating_add(period));
+    let turn = sqlx::query("UPDATE rentals SET state = $1, update_time = $2, expire_time = $3 WHERE rental_id = $4");
+    turn.bind(state as i64).bind(now).bind(expire).bind(id).execute(&mut *database).await?;
     rental(database, id).await
 }
 
 pub(crate) async fn rental(database: impl AnyExecutor<'_>, id: &str) -> Result<Option<Rental>, Error> {
-    let get = "SELECT rental_id, viewer_id, title_id, price_cents, state, create_time, update_time
+    let get = "SELECT rental_id, viewer_id, title_id, price_cents, state, create_time, update_time, expire_time
         FROM rentals WHERE rental_id = $1";
     Ok(sqlx::query(get).bind(id).try_map(read_rental).fetch_optional(database).await?)
 }
@@ -100,10 +111,29 @@ pub(crate) async fn rentals(
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<Rental>, Error> {
-    let list = "SELECT rental_id, viewer_id, title_id, price_cents, state, create_time, update_time
+    let list = "SELECT rental_id, viewer_id, title_id, price_cents, state, create_time, update_time, expire_time
         FROM rentals WHERE viewer_id = $1 AND rental_id > $2 ORDER BY rental_id LIMIT $3";
     let list = sqlx::query(list).bind(viewer).bind(after.map(|id| id.to_string()).unwrap_or_default()).bind(limit);
     Ok(list.try_map(read_rental).fetch_all(database).await?)
+}
+
+/// The rentals of a viewer for these titles that have not ended, in this order.
+pub(crate) async fn current_rentals(
+    database: impl AnyExecutor<'_>,
+    viewer: &str,
+    titles: &[Uuid],
+) -> Result<Vec<Rental>, Error> {
+    let (list, values) = in_list(titles);
+    let current = format!(
+        "SELECT rental_id, viewer_id, title_id, price_cents, state, create_time, update_time, expire_time
+        FROM rentals WHERE title_id IN ({list}) AND viewer_id = ${} AND state < 3",
+        values.len() + 1
+    );
+    let current = values.iter().fold(sqlx::query(AssertSqlSafe(current)), |current, id| current.bind(id));
+    let found = current.bind(viewer).try_map(read_rental).fetch_all(database).await?;
+    let found = found.into_iter().filter(|rental| rental.state() != RentalState::Expired);
+    let mut found: HashMap<_, _> = found.map(|rental| (rental.title_id.clone(), rental)).collect();
+    Ok(titles.iter().filter_map(|id| found.remove(&id.to_string())).collect())
 }
 
 /// Whether a charge belongs to a rental.
@@ -123,6 +153,10 @@ fn read_title(row: AnyRow) -> sqlx::Result<Title> {
 
 fn read_rental(row: AnyRow) -> sqlx::Result<Rental> {
     let (rental_id, state): (String, i64) = (row.try_get("rental_id")?, row.try_get("state")?);
+    let (updated, expires): (i64, Option<i64>) = (row.try_get("update_time")?, row.try_get("expire_time")?);
+    // The row of an expired rental changes when the viewer rents the title again.
+    let expired = expires.filter(|expires| state == RentalState::Granted as i64 && *expires <= now());
+    let state = expired.map_or(state, |_| RentalState::Expired as i64);
     Ok(Rental {
         operation: operation(&rental_id),
         rental_id,
@@ -131,6 +165,7 @@ fn read_rental(row: AnyRow) -> sqlx::Result<Rental> {
         price_cents: row.try_get("price_cents")?,
         state: state.try_into().unwrap_or_default(),
         create_time: Some(timestamp(row.try_get("create_time")?)),
-        update_time: Some(timestamp(row.try_get("update_time")?)),
+        update_time: Some(timestamp(expired.unwrap_or(updated))),
+        expire_time: expires.map(timestamp),
     })
 }

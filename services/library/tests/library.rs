@@ -327,6 +327,9 @@ async fn bounds_of_the_contract_are_those_of_the_service() {
     bounds(set, &get, &[], async |request| client.clone().get_rental(request).await).await;
     let list = ListRentalsRequest { viewer_id: "a".to_owned(), ..ListRentalsRequest::default() };
     bounds(set, &list, &["page_token"], async |request| client.clone().list_rentals(request).await).await;
+    let title_ids = vec![rent.title_id.clone()];
+    let current = ListCurrentRentalsRequest { viewer_id: "a".to_owned(), title_ids };
+    bounds(set, &current, &[], async |request| client.clone().list_current_rentals(request).await).await;
     let get = GetTitleRequest { title_id: rent.title_id };
     bounds(set, &get, &[], async |request| client.clone().get_title(request).await).await;
     let list = ListTitlesRequest::default();

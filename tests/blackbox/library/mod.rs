@@ -5,6 +5,7 @@ use harness::{Grpcurl, Session, eventually, uuid};
 use serde_json::{Value, json};
 
 mod copy; // the copy of the catalog while that changes, stops and is restored
+mod expiry; // a rental ends by itself
 mod leaks; // a saga that is cancelled, late or without billing while it charges
 mod own_writes; // a caller finds its own write by its token
 mod topologies; // the same behaviour in every topology
