@@ -138,18 +138,21 @@ fn reads_several_at_once(catalog: &Grpcurl) {
 
 fn lists_in_pages(catalog: &Grpcurl) {
     let created: Vec<_> = (0..5).map(|i| create(catalog, &format!("Page {i}"))["titleId"].clone()).collect();
-    let mut listed = Vec::new();
-    let mut token = String::new();
-    loop {
-        let page = call(catalog, "ListTitles", &json!({"page_size": 2, "page_token": token}));
-        let titles = page["titles"].as_array().expect("titles");
-        assert!(titles.len() <= 2);
-        listed.extend(titles.iter().map(|title| title["titleId"].clone()));
-        match page["nextPageToken"].as_str() {
-            Some(next) => next.clone_into(&mut token),
-            None => break,
+    let list = |order: &str| {
+        let mut listed = Vec::new();
+        let mut token = String::new();
+        loop {
+            let page = call(catalog, "ListTitles", &json!({"page_size": 2, "page_token": token, "order_by": order}));
+            let titles = page["titles"].as_array().expect("titles");
+            assert!(titles.len() <= 2);
+            listed.extend(titles.iter().map(|title| title["titleId"].clone()));
+            match page["nextPageToken"].as_str() {
+                Some(next) => next.clone_into(&mut token),
+                None => return listed,
+            }
         }
-    }
+    };
+    let mut listed = list("");
     assert_eq!(
         listed[listed.len() - 5..],
         created,
@@ -157,6 +160,11 @@ fn lists_in_pages(catalog: &Grpcurl) {
     );
     let everything = call(catalog, "ListTitles", &json!({}));
     assert_eq!(everything["titles"].as_array().expect("titles").len(), listed.len());
+    assert_eq!(list("create_time"), listed);
+    listed.reverse();
+    assert_eq!(list("create_time desc"), listed);
+    let by_name = failure(catalog, "ListTitles", &json!({"order_by": "name"}));
+    assert_eq!(by_name, is("InvalidArgument", "INVALID_FIELDS"));
 }
 
 fn updates_what_the_mask_names(catalog: &Grpcurl) {

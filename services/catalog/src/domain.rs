@@ -31,6 +31,25 @@ pub(crate) struct Details {
     pub(crate) price_cents: i64,
 }
 
+/// The order of a list of titles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    #[default]
+    OldestFirst,
+    NewestFirst,
+}
+
+impl Order {
+    /// `None` for another text than the two that the contract names.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" | "create_time" => Some(Self::OldestFirst),
+            "create_time desc" => Some(Self::NewestFirst),
+            _ => None,
+        }
+    }
+}
+
 /// A field of [`Details`], as an update selects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {

@@ -8,7 +8,7 @@ use mesh::page::Page;
 use mesh::store::{Once, Store};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::domain::{Details, Error, Field, MAX_BATCH, Title};
+use crate::domain::{Details, Error, Field, MAX_BATCH, Order, Title};
 use crate::{store, wire};
 
 pub(crate) struct Catalog {
@@ -75,9 +75,11 @@ impl CatalogService for Catalog {
         let request = request.into_inner();
         let mut bad = Violations::default();
         let page = Page::read(request.page_size, &request.page_token, &mut bad);
+        let order = Order::parse(&request.order_by);
+        bad.check(order.is_some(), "order_by", "must be empty, `create_time` or `create_time desc`");
         bad.finish().map_err(Error::Invalid)?;
 
-        let titles = store::list(self.store.reader(), page.after, page.fetch()).await?;
+        let titles = store::list(self.store.reader(), order.unwrap_or_default(), page.after, page.fetch()).await?;
         let (titles, next_page_token) = page.cut(titles, |title| title.id);
         let titles = titles.into_iter().map(Into::into).collect();
         Ok(Response::new(ListTitlesResponse { titles, next_page_token }))

@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use crate::domain::{Details, Title};
+use crate::domain::{Details, Order, Title};
 
 pub(crate) async fn insert(database: impl AnyExecutor<'_>, title: &Title) -> Result<(), Error> {
     let insert = "INSERT INTO titles
@@ -40,17 +40,32 @@ pub(crate) async fn get_all(database: impl AnyExecutor<'_>, ids: &[Uuid]) -> Res
     Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
 }
 
-/// At most `limit` titles in the order of creation, after the title with the id `after`.
-pub(crate) async fn list(database: impl AnyExecutor<'_>, after: Option<Uuid>, limit: i64) -> Result<Vec<Title>, Error> {
-    let after = after.map(|id| id.to_string()).unwrap_or_default();
-    let list = "SELECT title_id, name, synopsis, year, price_cents, revision, create_time, update_time
-        FROM titles WHERE title_id > $1 ORDER BY title_id LIMIT $2";
+/// At most `limit` titles, behind the title with the id `after`. The ids grow with the time of creation.
+pub(crate) async fn list(
+    database: impl AnyExecutor<'_>,
+    order: Order,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Title>, Error> {
+    let (list, first) = match order {
+        Order::OldestFirst => (
+            "SELECT title_id, name, synopsis, year, price_cents, revision, create_time, update_time
+            FROM titles WHERE title_id > $1 ORDER BY title_id LIMIT $2",
+            Uuid::nil(),
+        ),
+        Order::NewestFirst => (
+            "SELECT title_id, name, synopsis, year, price_cents, revision, create_time, update_time
+            FROM titles WHERE title_id < $1 ORDER BY title_id DESC LIMIT $2",
+            Uuid::max(),
+        ),
+    };
+    let after = after.unwrap_or(first).to_string();
     Ok(sqlx::query(list).bind(after).bind(limit).try_map(read).fetch_all(database).await?)
 }
 
 /// The titles behind a key as events, for new readers.
 pub(crate) async fn snapshot(store: Store, after: String, limit: i64) -> Result<Vec<Event>, Error> {
-    let titles = list(store.reader(), after.parse().ok(), limit).await?;
+    let titles = list(store.reader(), Order::OldestFirst, after.parse().ok(), limit).await?;
     Ok(titles.into_iter().map(|title| TitleAdded { title: Some(title.into()) }.into()).collect())
 }
 

@@ -136,7 +136,7 @@ async fn bounds_of_the_contract_are_those_of_the_service() {
     let batch = BatchGetTitlesRequest { title_ids: vec![title_id.clone()] };
     bounds(set, &batch, &[], async |request| client.clone().batch_get_titles(request).await).await;
     let list = ListTitlesRequest::default();
-    bounds(set, &list, &["page_token"], async |request| client.clone().list_titles(request).await).await;
+    bounds(set, &list, &["page_token", "order_by"], async |request| client.clone().list_titles(request).await).await;
     // Without a mask, the update checks the fields that are not zero.
     let title = Title { title_id: title_id.clone(), revision: 1, name: "M".into(), year: 1931, ..Title::default() };
     let update = UpdateTitleRequest { title: Some(title), update_mask: None };
