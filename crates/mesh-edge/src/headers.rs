@@ -48,8 +48,8 @@ pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
     metadata
 }
 
-/// The deadline of a call: that of the header `grpc-timeout`, and for a call that does not wait for events at most `most`.
-/// Without the header, such a call has `most`, and one that waits has none.
+/// The deadline of a call: that of the header `grpc-timeout`, or else the default of its contract, and for a call that does
+/// not wait for events at most `most`. Without either, such a call has `most`, and one that waits has none.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub(crate) fn timeout(headers: &HeaderMap, method: &Method, most: Duration) -> R
     Ok(match own {
         Some(own) if method.waits => Some(own),
         Some(own) => Some(own.min(most)),
-        None => (!method.waits).then_some(most),
+        None => (!method.waits).then(|| method.default_deadline.map_or(most, |default| default.min(most))),
     })
 }
 

@@ -15,7 +15,7 @@
 //! return, [`process`] is the services of one process, [`config`]
 //! its configuration, `run` the life of a process, `running` a process that serves, `places` how far its events and copies are, `testing` a real mesh in a test.
 //! The rest re-exports the crates below, under the names that a service uses: [`store`] is its database, [`operations`]
-//! its long work, [`saga`] work with a way back, [`events`] what it publishes and follows, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`peer`] passes on
+//! its long work, [`saga`] work with a way back, [`compose`] an answer from those of peers, [`events`] what it publishes and follows, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`peer`] passes on
 //! failures of peers, [`context`] is the context of a call, [`contract`] the method table.
 //!
 //! Guarantees:
@@ -24,6 +24,7 @@
 //!
 //! Does not: implement calls, storage or operations, or know the contracts of a system.
 
+pub mod compose;
 pub mod config;
 mod follows;
 mod places;

@@ -145,7 +145,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("crates/mesh-carrier", &["lease message settings", "carrier", "nats place seen", "relay"]),
-    ("crates/mesh", &["places resources", "follows", "service", "process", "config", "running", "run testing"]),
+    ("crates/mesh", &["compose places resources", "follows", "service", "process", "config", "running", "run testing"]),
     (
         "crates/mesh-cli",
         &["message programs shown target", "reflection up", "doctor events operations services", "watch"],
