@@ -1,6 +1,6 @@
-//! Follows streams across reconnects: [`watch_until_done`] follows one operation, [`Subscription`] all operations of a
-//! caller at one service, [`EventSubscription`] the events of a service. [`resume`] has the rules for streams of other
-//! kinds.
+//! Follows streams across reconnects: [`OperationWatch`] and [`watch_until_done`] follow one operation, [`Subscription`]
+//! all operations of a caller at one service, [`EventSubscription`] the events of a service. [`resume`] has the rules for
+//! streams of other kinds.
 //!
 //! All are generic over the [`GrpcChannel`]: tonic's for a caller outside the mesh, or the channel of a service to its
 //! peer, in memory or over the network.
@@ -21,4 +21,4 @@ mod watch;
 pub use channel::GrpcChannel;
 pub use events::EventSubscription;
 pub use subscription::Subscription;
-pub use watch::watch_until_done;
+pub use watch::{OperationWatch, watch_until_done};

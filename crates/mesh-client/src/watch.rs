@@ -2,12 +2,76 @@
 
 use mesh_proto::google::longrunning::Operation;
 use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
-use mesh_proto::mesh::operations::v1::{WatchRequest, watch_response};
-use tokio::time::{sleep, timeout};
-use tonic::Status;
+use mesh_proto::mesh::operations::v1::{Progress, WatchRequest, WatchResponse, watch_response};
+use tonic::{Status, Streaming};
 
 use super::channel::GrpcChannel;
-use super::resume::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
+use super::resume::{LARGEST, heartbeat};
+use super::resuming::{Resuming, Subscribe};
+
+/// Follows one operation to its end: each change of its state and the latest progress, in order and once.
+#[derive(Debug)]
+pub struct OperationWatch<C> {
+    frames: Resuming<Watched<C>, WatchResponse>,
+    is_done: bool,
+}
+
+#[derive(Debug)]
+struct Watched<C> {
+    client: OperationEventsServiceClient<C>,
+    request: WatchRequest,
+}
+
+impl<C: GrpcChannel> Subscribe for Watched<C> {
+    type Frame = WatchResponse;
+
+    async fn open(&mut self, cursor: Vec<u8>) -> Result<Streaming<WatchResponse>, Status> {
+        let request = WatchRequest { cursor, ..self.request.clone() };
+        Ok(self.client.watch(request).await?.into_inner())
+    }
+
+    fn cursor(frame: &WatchResponse) -> &[u8] {
+        &frame.cursor
+    }
+}
+
+impl<C: GrpcChannel> OperationWatch<C> {
+    /// Follows the operation with this name, such as `services/artwork/operations/…`.
+    pub fn new(channel: C, name: impl Into<String>) -> Self {
+        let client = OperationEventsServiceClient::new(channel).max_decoding_message_size(LARGEST);
+        let request = WatchRequest { name: name.into(), heartbeat: Some(heartbeat()), ..WatchRequest::default() };
+        Self { frames: Resuming::new(Watched { client, request }, Vec::new()), is_done: false }
+    }
+
+    /// Follows its end only.
+    #[must_use]
+    pub fn terminal_only(mut self) -> Self {
+        self.frames.source.request.progress = Progress::TerminalOnly.into();
+        self
+    }
+
+    /// Waits for the next change, without a limit, also while the server is unavailable. The first one is the operation as
+    /// it is; the last one is done, and then there is `None`.
+    ///
+    /// The future may be dropped at any time, and the method called again.
+    ///
+    /// # Errors
+    ///
+    /// A failure that a retry cannot repair: NOT_FOUND (unknown or expired), INVALID_ARGUMENT (no operation's name),
+    /// PERMISSION_DENIED, UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind), OUT_OF_RANGE
+    /// (more than 16 MiB).
+    pub async fn next(&mut self) -> Result<Option<Operation>, Status> {
+        while !self.is_done {
+            if let Some(watch_response::Event::Snapshot(operation) | watch_response::Event::Update(operation)) =
+                self.frames.next().await?.event
+            {
+                self.is_done = operation.done;
+                return Ok(Some(operation));
+            }
+        }
+        Ok(None)
+    }
+}
 
 /// Follows the operation `name` until it is done, and returns it with its response or error. `on_update` gets each
 /// change of its state and the latest progress, in order and once.
@@ -17,57 +81,17 @@ use super::resume::{LARGEST, SILENCE, heartbeat, is_final, pause, silent};
 ///
 /// # Errors
 ///
-/// A failure that a retry cannot repair: NOT_FOUND (unknown or expired), INVALID_ARGUMENT (no operation's name),
-/// PERMISSION_DENIED, UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind), OUT_OF_RANGE
-/// (more than 16 MiB).
+/// As [`OperationWatch::next`].
 pub async fn watch_until_done<C: GrpcChannel>(
     channel: C,
     name: &str,
     mut on_update: impl FnMut(&Operation),
 ) -> Result<Operation, Status> {
-    let mut events = OperationEventsServiceClient::new(channel).max_decoding_message_size(LARGEST);
-    let mut cursor = Vec::new();
-    let mut failures = 0;
-    loop {
-        let request = WatchRequest {
-            name: name.to_owned(),
-            cursor: cursor.clone(),
-            heartbeat: Some(heartbeat()),
-            ..WatchRequest::default()
-        };
-        let before = cursor.clone();
-        let failure = match follow(&mut events, request, &mut cursor, &mut on_update).await {
-            Ok(done) => return Ok(done),
-            Err(status) if is_final(status.code()) => return Err(status),
-            Err(status) => status,
-        };
-        failures = if cursor == before { failures + 1 } else { 1 };
-        sleep(pause(&failure, failures)).await;
-    }
-}
-
-/// Follows one stream to the operation's end; an error if the stream ends first.
-async fn follow<C: GrpcChannel>(
-    events: &mut OperationEventsServiceClient<C>,
-    request: WatchRequest,
-    cursor: &mut Vec<u8>,
-    on_update: &mut impl FnMut(&Operation),
-) -> Result<Operation, Status> {
-    let mut stream = timeout(SILENCE, events.watch(request)).await.map_err(silent)??.into_inner();
-    loop {
-        let frame = timeout(SILENCE, stream.message()).await.map_err(silent)??;
-        let frame = frame.ok_or_else(|| Status::unavailable("the stream ended before the operation"))?;
-        let (watch_response::Event::Snapshot(operation) | watch_response::Event::Update(operation)) =
-            frame.event.unwrap_or(watch_response::Event::Heartbeat(Default::default()))
-        else {
-            *cursor = frame.cursor;
-            continue;
-        };
+    let mut watch = OperationWatch::new(channel, name);
+    let mut last = Operation::default();
+    while let Some(operation) = watch.next().await? {
         on_update(&operation);
-        // After `on_update`: a resumed stream sends an update again that was not applied.
-        *cursor = frame.cursor;
-        if operation.done {
-            return Ok(operation);
-        }
+        last = operation;
     }
+    Ok(last)
 }
