@@ -47,8 +47,8 @@ impl Artwork {
         }
     }
 
-    /// The picture that a request names by its title and by the number of a size.
-    async fn rendition(&self, title: &str, size: i32) -> Result<Rendition, Error> {
+    /// The title of a request, and its picture in the size with this number.
+    async fn rendition(&self, title: &str, size: i32) -> Result<(Uuid, Rendition), Error> {
         let mut bad = Violations::default();
         let title = bad.uuid(title, "title_id");
         let size = Size::try_from(size).ok();
@@ -59,7 +59,7 @@ impl Artwork {
             Some(size) => store::get(self.store.reader(), title, size).await?,
             None => None,
         };
-        found.ok_or(Error::NotFound(title))
+        Ok((title, found.ok_or(Error::NotFound(title))?))
     }
 }
 
@@ -110,9 +110,9 @@ impl ArtworkService for Artwork {
         request: Request<GetRenditionRequest>,
     ) -> Result<Response<GetRenditionResponse>, Status> {
         let request = request.get_ref();
-        let mut rendition = self.rendition(&request.title_id, request.size).await?;
-        let content = std::mem::take(&mut rendition.content);
-        Ok(Response::new(GetRenditionResponse { rendition: Some(rendition.into()), content }))
+        let (title, rendition) = self.rendition(&request.title_id, request.size).await?;
+        let described = wire::rendition(title, &rendition);
+        Ok(Response::new(GetRenditionResponse { rendition: Some(described), content: rendition.content }))
     }
 
     async fn download_rendition(
@@ -120,7 +120,7 @@ impl ArtworkService for Artwork {
         request: Request<DownloadRenditionRequest>,
     ) -> Result<Response<HttpBody>, Status> {
         let request = request.get_ref();
-        let rendition = self.rendition(&request.title_id, request.size).await?;
+        let (_, rendition) = self.rendition(&request.title_id, request.size).await?;
         Ok(Response::new(HttpBody {
             content_type: wire::CONTENT_TYPE.to_owned(),
             data: rendition.content,

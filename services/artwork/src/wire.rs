@@ -3,6 +3,7 @@
 use contracts::artwork::v1 as proto;
 use mesh::error;
 use tonic::{Code, Status};
+use uuid::Uuid;
 
 use crate::domain::{Artwork, Error, Rendition, Size};
 
@@ -16,20 +17,21 @@ impl From<Artwork> for proto::Artwork {
     fn from(artwork: Artwork) -> Self {
         Self {
             title_id: artwork.title.to_string(),
-            renditions: artwork.renditions.into_iter().map(Into::into).collect(),
+            renditions: artwork.renditions.iter().map(|it| rendition(artwork.title, it)).collect(),
             create_time: Some(mesh::store::timestamp(artwork.create_time)),
         }
     }
 }
 
-impl From<Rendition> for proto::Rendition {
-    fn from(rendition: Rendition) -> Self {
-        Self {
-            size: proto::Size::from(rendition.size).into(),
-            content_type: CONTENT_TYPE.to_owned(),
-            width: i32::try_from(rendition.width).unwrap_or(i32::MAX),
-            height: i32::try_from(rendition.height).unwrap_or(i32::MAX),
-        }
+/// A rendition of a title.
+pub(crate) fn rendition(title: Uuid, rendition: &Rendition) -> proto::Rendition {
+    let size = proto::Size::from(rendition.size);
+    proto::Rendition {
+        size: size.into(),
+        content_type: CONTENT_TYPE.to_owned(),
+        width: i32::try_from(rendition.width).unwrap_or(i32::MAX),
+        height: i32::try_from(rendition.height).unwrap_or(i32::MAX),
+        path: format!("/v1/titles/{title}/renditions/{}", size.as_str_name()),
     }
 }
 

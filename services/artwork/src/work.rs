@@ -10,7 +10,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use uuid::Uuid;
 
 use crate::domain::{self, Error, Size};
-use crate::store;
+use crate::{store, wire};
 
 pub(crate) struct Render {
     store: Store,
@@ -76,7 +76,7 @@ impl Work for Render {
 
             let mut step = attempt.step(size.name()).await?;
             store::insert(&mut *step, &attempt.name(), title, &rendition).await?;
-            step.commit(&proto::Rendition::from(rendition), &RenderArtworkProgress { done, total }).await?;
+            step.commit(&wire::rendition(title, &rendition), &RenderArtworkProgress { done, total }).await?;
         }
 
         if attempt.finished::<RenderArtworkProgress>("publish").await?.is_none() {
