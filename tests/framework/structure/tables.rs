@@ -87,7 +87,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "answer",
         ],
     ),
-    ("crates/mesh-client", &["channel resume", "resuming", "events subscription watch"]),
+    ("crates/mesh-client", &["channel operation resume", "resuming", "events subscription watch"]),
     (
         "crates/mesh-store",
         &[
