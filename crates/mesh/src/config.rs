@@ -202,7 +202,8 @@ mod tests {
     }
 
     fn catalog() -> Service {
-        Service::new("catalog", &[]).port(50051)
+        const MIGRATIONS: &[mesh_store::Migration] = &[mesh_store::Migration::new(1, "titles", "SELECT 1")];
+        Service::new("catalog", &[]).port(50051).owns(MIGRATIONS)
     }
 
     fn both() -> [Service; 2] {
@@ -301,6 +302,16 @@ mod tests {
 
         let elsewhere = "--set=services.catalgo.count=1";
         assert!(load(counting(), &[elsewhere], &[]).is_err(), "there is no such service");
+    }
+
+    #[test]
+    fn service_without_data_has_no_keys_of_a_database() {
+        let config = load(Service::new("tv", &[]), &[], &[]).unwrap();
+        assert!(!config.listing.to_string().contains("services.tv.database"), "{}", config.listing);
+        for key in ["database_url=sqlite://tv.db", "database.wait=1s"] {
+            let flag = format!("--set=services.tv.{key}");
+            assert!(load(Service::new("tv", &[]), &[&flag], &[]).is_err(), "{key} would have no effect");
+        }
     }
 
     #[test]

@@ -39,12 +39,17 @@ impl Services {
             let here = service.is_some() && process.alone;
             let listen = settings.optional(&if here { key } else { key.elsewhere() }, parse::address);
             registry.take_addresses(name, listen, settings);
-            let database = Database::take(name, data_dir, service.is_some(), settings);
-            let limits = limits.of_service(name, service.is_some(), settings);
+            // Whether a service of another process owns data is not known here.
+            if service.is_none_or(|service| service.owns_data()) {
+                let database = Database::take(name, data_dir, service.is_some(), settings);
+                let limits = limits.of_service(name, service.is_some(), settings);
+                if service.is_some() {
+                    services.databases.insert(name.to_owned(), database);
+                    services.database_limits.insert(name.to_owned(), limits);
+                }
+            }
             if let Some(service) = service {
                 services.listen = listen;
-                services.databases.insert(name.to_owned(), database);
-                services.database_limits.insert(name.to_owned(), limits);
                 services.own.insert(name.to_owned(), Values::take(name, service.settings(), settings));
             } else {
                 settings.shared(&format!("services.{name}"));
