@@ -50,6 +50,40 @@ fn services_do_not_depend_on_each_other() {
     }
 }
 
+/// A crate that two services share would be the place of rules that belong to the owner of the data.
+#[test]
+fn services_share_no_crate_but_mesh_and_contracts() {
+    let workspace: toml::Table =
+        std::fs::read_to_string(root().join("Cargo.toml")).expect("a file").parse().expect("TOML");
+    let crates = workspace["workspace"]["dependencies"].as_table().expect("dependencies");
+    let own: Vec<_> = crates.iter().filter(|(_, source)| source.get("path").is_some()).map(|(name, _)| name).collect();
+    assert!(own.len() > 10, "{own:?}");
+    for service in services() {
+        let manifest = std::fs::read_to_string(root().join("services").join(&service).join("Cargo.toml"));
+        let manifest: toml::Table = manifest.expect("a manifest").parse().expect("TOML");
+        let used = manifest["dependencies"].as_table().expect("dependencies").keys();
+        for name in used.filter(|name| own.contains(name) && !["mesh", "contracts"].contains(&name.as_str())) {
+            let is_run = service == "monolith" && services().contains(name);
+            assert!(is_run, "`{service}` depends on `{name}`: a rule that two services need is behind a contract");
+        }
+    }
+}
+
+/// A service without data has no rules: they belong to the owners of the data.
+#[test]
+fn services_without_a_database_have_no_domain() {
+    for service in services() {
+        let folder = root().join("services").join(&service);
+        let owns_data = folder.join("migrations").is_dir();
+        assert!(owns_data || !folder.join("src/domain.rs").exists(), "`{service}` owns no data, and has rules");
+        let names_its_database = files(&folder.join("src"), ".rs").iter().any(|file| {
+            let text = std::fs::read_to_string(file).expect("a file");
+            text.contains("resources.store()") || text.contains("sqlx")
+        });
+        assert!(owns_data || !names_its_database, "`{service}` uses a database that it does not own");
+    }
+}
+
 #[test]
 fn monolith_runs_every_service() {
     let inside = dependencies(&root().join("services/monolith/Cargo.toml"));

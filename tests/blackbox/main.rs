@@ -4,6 +4,7 @@ mod architecture; // the invariants of docs/ARCHITECTURE.md that the tree shows
 mod artwork; // long-running operations, from outside
 mod bad_input; // the answers to invalid requests
 mod catalog; // the catalog's contract, on SQLite and on Postgres
+mod compose; // answers composed of those of several services
 mod contracts_table; // docs/CONTRACTS.md agrees with the contracts
 mod docs; // the documents agree with the code
 mod edge; // JSON over HTTP, by curl

@@ -8,6 +8,9 @@ fn main() -> ExitCode {
         billing::service(),
         catalog::service(),
         library::service(),
+        composer::service(),
+        mobile::service(),
+        tv::service(),
         // A comment keeps this one service a line, for scripts/new-service.
     ])
 }

@@ -110,13 +110,14 @@ fn has_the_chosen_database(answers: &Answers, project: &Project) -> Result<()> {
     let services = mesh["services"].as_table().context("no services")?;
     let expected: &[&str] = match answers.example {
         "start" => &["catalog", "artwork", ADDED],
-        "film" => &["catalog", "artwork", "billing", "library", ADDED],
+        "film" => &["catalog", "artwork", "billing", "library", "composer", "mobile", "tv", ADDED],
         _ => &[ADDED],
     };
     ensure!(services.keys().eq(expected), "mesh.toml has the services {services:?}");
     for (name, keys) in services {
         let url = keys.get("database_url").and_then(toml::Value::as_str);
-        let expected = (answers.database == "postgres").then(|| format!("postgres://localhost/{name}"));
+        let owns_data = !["composer", "mobile", "tv"].contains(&name.as_str());
+        let expected = (answers.database == "postgres" && owns_data).then(|| format!("postgres://localhost/{name}"));
         ensure!(url == expected.as_deref(), "mesh.toml has {url:?} as the database of {name}");
     }
     locks_what_it_needs(project)?;

@@ -1,0 +1,7 @@
+//! Runs `composer` in its own process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh::run(composer::service())
+}

@@ -1,0 +1,7 @@
+//! Runs `mobile` in its own process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh::run(mobile::service())
+}

@@ -1,0 +1,19 @@
+//! The backend of televisions: rows of titles with synopses and large pictures, and the progress of long work. It owns no
+//! data, and has no rules: a rule that phones need, too, is in the service that owns the data.
+//!
+//! [`rpc`] answers calls. [`home`] arranges titles in rows, [`progress`] shows an operation.
+
+mod home;
+mod progress;
+mod rpc;
+
+use contracts::tv::v1::tv_service_server::TvServiceServer;
+use mesh::Service;
+
+/// The service, ready to run alone or with others.
+pub fn service() -> Service {
+    Service::new("tv", contracts::FILE_DESCRIPTOR_SET)
+        .port(50057)
+        .serves(|resources| TvServiceServer::new(rpc::Tv::new(|service| resources.channel(service))))
+        .example("tv.v1.TvService/GetHome", "{}")
+}
