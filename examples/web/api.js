@@ -1,0 +1,83 @@
+// Requests to the API. A request that may not have arrived is sent again until there is an answer, and a write keeps its
+// Idempotency-Key: it has one effect, however often it is sent.
+
+import { answered, failed } from "./server.js";
+
+// An answer that repeating does not change.
+export class Problem extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? `the server answered with ${status}`);
+    this.status = status;
+    const details = problem.details ?? [];
+    this.reason = details.find((it) => it.reason)?.reason ?? "";
+    this.fields = details.flatMap((it) => it.fieldViolations ?? []);
+  }
+}
+
+// What may pass: the client is too fast, or a server behind this one is away.
+const PASSES = [429, 502, 503, 504];
+// The longest wait for an answer, in milliseconds: beyond it the server is not there. Pictures take longer.
+const PATIENCE = { GET: 10_000, POST: 60_000 };
+
+export const get = (path, signal) => send("GET", path, { signal });
+export const post = (path, json) => send("POST", path, { type: "application/json", body: JSON.stringify(json) });
+export const upload = (path, file) =>
+  send("POST", path, { type: file.type || "application/octet-stream", body: file });
+
+async function send(method, path, { type, body, signal }) {
+  const headers = method === "GET" ? {} : { "Content-Type": type, "Idempotency-Key": uuid() };
+  const request = {};
+  try {
+    for (let failures = 0; ; failures++) {
+      const { answer, why, pause } = await attempt(path, { method, headers, body }, signal);
+      if (answer) return answer;
+      failed(request, why);
+      await sleep(Math.max(pause, backoff(failures)), signal);
+    }
+  } finally {
+    answered(request);
+  }
+}
+
+// One attempt: an answer, or why there is none and how long the server wants to be left alone.
+async function attempt(path, init, signal) {
+  const limit = AbortSignal.timeout(PATIENCE[init.method]);
+  let response, json;
+  try {
+    response = await fetch(path, { ...init, signal: signal ? AbortSignal.any([signal, limit]) : limit });
+    json = await response.json();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    if (!response || limit.aborted) return { why: "The server does not answer.", pause: 0 };
+    json = null;
+  }
+  if (response.ok && json) return { answer: json };
+  if (response.ok) return { why: "The answer broke off.", pause: 0 };
+  if (!PASSES.includes(response.status)) throw new Problem(response.status, json ?? {});
+  const pause = 1000 * Number(response.headers.get("Retry-After") ?? 0);
+  return { why: `The server cannot answer now: ${json?.detail ?? response.status}.`, pause };
+}
+
+// The pause after failures in a row, in milliseconds. It varies, so that many pages do not come back at once.
+export function backoff(failures) {
+  return Math.min(5000, 400 * 2 ** failures) * (0.5 + Math.random() / 2);
+}
+
+export function sleep(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    }, { once: true });
+  });
+}
+
+// A random UUID, also where crypto.randomUUID is missing: on a page without TLS from another machine.
+export function uuid() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = 0x40 | (bytes[6] & 0x0f);
+  bytes[8] = 0x80 | (bytes[8] & 0x3f);
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
+}
