@@ -19,22 +19,22 @@ export function end(error) {
   process.exit(failed || error ? 1 : 0);
 }
 
-// Starts the monolith at an address. It prints where it listens.
-export async function start(listen = "127.0.0.1:0", settings = {}) {
+// Starts the monolith, or another program, at an address. It prints where it listens.
+export async function start(listen = "127.0.0.1:0", settings = {}, program = process.env.MONOLITH) {
   const env = { ...process.env, MESH__LISTEN: listen, ...settings };
-  const server = spawn(process.env.MONOLITH, [], { env, stdio: ["ignore", "pipe", "inherit"] });
+  const server = spawn(program, [], { env, stdio: ["ignore", "pipe", "inherit"] });
   process.once("exit", () => server.kill("SIGKILL"));
   for await (const line of createInterface({ input: server.stdout })) {
     const address = line.split(" listening on ")[1];
     if (address) return { server, address };
   }
-  throw new Error("the monolith ended");
+  throw new Error(`${program} ended`);
 }
 
-// Stops the monolith, and waits for its end.
-export function stop(server) {
+// Stops a program, and waits for its end.
+export function stop(server, signal = "SIGTERM") {
   const ended = new Promise((resolve) => server.once("exit", resolve));
-  server.kill("SIGTERM");
+  server.kill(signal);
   return ended;
 }
 

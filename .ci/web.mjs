@@ -1,0 +1,269 @@
+// The page /demo in Chromium: titles are added, rendered and rented, while services are killed and started again.
+
+import { writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import puppeteer from "puppeteer-core";
+import { check, end, picture, start, stop } from "./monolith.mjs";
+
+const LIMIT = 60_000;
+// Each process that is started adds a listener.
+process.setMaxListeners(20);
+const file = `${import.meta.dirname}/picture.png`;
+writeFileSync(file, picture());
+
+// Each service with the services that it calls, in an order in which they can start.
+const CALLS = {
+  catalog: [],
+  billing: [],
+  artwork: ["catalog"],
+  library: ["catalog", "billing"],
+  composer: ["catalog", "artwork", "library"],
+  mobile: ["catalog", "artwork", "library"],
+  tv: ["catalog", "artwork", "library"],
+  gateway: ["catalog", "artwork", "library", "billing", "composer", "mobile", "tv"],
+};
+const processes = {};
+
+// Starts a service, at its address if it had one.
+async function run(name) {
+  const peers = CALLS[name].map((peer) => [`MESH__STATIC__${peer.toUpperCase()}`, processes[peer].address]);
+  const settings = { MESH__REGISTRY: "static", ...Object.fromEntries(peers) };
+  const program = `${dirname(process.env.MONOLITH)}/${name}`;
+  processes[name] = await start(processes[name]?.address, settings, program);
+}
+
+const kill = (name) => stop(processes[name].server, "SIGKILL");
+
+for (const name of Object.keys(CALLS)) await run(name);
+const { address } = processes.gateway;
+const browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
+const page = await browser.newPage();
+page.setDefaultTimeout(LIMIT);
+const [errors, foreign] = [[], []];
+page.on("pageerror", (error) => errors.push(error.message));
+page.on("console", (message) => {
+  // Connections that are refused while a process is away are expected.
+  if (message.type() === "error" && !/Failed to load resource|ERR_/.test(message.text())) errors.push(message.text());
+});
+page.on("requestfinished", (request) => {
+  const url = request.url();
+  if (!url.startsWith(`http://${address}/`) && !url.startsWith("blob:")) foreign.push(url);
+});
+
+// Waits until a text is in the elements of a selector.
+const says = (selector, text) => page.waitForFunction((selector, text) =>
+  [...document.querySelectorAll(selector)].some((it) => it.innerText.includes(text)), {}, selector, text);
+const texts = (selector) => page.$$eval(selector, (all) => all.map((it) => it.innerText));
+const loaded = (selector) => page.$$eval(selector, (all) => all.filter((it) => it.naturalWidth > 0).length);
+
+async function shoot(name) {
+  await page.evaluate(() => document.querySelector("dialog[open]") ?? scrollTo(0, 0));
+  if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${name}.png` });
+}
+
+// Opens the page of a title, by its name on the television.
+async function open(name) {
+  await page.evaluate((name) => {
+    [...document.querySelectorAll(".tile")].find((it) => it.querySelector("strong").innerText === name).click();
+  }, name);
+  await says("#title-name", name);
+}
+
+async function close() {
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(() => !document.querySelector("dialog[open]"));
+}
+
+async function upload() {
+  await (await page.$("#title input[type=file]")).uploadFile(file);
+  await page.$eval("#title .upload", (form) => form.requestSubmit());
+}
+
+async function rent(card) {
+  await page.select("#title select", card);
+  await page.$eval("#title .rent", (form) => form.requestSubmit());
+}
+
+// The numbers of the percent bar, as they come.
+async function percents() {
+  await page.evaluate(() => {
+    window.seen = [];
+    const see = () => {
+      const text = document.querySelector("#title .percent")?.innerText;
+      if (text && text !== window.seen.at(-1)) window.seen.push(text);
+    };
+    new MutationObserver(see).observe(document.querySelector("#title"), { subtree: true, childList: true, characterData: true });
+  });
+  return () => page.evaluate(() => window.seen);
+}
+
+async function adds() {
+  await page.goto(`http://${address}/demo`);
+  await says(".tv .empty", "No titles yet");
+  check("the page is where the redirect leads", page.url() === `http://${address}/demo/`, page.url());
+  await page.evaluate(() => (window.isSame = true));
+  await page.click("#samples");
+  await page.waitForFunction(() => document.querySelectorAll(".tile img[src], .card img[src]").length === 10);
+  await page.waitForNetworkIdle({ concurrency: 2 });
+  const shown = [await loaded(".tile img"), await loaded(".card img")];
+  check("both screens show five pictures", shown.every((it) => it === 5), shown);
+  const [tv, phone] = await texts(".cost");
+  const bytes = (text) => text.match(/([\d.]+) kB of pictures/)?.[1];
+  const isSaid = [tv, phone].every((it) => /^[\d.]+ k?B.* in \d+ ms/.test(it));
+  check("both screens say what they took", isSaid && bytes(tv) > 3 * bytes(phone) && bytes(phone) > 0, [tv, phone]);
+}
+
+async function byKeyboard() {
+  await page.focus("#add");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("#new[open]");
+  await page.keyboard.type("Sunrise");
+  await page.keyboard.press("Enter");
+  await says(".tile strong", "Sunrise");
+  await page.focus(".tile");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("#title[open] .rent");
+  await close();
+  const focused = await page.evaluate(() => document.activeElement.className);
+  check("a title is added and opened by the keyboard, and the focus returns", focused.includes("tile"), focused);
+}
+
+async function renders() {
+  await open("Sunrise");
+  const seen = await percents();
+  await upload();
+  await says("#title .percent", "100 %");
+  check("the television shows the progress", (await seen()).length >= 4, await seen());
+  await says(".notices", "Sunrise: The picture is ready.");
+  await page.waitForFunction(() => document.querySelector("#title > img").naturalWidth > 0);
+  check("the phone shows one notice", (await texts(".notices li")).filter((it) => it.startsWith("Sunrise")).length === 1);
+  await close();
+}
+
+async function rents() {
+  await open("Metropolis");
+  await rent("test");
+  await says("#title .rental", "Yours until");
+  const steps = await texts("#title .steps li");
+  check("a rental has three steps", steps.join() === "reserve: done,charge: done,grant: done", steps);
+  await shoot("rented");
+  await close();
+  await says(".tile.rented", "yours until");
+  await shoot("demo");
+  await open("Nosferatu");
+  await rent("test-declined");
+  await says("#title .operation.failed", "CARD_DECLINED");
+  const undone = await texts("#title .steps li");
+  check("a declined rental is undone", undone.join() === "reserve: undone,charge: undone", undone);
+  await shoot("declined");
+  await close();
+  check("a declined title is not rented", (await texts(".tile.rented strong")).join() === "Metropolis");
+}
+
+// The end of a stream is announced, and the page opens another.
+async function survivesADrain() {
+  await open("Sunrise");
+  await upload();
+  await page.waitForFunction(() => document.querySelector("#title .percent")?.innerText === "25 %");
+  await stop(processes.tv.server);
+  await run("tv");
+  const before = await texts("#title .percent");
+  await says("#title .percent", "100 %");
+  check("a drain fell within the rendering", before[0] !== "100 %", before);
+  await close();
+}
+
+async function survivesArtwork() {
+  await open("Nosferatu");
+  await upload();
+  await page.waitForFunction(() => ["25 %", "50 %"].includes(document.querySelector("#title .percent")?.innerText));
+  await kill("artwork");
+  await says(".tv .missing", "artwork does not answer");
+  await says(".phone .missing", "artwork does not answer");
+  const shown = [await loaded(".tile img"), await loaded(".card img")];
+  check("the pictures stay while artwork is away", shown.every((it) => it === 6), shown);
+  const before = await texts("#title .percent");
+  await shoot("artwork-away");
+  await run("artwork");
+  await says("#title .percent", "100 %");
+  check("the kill fell within the rendering", before[0] !== "100 %", before);
+  await page.waitForFunction(() => [...document.querySelectorAll(".missing")].every((it) => it.hidden));
+  await close();
+}
+
+async function survivesTheGateway() {
+  await open("Nosferatu");
+  await upload();
+  await page.waitForFunction(() => document.querySelector("#title .percent")?.innerText === "25 %");
+  await kill("gateway");
+  await says("#title .server", "does not answer");
+  // It is sent while no server is there.
+  await rent("test");
+  await sleep(2000);
+  await shoot("gateway-away");
+  const shown = await loaded(".tile img");
+  await run("gateway");
+  await says("#title .rental", "Yours until");
+  check("the titles stay while the gateway is away", shown === 6, shown);
+  await says(".notices", "Nosferatu: The picture is ready.");
+  await page.waitForFunction(() => [...document.querySelectorAll(".server")].every((it) => it.hidden));
+  await close();
+  const rented = await page.evaluate(async () => (await fetch(`/v1/rentals?viewer_id=${localStorage.viewer}`)).json());
+  const states = rented.rentals.map((it) => it.state).sort();
+  const expected = ["RENTAL_STATE_GRANTED", "RENTAL_STATE_GRANTED", "RENTAL_STATE_RELEASED"];
+  check("each rental was made once", states.join() === expected.join(), states);
+  check("the page was never loaded again", await page.evaluate(() => window.isSame));
+}
+
+// Texts whose contrast is below 4.5, with their colours. It runs in the page.
+function faint() {
+  const rgba = (color) => color.match(/[\d.]+/g).map(Number);
+  const light = ([red, green, blue]) => {
+    const [r, g, b] = [red, green, blue].map((it) => it / 255).map((it) => (it <= 0.04045 ? it / 12.92 : ((it + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (node) => {
+    for (let it = node; it; it = it.parentElement) {
+      const color = rgba(getComputedStyle(it).backgroundColor);
+      if (color[3] !== 0) return color;
+    }
+    return [255, 255, 255];
+  };
+  const isText = (node) => [...node.childNodes].some((it) => it.nodeType === Node.TEXT_NODE && it.data.trim());
+  return [...document.querySelectorAll("body *")].filter((it) => isText(it) && it.checkVisibility()).flatMap((node) => {
+    const [text, paper] = [light(rgba(getComputedStyle(node).color)), light(behind(node))];
+    const contrast = (Math.max(text, paper) + 0.05) / (Math.min(text, paper) + 0.05);
+    return contrast < 4.5 ? [`${node.tagName} "${node.innerText.slice(0, 20)}" ${contrast.toFixed(1)}`] : [];
+  });
+}
+
+async function isReadable() {
+  for (const [scheme, width, height] of [["light", 1280, 800], ["dark", 1280, 800], ["light", 360, 740], ["dark", 360, 740]]) {
+    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+    await page.setViewport({ width, height });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    check(`${scheme} at ${width}: nothing is cut off`, wide <= width, wide);
+    check(`${scheme} at ${width}: every text is readable`, (await page.evaluate(faint)).length === 0, await page.evaluate(faint));
+    await shoot(`${scheme}-${width}`);
+    await open("Metropolis");
+    check(`${scheme} at ${width}: so is the page of a title`, (await page.evaluate(faint)).length === 0, await page.evaluate(faint));
+    await shoot(`${scheme}-${width}-title`);
+    await close();
+  }
+}
+
+try {
+  await page.setViewport({ width: 1280, height: 800 });
+  for (const part of [adds, rents, byKeyboard, renders, survivesADrain, survivesArtwork, survivesTheGateway, isReadable]) await part();
+  check("the page runs without an error", errors.length === 0, errors);
+  check("the page loads from the gateway alone", foreign.length === 0, foreign);
+  await browser.close();
+  for (const { server } of Object.values(processes)) await stop(server);
+  end();
+} catch (error) {
+  await page.screenshot({ path: `${process.env.SCREENSHOTS ?? import.meta.dirname}/failed.png` });
+  console.error(await texts("body"), errors);
+  await browser.close();
+  end(error);
+}
