@@ -182,7 +182,7 @@ impl Config {
 /// other processes of a file the key has no effect.
 #[cfg(not(feature = "nats"))]
 fn refuse_nats(publishes: bool, settings: &mut Settings) {
-    let allowed = "absent: this program is built without the feature `nats` of mesh";
+    let allowed = "absent, since this program has no client for NATS: build it with `--features mesh/nats`";
     let key = Key::new("nats.url", allowed).secret();
     let key = if publishes { key } else { key.elsewhere() };
     settings.optional(&key, |_| (!publishes).then_some(()));
@@ -279,6 +279,19 @@ mod tests {
         assert!(!format!("{config:?}{}", config.listing).contains("hush"));
         let found = problems(&["--set=nats.url=http://user:hush@127.0.0.1:4222"], &[]);
         assert!(found.len() == 1 && found[0].contains("nats://HOST:PORT") && !found[0].contains("hush"), "{found:?}");
+    }
+
+    #[cfg(not(feature = "nats"))]
+    #[test]
+    fn nats_url_is_refused_with_the_feature_that_lacks() {
+        let mut settings = Settings::default();
+        settings.set("nats.url", "nats://user:hush@127.0.0.1:4222", Source::Flag("--set".to_owned()));
+        refuse_nats(true, &mut settings);
+        let Err(Error::Invalid(problems)) = settings.finish() else { panic!("expected a problem") };
+        let [problem] = &problems.iter().map(ToString::to_string).collect::<Vec<_>>()[..] else {
+            panic!("one problem")
+        };
+        assert!(problem.contains("`--features mesh/nats`") && !problem.contains("hush"), "{problem}");
     }
 
     #[test]
