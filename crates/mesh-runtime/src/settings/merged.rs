@@ -93,9 +93,10 @@ impl Settings {
             if self.shared.iter().any(|table| key.starts_with(table)) {
                 continue;
             }
-            let message = match self.nearest(&key) {
-                Some(known) => format!("is not a key; did you mean `{known}`?"),
-                None => {
+            let message = match (self.below(&key), self.nearest(&key)) {
+                (below, _) if !below.is_empty() => format!("is a table and no key; its keys are {}", below.join(", ")),
+                (_, Some(known)) => format!("is not a key; did you mean `{known}`?"),
+                (_, None) => {
                     let known: Vec<_> = self.known.iter().map(String::as_str).collect();
                     format!("is not a key; the keys are {}", known.join(", "))
                 }
@@ -109,6 +110,12 @@ impl Settings {
             }
         }
         if self.problems.is_empty() { Ok(self.listing) } else { Err(Error::Invalid(self.problems)) }
+    }
+
+    /// The known keys of a table.
+    fn below(&self, table: &str) -> Vec<&str> {
+        let known = self.known.iter().map(String::as_str);
+        known.filter(|key| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))).collect()
     }
 
     fn nearest(&self, key: &str) -> Option<&str> {
@@ -143,6 +150,16 @@ mod tests {
         settings.set("limits.steams", "1", flag());
         settings.take(&Key::new("limits.streams", "a number"), 1, parse);
         assert_eq!(problems(settings), ["--set: `limits.steams` is not a key; did you mean `limits.streams`?"]);
+    }
+
+    #[test]
+    fn table_that_is_set_as_a_key_is_reported_with_its_keys_alone() {
+        let mut settings = Settings::default();
+        settings.set("nats", "nats://127.0.0.1:4222", flag());
+        for key in ["nats.token", "nats.url", "natsy.url", "log.format"] {
+            settings.take(&Key::new(key, "a number"), 1, parse);
+        }
+        assert_eq!(problems(settings), ["--set: `nats` is a table and no key; its keys are nats.token, nats.url"]);
     }
 
     #[test]
