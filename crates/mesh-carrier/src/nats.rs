@@ -7,13 +7,15 @@
 //!
 //! Does not: use `Nats-Msg-Id`, which recognizes a message only within a window of time.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind};
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, HeaderMap};
+use tokio::time::sleep;
 
 use super::carrier::{Carrier, Failure};
 use super::message::{Last, Message};
@@ -21,6 +23,8 @@ use super::settings::Servers;
 
 /// The longest wait for an answer of the server.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The interval at which a request looks whether the connection is lost.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The carrier of one service.
 pub struct Nats {
@@ -50,9 +54,34 @@ impl Nats {
             return Ok(context.clone());
         }
         let options = ConnectOptions::new().name(format!("mesh {}", self.service)).connection_timeout(LIMIT);
-        let mut context = jetstream::new(options.connect(&self.servers.0[..]).await?);
+        let connected = options.connect(&self.servers.0[..]).await;
+        let mut context = jetstream::new(connected.map_err(|error| self.away(&error))?);
         context.set_timeout(LIMIT);
         Ok(self.context.insert(context).clone())
+    }
+
+    /// Waits for an answer. Fails at once while the connection is lost: the client would wait for the next one.
+    async fn answer<T, E: Display>(
+        &self,
+        context: &Context,
+        request: impl IntoFuture<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        let client = context.client();
+        let lost = async {
+            while client.connection_state() == State::Connected {
+                sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = request.into_future() => answer.map_err(|error| format!("NATS at {}: {error}", self.servers).into()),
+            () = lost => Err(self.away(&"the connection is lost")),
+        }
+    }
+
+    /// The failure of a server that does not answer.
+    fn away(&self, error: &dyn Display) -> Failure {
+        format!("NATS at {}: {error}; start the server with JetStream, or correct `nats.url`", self.servers).into()
     }
 
     fn config(&self) -> Config {
@@ -78,15 +107,19 @@ fn subjects(service: &str) -> String {
 impl Carrier for Nats {
     async fn last(&mut self) -> Result<Option<Last>, Failure> {
         self.last = None;
-        let stream = self.context().await?.get_or_create_stream(self.config()).await?;
+        let context = self.context().await?;
+        let stream = self.answer(&context, context.get_or_create_stream(self.config())).await?;
         // Before the message: one that is added between the two makes the next publish fail. It is not the sequence of the
         // last message if messages at the end were deleted.
         let last = stream.cached_info().state.last_sequence;
-        let message = match stream.get_last_raw_message_by_subject(&subjects(self.service)).await {
-            Ok(message) => Some(message),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => None,
-            Err(error) => return Err(error.into()),
+        let message = async {
+            match stream.get_last_raw_message_by_subject(&subjects(self.service)).await {
+                Ok(message) => Ok(Some(message)),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                Err(error) => Err(error),
+            }
         };
+        let message = self.answer(&context, message).await?;
         self.last = Some(last);
         let Some(message) = message else { return Ok(None) };
         let attribute = |name: &str| Some(message.headers.get(format!("ce-{name}"))?.as_str().to_owned());
@@ -112,11 +145,11 @@ impl Carrier for Nats {
             let subject = self.subject(&message);
             let publish = PublishMessage::build().headers(headers(&message)).payload(message.body);
             let publish = publish.expected_stream(&stream).expected_last_sequence(last);
-            acks.push(context.send_publish(subject, publish).await?);
+            acks.push(self.answer(&context, context.send_publish(subject, publish)).await?);
             last += 1;
         }
         for ack in acks {
-            ack.await?;
+            self.answer(&context, ack).await?;
         }
         self.last = Some(last);
         Ok(())

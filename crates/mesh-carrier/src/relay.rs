@@ -26,7 +26,7 @@ const PAGE: i64 = 256;
 /// The interval at which a process without the lease asks for it, with jitter.
 const POLL: Duration = Duration::from_secs(1);
 /// The interval at which an idle relay asks whether the broker has what it had.
-const ASK: Duration = Duration::from_secs(5);
+const ASK: Duration = Duration::from_secs(1);
 /// The pause after a failure.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 

@@ -16,6 +16,17 @@ impl fmt::Debug for Servers {
     }
 }
 
+/// The hosts and their ports.
+impl fmt::Display for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, server) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{}:{}", server.host(), server.port())?;
+        }
+        Ok(())
+    }
+}
+
 impl Servers {
     /// Reads `nats.url`; `None` if it is not set, and events are published to no broker.
     pub fn take(settings: &mut Settings) -> Option<Self> {
@@ -39,11 +50,13 @@ mod tests {
 
     #[test]
     fn servers_are_urls_of_nats() {
-        for (text, count) in
-            [("nats://127.0.0.1:4222", 1), ("tls://user:secret@one.example:4222, nats://two.example", 2)]
-        {
+        for (text, shown) in [
+            ("nats://127.0.0.1:4333", "127.0.0.1:4333"),
+            ("tls://user:secret@one.example:4222, nats://two.example", "one.example:4222, two.example:4222"),
+            ("nats://[::1]", "[::1]:4222"),
+        ] {
             let servers = Servers::parse(text).unwrap();
-            assert_eq!(servers.0.len(), count);
+            assert_eq!(servers.to_string(), shown);
             assert!(!format!("{servers:?}").contains("secret"));
         }
         for wrong in ["", "127.0.0.1:4222", "http://127.0.0.1:4222", "ws://127.0.0.1", "nats://a,", "nats://"] {

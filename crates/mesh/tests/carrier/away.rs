@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use harness::{Nats, find_program, free_address};
+use mesh_carrier::{Carrier as _, Nats as Carrier, Servers};
 
 use crate::fixture::{Broker, Things, eventually, server, within_limit};
 
@@ -75,4 +76,43 @@ async fn broker_that_stands_still_delays_no_call_and_the_lag_shows_it() {
         eventually("no lag", async || things.metric("mesh_carrier_lag_events").filter(|lag| *lag == 0.0)).await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn broker_that_refuses_is_named_at_once() {
+    let address = free_address();
+    let mut carrier = carrier(&format!("nats://user:hush@{address}"));
+    let begun = Instant::now();
+    let error = carrier.last().await.unwrap_err().to_string();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(error.contains(&format!("NATS at {address}: ")) && error.contains("`nats.url`"), "{error}");
+    assert!(!error.contains("hush"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs NATS: .ci/full"]
+async fn broker_that_is_killed_is_named_at_once() {
+    let Some(mut server) = server().await else { return };
+    within_limit(async {
+        let mut carrier = carrier(&server.url());
+        carrier.last().await.unwrap();
+        server.kill();
+        let begun = Instant::now();
+        let error = carrier.last().await.unwrap_err().to_string();
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        let name = server.url().replace("nats://", "NATS at ");
+        assert!(error.contains(&name) && error.contains("start the server"), "{error}");
+
+        let server = tokio::task::spawn_blocking(move || {
+            server.restart();
+            server
+        });
+        let _server = server.await.unwrap();
+        eventually("the connection is back", async || carrier.last().await.ok()).await;
+    })
+    .await;
+}
+
+fn carrier(url: &str) -> Carrier {
+    Carrier::new(Servers::parse(url).unwrap(), "things", Duration::from_secs(60))
 }
