@@ -28,10 +28,13 @@ pub(super) async fn retry(follower: &Follower, key: &str) -> Result<Option<Retry
         }
     }
     done.parked = parked::count(&follower.store, follower.source, key).await?;
+    if done.applied == 0 && done.parked == 0 {
+        return Ok(None);
+    }
     let Follower { service, source, .. } = follower;
     let (applied, left, error) = (done.applied, done.parked, &*done.error);
     tracing::info!(service, source, key, applied, left, error, "parked events retried");
-    Ok(Some(done).filter(|done| done.applied > 0 || done.parked > 0))
+    Ok(Some(done))
 }
 
 /// Applies the first parked event of a key; false if there is none.

@@ -93,7 +93,7 @@ pub(crate) async fn skip(copy: &Copy, key: &str, yes: bool, target: &Target) -> 
     let found = copy.find(target).await?;
     let parked = parked_in(&found, key).await?;
     if parked.is_empty() {
-        bail!("no event of the key `{key}` is parked: `mesh events parked {}` lists the parked events", copy.source);
+        return Err(nothing_parked(&format!("no event of the key `{key}` is parked"), copy));
     }
     let service = &found.follower.service;
     if !yes && !confirmed(&format!("{} parked events of `{key}`", parked.len()), service, key)? {
@@ -213,11 +213,14 @@ fn not_followed(source: &str) -> anyhow::Error {
 }
 
 fn refused(status: &Status, copy: &Copy) -> anyhow::Error {
-    let said = shown::status(status);
     match status.code() {
-        Code::NotFound => anyhow!("{said}: `mesh events parked {}` lists the parked events", copy.source),
-        _ => anyhow!(said),
+        Code::NotFound => nothing_parked(status.message(), copy),
+        _ => anyhow!(shown::status(status)),
     }
+}
+
+fn nothing_parked(said: &str, copy: &Copy) -> anyhow::Error {
+    anyhow!("{said}: `mesh events parked {}` lists the parked events", copy.source)
 }
 
 fn client(process: &Process) -> FollowersServiceClient<Channel> {

@@ -68,9 +68,11 @@ async fn shows_and_repairs() {
     let applied = answer(&follower, &["retry", "things", "poison"]).await;
     assert_eq!(applied.trim(), "applied 2 events; 0 are parked");
     follower.equals(&source).await;
-    for command in ["retry", "skip"] {
-        let nothing = error(&follower, &[command, "things", "poison"]).await;
-        assert!(nothing.contains("no event of the key `poison` is parked"), "{nothing}");
+    for (command, key) in [("retry", "poison"), ("skip", "poison"), ("retry", "unknown"), ("skip", "unknown")] {
+        let nothing = error(&follower, &[command, "things", key]).await;
+        let expected =
+            format!("no event of the key `{key}` is parked: `mesh events parked things` lists the parked events");
+        assert_eq!(nothing, expected, "{command}");
     }
 
     follower.control.fails.store(true, Ordering::SeqCst);
