@@ -97,6 +97,56 @@ fn options_combine_to_all_of_their_lines() {
     }
 }
 
+/// Copies what scripts/new-service reads and edits.
+fn copy_project(to: &Path) {
+    for folder in ["deploy", "docs", "proto", "scripts", "services", "templates"] {
+        let from = root().join(folder);
+        // A project may have deleted the folder.
+        if !from.is_dir() {
+            continue;
+        }
+        for file in files(&from) {
+            let target = to.join(folder).join(&file);
+            std::fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
+            std::fs::copy(from.join(&file), target).expect("a file");
+        }
+    }
+    for file in ["Cargo.toml", "Cargo.lock", "mesh.toml", "README.md", "rustfmt.toml"] {
+        std::fs::copy(root().join(file), to.join(file)).expect("a file");
+    }
+}
+
+#[test]
+fn new_service_says_how_to_see_its_copy_and_what_it_does() {
+    let project = tempfile::tempdir().expect("a folder");
+    copy_project(project.path());
+    let add = |arguments: &[&str]| {
+        let added = Command::new("scripts/new-service").args(arguments).current_dir(project.path()).output();
+        let added = added.expect("bash runs");
+        let [out, err] = [added.stdout, added.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
+        assert!(added.status.success(), "{arguments:?}: {err}");
+        (out, err)
+    };
+    let (out, err) = add(&["origins", "--publishes"]);
+    assert!(!out.contains("copy") && err.is_empty(), "{out}{err}");
+    std::fs::create_dir_all(project.path().join("data")).expect("a folder");
+    std::fs::write(project.path().join("data/shelf.db"), "").expect("a file");
+    let (out, err) = add(&["shelf", "--long-work", "--follows", "origins"]);
+    for expected in ["-- events lag ", "-- events follow origins --snapshot ", "8080/v1/shelf/copies/KEY "] {
+        assert!(out.contains(expected), "{out}");
+    }
+    let warning = err.trim_end();
+    assert!(warning.lines().count() == 1 && warning.contains("data/shelf.db is there"), "{err}");
+    assert!(warning.ends_with("scripts/reset-data shelf removes it"), "{err}");
+    for document in ["README.md", "docs/ARCHITECTURE.md"] {
+        let text = std::fs::read_to_string(project.path().join(document)).expect("a document");
+        let rows: Vec<_> = text.lines().filter(|line| line.contains("origins") && line.starts_with("| `")).collect();
+        assert_eq!(rows.len(), 2, "{document}: {rows:?}");
+        assert!(rows[0].ends_with("Publishes an event for each of them. |"), "{document}: {rows:?}");
+        assert!(rows[1].ends_with(" Keeps a copy of what `origins` publishes. |"), "{document}: {rows:?}");
+    }
+}
+
 /// A contract says of a text what the framework checks and what its violations say.
 #[test]
 fn contract_of_a_template_has_the_words_of_its_rule() {
