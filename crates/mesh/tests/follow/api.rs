@@ -56,7 +56,7 @@ fn list(key: &str, page_size: i32, page_token: String) -> ListParkedEventsReques
     ListParkedEventsRequest { service, source, key: key.to_owned(), page_size, page_token }
 }
 
-async fn rebuild(follower: &Follower) -> i64 {
+pub(crate) async fn rebuild(follower: &Follower) -> i64 {
     let request = RebuildCopyRequest { service: "shelf".to_owned(), source: "things".to_owned() };
     client(follower).await.rebuild_copy(request).await.unwrap().into_inner().generation
 }

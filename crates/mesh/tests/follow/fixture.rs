@@ -73,6 +73,10 @@ pub(crate) struct Control {
     pub(crate) fails: AtomicBool,
     /// The number of calls of apply that failed so.
     pub(crate) failed: AtomicUsize,
+    /// A sweep takes this many seconds.
+    pub(crate) sweeps: AtomicUsize,
+    /// The number of sweeps that began.
+    pub(crate) swept: AtomicUsize,
 }
 
 impl Control {
@@ -127,6 +131,12 @@ impl Follow for Shelf {
     }
 
     async fn sweep(&self, tx: &mut Applying<'_>, before: i64) -> Result<(), Error> {
+        self.0.swept.fetch_add(1, Ordering::SeqCst);
+        for _ in 0..10 * self.0.sweeps.load(Ordering::SeqCst) {
+            // Postgres ends a transaction that is silent.
+            sqlx::query("SELECT 1").fetch_one(&mut ***tx).await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         sqlx::query("DELETE FROM shelved WHERE generation < $1").bind(before).execute(&mut ***tx).await?;
         Ok(())
     }

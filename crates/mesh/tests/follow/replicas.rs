@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mesh_proto::mesh::events::v1::follower::State;
 
-use crate::api::until;
+use crate::api::{rebuild, until};
 use crate::fixture::{Databases, Follower, Source, within_limit};
 
 #[tokio::test]
@@ -46,6 +46,31 @@ async fn replica_takes_over_from_a_holder_that_stands_still_whose_batch_changes_
         source.make("four").await;
         first.equals(&source).await;
         assert!(begun.elapsed() < Duration::from_secs(8));
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs Postgres: .ci/full"]
+async fn sweep_that_takes_longer_than_a_lease_keeps_it() {
+    let Some(databases) = Databases::postgres().await else { return };
+    within_limit(async move {
+        let source = Source::start(&databases).await;
+        source.make("one").await;
+        let first = Follower::start(&databases, source.address()).await;
+        first.equals(&source).await;
+        let second = first.replica().await;
+        let replicas = [&first, &second];
+        for replica in replicas {
+            replica.control.sweeps.store(13, Ordering::SeqCst);
+        }
+        let swept = || replicas.iter().map(|replica| replica.control.swept.load(Ordering::SeqCst)).sum::<usize>();
+        let before = swept();
+        assert_eq!(rebuild(&second).await, 2);
+        let fence = first.count("SELECT fence FROM mesh_followers").await;
+        first.until("SELECT whole FROM mesh_followers", 2).await;
+        assert_eq!(first.count("SELECT fence FROM mesh_followers").await, fence, "the lease is held");
+        assert_eq!(swept(), before + 1);
     })
     .await;
 }
