@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use mesh_store::dialect::LEASE;
 use mesh_store::{Error, Migration, Store};
 use sqlx::AssertSqlSafe;
 use tokio::time::{Instant, sleep};
@@ -21,10 +22,6 @@ pub const RELAY: Migration = Migration::new(
     );",
 );
 
-/// The length of a lease.
-const LEASE: Duration = Duration::from_secs(10);
-/// A lease that ends later than this was taken before the clock went back.
-const LONGEST: Duration = Duration::from_secs(15);
 /// The interval at which a holder renews its lease.
 const KEEP: Duration = Duration::from_secs(2);
 
@@ -42,29 +39,32 @@ impl Lease {
 
     /// Takes the lease; false if another process holds it.
     pub(super) async fn take(&self) -> Result<bool, Error> {
-        let Some(clock) = self.store.dialect().shared_clock() else { return Ok(true) };
-        let held = format!("lease_until BETWEEN ({clock}) AND ({clock}) + {}", LONGEST.as_micros());
+        let dialect = self.store.dialect();
+        if dialect.is_alone() {
+            return Ok(true);
+        }
         // A read comes first: a process without the lease asks each second.
-        let read = format!("SELECT 1 FROM mesh_relay WHERE id = 1 AND {held}");
+        let read = format!("SELECT 1 FROM mesh_relay WHERE id = 1 AND {}", dialect.lease_is_held("lease_until"));
         if sqlx::query(AssertSqlSafe(read)).fetch_optional(self.store.reader()).await?.is_some() {
             return Ok(false);
         }
         let take = format!(
-            "INSERT INTO mesh_relay (id, holder, lease_until) VALUES (1, $1, ({clock}) + {})
+            "INSERT INTO mesh_relay (id, holder, lease_until) VALUES (1, $1, {})
             ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, lease_until = excluded.lease_until
-            WHERE NOT (mesh_relay.{held})",
-            LEASE.as_micros()
+            WHERE NOT ({})",
+            dialect.lease_end(),
+            dialect.lease_is_held("mesh_relay.lease_until")
         );
         self.execute(take).await
     }
 
     /// Keeps the lease. Returns when it is lost.
     pub(super) async fn keep(&self) {
-        let Some(clock) = self.store.dialect().shared_clock() else { return std::future::pending().await };
-        let keep = format!(
-            "UPDATE mesh_relay SET lease_until = ({clock}) + {} WHERE id = 1 AND holder = $1",
-            LEASE.as_micros()
-        );
+        let dialect = self.store.dialect();
+        if dialect.is_alone() {
+            return std::future::pending().await;
+        }
+        let keep = format!("UPDATE mesh_relay SET lease_until = {} WHERE id = 1 AND holder = $1", dialect.lease_end());
         let mut kept = Instant::now();
         while kept.elapsed() < LEASE {
             sleep(KEEP).await;

@@ -4,8 +4,7 @@
 //! - The place moves only from where its holder knows it, under the fence of that holder. The cursor says where: all rows
 //!   of a snapshot have one position. The fence changes when another holder takes over, and when an operator changes the
 //!   place.
-
-use std::time::Duration;
+//! - Each batch renews the lease.
 
 use mesh_store::{Dialect, Error, Store, Transaction};
 use sqlx::any::AnyRow;
@@ -13,11 +12,6 @@ use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
 
 use super::place::{Place, UNKNOWN};
 use super::seen::Sight;
-
-/// The length of a lease. Each batch renews it.
-const LEASE: Duration = Duration::from_secs(10);
-/// A lease that ends later than this was taken before the clock went back.
-const LONGEST: Duration = Duration::from_secs(15);
 
 /// The row of a follower.
 #[derive(Debug)]
@@ -38,7 +32,7 @@ impl Place {
         let begin = format!(
             "UPDATE mesh_followers SET attempt = attempt + 1, lease_until = {}
             WHERE source = $1 AND cursor = $2 AND fence = $3",
-            lease_end(tx.dialect())
+            tx.dialect().lease_end()
         );
         let begin = sqlx::query(AssertSqlSafe(begin)).bind(source).bind(self.cursor.clone()).bind(self.fence);
         let begun = begin.execute(&mut *tx).await?.rows_affected() == 1;
@@ -52,7 +46,7 @@ impl Place {
         let advance = format!(
             "UPDATE mesh_followers SET cursor = $1, position = $2, generation = $3, whole = $4, attempt = $8, lease_until = {}
             WHERE source = $5 AND cursor = $6 AND fence = $7",
-            lease_end(tx.dialect())
+            tx.dialect().lease_end()
         );
         let advance = sqlx::query(AssertSqlSafe(advance)).bind(next.cursor.clone()).bind(next.position);
         let advance = advance.bind(next.generation).bind(next.whole).bind(source);
@@ -65,9 +59,9 @@ impl Place {
 pub(super) async fn read(database: impl AnyExecutor<'_>, dialect: Dialect, source: &str) -> Result<Row, Error> {
     let read = format!(
         "SELECT cursor, position, generation, whole, attempt, fence, holder, head, heard, error,
-            CASE WHEN {} THEN 1 ELSE 0 END AS free
+            CASE WHEN {} THEN 0 ELSE 1 END AS free
         FROM mesh_followers WHERE source = $1",
-        is_free(dialect)
+        dialect.lease_is_held("lease_until")
     );
     let read = sqlx::query(AssertSqlSafe(read)).bind(source).try_map(|row: AnyRow| {
         let place = Place {
@@ -110,7 +104,7 @@ pub(super) async fn take(store: &Store, source: &str, holder: &str) -> Result<(R
     let mut tx = store.begin().await?;
     let take = format!(
         "UPDATE mesh_followers SET holder = $1, fence = fence + 1, lease_until = {} WHERE source = $2 AND fence = $3",
-        lease_end(store.dialect())
+        store.dialect().lease_end()
     );
     let take = sqlx::query(AssertSqlSafe(take)).bind(holder).bind(source).bind(row.place.fence);
     let taken = take.execute(&mut *tx).await?.rows_affected() == 1;
@@ -127,7 +121,7 @@ pub(super) async fn keep(store: &Store, source: &str, fence: i64, sight: &Sight)
     let mut tx = store.begin().await?;
     let keep = format!(
         "UPDATE mesh_followers SET lease_until = {}, head = $1, heard = $2, error = $3 WHERE source = $4 AND fence = $5",
-        lease_end(store.dialect())
+        store.dialect().lease_end()
     );
     let keep = sqlx::query(AssertSqlSafe(keep)).bind(sight.head).bind(sight.heard).bind(&sight.error);
     let kept = keep.bind(source).bind(fence).execute(&mut *tx).await?.rows_affected();
@@ -157,21 +151,6 @@ pub(super) async fn release(store: &Store, source: &str, holder: &str) -> Result
         "UPDATE mesh_followers SET holder = '', lease_until = 0, attempt = 0 WHERE source = $1 AND holder = $2";
     sqlx::query(release).bind(source).bind(holder).execute(&mut *tx).await?;
     tx.commit().await
-}
-
-/// The end of a lease that is taken now. An embedded database has one process, and needs no lease.
-fn lease_end(dialect: Dialect) -> String {
-    match dialect.shared_clock() {
-        Some(clock) => format!("({clock}) + {}", LEASE.as_micros()),
-        None => "0".to_owned(),
-    }
-}
-
-fn is_free(dialect: Dialect) -> String {
-    match dialect.shared_clock() {
-        Some(clock) => format!("lease_until NOT BETWEEN ({clock}) AND ({clock}) + {}", LONGEST.as_micros()),
-        None => "1 = 1".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,12 @@
 //! The differences between SQLite and Postgres, in one place.
 
+use std::time::Duration;
+
+/// The length of a lease on a row, by the clock that all replicas share.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// A lease that ends later than this was taken before the clock went back.
+const LONGEST_LEASE: Duration = Duration::from_secs(15);
+
 /// The kind of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -16,6 +23,22 @@ impl Dialect {
         match self {
             Self::Sqlite => None,
             Self::Postgres => Some("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"),
+        }
+    }
+
+    /// The expression for the end of a [`LEASE`] that begins now. 0 for SQLite: its one process needs none.
+    pub fn lease_end(self) -> String {
+        match self.shared_clock() {
+            Some(clock) => format!("({clock}) + {}", LEASE.as_micros()),
+            None => "0".to_owned(),
+        }
+    }
+
+    /// The condition that a lease is held whose end is in this column. Never true for SQLite.
+    pub fn lease_is_held(self, column: &str) -> String {
+        match self.shared_clock() {
+            Some(clock) => format!("{column} BETWEEN ({clock}) AND ({clock}) + {}", LONGEST_LEASE.as_micros()),
+            None => "1 = 0".to_owned(),
         }
     }
 
