@@ -85,6 +85,11 @@ pub struct Last {
 }
 
 impl Last {
+    /// Its position in the log of the service.
+    pub fn position(&self) -> i64 {
+        self.position
+    }
+
     /// Reads the attributes of a message; `None` if no relay wrote it.
     pub fn read(attribute: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let position = attribute("sequence")?.parse().ok()?;

@@ -2,7 +2,7 @@
 //!
 //! Guarantees:
 //! - A message is stored only if the stream ends where the carrier knows it: `Nats-Expected-Last-Sequence`. So messages are
-//!   sent without a wait for each other, and after the first that is lost none is stored.
+//!   sent without a wait for each other: behind one that is refused, the next is stored only if another relay stored that one.
 //! - An existing stream is used as it is: an operator may have changed its limits or its replicas.
 //!
 //! Does not: use `Nats-Msg-Id`, which recognizes a message only within a window of time.
@@ -109,8 +109,7 @@ impl Carrier for Nats {
         self.last = None;
         let context = self.context().await?;
         let stream = self.answer(&context, context.get_or_create_stream(self.config())).await?;
-        // Before the message: one that is added between the two makes the next publish fail. It is not the sequence of the
-        // last message if messages at the end were deleted.
+        // It is not the sequence of the last message if messages at the end were deleted.
         let last = stream.cached_info().state.last_sequence;
         let message = async {
             match stream.get_last_raw_message_by_subject(&subjects(self.service)).await {
@@ -120,7 +119,9 @@ impl Carrier for Nats {
             }
         };
         let message = self.answer(&context, message).await?;
-        self.last = Some(last);
+        // A message that another relay added between the two is the end. With the sequence before it, the first of the next
+        // messages would be refused and the second one stored.
+        self.last = Some(message.as_ref().map_or(last, |message| message.sequence.max(last)));
         let Some(message) = message else { return Ok(None) };
         let attribute = |name: &str| Some(message.headers.get(format!("ce-{name}"))?.as_str().to_owned());
         match Last::read(attribute) {

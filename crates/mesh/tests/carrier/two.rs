@@ -38,6 +38,30 @@ async fn relay_behind_another_one_is_refused_until_it_has_asked_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs NATS: .ci/full"]
+async fn relays_that_publish_at_once_leave_no_position_out() {
+    const HEAD: i64 = 2000;
+    let Some(server) = server().await else { return };
+    within_limit(async {
+        let relay = async |mut carrier: Nats| {
+            loop {
+                // Either may be refused at any time, as behind the other one.
+                let Ok(last) = carrier.last().await else { continue };
+                let position = last.map_or(0, |last| last.position());
+                if position >= HEAD {
+                    return;
+                }
+                let _ = carrier.publish((position + 1..=HEAD.min(position + 20)).map(event).collect()).await;
+            }
+        };
+        let carrier = || Nats::new(Servers::parse(&server.url()).unwrap(), "things", Duration::from_secs(3600));
+        tokio::join!(relay(carrier()), relay(carrier()), relay(carrier()));
+        Broker::of(&server).await.has_all(HEAD).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs NATS: .ci/full"]
 async fn replicas_publish_each_event_once_however_often_the_lease_changes_hands() {
     let Some(server) = server().await else { return };
     let name = format!("carrier_{}", Uuid::new_v4().simple());
