@@ -8,13 +8,15 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use mesh_proto::google::longrunning::{CancelOperationRequest, GetOperationRequest, ListOperationsRequest, Operation};
 use mesh_proto::mesh::operations::v1::operation_control_service_client::OperationControlServiceClient;
-use mesh_proto::mesh::operations::v1::{ResumeRequest, RetryRequest};
+use mesh_proto::mesh::operations::v1::{OperationMetadata, Phase, ResumeRequest, RetryRequest};
+use prost_types::Any;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use uuid::Uuid;
 
 use crate::reflection;
 use crate::shown::{self, Table};
@@ -86,12 +88,22 @@ fn does_no_long_work(status: &Status) -> bool {
     matches!(status.code(), Code::Unimplemented | Code::NotFound)
 }
 
-/// The operations of a service, from all pages.
+/// The operations of a service as rows.
 async fn of(service: &str, target: &Target) -> anyhow::Result<Result<Vec<Row>, Status>> {
     let process = target.process(service).await?;
-    let mut client = client(&process);
-    let mut operations: Vec<Operation> = Vec::new();
-    let mut request = ListOperationsRequest { name: format!("services/{service}"), ..Default::default() };
+    let operations = match all(&process, service, String::new()).await? {
+        Ok(operations) if operations.is_empty() => return Ok(Ok(Vec::new())),
+        Ok(operations) => operations,
+        Err(status) => return Ok(Err(status)),
+    };
+    let types = reflection::types(&process).await;
+    Ok(Ok(operations.iter().map(|operation| row(operation, &types)).collect()))
+}
+
+/// The operations of a service that a filter selects, from all pages.
+async fn all(process: &Process, service: &str, filter: String) -> anyhow::Result<Result<Vec<Operation>, Status>> {
+    let (mut client, mut operations) = (client(process), Vec::new());
+    let mut request = ListOperationsRequest { name: format!("services/{service}"), filter, ..Default::default() };
     loop {
         match process.answer(client.list_operations(request.clone())).await? {
             Ok(page) => {
@@ -101,14 +113,45 @@ async fn of(service: &str, target: &Target) -> anyhow::Result<Result<Vec<Row>, S
             Err(status) => return Ok(Err(status)),
         }
         if request.page_token.is_empty() {
-            break;
+            return Ok(Ok(operations));
         }
     }
-    if operations.is_empty() {
-        return Ok(Ok(Vec::new()));
+}
+
+/// The operations of a correlation, with their services, and an error for each service that does not answer. Sagas have
+/// their steps.
+pub(crate) async fn caused(
+    correlation: Uuid,
+    target: &Target,
+) -> anyhow::Result<(Vec<(String, Operation)>, Vec<String>)> {
+    let (mut found, mut errors) = (Vec::new(), Vec::new());
+    for service in candidates(target).await? {
+        match caused_in(&service, correlation, target).await {
+            Ok(operations) => found.extend(operations.into_iter().map(|operation| (service.clone(), operation))),
+            Err(error) => errors.push(format!("{service}: {error:#}")),
+        }
     }
-    let types = reflection::types(&process).await;
-    Ok(Ok(operations.iter().map(|operation| row(operation, &types)).collect()))
+    Ok((found, errors))
+}
+
+async fn caused_in(service: &str, correlation: Uuid, target: &Target) -> anyhow::Result<Vec<Operation>> {
+    let process = target.process(service).await?;
+    let mut operations = match all(&process, service, format!("correlation_id={correlation}")).await? {
+        Ok(operations) => operations,
+        Err(status) if does_no_long_work(&status) => return Ok(Vec::new()),
+        Err(status) => bail!(shown::status(&status)),
+    };
+    for operation in &mut operations {
+        let listed = metadata(operation);
+        // A list has no steps, and only a list has what started an operation.
+        if listed.phase() != Phase::Unspecified {
+            let request = GetOperationRequest { name: operation.name.clone() };
+            let got = process.answer(client(&process).get_operation(request)).await?;
+            let steps = metadata(&got.map_err(|status| anyhow!(shown::status(&status)))?).steps;
+            operation.metadata = Some(Any::from_msg(&OperationMetadata { steps, ..listed })?);
+        }
+    }
+    Ok(operations)
 }
 
 /// Prints every field of one operation.
@@ -140,7 +183,7 @@ pub(crate) async fn cancel(name: &Name, target: &Target) -> anyhow::Result<ExitC
 pub(crate) async fn retry(name: &Name, target: &Target) -> anyhow::Result<ExitCode> {
     let process = target.process(&name.service).await?;
     let mut control = OperationControlServiceClient::new(process.channel.clone()).max_decoding_message_size(LARGEST);
-    let request = RetryRequest { name: name.text.clone(), request_id: uuid::Uuid::new_v4().to_string() };
+    let request = RetryRequest { name: name.text.clone(), request_id: Uuid::new_v4().to_string() };
     let started = process.answer(control.retry(request)).await?.map_err(|status| unanswered(&status, name))?;
     writeln!(io::stdout(), "{}", started.name)?;
     Ok(ExitCode::SUCCESS)

@@ -122,7 +122,7 @@ impl operations_server::Operations for Api {
         let (reader, before) = (operations.records.store.reader(), page.after.map(|position| position.id));
         let rows = list::list(reader, &Context::caller(), &filter, before, page.fetch()).await?;
         let (rows, next_page_token) = page.cut(rows, |row| PagePosition::new(row.id, identity));
-        let operations = rows.iter().map(|row| row.to_operation(operations.records.service)).collect();
+        let operations = rows.iter().map(|row| row.to_listed_operation(operations.records.service)).collect();
         Ok(Response::new(ListOperationsResponse { operations, next_page_token }))
     }
 

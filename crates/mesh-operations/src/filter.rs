@@ -1,12 +1,14 @@
-//! The filter of ListOperations: the part of [AIP-160](https://google.aip.dev/160) that an index answers.
+//! The filter of ListOperations: the part of [AIP-160](https://google.aip.dev/160) that an index answers, and a correlation,
+//! for which all operations of the caller are read.
 //!
 //! It refuses any other filter: a partly understood filter would list operations that were not asked for.
 
 use mesh_proto::mesh::operations::v1::State;
 use mesh_rpc::call::Violations;
+use uuid::Uuid;
 
-const ALLOWED: &str = "must be of done=true or done=false, state=PENDING, RUNNING, SUCCEEDED, FAILED or CANCELLED, and \
-                       kind=NAME, each at most once, joined by AND";
+const ALLOWED: &str = "must be of done=true or done=false, state=PENDING, RUNNING, SUCCEEDED, FAILED or CANCELLED, \
+                       kind=NAME, and correlation_id=UUID, each at most once, joined by AND";
 
 /// The conditions that a listed operation meets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +16,7 @@ pub(super) struct Filter {
     done: Option<bool>,
     state: Option<State>,
     pub(super) kind: Option<String>,
+    pub(super) correlation: Option<Uuid>,
 }
 
 impl Filter {
@@ -35,12 +38,14 @@ impl Filter {
             "done" if self.done.is_none() => self.done = Some(value.parse().ok()?),
             "state" if self.state.is_none() => self.state = Some(state(value)?),
             "kind" if self.kind.is_none() && is_name(value) => self.kind = Some(value.to_owned()),
+            "correlation_id" if self.correlation.is_none() => self.correlation = Some(value.parse().ok()?),
             _ => return None,
         }
         Some(())
     }
 
-    /// The conditions in SQL, each with AND in front. A kind is the parameter $4. They repeat the conditions `< 3` and
+    /// The conditions in SQL, each with AND in front. A kind and the digits of a correlation are
+    /// the parameters from $4 on. They repeat the conditions `< 3` and
     /// `> 3` of the partial indexes literally: SQLite uses such an index only then.
     pub(super) fn conditions(&self) -> String {
         let mut sql = String::new();
@@ -59,6 +64,13 @@ impl Filter {
         }
         if self.kind.is_some() {
             sql.push_str(" AND kind = $4");
+        }
+        if self.correlation.is_some() {
+            let digits = if self.kind.is_some() { "$5" } else { "$4" };
+            // As `Cause` and `Trace` are written.
+            sql.push_str(&format!(
+                " AND (substr(cause, 1, 32) = {digits} OR cause = '' AND substr(trace, 4, 32) = {digits})"
+            ));
         }
         sql
     }
@@ -85,8 +97,12 @@ mod tests {
 
     #[test]
     fn filter_parses_terms_in_any_order_and_spacing() {
-        let all = Filter { done: Some(false), state: Some(State::Running), kind: Some("RenderArtwork".to_owned()) };
+        let (done, state) = (Some(false), Some(State::Running));
+        let all = Filter { done, state, kind: Some("RenderArtwork".to_owned()), correlation: None };
         assert_eq!(parse("done=false AND state=RUNNING AND kind=RenderArtwork").unwrap(), all);
+        let correlation = Uuid::from_u128(7);
+        let caused = Filter { correlation: Some(correlation), ..Filter::default() };
+        assert_eq!(parse(&format!("correlation_id=\"{correlation}\"")).unwrap(), caused);
         assert_eq!(parse(" kind = \"RenderArtwork\"  AND state =RUNNING AND done= false ").unwrap(), all);
         assert_eq!(parse("").unwrap(), Filter::default());
         assert_eq!(parse("done=true").unwrap(), Filter { done: Some(true), ..Filter::default() });
@@ -109,6 +125,7 @@ mod tests {
             "(done=true)",
             "NOT done=true",
             "name=x",
+            "correlation_id=7",
         ];
         for text in refused {
             let bad = parse(text).unwrap_err().to_string();

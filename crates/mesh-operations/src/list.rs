@@ -77,6 +77,9 @@ pub(super) async fn list(
     if let Some(kind) = &filter.kind {
         list = list.bind(kind);
     }
+    if let Some(correlation) = filter.correlation {
+        list = list.bind(correlation.simple().to_string());
+    }
     Ok(list.try_map(read).fetch_all(database).await?)
 }
 

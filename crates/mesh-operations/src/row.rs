@@ -84,7 +84,24 @@ impl Row {
 
     /// The message of the contract.
     pub(super) fn to_operation(&self, service: &str) -> Operation {
+        self.message(service, &self.metadata())
+    }
+
+    /// The message of the contract with what started the operation, for lists: the feed keeps a message with each change.
+    pub(super) fn to_listed_operation(&self, service: &str) -> Operation {
+        let cause = self.cause();
+        let causation_id = cause.and_then(|cause| cause.causation).map(|id| id.to_string()).unwrap_or_default();
         let metadata = OperationMetadata {
+            kind: self.kind.clone(),
+            correlation_id: cause.map(|cause| cause.correlation.to_string()).unwrap_or_default(),
+            causation_id,
+            ..self.metadata()
+        };
+        self.message(service, &metadata)
+    }
+
+    fn metadata(&self) -> OperationMetadata {
+        OperationMetadata {
             state: self.state.into(),
             revision: self.revision,
             attempt: i32::try_from(self.attempt).unwrap_or(i32::MAX),
@@ -95,11 +112,14 @@ impl Row {
                 .filter(|progress| !progress.is_empty())
                 .and_then(|progress| Any::decode(progress).ok()),
             phase: if self.stuck { Phase::Stuck } else { self.phase }.into(),
-            steps: Vec::new(),
-        };
+            ..OperationMetadata::default()
+        }
+    }
+
+    fn message(&self, service: &str, metadata: &OperationMetadata) -> Operation {
         Operation {
             name: name::format(service, self.id),
-            metadata: Any::from_msg(&metadata).ok(),
+            metadata: Any::from_msg(metadata).ok(),
             done: self.is_done(),
             result: self.stored_result().filter(|_| self.is_done()),
         }

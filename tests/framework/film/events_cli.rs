@@ -113,7 +113,7 @@ fn events_trace_shows_what_caused_what() {
 
     let unknown = mesh(target, &["events", "trace", &uuid()]);
     assert_eq!((unknown.code, &*unknown.out), (Some(0), ""));
-    assert!(unknown.err.contains("no service keeps events with this correlation"), "{unknown:?}");
+    assert!(unknown.err.contains("no service keeps events or operations with this correlation"), "{unknown:?}");
 }
 
 #[test]

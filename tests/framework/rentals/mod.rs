@@ -3,3 +3,4 @@
 mod charges; // a charge and its refund at two replicas
 mod kills; // rentals while catalog, library and billing are killed
 mod sources; // `mesh events list` with several services that publish
+mod trace; // `mesh events trace` with long work among the events

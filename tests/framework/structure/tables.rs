@@ -148,7 +148,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ("crates/mesh", &["compose places resources", "follows", "service", "process", "config", "running", "run testing"]),
     (
         "crates/mesh-cli",
-        &["message programs shown target", "reflection up", "doctor events operations services", "watch"],
+        &["message programs shown target", "reflection up", "doctor operations services", "events watch"],
     ),
 ];
 

@@ -1,4 +1,4 @@
-//! Shows what caused what: the events that share a first cause, from all services, as a tree.
+//! Shows what caused what: the events and the long work that share a first cause, from all services, as a tree.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write as _};
@@ -6,11 +6,14 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use anyhow::anyhow;
+use mesh_proto::google::longrunning::Operation;
 use mesh_proto::mesh::events::v1::{Event, ListEventsRequest};
 use uuid::Uuid;
 
 use super::sources::{client, sources};
 use super::text::head;
+use crate::operations;
+use crate::operations::text::{metadata, state, step};
 use crate::shown;
 use crate::target::{Process, Target};
 
@@ -29,20 +32,23 @@ impl FromStr for Correlation {
     }
 }
 
-/// Prints the events of a correlation, each below the one that caused it.
+/// Prints the events and the operations of a correlation, each below the event that caused it.
 pub(crate) async fn trace(Correlation(correlation): Correlation, target: &Target) -> anyhow::Result<ExitCode> {
     let (sources, mut errors) = sources(target).await?;
-    let mut events = Vec::new();
+    let mut effects = Vec::new();
     for (process, source) in sources {
         match caused(&process, &source.name, correlation).await {
-            Ok(found) => events.extend(found.into_iter().map(|event| (source.name.clone(), event))),
+            Ok(found) => effects.extend(found.iter().map(|event| Effect::event(&source.name, event))),
             Err(error) => errors.push(format!("{}: {error:#}", source.name)),
         }
     }
-    if events.is_empty() && errors.is_empty() {
-        shown::note("no service keeps events with this correlation");
+    let (found, unanswered) = operations::caused(correlation, target).await?;
+    effects.extend(found.iter().map(|(service, operation)| Effect::operation(service, operation)));
+    errors.extend(unanswered);
+    if effects.is_empty() && errors.is_empty() {
+        shown::note("no service keeps events or operations with this correlation");
     }
-    io::stdout().write_all(tree(events).as_bytes())?;
+    io::stdout().write_all(tree(effects).as_bytes())?;
     Ok(shown::reported(&errors))
 }
 
@@ -63,15 +69,51 @@ async fn caused(process: &Process, source: &str, correlation: Uuid) -> anyhow::R
     }
 }
 
-/// The events as lines, the earliest first, each indented below its cause. An event whose cause is not there is at the left.
-fn tree(mut events: Vec<(String, Event)>) -> String {
-    let time = |event: &Event| event.time.map(|time| (time.seconds, time.nanos));
-    events
-        .sort_by(|(a_source, a), (b_source, b)| (time(a), a_source, a.position).cmp(&(time(b), b_source, b.position)));
-    let known: HashSet<_> = events.iter().map(|(_, event)| event.id.as_str()).collect();
+/// An event or an operation: what a cause has led to.
+struct Effect {
+    /// What the effects are sorted by: the time, and within it the service and the position.
+    order: (Option<(i64, i32)>, String, i64),
+    /// The id of an event, which others may name as their cause.
+    id: Option<String>,
+    cause: String,
+    line: String,
+    /// The steps of a saga.
+    steps: Vec<String>,
+}
+
+impl Effect {
+    fn event(service: &str, event: &Event) -> Self {
+        Self {
+            order: (event.time.map(|time| (time.seconds, time.nanos)), service.to_owned(), event.position),
+            id: Some(event.id.clone()),
+            cause: event.causation_id.clone(),
+            line: format!("{service} {}", head(event)),
+            steps: Vec::new(),
+        }
+    }
+
+    /// An operation, with a line for each step of its saga.
+    fn operation(service: &str, operation: &Operation) -> Self {
+        let metadata = metadata(operation);
+        let time = metadata.create_time;
+        let shown = time.map_or(String::new(), |time| time.to_string());
+        Self {
+            order: (time.map(|time| (time.seconds, time.nanos)), service.to_owned(), 0),
+            id: None,
+            line: format!("{service} {shown} {} {} {}", metadata.kind, operation.name, state(&metadata)),
+            steps: metadata.steps.iter().map(|it| format!("step {}", step(it))).collect(),
+            cause: metadata.causation_id,
+        }
+    }
+}
+
+/// The effects as lines, the earliest first, each indented below its cause. One whose cause is not there is at the left.
+fn tree(mut found: Vec<Effect>) -> String {
+    found.sort_by(|a, b| a.order.cmp(&b.order));
+    let known: HashSet<_> = found.iter().filter_map(|effect| effect.id.as_deref()).collect();
     let mut effects = HashMap::<_, Vec<_>>::new();
-    for (index, (_, event)) in events.iter().enumerate() {
-        let cause = Some(event.causation_id.as_str()).filter(|cause| known.contains(cause));
+    for (index, effect) in found.iter().enumerate() {
+        let cause = Some(effect.cause.as_str()).filter(|cause| known.contains(cause));
         effects.entry(cause).or_default().push(index);
     }
     // Left to print, the next one last: the effects of an event come before its later siblings.
@@ -80,20 +122,26 @@ fn tree(mut events: Vec<(String, Event)>) -> String {
         |effects: Option<Vec<usize>>, depth| effects.into_iter().flatten().rev().map(move |index| (index, depth));
     left.extend(below(effects.remove(&None), 0));
     while let Some((index, depth)) = left.pop() {
-        let (source, event) = &events[index];
-        let line = shown::one_line(&format!("{source} {}", head(event)));
-        text += &format!("{:indent$}{line}\n", "", indent = depth * 2);
-        left.extend(below(effects.remove(&Some(event.id.as_str())), depth + 1));
+        let effect = &found[index];
+        let mut add =
+            |line, depth: usize| text += &format!("{:indent$}{}\n", "", shown::one_line(line), indent = depth * 2);
+        add(&effect.line, depth);
+        effect.steps.iter().for_each(|step| add(step, depth + 1));
+        if let Some(id) = effect.id.as_deref() {
+            left.extend(below(effects.remove(&Some(id)), depth + 1));
+        }
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use mesh_proto::mesh::operations::v1::{OperationMetadata, Phase, State, Step, StepState};
     use prost_types::{Any, Timestamp};
 
-    fn event(source: &str, id: &str, cause: &str, seconds: i64) -> (String, Event) {
+    use super::*;
+
+    fn event(source: &str, id: &str, cause: &str, seconds: i64) -> Effect {
         let event = Event {
             id: id.to_owned(),
             position: 7,
@@ -103,14 +151,35 @@ mod tests {
             causation_id: cause.to_owned(),
             ..Event::default()
         };
-        (source.to_owned(), event)
+        Effect::event(source, &event)
+    }
+
+    fn saga(cause: &str, seconds: i64) -> Effect {
+        let time = Some(Timestamp { seconds, nanos: 0 });
+        let (name, state) = ("charge".to_owned(), StepState::Done.into());
+        let step = Step { name, state, attempt: 1, begin_time: time, end_time: time, error: None };
+        let metadata = OperationMetadata {
+            state: State::Succeeded.into(),
+            phase: Phase::Committed.into(),
+            create_time: time,
+            steps: vec![step],
+            kind: "RentTitle".to_owned(),
+            causation_id: cause.to_owned(),
+            ..OperationMetadata::default()
+        };
+        let name = "services/library/operations/1".to_owned();
+        Effect::operation(
+            "library",
+            &Operation { name, metadata: Any::from_msg(&metadata).ok(), ..Operation::default() },
+        )
     }
 
     #[test]
-    fn tree_has_each_event_below_its_cause() {
-        let events = vec![
+    fn tree_has_each_event_and_operation_below_its_cause() {
+        let effects = vec![
             event("library", "d", "b", 4),
             event("catalog", "a", "", 1),
+            saga("b", 3),
             event("library", "c", "a", 3),
             event("library", "b", "a", 2),
             event("billing", "e", "gone", 0),
@@ -119,9 +188,11 @@ mod tests {
 billing 1970-01-01T00:00:00Z 7 Made E
 catalog 1970-01-01T00:00:01Z 7 Made A
   library 1970-01-01T00:00:02Z 7 Made B
+    library 1970-01-01T00:00:03Z RentTitle services/library/operations/1 succeeded
+      step charge done, attempt 1, begun 1970-01-01T00:00:03Z, ended 1970-01-01T00:00:03Z
     library 1970-01-01T00:00:04Z 7 Made D
   library 1970-01-01T00:00:03Z 7 Made C
 ";
-        assert_eq!(tree(events), expected);
+        assert_eq!(tree(effects), expected);
     }
 }

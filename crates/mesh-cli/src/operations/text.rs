@@ -84,7 +84,7 @@ fn phase(metadata: &OperationMetadata) -> String {
 }
 
 /// A step of a saga: its name, state, times and last failure.
-fn step(step: &Step) -> String {
+pub(crate) fn step(step: &Step) -> String {
     let state = step.state().as_str_name().trim_start_matches("STEP_STATE_").to_lowercase();
     let time = |time: &Option<Timestamp>| time.as_ref().map_or("-".to_owned(), ToString::to_string);
     let error = step.error.as_ref().map_or(String::new(), |error| format!(", {}", shown::failed(error)));

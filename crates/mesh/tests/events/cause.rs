@@ -2,9 +2,12 @@
 
 use mesh::context::{Cause, Context, Trace};
 use mesh::events::Publish as _;
-use mesh::operations::Start;
+use mesh::operations::{Start, Work as _};
+use mesh_proto::google::longrunning::ListOperationsRequest;
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use mesh_proto::mesh::events::v1::Event;
 use mesh_proto::mesh::events::v1::subscribe_response::Frame;
+use mesh_proto::mesh::operations::v1::OperationMetadata;
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, Made, Make, Reader};
@@ -61,3 +64,19 @@ async fn events_of_work_and_its_clean_up_have_the_event_that_caused_them(fixture
     }
 }
 on_both!(events_of_work_and_its_clean_up_have_the_event_that_caused_them);
+
+async fn operation_is_listed_by_the_correlation_of_the_event_that_caused_it(fixture: Fixture) {
+    let mut reader = caught_up(&fixture).await;
+    fixture.make("cause").await;
+    let cause = event(&mut reader).await;
+    start(&fixture, "another", 1).await;
+    Context::of_event(&cause).scope(start(&fixture, "two", 1)).await;
+    let filter = format!("correlation_id={} AND kind={}", cause.correlation_id, Make::KIND);
+    let request = ListOperationsRequest { name: "services/things".to_owned(), filter, ..Default::default() };
+    let mut client = OperationsClient::new(fixture.mesh.channel("things"));
+    let found = client.list_operations(request).await.unwrap().into_inner().operations;
+    let [operation] = &found[..] else { panic!("one operation: {found:?}") };
+    let metadata = operation.metadata.as_ref().unwrap().to_msg::<OperationMetadata>().unwrap();
+    assert_eq!((metadata.correlation_id, metadata.causation_id), (cause.correlation_id, cause.id));
+}
+on_both!(operation_is_listed_by_the_correlation_of_the_event_that_caused_it);

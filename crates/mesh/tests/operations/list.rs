@@ -2,6 +2,7 @@
 
 use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use mesh_proto::google::longrunning::{ListOperationsRequest, ListOperationsResponse};
+use mesh_proto::mesh::operations::v1::OperationMetadata;
 use tonic::{Code, Status};
 
 use crate::fixture::{Echo, FAIL_FOR_GOOD, Fixture, HANG, SUCCEED, refused};
@@ -42,6 +43,14 @@ async fn list_filter_selects_operations_newest_first(fixture: Fixture) {
     ] {
         assert_eq!(names(&fixture, filter).await.iter().collect::<Vec<_>>(), expected, "{filter}");
     }
+    let metadata = list(&fixture, "kind=Echo", 0, "").await.unwrap().operations.remove(0).metadata.unwrap();
+    let metadata = metadata.to_msg::<OperationMetadata>().unwrap();
+    assert_eq!((&*metadata.kind, &*metadata.causation_id), ("Echo", ""));
+    let correlated = format!("correlation_id={}", metadata.correlation_id);
+    for filter in [correlated.clone(), format!("{correlated} AND kind=Echo"), format!("kind=Echo AND {correlated}")] {
+        assert_eq!(names(&fixture, &filter).await.iter().collect::<Vec<_>>(), [&echo], "{filter}: a cause of its own");
+    }
+    assert_eq!(names(&fixture, &format!("{correlated} AND kind=Steps")).await, [""; 0]);
     let answer = list(&fixture, "state=running", 0, "").await;
     assert!(
         answer.as_ref().unwrap_err().message().contains("PENDING"),
