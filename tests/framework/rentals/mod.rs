@@ -3,4 +3,5 @@
 mod charges; // a charge and its refund at two replicas
 mod kills; // rentals while catalog, library and billing are killed
 mod sources; // `mesh events list` with several services that publish
+mod steps; // library is killed behind each commit of a rental
 mod trace; // `mesh events trace` with long work among the events
