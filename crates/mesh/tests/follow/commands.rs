@@ -81,6 +81,9 @@ async fn shows_and_repairs() {
     let asked = error(&follower, &["skip", "things", "poison", "--service", "shelf"]).await;
     assert!(asked.ends_with("give --yes to do it without a terminal"), "{asked}");
     assert_eq!(follower.count(PARKED).await, 1);
+    asks_twice(&follower).await;
+    source.make("poison").await;
+    follower.until(PARKED, 1).await;
     let skipped = answer(&follower, &["skip", "things", "poison", "--yes"]).await;
     assert!(skipped.starts_with("skipped 1 events; "), "{skipped}");
     assert_eq!(follower.count(PARKED).await, 0);
@@ -98,4 +101,57 @@ async fn shows_and_repairs() {
         let wrong = error(&follower, arguments).await;
         assert!(wrong.starts_with(expected), "{wrong}");
     }
+}
+
+/// Runs a program in a terminal, and types each answer behind a question. Prints what the terminal shows.
+const TERMINAL: &str = r#"
+import os, pty, sys
+answers, command = sys.argv[1].split(","), sys.argv[2:]
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(command[0], command)
+shown = b""
+while True:
+    try:
+        read = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not read:
+        break
+    shown += read
+    if answers and shown.rstrip(b" ").endswith((b"[y/N]", b"good:")):
+        os.write(terminal, answers.pop(0).encode() + b"\n")
+sys.stdout.buffer.write(shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"#;
+
+/// `skip` without `--yes`, in a terminal.
+async fn skip_answering(follower: &Follower, answers: &'static str) -> (Option<i32>, String) {
+    let address = follower.mesh.url().replace("http://", "");
+    let run = move || {
+        let mesh = harness::command("mesh");
+        let mut terminal = std::process::Command::new("python3");
+        terminal.args(["-c", TERMINAL, answers]).arg(mesh.get_program());
+        terminal.args(["--address", &address, "events", "skip", "things", "poison"]).stdin(Stdio::null()).output()
+    };
+    let output = tokio::task::spawn_blocking(run).await.unwrap().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// One event of `poison` is parked, and stays so unless both questions are answered.
+async fn asks_twice(follower: &Follower) {
+    if harness::find_program("python3", &[]).is_none() {
+        harness::skip("python3", "the questions of `mesh events skip` are not tested");
+        return;
+    }
+    for answers in ["n", "", "y,other", "y,"] {
+        let (code, shown) = skip_answering(follower, answers).await;
+        assert!(code == Some(1) && shown.contains("nothing was skipped"), "{answers}: {shown}");
+        assert_eq!(shown.contains("Repeat the key"), answers.starts_with('y'), "{answers}: {shown}");
+        assert_eq!(follower.count(PARKED).await, 1, "{answers}");
+    }
+    let (code, shown) = skip_answering(follower, "y,poison").await;
+    assert!(code == Some(0) && shown.contains("skipped 1 events"), "{shown}");
+    assert!(shown.contains("Delete 1 parked events of `poison`? The copy of `shelf` will lack them."), "{shown}");
+    assert_eq!(follower.count(PARKED).await, 0);
 }

@@ -71,6 +71,8 @@ pub(crate) struct Control {
     /// Names that begin with `poison` fail for good, those with `panic` panic, those with `busy` fail for a while. Those
     /// that begin with `ignored` ignore the failure of a statement, always.
     pub(crate) fails: AtomicBool,
+    /// Names that begin with `abort` end the process.
+    pub(crate) aborts: AtomicBool,
     /// The number of calls of apply that failed so.
     pub(crate) failed: AtomicUsize,
     /// A sweep takes this many seconds.
@@ -100,6 +102,9 @@ impl Follow for Shelf {
         while self.0.stops.load(Ordering::SeqCst) {
             self.0.stopped.store(true, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if event.key().starts_with("abort") && self.0.aborts.load(Ordering::SeqCst) {
+            std::process::abort();
         }
         self.0.fail(event.key())?;
         if event.key().starts_with("ignored") {
@@ -326,7 +331,7 @@ impl Follower {
             .await
     }
 
-    async fn start_in(folder: tempfile::TempDir, settings: Vec<String>, control: Arc<Control>) -> Self {
+    pub(crate) async fn start_in(folder: tempfile::TempDir, settings: Vec<String>, control: Arc<Control>) -> Self {
         let (sender, receiver) = mpsc::channel();
         let service = shelf(Arc::clone(&control), sender);
         let mesh = Arc::new(Mesh::start_in(folder, &settings, service).await);

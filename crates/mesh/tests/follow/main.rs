@@ -25,6 +25,7 @@ macro_rules! on_both {
     };
 }
 
+mod abort; // an event that ends a real process
 mod api; // what operators see and repair
 mod cascade; // services that answer each other's events
 mod commands; // `mesh events`, for operators
