@@ -32,7 +32,7 @@ impl Follow for Titles {
     }
 }
 
-/// Reports charges that belong to no rental: a library that was restored from a backup has forgotten some.
+/// Keeps and reports the charges that belong to no rental: a library that was restored from a backup has forgotten some.
 pub(crate) struct Charges;
 
 impl Follow for Charges {
@@ -40,17 +40,26 @@ impl Follow for Charges {
     type Event = billing::v1::Event;
 
     async fn apply(&self, tx: &mut Applying<'_>, event: billing::v1::Event) -> Result<(), Error> {
-        if let billing::v1::Event::ChargeMade(made) = event {
-            let charge = made.charge.unwrap_or_default();
-            if !store::is_of_a_rental(&mut ***tx, &charge.charge_id).await? {
-                tracing::warn!(charge = charge.charge_id, cents = charge.amount_cents, "a charge belongs to no rental");
+        use billing::v1::{ChargeMade, ChargeRefunded, Event};
+        let generation = tx.generation();
+        match event {
+            Event::ChargeMade(ChargeMade { charge }) => {
+                let charge = charge.unwrap_or_default();
+                if !store::is_of_a_rental(&mut ***tx, &charge.charge_id).await? {
+                    let (charge_id, cents) = (&charge.charge_id, charge.amount_cents);
+                    tracing::warn!(charge = charge_id, cents, "a charge belongs to no rental: refund it at billing");
+                    store::put_orphan(&mut ***tx, &charge, generation).await?;
+                }
+                Ok(())
             }
+            Event::ChargeRefunded(ChargeRefunded { charge }) => {
+                store::remove_orphan(&mut ***tx, &charge.unwrap_or_default().charge_id).await
+            }
+            Event::Unknown(_) => Ok(()),
         }
-        Ok(())
     }
 
-    /// There is no copy of charges.
-    async fn sweep(&self, _: &mut Applying<'_>, _: i64) -> Result<(), Error> {
-        Ok(())
+    async fn sweep(&self, tx: &mut Applying<'_>, before: i64) -> Result<(), Error> {
+        store::sweep_orphans(&mut ***tx, before).await
     }
 }

@@ -16,6 +16,7 @@ use mesh::{Migration, Service};
 const MIGRATIONS: &[Migration] = &[
     Migration::new(1, "library", include_str!("../migrations/0001_library.sql")),
     Migration::new(2, "expire_time", include_str!("../migrations/0002_expire_time.sql")),
+    Migration::new(3, "orphan_charges", include_str!("../migrations/0003_orphan_charges.sql")),
 ];
 
 /// The service, ready to run alone or with others.

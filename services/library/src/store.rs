@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use contracts::catalog;
 use contracts::library::v1::{Rental, RentalState, Title};
+use contracts::{billing, catalog};
 use mesh::store::{Connection, Error, in_list, now, timestamp};
 use sqlx::any::AnyRow;
 use sqlx::{AnyExecutor, AssertSqlSafe, Row as _};
@@ -140,6 +140,30 @@ pub(crate) async fn current_rentals(
 pub(crate) async fn is_of_a_rental(database: impl AnyExecutor<'_>, charge: &str) -> Result<bool, Error> {
     let find = sqlx::query("SELECT rental_id FROM rentals WHERE charge_id = $1").bind(charge);
     Ok(find.fetch_optional(database).await?.is_some())
+}
+
+/// Keeps a charge that belongs to no rental.
+pub(crate) async fn put_orphan(
+    database: impl AnyExecutor<'_>,
+    charge: &billing::v1::Charge,
+    generation: i64,
+) -> Result<(), Error> {
+    let put = "INSERT INTO orphan_charges (charge_id, amount_cents, found_time, generation) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (charge_id) DO UPDATE SET generation = excluded.generation";
+    let put = sqlx::query(put).bind(&charge.charge_id).bind(charge.amount_cents).bind(now()).bind(generation);
+    put.execute(database).await?;
+    Ok(())
+}
+
+pub(crate) async fn remove_orphan(database: impl AnyExecutor<'_>, charge: &str) -> Result<(), Error> {
+    sqlx::query("DELETE FROM orphan_charges WHERE charge_id = $1").bind(charge).execute(database).await?;
+    Ok(())
+}
+
+/// Deletes the charges that a rebuild has not seen again.
+pub(crate) async fn sweep_orphans(database: impl AnyExecutor<'_>, before: i64) -> Result<(), Error> {
+    sqlx::query("DELETE FROM orphan_charges WHERE generation < $1").bind(before).execute(database).await?;
+    Ok(())
 }
 
 fn read_title(row: AnyRow) -> sqlx::Result<Title> {

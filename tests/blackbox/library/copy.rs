@@ -7,7 +7,7 @@ use harness::film::create;
 use harness::{Grpcurl, Process, eventually, uuid};
 use serde_json::json;
 
-use super::topologies::Processes;
+use super::topologies::{Processes, database, environment};
 use super::{copied, request};
 
 #[test]
@@ -74,8 +74,18 @@ fn copy_equals_a_catalog_that_was_restored_from_a_backup() {
     drop(catalog);
 }
 
+/// The charges that belong to no rental, as docs/operate/faults.md lists them.
+fn orphans(library: &Process) -> Vec<String> {
+    database(library, "library").texts("SELECT charge_id FROM orphan_charges")
+}
+
+fn warnings(library: &Process) -> Vec<String> {
+    let log = library.log();
+    log.lines().filter(|line| line.contains("a charge belongs to no rental")).map(str::to_owned).collect()
+}
+
 #[test]
-fn charge_without_a_rental_is_reported() {
+fn charge_without_a_rental_is_reported_and_kept_until_it_is_refunded() {
     if !Grpcurl::installed() {
         return;
     }
@@ -84,14 +94,45 @@ fn charge_without_a_rental_is_reported() {
     let system = processes.system(&grpcurls);
     let done = harness::film::wait(system.library, &system.start(&request(&system.title())));
     assert!(done["response"].is_object(), "{done}");
-    let charge_id = uuid();
+    let (charge_id, billing) = (uuid(), processes.billing.grpcurl());
     let charge = json!({"request_id": charge_id, "card": "test", "amount_cents": 399});
-    processes.billing.grpcurl().call("billing.v1.BillingService/Charge", &charge).json();
-    let warnings = || {
-        let log = processes.library.log();
-        let warnings = log.lines().filter(|line| line.contains("a charge belongs to no rental"));
-        warnings.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let warnings = eventually("library reports the charge", || Some(warnings()).filter(|found| !found.is_empty()));
+    billing.call("billing.v1.BillingService/Charge", &charge).json();
+    let found = || Some(orphans(&processes.library)).filter(|found| !found.is_empty());
+    assert_eq!(eventually("library keeps the charge", found), [&*charge_id]);
+    let warnings = warnings(&processes.library);
     assert!(warnings.len() == 1 && warnings[0].contains(&charge_id), "{warnings:?}");
+    billing.call("billing.v1.BillingService/Refund", &json!({"request_id": charge_id})).json();
+    eventually("it is refunded", || orphans(&processes.library).is_empty().then_some(()));
+}
+
+/// A library that was restored has forgotten a rental, and billing has not forgotten its charge.
+#[test]
+fn charge_of_a_rental_that_a_restore_has_lost_is_reported() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let processes = Processes::start();
+    let grpcurls = processes.grpcurls();
+    let mut system = processes.system(&grpcurls);
+    let title_id = system.title();
+    let kept = harness::film::wait(system.library, &system.start(&request(&title_id)));
+    assert!(kept["response"].is_object(), "{kept}");
+    let Processes { catalog, library, billing } = processes;
+    let (library_at, catalog_at) = (library.address.to_string(), catalog.address.to_string());
+    let billing_at = billing.address.to_string();
+    let settings = [&environment(&catalog_at, &billing_at)[..], &[("MESH__LISTEN", &library_at)]].concat();
+    let folder = library.kill();
+    let backup = tempfile::tempdir().expect("a folder");
+    copy_folder(folder.path(), backup.path());
+
+    let library = Process::start_in(folder, "library", &settings);
+    let lost = harness::film::wait(system.library, &system.start(&request(&title_id)));
+    assert!(lost["response"].is_object() && orphans(&library).is_empty(), "{lost}");
+    library.kill();
+    let library = Process::start_in(backup, "library", &settings);
+    let found = || Some(orphans(&library)).filter(|found| !found.is_empty());
+    let found = eventually("library reports the charge", found);
+    let charges = system.charges.texts("SELECT charge_id FROM charges ORDER BY create_time");
+    assert_eq!((charges.len(), found), (2, vec![charges[1].clone()]), "the charge of the lost rental alone");
+    assert!(warnings(&library).len() == 1 && warnings(&library)[0].contains(&charges[1]));
 }

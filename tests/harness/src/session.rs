@@ -40,6 +40,11 @@ impl Session {
         self.numbers(query)[0]
     }
 
+    /// The texts of a query with one column.
+    pub fn texts(&mut self, query: &str) -> Vec<String> {
+        self.rows(query, |row| row.get(0))
+    }
+
     /// The numbers of a query with one column.
     pub fn numbers(&mut self, query: &str) -> Vec<i64> {
         self.rows(query, |row| row.get(0))
