@@ -67,7 +67,7 @@ async function open(name) {
   await page.evaluate((name) => {
     [...document.querySelectorAll(".tile")].find((it) => it.querySelector("strong").innerText === name).click();
   }, name);
-  await says("#title-name", name);
+  await page.waitForFunction((name) => document.querySelector("#title-name")?.innerText.startsWith(`${name} (`), {}, name);
 }
 
 async function close() {
@@ -118,15 +118,38 @@ async function byKeyboard() {
   await page.focus("#add");
   await page.keyboard.press("Enter");
   await page.waitForSelector("#new[open]");
-  await page.keyboard.type("Sunrise");
-  await page.keyboard.press("Enter");
-  await says(".tile strong", "Sunrise");
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(() => !document.querySelector("dialog[open]"));
   await page.focus(".tile");
   await page.keyboard.press("Enter");
   await page.waitForSelector("#title[open] .rent");
   await close();
   const focused = await page.evaluate(() => document.activeElement.className);
-  check("a title is added and opened by the keyboard, and the focus returns", focused.includes("tile"), focused);
+  check("dialogs open and close by the keyboard, and the focus returns", focused.includes("tile"), focused);
+}
+
+// The answer to the first request is lost, so the page sends it again.
+async function losesAnAnswer() {
+  const keys = [];
+  const lose = async (request) => {
+    if (request.method() !== "POST") return request.continue();
+    keys.push(request.headers()["idempotency-key"]);
+    if (keys.length > 1) return request.continue();
+    await fetch(request.url(), { method: "POST", headers: request.headers(), body: request.postData() });
+    return request.abort("connectionreset");
+  };
+  await page.setRequestInterception(true);
+  page.on("request", lose);
+  await page.click("#add");
+  await page.type("#new [name=name]", "Sunrise");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => !document.querySelector("dialog[open]"));
+  page.off("request", lose);
+  await page.setRequestInterception(false);
+  await says(".tile strong", "Sunrise");
+  check("a request is sent again with its key", keys.length === 2 && keys[0] === keys[1], keys);
+  const names = (await texts(".tile strong")).filter((it) => it === "Sunrise");
+  check("a title whose answer was lost is there once", names.length === 1, names);
 }
 
 async function renders() {
@@ -137,7 +160,7 @@ async function renders() {
   check("the television shows the progress", (await seen()).length >= 4, await seen());
   await says(".notices", "Sunrise: The picture is ready.");
   await page.waitForFunction(() => document.querySelector("#title > img").naturalWidth > 0);
-  check("the phone shows one notice", (await texts(".notices li")).filter((it) => it.startsWith("Sunrise")).length === 1);
+  check("the phone shows one notice", (await texts(".notices p")).filter((it) => it.startsWith("Sunrise")).length === 1);
   await close();
 }
 
@@ -181,6 +204,7 @@ async function survivesArtwork() {
   await kill("artwork");
   await says(".tv .missing", "artwork does not answer");
   await says(".phone .missing", "artwork does not answer");
+  await says("#title .missing", "artwork does not answer");
   const shown = [await loaded(".tile img"), await loaded(".card img")];
   check("the pictures stay while artwork is away", shown.every((it) => it === 6), shown);
   const before = await texts("#title .percent");
@@ -188,7 +212,7 @@ async function survivesArtwork() {
   await run("artwork");
   await says("#title .percent", "100 %");
   check("the kill fell within the rendering", before[0] !== "100 %", before);
-  await page.waitForFunction(() => [...document.querySelectorAll(".missing")].every((it) => it.hidden));
+  await page.waitForFunction(() => [...document.querySelectorAll(".missing")].every((it) => it.innerText === ""));
   await close();
 }
 
@@ -207,9 +231,9 @@ async function survivesTheGateway() {
   await says("#title .rental", "Yours until");
   check("the titles stay while the gateway is away", shown === 6, shown);
   await says(".notices", "Nosferatu: The picture is ready.");
-  await page.waitForFunction(() => [...document.querySelectorAll(".server")].every((it) => it.hidden));
+  await page.waitForFunction(() => [...document.querySelectorAll(".server")].every((it) => it.innerText === ""));
   await close();
-  const rented = await page.evaluate(async () => (await fetch(`/v1/rentals?viewer_id=${localStorage.viewer}`)).json());
+  const rented = await page.evaluate(async () => (await fetch(`/v1/rentals?viewer_id=${localStorage["films.viewer"]}`)).json());
   const states = rented.rentals.map((it) => it.state).sort();
   const expected = ["RENTAL_STATE_GRANTED", "RENTAL_STATE_GRANTED", "RENTAL_STATE_RELEASED"];
   check("each rental was made once", states.join() === expected.join(), states);
@@ -255,7 +279,7 @@ async function isReadable() {
 
 try {
   await page.setViewport({ width: 1280, height: 800 });
-  for (const part of [adds, rents, byKeyboard, renders, survivesADrain, survivesArtwork, survivesTheGateway, isReadable]) await part();
+  for (const part of [adds, rents, byKeyboard, losesAnAnswer, renders, survivesADrain, survivesArtwork, survivesTheGateway, isReadable]) await part();
   check("the page runs without an error", errors.length === 0, errors);
   check("the page loads from the gateway alone", foreign.length === 0, foreign);
   await browser.close();

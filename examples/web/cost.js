@@ -6,8 +6,8 @@ const listeners = [];
 
 new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) {
-    // What fails has no body. An answer that was known counts as it came first.
-    if (entry.encodedBodySize === 0) continue;
+    // Failures do not count. An answer that was known counts as it came first.
+    if (entry.encodedBodySize === 0 || entry.responseStatus >= 400) continue;
     const { encodedBodySize: bytes, decodedBodySize: plain, duration } = entry;
     measured.set(new URL(entry.name).pathname, { bytes, plain, duration });
   }

@@ -10,7 +10,6 @@ export function element(name, properties = {}, ...children) {
 // Sets a text if it changed: a live region announces only changes.
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
-  node.hidden = text === "";
 }
 
 // Makes the children of `parent` those of `items`. The child of an item stays, with its focus and its picture.

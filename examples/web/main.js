@@ -5,49 +5,58 @@ import { element } from "./element.js";
 import { follow } from "./follow.js";
 import { renew } from "./picture.js";
 import { addSamples } from "./samples.js";
-import { refresh } from "./screens.js";
+import { phone, television } from "./screens.js";
 import { describe, open as openTitle } from "./title.js";
 import { view } from "./work.js";
 
 // How often the screens are asked for, in milliseconds: more often while something is missing or goes on.
 const OFTEN = 2000;
-const SELDOM = 10_000;
+const SELDOM = 5000;
 // How long an operation that has ended stays on the television, in milliseconds.
 const STAYS = 6000;
 const NOTICES = 3;
 
 const find = (selector) => document.querySelector(selector);
-const viewer = (localStorage.viewer ??= uuid());
-const open = (titleId) => openTitle(titleId, viewer, work);
+const viewer = (localStorage["films.viewer"] ??= uuid());
+const open = (titleId, name) => openTitle({ titleId, name }, viewer, work);
 let running = 0;
-let wake = () => {};
+// Ends the pause of a screen between two refreshes.
+const wakes = new Map();
+let asked = 0;
 
 // Refreshes the screens now.
-const now = () => wake();
+const now = () => {
+  asked++;
+  for (const wake of wakes.values()) wake();
+};
 
-async function keepFresh() {
+async function keepFresh(screen) {
   for (;;) {
+    const at = asked;
     let isMissing = true;
     try {
-      isMissing = await refresh(viewer, open);
+      isMissing = await screen(viewer, open);
     } catch (error) {
       notice(describe(error), false);
     }
+    // An answer that began before the last change does not have it.
+    if (at !== asked) continue;
     const pause = isMissing || running > 0 ? OFTEN : SELDOM;
-    await Promise.race([sleep(pause), new Promise((resolve) => (wake = resolve))]);
+    await Promise.race([sleep(pause), new Promise((resolve) => wakes.set(screen, resolve))]);
     if (document.hidden) await new Promise((resolve) => addEventListener("visibilitychange", resolve, { once: true }));
   }
 }
 
 // Follows an operation on both screens, and where `place` puts it.
 async function work(operation, name, titleId, place = () => {}) {
-  const [television, near] = [view(name), view(name)];
+  // Under a dialog nothing is announced, so the view in it does that.
+  const [far, near] = [view(name, false), view(name, true)];
   for (const ended of document.querySelectorAll(".tv .operation:is(.succeeded, .failed)")) ended.remove();
-  find(".tv .work").append(television.node);
+  find(".tv .work").append(far.node);
   place(near.node);
   running++;
   now();
-  const views = [television, near];
+  const views = [far, near];
   try {
     await follow(operation, {
       progress: (message) => views.forEach((it) => it.show(message)),
@@ -59,13 +68,13 @@ async function work(operation, name, titleId, place = () => {}) {
   } finally {
     running--;
     now();
-    setTimeout(() => television.node.remove(), STAYS);
+    setTimeout(() => far.node.remove(), STAYS);
   }
 }
 
 function notice(text, isGood) {
   const list = find(".notices");
-  list.append(element("li", { textContent: text, className: isGood ? "good" : "bad" }));
+  list.append(element("p", { textContent: text, className: isGood ? "good" : "bad" }));
   while (list.children.length > NOTICES) list.firstChild.remove();
 }
 
@@ -103,4 +112,5 @@ find("#new form").onsubmit = async (event) => {
 };
 
 addEventListener("online", now);
-keepFresh();
+keepFresh(television);
+keepFresh(phone);

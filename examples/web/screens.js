@@ -19,27 +19,25 @@ const pictures = (items) => () => items().map((item) => item.pictureUrl).filter(
 showCost(find(".tv .cost"), TV, pictures(() => tiles));
 showCost(find(".phone .cost"), PHONE, pictures(() => cards));
 
-// Asks both backends, and shows what they have. Returns whether something is missing.
-export async function refresh(viewer, open) {
-  const television = async () => {
-    const home = await get(`${TV}?viewer_id=${viewer}`);
-    const found = home.rows.flatMap((row) => row.tiles);
-    keepKnown(tiles, found, home.unreachable);
-    tiles = found;
-    keep(find(".rows"), home.rows, (row) => row.name, makeRow, (node, row) => {
-      keep(node.lastChild, row.tiles, (tile) => tile.titleId, (tile) => makeItem("tile", tile, open), updateTile);
-    });
-    return showMissing(find(".tv"), home.unreachable, tiles);
-  };
-  const phone = async () => {
-    const home = await get(PHONE);
-    keepKnown(cards, home.cards, home.unreachable);
-    cards = home.cards;
-    keep(find(".cards"), cards, (card) => card.titleId, makeCard(open), (node, card) => update(node.firstChild, card));
-    return showMissing(find(".phone"), home.unreachable, cards);
-  };
-  const missing = await Promise.all([television(), phone()]);
-  return missing.some(Boolean);
+// Asks the backend of televisions, and shows what it has. Returns whether something is missing.
+export async function television(viewer, open) {
+  const home = await get(`${TV}?viewer_id=${viewer}`);
+  const found = home.rows.flatMap((row) => row.tiles);
+  keepKnown(tiles, found, home.unreachable);
+  tiles = found;
+  keep(find(".rows"), home.rows, (row) => row.name, makeRow, (node, row) => {
+    keep(node.lastChild, row.tiles, (tile) => tile.titleId, (tile) => makeItem("tile", tile, open), updateTile);
+  });
+  return showMissing(find(".tv"), home.unreachable, tiles);
+}
+
+// Asks the backend of phones, and shows what it has. Returns whether something is missing.
+export async function phone(viewer, open) {
+  const home = await get(PHONE);
+  keepKnown(cards, home.cards, home.unreachable);
+  cards = home.cards;
+  keep(find(".cards"), cards, (card) => card.titleId, makeCard(open), (node, card) => update(node.firstChild, card));
+  return showMissing(find(".phone"), home.unreachable, cards);
 }
 
 function showMissing(screen, unreachable, items) {
@@ -63,11 +61,11 @@ function makeRow(row) {
 const makeCard = (open) => (card) => element("li", {}, makeItem("card", card, open));
 
 // A title as a button that opens its page.
-function makeItem(className, { titleId }, open) {
+function makeItem(className, { titleId, name }, open) {
   const picture = element("span", { className: "picture" }, element("img", { alt: "", hidden: true }));
   const text = element("span", { className: "text" }, element("strong"), element("span", { className: "facts" }));
   if (className === "tile") text.append(element("span", { className: "synopsis" }));
-  return element("button", { type: "button", className, onclick: () => open(titleId) }, picture, text);
+  return element("button", { type: "button", className, onclick: () => open(titleId, name) }, picture, text);
 }
 
 function update(node, item, facts = price(item.priceCents)) {

@@ -10,39 +10,55 @@ const dialog = document.querySelector("#title");
 const AGAIN = 2000;
 let opened;
 
-// Opens the page of a title. `work` follows an operation of it.
-export async function open(titleId, viewer, work) {
+// Opens the page of a title, of which the name is known. `work` follows an operation of it.
+export async function open(title, viewer, work) {
+  const { titleId } = title;
   opened?.abort();
   const closed = (opened = new AbortController());
-  const parts = make(titleId, viewer, work, () => load());
+  const parts = make(title, viewer, work, () => load());
   dialog.replaceChildren(...parts.nodes);
   if (!dialog.open) dialog.showModal();
   // The event comes later than the close: the dialog may be open again.
   dialog.onclose = () => dialog.open || closed.abort();
   let followed = "";
+  let asked = 0;
+  let isLoading = false;
+  let wake = () => {};
 
+  // Loads the page, and loads it again while something is missing or goes on.
   async function load() {
+    asked++;
+    wake();
+    if (isLoading) return;
+    isLoading = true;
     try {
       for (;;) {
+        const at = asked;
         const page = await get(`/v1/titles/${titleId}/page?viewer_id=${viewer}`, closed.signal);
         parts.show(page);
         const { rental } = page;
         // A rental that began before the page was loaded.
-        if (rental && !rental.granted && rental.operation !== followed) parts.follow((followed = rental.operation));
-        if (page.unreachable.length === 0) return;
-        await sleep(AGAIN, closed.signal);
+        if (rental && !rental.granted && !parts.isBusy() && rental.operation !== followed) {
+          parts.follow((followed = rental.operation));
+        }
+        // An answer that began before the last change does not have it.
+        if (at !== asked) continue;
+        if (page.unreachable.length === 0 && !parts.isBusy()) return;
+        await Promise.race([sleep(AGAIN, closed.signal), new Promise((resolve) => (wake = resolve))]);
       }
     } catch (error) {
       if (!closed.signal.aborted) parts.fail(error);
+    } finally {
+      isLoading = false;
     }
   }
   await load();
 }
 
-function make(titleId, viewer, work, load) {
-  const name = element("h2", { id: "title-name", textContent: "…" });
-  const server = element("p", { className: "server", role: "status" });
-  say(server, document.querySelector(".server").textContent);
+function make(title, viewer, work, load) {
+  const { titleId } = title;
+  const name = element("h2", { id: "title-name", textContent: title.name });
+  const server = document.querySelector(".server").cloneNode(true);
   const absent = element("p", { className: "missing", role: "status" });
   const picture = element("img", { alt: "", hidden: true });
   const synopsis = element("p", { className: "synopsis" });
@@ -52,12 +68,16 @@ function make(titleId, viewer, work, load) {
   const close = element("button", { type: "button", textContent: "Close", onclick: () => dialog.close() });
   const head = element("header", {}, name, close);
   let page;
-  let rents = false;
+  // The operations that are followed here.
+  let busy = 0;
 
   const fail = (error) => say(failure, describe(error));
   const follow = async (operation) => {
-    await work(operation, page.name, titleId, (node) => running.replaceChildren(node));
-    await load();
+    busy++;
+    load();
+    await work(operation, title.name, titleId, (node) => running.replaceChildren(node));
+    busy--;
+    load();
   };
   // Starts an operation, and follows it. The button waits for the answer.
   const start = (button, request) => async (event) => {
@@ -92,6 +112,7 @@ function make(titleId, viewer, work, load) {
 
   const show = (found) => {
     page = found;
+    forms.hidden = false;
     say(name, `${page.name} (${page.year})`);
     say(absent, missing(page.unreachable));
     say(synopsis, page.synopsis);
@@ -99,15 +120,14 @@ function make(titleId, viewer, work, load) {
     const fits = page.pictures.find((it) => it.width >= 800) ?? page.pictures.at(-1);
     if (fits || !page.unreachable.includes("services/artwork")) showPicture(picture, fits?.url ?? "");
     if (!page.unreachable.includes("services/library")) {
-      rents = Boolean(page.rental);
+      rentForm.hidden = Boolean(page.rental);
       say(rental, rentalText(page.rental));
     }
-    rentForm.hidden = rents;
     say(rent, Number(page.priceCents) === 0 ? "Rent for free" : `Rent for ${price(page.priceCents)}`);
   };
-  const forms = element("div", { className: "forms" }, rentForm, uploadForm);
+  const forms = element("div", { className: "forms", hidden: true }, rentForm, uploadForm);
   const nodes = [head, server, absent, picture, synopsis, rental, running, forms, failure];
-  return { nodes, show, fail, follow };
+  return { nodes, show, fail, follow, isBusy: () => busy > 0 };
 }
 
 function rentalText(rental) {

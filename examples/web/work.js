@@ -9,9 +9,9 @@ const STATES = {
   STEP_STATE_UNDONE: "undone",
 };
 
-// A view of an operation of `title`. `show` takes the messages of tv.v1/FollowOperation.
-export function view(title) {
-  const text = element("p", { role: "status", textContent: "Waiting for its turn …" });
+// A view of an operation of `title`, which is announced if it is live. `show` takes the messages of tv.v1/FollowOperation.
+export function view(title, isLive) {
+  const text = element("p", { role: isLive ? "status" : null, textContent: "Waiting for its turn …" });
   const bar = element("progress", { max: 100, value: 0, ariaLabel: `Progress of ${title}` });
   const percent = element("span", { className: "percent", textContent: "0 %" });
   const steps = element("ol", { className: "steps", ariaLabel: "Steps" });
