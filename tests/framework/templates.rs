@@ -163,3 +163,158 @@ fn contract_of_a_template_has_the_words_of_its_rule() {
     assert!(text("templates/follows/services/sample/src/follow.rs").contains("KEY: Text = Text::line(1000)"));
     assert!(text("templates/follows/proto/sample/v1/sample.proto").contains(&words), "{words}");
 }
+
+/// Runs templates/parts in a project with these contracts, each the name of a service and the text behind its package.
+fn parts(contracts: &[(&str, &str)], services: &[&str]) -> Result<String, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |path: String, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    };
+    let script = std::fs::read_to_string(root().join("templates/parts")).expect("a file");
+    write("templates/parts".to_owned(), &script);
+    for (name, text) in contracts {
+        write(format!("proto/{name}/v1/{name}.proto"), &format!("/* {{ \" */ package {name}.v1;\n{text}"));
+    }
+    let found = Command::new("bash").arg(folder.path().join("templates/parts")).args(services).output();
+    let found = found.expect("bash runs");
+    let text = |bytes| String::from_utf8(bytes).expect("text").trim_end().to_owned();
+    if found.status.success() { Ok(text(found.stdout)) } else { Err(text(found.stderr)) }
+}
+
+/// A contract that has a method of each kind that a composer cannot call, and at the end one that it can.
+const MANY: &str = r#"
+// rpc GetComment(GetShelfRequest) returns (GetShelfResponse) { NO_SIDE_EFFECTS ACCESS_PUBLIC }
+service ShelfService {
+  rpc GetPlain(GetShelfRequest) returns (GetShelfResponse);
+  rpc GetStream(GetShelfRequest) returns (stream GetShelfResponse) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
+  }
+  rpc GetInternal(GetShelfRequest) returns (GetShelfResponse) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (mesh.options.v1.authorization) = {access: ACCESS_INTERNAL};
+  }
+  rpc GetChanging(GetShelfRequest) returns (GetShelfResponse) {
+    option idempotency_level = IDEMPOTENT;
+    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
+  }
+  rpc FindShelf(GetShelfRequest) returns (GetShelfResponse) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
+  }
+  rpc GetTwo(GetTwoRequest) returns (GetShelfResponse) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
+  }
+  rpc GetText(GetTextRequest) returns (GetShelfResponse) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
+  }
+  rpc GetMany(GetShelfRequest) returns (GetManyResponse) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
+  }
+  rpc GetForeign(GetShelfRequest) returns (GetForeignResponse) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
+  }
+  rpc GetShelf(.many.v1.GetShelfRequest) returns (GetShelfResponse) { // {
+    option (google.api.http) = {get: "/v1//shelves/{shelf_id}"};
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (mesh.options.v1.authorization).access = ACCESS_AUTHENTICATED;
+  }
+}
+message GetTwoRequest { int32 size = 2; string shelf_id = 1 [(buf.validate.field).string.uuid = true]; }
+message GetTextRequest { string shelf_id = 1 [(buf.validate.field).string.max_len = 9]; }
+message GetManyResponse { repeated Shelf shelves = 1; }
+message GetForeignResponse { google.type.Date date = 1; }
+message GetShelfRequest {
+  reserved 2;
+  string shelf_id = 1 [
+    (buf.validate.field) = {string: {uuid: true}}
+  ];
+}
+message GetShelfResponse { many.v1.Shelf top_shelf = 1; }
+message Shelf { string name = 1; enum Kind { KIND_UNSPECIFIED = 0; } repeated string books = 2; }
+"#;
+
+/// A contract whose only method gets its message by `key`.
+fn gets(key: &str) -> String {
+    format!(
+        "service BookService {{ rpc GetBook(GetBookRequest) returns (GetBookResponse) {{
+           option idempotency_level = NO_SIDE_EFFECTS;
+           option (mesh.options.v1.authorization) = {{access: ACCESS_PUBLIC}};
+         }} }}
+         message GetBookRequest {{ string {key} = 1 [(buf.validate.field).string.uuid = true]; }}
+         message GetBookResponse {{ Book book = 1; }}
+         message Book {{}}"
+    )
+}
+
+#[test]
+fn parts_are_the_methods_that_a_composer_can_call() {
+    let (same, other) = (gets("shelf_id"), gets("book_id"));
+    let contracts = [("many", MANY), ("same", &same), ("other", &other), ("empty", "message Book {}")];
+    let many =
+        "many v1 many/v1/many.proto ShelfService GetShelf shelf_id GetShelfRequest GetShelfResponse top_shelf Shelf";
+    let also = "same v1 same/v1/same.proto BookService GetBook shelf_id GetBookRequest GetBookResponse book Book";
+    assert_eq!(parts(&contracts, &["many"]), Ok(many.to_owned()));
+    assert_eq!(parts(&contracts, &["same", "many"]), Ok(format!("{also}\n{many}")));
+    for (services, why) in [
+        (["many", "empty"], "`empty` has no method that gets one message by a UUID, "),
+        (["many", "other"], "`other` has no method that gets one message by shelf_id, as `many` has: "),
+    ] {
+        let refused = parts(&contracts, &services).expect_err("a service lacks the method");
+        assert!(refused.starts_with(why) && refused.lines().count() == 1, "{services:?}: {refused}");
+    }
+}
+
+#[test]
+fn new_service_composes_what_each_service_has_of_one_id() {
+    let project = tempfile::tempdir().expect("a folder");
+    copy_project(project.path());
+    let run = |script: &str, arguments: &[&str]| {
+        let run = Command::new(script).args(arguments).current_dir(project.path()).output().expect("bash runs");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        if run.status.success() { Ok(text(run.stdout)) } else { Err(text(run.stderr)) }
+    };
+    let text = |file: &str| std::fs::read_to_string(project.path().join(file)).expect("a file");
+    for source in ["shelves", "authors", "alpha_shelves"] {
+        run("scripts/new-service", &[source]).expect("a service");
+    }
+    for (list, why) in [
+        ("", "--composes needs 1 to 5 services"),
+        ("shelves,", "there is no service ``"),
+        ("shelves,monolith", "there is no service `monolith`"),
+        ("shelves,authors,shelves", "got `shelves` twice"),
+        ("shelves,pages", "`pages` cannot compose itself"),
+        ("a,b,c,d,e,f", "got 6 services to compose: expected 5 at most"),
+    ] {
+        let refused = run("scripts/new-service", &["pages", "--composes", list]).expect_err("refused");
+        assert!(refused.contains(why) && refused.lines().count() == 1, "{list}: {refused}");
+    }
+    let refused = run("scripts/new-service", &["pages", "--composes", "shelves", "--publishes"]).expect_err("refused");
+    assert!(refused.contains("owns no data") && refused.lines().count() == 1, "{refused}");
+
+    // A name in the list may contain the name of the new service, or a word of the template.
+    let composers = [("pages", "shelves,authors"), ("alpha", "shelves"), ("shelve", "alpha_shelves,authors,shelves")];
+    let edited = ["mesh.toml", "Cargo.toml", "README.md", "docs/ARCHITECTURE.md", "docs/CONTRACTS.md"];
+    for (name, list) in composers {
+        let before = edited.map(text);
+        run("scripts/new-service", &[name, "--composes", list]).expect("a composer");
+        let contract = text(&format!("proto/{name}/v1/{name}.proto"));
+        let calls = text(&format!("services/{name}/src/rpc.rs"));
+        for (at, peer) in list.split(',').enumerate() {
+            assert!(contract.contains(&format!("  {peer}.v1.Item {peer} = {};", at + 2)), "{contract}");
+            assert!(calls.contains(&format!("contracts::{peer}::v1 as {peer};")), "{calls}");
+        }
+        assert!(!project.path().join("services").join(name).join("migrations").exists());
+        let first = list.split(',').next().expect("a service");
+        let used = run("scripts/remove-service", &[first]).expect_err("it is used");
+        assert!(used.contains(&format!("proto/{name}, services/{name}. ")), "{used}");
+        assert_eq!(run("scripts/remove-service", &[name]), Ok(format!("removed {name}\n")));
+        assert_eq!(edited.map(text), before);
+    }
+}

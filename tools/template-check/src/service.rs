@@ -35,17 +35,28 @@ const BAD: &[&str] = &[
     "longer_than_anybody_wants_to_type",
 ];
 
-/// The options of scripts/new-service for long work and for events.
+/// The options of scripts/new-service for long work, for events and for composers.
 const LONG_WORK: &str = "--long-work";
 const PUBLISHES: &str = "--publishes";
+const COMPOSES: &str = "--composes";
 /// Refused with one line that has these words. `artwork` publishes nothing.
-const BAD_OPTIONS: [(&[&str], &str); 6] = [
+const BAD_OPTIONS: [(&[&str], &str); 16] = [
     (&["x", "--follows"], "--follows needs a service"),
     (&["x", "--follows="], "--follows needs a service"),
     (&["x", "--follows", "nothing"], "there is no service `nothing`: expected --follows with one of"),
     (&["x", "--follows", "artwork"], "`artwork` publishes no events: expected --follows with one of"),
     (&["x", "--follows", "x"], "cannot follow itself"),
     (&["x", "--follows", "catalog", "--follows", "billing"], "got two services to follow"),
+    (&["x", COMPOSES], "--composes needs 1 to 5 services"),
+    (&["x", COMPOSES, "nothing"], "there is no service `nothing`: expected --composes with services"),
+    (&["x", COMPOSES, "monolith"], "there is no service `monolith`"),
+    (&["x", COMPOSES, "catalog,"], "there is no service ``"),
+    (&["x", COMPOSES, "catalog,artwork,catalog"], "got `catalog` twice"),
+    (&["x", COMPOSES, "catalog", COMPOSES, "artwork"], "got --composes twice"),
+    (&["x", COMPOSES, "a,b,c,d,e,f"], "got 6 services to compose: expected 5 at most"),
+    (&["x", COMPOSES, "catalog,x"], "cannot compose itself"),
+    (&["x", COMPOSES, "catalog", PUBLISHES], "owns no data: omit"),
+    (&["x", COMPOSES, "catalog", LONG_WORK, "--follows", "catalog"], "owns no data: omit"),
 ];
 
 pub(crate) fn bad_names_are_refused(project: &Project) -> Result<()> {
@@ -65,8 +76,9 @@ pub(crate) fn bad_names_are_refused(project: &Project) -> Result<()> {
 /// Checks that rustfmt changes no line, whether the name is short or long.
 pub(crate) fn is_formatted(project: &Project) -> Result<()> {
     for name in ["x", "film_reviews", "abcdefghijklmnopqrstuvwxyz0123"] {
-        let follows = "--follows=catalog";
-        for options in [&[][..], &[LONG_WORK], &[PUBLISHES], &[follows], &[LONG_WORK, PUBLISHES, follows]] {
+        let (follows, one, two) = ("--follows=catalog", "--composes=artwork", "--composes=catalog,artwork");
+        let all = [LONG_WORK, PUBLISHES, follows];
+        for options in [&[][..], &[LONG_WORK], &[PUBLISHES], &[follows], &all, &[one], &[two]] {
             project.run("scripts/new-service", &[&[name], options].concat())?;
             project.run("cargo", &["fmt", "--all", "--check"])?;
             project.run("scripts/remove-service", &[name])?;
@@ -105,9 +117,11 @@ pub(crate) fn come_and_go(project: &Project, cargo: &[&str]) -> Result<()> {
         vec!["ratings", LONG_WORK],
         vec!["notes", PUBLISHES],
         vec!["digests", LONG_WORK, PUBLISHES, "--follows", "notes"],
+        vec!["summaries", COMPOSES, "notes,ratings"],
     ];
     if project.folder.join("services/catalog").exists() {
         added.push(vec!["shelves", "--follows", "catalog"]);
+        added.push(vec!["pages", COMPOSES, "catalog,artwork"]);
     }
     // The scripts work from every folder of the project.
     for arguments in &added {
@@ -116,7 +130,8 @@ pub(crate) fn come_and_go(project: &Project, cargo: &[&str]) -> Result<()> {
     project.run("cargo", cargo)?;
     work_is_kept(project)?;
     refuses_to_remove(project, "notes", "services/digests (follows it)")?;
-    // A follower goes before its source.
+    refuses_to_remove(project, "ratings", "proto/summaries, services/summaries")?;
+    // A follower goes before its source, and a composer before what it composes.
     for arguments in added.iter().rev() {
         // The last moment at which cargo knows it.
         project.run("cargo", &["clean", "--package", arguments[0]])?;
