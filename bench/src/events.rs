@@ -3,13 +3,14 @@
 //! `cargo run --profile bench-run -p bench -- events` prints one table; docs/BENCHMARKS.md explains it.
 //!
 //! Modules, in the order of the table: [`publishing`] measures rows that are written with an event, [`replay`] the
-//! stream of a reader that is behind, [`newcomer`] the snapshot of one that has nothing, and [`following`] a service that
-//! applies them to a copy of its own. [`site`] is the service under test, and [`plan`] the extent.
+//! stream of a reader that is behind, [`newcomer`] the snapshot of one that has nothing, [`following`] a service that
+//! applies them to a copy of its own, and [`renting`] sagas that publish. [`site`] is the service under test, and [`plan`] the extent.
 
 mod following;
 mod newcomer;
 mod plan;
 mod publishing;
+mod renting;
 mod replay;
 mod site;
 
@@ -28,10 +29,11 @@ pub(crate) enum Part {
     Replay,
     Newcomer,
     Following,
+    Renting,
 }
 
 /// In the order of the table.
-const PARTS: [(Part, Engine); 7] = [
+const PARTS: [(Part, Engine); 9] = [
     (Part::Publishing, Engine::Sqlite),
     (Part::Publishing, Engine::Postgres),
     (Part::Replay, Engine::Sqlite),
@@ -39,6 +41,8 @@ const PARTS: [(Part, Engine); 7] = [
     (Part::Newcomer, Engine::Sqlite),
     (Part::Following, Engine::Sqlite),
     (Part::Following, Engine::Postgres),
+    (Part::Renting, Engine::Sqlite),
+    (Part::Renting, Engine::Postgres),
 ];
 
 pub(crate) async fn measure(quick: bool, only: Option<Part>, data_dir: Option<PathBuf>) -> anyhow::Result<()> {
@@ -61,6 +65,7 @@ pub(crate) async fn measure(quick: bool, only: Option<Part>, data_dir: Option<Pa
             Part::Replay => replay::measure(&place, &plan, &mut report).await,
             Part::Newcomer => newcomer::measure(&place, &plan, &mut report).await,
             Part::Following => following::measure(&machine, &place, &plan, &mut report).await,
+            Part::Renting => renting::measure(&machine, &place, &plan, &mut report).await,
         };
         measured.with_context(|| format!("{part:?} on {engine}"))?;
     }
