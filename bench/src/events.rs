@@ -4,12 +4,15 @@
 //!
 //! Modules, in the order of the table: [`publishing`] measures rows that are written with an event, [`replay`] the
 //! stream of a reader that is behind, [`newcomer`] the snapshot of one that has nothing, [`following`] a service that
-//! applies them to a copy of its own, and [`renting`] sagas that publish. [`site`] is the service under test, and [`plan`] the extent.
+//! applies them to a copy of its own, [`renting`] sagas that publish, and `relay`, with
+//! the feature `nats`, how fast a broker gets them. [`site`] is the service under test, and [`plan`] the extent.
 
 mod following;
 mod newcomer;
 mod plan;
 mod publishing;
+#[cfg(feature = "nats")]
+mod relay;
 mod renting;
 mod replay;
 mod site;
@@ -30,10 +33,11 @@ pub(crate) enum Part {
     Newcomer,
     Following,
     Renting,
+    Relay,
 }
 
 /// In the order of the table.
-const PARTS: [(Part, Engine); 9] = [
+const PARTS: [(Part, Engine); 11] = [
     (Part::Publishing, Engine::Sqlite),
     (Part::Publishing, Engine::Postgres),
     (Part::Replay, Engine::Sqlite),
@@ -43,6 +47,8 @@ const PARTS: [(Part, Engine); 9] = [
     (Part::Following, Engine::Postgres),
     (Part::Renting, Engine::Sqlite),
     (Part::Renting, Engine::Postgres),
+    (Part::Relay, Engine::Sqlite),
+    (Part::Relay, Engine::Postgres),
 ];
 
 pub(crate) async fn measure(quick: bool, only: Option<Part>, data_dir: Option<PathBuf>) -> anyhow::Result<()> {
@@ -66,6 +72,13 @@ pub(crate) async fn measure(quick: bool, only: Option<Part>, data_dir: Option<Pa
             Part::Newcomer => newcomer::measure(&place, &plan, &mut report).await,
             Part::Following => following::measure(&machine, &place, &plan, &mut report).await,
             Part::Renting => renting::measure(&machine, &place, &plan, &mut report).await,
+            #[cfg(feature = "nats")]
+            Part::Relay => relay::measure(&place, &plan, &mut report).await,
+            #[cfg(not(feature = "nats"))]
+            Part::Relay => {
+                report.missing(&format!("events relayed/s, {engine}"), "built without `--features bench/nats`");
+                Ok(())
+            }
         };
         measured.with_context(|| format!("{part:?} on {engine}"))?;
     }

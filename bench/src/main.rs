@@ -79,7 +79,7 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         data_dir: Option<PathBuf>,
     },
-    /// Events of services: one table, in two minutes
+    /// Events of services: one table, in three minutes
     Events {
         /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
         #[arg(long)]

@@ -99,6 +99,14 @@ impl Site {
 
     /// Starts the service, perhaps in one process with a follower, each with its database.
     pub(super) async fn start_with(place: &Place, follower: Option<(Service, &Place)>) -> anyhow::Result<Self> {
+        Self::start_as(place, follower, None).await
+    }
+
+    async fn start_as(
+        place: &Place,
+        follower: Option<(Service, &Place)>,
+        setting: Option<String>,
+    ) -> anyhow::Result<Self> {
         let (sender, store) = mpsc::channel();
         let things = Service::new(SERVICE, &[]).owns(MIGRATIONS).publishes(snapshot).works(move |resources| {
             // If the receiver is gone, the start has already failed.
@@ -108,14 +116,21 @@ impl Site {
         let database =
             |service: &Service, place: &Place| format!("services.{}.database_url={}", service.name(), place.url);
         let (folder, own) = (tempfile::tempdir_in(&place.folder)?, database(&things, place));
+        let mut settings: Vec<_> = setting.into_iter().chain([own]).collect();
         let mesh = match follower {
-            None => Mesh::start_in(folder, &[own], things).await,
+            None => Mesh::start_in(folder, &settings, things).await,
             Some((follower, place)) => {
-                let settings = [own, database(&follower, place)];
+                settings.push(database(&follower, place));
                 Mesh::start_in(folder, &settings, [things, follower]).await
             }
         };
         Ok(Self { mesh, store: store.recv().context("the service was not built")? })
+    }
+
+    /// Starts the service with a relay to a NATS server.
+    #[cfg(feature = "nats")]
+    pub(super) async fn start_relaying(place: &Place, url: &str) -> anyhow::Result<Self> {
+        Self::start_as(place, None, Some(format!("nats.url={url}"))).await
     }
 
     /// Ends it, and closes its database.
