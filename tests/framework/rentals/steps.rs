@@ -199,7 +199,7 @@ impl System {
     }
 
     fn pause(&self, millis: u64) {
-        self.runtime.block_on(tokio::time::sleep(Duration::from_millis(millis)));
+        self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(millis)).await });
     }
 
     /// Starts library again on a network that works, and waits until the rental is whole: granted and charged once, or
