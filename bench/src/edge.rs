@@ -9,7 +9,7 @@
 
 mod envoy;
 pub(crate) mod gateway;
-mod load;
+pub(crate) mod load;
 mod own;
 mod plan;
 mod sources;

@@ -10,6 +10,7 @@
 //! starts a server; [`report`] prints the table.
 
 mod calls;
+mod compose;
 mod deliveries;
 mod edge;
 mod events;
@@ -79,6 +80,12 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         data_dir: Option<PathBuf>,
     },
+    /// Composed answers, in a project with the example `film`: one table, in two minutes
+    Compose {
+        /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
+        #[arg(long)]
+        quick: bool,
+    },
     /// Events of services: one table, in three minutes
     Events {
         /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
@@ -142,6 +149,7 @@ fn main() -> ExitCode {
                     ended = events::measure(quick, only, data_dir) => ended,
                     _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
                 },
+                Command::Compose { quick } => compose::measure(quick).await,
                 Command::Calls { quick, only } => calls::measure(quick, only).await,
                 Command::ServeCalls { side } => side.serve().await,
                 Command::ServeGateway { service } => edge::gateway::serve(service).await,

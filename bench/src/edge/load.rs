@@ -22,7 +22,7 @@ use crate::report::Samples;
 use crate::server::cpu_time;
 
 /// One of the callers of a server.
-pub(super) enum Caller {
+pub(crate) enum Caller {
     /// On an HTTP/1.1 connection of its own.
     Http1(http1::SendRequest<Empty<Bytes>>),
     /// On an HTTP/2 connection, which callers may share.
@@ -32,7 +32,7 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    pub(super) async fn http1(server: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) async fn http1(server: SocketAddr) -> anyhow::Result<Self> {
         let (sender, connection) = http1::handshake(TokioIo::new(connect(server).await?)).await?;
         tokio::spawn(connection);
         Ok(Self::Http1(sender))
@@ -60,7 +60,7 @@ impl Caller {
     }
 
     /// Returns the body of the answer, which is empty for gRPC.
-    pub(super) async fn call(&mut self, path: &str) -> anyhow::Result<Bytes> {
+    pub(crate) async fn call(&mut self, path: &str) -> anyhow::Result<Bytes> {
         let answer = match self {
             Self::Http1(sender) => {
                 // The sender is ready again once the answer before is read.
