@@ -22,4 +22,4 @@ mod watch;
 pub use channel::GrpcChannel;
 pub use events::EventSubscription;
 pub use subscription::Subscription;
-pub use watch::{OperationWatch, watch_until_done};
+pub use watch::{OperationWatch, WatchFrame, watch_until_done};

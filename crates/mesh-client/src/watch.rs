@@ -1,8 +1,11 @@
 //! Follows one operation to its end.
 
+use std::time::Duration;
+
 use mesh_proto::google::longrunning::Operation;
 use mesh_proto::mesh::operations::v1::operation_events_service_client::OperationEventsServiceClient;
 use mesh_proto::mesh::operations::v1::{Progress, WatchRequest, WatchResponse, watch_response};
+use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
 use super::channel::GrpcChannel;
@@ -13,7 +16,17 @@ use super::resuming::{Resuming, Subscribe};
 #[derive(Debug)]
 pub struct OperationWatch<C> {
     frames: Resuming<Watched<C>, WatchResponse>,
+    first: Option<WatchFrame>,
     is_done: bool,
+}
+
+/// A frame of an [`OperationWatch`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WatchFrame {
+    /// Another watch begins behind this frame with it.
+    pub cursor: Vec<u8>,
+    /// The operation after a change; `None` for a heartbeat.
+    pub operation: Option<Operation>,
 }
 
 #[derive(Debug)]
@@ -40,7 +53,14 @@ impl<C: GrpcChannel> OperationWatch<C> {
     pub fn new(channel: C, name: impl Into<String>) -> Self {
         let client = OperationEventsServiceClient::new(channel).max_decoding_message_size(LARGEST);
         let request = WatchRequest { name: name.into(), heartbeat: Some(heartbeat()), ..WatchRequest::default() };
-        Self { frames: Resuming::new(Watched { client, request }, Vec::new()), is_done: false }
+        Self { frames: Resuming::new(Watched { client, request }, Vec::new()), first: None, is_done: false }
+    }
+
+    /// Begins behind a cursor. An empty one begins with the operation as it is.
+    #[must_use]
+    pub fn after(mut self, cursor: Vec<u8>) -> Self {
+        self.frames.cursor = cursor;
+        self
     }
 
     /// Follows its end only.
@@ -48,6 +68,49 @@ impl<C: GrpcChannel> OperationWatch<C> {
     pub fn terminal_only(mut self) -> Self {
         self.frames.source.request.progress = Progress::TerminalOnly.into();
         self
+    }
+
+    /// Waits for the first frame, at most for `limit`, and keeps it for the methods below. A program that passes the frames
+    /// on learns so that the operation does not exist, before it answers.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    pub async fn open(&mut self, limit: Duration) -> Result<(), Status> {
+        if let Ok(first) = timeout(limit, self.frame()).await {
+            self.first = first?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next frame: a change, or a heartbeat, which comes at least every 10 s while the server is there. `None`
+    /// behind the end.
+    ///
+    /// The future may be dropped at any time, and the method called again.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    pub async fn frame(&mut self) -> Result<Option<WatchFrame>, Status> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        if self.is_done {
+            return Ok(None);
+        }
+        // Nothing but the end of the operation ends the stream with OK.
+        let Some(WatchResponse { cursor, event }) = self.frames.next_or_end().await? else {
+            self.is_done = true;
+            return Ok(None);
+        };
+        let operation = match event {
+            Some(watch_response::Event::Snapshot(operation) | watch_response::Event::Update(operation)) => {
+                Some(operation)
+            }
+            _ => None,
+        };
+        self.is_done = operation.as_ref().is_some_and(|operation| operation.done);
+        Ok(Some(WatchFrame { cursor, operation }))
     }
 
     /// Waits for the next change, without a limit, also while the server is unavailable. The first one is the operation as
@@ -61,12 +124,9 @@ impl<C: GrpcChannel> OperationWatch<C> {
     /// PERMISSION_DENIED, UNAUTHENTICATED, FAILED_PRECONDITION, UNIMPLEMENTED (not a server of this kind), OUT_OF_RANGE
     /// (more than 16 MiB).
     pub async fn next(&mut self) -> Result<Option<Operation>, Status> {
-        while !self.is_done {
-            if let Some(watch_response::Event::Snapshot(operation) | watch_response::Event::Update(operation)) =
-                self.frames.next().await?.event
-            {
-                self.is_done = operation.done;
-                return Ok(Some(operation));
+        while let Some(frame) = self.frame().await? {
+            if frame.operation.is_some() {
+                return Ok(frame.operation);
             }
         }
         Ok(None)
