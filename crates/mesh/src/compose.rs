@@ -34,6 +34,7 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 use mesh_rpc::call::Context;
+use mesh_rpc::call::error::is_unreadable;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Response, Status};
 
@@ -90,7 +91,12 @@ impl Parts {
         match answer {
             Ok(answer) => Ok(Some(answer.into_inner())),
             Err(status) if status.code() == Code::NotFound => Ok(None),
-            Err(status) if is_of_the_peer(status.code()) => {
+            Err(status) if is_of_the_peer(&status) => {
+                if is_a_defect(status.code()) {
+                    tracing::warn!(service, %status, "an answer lacks a part");
+                } else {
+                    tracing::debug!(service, %status, "an answer lacks a part");
+                }
                 self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(service);
                 Ok(None)
             }
@@ -133,9 +139,9 @@ impl Parts {
 
 /// Whether a failure says that the peer, or the way to it, does not work now; an earlier version of it may lack the
 /// method. Another code is about the request.
-fn is_of_the_peer(code: Code) -> bool {
-    matches!(
-        code,
+fn is_of_the_peer(status: &Status) -> bool {
+    let not_now = matches!(
+        status.code(),
         Code::Aborted
             | Code::Cancelled
             | Code::DataLoss
@@ -145,7 +151,14 @@ fn is_of_the_peer(code: Code) -> bool {
             | Code::Unavailable
             | Code::Unimplemented
             | Code::Unknown
-    )
+    );
+    // tonic says that an answer is too large in the words of a bad request.
+    not_now || is_unreadable(status)
+}
+
+/// Whether a failure is no outage: nobody would find it in an answer that lacks a part.
+fn is_a_defect(code: Code) -> bool {
+    matches!(code, Code::DataLoss | Code::Internal | Code::OutOfRange | Code::Unimplemented | Code::Unknown)
 }
 
 fn late() -> Status {
@@ -188,6 +201,14 @@ mod tests {
                 _ => assert!(matches!(part, Ok(None)) && unreachable == ["services/artwork"], "{code:?}"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn optional_part_that_is_too_large_is_unreachable() {
+        let parts = Parts::begin();
+        let large = async { Err(Status::out_of_range("Error, decoded message length too large: found 9 bytes")) };
+        assert_eq!(parts.optional::<()>("artwork", large).await.unwrap(), None);
+        assert_eq!(parts.unreachable(), ["services/artwork"]);
     }
 
     #[tokio::test]
