@@ -313,7 +313,7 @@ impl Inner {
         } else {
             (websocket::Requests::none(), request::of_address(&matched, head)?)
         };
-        let timeout = headers::timeout(&head.headers, method, self.deadline)?;
+        let timeout = headers::timeout(&head.headers, method, self.deadline, Duration::ZERO)?;
         let metadata = headers::metadata(&head.headers);
         let (response, upgrade) = websocket::accept(head)?;
         let answering = call::call(&self.layers, method, caller.connection.clone(), timeout, metadata, body);
@@ -334,7 +334,7 @@ impl Inner {
             return grpc_web::failure(status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message));
         };
         let open = self.open(method, caller.client);
-        match (headers::timeout(&head.headers, method, self.deadline), open) {
+        match (headers::timeout(&head.headers, method, self.deadline, Duration::ZERO), open) {
             (Ok(timeout), Ok(open)) => {
                 let metadata = headers::metadata(&head.headers);
                 let body = self.arriving(method, body, caller.client);
@@ -382,7 +382,7 @@ impl Inner {
         let method = route.shape().method;
         // The call begins before a body that goes on as it arrives.
         let arrival = if route.binding().body.is_raw() { ARRIVAL } else { Duration::ZERO };
-        let timeout = headers::timeout(&head.headers, method, self.deadline + arrival)?;
+        let timeout = headers::timeout(&head.headers, method, self.deadline, arrival)?;
         let metadata = headers::metadata(&head.headers);
         call::Messages::of(call::call(&self.layers, method, connection, timeout, metadata, body).await)
     }

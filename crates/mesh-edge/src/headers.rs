@@ -49,17 +49,24 @@ pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// The deadline of a call: that of the header `grpc-timeout`, or else the default of its contract, and for a call that does
-/// not wait for events at most `most`. Without either, such a call has `most`, and one that waits has none.
+/// not wait for events at most `most`. Without either, such a call has `most`, and one that waits has none. A call whose
+/// body goes on as it arrives has `arrival` more.
 ///
 /// # Errors
 ///
 /// INVALID_ARGUMENT: the header is malformed.
-pub(crate) fn timeout(headers: &HeaderMap, method: &Method, most: Duration) -> Result<Option<Duration>, Status> {
+pub(crate) fn timeout(
+    headers: &HeaderMap,
+    method: &Method,
+    most: Duration,
+    arrival: Duration,
+) -> Result<Option<Duration>, Status> {
     let own = read_timeout(headers)?;
     Ok(match own {
         Some(own) if method.waits => Some(own),
-        Some(own) => Some(own.min(most)),
-        None => (!method.waits).then(|| method.default_deadline.map_or(most, |default| default.min(most))),
+        Some(own) => Some(own.min(most + arrival)),
+        None if method.waits => None,
+        None => Some(method.default_deadline.map_or(most, |default| default.min(most)) + arrival),
     })
 }
 
@@ -92,4 +99,40 @@ fn is_weighted_gzip(name: &str) -> bool {
     let Some((name, weight)) = name.split_once(';') else { return false };
     let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
     name.trim() == "gzip" && weight.is_some_and(|weight| weight > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+    use mesh_rpc::call::{Access, IdempotencyLevel};
+
+    #[test]
+    fn timeout_is_the_clients_the_contracts_or_the_longest() {
+        let seconds = Duration::from_secs;
+        let with = |grpc_timeout: Option<&'static str>, default_deadline, arrival| {
+            let mut headers = HeaderMap::new();
+            headers.extend(
+                grpc_timeout.map(|value| (HeaderName::from_static("grpc-timeout"), HeaderValue::from_static(value))),
+            );
+            let method = Method {
+                number: 0,
+                service: "",
+                name: "",
+                idempotency: IdempotencyLevel::IdempotencyUnknown,
+                default_deadline,
+                client_streaming: false,
+                server_streaming: false,
+                waits: false,
+                access: Access::Public,
+            };
+            timeout(&headers, &method, seconds(30), arrival).unwrap().unwrap()
+        };
+        assert_eq!(with(None, None, Duration::ZERO), seconds(30));
+        assert_eq!(with(None, Some(seconds(2)), Duration::ZERO), seconds(2));
+        assert_eq!(with(None, Some(seconds(90)), Duration::ZERO), seconds(30));
+        assert_eq!(with(Some("5S"), Some(seconds(2)), Duration::ZERO), seconds(5));
+        assert_eq!(with(Some("99S"), None, Duration::ZERO), seconds(30));
+        assert_eq!(with(None, Some(seconds(2)), seconds(60)), seconds(62), "an upload as it arrives");
+    }
 }
