@@ -1,5 +1,3 @@
--- When the right to watch ends; NULL before the grant. An earlier version of this service grants without it: such a rental
--- does not end.
+-- When the right to watch ends; NULL before the grant. An earlier version of this service grants without it: then it ends
+-- after the period that the rule says, from the grant.
 ALTER TABLE rentals ADD COLUMN expire_time BIGINT;
-
-UPDATE rentals SET expire_time = update_time + 172800000000 WHERE state = 2;

@@ -58,9 +58,9 @@ pub(crate) async fn title(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Op
 pub(crate) async fn offer(database: impl AnyExecutor<'_>, order: &Order) -> Result<Option<Offer>, Error> {
     let offer = "SELECT t.price_cents, r.rental_id FROM titles t
         LEFT JOIN rentals r ON r.title_id = t.title_id AND r.viewer_id = $1 AND r.state < 3
-            AND (r.expire_time IS NULL OR r.expire_time > $2)
-        WHERE t.title_id = $3";
-    let offer = sqlx::query(offer).bind(&order.viewer).bind(now()).bind(order.title.to_string());
+            AND (r.state = 1 OR COALESCE(r.expire_time, r.update_time + $2) > $3)
+        WHERE t.title_id = $4";
+    let offer = sqlx::query(offer).bind(&order.viewer).bind(period()).bind(now()).bind(order.title.to_string());
     let offer = offer.try_map(|row: AnyRow| {
         Ok(Offer { price_cents: row.try_get("price_cents")?, rental: row.try_get("rental_id")? })
     });
@@ -75,9 +75,10 @@ pub(crate) async fn reserve(
     charge: Uuid,
 ) -> Result<bool, Error> {
     let (title, now) = (order.title.to_string(), now());
-    let expire = "UPDATE rentals SET state = $1, update_time = expire_time
-        WHERE viewer_id = $2 AND title_id = $3 AND state = $4 AND expire_time <= $5";
-    let expire = sqlx::query(expire).bind(RentalState::Expired as i64).bind(&order.viewer).bind(&title);
+    let expire = "UPDATE rentals SET state = $1, expire_time = COALESCE(expire_time, update_time + $2),
+            update_time = COALESCE(expire_time, update_time + $2)
+        WHERE viewer_id = $3 AND title_id = $4 AND state = $5 AND COALESCE(expire_time, update_time + $2) <= $6";
+    let expire = sqlx::query(expire).bind(RentalState::Expired as i64).bind(period()).bind(&order.viewer).bind(&title);
     expire.bind(RentalState::Granted as i64).bind(now).execute(&mut *database).await?;
     let reserve = "INSERT INTO rentals
         (rental_id, viewer_id, title_id, price_cents, charge_id, state, create_time, update_time)
@@ -91,8 +92,7 @@ pub(crate) async fn reserve(
 /// Grants or releases a rental; `None` if it was never reserved.
 pub(crate) async fn turn(database: &mut Connection, id: &str, state: RentalState) -> Result<Option<Rental>, Error> {
     let now = now();
-    let period = i64::try_from(PERIOD.as_micros()).unwrap_or(i64::MAX);
-    let expire = (state == RentalState::Granted).then_some(now.saturating_add(period));
+    let expire = (state == RentalState::Granted).then_some(now.saturating_add(period()));
     let turn = sqlx::query("UPDATE rentals SET state = $1, update_time = $2, expire_time = $3 WHERE rental_id = $4");
     turn.bind(state as i64).bind(now).bind(expire).bind(id).execute(&mut *database).await?;
     rental(database, id).await
@@ -166,6 +166,11 @@ pub(crate) async fn sweep_orphans(database: impl AnyExecutor<'_>, before: i64) -
     Ok(())
 }
 
+/// The time from the grant to the end, in microseconds.
+fn period() -> i64 {
+    i64::try_from(PERIOD.as_micros()).unwrap_or(i64::MAX)
+}
+
 fn read_title(row: AnyRow) -> sqlx::Result<Title> {
     Ok(Title {
         title_id: row.try_get("title_id")?,
@@ -178,6 +183,8 @@ fn read_title(row: AnyRow) -> sqlx::Result<Title> {
 fn read_rental(row: AnyRow) -> sqlx::Result<Rental> {
     let (rental_id, state): (String, i64) = (row.try_get("rental_id")?, row.try_get("state")?);
     let (updated, expires): (i64, Option<i64>) = (row.try_get("update_time")?, row.try_get("expire_time")?);
+    let expires =
+        expires.or_else(|| (state == RentalState::Granted as i64).then_some(updated.saturating_add(period())));
     // The row of an expired rental changes when the viewer rents the title again.
     let expired = expires.filter(|expires| state == RentalState::Granted as i64 && *expires <= now());
     let state = expired.map_or(state, |_| RentalState::Expired as i64);

@@ -21,6 +21,12 @@ fn expires(mut library: Session, system: &System<'_>) {
     let period = library.numbers("SELECT expire_time - update_time FROM rentals")[0];
     assert_eq!(period, 48 * 60 * 60 * 1_000_000, "{granted}");
 
+    // As an earlier version grants.
+    library.execute("UPDATE rentals SET expire_time = NULL");
+    assert_eq!(current(), std::slice::from_ref(&granted));
+    library.execute("UPDATE rentals SET update_time = update_time - 49 * 3600000000");
+    assert_eq!(current(), [] as [Value; 0]);
+    library.execute("UPDATE rentals SET update_time = update_time + 49 * 3600000000");
     library.execute("UPDATE rentals SET expire_time = update_time + 1");
     assert_eq!(current(), [] as [Value; 0]);
     let expired = system.rental(&request);
