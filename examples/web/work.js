@@ -16,8 +16,11 @@ export function view(title, isLive) {
   const percent = element("span", { className: "percent", textContent: "0 %" });
   const steps = element("ol", { className: "steps", ariaLabel: "Steps" });
   const heading = element("h3", { textContent: title });
-  const node = element("div", { className: "operation" }, heading, element("div", { className: "bar" }, bar, percent), text, steps);
+  const part = element("div", { className: "bar" }, bar, percent);
+  const node = element("div", { className: "operation" }, heading, part, text, steps);
   const show = (message) => {
+    // A rental shows its steps, and no part.
+    part.hidden = message.steps.length > 0;
     bar.value = message.percent;
     percent.textContent = `${message.percent} %`;
     say(text, message.reason ? `${message.text} (${message.reason})` : message.text);

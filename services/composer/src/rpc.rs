@@ -14,7 +14,7 @@ use tonic::{Code, Request, Response, Status, async_trait};
 
 /// The domain in the `ErrorInfo` of this service's errors.
 const DOMAIN: &str = "composer";
-/// The rule for viewers. The contract repeats its words, and library checks it, too.
+/// The rule for viewers, as library has it. The contract repeats its words.
 const VIEWER: Text = Text::line(100);
 
 pub(crate) struct Composer {

@@ -119,3 +119,10 @@ async fn bounds_of_the_contract_are_those_of_the_service() {
     bounds(contracts::FILE_DESCRIPTOR_SET, &page, &[], async |request| client.clone().get_title_page(request).await)
         .await;
 }
+
+/// The bounds have no rule for blanks.
+#[test]
+fn contract_has_the_words_of_the_rule_for_viewers() {
+    let contract = include_str!("../../../proto/composer/v1/composer.proto").to_lowercase().replace("\n  // ", " ");
+    assert!(contract.contains(&mesh::Text::line(100).to_string().to_lowercase()));
+}

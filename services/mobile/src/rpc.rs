@@ -1,6 +1,7 @@
 //! Implements the contract: calls the owners of the parts, and gives their answers the shape of a phone.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use contracts::artwork::v1::artwork_service_client::ArtworkServiceClient;
 use contracts::artwork::v1::{Artwork, BatchGetArtworksRequest, Size};
@@ -8,7 +9,7 @@ use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
 use contracts::catalog::v1::{ListTitlesRequest, Title};
 use contracts::mobile::v1::mobile_service_server::MobileService;
 use contracts::mobile::v1::*;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, stream};
 use mesh::client::OperationWatch;
 use mesh::client::operation::service_of;
 use mesh::compose::Parts;
@@ -22,6 +23,13 @@ const DOMAIN: &str = "mobile";
 /// The number of titles of a request that names none, and the most of any. The contract repeats them.
 const DEFAULT_TITLES: i32 = 10;
 const MAX_TITLES: i32 = 50;
+
+/// The names of operations that are followed. The contract has them as a pattern.
+const NAMES: &str = "must be services/artwork/operations/UUID or services/library/operations/UUID";
+/// The wait for the first message of a stream, before which an operation that does not exist is refused.
+const FIRST: Duration = Duration::from_secs(2);
+
+type Watch = OperationWatch<Channel>;
 
 pub(crate) struct Mobile {
     catalog: CatalogServiceClient<Channel>,
@@ -75,30 +83,28 @@ impl MobileService for Mobile {
         &self,
         request: Request<AwaitOperationRequest>,
     ) -> Result<Response<Self::AwaitOperationStream>, Status> {
-        let name = request.into_inner().name;
-        let worker = self.worker(&name);
-        let mut bad = Violations::default();
-        bad.check(
-            worker.is_some(),
-            "name",
-            "must be services/artwork/operations/UUID or services/library/operations/UUID",
-        );
-        bad.finish().map_err(|bad| error::invalid_fields(DOMAIN, bad))?;
-
-        let watch = worker.map(|worker| OperationWatch::new(worker, name).terminal_only());
-        Ok(Response::new(Box::pin(stream::iter(watch).then(end))))
+        let AwaitOperationRequest { name, cursor } = request.into_inner();
+        let worker = self.worker(&name).ok_or_else(|| {
+            let mut bad = Violations::default();
+            bad.check(false, "name", NAMES);
+            error::invalid_fields(DOMAIN, bad)
+        })?;
+        let mut watch = OperationWatch::new(worker, name).terminal_only().after(cursor);
+        watch.open(FIRST).await.map_err(peer::pass_on)?;
+        Ok(Response::new(Box::pin(stream::try_unfold(watch, next))))
     }
 }
 
-/// Waits for the end, for as long as it takes.
-async fn end(mut watch: OperationWatch<Channel>) -> Result<AwaitOperationResponse, Status> {
-    loop {
-        match watch.next().await.map_err(peer::pass_on)? {
-            Some(ended) if ended.done => return Ok(notice(&ended)),
-            Some(_) => {}
-            None => return Err(Status::internal("the operation ended without an end")),
-        }
-    }
+/// The next message: the notice of the end, or a heartbeat.
+async fn next(mut watch: Watch) -> Result<Option<(AwaitOperationResponse, Watch)>, Status> {
+    let frame = watch.frame().await.map_err(peer::pass_on)?;
+    Ok(frame.map(|frame| {
+        let message = match frame.operation.filter(|operation| operation.done) {
+            Some(ended) => notice(&ended, frame.cursor),
+            None => AwaitOperationResponse { cursor: frame.cursor, heartbeat: true, ..Default::default() },
+        };
+        (message, watch)
+    }))
 }
 
 fn card(title: Title, artworks: &[Artwork]) -> Card {
@@ -111,5 +117,22 @@ fn card(title: Title, artworks: &[Artwork]) -> Card {
         year: title.year,
         price_cents: title.price_cents,
         picture_url: picture.map(|picture| picture.path.clone()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::artwork::v1::Rendition;
+
+    #[test]
+    fn card_has_the_picture_for_a_phone_of_its_own_title() {
+        let title = |title_id: &str| Title { title_id: title_id.to_owned(), ..Title::default() };
+        let rendition =
+            |size: Size| Rendition { size: size.into(), path: size.as_str_name().to_owned(), ..Rendition::default() };
+        let renditions = vec![rendition(Size::Thumbnail), rendition(Size::Mobile), rendition(Size::Tv)];
+        let artworks = [Artwork { title_id: "a".to_owned(), renditions, create_time: None }];
+        assert_eq!(card(title("a"), &artworks).picture_url, "SIZE_MOBILE");
+        assert_eq!(card(title("b"), &artworks).picture_url, "");
     }
 }

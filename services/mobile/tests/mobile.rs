@@ -26,6 +26,6 @@ async fn bounds_of_the_contract_are_those_of_the_service() {
     };
     bounds(set, &GetHomeRequest::default(), &[], home).await;
     let name = format!("services/library/operations/{}", uuid::Uuid::new_v4());
-    let operation = AwaitOperationRequest { name };
-    bounds(set, &operation, &[], async |request| client.clone().await_operation(request).await).await;
+    let operation = AwaitOperationRequest { name, cursor: Vec::new() };
+    bounds(set, &operation, &["cursor"], async |request| client.clone().await_operation(request).await).await;
 }

@@ -1,6 +1,7 @@
 //! Implements the contract: calls the owners of the parts, and gives their answers the shape of a television.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use contracts::artwork::v1::BatchGetArtworksRequest;
 use contracts::artwork::v1::artwork_service_client::ArtworkServiceClient;
@@ -22,13 +23,20 @@ use crate::progress::progress;
 
 /// The domain in the `ErrorInfo` of this service's errors.
 const DOMAIN: &str = "tv";
-/// The rule for viewers. The contract repeats its words, and library checks it, too.
+/// The rule for viewers, as library has it. The contract repeats its words.
 const VIEWER: Text = Text::line(100);
 /// The number of titles of a request that names none, and the most of any. The contract repeats them.
 const DEFAULT_TITLES: i32 = 50;
 const MAX_TITLES: i32 = 100;
 /// The most titles of a batch, as the contracts of artwork and library have it.
 const BATCH: usize = 100;
+
+/// The names of operations that are followed. The contract has them as a pattern.
+const NAMES: &str = "must be services/artwork/operations/UUID or services/library/operations/UUID";
+/// The wait for the first message of a stream, before which an operation that does not exist is refused.
+const FIRST: Duration = Duration::from_secs(2);
+
+type Watch = OperationWatch<Channel>;
 
 pub(crate) struct Tv {
     catalog: CatalogServiceClient<Channel>,
@@ -93,21 +101,26 @@ impl TvService for Tv {
         &self,
         request: Request<FollowOperationRequest>,
     ) -> Result<Response<Self::FollowOperationStream>, Status> {
-        let name = request.into_inner().name;
-        let mut bad = Violations::default();
-        let worker = self.worker(&name);
-        bad.check(
-            worker.is_some(),
-            "name",
-            "must be services/artwork/operations/UUID or services/library/operations/UUID",
-        );
-        bad.finish().map_err(|bad| error::invalid_fields(DOMAIN, bad))?;
-
-        let watch = worker.map(|worker| OperationWatch::new(worker, name));
-        Ok(Response::new(Box::pin(stream::try_unfold(watch, async |watch| {
-            let Some(mut watch) = watch else { return Ok(None) };
-            let operation = watch.next().await.map_err(peer::pass_on)?;
-            Ok(operation.map(|operation| (progress(&operation), Some(watch))))
-        }))))
+        let FollowOperationRequest { name, cursor } = request.into_inner();
+        let worker = self.worker(&name).ok_or_else(|| {
+            let mut bad = Violations::default();
+            bad.check(false, "name", NAMES);
+            error::invalid_fields(DOMAIN, bad)
+        })?;
+        let mut watch = OperationWatch::new(worker, name).after(cursor);
+        watch.open(FIRST).await.map_err(peer::pass_on)?;
+        Ok(Response::new(Box::pin(stream::try_unfold(watch, next))))
     }
+}
+
+/// The next message: a change, or a heartbeat.
+async fn next(mut watch: Watch) -> Result<Option<(FollowOperationResponse, Watch)>, Status> {
+    let frame = watch.frame().await.map_err(peer::pass_on)?;
+    Ok(frame.map(|frame| {
+        let message = match frame.operation {
+            Some(operation) => FollowOperationResponse { cursor: frame.cursor, ..progress(&operation) },
+            None => FollowOperationResponse { cursor: frame.cursor, heartbeat: true, ..Default::default() },
+        };
+        (message, watch)
+    }))
 }

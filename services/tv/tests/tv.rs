@@ -26,6 +26,13 @@ async fn bounds_of_the_contract_are_those_of_the_service() {
     };
     bounds(set, &GetHomeRequest::default(), &[], home).await;
     let name = format!("services/library/operations/{}", uuid::Uuid::new_v4());
-    let operation = FollowOperationRequest { name };
-    bounds(set, &operation, &[], async |request| client.clone().follow_operation(request).await).await;
+    let operation = FollowOperationRequest { name, cursor: Vec::new() };
+    bounds(set, &operation, &["cursor"], async |request| client.clone().follow_operation(request).await).await;
+}
+
+/// The bounds have no rule for blanks.
+#[test]
+fn contract_has_the_words_of_the_rule_for_viewers() {
+    let contract = include_str!("../../../proto/tv/v1/tv.proto").to_lowercase().replace("\n  // ", " ");
+    assert!(contract.contains(&mesh::Text::line(100).to_string().to_lowercase()));
 }

@@ -40,7 +40,8 @@ fn rent(curl: &Curl, title: &str, viewer: &str, card: &str) -> String {
 fn messages(curl: &Curl, path: &str) -> Vec<Value> {
     let lines = curl.get(path);
     assert_eq!(lines.status, 200, "{lines:?}");
-    lines.text().lines().filter(|line| !line.is_empty()).map(|line| line.parse().expect("JSON")).collect()
+    let messages = lines.text().lines().map(|line| line.parse().expect("JSON")).collect::<Vec<Value>>();
+    messages.into_iter().filter(|message| message["heartbeat"] != true).collect()
 }
 
 fn page(curl: &Curl, title: &str, viewer: &str) -> Value {
@@ -88,7 +89,8 @@ fn shows_home_screens(curl: &Curl, [old, new]: [&str; 2]) {
     let tile = &television["rows"][0]["tiles"][0];
     assert_eq!((&tile["name"], &tile["synopsis"]), (&json!("Playtime"), &json!("A city")));
     assert!(is_a_jpeg(curl, &tile["pictureUrl"]), "{tile}");
-    assert!(tile["pictureUrl"] != phone["cards"][0]["pictureUrl"], "each has the size for its screen");
+    let ends = |url: &Value, size: &str| url.as_str().is_some_and(|url| url.ends_with(size));
+    assert!(ends(&tile["pictureUrl"], "/SIZE_TV") && ends(&phone["cards"][0]["pictureUrl"], "/SIZE_MOBILE"));
 }
 
 fn shows_the_page_of_a_title(curl: &Curl, title: &str, viewer: &str) {
@@ -120,6 +122,8 @@ fn notifies_each_client_in_its_shape(curl: &Curl, title: &str, viewer: &str) {
     let declined = rent(curl, title, &format!("{viewer}-2"), "test-declined");
     let notice = messages(curl, &format!("/v1/mobile/{declined}:await"));
     assert_eq!((notice.len(), &notice[0]["reason"]), (1, &json!("CARD_DECLINED")), "{notice:?}");
+    is_told_once(curl, &format!("/v1/mobile/{declined}:await"));
+    is_told_once(curl, &format!("/v1/tv/{declined}:follow"));
     let shown = messages(curl, &format!("/v1/tv/{declined}:follow"));
     let end = shown.last().expect("an end");
     assert_eq!(
@@ -128,6 +132,14 @@ fn notifies_each_client_in_its_shape(curl: &Curl, title: &str, viewer: &str) {
     );
     assert!(names(&end["steps"]) == ["reserve", "charge"], "{end}");
     assert!(end["steps"].as_array().expect("steps").iter().all(|step| step["state"] == "STEP_STATE_UNDONE"), "{end}");
+}
+
+/// A browser that comes again behind the end is told to stop.
+fn is_told_once(curl: &Curl, path: &str) {
+    let events = |more: &[&str]| curl.send(path, &[&["--header", "Accept: text/event-stream"], more].concat(), b"");
+    let told = events(&[]).text();
+    let last = told.lines().rev().find_map(|line| line.strip_prefix("id: ")).expect("an id").to_owned();
+    assert_eq!(events(&["--header", &format!("Last-Event-ID: {last}")]).status, 204, "{told}");
 }
 
 fn refuses_bad_input(curl: &Curl) {
@@ -145,8 +157,8 @@ fn refuses_bad_input(curl: &Curl) {
     for path in ["/v1/mobile/services/catalog/operations/ID:await", "/v1/tv/services/catalog/operations/ID:follow"] {
         assert_eq!(fields(&path.replace("ID", &uuid())), ["name"]);
         assert_eq!(fields(&path.replace("catalog", "library").replace("ID", "7")), ["name"]);
-        let unknown = messages(curl, &path.replace("catalog", "library").replace("ID", &uuid()));
-        assert_eq!(unknown[0]["@status"]["code"], 5, "{unknown:?}");
+        let unknown = curl.get(&path.replace("catalog", "library").replace("ID", &uuid()));
+        assert_eq!((unknown.status, &unknown.json()["code"]), (404, &json!(5)), "{unknown:?}");
     }
 }
 
