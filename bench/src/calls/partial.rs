@@ -13,12 +13,13 @@ use futures_util::future::Map;
 use http::uri::{Authority, Scheme, Uri};
 use http::{Request, Response};
 use mesh_rpc::call::{Answering, Call, Connection, GrpcServer, GrpcServices, Handler, Methods, add, handler};
-use mesh_rpc::client::connections::{Connections, Unanswered};
+use mesh_rpc::client::connections::{Connections, Dial, Unanswered};
 use mesh_rpc::client::deadline::Deadline;
 use mesh_rpc::client::failure::no_endpoints;
 use mesh_rpc::client::retry::Remote;
 use mesh_rpc::client::{Endpoints, Instance, Peers, attempt};
 use mesh_rpc::discovery::{Address, Discovery, Registry};
+use mesh_rpc::identity::Transport;
 use mesh_rpc::server::{KnownPlaces, Limits, layers};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
@@ -101,7 +102,7 @@ fn around_connections(server: SocketAddr, methods: &Methods) -> Vec<(&'static st
 }
 
 fn connection(authority: Authority) -> Handler {
-    let connections = Arc::new(Connections::to(authority.clone()));
+    let connections = Arc::new(Connections::to(authority.clone(), Dial::default()));
     handler(move |Call { mut request, .. }| {
         let connections = Arc::clone(&connections);
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
@@ -141,7 +142,8 @@ fn channel(server: SocketAddr, methods: Methods) -> Handler {
     let registry = Registry::Static(BTreeMap::from([(SERVICE.to_owned(), vec![Address::Ip(server)])]));
     // Creating static discovery never fails.
     let Ok(discovery) = Discovery::new(&registry, &Tasks::default()) else { unreachable!() };
-    let peers = Peers::new(BTreeSet::new(), Arc::new(discovery), methods, DEADLINE, Metrics::new());
+    let peers =
+        Peers::new(BTreeSet::new(), Arc::new(discovery), methods, DEADLINE, Transport::default(), Metrics::new());
     let channel = peers.channel(SERVICE);
     handler(move |Call { request, .. }| {
         // A channel does not own its peers, so the handler does.
@@ -155,7 +157,7 @@ fn channel(server: SocketAddr, methods: Methods) -> Handler {
 }
 
 fn endpoints(authority: Authority, metrics: &Metrics) -> Endpoints {
-    let endpoints = Endpoints::unknown(metrics.peer(SERVICE));
+    let endpoints = Endpoints::unknown(Dial::default(), metrics.peer(SERVICE));
     endpoints.set(&[Instance { authority, weight: 1 }]);
     endpoints
 }

@@ -5,8 +5,10 @@
 //! - [`target`] finds the process or the Consul agent that answers; [`reflection`] lists the contracts of a process.
 //! - [`operations`] and [`watch`] show long work, [`events`] shows events, [`services`] shows services.
 //! - [`shown`] formats text, [`message`] formats messages of any type.
+//! - [`ca`] writes certificates for development.
 //! - [`up`] starts a mesh for development, [`doctor`] checks this machine; [`programs`] finds installed programs.
 
+mod ca;
 mod doctor;
 mod events;
 mod message;
@@ -83,6 +85,23 @@ enum Command {
         /// The port of the agent's HTTP API on 127.0.0.1; 0 picks a free port
         #[arg(long, value_name = "PORT", default_value_t = up::DEFAULT_PORT)]
         consul_port: u16,
+        /// Mutual TLS between all processes, by certificates of `mesh ca` that are written again before they end
+        #[arg(long)]
+        tls: bool,
+    },
+    /// Write certificates for the services of this project, by a certificate authority for development
+    ///
+    /// The files are in .mesh/ca, which git ignores: ca.pem, and SERVICE.pem and SERVICE.key for each service. The
+    /// authority is created once; certificates are written again each time, valid for 24 hours. Running services read
+    /// them again.
+    #[command(verbatim_doc_comment)]
+    Ca {
+        /// The services; without one, all folders under services/
+        services: Vec<String>,
+        /// Create another authority first. Services trust both: run `mesh ca` again after 10 s for certificates of the
+        /// new one
+        #[arg(long, conflicts_with = "services")]
+        rotate: bool,
     },
 }
 
@@ -240,7 +259,8 @@ async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> 
     // Connects only after the arguments of the command are parsed.
     let target = async || Target::find(options.address, options.consul).await;
     match command {
-        Command::Up { consul_port } => up::up(consul_port).await,
+        Command::Up { consul_port, tls } => up::up(consul_port, tls).await,
+        Command::Ca { services, rotate } => ca::ca(services, rotate),
         Command::Doctor => doctor::doctor(),
         Command::Services => services::list(&target().await?).await,
         Command::Events(Events::List) => events::list(&target().await?).await,

@@ -19,7 +19,7 @@ use consul_api_client::health::Query;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::shown;
+use crate::{ca, shown};
 use child::{Child, Event};
 
 /// The limit for the agent, and then for each service, to become ready. It includes migrations.
@@ -39,10 +39,13 @@ const CONSUL: &str = "consul";
 pub(crate) const DEFAULT_PORT: u16 = 8500;
 
 /// Starts all processes, reports when they are ready, and runs until a signal or until all have ended.
-pub(crate) async fn up(consul_port: u16) -> anyhow::Result<ExitCode> {
+pub(crate) async fn up(consul_port: u16, tls: bool) -> anyhow::Result<ExitCode> {
     let programs = programs(Path::new("services"))?;
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let mut up = Up::new(&programs);
+    if tls {
+        up.certificates = Some(Certificates::write(programs.keys().cloned().collect())?);
+    }
 
     let started = tokio::select! {
         started = up.start(&programs, consul_port) => started,
@@ -107,13 +110,64 @@ struct Up {
     /// The width of the labels.
     width: usize,
     stopping: bool,
+    /// Those of the services, if they speak TLS.
+    certificates: Option<Certificates>,
+}
+
+/// The certificates of the services, which are written again before they end.
+struct Certificates {
+    folder: PathBuf,
+    renewing: tokio::task::JoinHandle<()>,
+}
+
+impl Certificates {
+    fn write(services: Vec<String>) -> anyhow::Result<Self> {
+        let folder = std::env::current_dir().context("there is no current folder")?.join(ca::FOLDER);
+        ca::write(&folder, &services, ca::LIFETIME)?;
+        let renewed = folder.clone();
+        let renewing = tokio::spawn(async move {
+            loop {
+                sleep(ca::LIFETIME * 2 / 3).await;
+                if let Err(error) = ca::write(&renewed, &services, ca::LIFETIME) {
+                    eprintln!("certificates are not renewed: {error:#}");
+                }
+            }
+        });
+        Ok(Self { folder, renewing })
+    }
+
+    /// Configures a service to use them.
+    fn configure(&self, command: &mut std::process::Command) {
+        let file = |name: &str| self.folder.join(name);
+        command.env("MESH__TLS__MODE", "mutual");
+        command.env("MESH__IDENTITY__CERTIFICATE", file("{service}.pem"));
+        command.env("MESH__IDENTITY__KEY", file("{service}.key"));
+        command.env("MESH__IDENTITY__BUNDLE", file("ca.pem"));
+        // The agent has no certificate.
+        command.env("MESH__ADMIN__LISTEN", "127.0.0.1:0");
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
 }
 
 impl Up {
     fn new(programs: &BTreeMap<String, PathBuf>) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let width = programs.keys().map(String::len).chain([CONSUL.len()]).max().unwrap_or_default();
-        Self { services: Vec::new(), agent: None, events, sender, gateway: Arc::default(), width, stopping: false }
+        Self {
+            services: Vec::new(),
+            agent: None,
+            events,
+            sender,
+            gateway: Arc::default(),
+            width,
+            stopping: false,
+            certificates: None,
+        }
     }
 
     /// Starts all processes and waits until Consul lists each service as passing. Fails if one ends first.
@@ -136,6 +190,9 @@ impl Up {
             command.env("MESH__ADVERTISE", "127.0.0.1");
             // They get SIGTERM from this process, for a person who waits.
             command.env("MESH__DRAIN_DELAY", "0s");
+            if let Some(certificates) = &self.certificates {
+                certificates.configure(&mut command);
+            }
             if std::env::var_os("MESH__LOG__FORMAT").is_none() {
                 command.env("MESH__LOG__FORMAT", "pretty");
             }
@@ -230,7 +287,8 @@ impl Up {
     fn handle(&mut self, event: Event) -> Option<String> {
         match event {
             Event::Line { name, line } => {
-                if let Some((_, address)) = line.split_once(" listening on ").filter(|_| name == GATEWAY) {
+                // Not the line of its admin pages.
+                if let Some(("gateway", address)) = line.split_once(" listening on ").filter(|_| name == GATEWAY) {
                     *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.to_owned());
                 }
                 // While it ends, an agent without peers logs errors about missing peers.

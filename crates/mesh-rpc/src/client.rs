@@ -7,13 +7,14 @@
 //! - [`endpoints`] picks an instance.
 //! - [`attempt`] makes one attempt at an [`endpoint`]. `outlier` ejects endpoints that fail, and `probe` reinstates
 //!   them.
-//! - [`connections`] sends the request.
+//! - [`connections`] sends the request; `confirmed` waits until a peer has accepted a certificate.
 //!
 //! [`discover`] is the trait of a source of instances. [`failure`] has the client's own errors.
 
 pub mod attempt;
 mod buffer;
 pub mod channel;
+mod confirmed;
 pub mod connections;
 pub mod deadline;
 pub mod discover;

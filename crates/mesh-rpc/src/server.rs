@@ -1,7 +1,6 @@
 //! The server: accepts connections, and answers calls through the layers.
 //!
-//! - [`Ports`] binds the listeners. `connection` serves one connection, which may begin with the handshake of [`Tls`]; `pem`
-//!   reads its files.
+//! - [`Ports`] binds the listeners. `connection` serves one connection, which may begin with the handshake of [`Tls`].
 //! - [`layers`] has the layers around every service, in order: `status_size`, `deadline`, `drain`, `consistency`,
 //!   `body_limit`, `compression`, `shed`, `details`, `panics`. They share the request body of `request`, whose parts are `arrival` and
 //!   `permit`, and the response body of `answer`. `permits` has the concurrency permits.
@@ -25,7 +24,6 @@ pub mod health_service;
 pub mod layers;
 mod listener;
 mod panics;
-mod pem;
 mod permit;
 mod permits;
 mod ports;
@@ -42,7 +40,6 @@ pub use admin::Admin;
 pub use consistency::{KnownPlaces, Pending, Places};
 pub use head_limit::check as check_head;
 pub use health::{Check, Health, Readiness};
-pub use pem::Mistake;
 pub use ports::{Answers, Edge, Front, Guard, Listen, Ports};
 pub use settings::Limits;
 pub use starting::Starting;

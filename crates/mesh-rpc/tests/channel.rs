@@ -9,6 +9,7 @@ use http::{Request, Response};
 use mesh_rpc::call::{Call, Cause, Context, GrpcService, Methods, Token, Trace, handler};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registry};
+use mesh_rpc::identity::Transport;
 use mesh_rpc::server::layers::{dispatch, stack};
 use mesh_rpc::server::{KnownPlaces, Limits, Pending, Places};
 use mesh_rpc::telemetry::Metrics;
@@ -42,6 +43,7 @@ fn peers() -> Peers {
         Arc::new(discovery),
         Methods::of(&[]),
         Duration::from_secs(10),
+        Transport::default(),
         Metrics::new(),
     );
     let services = HashMap::from([("echo.v1.Echo", GrpcService::new(echo))]);

@@ -18,12 +18,14 @@ use mesh_edge::Settings as Edge;
 use mesh_events::Keep;
 use mesh_operations::Retention;
 use mesh_rpc::discovery::{Advertise, Registry};
+use mesh_rpc::identity::Transport;
 use mesh_rpc::server::Limits;
 use mesh_rpc::telemetry::{Log, Otlp};
 use mesh_runtime::settings::{Error, Key, Listing, Settings, Source, Values, parse, variable};
 use mesh_store::Database;
 
 use crate::process::Process;
+use crate::service::Service;
 
 pub use flags::Instead;
 
@@ -59,6 +61,8 @@ pub struct Config {
     pub limits: Limits,
     /// The settings of the edge: HTTP for clients without gRPC.
     pub edge: Edge,
+    /// The TLS between processes.
+    pub transport: Transport,
     /// The format and the filter of log lines.
     pub log: Log,
     /// The destination of spans, if there is one.
@@ -137,6 +141,17 @@ impl Config {
         let Services { listen: own_listen, databases, database_limits, own } =
             Services::take(process, &data_dir, &mut registry, &mut settings);
         let listen = take_listen(process, own_listen, &mut settings);
+        let transport = take_transport(process, listen, &mut settings);
+        if process.gateway.is_none()
+            && transport.is_mutual_at(listen)
+            && matches!(registry, Registry::Consul(_))
+            && admin_listen.is_none()
+        {
+            let source = settings.source("tls.mode").cloned().unwrap_or(Source::Default);
+            let message =
+                "is not set: Consul has no certificate, so it checks health there; 127.0.0.1:0 picks a port".to_owned();
+            settings.problem("admin.listen", source, message);
+        }
         let advertise = Advertise::take(&registry, listen, &mut settings);
         Database::refuse_shared(&databases, &mut settings);
         let listing = settings.finish()?;
@@ -151,6 +166,7 @@ impl Config {
             call_deadline,
             limits,
             edge,
+            transport,
             log,
             otlp,
             registry,
@@ -178,6 +194,13 @@ impl Config {
     }
 }
 
+/// The TLS between processes. The clients of a gateway are outside of the mesh.
+fn take_transport(process: &Process, listen: SocketAddr, settings: &mut Settings) -> Transport {
+    let mut names = vec![process.name];
+    names.extend(process.services.iter().map(Service::name).filter(|name| *name != process.name));
+    Transport::take(&names, process.gateway.is_none().then_some(listen), settings)
+}
+
 /// Refuses `nats.url` where a service publishes: events that an operator expects in NATS would never get there. In the
 /// other processes of a file the key has no effect.
 #[cfg(not(feature = "nats"))]
@@ -191,7 +214,6 @@ fn refuse_nats(publishes: bool, settings: &mut Settings) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::Service;
 
     fn load(process: impl Into<Process>, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Error> {
         Config::load(

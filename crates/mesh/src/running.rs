@@ -14,6 +14,7 @@ use mesh_operations::{self as operations, Operations, Retention, Workers};
 use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
+use mesh_rpc::identity::Transport;
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
     Admin, Answers, Check, Health, KnownPlaces, Listen, Ports, Readiness, Starting, health_service, reflection,
@@ -116,17 +117,25 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         }
         None
     };
-    let answers =
-        Answers { layers: stack.clone(), methods: methods.clone(), admin, edge: edge.as_ref().map(Edge::answers) };
+    let answers = Answers {
+        layers: stack.clone(),
+        methods: methods.clone(),
+        admin,
+        edge: edge.as_ref().map(Edge::answers),
+        transport: if is_gateway { Transport::default() } else { config.transport.clone() },
+    };
+    if let Some(source) = config.transport.source.clone() {
+        background.run(source.renew());
+    }
     ports.accept(limits, &draining, &foreground, answers);
 
     let local = services.iter().map(Service::name).collect();
     let discovery = Discovery::new(&config.registry, &background)?;
     let discover = Arc::new(discovery.clone());
     let peers = if is_gateway {
-        Peers::passing_on(discover, methods.clone(), config.call_deadline, metrics.clone())
+        Peers::passing_on(discover, methods.clone(), config.call_deadline, config.transport.clone(), metrics.clone())
     } else {
-        Peers::new(local, discover, methods.clone(), config.call_deadline, metrics.clone())
+        Peers::new(local, discover, methods.clone(), config.call_deadline, config.transport.clone(), metrics.clone())
     };
     let built = build(services, config, &peers, &notifier, &background, &metrics).await?;
     let Built { mut grpc, stores, .. } = built;
@@ -173,9 +182,10 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     background.run(metrics.publish_build());
     health.started();
     // Last: a service that others find can be called.
+    let check = config.transport.is_mutual_at(addresses.services).then_some(addresses.admin).flatten();
     let registrant = |(service, contracts): (&'static str, _)| {
         let health = health.clone();
-        Registrant { service, contracts, ready: Arc::new(move || health.is_ready(service)) }
+        Registrant { service, contracts, ready: Arc::new(move || health.is_ready(service)), check }
     };
     let registrants = names.into_iter().map(registrant).collect();
     let registered = discovery.register(registrants, addresses.services, config.advertise.as_ref());

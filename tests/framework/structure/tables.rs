@@ -71,7 +71,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("crates/mesh-runtime", &["alarm backoff executable open_files settings signals tasks", "command_line"]),
-    ("crates/mesh-rpc", &["call", "telemetry", "client", "discovery server"]),
+    ("crates/mesh-rpc", &["call identity", "telemetry", "client", "discovery server"]),
     (
         "crates/mesh-edge",
         &[
@@ -148,7 +148,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ("crates/mesh", &["compose places resources", "follows", "service", "process", "config", "running", "run testing"]),
     (
         "crates/mesh-cli",
-        &["message programs shown target", "reflection up", "doctor operations services", "events watch"],
+        &["ca message programs shown target", "reflection up", "doctor operations services", "events watch"],
     ),
 ];
 

@@ -20,6 +20,7 @@ use http::{HeaderValue, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::connections::Dial;
 use super::deadline::Deadline;
 use super::discover::Discover;
 use super::endpoints::Endpoints;
@@ -27,6 +28,7 @@ use super::failure;
 use super::retry::Remote;
 use crate::call::error::exceeded;
 use crate::call::{Call, Context, Handler, Methods, peer};
+use crate::identity::Transport;
 use crate::telemetry::{ClientCall, Metrics, Observer as _};
 
 /// The `user-agent` of calls whose caller sets none, in gRPC's form.
@@ -47,6 +49,7 @@ struct PeersInner {
     passes_on: bool,
     methods: Methods,
     call_deadline: Duration,
+    transport: Transport,
     metrics: Metrics,
 }
 
@@ -58,10 +61,13 @@ impl Peers {
         discovery: Arc<dyn Discover>,
         methods: Methods,
         call_deadline: Duration,
+        transport: Transport,
         metrics: Metrics,
     ) -> Self {
         let (stack, remotes, passes_on) = (OnceLock::new(), Mutex::default(), false);
-        Self(Arc::new(PeersInner { local, stack, discovery, remotes, passes_on, methods, call_deadline, metrics }))
+        let inner =
+            PeersInner { local, stack, discovery, remotes, passes_on, methods, call_deadline, transport, metrics };
+        Self(Arc::new(inner))
     }
 
     /// The services of other processes, for a process that passes the calls of others on: it retries only what was not
@@ -70,10 +76,13 @@ impl Peers {
         discovery: Arc<dyn Discover>,
         methods: Methods,
         call_deadline: Duration,
+        transport: Transport,
         metrics: Metrics,
     ) -> Self {
         let (local, stack, remotes, passes_on) = (BTreeSet::new(), OnceLock::new(), Mutex::default(), true);
-        Self(Arc::new(PeersInner { local, stack, discovery, remotes, passes_on, methods, call_deadline, metrics }))
+        let inner =
+            PeersInner { local, stack, discovery, remotes, passes_on, methods, call_deadline, transport, metrics };
+        Self(Arc::new(inner))
     }
 
     /// Sets the layers around the services of this process. Later calls have no effect.
@@ -96,7 +105,7 @@ impl PeersInner {
         let mut remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner);
         let remote = remotes.entry(service).or_insert_with(|| {
             let metrics = self.metrics.peer(service);
-            let endpoints = Endpoints::unknown(metrics.clone());
+            let endpoints = Endpoints::unknown(Dial { service, transport: self.transport.clone() }, metrics.clone());
             self.discovery.follow(service, endpoints.clone());
             Arc::new(Remote::new(service, endpoints, self.passes_on, metrics))
         });

@@ -22,9 +22,15 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
 use tonic::body::Body;
+
+use super::confirmed::Confirmed;
+use crate::identity::Transport;
 
 /// The largest size of response headers, in bytes. A list of invalid fields may exceed hyper's default of 16 KiB.
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
@@ -59,9 +65,19 @@ pub enum Unanswered {
 /// The underlying error, for the log.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
+/// How connections to the instances of a service are opened.
+#[derive(Clone, Debug, Default)]
+pub struct Dial {
+    /// The service: the server must have its identity.
+    pub service: &'static str,
+    /// Where TLS is spoken, and the certificates of this process.
+    pub transport: Transport,
+}
+
 /// The connections to one endpoint.
 pub struct Connections {
     authority: Authority,
+    dial: Dial,
     pool: Arc<Mutex<Pool>>,
 }
 
@@ -93,8 +109,8 @@ struct CallRecord {
 
 impl Connections {
     /// Creates the set without opening a connection.
-    pub fn to(authority: Authority) -> Self {
-        Self { authority, pool: Arc::default() }
+    pub fn to(authority: Authority, dial: Dial) -> Self {
+        Self { authority, dial, pool: Arc::default() }
     }
 
     /// Takes a request, sends it, and waits for the response head. Dropping the future resets the stream. The caller
@@ -151,10 +167,10 @@ impl Connections {
 
     /// Starts to open a connection, unless an attempt is in progress.
     fn open(&self, pool: &mut Pool) -> PendingConnection {
-        let (authority, shared) = (self.authority.clone(), Arc::downgrade(&self.pool));
+        let (authority, dial, shared) = (self.authority.clone(), self.dial.clone(), Arc::downgrade(&self.pool));
         let opening = pool.opening.get_or_insert_with(|| {
             let opened = tokio::spawn(async move {
-                let connected = connect(&authority).await;
+                let connected = connect(&authority, &dial).await;
                 if let Some(shared) = shared.upgrade() {
                     let mut pool = lock(&shared);
                     pool.opening = None;
@@ -188,27 +204,54 @@ impl Drop for PendingResponse<'_> {
     }
 }
 
-async fn connect(authority: &Authority) -> Result<Http2Connection, Unanswered> {
+async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, Unanswered> {
     let connected = async {
         let stream = TcpStream::connect(authority.as_str()).await.map_err(unreachable)?;
         // RPCs are small: send each packet at once.
         let _ = stream.set_nodelay(true);
-        let mut http2 = Builder::new(TokioExecutor::new());
-        http2.max_header_list_size(MAX_HEADER_BYTES);
-        http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
-        http2.handshake(TokioIo::new(stream)).await.map_err(unreachable)
+        match dial.transport.at(stream.peer_addr().map_err(unreachable)?) {
+            None => open(stream).await,
+            Some(source) => {
+                let name = ServerName::try_from(dial.service).map_err(unreachable)?;
+                let connector = TlsConnector::from(Arc::new(source.current().client(dial.service)));
+                authenticated(connector.connect(name, stream)).await.inspect_err(|error| {
+                    tracing::warn!(%error, service = dial.service, %authority, "no mutual TLS with a peer");
+                })
+            }
+        }
     };
     let timed_out =
         || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {authority} after {CONNECT_TIMEOUT:?}"));
-    let (sender, connection) = timeout(CONNECT_TIMEOUT, connected).await.map_err(|_| unreachable(timed_out()))??;
+    let sender = timeout(CONNECT_TIMEOUT, connected).await.map_err(|_| unreachable(timed_out()))??;
+    let calls = Arc::new(CallRecord { start: Instant::now(), unanswered: AtomicU32::new(0) });
+    Ok(Http2Connection { sender, calls })
+}
+
+/// Begins HTTP/2 on a connection by TLS, and waits until the peer has accepted the certificate of this process.
+async fn authenticated(connecting: tokio_rustls::Connect<TcpStream>) -> Result<SendRequest<Body>, Unanswered> {
+    let (stream, confirmed) = Confirmed::new(connecting.await.map_err(unreachable)?);
+    let sender = open(stream).await?;
+    let closed = |_| io::Error::new(io::ErrorKind::ConnectionAborted, "the peer closed the connection");
+    confirmed.await.unwrap_or_else(|error| Err(closed(error))).map_err(unreachable)?;
+    Ok(sender)
+}
+
+/// Begins HTTP/2 on a connection.
+async fn open<I>(stream: I) -> Result<SendRequest<Body>, Unanswered>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut http2 = Builder::new(TokioExecutor::new());
+    http2.max_header_list_size(MAX_HEADER_BYTES);
+    http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
+    let (sender, connection) = http2.handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
     // The task ends after the last sender is dropped. Calls in flight are still finished.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to a peer ended");
         }
     });
-    let calls = Arc::new(CallRecord { start: Instant::now(), unanswered: AtomicU32::new(0) });
-    Ok(Http2Connection { sender, calls })
+    Ok(sender)
 }
 
 fn unreachable(cause: impl Error + Send + Sync + 'static) -> Unanswered {

@@ -15,7 +15,7 @@ use http::uri::{Authority, Parts, Scheme};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::connections::Connections;
+use super::connections::{Connections, Dial};
 use super::outlier::{EjectionQuota, OutlierState};
 use crate::telemetry::EndpointMetrics;
 
@@ -42,12 +42,13 @@ pub struct Endpoint {
 impl Endpoint {
     pub(super) fn new(
         authority: Authority,
+        dial: Dial,
         quota: Arc<EjectionQuota>,
         unreachable: Arc<watch::Sender<()>>,
         metrics: EndpointMetrics,
     ) -> Self {
         Self {
-            connections: Connections::to(authority.clone()),
+            connections: Connections::to(authority.clone(), dial),
             authority,
             weight: AtomicU32::new(1),
             outlier: OutlierState::new(quota),

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::watch;
 
+use super::connections::Dial;
 use super::endpoint::Endpoint;
 use super::instance::Instance;
 use super::outlier::EjectionQuota;
@@ -32,6 +33,7 @@ pub struct Endpoints {
     /// The known endpoints, and removed ones with calls in flight.
     alive: Arc<Mutex<Vec<Weak<Endpoint>>>>,
     quota: Arc<EjectionQuota>,
+    dial: Dial,
     metrics: PeerMetrics,
 }
 
@@ -39,10 +41,10 @@ type Snapshot = Arc<[Arc<Endpoint>]>;
 
 impl Endpoints {
     /// Creates an unknown set. Calls wait until [`set`](Self::set).
-    pub fn unknown(metrics: PeerMetrics) -> Self {
+    pub fn unknown(dial: Dial, metrics: PeerMetrics) -> Self {
         let (known, unreachable) = (Arc::new(watch::Sender::new(None)), Arc::new(watch::Sender::new(())));
         let (why_empty, alive, quota) = (Arc::default(), Arc::default(), Arc::default());
-        Self { known, why_empty, unreachable, alive, quota, metrics }
+        Self { known, why_empty, unreachable, alive, quota, dial, metrics }
     }
 
     /// Notifies of failed connections, which may mean that the set is out of date.
@@ -85,7 +87,13 @@ impl Endpoints {
     fn endpoint(&self, instance: &Instance) -> Arc<Endpoint> {
         let authority = instance.authority.clone();
         let metrics = self.metrics.endpoint(authority.as_str());
-        Arc::new(Endpoint::new(authority, Arc::clone(&self.quota), Arc::clone(&self.unreachable), metrics))
+        Arc::new(Endpoint::new(
+            authority,
+            self.dial.clone(),
+            Arc::clone(&self.quota),
+            Arc::clone(&self.unreachable),
+            metrics,
+        ))
     }
 
     /// Picks an endpoint, preferably none of `tried`; `None` if there is no instance. Waits while the set is unknown.
@@ -158,7 +166,7 @@ mod tests {
     }
 
     fn unknown() -> Endpoints {
-        Endpoints::unknown(Metrics::new().peer("echo"))
+        Endpoints::unknown(Dial::default(), Metrics::new().peer("echo"))
     }
 
     fn snapshot(weights: &[u32]) -> (Endpoints, Snapshot) {

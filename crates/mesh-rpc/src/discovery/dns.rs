@@ -223,7 +223,7 @@ mod tests {
 
     /// Follows these addresses. Virtual time has passed until the first lookups are done.
     async fn following(fake: &Fake, addresses: &str) -> Endpoints {
-        let endpoints = Endpoints::unknown(Metrics::new().peer("echo"));
+        let endpoints = Endpoints::unknown(crate::client::connections::Dial::default(), Metrics::new().peer("echo"));
         let addresses = addresses.split(' ').map(|address| Address::parse(address).unwrap()).collect();
         tokio::spawn(follow(fake.clone(), "echo", addresses, endpoints.clone()));
         sleep(Duration::from_millis(1)).await;

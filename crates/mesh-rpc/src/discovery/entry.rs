@@ -27,6 +27,8 @@ pub struct Registrant {
     pub contracts: Vec<&'static str>,
     /// Returns whether the service is ready now.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The address of the health check, if it is not that of the service: an agent has no certificate for mutual TLS.
+    pub check: Option<SocketAddr>,
 }
 
 /// A service's entry in Consul.
@@ -45,7 +47,7 @@ impl Entry {
         let port = advertise.and_then(|advertise| advertise.port).unwrap_or(address.port());
         let id = format!("{service}-{host}-{port}");
 
-        let target = host_port(&host, port);
+        let target = registrant.check.map_or_else(|| host_port(&host, port), |check| check.to_string());
         // One check covers all contracts of a service. Without a contract, the check asks for the health of the
         // process.
         let target = contracts.first().map_or(target.clone(), |contract| format!("{target}/{contract}"));
@@ -86,7 +88,8 @@ mod tests {
     use super::*;
 
     fn entry(contracts: &[&'static str], address: &str, advertise: Option<Advertise>) -> (String, String) {
-        let registrant = Registrant { service: "artwork", contracts: contracts.to_vec(), ready: Arc::new(|| true) };
+        let registrant =
+            Registrant { service: "artwork", contracts: contracts.to_vec(), ready: Arc::new(|| true), check: None };
         let entry = Entry::new(&registrant, address.parse().unwrap(), advertise.as_ref());
         let entry = entry.with_digest(Some("abc"));
         let json = serde_json::to_string(&entry.registration(true)).unwrap();

@@ -23,7 +23,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response};
@@ -32,17 +32,20 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
 use super::head_limit::MAX_HEADER_BYTES;
 use super::prefixed::Prefixed;
 use super::settings::Limits;
-use super::tls::Tls;
+use super::tls;
 use crate::call::Connection;
+use crate::identity::{left, not_after};
 
 /// The limit for the first bytes of a client.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,7 +66,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Serves a connection until it ends, reaches its age, or the process drains.
 pub(super) async fn serve<A, F>(
     stream: TcpStream,
-    tls: Option<Tls>,
+    tls: Option<Arc<ServerConfig>>,
     draining: CancellationToken,
     limits: Limits,
     answer: A,
@@ -79,14 +82,28 @@ pub(super) async fn serve<A, F>(
     };
     // In boxes, so that a connection without TLS needs no memory for them.
     let accepted = tokio::select! {
-        accepted = timeout(PREFACE_TIMEOUT, Box::pin(tls.accept(stream))) => accepted,
+        accepted = timeout(PREFACE_TIMEOUT, Box::pin(tls::accept(tls, stream))) => accepted,
         () = draining.cancelled() => return,
     };
     match accepted {
-        Ok(Ok(stream)) => Box::pin(serve_stream(stream, client, draining, limits, answer)).await,
+        Ok(Ok(stream)) => {
+            let limits = until(limits, end_of_peer(&stream));
+            Box::pin(serve_stream(stream, client, draining, limits, answer)).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, ?client, "TLS handshake failed"),
         Err(_) => tracing::debug!(?client, "TLS handshake not completed in time"),
     }
+}
+
+/// When the certificate of the client ends; `None` without one.
+fn end_of_peer(stream: &TlsStream<TcpStream>) -> Option<SystemTime> {
+    not_after(stream.get_ref().1.peer_certificates()?.first()?)
+}
+
+/// The limits of a connection that ends before the certificate of its client.
+fn until(limits: Limits, end: Option<SystemTime>) -> Limits {
+    let age = end.map_or(limits.connection_age, |end| limits.connection_age.min(left(end).mul_f64(0.9)));
+    Limits { connection_age: age, ..limits }
 }
 
 /// Serves `stream`, whose bytes are HTTP/1.1 or HTTP/2.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use mesh_runtime::Tasks;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -15,7 +16,6 @@ use tonic::body::Body;
 
 use super::connection;
 use super::settings::Limits;
-use super::tls::Tls;
 use crate::call::Connection;
 
 /// The pause after a failed accept, for example without free file descriptors.
@@ -52,6 +52,9 @@ pub(super) async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<T
     })
 }
 
+/// The TLS of new connections. It is asked for each: certificates are replaced while the process runs.
+pub(super) type TlsOfNew = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
+
 /// The connections of one listener at the same time.
 pub(super) struct Bound {
     pub(super) most: usize,
@@ -63,7 +66,7 @@ pub(super) struct Bound {
 /// calls have finished.
 pub(super) async fn serve<A, F>(
     listener: TcpListener,
-    tls: Option<Tls>,
+    tls: Option<TlsOfNew>,
     bound: Bound,
     draining: CancellationToken,
     tasks: Tasks,
@@ -96,8 +99,13 @@ pub(super) async fn serve<A, F>(
                     continue;
                 };
                 // In a box: each future around it would have room for it twice.
-                let serving =
-                    Box::pin(connection::serve(stream, tls.clone(), draining.clone(), limits, answer.clone()));
+                let serving = Box::pin(connection::serve(
+                    stream,
+                    tls.as_ref().map(|tls| tls()),
+                    draining.clone(),
+                    limits,
+                    answer.clone(),
+                ));
                 tasks.run(async move {
                     serving.await;
                     drop(permit);

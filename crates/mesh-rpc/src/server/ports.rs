@@ -11,13 +11,16 @@ use hyper::body::Incoming;
 use mesh_runtime::Tasks;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::body::Body;
 
 use super::admin::{self, Admin};
-use super::listener::{self, Bound};
+use super::health_service;
+use super::listener::{self, Bound, TlsOfNew};
 use super::settings::Limits;
 use super::tls::Tls;
 use crate::call::{Answering, Call, Connection, Handler, Methods};
+use crate::identity::Transport;
 
 /// Answers HTTP requests that are neither gRPC nor for an admin page.
 pub type Front = Arc<dyn Fn(Request<Incoming>, Connection) -> Answering + Send + Sync>;
@@ -32,6 +35,8 @@ pub struct Answers {
     pub admin: Admin,
     /// Other requests. `None`: they are not found.
     pub edge: Option<Edge>,
+    /// The certificates of the services.
+    pub transport: Transport,
 }
 
 /// What clients from outside of the mesh are answered with.
@@ -141,7 +146,7 @@ impl Ports {
 
     /// Accepts connections until `draining` is cancelled, in `tasks`.
     pub fn accept(self, limits: Limits, draining: &CancellationToken, tasks: &Tasks, answers: Answers) {
-        let Answers { layers, methods, admin, edge } = answers;
+        let Answers { layers, methods, admin, edge, transport } = answers;
         let bound = || Bound { most: limits.connections, name: "limits.connections" };
         let (here, own) = if self.edge.is_some() { (None, edge) } else { (edge, None) };
         let guard = here.as_ref().or(own.as_ref()).map(|edge| Arc::clone(&edge.guard));
@@ -151,24 +156,36 @@ impl Ports {
         };
         let pages = self.admin.is_none().then(|| pages_at(&self.services));
         let outside = self.edge.as_ref().and_then(|edge| edge.local_addr().ok()).map(|address| address.port());
+        let services = Arc::clone(&layers);
         let answer_services = answer(layers, methods.clone(), pages, here, outside);
         let (draining, again) = (draining.clone(), || tasks.clone());
-        tasks.run(listener::serve(self.services, None, bound(), draining.clone(), again(), limits, answer_services));
+        let certificates = self.services.local_addr().ok().and_then(|address| transport.at(address).cloned());
+        let mutual = certificates.map(|source| -> TlsOfNew { Arc::new(move || Arc::clone(&source.current().server)) });
+        let (health_layers, health_methods) = (Arc::clone(&services), methods.clone());
+        tasks.run(listener::serve(self.services, mutual, bound(), draining.clone(), again(), limits, answer_services));
         if let (Some(listener), Some(edge)) = (self.edge, own) {
-            let tls = edge.tls.clone();
+            let tls = edge.tls.clone().map(|tls| -> TlsOfNew { Arc::new(move || tls.config()) });
             let answer_outside = answer(edge.layers.clone(), methods, None, Some(edge), None);
             tasks.run(listener::serve(listener, tls, bound(), draining.clone(), again(), limits, answer_outside));
         }
         if let Some(listener) = self.admin {
             let pages = pages_at(&listener);
-            let pages = move |request: Request<Incoming>, _| {
-                let page = pages.answer(&request);
-                std::future::ready(page.unwrap_or_else(|| admin::not_found(None)))
-            };
+            let pages = answer(only_health(health_layers), health_methods, Some(pages), None, None);
             let bound = Bound { most: limits.admin_connections(), name: "the limit of admin.listen" };
             tasks.run(listener::serve(listener, None, bound, draining, again(), limits, pages));
         }
     }
+}
+
+/// Answers calls of `grpc.health.v1.Health`, and no other: for agents without a certificate.
+fn only_health(layers: Handler) -> Handler {
+    Arc::new(move |call| {
+        if call.method.service == health_service::NAME {
+            return layers(call);
+        }
+        let message = "the listener of the admin pages serves grpc.health.v1.Health, and no other gRPC service";
+        Box::pin(std::future::ready(Status::unimplemented(message).into_http()))
+    })
 }
 
 /// Answers gRPC with `layers`, `pages`, and what else the edge answers. `elsewhere` is its port, if it is another.

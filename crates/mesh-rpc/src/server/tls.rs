@@ -24,7 +24,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::pem::{Contents, Mistake};
+use crate::identity::{Contents, Mistake};
 
 /// The interval at which the files are read again.
 const POLL: Duration = Duration::from_secs(2);
@@ -118,23 +118,29 @@ impl Tls {
         }
     }
 
-    /// Completes the handshake.
-    ///
-    /// # Errors
-    ///
-    /// The client does not speak TLS, which it is answered; it has no protocol or version of TLS in common; it went away.
-    pub(super) async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let mut first = [HANDSHAKE];
-        stream.peek(&mut first).await?;
-        if first != [HANDSHAKE] {
-            // Unread bytes would reset the connection before the client has read the answer.
-            let _ = stream.read(&mut [0; PLAIN_REQUEST]).await?;
-            stream.write_all(NEEDS_TLS).await?;
-            stream.shutdown().await?;
-            return Err(io::Error::new(ErrorKind::InvalidData, "the client does not speak TLS"));
-        }
-        TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await
+    /// What connections get.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
     }
+}
+
+/// Completes the handshake.
+///
+/// # Errors
+///
+/// The client does not speak TLS, which it is answered; it has no protocol or version of TLS in common; its certificate is
+/// refused; it went away.
+pub(super) async fn accept(config: Arc<ServerConfig>, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    let mut first = [HANDSHAKE];
+    stream.peek(&mut first).await?;
+    if first != [HANDSHAKE] {
+        // Unread bytes would reset the connection before the client has read the answer.
+        let _ = stream.read(&mut [0; PLAIN_REQUEST]).await?;
+        stream.write_all(NEEDS_TLS).await?;
+        stream.shutdown().await?;
+        return Err(io::Error::new(ErrorKind::InvalidData, "the client does not speak TLS"));
+    }
+    TlsAcceptor::from(config).accept(stream).await
 }
 
 /// What the last round found.

@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_rpc::call::Methods;
 use mesh_rpc::client::{Discover, Endpoints, Instance, Peers};
+use mesh_rpc::identity::Transport;
 use mesh_rpc::telemetry::Metrics;
 use tonic::body::Body;
 
@@ -59,5 +60,12 @@ pub(crate) fn peers(local: &'static [&'static str], remote: Vec<SocketAddr>) -> 
 /// The same, with these metrics.
 pub(crate) fn peers_observed(local: &'static [&'static str], remote: Vec<SocketAddr>, metrics: &Metrics) -> Peers {
     let local = BTreeSet::from_iter(local.iter().copied());
-    Peers::new(local, Arc::new(At(remote)), Methods::of(&[]), Duration::from_secs(10), metrics.clone())
+    Peers::new(
+        local,
+        Arc::new(At(remote)),
+        Methods::of(&[]),
+        Duration::from_secs(10),
+        Transport::default(),
+        metrics.clone(),
+    )
 }

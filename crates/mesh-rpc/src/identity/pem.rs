@@ -30,7 +30,7 @@ impl fmt::Display for Mistake {
 
 /// The contents of the two files.
 #[derive(PartialEq, Eq)]
-pub(super) struct Contents {
+pub(crate) struct Contents {
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
@@ -46,7 +46,7 @@ impl Contents {
     /// # Errors
     ///
     /// A file cannot be read.
-    pub(super) fn read(certificate: &Path, key: &Path) -> Result<Self, Vec<Mistake>> {
+    pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Self, Vec<Mistake>> {
         match (read(certificate), read(key)) {
             (Ok(certificate), Ok(key)) => Ok(Self { certificate, key }),
             (certificate, key) => {
@@ -62,7 +62,7 @@ impl Contents {
     /// # Errors
     ///
     /// A file has not what it should have, or the key is not that of the certificate.
-    pub(super) fn certified(
+    pub(crate) fn certified(
         &self,
         provider: &CryptoProvider,
         certificate: &Path,
@@ -123,7 +123,7 @@ impl Contents {
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 /// Reads a file, or says why it cannot be read.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let name = path.display();
     let unreadable = |error: std::io::Error| format!("names a file that cannot be read, {name}: {error}");
     // To open a pipe would wait for its writer.

@@ -1,0 +1,36 @@
+//! The identity of the services of a process: X.509 certificates with a SPIFFE ID, by which processes authenticate each
+//! other with TLS 1.3 in both directions.
+//!
+//! Modules, in order of dependency: [`spiffe`] is the name in a certificate, `validity` its end, `pem` reads files, `files` names them,
+//! `verify` checks the certificate of a peer, `snapshot` is what is in use, [`source`] reads the files again and again,
+//! [`settings`] has the keys `tls.mode` and `identity`.
+//!
+//! Guarantees:
+//! - A peer is authenticated in each handshake: sessions are never resumed, since a resumed one would skip the check of the
+//!   certificate.
+//! - A certificate counts only with exactly one URI, a SPIFFE ID of the own trust domain. A client accepts only the ID of the
+//!   service that it calls.
+//! - New files are used all or none. A connection is not used beyond the end of its peer's certificate.
+//!
+//! Does not: issue certificates (`mesh ca` does, for development), or decide what a peer may call.
+//!
+//! See: [SPIFFE-ID](https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md), decision 0041
+
+mod files;
+mod pem;
+pub mod settings;
+mod snapshot;
+pub mod source;
+pub mod spiffe;
+mod validity;
+mod verify;
+
+pub use files::{Identities, Mistakes};
+pub use pem::Mistake;
+pub use settings::{Mode, Transport};
+pub use snapshot::Snapshot;
+pub use source::Source;
+pub use spiffe::SpiffeId;
+
+pub(crate) use pem::Contents;
+pub(crate) use validity::{left, not_after};
