@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 
-use harness::{Consul, Grpcurl, LIMIT, command, eventually, forget_cargo, root};
+use harness::{Consul, Curl, Grpcurl, LIMIT, command, eventually, forget_cargo, root};
 use tempfile::TempDir;
 
 /// A folder that `mesh up` takes for a project.
@@ -41,9 +41,9 @@ struct Up {
 }
 
 impl Up {
-    fn start() -> Self {
+    fn start(options: &[&str]) -> Self {
         let folder = project(&["artwork", "catalog", "gateway", "monolith"]);
-        let mut child = up(&folder, &["--consul-port=0"]).spawn().expect("mesh starts");
+        let mut child = up(&folder, &[&["--consul-port=0"], options].concat()).spawn().expect("mesh starts");
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().expect("its output"));
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
@@ -94,7 +94,7 @@ fn up_starts_every_service_and_stops_them_all() {
         return;
     }
     for signal in ["INT", "TERM"] {
-        let mut up = Up::start();
+        let mut up = Up::start(&[]);
         assert_eq!(up.places.keys().collect::<Vec<_>>(), ["artwork", "catalog", "consul", "gateway"]);
         if Grpcurl::installed() {
             let mut demo = Command::new(root().join("scripts/demo"));
@@ -112,6 +112,18 @@ fn up_starts_every_service_and_stops_them_all() {
             assert!(TcpStream::connect(place).is_err(), "{name} still runs after {signal}");
         }
     }
+}
+
+#[test]
+#[ignore = "needs Consul: .ci/full"]
+fn up_with_tls_has_processes_that_authenticate_each_other() {
+    if Consul::start().is_none() || !Curl::installed() {
+        return;
+    }
+    let up = Up::start(&["--tls"]);
+    super::identity::renders(&Curl::to(up.places["gateway"]));
+    let plain = Curl::to(up.places["catalog"]).get("/metrics");
+    assert!(plain.status == 400 && plain.text().contains("speaks TLS"), "{plain:?}");
 }
 
 /// The one line of a `mesh up` that refuses to start.

@@ -1,0 +1,173 @@
+//! A certificate authority for the services of a test, and a client that shows one of its certificates, or another.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::LIMIT;
+
+/// An authority.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    der: CertificateDer<'static>,
+}
+
+/// A certificate of an authority, with its key.
+pub struct Leaf {
+    der: CertificateDer<'static>,
+    key: Vec<u8>,
+}
+
+impl Authority {
+    /// An authority with a key of its own. All have the same name.
+    pub fn new() -> Self {
+        let mut parameters = parameters("test CA", Duration::from_secs(3600));
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let der = parameters.self_signed(&key).expect("a certificate").der().clone();
+        Self { issuer: Issuer::new(parameters, key), der }
+    }
+
+    /// Its certificate in PEM.
+    pub fn bundle(&self) -> String {
+        pem("CERTIFICATE", &self.der)
+    }
+
+    /// A certificate with these URIs, for an hour.
+    pub fn leaf(&self, uris: &[&str]) -> Leaf {
+        self.sign(parameters("leaf", Duration::from_secs(3600)), uris)
+    }
+
+    /// A certificate that has ended.
+    pub fn ended(&self, uri: &str) -> Leaf {
+        let mut parameters = parameters("leaf", Duration::ZERO);
+        parameters.not_after = (SystemTime::now() - Duration::from_secs(60)).into();
+        self.sign(parameters, &[uri])
+    }
+
+    /// The certificate of a service.
+    pub fn service(&self, name: &str) -> Leaf {
+        self.leaf(&[&format!("spiffe://dev.mesh/service/{name}")])
+    }
+
+    fn sign(&self, mut parameters: CertificateParams, uris: &[&str]) -> Leaf {
+        parameters.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().expect("ASCII"))).collect();
+        let key = KeyPair::generate().expect("a key");
+        let der = parameters.signed_by(&key, &self.issuer).expect("a certificate").der().clone();
+        Leaf { der, key: key.serialize_der() }
+    }
+
+    /// Writes the bundle and the certificates of services, as the settings name them.
+    pub fn write(&self, folder: &Path, services: &[&str]) {
+        std::fs::write(folder.join("ca.pem"), self.bundle()).expect("a folder");
+        for service in services {
+            self.service(service).write(folder, service);
+        }
+    }
+
+    /// Connects to a server of this authority with a certificate, or without one, begins HTTP/2 and reads the answer.
+    ///
+    /// # Errors
+    ///
+    /// What ends the connection instead.
+    pub fn connect(&self, address: SocketAddr, shown: Option<&Leaf>) -> Result<(), String> {
+        let mut trusted = RootCertStore::empty();
+        trusted.add(self.der.clone()).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        // The server is not what is tested here: its certificate has no name of a host.
+        let config = config.expect("versions").dangerous().with_custom_certificate_verifier(Arc::new(AnyServer));
+        let mut config = match shown {
+            Some(leaf) => {
+                let key = PrivatePkcs8KeyDer::from(leaf.key.clone()).into();
+                config.with_client_auth_cert(vec![leaf.der.clone()], key).expect("a certificate with its key")
+            }
+            None => config.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
+        stream.set_read_timeout(Some(LIMIT)).map_err(|error| error.to_string())?;
+        let name = ServerName::try_from("catalog").expect("a name");
+        let mut tls = StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a connection"), stream);
+        let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+        let answered = tls.write_all(&preface).and_then(|()| tls.read_exact(&mut [0; 9]));
+        answered.map_err(|error| error.to_string())
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Leaf {
+    /// Writes `NAME.pem` and `NAME.key`.
+    pub fn write(&self, folder: &Path, name: &str) {
+        std::fs::write(folder.join(format!("{name}.key")), pem("PRIVATE KEY", &self.key)).expect("a folder");
+        std::fs::write(folder.join(format!("{name}.pem")), pem("CERTIFICATE", &self.der)).expect("a folder");
+    }
+}
+
+fn parameters(name: &str, lifetime: Duration) -> CertificateParams {
+    let mut parameters = CertificateParams::default();
+    parameters.not_before = (SystemTime::now() - Duration::from_secs(300)).into();
+    parameters.not_after = (SystemTime::now() + lifetime).into();
+    parameters.distinguished_name = DistinguishedName::new();
+    parameters.distinguished_name.push(DnType::CommonName, name);
+    parameters.use_authority_key_identifier_extension = true;
+    parameters
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+/// Trusts every server.
+#[derive(Debug)]
+struct AnyServer;
+
+impl rustls::client::danger::ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
