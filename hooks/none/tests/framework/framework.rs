@@ -6,3 +6,4 @@ mod drain; // the drain
 mod serving; // reflection, health, admin pages, deadlines
 mod structure; // the ladder of crates, and no cycles among files
 mod templates; // the templates of scripts/new-service
+mod web; // a page of the project's own

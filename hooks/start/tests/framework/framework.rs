@@ -7,3 +7,4 @@ mod film; // tests that need catalog and artwork
 mod serving; // reflection, health, admin pages, deadlines
 mod structure; // the ladder of crates, and no cycles among files
 mod templates; // the templates of scripts/new-service
+mod web; // a page of the project's own
