@@ -103,6 +103,24 @@ fn web_folder_is_all_that_is_served() {
 }
 
 #[test]
+fn web_folder_is_beside_the_file_that_names_it() {
+    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+    fill(elsewhere.path());
+    let file = elsewhere.path().join("mesh.toml");
+    std::fs::write(&file, "edge.web = '/app=web'").expect("a file");
+    let config = file.display().to_string();
+    let check = |more: &[&str]| {
+        let checked = output("monolith", &[&["--config", &config, "--check-config"], more].concat(), |_| ());
+        (checked.status.success(), String::from_utf8(checked.stderr).expect("UTF-8"))
+    };
+    assert_eq!(check(&[]).0, true, "{:?}", check(&[]));
+    std::fs::write(&file, "edge.web = '/app=nowhere'").expect("a file");
+    assert!(check(&[]).1.contains("nowhere, which cannot be read"), "{:?}", check(&[]));
+    // Without an edge nothing reads it.
+    assert_eq!(check(&["--set=edge.enabled=false"]).0, true, "{:?}", check(&["--set=edge.enabled=false"]));
+}
+
+#[test]
 fn web_that_cannot_be_served_stops_the_process() {
     for (value, says) in [
         ("app=web", "PATH=FOLDER"),

@@ -32,13 +32,13 @@ impl Folder {
     /// # Errors
     ///
     /// What is wrong with it, in words that continue the name of the key.
-    pub(crate) fn read((at, folder): (&str, &str)) -> Result<Self, String> {
+    pub(crate) fn read(at: &str, folder: &Path) -> Result<Self, String> {
         if RESERVED.contains(&at) {
             return Err(format!("has the path `{at}`, which the pages of the process have: choose another path"));
         }
-        let files = files(Path::new(folder))?;
+        let files = files(folder)?;
         if !files.contains_key(INDEX) {
-            return Err(format!("names the folder {folder}, which has no {INDEX}: add one"));
+            return Err(format!("names the folder {}, which has no {INDEX}: add one", folder.display()));
         }
         Ok(Self { at: at.to_owned(), files: Arc::new(files) })
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     fn read(at: &str, folder: &tempfile::TempDir) -> Result<Folder, String> {
-        Folder::read((at, folder.path().to_str().unwrap()))
+        Folder::read(at, folder.path())
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         for at in RESERVED {
             assert!(read(at, &good).unwrap_err().contains("choose another"), "{at}");
         }
-        assert!(Folder::read(("/demo", "no/folder")).unwrap_err().contains("no/folder, which cannot be read"));
+        assert!(Folder::read("/demo", Path::new("no/folder")).unwrap_err().contains("no/folder, which cannot be read"));
         assert!(read("/demo", &folder(&[("main.js", b"")])).unwrap_err().contains("no index.html"));
     }
 

@@ -106,7 +106,7 @@ impl Settings {
             trusted_proxies: settings.optional(&proxies, networks).unwrap_or_default(),
             streams_per_client: settings.take(&streams, default.streams_per_client, parse::number(1, 100_000)),
             docs: settings.optional(&page, docs).unwrap_or(default.docs),
-            web: web(settings),
+            web: web(enabled != Some(false), settings),
             deadline: settings.take(&deadline, default.deadline, parse::time(Duration::from_millis(1), HOUR)),
         }
     }
@@ -122,12 +122,18 @@ impl Settings {
     }
 }
 
-/// Reads the folder that `edge.web` names.
-fn web(settings: &mut read::Settings) -> Option<Folder> {
+/// Reads the folder that `edge.web` names, if the edge answers. The folder is beside the file that names it, or else relative
+/// to the working directory.
+fn web(answers: bool, settings: &mut read::Settings) -> Option<Folder> {
     let key = Key::new("edge.web", "PATH=FOLDER with a path of letters, digits and `-`, such as /app=web");
     let source = settings.source("edge.web").cloned();
     let value = settings.optional(&key, |text| folder::named(text).map(|_| text.to_owned()))?;
-    match Folder::read(folder::named(&value)?) {
+    let (path, folder) = folder::named(&value).filter(|_| answers)?;
+    let beside = match &source {
+        Some(Source::File(file)) => file.parent().map(|parent| parent.join(folder)),
+        _ => None,
+    };
+    match Folder::read(path, &beside.unwrap_or_else(|| folder.into())) {
         Ok(folder) => Some(folder),
         Err(message) => {
             settings.problem("edge.web", source?, message);
