@@ -1,7 +1,7 @@
 // Requests to the API. A request that may not have arrived is sent again until there is an answer, and a write keeps its
 // Idempotency-Key: it has one effect, however often it is sent.
 
-import { answered, failed } from "./server.js";
+import { answered, failed, forgotten } from "./server.js";
 
 // An answer that repeating does not change.
 export class Problem extends Error {
@@ -16,45 +16,49 @@ export class Problem extends Error {
 
 // What may pass: the client is too fast, or a server behind this one is away.
 const PASSES = [429, 502, 503, 504];
-// The longest wait for an answer, in milliseconds: beyond it the server is not there. Pictures take longer.
-const PATIENCE = { GET: 10_000, POST: 60_000 };
+// The longest wait for an answer, in milliseconds: beyond it the server is not there. A server ends an upload that stalls.
+const LIMIT = 10_000;
+// The longest pause that a server may ask for, in milliseconds.
+const MAX_PAUSE = 60_000;
 
 export const get = (path, signal) => send("GET", path, { signal });
 export const post = (path, json) => send("POST", path, { type: "application/json", body: JSON.stringify(json) });
 export const upload = (path, file) =>
-  send("POST", path, { type: file.type || "application/octet-stream", body: file });
+  send("POST", path, { type: file.type || "application/octet-stream", body: file, limit: 0 });
 
-async function send(method, path, { type, body, signal }) {
+async function send(method, path, { type, body, signal, limit = LIMIT }) {
   const headers = method === "GET" ? {} : { "Content-Type": type, "Idempotency-Key": uuid() };
   const request = {};
   try {
     for (let failures = 0; ; failures++) {
-      const { answer, why, pause } = await attempt(path, { method, headers, body }, signal);
+      const { answer, why, pause } = await attempt(path, { method, headers, body }, [signal, limit && AbortSignal.timeout(limit)]);
       if (answer) return answer;
       failed(request, why);
       await sleep(Math.max(pause, backoff(failures)), signal);
     }
   } finally {
-    answered(request);
+    if (signal?.aborted) forgotten(request);
+    else answered(request);
   }
 }
 
-// One attempt: an answer, or why there is none and how long the server wants to be left alone.
-async function attempt(path, init, signal) {
-  const limit = AbortSignal.timeout(PATIENCE[init.method]);
+// One attempt: an answer, or why there is none and the pause that the server asks for.
+async function attempt(path, init, [signal, limit]) {
   let response, json;
   try {
-    response = await fetch(path, { ...init, signal: signal ? AbortSignal.any([signal, limit]) : limit });
+    response = await fetch(path, { ...init, signal: AbortSignal.any([signal, limit].filter(Boolean)) });
     json = await response.json();
   } catch (error) {
     if (signal?.aborted) throw error;
-    if (!response || limit.aborted) return { why: "The server does not answer.", pause: 0 };
+    if (!response || limit?.aborted) return { why: "The server does not answer.", pause: 0 };
     json = null;
   }
   if (response.ok && json) return { answer: json };
   if (response.ok) return { why: "The answer broke off.", pause: 0 };
   if (!PASSES.includes(response.status)) throw new Problem(response.status, json ?? {});
-  const pause = 1000 * Number(response.headers.get("Retry-After") ?? 0);
+  // A proxy may send a date instead of seconds.
+  const asked = 1000 * Number(response.headers.get("Retry-After"));
+  const pause = Number.isFinite(asked) ? Math.min(asked, MAX_PAUSE) : 0;
   return { why: `The server cannot answer now: ${json?.detail ?? response.status}.`, pause };
 }
 
@@ -65,11 +69,16 @@ export function backoff(failures) {
 
 export function sleep(milliseconds, signal) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal?.addEventListener("abort", () => {
+    signal?.throwIfAborted();
+    const abort = () => {
       clearTimeout(timer);
       reject(signal.reason);
-    }, { once: true });
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener("abort", abort, { once: true });
   });
 }
 

@@ -21,28 +21,32 @@ const viewer = (localStorage["films.viewer"] ??= uuid());
 const open = (titleId, name) => openTitle({ titleId, name }, viewer, work);
 let running = 0;
 // Ends the pause of a screen between two refreshes.
-const wakes = new Map();
+const pauses = new Map();
 let asked = 0;
 
 // Refreshes the screens now.
 const now = () => {
   asked++;
-  for (const wake of wakes.values()) wake();
+  for (const end of pauses.values()) end();
 };
 
 async function keepFresh(screen) {
+  let told = "";
   for (;;) {
     const at = asked;
-    let isMissing = true;
+    let isMissing = false;
     try {
       isMissing = await screen(viewer, open);
+      told = "";
     } catch (error) {
-      notice(describe(error), false);
+      // It lasts: it is said once.
+      const text = describe(error);
+      if (text !== told) notice((told = text), false);
     }
     // An answer that began before the last change does not have it.
     if (at !== asked) continue;
     const pause = isMissing || running > 0 ? OFTEN : SELDOM;
-    await Promise.race([sleep(pause), new Promise((resolve) => wakes.set(screen, resolve))]);
+    await Promise.race([sleep(pause), new Promise((resolve) => pauses.set(screen, resolve))]);
     if (document.hidden) await new Promise((resolve) => addEventListener("visibilitychange", resolve, { once: true }));
   }
 }

@@ -23,6 +23,11 @@ export function answered(request) {
   timer = setTimeout(() => show("", false), SHOWN);
 }
 
+// Notes that nobody waits for `request` any more.
+export function forgotten(request) {
+  if (waiting.delete(request) && waiting.size === 0) show("", false);
+}
+
 function show(text, isAway) {
   for (const node of document.querySelectorAll(".server")) {
     say(node, text);

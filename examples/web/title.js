@@ -23,12 +23,12 @@ export async function open(title, viewer, work) {
   let followed = "";
   let asked = 0;
   let isLoading = false;
-  let wake = () => {};
+  let endPause = () => {};
 
   // Loads the page, and loads it again while something is missing or goes on.
   async function load() {
     asked++;
-    wake();
+    endPause();
     if (isLoading) return;
     isLoading = true;
     try {
@@ -44,7 +44,7 @@ export async function open(title, viewer, work) {
         // An answer that began before the last change does not have it.
         if (at !== asked) continue;
         if (page.unreachable.length === 0 && !parts.isBusy()) return;
-        await Promise.race([sleep(AGAIN, closed.signal), new Promise((resolve) => (wake = resolve))]);
+        await Promise.race([sleep(AGAIN, closed.signal), new Promise((resolve) => (endPause = resolve))]);
       }
     } catch (error) {
       if (!closed.signal.aborted) parts.fail(error);
