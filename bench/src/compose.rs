@@ -61,7 +61,7 @@ async fn calls_of_a_client(system: &System) -> anyhow::Result<[String; 2]> {
 async fn compare(plan: &Plan, place: &str, system: &System, report: &mut Report) -> anyhow::Result<()> {
     let (composed, apart) = (vec![TELEVISION.to_owned()], calls_of_a_client(system).await?.to_vec());
     let [mut mesh, mut client] = [(); 2].map(|()| [(); 3].map(|()| Samples::default()));
-    for _ in 0..=plan.rounds {
+    for _ in 0..plan.rounds {
         for (paths, samples) in [(&composed, &mut mesh), (&apart, &mut client)] {
             let alone = turn(system, paths, 1, plan.screens / 5).await?;
             let many = turn(system, paths, CALLERS, plan.screens).await?;

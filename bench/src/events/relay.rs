@@ -106,10 +106,11 @@ async fn relay(place: &Place, server: &Server) -> anyhow::Result<f64> {
         ensure!(begin.elapsed() < LIMIT, "the broker has {have} of {head} events");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    site.stop().await;
     // All of them may have been there at once.
     let (since, had) = first.filter(|(_, had)| *had < head).unwrap_or((begin, 0));
-    Ok((head - had) as f64 / since.elapsed().as_secs_f64())
+    let took = since.elapsed();
+    site.stop().await;
+    Ok((head - had) as f64 / took.as_secs_f64())
 }
 
 /// Messages a second.

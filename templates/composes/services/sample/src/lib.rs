@@ -1,4 +1,4 @@
-//! `sample` composes an answer from those of PEERS. It owns no data, and has no rules: a rule that two clients need is in
+//! `sample` composes the answers of PEERS. It owns no data, and has no rules: a rule that two clients need is in
 //! the service that owns the data, so that its answer says it.
 
 mod rpc;
