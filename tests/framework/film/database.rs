@@ -45,7 +45,11 @@ fn invalid_database_file_is_refused() {
 fn misspelt_service_key_is_refused() {
     for (text, key, meant) in [
         ("[services.catalgo]\nlisten = '127.0.0.1:0'", "services.catalgo.listen", "services.catalog.listen"),
-        ("[services.catalog]\ndatabase = 'x'", "services.catalog.database", "the keys are"),
+        (
+            "[services.catalog]\ndatabase = 'x'",
+            "services.catalog.database",
+            "its keys are services.catalog.database.connections",
+        ),
     ] {
         refuses_with(&["mesh.toml", &format!("`{key}`"), meant], &[FREE], mesh_toml(text));
     }
