@@ -46,8 +46,11 @@ pub(crate) fn ca(named: Vec<String>, rotates: bool) -> anyhow::Result<ExitCode> 
     let services = if named.is_empty() { services(Path::new("services"))? } else { named };
     write(folder, &services, LIFETIME)?;
     println!("{FOLDER} has certificates of {}", services.join(", "));
-    println!("MESH__TLS__MODE=mutual MESH__IDENTITY__BUNDLE={FOLDER}/ca.pem \\");
-    println!("MESH__IDENTITY__CERTIFICATE={FOLDER}/{{service}}.pem MESH__IDENTITY__KEY={FOLDER}/{{service}}.key");
+    println!("export MESH__TLS__MODE=mutual MESH__IDENTITY__BUNDLE={FOLDER}/ca.pem");
+    println!(
+        "export MESH__IDENTITY__CERTIFICATE={FOLDER}/{{service}}.pem MESH__IDENTITY__KEY={FOLDER}/{{service}}.key"
+    );
+    println!("export MESH__ADMIN__LISTEN=127.0.0.1:0   # Consul checks health there");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -167,9 +170,10 @@ fn of_now(lifetime: Duration, name: &str) -> anyhow::Result<CertificateParams> {
 
 /// Replaces a file as a whole.
 fn replace(path: &Path, text: &str, secret: bool) -> anyhow::Result<()> {
-    let new = path.with_extension("new");
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".{}.new", std::process::id()));
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, if secret { 0o600 } else { 0o644 });
     let written = options.open(&new).and_then(|mut file| file.write_all(text.as_bytes()));

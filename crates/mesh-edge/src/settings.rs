@@ -165,7 +165,8 @@ fn tls(has_listener: bool, settings: &mut read::Settings) -> Option<Tls> {
     let certificate = path(CERTIFICATE, "a PEM file with the certificate, and its issuers behind it");
     let key = path(KEY, "a PEM file with the private key of the certificate");
     if let (true, false, Some(source)) = (on, has_listener, source) {
-        let message = "is for the edge's own listener, and the mesh's port has no TLS: set edge.listen, too".to_owned();
+        let message =
+            "is for the edge's own listener, and the port of the services has another: set edge.listen, too".to_owned();
         settings.problem("edge.tls", source, message);
     }
     let ((certificate, of_certificate), (key, of_key)) = certificate.zip(key).filter(|_| on)?;

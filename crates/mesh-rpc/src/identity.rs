@@ -2,15 +2,16 @@
 //! other with TLS 1.3 in both directions.
 //!
 //! Modules, in order of dependency: [`spiffe`] is the name in a certificate, `validity` its end, `pem` reads files, `files` names them,
-//! `verify` checks the certificate of a peer, `snapshot` is what is in use, [`source`] reads the files again and again,
+//! `verify` checks the certificate of a peer, `snapshot` has those in use, [`source`] reads the files again and again,
 //! [`settings`] has the keys `tls.mode` and `identity`.
 //!
 //! Guarantees:
 //! - A peer is authenticated in each handshake: sessions are never resumed, since a resumed one would skip the check of the
 //!   certificate.
 //! - A certificate counts only with exactly one URI, a SPIFFE ID of the own trust domain. A client accepts only the ID of the
-//!   service that it calls.
-//! - New files are used all or none. A connection is not used beyond the end of its peer's certificate.
+//!   service that it calls: its own with another last segment.
+//! - New files are used all or none. A connection gets no calls beyond the end of its peer's
+//!   certificate, and a server closes it at most 10 s later.
 //!
 //! Does not: issue certificates (`mesh ca` does, for development), or decide what a peer may call.
 //!
@@ -27,6 +28,7 @@ mod verify;
 
 pub use files::{Identities, Mistakes};
 pub use pem::Mistake;
+pub(crate) use settings::Security;
 pub use settings::{Mode, Transport};
 pub use snapshot::Snapshot;
 pub use source::Source;

@@ -61,8 +61,10 @@ pub struct Config {
     pub limits: Limits,
     /// The settings of the edge: HTTP for clients without gRPC.
     pub edge: Edge,
-    /// The TLS between processes.
+    /// The TLS of calls to other processes.
     pub transport: Transport,
+    /// The TLS of the listener of the services. A gateway has none: its clients are outside of the mesh.
+    pub inbound: Transport,
     /// The format and the filter of log lines.
     pub log: Log,
     /// The destination of spans, if there is one.
@@ -166,6 +168,7 @@ impl Config {
             call_deadline,
             limits,
             edge,
+            inbound: if process.gateway.is_some() { Transport::default() } else { transport.clone() },
             transport,
             log,
             otlp,

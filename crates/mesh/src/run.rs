@@ -141,13 +141,13 @@ fn announce(config: &Config, running: &Running, examples: &[Example]) {
     let fill = |request: &str| request.replace("{uuid}", &uuid::Uuid::new_v4().to_string());
     let examples: Vec<_> = examples.iter().map(|Example { method, request }| (*method, fill(request))).collect();
     let grpcurl = if std::path::Path::new(".tools/bin/grpcurl").exists() { ".tools/bin/grpcurl" } else { "grpcurl" };
-    let options = config.transport.grpcurl_options(address, config.process);
+    let options = config.inbound.grpcurl_options(address, config.process);
     let _ = writeln!(out, "\n  {grpcurl} {options} {address} list");
     for (method, request) in &examples {
         let _ = writeln!(out, "  {grpcurl} {options} -d '{request}' {address} {method}");
     }
     // Behind mutual TLS no browser gets to the edge, unless it has a listener of its own.
-    let reachable = running.edge_address.is_some() || !config.transport.is_mutual_at(address);
+    let reachable = running.edge_address.is_some() || !config.inbound.is_mutual_at(address);
     if let Some(edge) = running.edge.as_ref().filter(|_| reachable) {
         let at = running.edge_address.unwrap_or(address);
         let _ = writeln!(out, "\n  {}/docs shows and tries the API over HTTP", edge.url(at));

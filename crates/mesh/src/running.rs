@@ -14,7 +14,6 @@ use mesh_operations::{self as operations, Operations, Retention, Workers};
 use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
-use mesh_rpc::identity::Transport;
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
     Admin, Answers, Check, Health, KnownPlaces, Listen, Ports, Readiness, Starting, health_service, reflection,
@@ -122,7 +121,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         methods: methods.clone(),
         admin,
         edge: edge.as_ref().map(Edge::answers),
-        transport: if is_gateway { Transport::default() } else { config.transport.clone() },
+        transport: config.inbound.clone(),
     };
     if let Some(source) = config.transport.source.clone() {
         background.run(source.renew());
@@ -182,7 +181,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     background.run(metrics.publish_build());
     health.started();
     // Last: a service that others find can be called.
-    let check = config.transport.is_mutual_at(addresses.services).then_some(addresses.admin).flatten();
+    let check = config.inbound.is_mutual_at(addresses.services).then_some(addresses.admin).flatten();
     let registrant = |(service, contracts): (&'static str, _)| {
         let health = health.clone();
         Registrant { service, contracts, ready: Arc::new(move || health.is_ready(service)), check }

@@ -73,12 +73,13 @@ impl Authority {
         }
     }
 
-    /// Connects to a server of this authority with a certificate, or without one, begins HTTP/2 and reads the answer.
+    /// Calls `catalog.v1.CatalogService/ListTitles` at a server with a certificate, or without one, and reads the beginning of
+    /// the answer.
     ///
     /// # Errors
     ///
     /// What ends the connection instead.
-    pub fn connect(&self, address: SocketAddr, shown: Option<&Leaf>) -> Result<(), String> {
+    pub fn call(&self, address: SocketAddr, shown: Option<&Leaf>) -> Result<(), String> {
         let mut trusted = RootCertStore::empty();
         trusted.add(self.der.clone()).expect("a certificate");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -97,10 +98,28 @@ impl Authority {
         stream.set_read_timeout(Some(LIMIT)).map_err(|error| error.to_string())?;
         let name = ServerName::try_from("catalog").expect("a name");
         let mut tls = StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a connection"), stream);
-        let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
-        let answered = tls.write_all(&preface).and_then(|()| tls.read_exact(&mut [0; 9]));
+        let answered = tls.write_all(&request()).and_then(|()| tls.read_exact(&mut [0; 9]));
         answered.map_err(|error| error.to_string())
     }
+}
+
+/// The bytes of the call: the preface and the settings of HTTP/2, headers, and an empty message.
+fn request() -> Vec<u8> {
+    let path = b"/catalog.v1.CatalogService/ListTitles";
+    // :method POST and :scheme http of the static table; :path, :authority and content-type with a value.
+    let mut headers = vec![0x83, 0x86];
+    for (name, value) in [(0x04, &path[..]), (0x01, b"catalog"), (0x0f, b"application/grpc")] {
+        // An index above 14 has a second byte: content-type is 31.
+        headers.extend(if name == 0x0f { vec![0x0f, 16] } else { vec![name] });
+        headers.push(u8::try_from(value.len()).expect("a short value"));
+        headers.extend(value);
+    }
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).expect("a short frame");
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    [preface, frame(4, 0, 0, &[]), frame(1, 4, 1, &headers), frame(0, 1, 1, &[0; 5])].concat()
 }
 
 impl Default for Authority {

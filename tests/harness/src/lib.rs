@@ -6,7 +6,7 @@
 //! - A test whose tool is missing prints a note and passes; with `CI=true` it fails. A test that needs a program of
 //!   `.ci/foreign` fails with `CI=foreign` only.
 
-mod authority;
+mod authority; // certificates of services, and clients that show them
 mod balancer; // a balancer that probes health
 mod certificate; // a certificate, and a client that trusts it
 mod collector; // a server that keeps every request: a collector of spans

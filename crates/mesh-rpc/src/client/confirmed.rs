@@ -1,7 +1,7 @@
 //! A stream that reports its first bytes from the peer.
 //!
 //! In TLS 1.3 a client has finished its part of the handshake before the server has checked the client's certificate. A
-//! connection that is used at once would lose its first calls, and nobody could tell whether they were processed.
+//! connection that is used at once would lose its first calls, and the caller could not know whether they were processed.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-/// A stream, and whom to report to.
+/// A stream, and the receiver of its first outcome.
 pub(super) struct Confirmed<I> {
     stream: I,
     first: Option<oneshot::Sender<io::Result<()>>>,

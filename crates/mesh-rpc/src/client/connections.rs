@@ -13,7 +13,7 @@ use std::error::Error;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
@@ -30,7 +30,7 @@ use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 
 use super::confirmed::Confirmed;
-use crate::identity::Transport;
+use crate::identity::{Security, Transport, not_after};
 
 /// The largest size of response headers, in bytes. A list of invalid fields may exceed hyper's default of 16 KiB.
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
@@ -84,6 +84,8 @@ pub struct Connections {
 #[derive(Default)]
 struct Pool {
     open: Vec<Http2Connection>,
+    /// Whether the last attempt failed, and the log has why.
+    is_reported: bool,
     opening: Option<PendingConnection>,
 }
 
@@ -93,6 +95,8 @@ type PendingConnection = future::Shared<BoxFuture<'static, Result<Http2Connectio
 #[derive(Clone)]
 struct Http2Connection {
     sender: SendRequest<Body>,
+    /// When the certificate of the peer ends; `None` without one.
+    end: Option<SystemTime>,
     /// Each clone but the first is a call in flight.
     calls: Arc<CallRecord>,
 }
@@ -149,7 +153,9 @@ impl Connections {
     async fn connection(&self) -> Result<Http2Connection, Unanswered> {
         let opening = {
             let mut pool = lock(&self.pool);
-            pool.open.retain(|connection| !connection.sender.is_closed() && !connection.is_silent());
+            pool.open.retain(|connection| {
+                !connection.sender.is_closed() && !connection.is_silent() && !connection.has_ended()
+            });
             match pool.open.iter().min_by_key(|connection| connection.calls()) {
                 Some(least_busy) => {
                     let (least_busy, busy) = (least_busy.clone(), least_busy.calls() >= BUSY_CALLS);
@@ -174,6 +180,12 @@ impl Connections {
                 if let Some(shared) = shared.upgrade() {
                     let mut pool = lock(&shared);
                     pool.opening = None;
+                    // Once, until a connection is open again.
+                    let failed = connected.as_ref().err();
+                    if let Some(error) = failed.filter(|_| dial.transport.source.is_some() && !pool.is_reported) {
+                        tracing::warn!(%error, service = dial.service, %authority, "no connection to a peer");
+                    }
+                    pool.is_reported = failed.is_some();
                     pool.open.extend(connected.as_ref().ok().cloned());
                 }
                 connected
@@ -188,6 +200,11 @@ impl Connections {
 impl Http2Connection {
     fn calls(&self) -> usize {
         Arc::strong_count(&self.calls) - 1
+    }
+
+    /// Whether the certificate of the peer has ended.
+    fn has_ended(&self) -> bool {
+        self.end.is_some_and(|end| end <= SystemTime::now())
     }
 
     fn is_silent(&self) -> bool {
@@ -210,30 +227,39 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
         // RPCs are small: send each packet at once.
         let _ = stream.set_nodelay(true);
         match dial.transport.at(stream.peer_addr().map_err(unreachable)?) {
-            None => open(stream).await,
-            Some(source) => {
+            Security::Plaintext => Ok((open(stream).await?, None)),
+            Security::Mutual(source) => {
                 let name = ServerName::try_from(dial.service).map_err(unreachable)?;
                 let connector = TlsConnector::from(Arc::new(source.current().client(dial.service)));
-                authenticated(connector.connect(name, stream)).await.inspect_err(|error| {
-                    tracing::warn!(%error, service = dial.service, %authority, "no mutual TLS with a peer");
-                })
+                authenticated(connector.connect(name, stream)).await
             }
+            Security::Refused => Err(unreachable(io::Error::other(
+                "plaintext is for loopback: set the three keys of identity, or tls.mode to plaintext",
+            ))),
         }
     };
     let timed_out =
         || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {authority} after {CONNECT_TIMEOUT:?}"));
-    let sender = timeout(CONNECT_TIMEOUT, connected).await.map_err(|_| unreachable(timed_out()))??;
+    let connected = timeout(CONNECT_TIMEOUT, connected).await.unwrap_or_else(|_| Err(unreachable(timed_out())));
+    let (sender, end) = connected?;
     let calls = Arc::new(CallRecord { start: Instant::now(), unanswered: AtomicU32::new(0) });
-    Ok(Http2Connection { sender, calls })
+    Ok(Http2Connection { sender, end, calls })
 }
 
-/// Begins HTTP/2 on a connection by TLS, and waits until the peer has accepted the certificate of this process.
-async fn authenticated(connecting: tokio_rustls::Connect<TcpStream>) -> Result<SendRequest<Body>, Unanswered> {
-    let (stream, confirmed) = Confirmed::new(connecting.await.map_err(unreachable)?);
+/// Begins HTTP/2 on a connection by TLS, and waits until the peer has accepted the certificate of this process. Returns when
+/// the certificate of the peer ends, too.
+async fn authenticated(
+    connecting: tokio_rustls::Connect<TcpStream>,
+) -> Result<(SendRequest<Body>, Option<SystemTime>), Unanswered> {
+    let stream = connecting.await.map_err(unreachable)?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let end = certificate.and_then(|certificate| not_after(certificate));
+    let (stream, confirmed) = Confirmed::new(stream);
     let sender = open(stream).await?;
-    let closed = |_| io::Error::new(io::ErrorKind::ConnectionAborted, "the peer closed the connection");
+    let closed =
+        |_| io::Error::new(io::ErrorKind::ConnectionAborted, "the peer closed the connection in the handshake");
     confirmed.await.unwrap_or_else(|error| Err(closed(error))).map_err(unreachable)?;
-    Ok(sender)
+    Ok((sender, end))
 }
 
 /// Begins HTTP/2 on a connection.

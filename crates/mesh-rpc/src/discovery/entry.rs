@@ -47,7 +47,11 @@ impl Entry {
         let port = advertise.and_then(|advertise| advertise.port).unwrap_or(address.port());
         let id = format!("{service}-{host}-{port}");
 
-        let target = registrant.check.map_or_else(|| host_port(&host, port), |check| check.to_string());
+        let target = match registrant.check {
+            Some(check) if check.ip().is_unspecified() => host_port(&host, check.port()),
+            Some(check) => check.to_string(),
+            None => host_port(&host, port),
+        };
         // One check covers all contracts of a service. Without a contract, the check asks for the health of the
         // process.
         let target = contracts.first().map_or(target.clone(), |contract| format!("{target}/{contract}"));

@@ -30,6 +30,14 @@ pub struct Transport {
     pub source: Option<Source>,
 }
 
+/// The security of a connection.
+pub(crate) enum Security<'a> {
+    Plaintext,
+    Mutual(&'a Source),
+    /// Plaintext is not allowed there, and there are no certificates.
+    Refused,
+}
+
 impl Transport {
     /// Reads the keys, and the files that they name. `services` are those of the process, the first one the name of the
     /// process. `listen` is its address for other processes; `None` for a gateway, whose clients are outside of the mesh.
@@ -80,14 +88,14 @@ impl Transport {
 
     /// Whether the listener at an address speaks mutual TLS.
     pub fn is_mutual_at(&self, address: SocketAddr) -> bool {
-        self.at(address).is_some()
+        matches!(self.at(address), Security::Mutual(_))
     }
 
     /// The options with which grpcurl calls the listener at an address as `service`.
     pub fn grpcurl_options(&self, address: SocketAddr, service: &str) -> String {
         match self.at(address) {
-            None => "-plaintext".to_owned(),
-            Some(source) => {
+            Security::Plaintext | Security::Refused => "-plaintext".to_owned(),
+            Security::Mutual(source) => {
                 let Identities { certificate, key, bundle } = source.identities();
                 let [certificate, key] =
                     [certificate, key].map(|path| path.to_string_lossy().replace("{service}", service));
@@ -96,13 +104,13 @@ impl Transport {
         }
     }
 
-    /// The certificates for a connection at an address; `None` for one without TLS.
-    pub(crate) fn at(&self, address: SocketAddr) -> Option<&Source> {
-        let source = self.source.as_ref()?;
-        match self.mode {
-            Mode::Mutual => Some(source),
-            Mode::Auto => (!address.ip().is_loopback()).then_some(source),
-            Mode::Plaintext => None,
+    /// The security of a connection at an address.
+    pub(crate) fn at(&self, address: SocketAddr) -> Security<'_> {
+        match (self.mode, &self.source) {
+            (Mode::Plaintext, _) => Security::Plaintext,
+            (Mode::Auto, _) if address.ip().is_loopback() => Security::Plaintext,
+            (Mode::Auto | Mode::Mutual, Some(source)) => Security::Mutual(source),
+            (Mode::Auto | Mode::Mutual, None) => Security::Refused,
         }
     }
 }

@@ -9,6 +9,7 @@ use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anch
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier as _;
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
@@ -19,14 +20,15 @@ use super::spiffe::SpiffeId;
 use super::validity::{left, not_after};
 use super::verify::{Clients, Servers};
 
-/// What a process authenticates itself with, and whom it trusts. It does not change.
+/// The certificates of a process, and the authorities that it trusts. It does not change.
 #[derive(Debug)]
 pub struct Snapshot {
     own: Arc<CertifiedKey>,
     /// By service.
     ends: BTreeMap<&'static str, SystemTime>,
     read: SystemTime,
-    trust_domain: String,
+    /// Of outgoing calls.
+    id: SpiffeId,
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
     /// For the listener of the services.
@@ -47,43 +49,45 @@ impl Snapshot {
     /// # Errors
     ///
     /// A certificate has no SPIFFE ID or that of another service, has ended, or is not signed by the bundle; two are of
-    /// different trust domains.
+    /// different trust domains or paths.
     pub(super) fn check(leaves: Vec<Leaf>, bundle: &[u8], bundle_file: &str) -> Result<Self, Mistakes> {
         let provider = Arc::new(ring::default_provider());
         let mut mistakes = Mistakes::default();
         let roots = Arc::new(roots(bundle, bundle_file, &mut mistakes));
-        let (mut ends, mut domains) = (BTreeMap::new(), Vec::new());
+        let (mut ends, mut ids) = (BTreeMap::new(), Vec::new());
         for leaf in &leaves {
             match leaf.check(&roots, &provider) {
                 Ok((id, end)) => {
                     ends.insert(leaf.service, end);
-                    domains.push(id.trust_domain().to_owned());
+                    ids.push(id);
                 }
                 Err(why) => mistakes.certificate.push(format!("names a certificate that {why}: {}", leaf.file)),
             }
         }
-        domains.dedup();
-        if domains.len() > 1 {
-            mistakes.certificate.push(format!("names certificates of several trust domains: {}", domains.join(", ")));
+        mistakes.finish()?;
+        for (leaf, id) in leaves.iter().zip(&ids).filter(|(leaf, id)| ids[0].beside(leaf.service) != id.to_string()) {
+            let expected = ids[0].beside(leaf.service);
+            mistakes
+                .certificate
+                .push(format!("names certificates that do not fit: {id}, expected {expected}, {}", leaf.file));
         }
         mistakes.finish()?;
 
         let own = leaves.first().map(|leaf| Arc::new(leaf.certified.clone()));
         let own = own.ok_or_else(Mistakes::default)?;
-        let trust_domain = domains.pop().unwrap_or_default();
+        let id = ids.into_iter().next().ok_or_else(Mistakes::default)?;
         let named = leaves.into_iter().map(|leaf| (leaf.service, Arc::new(leaf.certified))).collect();
-        let server = server(Named { named, own: Arc::clone(&own) }, &roots, &trust_domain, &provider);
+        let server = server(Named { named, own: Arc::clone(&own) }, &roots, id.trust_domain(), &provider);
         let server =
             server.map_err(|why| Mistakes { bundle: vec![format!("{why}: {bundle_file}")], ..Mistakes::default() })?;
-        Ok(Self { own, ends, read: SystemTime::now(), trust_domain, roots, provider, server: Arc::new(server) })
+        Ok(Self { own, ends, read: SystemTime::now(), id, roots, provider, server: Arc::new(server) })
     }
 
     /// The TLS of a connection to a service.
     pub(crate) fn client(&self, service: &'static str) -> ClientConfig {
         let verifier = Servers {
             roots: Arc::clone(&self.roots),
-            trust_domain: self.trust_domain.clone(),
-            service,
+            expected: self.id.beside(service),
             provider: Arc::clone(&self.provider),
         };
         let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider)).with_protocol_versions(&[&TLS13]);
@@ -107,7 +111,7 @@ impl Snapshot {
 
     /// The trust domain of all certificates.
     pub fn trust_domain(&self) -> &str {
-        &self.trust_domain
+        self.id.trust_domain()
     }
 }
 
@@ -133,6 +137,11 @@ impl Leaf {
             algorithms,
         )
         .map_err(|error| format!("is not valid by identity.bundle ({error})"))?;
+        // Servers check it as that of a client.
+        let clients = Clients::new(Arc::new(roots.clone()), id.trust_domain(), Arc::new(provider.clone()))?;
+        clients
+            .verify_client_cert(certificate, &self.certified.cert[1..], UnixTime::now())
+            .map_err(|error| format!("is not valid as that of a client ({error})"))?;
         Ok((id, end))
     }
 }

@@ -52,6 +52,12 @@ impl SpiffeId {
         &self.text[start..start + self.trust_domain]
     }
 
+    /// The ID that a service beside this one has: the same but for the last segment.
+    pub fn beside(&self, service: &str) -> String {
+        let end = self.text.len() - self.service().len();
+        format!("{}{service}", &self.text[..end])
+    }
+
     /// The service: the last segment of the path.
     pub fn service(&self) -> &str {
         self.text.rsplit('/').next().unwrap_or_default()
@@ -77,6 +83,7 @@ mod tests {
         ] {
             let id = SpiffeId::parse(text).unwrap();
             assert_eq!((id.trust_domain(), id.service(), id.to_string().as_str()), (domain, service, text));
+            assert_eq!(id.beside("tv"), format!("{}tv", text.strip_suffix(service).unwrap()));
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) fn not_after(certificate: &[u8]) -> Option<SystemTime> {
     let mut validity = signed.value(SEQUENCE)?;
     validity.any()?;
     let (tag, time) = validity.any()?;
-    let text = std::str::from_utf8(time.0).ok()?.strip_suffix('Z')?;
+    let text = std::str::from_utf8(time.0).ok().filter(|text| text.is_ascii())?.strip_suffix('Z')?;
     let (year, rest) = match tag {
         // Two digits are of 1950 to 2049.
         UTC_TIME if text.len() == 12 => {
@@ -117,9 +117,13 @@ mod tests {
 
     #[test]
     fn not_after_of_what_is_no_certificate_is_none() {
-        for (tag, end) in
-            [(UTC_TIME, "261129172530"), (UTC_TIME, "20261129172530Z"), (GENERALIZED_TIME, "20261329172530Z"), (4, "x")]
-        {
+        for (tag, end) in [
+            (UTC_TIME, "261129172530"),
+            (UTC_TIME, "20261129172530Z"),
+            (GENERALIZED_TIME, "20261329172530Z"),
+            (UTC_TIME, "é61129172530Z"),
+            (4, "x"),
+        ] {
             assert_eq!(seconds(tag, end), None, "{end}");
         }
         let whole = certificate(UTC_TIME, "261129172530Z");

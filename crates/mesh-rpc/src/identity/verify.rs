@@ -23,8 +23,12 @@ fn refused(why: String) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refused(why)))))
 }
 
+fn id_of(certificate: &CertificateDer<'_>) -> Result<SpiffeId, Error> {
+    SpiffeId::of(certificate).map_err(|why| refused(format!("the certificate of the peer {why}")))
+}
+
 fn id_within(trust_domain: &str, certificate: &CertificateDer<'_>) -> Result<SpiffeId, Error> {
-    let id = SpiffeId::of(certificate).map_err(|why| refused(format!("the certificate of the peer {why}")))?;
+    let id = id_of(certificate)?;
     if id.trust_domain() != trust_domain {
         return Err(refused(format!("{id} is not of the trust domain {trust_domain}")));
     }
@@ -89,12 +93,12 @@ impl ClientCertVerifier for Clients {
     }
 }
 
-/// Checks a server: it must be the service that is called. Its names of hosts do not count.
+/// Checks a server: its ID must be that of the service that is called. Its names of hosts do not count.
 #[derive(Debug)]
 pub(super) struct Servers {
     pub(super) roots: Arc<RootCertStore>,
-    pub(super) trust_domain: String,
-    pub(super) service: &'static str,
+    /// The ID.
+    pub(super) expected: String,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
@@ -110,9 +114,9 @@ impl ServerCertVerifier for Servers {
         let algorithms = self.provider.signature_verification_algorithms.all;
         let parsed = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
-        let id = id_within(&self.trust_domain, end_entity)?;
-        if id.service() != self.service {
-            return Err(refused(format!("{id} answers in the place of {}", self.service)));
+        let id = id_of(end_entity)?.to_string();
+        if id != self.expected {
+            return Err(refused(format!("{id} answers in the place of {}", self.expected)));
         }
         Ok(ServerCertVerified::assertion())
     }

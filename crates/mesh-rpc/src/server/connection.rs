@@ -100,10 +100,11 @@ fn end_of_peer(stream: &TlsStream<TcpStream>) -> Option<SystemTime> {
     not_after(stream.get_ref().1.peer_certificates()?.first()?)
 }
 
-/// The limits of a connection that ends before the certificate of its client.
+/// The limits of a connection that ends with the certificate of its client. The age varies by a tenth.
 fn until(limits: Limits, end: Option<SystemTime>) -> Limits {
-    let age = end.map_or(limits.connection_age, |end| limits.connection_age.min(left(end).mul_f64(0.9)));
-    Limits { connection_age: age, ..limits }
+    let Some(left) = end.map(left) else { return limits };
+    let connection_age = limits.connection_age.min(left.mul_f64(0.8));
+    Limits { connection_age, connection_grace: limits.connection_grace.min(left.mul_f64(0.1)), ..limits }
 }
 
 /// Serves `stream`, whose bytes are HTTP/1.1 or HTTP/2.

@@ -20,7 +20,7 @@ use super::listener::{self, Bound, TlsOfNew};
 use super::settings::Limits;
 use super::tls::Tls;
 use crate::call::{Answering, Call, Connection, Handler, Methods};
-use crate::identity::Transport;
+use crate::identity::{Security, Transport};
 
 /// Answers HTTP requests that are neither gRPC nor for an admin page.
 pub type Front = Arc<dyn Fn(Request<Incoming>, Connection) -> Answering + Send + Sync>;
@@ -159,8 +159,12 @@ impl Ports {
         let services = Arc::clone(&layers);
         let answer_services = answer(layers, methods.clone(), pages, here, outside);
         let (draining, again) = (draining.clone(), || tasks.clone());
-        let certificates = self.services.local_addr().ok().and_then(|address| transport.at(address).cloned());
-        let mutual = certificates.map(|source| -> TlsOfNew { Arc::new(move || Arc::clone(&source.current().server)) });
+        let address = self.services.local_addr().ok();
+        let mutual = address.and_then(|address| match transport.at(address) {
+            Security::Mutual(source) => Some(source.clone()),
+            Security::Plaintext | Security::Refused => None,
+        });
+        let mutual = mutual.map(|source| -> TlsOfNew { Arc::new(move || Arc::clone(&source.current().server)) });
         let (health_layers, health_methods) = (Arc::clone(&services), methods.clone());
         tasks.run(listener::serve(self.services, mutual, bound(), draining.clone(), again(), limits, answer_services));
         if let (Some(listener), Some(edge)) = (self.edge, own) {
