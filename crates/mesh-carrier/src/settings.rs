@@ -21,7 +21,13 @@ impl fmt::Display for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, server) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
-            write!(f, "{separator}{}:{}", server.host(), server.port())?;
+            // An IPv6 address comes without its brackets.
+            let (host, port) = (server.host(), server.port());
+            if host.contains(':') {
+                write!(f, "{separator}[{host}]:{port}")?;
+            } else {
+                write!(f, "{separator}{host}:{port}")?;
+            }
         }
         Ok(())
     }
