@@ -61,6 +61,9 @@ pub fn draining(message: impl Into<String>) -> Status {
     unavailable(STREAM_DRAINING, message, Duration::from_millis(100))
 }
 
+/// The reason of a call to a process that starts. No handler has begun.
+pub const STARTING: &str = "STARTING";
+
 /// The reason of a call whose copies are not as far as its caller has asked for.
 pub const NOT_CAUGHT_UP: &str = "NOT_CAUGHT_UP";
 

@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::connections::{Cause, Unanswered};
-use crate::call::error::{DOMAIN, NOT_CAUGHT_UP, STREAM_DRAINING, status, unavailable};
+use crate::call::error::{DOMAIN, NOT_CAUGHT_UP, STARTING, STREAM_DRAINING, status, unavailable};
 pub use crate::call::peer::is_propagated;
 use crate::call::peer::{LOST, NO_ENDPOINTS, UNREACHABLE, reason};
 
@@ -61,6 +61,11 @@ pub fn from_http<B>(response: &Response<B>) -> Option<Status> {
         _ => Code::Unknown,
     };
     Some(status(code, DOMAIN, "NOT_GRPC", format!("the response is not gRPC: HTTP {}", response.status())))
+}
+
+/// Whether no handler has begun the call, by the word of the process that refused it: any call may be repeated.
+pub fn is_unbegun(status: &Status) -> bool {
+    reason(status).is_some_and(|reason| reason == STARTING)
 }
 
 /// Whether the status is no failure of the endpoint: a propagated one, the end of a stream by a drain, a copy that lags, or

@@ -4,8 +4,8 @@
 //! pauses.
 //!
 //! Guarantees:
-//! - A request that was not sent may be retried. A request that may have been received is retried only if its contract
-//!   says NO_SIDE_EFFECTS or IDEMPOTENT.
+//! - A request that was not sent, or that a process refused because it starts, may be retried. A request that may have begun
+//!   is retried only if its contract says NO_SIDE_EFFECTS or IDEMPOTENT.
 //! - The budget of the peer bounds all retries, and no retry passes the deadline.
 //! - A failure that the peer propagates from a peer of its own is not retried.
 //! - A call has five attempts at most. Methods with streaming requests are not retried. Other requests are buffered, and

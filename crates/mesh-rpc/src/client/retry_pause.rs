@@ -48,7 +48,7 @@ fn asked(result: &Result<Response<Body>, Unanswered>, idempotent: bool) -> Optio
         Err(_) => return Some((Duration::ZERO, false)),
         Ok(response) => response,
     };
-    let status = failure_of(response.headers()).filter(|_| idempotent)?;
+    let status = failure_of(response.headers()).filter(|status| idempotent || failure::is_unbegun(status))?;
     let info = status.get_details_retry_info().and_then(|info| info.retry_delay);
     let pushback = Pushback::of_headers(response.headers());
     let asked = match pushback {
@@ -138,5 +138,8 @@ mod tests {
         assert!(after(Err(Unanswered::Refused(cause()))).is_some());
         assert_eq!(after(Err(Unanswered::Lost(cause()))), None);
         assert_eq!(after(refused("10")), None);
+        let unavailable = |reason| answer(error::unavailable(reason, "", Duration::ZERO), None);
+        assert!(after(unavailable(error::STARTING)).is_some(), "no handler has begun");
+        assert_eq!(after(unavailable("DATABASE_UNAVAILABLE")), None);
     }
 }

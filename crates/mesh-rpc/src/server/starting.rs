@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::health::Health;
 use super::health_service;
 use super::layers::dispatch;
-use crate::call::error::unavailable;
+use crate::call::error::{STARTING, unavailable};
 use crate::call::{GrpcServices, Handler, handler};
 
 /// The invited delay of a retry while the process starts.
@@ -26,7 +26,7 @@ impl Starting {
         let early = dispatch(early, None);
         let refuse = handler(|_| async {
             let message = "the process starts: it opens and migrates its databases; retry later";
-            unavailable("STARTING", message, RETRY_DELAY).into_http()
+            unavailable(STARTING, message, RETRY_DELAY).into_http()
         });
         let built = Arc::new(OnceLock::<Handler>::new());
         let starting = Self(Arc::clone(&built));
