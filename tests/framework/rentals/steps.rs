@@ -15,6 +15,7 @@ use harness::{Process, Proxy, Session, eventually, uuid};
 use sqlx::Row as _;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
 /// The states of `charges.state`, `operations.state` and `rentals.state` that a whole rental ends with.
@@ -103,7 +104,11 @@ impl System {
         let (title_id, card) = (self.title_id.clone(), "test".to_owned());
         let request =
             RentTitleRequest { request_id: uuid(), viewer_id: uuid(), title_id, expected_price_cents: 399, card };
-        let started = self.runtime.block_on(client.rent_title(request)).expect("it starts").into_inner();
+        // The copy of titles may not be complete yet.
+        let started = eventually("it starts", || match self.runtime.block_on(client.rent_title(request.clone())) {
+            Err(status) if status.code() == Code::Unavailable => None,
+            started => Some(started.expect("it starts").into_inner()),
+        });
         started.name.rsplit('/').next().expect("an id").to_owned()
     }
 
