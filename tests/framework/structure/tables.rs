@@ -9,6 +9,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
     ("mesh-proto", &["mesh-build"]),
     ("contracts", &["mesh-build", "mesh-proto"]),
     ("mesh-runtime", &[]),
+    ("mesh-token", &["mesh-runtime"]),
     ("mesh-rpc", &["consul-api-client", "mesh-proto", "mesh-runtime"]),
     ("mesh-edge", &["transcode", "mesh-runtime", "mesh-rpc"]),
     ("mesh-client", &["mesh-proto", "mesh-runtime"]),
@@ -71,6 +72,19 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("crates/mesh-runtime", &["alarm backoff executable open_files settings signals tasks", "command_line"]),
+    (
+        "crates/mesh-token",
+        &[
+            "cache json roca signature url user",
+            "claims get jws",
+            "development key",
+            "jwks passport",
+            "place vectors",
+            "issuer",
+            "keys",
+            "tokens",
+        ],
+    ),
     ("crates/mesh-rpc", &["call identity", "telemetry", "client", "discovery server"]),
     (
         "crates/mesh-edge",

@@ -1,0 +1,32 @@
+//! The user of a token, and why a token is refused.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+/// A user, as an issuer has named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The issuer: `iss`. A subject means something only together with it.
+    pub issuer: String,
+    /// The user at this issuer: `sub`.
+    pub subject: String,
+    /// What the token permits: `scope`, or `scp`.
+    pub scopes: BTreeSet<String>,
+    /// The end of the token: `exp`. A token is still accepted for the difference between two clocks,
+    /// [`SKEW`](crate::tokens::SKEW), after it.
+    pub until: SystemTime,
+}
+
+/// Why a token is not accepted. The texts are for the log only: a caller learns nothing of what was wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The token is not valid, and never will be.
+    #[error("{0}")]
+    Invalid(String),
+    /// The token was valid until its end. A new one of the same issuer helps.
+    #[error("the token has expired")]
+    Expired,
+    /// The keys of the issuer are not known at the moment. The same token may be accepted later.
+    #[error("{0}")]
+    Unavailable(String),
+}
