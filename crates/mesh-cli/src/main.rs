@@ -5,7 +5,7 @@
 //! - [`target`] finds the process or the Consul agent that answers; [`reflection`] lists the contracts of a process.
 //! - [`operations`] and [`watch`] show long work, [`events`] shows events, [`services`] shows services.
 //! - [`shown`] formats text, [`message`] formats messages of any type.
-//! - [`ca`] writes certificates for development.
+//! - [`ca`] writes certificates for development, [`token`] signs tokens of users.
 //! - [`up`] starts a mesh for development, [`doctor`] checks this machine; [`programs`] finds installed programs.
 
 mod ca;
@@ -18,11 +18,13 @@ mod reflection;
 mod services;
 mod shown;
 mod target;
+mod token;
 mod up;
 mod watch;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -102,6 +104,23 @@ enum Command {
         /// new one
         #[arg(long, conflicts_with = "services")]
         rotate: bool,
+    },
+    /// Print a token of a user, by an issuer for development
+    ///
+    /// The issuer is https://issuer.dev.mesh, and the audience mesh. Its files are in .mesh/ca, which git ignores: issuer.key
+    /// signs, and issuer.json has the public key for services. The first command creates both. A program that can read
+    /// the key can be any user, so only services on the loopback interface may trust the issuer.
+    #[command(verbatim_doc_comment)]
+    Token {
+        /// The name of the user, such as alice
+        #[arg(long, value_name = "NAME")]
+        sub: String,
+        /// A scope, such as catalog.write; may be given several times
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// How long the token is valid, up to 30 days
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+        lifetime: Duration,
     },
 }
 
@@ -261,6 +280,7 @@ async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> 
     match command {
         Command::Up { consul_port, tls } => up::up(consul_port, tls).await,
         Command::Ca { services, rotate } => ca::ca(services, rotate),
+        Command::Token { sub, scopes, lifetime } => token::token(&sub, &scopes, lifetime),
         Command::Doctor => doctor::doctor(),
         Command::Services => services::list(&target().await?).await,
         Command::Events(Events::List) => events::list(&target().await?).await,
