@@ -2,7 +2,7 @@
 
 use contracts::google::api::HttpRule;
 use contracts::google::api::http_rule::Pattern;
-use contracts::mesh::options::v1::{Access, Authorization, Event};
+use contracts::mesh::options::v1::{Access, Authorization, Cache, Event};
 use harness::root;
 use prost::Message as _;
 use prost_types::method_options::IdempotencyLevel;
@@ -60,6 +60,8 @@ struct Options {
     idempotency_level: i32,
     #[prost(message, optional, tag = "50002")]
     authorization: Option<Authorization>,
+    #[prost(message, optional, tag = "50003")]
+    cache: Option<Cache>,
     #[prost(message, optional, tag = "72295728")]
     http: Option<HttpRule>,
 }
@@ -92,12 +94,44 @@ fn level(options: &Options) -> &'static str {
     }
 }
 
-fn access(options: &Options) -> &'static str {
-    match options.authorization.clone().unwrap_or_default().access() {
+/// The access and the scopes, as a cell of the table.
+fn access(options: &Options) -> String {
+    let authorization = options.authorization.clone().unwrap_or_default();
+    let access = match authorization.access() {
         Access::Public => "public",
         Access::Authenticated => "authenticated",
         Access::Unspecified | Access::Internal => "internal",
-    }
+    };
+    authorization.scopes.iter().fold(access.to_owned(), |cell, scope| format!("{cell}, `{scope}`"))
+}
+
+/// A contract of others that has none of the options of mesh.
+const OF_OTHERS: &str = "grpc.health.v1.Health/";
+
+/// What is wrong with the access that a method declares.
+fn mistakes(options: &Options) -> Vec<String> {
+    let Some(authorization) = &options.authorization else {
+        return vec!["add (mesh.options.v1.authorization), such as {access: ACCESS_AUTHENTICATED}".to_owned()];
+    };
+    let mut mistakes = Vec::new();
+    let mut check = |holds: bool, mistake: &str| {
+        if !holds {
+            mistakes.push(mistake.to_owned());
+        }
+    };
+    let Authorization { scopes, .. } = authorization;
+    let access = authorization.access();
+    check(access != Access::Unspecified, "its access must be ACCESS_PUBLIC, ACCESS_AUTHENTICATED or ACCESS_INTERNAL");
+    check(scopes.is_empty() || access == Access::Authenticated, "scopes are for ACCESS_AUTHENTICATED alone");
+    // RFC 6749, appendix A.4.
+    let is_scope = |scope: &String| {
+        !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+    };
+    check(scopes.iter().all(is_scope), "a scope has ASCII characters without spaces, quotes and backslashes");
+    check((1..scopes.len()).all(|at| !scopes[..at].contains(&scopes[at])), "a scope stands there twice");
+    let is_shared = options.cache.is_some_and(|cache| cache.public);
+    check(!is_shared || access == Access::Public, "only an answer to all callers may be in caches that they share");
+    mistakes
 }
 
 /// The verb and the path of each rule, as a cell of the table; empty without a rule.
@@ -140,11 +174,42 @@ fn contracts_table_lists_every_event_with_its_key() {
 }
 
 #[test]
-fn http_rules_have_an_access_and_one_method_each() {
+fn methods_declare_their_access() {
+    let own = methods().into_iter().filter(|(name, _)| !name.starts_with(OF_OTHERS));
+    let wrong = own.flat_map(|(name, options)| {
+        let of_method = move |mistake| format!("{name}: {mistake}");
+        mistakes(&options).into_iter().map(of_method).collect::<Vec<_>>()
+    });
+    let wrong: Vec<_> = wrong.collect();
+    assert!(wrong.is_empty(), "the contracts have methods without a proper access:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn mistakes_of_an_access_are_found() {
+    let declared = |access: Access, scopes: &[&str], public| Options {
+        authorization: Some(Authorization {
+            access: access.into(),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        }),
+        cache: Some(Cache { max_age: None, public }),
+        ..Options::default()
+    };
+    let count = |options: Options| mistakes(&options).len();
+    assert_eq!(count(declared(Access::Authenticated, &["a.read", "a.write"], false)), 0);
+    assert_eq!(count(declared(Access::Public, &[], true)), 0);
+    assert_eq!(count(Options::default()), 1);
+    assert_eq!(count(declared(Access::Unspecified, &[], false)), 1);
+    assert_eq!(count(declared(Access::Public, &["a.read"], false)), 1);
+    assert_eq!(count(declared(Access::Internal, &[], true)), 1);
+    for scopes in [&["a b"][..], &[""], &["a\""], &["a", "a"]] {
+        assert_eq!(count(declared(Access::Authenticated, scopes, false)), 1, "{scopes:?}");
+    }
+}
+
+#[test]
+fn http_rules_have_one_method_each() {
     let mut rules = std::collections::BTreeMap::new();
     for (name, options) in methods() {
-        let stated = options.authorization.is_some() || options.http.is_none();
-        assert!(stated, "{name} has an HTTP rule and no access: add (mesh.options.v1.authorization)");
         for rule in http(&options).split(", ").filter(|rule| !rule.is_empty()) {
             let other = rules.insert(rule.to_owned(), name.clone());
             // Both sets hold the contracts of mesh.

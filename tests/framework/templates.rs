@@ -220,6 +220,10 @@ service ShelfService {
     option idempotency_level = NO_SIDE_EFFECTS;
     option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
   }
+  rpc GetScoped(GetShelfRequest) returns (GetShelfResponse) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (mesh.options.v1.authorization) = {access: ACCESS_AUTHENTICATED scopes: "shelf.read"};
+  }
   rpc GetShelf(.many.v1.GetShelfRequest) returns (GetShelfResponse) { // {
     option (google.api.http) = {get: "/v1//shelves/{shelf_id}"};
     option idempotency_level = NO_SIDE_EFFECTS;

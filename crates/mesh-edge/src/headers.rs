@@ -125,6 +125,7 @@ mod tests {
                 server_streaming: false,
                 waits: false,
                 access: Access::Public,
+                scopes: &[],
             };
             timeout(&headers, &method, seconds(30), arrival).unwrap().unwrap()
         };

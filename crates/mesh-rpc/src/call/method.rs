@@ -37,8 +37,10 @@ pub struct Method {
     /// Whether a call mostly waits for an event and does no work: a stream, or a method with the option
     /// `mesh.options.v1.waits`.
     pub waits: bool,
-    /// The callers that the method is for, by the option `mesh.options.v1.authorization`. Nothing enforces it yet.
+    /// The callers that the method is for, by the option `mesh.options.v1.authorization`.
     pub access: Access,
+    /// The scopes that the token of a user needs, all of them. Only an authenticated method has some.
+    pub scopes: &'static [String],
 }
 
 /// The callers that a method is for.
@@ -80,6 +82,7 @@ static UNKNOWN: Method = Method {
     server_streaming: false,
     waits: false,
     access: Access::Internal,
+    scopes: &[],
 };
 
 /// The contracts that every process serves.
@@ -144,6 +147,7 @@ fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
             for method in service.methods {
                 let Entry::Vacant(vacant) = methods.entry(format!("/{full}/{}", method.name)) else { continue };
                 let options = method.options.unwrap_or_default();
+                let authorization = options.authorization.clone().unwrap_or_default();
                 static NEXT: AtomicUsize = AtomicUsize::new(1);
                 let method = Method {
                     number: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -153,7 +157,8 @@ fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
                     client_streaming: method.client_streaming,
                     server_streaming: method.server_streaming,
                     waits: method.client_streaming || method.server_streaming || options.waits,
-                    access: options.authorization.unwrap_or_default().access().into(),
+                    access: authorization.access().into(),
+                    scopes: authorization.scopes.leak(),
                     name: method.name.leak(),
                 };
                 vacant.insert(Box::leak(Box::new(method)));
@@ -165,6 +170,7 @@ fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::descriptor;
 
     #[test]
     fn methods_have_their_idempotency_level() {
@@ -186,6 +192,31 @@ mod tests {
         let later = options::Authorization { access: 9, scopes: Vec::new() };
         assert_eq!(Access::from(later.access()), Access::Internal);
         assert_eq!(Access::from(options::Access::Public), Access::Public);
+    }
+
+    #[test]
+    fn methods_have_the_scopes_of_their_contract() {
+        let method = |access: options::Access, scopes: &[&str]| descriptor::Method {
+            name: format!("{access:?}"),
+            options: Some(descriptor::Options {
+                authorization: Some(options::Authorization {
+                    access: access.into(),
+                    scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+                }),
+                ..descriptor::Options::default()
+            }),
+            ..descriptor::Method::default()
+        };
+        let methods = vec![
+            method(options::Access::Authenticated, &["test.read", "test.write"]),
+            method(options::Access::Public, &[]),
+        ];
+        let service = descriptor::Service { name: "TestService".to_owned(), methods };
+        let file = descriptor::File { package: "test.v1".to_owned(), services: vec![service] };
+        let methods = Methods::of(&[&FileDescriptorSet { files: vec![file] }.encode_to_vec()]);
+        let scopes = |name| methods.find(&format!("/test.v1.TestService/{name}")).scopes;
+        assert_eq!(scopes("Authenticated"), ["test.read", "test.write"]);
+        assert!(scopes("Public").is_empty() && scopes("MadeUp").is_empty());
     }
 
     #[test]

@@ -106,6 +106,7 @@ mod tests {
         server_streaming: false,
         waits: false,
         access: Access::Internal,
+        scopes: &[],
     };
 
     /// The time left at the start of a call with this `grpc-timeout`, in a context with this many seconds left.
