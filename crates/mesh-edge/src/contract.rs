@@ -6,11 +6,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use http::StatusCode;
 use mesh_rpc::call::error::DOMAIN;
-use mesh_rpc::call::{Method, Methods};
+use mesh_rpc::call::{Access, Method, Methods};
 use mesh_runtime::executable;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use tonic::Code;
-use transcode::openapi::{self, Answer};
+use transcode::openapi::{self, Answer, Bearer};
 use transcode::{Binding, Matched, Miss, Routes, Schema, WireError};
 
 use crate::example;
@@ -52,12 +52,23 @@ impl Contract {
 
     /// The OpenAPI document.
     pub(crate) fn openapi(&self) -> Vec<u8> {
+        let authenticated = self.shapes.iter().zip(self.routes.bindings());
+        let authenticated = authenticated.filter(|(shape, _)| shape.method.access == Access::Authenticated);
+        let scopes: Vec<(_, Vec<_>)> = authenticated
+            .map(|(shape, binding)| (&*binding.grpc_path, shape.method.scopes.iter().map(String::as_str).collect()))
+            .collect();
+        let methods: Vec<_> = scopes.iter().map(|(path, scopes)| (*path, &scopes[..])).collect();
         // The package of the contracts has the version of the project, and its process may be of any.
         let info = openapi::Info {
             title: "API",
             version: executable::VERSION,
             server: "",
-            bearer: false,
+            bearer: Bearer {
+                methods: &methods,
+                description: TOKEN,
+                failures: &OF_TOKENS,
+                scope_failures: &[(Code::PermissionDenied as i32, "SCOPE_MISSING")],
+            },
             answer: answer_of,
             failures: &OF_ALL,
         };
@@ -107,8 +118,27 @@ const OF_ALL: [(i32, &str); 3] = [
     (Code::DeadlineExceeded as i32, "DEADLINE_EXCEEDED"),
 ];
 
+/// What a token is, as the document says it.
+const TOKEN: &str =
+    "A JWT of an issuer that the server trusts. A server with `auth.mode = \"off\", its default, asks for none.";
+
+/// Failures of methods that need a token.
+const OF_TOKENS: [(i32, &str); 5] = [
+    (Code::Unauthenticated as i32, "TOKEN_MISSING"),
+    (Code::Unauthenticated as i32, "TOKEN_INVALID"),
+    (Code::Unauthenticated as i32, "TOKEN_EXPIRED"),
+    (Code::PermissionDenied as i32, "CALLER_NOT_ALLOWED"),
+    (Code::Unavailable as i32, "ISSUER_UNAVAILABLE"),
+];
+
 /// Reasons that contracts of services name, and that mesh gives in their place.
-const OF_MESH: [&str; 8] = [
+const OF_MESH: [&str; 14] = [
+    "CALLER_NOT_ALLOWED",
+    "ISSUER_UNAVAILABLE",
+    "SCOPE_MISSING",
+    "TOKEN_EXPIRED",
+    "TOKEN_INVALID",
+    "TOKEN_MISSING",
     "ENDPOINT_UNREACHABLE",
     "MESSAGE_TOO_LARGE",
     "NO_ENDPOINTS",

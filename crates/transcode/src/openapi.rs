@@ -5,6 +5,7 @@
 //! - Descriptions are the comments of the contract; the answers to errors are its lines `CODE: REASON`, with the status
 //!   and the domain that the server says it sends.
 //! - Headers that give a field, `Idempotency-Key` and `If-Match`, are parameters, and the body does not require the field.
+//! - A method whose callers send a bearer token says so, with the scopes, and has the failures of tokens beside its own.
 //! - Bounds of `buf.validate` are those of the schemas.
 //! - A path of several segments, `{name=services/*/operations/*}`, has a parameter a segment.
 //! - A method that starts a long-running operation names the messages in it, as `x-operation-info` and in words, and links
@@ -30,7 +31,7 @@ use prost_reflect::ServiceDescriptor;
 
 use crate::json::{Json, Object};
 use crate::route::Routes;
-pub use info::{Answer, Info};
+pub use info::{Answer, Bearer, Info};
 use operations::Operations;
 use paths::Shape;
 
@@ -60,18 +61,18 @@ pub fn document(routes: &Routes, info: Info<'_>) -> Vec<u8> {
     let paths: Object = paths.into_iter().map(|(shape, item)| (shape.path(), item.into())).collect();
     let server = if info.server.is_empty() { "/" } else { info.server };
     let tags = tags(routes, &mut operations);
-    let bearer = Object::new().with("type", "http").with("scheme", "bearer");
     let mut components = Object::new().with("schemas", operations.finish());
     let document = Object::new()
         .with("openapi", "3.1.0")
         .with("info", Object::new().with("title", info.title).with("version", info.version))
         .with("servers", vec![Object::new().with("url", server)]);
-    let mut security = Vec::new();
-    if info.bearer {
-        components = components.with("securitySchemes", Object::new().with("bearer", bearer));
-        security.push(Object::new().with("bearer", Json::List(Vec::new())));
+    if !info.bearer.methods.is_empty() {
+        let scheme = Object::new().with("type", "http").with("scheme", "bearer").with("bearerFormat", "JWT");
+        let scheme = scheme.with_some("description", info.bearer.description);
+        components = components.with("securitySchemes", Object::new().with(info::SCHEME, scheme));
     }
-    let document = document.with("security", security);
+    // A method that needs a token says so itself.
+    let document = document.with("security", Vec::<Json>::new());
     document.with("tags", tags).with("paths", paths).with("components", components).to_bytes()
 }
 

@@ -53,6 +53,10 @@ fn documented(openapi: &Value) -> Documented {
     found
 }
 
+/// Errors of callers without a proper token: without `auth.mode` there are none.
+const OF_TOKENS: [&str; 6] =
+    ["CALLER_NOT_ALLOWED", "ISSUER_UNAVAILABLE", "SCOPE_MISSING", "TOKEN_EXPIRED", "TOKEN_INVALID", "TOKEN_MISSING"];
+
 /// Compares an answer with the example of its status and reason, and removes that.
 fn check(documented: &mut Documented, id: &str, page: &Page) {
     let problem = page.json();
@@ -86,7 +90,8 @@ fn documented_errors_are_those_that_are_sent() {
     of_the_catalog(&title, &key, &mut check);
     let running = of_artwork(&curl, &title, &mut check);
     of_operations(&running, &mut check);
-    let left: Vec<_> = documented.into_keys().map(|(id, _, reason)| (id, reason)).collect();
+    let left = documented.into_keys().map(|(id, _, reason)| (id, reason));
+    let left: Vec<_> = left.filter(|(_, reason)| !OF_TOKENS.contains(&reason.as_str())).collect();
     let expected: Vec<_> = NOT_PROVOKED.map(|(id, reason)| (id.to_owned(), reason.to_owned())).into();
     assert_eq!(left, expected);
 }

@@ -12,6 +12,9 @@ use crate::json::{Json, Object};
 /// The name of the schema of errors.
 const PROBLEM: &str = "Problem";
 
+/// The status that has a challenge in its headers.
+const UNAUTHORIZED: u16 = 401;
+
 /// The failures that a status answers, each with its reasons and their domains.
 type Failures<'f> = Vec<(&'f Failure, Vec<(&'f str, String)>)>;
 
@@ -22,8 +25,9 @@ pub(super) fn of(
     links: Object,
     (info, schemas): (Info<'_>, &mut Schemas),
 ) -> Object {
+    let of_token = of_token(binding, info);
     let mut by_status: BTreeMap<u16, Failures<'_>> = BTreeMap::new();
-    for failure in failures {
+    for failure in failures.iter().chain(&of_token) {
         if failure.reasons.is_empty() {
             by_status.entry(code::http_status(failure.code)).or_default().push((failure, Vec::new()));
         }
@@ -41,6 +45,19 @@ pub(super) fn of(
     let responses = Object::new().with("200", success(binding, schemas).with_some("links", links));
     let failed = by_status.into_iter().map(|(status, failures)| (status.to_string(), failed(status, &failures)));
     responses.and(failed.collect()).with("default", other(binding, info))
+}
+
+/// The failures for a token, a code each.
+fn of_token(binding: &Binding, info: Info<'_>) -> Vec<Failure> {
+    let Some(scopes) = info.bearer.scopes(binding) else { return Vec::new() };
+    let of_scopes = if scopes.is_empty() { &[] } else { info.bearer.scope_failures };
+    let mut by_code: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+    for (code, reason) in info.bearer.failures.iter().chain(of_scopes) {
+        by_code.entry(*code).or_default().push((*reason).to_owned());
+    }
+    let failure =
+        |(code, reasons): (i32, Vec<String>)| Failure { code, text: format!("{}.", reasons.join(", ")), reasons };
+    by_code.into_iter().map(failure).collect()
 }
 
 /// The response of all statuses that no comment leads to.
@@ -90,7 +107,14 @@ fn failed(status: u16, failures: &Failures<'_>) -> Json {
             }
         }
     }
-    Object::new().with("description", texts.join("\n\n")).with("content", content(examples)).into()
+    let answer = Object::new().with("description", texts.join("\n\n"));
+    let answer = if status == UNAUTHORIZED {
+        let text = Object::new().with("schema", Object::new().with("type", "string"));
+        answer.with("headers", Object::new().with("WWW-Authenticate", text.with("description", "What is needed.")))
+    } else {
+        answer
+    };
+    answer.with("content", content(examples)).into()
 }
 
 fn content(examples: Object) -> Object {

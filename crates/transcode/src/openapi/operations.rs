@@ -4,7 +4,7 @@ use prost_reflect::{FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
 
 use super::answers;
 use super::comments::Parts;
-use super::info::Info;
+use super::info::{Info, SCHEME};
 use super::long_running::OperationInfo;
 use super::paths::{self, Shape};
 use super::schemas::Schemas;
@@ -47,6 +47,8 @@ impl<'i> Operations<'i> {
         let mut described: Vec<String> = vec![parts.description.clone()];
         let started = OperationInfo::of(method);
         described.extend(started.iter().map(OperationInfo::described));
+        let scopes = self.info.bearer.scopes(binding);
+        described.extend(scopes.map(needed));
         described.retain(|text| !text.is_empty());
         let mut parameters = self.path_parameters(binding, shape);
         parameters.extend(self.query_parameters(binding));
@@ -56,7 +58,8 @@ impl<'i> Operations<'i> {
             .with("tags", vec![method.parent_service().full_name()])
             .with_some("summary", parts.summary.as_str())
             .with_some("description", described.join("\n\n"))
-            .with_some("parameters", parameters);
+            .with_some("parameters", parameters)
+            .with_some("security", scopes.map(security).into_iter().collect::<Vec<_>>());
         if binding.http_method == "WEBSOCKET" {
             let messages = Object::new()
                 .with("send", self.schemas.message(&method.input()))
@@ -159,6 +162,20 @@ impl<'i> Operations<'i> {
         let body = Object::new().with("content", content);
         if needs_body(binding) { body.with("required", true) } else { body }
     }
+}
+
+/// What the callers of a method with a token need, in words: OpenAPI has scopes for OAuth 2 alone.
+fn needed(scopes: &[&str]) -> String {
+    let scopes: Vec<_> = scopes.iter().map(|scope| format!("`{scope}`")).collect();
+    match scopes.as_slice() {
+        [] => "Needs a bearer token.".to_owned(),
+        [scope] => format!("Needs a bearer token with the scope {scope}."),
+        [others @ .., last] => format!("Needs a bearer token with the scopes {} and {last}.", others.join(", ")),
+    }
+}
+
+fn security(scopes: &[&str]) -> Object {
+    Object::new().with(SCHEME, scopes.to_vec())
 }
 
 /// Whether a request without a body lacks a field. Another one is that of an empty message.

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Info, document};
+use super::{Answer, Bearer, Info, document};
 use crate::binding::Binding;
 use crate::{Routes, Schema, library};
 
@@ -10,7 +10,15 @@ const INFO: Info<'_> = Info {
     title: "Library",
     version: "1.2.3",
     server: "",
-    bearer: true,
+    bearer: Bearer {
+        methods: &[
+            ("/library.v1.Library/CreateBook", &["library.write", "library.read"]),
+            ("/library.v1.Library/GetBook", &[]),
+        ],
+        description: "A token for tests.",
+        failures: &[(16, "TOKEN_MISSING"), (16, "TOKEN_EXPIRED"), (7, "CALLER_NOT_ALLOWED")],
+        scope_failures: &[(7, "SCOPE_MISSING")],
+    },
     answer,
     failures: &[(8, "TOO_FAST"), (14, "RESTS")],
 };
@@ -51,7 +59,34 @@ fn openapi_document_is_the_same_each_time() {
         document["tags"],
         json!([{"name": "library.v1.Library", "description": "Lends books. Other services read them."}])
     );
-    assert_eq!(document["security"], json!([{"bearer": []}]));
+    assert_eq!(document["security"], json!([]));
+}
+
+#[test]
+fn openapi_says_which_methods_need_a_token_and_which_scopes() {
+    let document = library();
+    let scheme =
+        json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token for tests."});
+    assert_eq!(document["components"]["securitySchemes"], json!({"bearer": scheme}));
+    let (create, get) = (&document["paths"]["/v1/books"]["post"], &document["paths"]["/v1/books/{bookId}"]["get"]);
+    assert_eq!(create["security"], json!([{"bearer": ["library.write", "library.read"]}]));
+    let needed = "Needs a bearer token with the scopes `library.write` and `library.read`.";
+    assert!(create["description"].as_str().is_some_and(|text| text.ends_with(needed)), "{create:#}");
+    assert_eq!((&get["security"], &get["description"]), (&json!([{"bearer": []}]), &json!("Needs a bearer token.")));
+    let reasons = |method: &Value, status: &str| {
+        let examples = method["responses"][status]["content"]["application/problem+json"]["examples"].clone();
+        examples.as_object().map(|examples| examples.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
+    };
+    for method in [create, get] {
+        assert_eq!(reasons(method, "401"), ["TOKEN_EXPIRED", "TOKEN_MISSING"]);
+        assert!(method["responses"]["401"]["headers"]["WWW-Authenticate"].is_object());
+    }
+    assert_eq!(reasons(create, "403"), ["CALLER_NOT_ALLOWED", "SCOPE_MISSING"]);
+    assert_eq!(reasons(get, "403"), ["CALLER_NOT_ALLOWED"]);
+    let public = &document["paths"]["/v1/books/{bookId}"]["delete"];
+    assert!(
+        public["responses"]["200"].is_object() && public["security"].is_null() && reasons(public, "401").is_empty()
+    );
 }
 
 #[test]
@@ -100,9 +135,9 @@ fn openapi_describes_errors_as_the_comment_does() {
     let document = library();
     let get = &document["paths"]["/v1/books/{bookId}"]["get"];
     assert_eq!(get["summary"], "Gives one book");
-    assert_eq!(get["description"], Value::Null);
+    assert_eq!(get["description"], "Needs a bearer token.");
     let responses = get["responses"].as_object().expect("responses");
-    assert_eq!(responses.keys().collect::<Vec<_>>(), ["200", "400", "404", "default"]);
+    assert_eq!(responses.keys().collect::<Vec<_>>(), ["200", "400", "401", "403", "404", "default"]);
     let missing = &responses["404"];
     assert_eq!(missing["description"], "NOT_FOUND: BOOK_NOT_FOUND.");
     let example = &missing["content"]["application/problem+json"]["examples"]["BOOK_NOT_FOUND"]["value"];
