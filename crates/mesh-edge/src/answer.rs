@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::VARY;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mesh_rpc::call::error::{DOMAIN, status};
-use mesh_rpc::call::{Answering, Call, Connection, Handler, MESH_CONSISTENCY, Method, Methods};
+use mesh_rpc::call::{Access, Answering, Call, Connection, Handler, MESH_CONSISTENCY, Method, Methods};
 use mesh_rpc::server::{self, Front, Tls};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
@@ -21,7 +22,7 @@ use transcode::{FromHeader, Matched, Miss};
 use crate::body::{ARRIVAL, Reader};
 use crate::client::{self, Network};
 use crate::contract::{Contract, Route};
-use crate::guard::Guard;
+use crate::guard::{Guard, check_token};
 use crate::memory::{Arriving, BoxError, Leaving, Memory};
 use crate::pages::Pages;
 use crate::rate::Limiter;
@@ -154,7 +155,8 @@ impl Inner {
         let Some(connection) = &call.connection else { return layers(call) };
         let client = client::of(connection, call.request.headers(), &self.trusted_proxies);
         let method = call.method;
-        match self.limiter.request(client).and_then(|_| self.open(method, client)) {
+        let checked = self.limiter.request(client).and_then(|_| check_token(call.request.headers()));
+        match checked.and_then(|()| self.open(method, client)) {
             Ok(open) => {
                 let answering = layers(call.map_body(|body| self.arriving(method, body, client)));
                 let edge = Arc::clone(self);
@@ -260,6 +262,10 @@ impl Inner {
             answered.await.map_err(|status| Refusal::of_call(status, route.binding(), &head.headers))?;
         let mut response = unary::answer(head, route, &message, &self.memory.of(caller.client))?;
         response.headers_mut().extend(token.map(|token| (MESH_CONSISTENCY, token)));
+        if route.shape().method.access == Access::Authenticated {
+            // A browser keeps it for one user, and another may sign in.
+            response.headers_mut().append(VARY, HeaderValue::from_static("authorization"));
+        }
         Ok(response)
     }
 
@@ -314,8 +320,8 @@ impl Inner {
             (websocket::Requests::none(), request::of_address(&matched, head)?)
         };
         let timeout = headers::timeout(&head.headers, method, self.deadline, Duration::ZERO)?;
-        let metadata = headers::metadata(&head.headers);
-        let (response, upgrade) = websocket::accept(head)?;
+        let mut metadata = headers::metadata(&head.headers);
+        let (response, upgrade) = websocket::accept(head, &mut metadata)?;
         let answering = call::call(&self.layers, method, caller.connection.clone(), timeout, metadata, body);
         let most = self.max_body;
         self.tasks.run(async move {
@@ -359,12 +365,17 @@ impl Inner {
         response.map(|body| Leaving::new(body, self.memory.of(client), open))
     }
 
-    /// A body that counts while it arrives. A stream is bounded by its messages: what has passed takes no memory.
+    /// A body that counts while it arrives, without trailers. A stream is bounded by its messages: what has passed takes no
+    /// memory.
     fn arriving<B>(&self, method: &Method, body: B, client: IpAddr) -> Body
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
     {
-        if method.client_streaming { Body::new(body) } else { Body::new(Arriving::new(body, self.memory.of(client))) }
+        if method.client_streaming {
+            forward::without_trailers(Body::new(body))
+        } else {
+            Body::new(Arriving::new(body, self.memory.of(client)))
+        }
     }
 
     /// Reads a body of a client.

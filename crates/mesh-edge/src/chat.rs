@@ -24,6 +24,16 @@ service Chat {
     option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
     option (google.api.http) = {get: "/v1/rooms/{room}:count"};
   }
+  rpc Read(Line) returns (Line) {
+    option (mesh.options.v1.authorization) = {access: ACCESS_AUTHENTICATED};
+    option (mesh.options.v1.cache) = {max_age: {seconds: 60} public: true};
+    option (google.api.http) = {get: "/v1/rooms/{room}"};
+  }
+  rpc Board(Line) returns (Line) {
+    option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
+    option (mesh.options.v1.cache) = {max_age: {seconds: 60} public: true};
+    option (google.api.http) = {get: "/v1/board"};
+  }
 }
 
 message Line {

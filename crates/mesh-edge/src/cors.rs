@@ -15,12 +15,13 @@ use crate::headers::text;
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
 /// What a client may send beside what Fetch always allows.
 const SENT: HeaderValue = HeaderValue::from_static(
-    "content-type, grpc-timeout, x-grpc-web, x-user-agent, idempotency-key, if-match, if-none-match, last-event-id, \
+    "authorization, content-type, grpc-timeout, x-grpc-web, x-user-agent, idempotency-key, if-match, if-none-match, last-event-id, \
      traceparent, tracestate, mesh-consistency",
 );
 /// What a page may read beside what Fetch always shows.
 const READ: HeaderValue = HeaderValue::from_static(
-    "etag, retry-after, ratelimit, ratelimit-policy, mesh-consistency, grpc-status, grpc-message, grpc-status-details-bin",
+    "etag, retry-after, ratelimit, ratelimit-policy, mesh-consistency, www-authenticate, grpc-status, grpc-message, \
+     grpc-status-details-bin",
 );
 /// As long as browsers keep it.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");

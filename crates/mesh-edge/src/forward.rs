@@ -3,7 +3,7 @@
 //! Guarantees:
 //! - Only methods with a public access are passed on.
 //! - A call is retried only if it was not sent. The failure of a service is passed on as it is.
-//! - The cause that a caller sets is not passed on.
+//! - What a caller says of its cause and of identities is not passed on.
 //!
 //! The service is the first segment of the package. The contracts of mesh are served by every service: their requests name
 //! it, `services/SERVICE/…`.
@@ -28,6 +28,7 @@ use transcode::scan::fields;
 
 use crate::call::PREFIX;
 use crate::chain::Chain;
+use crate::guard::check_token;
 
 /// The packages whose contracts every service may serve.
 const SHARED: [&str; 2] = ["google", "mesh"];
@@ -48,12 +49,26 @@ pub fn forward(peers: &Peers, sets: &[&[u8]], methods: &Methods) -> anyhow::Resu
     }))
 }
 
+/// Passes calls from outside of the mesh to `layers`, without what only the mesh may say of a call, and without trailers,
+/// which no call has. For the listeners of a gateway: each of its callers is outside.
+pub fn from_outside(layers: Handler) -> Handler {
+    Arc::new(move |call| match check_token(call.request.headers()) {
+        Ok(()) => layers(call.from_outside().map_body(without_trailers)),
+        Err(refusal) => Box::pin(std::future::ready(refusal.status.into_http())),
+    })
+}
+
+/// A body that ends with its data.
+pub(crate) fn without_trailers(body: Body) -> Body {
+    Body::new(Chain::new([body]))
+}
+
 /// Passes calls of public methods and of health to `layers`, and no other. They begin something: a cause is for the
-/// services of the mesh.
+/// services of the mesh, and so are identities.
 pub(crate) fn public(layers: Handler) -> Handler {
     Arc::new(move |call| {
         if call.method.access.is_public() || call.method.service == health_service::NAME {
-            return layers(call.without_cause());
+            return layers(call.from_outside());
         }
         Box::pin(std::future::ready(unknown(call.method).into_http()))
     })
@@ -95,7 +110,7 @@ impl Forward {
         if !method.access.is_public() {
             return Err(unknown(method));
         }
-        let call = call.without_cause();
+        let call = call.from_outside();
         let context = Context { cause: None, ..Context::current() };
         let package = method.service.split('.').next().unwrap_or_default();
         let is_shared = SHARED.contains(&package);

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{HOST, ORIGIN};
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -44,8 +44,7 @@ impl Guard {
     /// write.
     pub(crate) fn check(&self, head: &Parts) -> Result<(), Refusal> {
         if let Some(name) = repeated(&head.headers) {
-            let message = format!("a request has the header {name} once");
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, "REPEATED_HEADER", message));
+            return Err(twice(name));
         }
         self.check_host(&head.uri, &head.headers)?;
         if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
@@ -147,6 +146,23 @@ impl Guard {
 fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     let authority = uri.authority().cloned().or_else(|| text(headers, HOST)?.parse().ok());
     authority.filter(|authority| !authority.as_str().contains('@'))
+}
+
+/// Checks that a gRPC call has one token at most.
+///
+/// # Errors
+///
+/// 400: it has two.
+pub(crate) fn check_token(headers: &HeaderMap) -> Result<(), Refusal> {
+    match headers.get_all(AUTHORIZATION).iter().nth(1) {
+        Some(_) => Err(twice(AUTHORIZATION.as_str())),
+        None => Ok(()),
+    }
+}
+
+fn twice(name: &str) -> Refusal {
+    let message = format!("a request has the header {name} once");
+    Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, "REPEATED_HEADER", message)
 }
 
 fn foreign() -> Refusal {

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, AsHeaderName};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, AsHeaderName};
 use http::{HeaderMap, HeaderName};
 use mesh_rpc::call::{MESH_CONSISTENCY, Method, read_timeout};
 use tonic::Status;
 
 /// The headers that become metadata. All others stay outside: a client must not set what the mesh sets itself.
-static ALLOWED: [HeaderName; 3] =
-    [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate"), MESH_CONSISTENCY];
+static ALLOWED: [HeaderName; 4] =
+    [AUTHORIZATION, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate"), MESH_CONSISTENCY];
 
 /// The headers that a request has once. Of two, a proxy may have checked the other one.
-const ONCE: [&str; 11] = [
+const ONCE: [&str; 12] = [
     "host",
+    "authorization",
     "origin",
     "sec-fetch-site",
     "content-type",
@@ -45,6 +46,8 @@ pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
             metadata.append(name, value.clone());
         }
     }
+    // A token is not indexed by HTTP/2, and not printed.
+    metadata.get_mut(AUTHORIZATION).into_iter().for_each(|token| token.set_sensitive(true));
     metadata
 }
 

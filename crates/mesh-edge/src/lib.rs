@@ -42,6 +42,8 @@ mod mutated;
 mod ndjson;
 mod pages;
 mod rate;
+#[cfg(test)]
+mod received;
 mod refusal;
 mod request;
 mod settings;
@@ -56,5 +58,5 @@ mod websocket;
 
 pub use answer::Edge;
 pub use client::Network;
-pub use forward::forward;
+pub use forward::{forward, from_outside};
 pub use settings::{Docs, Settings};

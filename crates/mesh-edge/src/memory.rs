@@ -111,12 +111,14 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = task::ready!(Pin::new(&mut self.body).poll_frame(cx));
-        Poll::Ready(polled.map(|frame| {
-            let frame = frame.map_err(Into::into)?;
-            take(&mut self.share, frame.data_ref().map_or(0, Bytes::len))?;
-            Ok(frame)
-        }))
+        loop {
+            let polled = task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+            let Some(frame) = polled.transpose().map_err(Into::into)? else { return Poll::Ready(None) };
+            // A request has no trailers.
+            let Ok(data) = frame.into_data() else { continue };
+            take(&mut self.share, data.len())?;
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
     }
 
     fn is_end_stream(&self) -> bool {

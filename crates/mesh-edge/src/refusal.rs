@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, IF_MATCH, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
@@ -32,6 +33,17 @@ pub(crate) fn http_status(code: i32, reason: &str) -> u16 {
         "REQUEST_TOO_SLOW" => 408,
         _ => transcode::http_status(code),
     }
+}
+
+/// What a client needs that is refused for its token ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
+fn challenge(http: StatusCode, reason: &str) -> Option<HeaderValue> {
+    let challenge = match (http, reason) {
+        (StatusCode::UNAUTHORIZED, "TOKEN_INVALID" | "TOKEN_EXPIRED") => "Bearer error=\"invalid_token\"",
+        (StatusCode::UNAUTHORIZED, _) => "Bearer",
+        (StatusCode::FORBIDDEN, "SCOPE_MISSING") => "Bearer error=\"insufficient_scope\"",
+        _ => return None,
+    };
+    Some(HeaderValue::from_static(challenge))
 }
 
 /// A request that is not answered with a message.
@@ -97,6 +109,8 @@ impl Refusal {
             // In whole seconds: a client that waits less is refused again.
             headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_millis().div_ceil(1000) as u64));
         }
+        let reason = details.error_info().map(|info| info.reason.as_str()).unwrap_or_default();
+        headers.extend(challenge(self.http, reason).map(|challenge| (WWW_AUTHENTICATE, challenge)));
         // What a client has to speak instead: RFC 9110 and RFC 6455 have it in these headers.
         if self.http == StatusCode::UPGRADE_REQUIRED {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -131,5 +145,30 @@ impl From<BadRequest> for Refusal {
             violations.check(false, &violation.field, violation.description);
         }
         Self::own("INVALID_FIELDS", invalid_fields(DOMAIN, violations))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusal_for_a_token_says_what_is_needed() {
+        let schema = Schema::new(&prost_reflect::DescriptorPool::new());
+        for (code, reason, http, challenge) in [
+            (Code::Unauthenticated, "TOKEN_MISSING", 401, Some("Bearer")),
+            (Code::Unauthenticated, "TOKEN_INVALID", 401, Some("Bearer error=\"invalid_token\"")),
+            (Code::Unauthenticated, "TOKEN_EXPIRED", 401, Some("Bearer error=\"invalid_token\"")),
+            (Code::PermissionDenied, "SCOPE_MISSING", 403, Some("Bearer error=\"insufficient_scope\"")),
+            (Code::PermissionDenied, "CALLER_NOT_ALLOWED", 403, None),
+            (Code::Unavailable, "ISSUER_UNAVAILABLE", 503, None),
+        ] {
+            let response = Refusal::from(status(code, DOMAIN, reason, "refused")).response(&schema);
+            let sent = response.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap());
+            assert_eq!((response.status().as_u16(), sent), (http, challenge), "{reason}");
+            assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        }
+        let of_a_service = Refusal::from(Status::unauthenticated("who is there")).response(&schema);
+        assert_eq!(of_a_service.headers()[WWW_AUTHENTICATE], "Bearer");
     }
 }

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
-use mesh_rpc::call::{Method, Methods};
+use mesh_rpc::call::{Access, Method, Methods};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, Value};
 use transcode::{Binding, Field, scan};
 
@@ -33,9 +33,10 @@ impl Shape {
         let (request, response) = (binding.method.input(), binding.method.output());
         let number = |name: &str| response.get_field_by_name(name).map(|field| field.number());
         let resumes = request.get_field_by_name("cursor").is_some_and(|field| matches!(field.kind(), Kind::Bytes));
+        let method = methods.find(&binding.grpc_path);
         Self {
-            method: methods.find(&binding.grpc_path),
-            cache_control: cache_control(binding),
+            method,
+            cache_control: cache_control(binding, method.access),
             revision: revision_path(&response, binding.response_body.as_ref().map(Field::descriptor)),
             unreachable: number("unreachable"),
             cursor: number("cursor").filter(|_| resumes),
@@ -100,8 +101,9 @@ fn revision_path(response: &MessageDescriptor, body: Option<&FieldDescriptor>) -
     }
 }
 
-/// Without the option an answer is for its reader alone, who asks each time whether it is still true.
-fn cache_control(binding: &Binding) -> HeaderValue {
+/// Without the option an answer is for its reader alone, who asks each time whether it is still true. Caches share only
+/// what all callers may read.
+fn cache_control(binding: &Binding, access: Access) -> HeaderValue {
     let options = binding.method.options();
     let cache = options.extensions().find(|(option, _)| option.full_name() == CACHE);
     let text = cache.and_then(|(_, value)| {
@@ -109,6 +111,7 @@ fn cache_control(binding: &Binding) -> HeaderValue {
         let max_age = cache.get_field_by_name("max_age")?;
         let seconds = max_age.as_message()?.get_field_by_name("seconds")?.as_i64()?;
         let public = cache.get_field_by_name("public").as_deref().and_then(Value::as_bool) == Some(true);
+        let public = public && access == Access::Public;
         Some(format!("{}, max-age={seconds}", if public { "public" } else { "private" }))
     });
     let text = text.unwrap_or_else(|| "private, no-cache".to_owned());

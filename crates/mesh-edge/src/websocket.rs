@@ -8,6 +8,9 @@
 //! - The next message is pulled when the last one is written, so a slow client holds no more than one. A client that
 //!   takes none for [`STALLED`] is cut off.
 //! - A page of a foreign origin opens no socket.
+//! - A token is in no address: a client offers it beside the subprotocol, see `offer`.
+
+mod offer;
 
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -16,15 +19,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_rpc::call::Answering;
 use mesh_rpc::call::error::{DOMAIN, draining, status};
+use offer::Offer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -63,12 +70,13 @@ pub(crate) fn is_asked_for(head: &Parts) -> bool {
     head.method == Method::GET && asks(CONNECTION, "upgrade") && asks(UPGRADE, "websocket")
 }
 
-/// The answer that opens the socket, and the socket to come.
+/// The answer that opens the socket, and the socket to come. A token that the client offers becomes `metadata`.
 ///
 /// # Errors
 ///
-/// 400: the handshake is not one of version 13 over HTTP/1.1.
-pub(crate) fn accept(head: &mut Parts) -> Result<(Response<Body>, OnUpgrade), Refusal> {
+/// 400: the handshake is not one of version 13 over HTTP/1.1, or has two tokens, or a token alone.
+pub(crate) fn accept(head: &mut Parts, metadata: &mut HeaderMap) -> Result<(Response<Body>, OnUpgrade), Refusal> {
+    let offer = Offer::of(&head.headers).map_err(bad)?;
     let Some(upgrade) = head.extensions.remove::<OnUpgrade>() else {
         return Err(bad("the connection has no HTTP/1.1"));
     };
@@ -85,6 +93,10 @@ pub(crate) fn accept(head: &mut Parts) -> Result<(Response<Body>, OnUpgrade), Re
     if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     }
+    if offer.speaks_json {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(offer::JSON));
+    }
+    metadata.extend(offer.token.map(|token| (AUTHORIZATION, token)));
     Ok((response, upgrade))
 }
 

@@ -15,6 +15,7 @@ pub mod error;
 mod handler;
 mod headers;
 mod method;
+mod outside;
 pub mod page;
 pub mod peer;
 pub mod pushback;

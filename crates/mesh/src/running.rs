@@ -116,8 +116,10 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         }
         None
     };
+    // A gateway has no callers within the mesh.
+    let layers = if is_gateway { mesh_edge::from_outside(stack.clone()) } else { stack.clone() };
     let answers = Answers {
-        layers: stack.clone(),
+        layers,
         methods: methods.clone(),
         admin,
         edge: edge.as_ref().map(Edge::answers),

@@ -88,6 +88,7 @@ fn headers_that_are_there_twice_are_refused() {
     let process = Process::start("monolith", &[]);
     for header in [
         "Host: localhost\r\n",
+        "Authorization: Bearer a\r\nAuthorization: Bearer b\r\n",
         "Content-Type: application/json\r\nContent-Type: text/plain\r\n",
         "Idempotency-Key: 1\r\nIdempotency-Key: 2\r\n",
         "If-Match: \"1\"\r\nIf-Match: \"2\"\r\n",
@@ -99,7 +100,7 @@ fn headers_that_are_there_twice_are_refused() {
         let answer = rest(send(&process, post.as_bytes()));
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("REPEATED_HEADER"), "{header}: {answer}");
     }
-    assert!(process.http("/metrics").contains("mesh_edge_refused_total{reason=\"REPEATED_HEADER\"} 7"));
+    assert!(process.http("/metrics").contains("mesh_edge_refused_total{reason=\"REPEATED_HEADER\"} 8"));
 }
 
 #[test]

@@ -51,11 +51,6 @@ impl Cause {
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         insert_once::<76>(headers, &MESH_CAUSE, format_args!("{self}"));
     }
-
-    /// Removes the header `mesh-cause`.
-    pub(super) fn remove(headers: &mut HeaderMap) {
-        headers.remove(&MESH_CAUSE);
-    }
 }
 
 /// As the header has it: correlation and causation in hexadecimal digits, the latter zero if there is none, and hops.
@@ -106,8 +101,6 @@ mod tests {
             assert_eq!(Cause::from_headers(&headers), None);
             cause.write(&mut headers);
             assert_eq!(Cause::from_headers(&headers), Some(cause));
-            Cause::remove(&mut headers);
-            assert!(headers.is_empty());
         }
         assert_eq!((event.correlation, event.hops), (first.correlation, 10));
         assert_eq!(Cause::event(Uuid::now_v7(), first.correlation, u32::MAX).hops, u32::MAX);

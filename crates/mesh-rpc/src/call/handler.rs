@@ -17,9 +17,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 use tonic::server::NamedService;
 
-use super::cause::Cause;
 use super::context::Context;
 use super::method::Method;
+use super::outside;
 
 /// A generated gRPC server, such as `CatalogServiceServer::new(…)`.
 pub trait GrpcServer:
@@ -95,11 +95,11 @@ impl<B> Call<B> {
         Self { method, connection, arrived: Instant::now(), context, request }
     }
 
-    /// Removes the cause, which a caller outside of the mesh must not set.
+    /// Removes what a caller outside of the mesh must not say of a call: its cause, and identities.
     #[must_use]
-    pub fn without_cause(mut self) -> Self {
+    pub fn from_outside(mut self) -> Self {
         self.context.cause = None;
-        Cause::remove(self.request.headers_mut());
+        outside::strip(self.request.headers_mut());
         self
     }
 

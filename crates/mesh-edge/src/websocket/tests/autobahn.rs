@@ -69,7 +69,7 @@ fn report(folder: &Path) {
 async fn connection(stream: TcpStream) {
     let answer = service_fn(|request: http::Request<Incoming>| async move {
         let (mut head, _) = request.into_parts();
-        let accepted = accept(&mut head);
+        let accepted = accept(&mut head, &mut HeaderMap::new());
         Ok::<_, Infallible>(match accepted {
             Ok((response, upgrade)) => {
                 tokio::spawn(echo(upgrade));
