@@ -18,7 +18,13 @@ page.on("console", (message) => {
   // A connection that is refused while the server restarts is expected.
   if (message.type() === "error" && !/Failed to load resource|ERR_/.test(message.text())) errors.push(message.text());
 });
+// Requests to methods without the token, and addresses with it.
+const TOKEN = "a.b.c";
+const leaks = [];
 page.on("requestfinished", (request) => {
+  const { authorization = "" } = request.headers();
+  const isRight = !request.url().includes("/v1/") || authorization === `Bearer ${TOKEN}`;
+  if (!isRight || request.url().includes(TOKEN)) leaks.push([request.url(), authorization]);
   if (!request.url().startsWith(`http://${address}/`) && !request.url().startsWith("blob:")) foreign.push(request.url());
 });
 
@@ -82,6 +88,7 @@ async function follow(name) {
 
 try {
   await page.goto(`http://${address}/docs`, { waitUntil: "networkidle0" });
+  await page.$eval("#token", enter, TOKEN);
   const body = JSON.stringify({ requestId: randomUUID(), name: "Metropolis", year: 1927 });
   await send("CatalogService_CreateTitle", { body });
   const { titleId } = await answer("CatalogService_CreateTitle");
@@ -91,6 +98,11 @@ try {
   await send("ArtworkService_DownloadRendition", { titleId, size: "SIZE_THUMBNAIL" });
   const width = await page.waitForFunction(() => document.querySelector("#ArtworkService_DownloadRendition img")?.naturalWidth);
   check("the page shows the picture", await width.jsonValue() === 160, await width.jsonValue());
+
+  check("the token is in the headers of requests alone", leaks.length === 0, leaks);
+  const commands = await page.$$eval(".curl", (all) => all.map((it) => it.innerText));
+  const isKept = commands.every((it) => it.includes("Bearer $TOKEN") && !it.includes("a.b.c"));
+  check("the commands to copy have a place for the token", isKept, commands);
 
   await page.goto(`http://${address}/errors/catalog/TITLE_NOT_FOUND`, { waitUntil: "networkidle0" });
   const shown = await page.$$eval("main > section > details", (all) => all.filter((it) => !it.hidden).map((it) => it.id));

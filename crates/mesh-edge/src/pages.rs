@@ -29,7 +29,7 @@ pub(crate) struct Pages {
     /// Where `/docs` is. `None`: nowhere.
     docs: Option<Docs>,
     openapi: Document,
-    files: [(&'static str, Document); 7],
+    files: [(&'static str, Document); 9],
 }
 
 impl Pages {
@@ -50,6 +50,8 @@ impl Pages {
                 ("/docs/page.js", page(SCRIPT, include_str!("pages/page.js"))),
                 ("/docs/element.js", page(SCRIPT, include_str!("pages/element.js"))),
                 ("/docs/schema.js", page(SCRIPT, include_str!("pages/schema.js"))),
+                ("/docs/events.js", page(SCRIPT, include_str!("pages/events.js"))),
+                ("/docs/token.js", page(SCRIPT, include_str!("pages/token.js"))),
                 ("/docs/try.js", page(SCRIPT, include_str!("pages/try.js"))),
                 ("/docs/page.css", page("text/css; charset=utf-8", include_str!("pages/page.css"))),
             ],

@@ -2,6 +2,7 @@
 
 import { element, text } from "/docs/element.js";
 import { limitsOf, resolve, typeOf } from "/docs/schema.js";
+import { set as setToken } from "/docs/token.js";
 import { form } from "/docs/try.js";
 
 const VERBS = ["get", "post", "put", "patch", "delete"];
@@ -30,7 +31,8 @@ function show(api) {
 // A method: a line that opens. Its content is made when it is opened first.
 function methodOf(api, method) {
   const { path, verb, operation } = method;
-  const summary = element("summary", {}, text("b", verb.toUpperCase(), verb), text("code", path), text("span", operation.summary ?? ""));
+  const needs = operation.security?.length ? [text("i", "token")] : [];
+  const summary = element("summary", {}, text("b", verb.toUpperCase(), verb), text("code", path), ...needs, text("span", operation.summary ?? ""));
   const details = element("details", { id: operation.operationId }, summary);
   details.dataset.words = [verb, path, JSON.stringify(operation)].join(" ").toLowerCase();
   details.ontoggle = () => {
@@ -110,6 +112,7 @@ function jump() {
 }
 
 document.getElementById("filter").oninput = (event) => filter(event.target.value);
+document.getElementById("token").oninput = (event) => setToken(event.target.value);
 addEventListener("hashchange", jump);
 try {
   show(await (await fetch("/openapi.json")).json());

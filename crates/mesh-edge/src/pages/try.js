@@ -1,7 +1,9 @@
 // A form that sends a request, and shows its answer or its stream.
 
 import { element } from "/docs/element.js";
+import { read } from "/docs/events.js";
 import { exampleOf } from "/docs/schema.js";
+import { isSet, withToken } from "/docs/token.js";
 
 // The form of a method.
 export function form(document, { path, verb, operation }) {
@@ -19,6 +21,8 @@ export function form(document, { path, verb, operation }) {
   form.append(...inputs.map(({ parameter, input }) => field(parameter, input)));
   if (body) form.append(field({ name: body.file ? "file" : "body", in: "body", required: true }, body.input));
   form.append(send, stop, curl, answer);
+  // The token is entered elsewhere.
+  form.onfocusin = update;
   form.onsubmit = (event) => {
     event.preventDefault();
     update();
@@ -80,6 +84,8 @@ function curlOf({ url, verb, headers, file, text }, body) {
   const parts = ["curl", quote(`${location.origin}${url}`)];
   if (verb !== "get") parts.push("-X", verb.toUpperCase());
   for (const [name, value] of Object.entries(headers)) parts.push("-H", quote(`${name}: ${value}`));
+  // The command may be passed on, and the token must not.
+  if (isSet()) parts.push("-H", '"Authorization: Bearer $TOKEN"');
   if (text !== null) parts.push("-d", quote(text));
   if (body?.file) parts.push("--data-binary", quote(`@${file?.name ?? "FILE"}`));
   return parts.join(" ");
@@ -89,7 +95,8 @@ async function ask({ url, verb, headers, file, text }, answer) {
   answer.replaceChildren(element("p", { textContent: "…" }));
   const start = performance.now();
   try {
-    const response = await fetch(url, { method: verb.toUpperCase(), headers, body: file ?? text ?? undefined });
+    const init = { method: verb.toUpperCase(), headers: withToken(headers), body: file ?? text ?? undefined };
+    const response = await fetch(url, init);
     const type = response.headers.get("content-type") ?? "";
     const shown = type.startsWith("image/") ? await imageOf(response) : element("pre", { textContent: pretty(await response.text()) });
     const took = Math.round(performance.now() - start);
@@ -113,29 +120,33 @@ function pretty(text) {
   }
 }
 
-// Shows each event of a stream until it ends. The browser resumes it after a break.
+// Shows each event of a stream until it ends. It is resumed after a break.
 function follow({ url }, answer, send, stop) {
   const state = element("p", { textContent: "connecting" });
   const list = element("ol", { className: "events" });
   answer.replaceChildren(state, list);
-  const events = new EventSource(url);
+  const closed = new AbortController();
   const end = (text) => {
-    events.close();
+    closed.abort();
     state.textContent = text;
     [send.hidden, stop.hidden] = [false, true];
   };
-  const show = (event) => {
-    const id = event.lastEventId ? ` · ${event.lastEventId}` : "";
-    const item = element("li", {}, element("p", { textContent: `${event.type}${id}` }));
-    if (event.data) item.append(element("pre", { textContent: pretty(event.data) }));
+  const show = ({ type, id, data }) => {
+    if (type === "heartbeat") return (state.textContent = `open · last heartbeat ${new Date().toLocaleTimeString()}`);
+    const item = element("li", {}, element("p", { textContent: `${type}${id ? ` · ${id}` : ""}` }));
+    item.append(element("pre", { textContent: pretty(data) }));
     list.append(item);
   };
   [send.hidden, stop.hidden] = [true, false];
   stop.onclick = () => end("stopped");
-  events.onopen = () => (state.textContent = "open");
-  events.onmessage = show;
-  events.addEventListener("heartbeat", () => (state.textContent = `open · last heartbeat ${new Date().toLocaleTimeString()}`));
-  events.addEventListener("status", show);
-  // A stream that is over is answered with 204, at which the browser stops.
-  events.onerror = () => (events.readyState === EventSource.CLOSED ? end("ended") : (state.textContent = "resuming"));
+  read(url, closed.signal, {
+    open: () => (state.textContent = "open"),
+    event: show,
+    resume: () => (state.textContent = "resuming"),
+    // A stream that is over is answered with 204.
+    end: async (response) => {
+      if (response.status !== 204) list.append(element("li", {}, element("pre", { textContent: pretty(await response.text()) })));
+      end(response.status === 204 ? "ended" : `refused: ${response.status}`);
+    },
+  }).catch((error) => end(`failed: ${error.message}`));
 }
