@@ -46,8 +46,16 @@ page.on("console", (message) => {
   // Connections that are refused while a process is away are expected.
   if (message.type() === "error" && !/Failed to load resource|ERR_/.test(message.text())) errors.push(message.text());
 });
+// A server without `auth.mode` takes any token.
+const TOKEN = process.env.TOKEN ?? "a.b.c";
+// Requests without the token once the reader is signed in, and addresses with it. Pictures are for all.
+const leaks = [];
+let isSigned = false;
 page.on("requestfinished", (request) => {
   const url = request.url();
+  const { authorization = "" } = request.headers();
+  const needs = isSigned && url.includes("/v1/") && !url.includes("/renditions/");
+  if (url.includes(TOKEN) || (needs && authorization !== `Bearer ${TOKEN}`)) leaks.push([request.method(), url, authorization]);
   if (!url.startsWith(`http://${address}/`) && !url.startsWith("blob:")) foreign.push(url);
 });
 
@@ -98,11 +106,22 @@ async function percents() {
   return () => page.evaluate(() => window.seen);
 }
 
+async function signsIn() {
+  await page.click("#sign-in");
+  await page.type("#sign input", TOKEN);
+  await page.keyboard.press("Enter");
+  await says("#sign-in", "Signed in");
+  // Requests that have begun before.
+  await page.waitForNetworkIdle({ concurrency: 2 });
+  isSigned = true;
+}
+
 async function adds() {
   await page.goto(`http://${address}/demo`);
   await says(".tv .empty", "No titles yet");
   check("the page is where the redirect leads", page.url() === `http://${address}/demo/`, page.url());
   await page.evaluate(() => (window.isSame = true));
+  await signsIn();
   await page.click("#samples");
   await page.waitForFunction(() => document.querySelectorAll(".tile img[src], .card img[src]").length === 10);
   await page.waitForNetworkIdle({ concurrency: 2 });
@@ -233,7 +252,10 @@ async function survivesTheGateway() {
   await says(".notices", "Nosferatu: The picture is ready.");
   await page.waitForFunction(() => [...document.querySelectorAll(".server")].every((it) => it.innerText === ""));
   await close();
-  const rented = await page.evaluate(async () => (await fetch(`/v1/rentals?viewer_id=${localStorage["films.viewer"]}`)).json());
+  const rented = await page.evaluate(async (token) => {
+    const headers = { Authorization: `Bearer ${token}` };
+    return (await fetch(`/v1/rentals?viewer_id=${localStorage["films.viewer"]}`, { headers })).json();
+  }, TOKEN);
   const states = rented.rentals.map((it) => it.state).sort();
   const expected = ["RENTAL_STATE_GRANTED", "RENTAL_STATE_GRANTED", "RENTAL_STATE_RELEASED"];
   check("each rental was made once", states.join() === expected.join(), states);
@@ -282,6 +304,7 @@ try {
   for (const part of [adds, rents, byKeyboard, losesAnAnswer, renders, survivesADrain, survivesArtwork, survivesTheGateway, isReadable]) await part();
   check("the page runs without an error", errors.length === 0, errors);
   check("the page loads from the gateway alone", foreign.length === 0, foreign);
+  check("the token is in the headers of requests alone", leaks.length === 0, leaks);
   await browser.close();
   for (const { server } of Object.values(processes)) await stop(server);
   end();

@@ -2,6 +2,7 @@
 // Idempotency-Key: it has one effect, however often it is sent.
 
 import { answered, failed, forgotten } from "./server.js";
+import { authorization, refused } from "./sign.js";
 
 // An answer that repeating does not change.
 export class Problem extends Error {
@@ -46,7 +47,8 @@ async function send(method, path, { type, body, signal, limit = LIMIT }) {
 async function attempt(path, init, [signal, limit]) {
   let response, json;
   try {
-    response = await fetch(path, { ...init, signal: AbortSignal.any([signal, limit].filter(Boolean)) });
+    const headers = { ...init.headers, ...authorization() };
+    response = await fetch(path, { ...init, headers, signal: AbortSignal.any([signal, limit].filter(Boolean)) });
     json = await response.json();
   } catch (error) {
     if (signal?.aborted) throw error;
@@ -55,7 +57,11 @@ async function attempt(path, init, [signal, limit]) {
   }
   if (response.ok && json) return { answer: json };
   if (response.ok) return { why: "The answer broke off.", pause: 0 };
-  if (!PASSES.includes(response.status)) throw new Problem(response.status, json ?? {});
+  if (!PASSES.includes(response.status)) {
+    const problem = new Problem(response.status, json ?? {});
+    if (problem.status === 401) refused(problem.reason);
+    throw problem;
+  }
   // A proxy may send a date instead of seconds.
   const asked = 1000 * Number(response.headers.get("Retry-After"));
   const pause = Number.isFinite(asked) ? Math.min(asked, MAX_PAUSE) : 0;

@@ -1,7 +1,9 @@
 // Follows an operation: the television by its progress, the phone by one notice at the end.
 
 import { backoff, get, sleep } from "./api.js";
+import { events } from "./events.js";
 import { answered, failed } from "./server.js";
+import { authorization } from "./sign.js";
 
 // Operations that are followed at once, each by two streams: a browser has six connections to a server over HTTP/1.1, and
 // requests need some.
@@ -40,7 +42,7 @@ async function stream(name, url, take) {
       const { done, status, isRefused } = await open(url, opened, take);
       if (done) return;
       failed(request, status ? `The server cannot answer now: ${status.message}.` : "The server does not answer.");
-      // EventSource does not say why it was refused. An operation that does not exist is a Problem here.
+      // An operation that does not exist is a Problem here.
       if (isRefused) await get(`/v1/${name}`);
       await sleep(backoff(failures));
     }
@@ -49,28 +51,26 @@ async function stream(name, url, take) {
   }
 }
 
-// One stream: how it ended. EventSource would open another at once, and one behind the end, so it is closed in each case.
-function open(url, opened, take) {
-  return new Promise((resolve, reject) => {
-    const events = new EventSource(url);
-    let timer;
-    const end = (how) => {
-      clearTimeout(timer);
-      events.close();
-      resolve(how);
-    };
-    // A server that cannot answer opens the stream, too, and ends it with its status.
-    events.onopen = () => (timer = setTimeout(opened, OPENING));
-    events.onmessage = (event) => {
+// One stream: how it ended.
+async function open(url, opened, take) {
+  const closed = new AbortController();
+  const init = { headers: { Accept: "text/event-stream", ...authorization() }, cache: "no-store", signal: closed.signal };
+  const response = await fetch(url, init).catch(() => null);
+  if (!response) return {};
+  // A stream behind its end is 204, and one that is refused has a problem.
+  if (response.status !== 200) return { isRefused: true };
+  // A server that cannot answer opens the stream, too, and ends it with its status.
+  const timer = setTimeout(opened, OPENING);
+  try {
+    for await (const { type, data } of events(response.body)) {
+      if (type === "status") return { status: JSON.parse(data) };
+      if (type !== "message") continue;
       opened();
-      try {
-        if (take(JSON.parse(event.data))) end({ done: true });
-      } catch (error) {
-        reject(error);
-        end();
-      }
-    };
-    events.addEventListener("status", (event) => end({ status: JSON.parse(event.data) }));
-    events.onerror = () => end({ isRefused: events.readyState === EventSource.CLOSED });
-  });
+      if (take(JSON.parse(data))) return { done: true };
+    }
+    return {};
+  } finally {
+    clearTimeout(timer);
+    closed.abort();
+  }
 }

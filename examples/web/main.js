@@ -6,6 +6,7 @@ import { follow } from "./follow.js";
 import { renew } from "./picture.js";
 import { addSamples } from "./samples.js";
 import { phone, television } from "./screens.js";
+import { onChange } from "./sign.js";
 import { describe, open as openTitle } from "./title.js";
 import { view } from "./work.js";
 
@@ -115,6 +116,7 @@ find("#new form").onsubmit = async (event) => {
   }
 };
 
+onChange(now);
 addEventListener("online", now);
 keepFresh(television);
 keepFresh(phone);
