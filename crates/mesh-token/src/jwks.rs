@@ -68,6 +68,7 @@ impl KeySet {
             }
         }
         if keys.is_empty() {
+            unusable.sort();
             unusable.dedup();
             let why = if unusable.is_empty() { "it is empty".to_owned() } else { unusable.join(", ") };
             return Err(format!("has no key for signatures: {why}"));
@@ -88,3 +89,6 @@ impl KeySet {
         named.map_or(Found::Unknown, |key| Found::Key(Arc::clone(key)))
     }
 }
+
+#[cfg(test)]
+mod tests;

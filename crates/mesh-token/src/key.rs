@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64_URL;
 use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
-use crate::json;
 use crate::jws::Jws;
 use crate::roca;
 
@@ -33,32 +33,22 @@ pub(crate) enum Unusable {
     Other(String),
 }
 
-/// A key as a set has it (RFC 7517).
+/// A key as a set has it (RFC 7517). A member that is null is one that is not there: some issuers write all.
 #[derive(Deserialize)]
 pub(crate) struct Jwk {
     kty: String,
-    #[serde(default, deserialize_with = "json::given")]
     kid: Option<String>,
-    #[serde(default, deserialize_with = "json::given")]
     alg: Option<String>,
-    #[serde(default, deserialize_with = "json::given", rename = "use")]
+    #[serde(rename = "use")]
     usage: Option<String>,
-    #[serde(default, deserialize_with = "json::given")]
     key_ops: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "json::given")]
     crv: Option<String>,
-    #[serde(default, deserialize_with = "json::given")]
     x: Option<String>,
-    #[serde(default, deserialize_with = "json::given")]
     y: Option<String>,
-    #[serde(default, deserialize_with = "json::given")]
     n: Option<String>,
-    #[serde(default, deserialize_with = "json::given")]
     e: Option<String>,
-    #[serde(default, deserialize_with = "json::present")]
-    d: bool,
-    #[serde(default, deserialize_with = "json::present")]
-    k: bool,
+    d: Option<IgnoredAny>,
+    k: Option<IgnoredAny>,
 }
 
 const RSA: &[(&str, &RsaParameters)] = &[
@@ -80,7 +70,7 @@ impl Jwk {
     ///
     /// The key is not one for signatures that are supported.
     pub(crate) fn key(self) -> Result<Key, Unusable> {
-        if self.kty == "oct" || self.k || self.d {
+        if self.kty == "oct" || self.k.is_some() || self.d.is_some() {
             return Err(Unusable::Secret);
         }
         let other = |why: &str| Err(Unusable::Other(why.to_owned()));

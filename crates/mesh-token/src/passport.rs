@@ -70,7 +70,7 @@ struct Algorithm {
     ecdsa: Option<usize>,
 }
 
-static ALGORITHMS: [Algorithm; 3] = [
+static ALGORITHMS: [Algorithm; 4] = [
     Algorithm {
         name: "ES256",
         scheme: SignatureScheme::ECDSA_NISTP256_SHA256,
@@ -89,6 +89,7 @@ static ALGORITHMS: [Algorithm; 3] = [
         verify: webpki::ring::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
         ecdsa: None,
     },
+    Algorithm { name: "EdDSA", scheme: SignatureScheme::ED25519, verify: webpki::ring::ED25519, ecdsa: None },
 ];
 
 /// Signs a passport of a user for the processes of `trust_domain`. `signer_id` is the SPIFFE ID in the first certificate of
@@ -96,7 +97,7 @@ static ALGORITHMS: [Algorithm; 3] = [
 ///
 /// # Errors
 ///
-/// The key is neither P-256, P-384 nor RSA, or the passport would be too long for a header: the chain has more than 3 KiB,
+/// The key is of a kind that is not supported, or the passport would be too long for a header: the chain has more than 3 KiB,
 /// or the user too many scopes.
 pub fn sign(
     user: &User,
@@ -117,7 +118,8 @@ fn sign_at(
     key: &dyn SigningKey,
 ) -> Result<String, String> {
     let signer = key.choose_scheme(&ALGORITHMS.each_ref().map(|algorithm| algorithm.scheme));
-    let signer = signer.ok_or("the key of the certificate cannot sign passports: it must be P-256, P-384 or RSA")?;
+    let signer = signer
+        .ok_or("the key of the certificate cannot sign passports: it must be one of P-256, P-384, RSA or Ed25519")?;
     let algorithm = ALGORITHMS.iter().find(|algorithm| algorithm.scheme == signer.scheme());
     let algorithm = algorithm.ok_or("the key of the certificate has chosen a signature that was not offered")?;
 

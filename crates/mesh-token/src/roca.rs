@@ -15,3 +15,37 @@ pub(crate) fn is_weak(modulus: &[u8]) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 65537 to the power of 128, of 2049 bits.
+    fn power() -> Vec<u8> {
+        let mut number = vec![1_u32];
+        for _ in 0..128 {
+            // 65537 times it: two bytes further, and added.
+            let mut sum = [&number[..], &[0, 0]].concat();
+            for (at, byte) in number.iter().rev().enumerate() {
+                let last = sum.len() - 1;
+                sum[last - at] += byte;
+            }
+            for at in (1..sum.len()).rev() {
+                sum[at - 1] += sum[at] >> 8;
+                sum[at] &= 0xff;
+            }
+            number = sum;
+        }
+        let bytes: Vec<_> = number.into_iter().map(|byte| byte as u8).collect();
+        bytes[bytes.iter().take_while(|byte| **byte == 0).count()..].to_vec()
+    }
+
+    #[test]
+    fn roca_key_is_a_power_of_65537() {
+        let mut modulus = power();
+        assert_eq!(modulus.len(), 257);
+        assert!(is_weak(&modulus));
+        modulus[100] ^= 1;
+        assert!(!is_weak(&modulus));
+    }
+}
