@@ -80,6 +80,8 @@ fn key_that_is_not_for_these_signatures_is_not_used() {
         with(ec(), "y", format!("{}=", ec()["y"].as_str().unwrap())),
         with(ec(), "kid", 7),
         json!(["EC", "a"]),
+        // All members, in the order of the structure that is read.
+        json!(["EC", "a", null, null, null, "P-256", ec()["x"], ec()["y"], null, null, null, null]),
         json!("EC"),
         json!({}),
     ] {

@@ -133,11 +133,15 @@ fn passport_that_is_changed_is_refused() {
     let valid = service.sign(SystemTime::now(), &alice()).unwrap();
     assert!(read(&service.forge(|_, _| {}), DOMAIN, trust).is_ok(), "what `forge` changes is all that differs");
     let [header, claims, signature] = valid.split('.').collect::<Vec<_>>()[..] else { panic!("{valid}") };
+    // The same two numbers, with a zero before each.
+    let numbers = BASE64_URL.decode(signature).unwrap();
+    let longer = [&[0], &numbers[..32], &[0], &numbers[32..]].concat();
     let mut bob: Value = serde_json::from_slice(&BASE64_URL.decode(claims).unwrap()).unwrap();
     bob["sub"] = json!("bob");
     let bob = BASE64_URL.encode(bob.to_string());
     for passport in [
         format!("{header}.{bob}.{signature}"),
+        format!("{header}.{claims}.{}", BASE64_URL.encode(longer)),
         format!("{header}.{claims}."),
         format!("{header}.{claims}.{}", BASE64_URL.encode([0; 64])),
         format!("{header}.{claims}.{}", BASE64_URL.encode([1; 63])),

@@ -89,6 +89,7 @@ async fn unknown_keys_cause_one_request_in_30_s() {
 async fn tokens_wait_for_one_request_together() {
     let fixture = Fixture::new();
     *fixture.fake.delay.lock().unwrap() = Duration::from_millis(500);
+    let refresher = tokio::spawn(fixture.tokens.clone().keep_fresh());
     let checks: Vec<_> = (0..50)
         .map(|_| {
             let (tokens, token) = (fixture.tokens.clone(), fixture.token(0));
@@ -99,6 +100,19 @@ async fn tokens_wait_for_one_request_together() {
         assert!(check.await.unwrap().is_ok());
     }
     assert_eq!(fixture.reads(), 1);
+
+    // One that the refresher begins while tokens wait is the same, too.
+    refresher.abort();
+    sleep(MINUTE).await;
+    let waits = tokio::spawn({
+        let (tokens, token) = (fixture.tokens.clone(), fixture.unknown());
+        async move { tokens.check(&token).await }
+    });
+    sleep(Duration::from_millis(100)).await;
+    let refresher = tokio::spawn(fixture.tokens.clone().keep_fresh());
+    assert!(waits.await.unwrap().is_err());
+    assert_eq!(fixture.reads(), 2);
+    refresher.abort();
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,6 +171,9 @@ async fn keys_are_used_for_a_day_without_their_issuer() {
     fixture.answer(Ok(&fixture.set(&[0])));
     sleep(2 * MINUTE).await;
     assert!(fixture.tokens.check(&fixture.token(0)).await.is_ok(), "the issuer is back");
+    let unknown = fixture.tokens.check(&fixture.token(1)).await;
+    assert!(matches!(unknown, Err(Refused::Invalid(_))), "the keys are known again: {unknown:?}");
+    assert_eq!(fixture.tokens.freshness()[0].error, None);
     refresher.abort();
 }
 
