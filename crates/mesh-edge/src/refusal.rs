@@ -36,14 +36,18 @@ pub(crate) fn http_status(code: i32, reason: &str) -> u16 {
 }
 
 /// What a client needs that is refused for its token ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
-fn challenge(http: StatusCode, reason: &str) -> Option<HeaderValue> {
+/// `scope` is the one that the token lacks.
+fn challenge(http: StatusCode, reason: &str, scope: Option<&str>) -> Option<HeaderValue> {
     let challenge = match (http, reason) {
-        (StatusCode::UNAUTHORIZED, "TOKEN_INVALID" | "TOKEN_EXPIRED") => "Bearer error=\"invalid_token\"",
-        (StatusCode::UNAUTHORIZED, _) => "Bearer",
-        (StatusCode::FORBIDDEN, "SCOPE_MISSING") => "Bearer error=\"insufficient_scope\"",
+        (StatusCode::UNAUTHORIZED, "TOKEN_INVALID" | "TOKEN_EXPIRED") => "Bearer error=\"invalid_token\"".to_owned(),
+        (StatusCode::UNAUTHORIZED, _) => "Bearer".to_owned(),
+        (StatusCode::FORBIDDEN, "SCOPE_MISSING") => {
+            let scope = scope.map(|scope| format!(", scope=\"{scope}\"")).unwrap_or_default();
+            format!("Bearer error=\"insufficient_scope\"{scope}")
+        }
         _ => return None,
     };
-    Some(HeaderValue::from_static(challenge))
+    HeaderValue::try_from(challenge).ok()
 }
 
 /// A request that is not answered with a message.
@@ -109,8 +113,10 @@ impl Refusal {
             // In whole seconds: a client that waits less is refused again.
             headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_millis().div_ceil(1000) as u64));
         }
-        let reason = details.error_info().map(|info| info.reason.as_str()).unwrap_or_default();
-        headers.extend(challenge(self.http, reason).map(|challenge| (WWW_AUTHENTICATE, challenge)));
+        let info = details.error_info();
+        let scope = info.and_then(|info| info.metadata.get("scope")).map(String::as_str);
+        let reason = info.map(|info| info.reason.as_str()).unwrap_or_default();
+        headers.extend(challenge(self.http, reason, scope).map(|challenge| (WWW_AUTHENTICATE, challenge)));
         // What a client has to speak instead: RFC 9110 and RFC 6455 have it in these headers.
         if self.http == StatusCode::UPGRADE_REQUIRED {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -151,6 +157,7 @@ impl From<BadRequest> for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mesh_rpc::call::error::status_with;
 
     #[test]
     fn refusal_for_a_token_says_what_is_needed() {
@@ -168,6 +175,11 @@ mod tests {
             assert_eq!((response.status().as_u16(), sent), (http, challenge), "{reason}");
             assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
         }
+        let lacking = [("scope", "catalog.write".to_owned())];
+        let lacking = status_with(Code::PermissionDenied, DOMAIN, "SCOPE_MISSING", "refused", lacking);
+        let lacking = Refusal::from(lacking).response(&schema);
+        let sent = "Bearer error=\"insufficient_scope\", scope=\"catalog.write\"";
+        assert_eq!(lacking.headers()[WWW_AUTHENTICATE], sent);
         let of_a_service = Refusal::from(Status::unauthenticated("who is there")).response(&schema);
         assert_eq!(of_a_service.headers()[WWW_AUTHENTICATE], "Bearer");
     }

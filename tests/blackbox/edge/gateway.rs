@@ -107,3 +107,18 @@ fn gateway_drops_the_cause_of_its_callers() {
     let mut caused = |by: &str| database.count(&format!("SELECT count(*) FROM events WHERE causation = '{by}'"));
     assert_eq!([caused(causation), caused("")], [1, 1], "the catalog takes it, and the gateway drops it");
 }
+
+/// All callers of a gateway are outside of the mesh, also on the port that a service would share with the mesh.
+#[test]
+fn gateway_takes_one_token_a_call() {
+    let Some(system) = system() else { return };
+    let call = |tokens: &[&str]| {
+        let headers: Vec<_> = tokens.iter().map(|token| format!("authorization: {token}")).collect();
+        let headers = headers.iter().flat_map(|header| ["-rpc-header", header]);
+        let arguments: Vec<_> = headers.chain(["-d", "{}"]).collect();
+        system.gateway.grpcurl().run(&arguments, &["catalog.v1.CatalogService/ListTitles"])
+    };
+    assert!(call(&["Bearer a.b.c"]).json().is_object());
+    let (code, reason) = call(&["Bearer a.b.c", "Bearer d.e.f"]).failure();
+    assert_eq!((code.as_str(), reason.as_str()), ("InvalidArgument", "REPEATED_HEADER"));
+}
