@@ -1,4 +1,4 @@
-//! What has been checked, by the SHA-256 of its text.
+//! Results of checks, by the SHA-256 of the text that was checked.
 
 use std::collections::HashMap;
 use std::mem;
@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use ring::digest;
 
-/// A bounded cache whose entries end. What is used stays; of what is not, the older half leaves at once when there is no
-/// more room.
+/// A bounded cache whose entries end. Entries that are used stay. When it is full, the half that was not used for longest
+/// leaves.
 #[derive(Debug)]
 pub struct Cache<V> {
     half: usize,

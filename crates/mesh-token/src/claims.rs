@@ -1,4 +1,4 @@
-//! What a token claims (RFC 7519), and whether it may.
+//! The claims of a token (RFC 7519), and the rules for them.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

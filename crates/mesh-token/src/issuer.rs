@@ -15,7 +15,7 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// `issuer` is the `iss` of its tokens, to the byte, and `audience` what they must have in `aud`.
+    /// `issuer` is the `iss` of its tokens, to the byte. `audience` must be in their `aud`.
     ///
     /// `keys` is where its keys are: the URL of a JWKS, or the path of a file with one. Without it, they are found by
     /// `/.well-known/openid-configuration` of the issuer, which is a URL then. URLs are https, except on the loopback
@@ -28,10 +28,10 @@ impl Issuer {
         let mut mistakes = Vec::new();
         let invisible = |text: &str| text.is_empty() || text.chars().any(|one| one.is_control() || one.is_whitespace());
         if invisible(issuer) {
-            mistakes.push("issuer is empty or has blanks: it is the `iss` of its tokens".to_owned());
+            mistakes.push("issuer is empty or has blanks: expected the `iss` of its tokens".to_owned());
         }
         if invisible(audience) {
-            mistakes.push("audience is empty or has blanks: it is what tokens for this mesh have in `aud`".to_owned());
+            mistakes.push("audience is empty or has blanks: expected the `aud` of tokens for this mesh".to_owned());
         }
         let place = match keys {
             None if mistakes.iter().any(|mistake| mistake.starts_with("issuer")) => None,

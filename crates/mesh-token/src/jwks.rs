@@ -17,7 +17,7 @@ const MAX_KEYS: usize = 64;
 /// Keys for signatures. It does not change.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet {
-    /// Shared, so that what was checked by a key can tell whether the key is still in use.
+    /// Shared: a remembered token holds its key weakly, and ends with it.
     pub(crate) keys: Vec<Arc<Key>>,
 }
 

@@ -9,7 +9,7 @@ use crate::json;
 /// The longest token, in bytes.
 pub(crate) const MAX_LENGTH: usize = 8 * 1024;
 
-/// What the header says. Names that are not here mean nothing: keys and their addresses (`jwk`, `jku`, `x5u`) least of all.
+/// The header. Other names are ignored, such as keys and their addresses: `jwk`, `jku`, `x5u`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Header {
     pub(crate) alg: String,
@@ -31,7 +31,7 @@ pub(crate) struct Header {
 pub(crate) struct Jws<'a> {
     pub(crate) header: Header,
     pub(crate) payload: Vec<u8>,
-    /// What the signature is of.
+    /// Header and payload as they came: the signature is of these.
     pub(crate) signed: &'a str,
     pub(crate) signature: Vec<u8>,
 }

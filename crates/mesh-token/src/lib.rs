@@ -1,8 +1,8 @@
 //! Tokens of users: the JWTs of issuers, and the passport that carries a user from process to process.
 //!
 //! Modules, in order of dependency: [`user`] has the user of a token, and why a token is refused; `jws` splits and reads a signed
-//! token, `key` checks a signature, `jwks` is the set of keys of an issuer, `claims` checks what a token claims; [`cache`]
-//! remembers what was checked; `place` is where keys are, `get` fetches them, `keys` keeps them fresh; [`issuer`] and [`tokens`]
+//! token, `key` checks a signature, `jwks` is the set of keys of an issuer, `claims` has the rules for its claims; [`cache`]
+//! remembers results; `place` is where keys are, `get` fetches them, `keys` keeps them fresh; [`issuer`] and [`tokens`]
 //! are the way in. [`passport`] is signed by a process, [`development`] is an issuer for a machine of a developer.
 //!
 //! Guarantees:

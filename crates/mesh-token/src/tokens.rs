@@ -18,14 +18,14 @@ use crate::user::{Refused, User};
 /// The most tokens that are remembered.
 const REMEMBERED: usize = 16 * 1024;
 
-/// Checks the tokens of the issuers. Cheap to clone; the clones share keys and what was checked.
+/// Checks the tokens of the issuers. Cheap to clone; the clones share keys and remembered tokens.
 #[derive(Clone, Debug)]
 pub struct Tokens(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     issuers: Vec<Trusted>,
-    /// With the key that signed each: what a key signed that is no longer in use does not count.
+    /// With the key that signed each: a token does not count once its key is no longer in use.
     checked: Cache<(Arc<User>, Weak<Key>)>,
 }
 

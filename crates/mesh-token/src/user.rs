@@ -10,14 +10,14 @@ pub struct User {
     pub issuer: String,
     /// The user at this issuer: `sub`.
     pub subject: String,
-    /// What the token permits: `scope`, or `scp`.
+    /// The scopes of the token: `scope`, or `scp`.
     pub scopes: BTreeSet<String>,
     /// The end of the token: `exp`. A token is still accepted for the difference between two clocks,
     /// [`SKEW`](crate::tokens::SKEW), after it.
     pub until: SystemTime,
 }
 
-/// Why a token is not accepted. The texts are for the log only: a caller learns nothing of what was wrong.
+/// Why a token is not accepted. The texts are for the log only: they are not sent to a caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The token is not valid, and never will be.

@@ -21,10 +21,10 @@ fn verify(set: &Value, token: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// What, the key, the token, and why it is refused.
+/// The name, the key and the token, and the reason if it is refused.
 const STANDARDS: &[(&str, &str, &str, Option<&str>)] = &[
     (
-        "RFC 7515, A.1: HMAC, which has a secret in the place of a public key",
+        "RFC 7515, A.1, and RFC 7519, 3.1: HMAC, which has a secret in the place of a public key",
         concat!(
             r#"{"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUu"#,
             r#"TwjAzZr1Z9CAow"}"#,
@@ -81,7 +81,7 @@ const STANDARDS: &[(&str, &str, &str, Option<&str>)] = &[
         Some("not supported"),
     ),
     (
-        "RFC 7515, A.5: no signature",
+        "RFC 7515, A.5, and RFC 7519, 6.1: no signature",
         concat!(
             r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m"#,
             r#"36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#,
@@ -151,6 +151,33 @@ const STANDARDS: &[(&str, &str, &str, Option<&str>)] = &[
             "cbH510a6GYmJUAfmWjwZ6oD4ifKo8DYM-X72Eaw",
         ),
         Some("not RS256"),
+    ),
+    (
+        "RFC 7520, 4.3: ES512, for which ring has no curve",
+        concat!(
+            r#"{"kty":"EC","crv":"P-521","x":"AHKZLLOsCOzz5cY97ewNUajB957y-C-U88c3v13nmGZx6sYl_oJXu9A5RkT"#,
+            r#"KqjqvjyekWF-7ytDyRXYgCF5cj0Kt","y":"AdymlHvOiLxXkEhayXQnNCvDX4h9htZaCJN34kfmC6pV5OhQHiraVy"#,
+            r#"SsUdaQkAgDPrwQrJmbnX9cwlGfP-HqHZR1"}"#,
+        ),
+        concat!(
+            "eyJhbGciOiJFUzUxMiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9.SXTigJlzIGEgZGFuZ2Vyb3VzIGJ",
+            "1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAgb250byB0aGUgcm9hZCwgYW5kIGlmIHlvdSBkb24",
+            "ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dpbmcgd2hlcmUgeW91IG1pZ2h0IGJlIHN3ZXB0IG9mZiB0by4.AE_",
+            "R_YZCChjn4791jSQCrdPZCNYqHXCTZH0-JZGYNlaAjP2kqaluUIIUnC9qvbu9Plon7KRTzoNEuT4Va2cmL1eJAQy3mtPBu_u_sDD",
+            "yYjnAMDxXPn7XrT0lw-kvAD890jl8e2puQens_IEKBpHABlsbEPX6sFY8OcGDqoRuBomu9xQ2",
+        ),
+        Some("not supported"),
+    ),
+    (
+        "RFC 7520, 4.4: HMAC",
+        r#"{"kty":"oct","k":"hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg"}"#,
+        concat!(
+            "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9.SXTigJlzIGEgZGFuZ2V",
+            "yb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAgb250byB0aGUgcm9hZCwgYW5kIGlmIHl",
+            "vdSBkb24ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dpbmcgd2hlcmUgeW91IG1pZ2h0IGJlIHN3ZXB0IG9mZiB",
+            "0by4.s0h6KThzkfBBBkLspW1h84VsJZFTsPPqMDA7g1Md7p0",
+        ),
+        Some("secret key"),
     ),
     (
         "RFC 8037, A.4: EdDSA",

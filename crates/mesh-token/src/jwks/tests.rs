@@ -41,7 +41,7 @@ fn key_has_one_algorithm() {
     }
 }
 
-/// What readers of key sets take that do not look closely.
+/// Careless readers of key sets take each of these.
 #[test]
 fn key_that_is_not_for_these_signatures_is_not_used() {
     for key in [

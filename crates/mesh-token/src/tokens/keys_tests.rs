@@ -58,7 +58,7 @@ impl Fixture {
         self.issuers[at].sign(&subject, &[], Duration::from_secs(3600)).unwrap()
     }
 
-    /// A token with a name of a key that nobody has.
+    /// A token whose `kid` no key has.
     fn unknown(&self) -> String {
         let header = json!({ "alg": "ES256", "typ": "JWT", "kid": fastrand::u64(..).to_string() });
         let claims = json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": "x", "exp": 9_999_999_999_u64 });

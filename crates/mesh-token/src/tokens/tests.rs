@@ -28,7 +28,7 @@ impl Fixture {
         json!({ "alg": "ES256", "typ": "JWT", "kid": self.issuer.kid() })
     }
 
-    /// A valid token but for what `change` does to its header and its claims.
+    /// A valid token, after `change` of its header and its claims.
     fn token(&self, change: impl FnOnce(&mut Value, &mut Value)) -> String {
         let (mut header, mut claims) = (self.header(), claims());
         change(&mut header, &mut claims);
@@ -104,7 +104,7 @@ async fn token_is_accepted_in_every_form_that_the_standards_allow() {
     assert!(fixture.tokens.check(&more).await.is_ok());
 }
 
-/// What libraries accept unless they are told otherwise.
+/// Libraries accept many of these unless they are configured otherwise.
 #[tokio::test]
 async fn token_with_a_claim_missing_or_wrong_is_refused() {
     let fixture = Fixture::new();
@@ -147,7 +147,11 @@ async fn token_ends_with_the_difference_of_two_clocks() {
         let token = fixture.token(|_, claims| claims["exp"] = json!(now() - since));
         let checked = fixture.tokens.check(&token).await;
         assert_eq!(checked.as_ref().err(), expired.then_some(&Refused::Expired), "{since}");
-        assert_eq!(fixture.tokens.known(&token).is_some(), since < 0.0, "what has ended is not remembered: {since}");
+        assert_eq!(
+            fixture.tokens.known(&token).is_some(),
+            since < 0.0,
+            "a token that has ended is not remembered: {since}"
+        );
     }
     let soon = fixture.token(|_, claims| (claims["nbf"], claims["iat"]) = (json!(now() + 25.0), json!(now() + 25.0)));
     assert!(fixture.tokens.check(&soon).await.is_ok());

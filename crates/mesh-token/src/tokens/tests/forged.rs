@@ -1,7 +1,7 @@
 //! Tokens that others than the issuer have made, or that two readers may read differently.
 
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64_URL;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD as BASE64_URL};
 use ring::hmac;
 
 use super::*;
@@ -19,14 +19,18 @@ async fn token_chooses_neither_its_algorithm_nor_its_key() {
         let header = BASE64_URL.encode(json!({ "alg": alg, "typ": "JWT" }).to_string());
         fixture.refused(alg, &format!("{header}.{payload}.{signature}")).await;
     }
-    // HMAC with what everybody knows: the public key.
+    // HMAC by a key that is public: the set, PEM, the point.
     let set = fixture.issuer.key_set();
     let point = {
         let set: Value = serde_json::from_str(&set).unwrap();
         let decode = |name: &str| BASE64_URL.decode(set["keys"][0][name].as_str().unwrap()).unwrap();
         [&[4], &decode("x")[..], &decode("y")[..]].concat()
     };
-    for secret in [set.as_bytes(), &point] {
+    // SubjectPublicKeyInfo of P-256, up to the point.
+    let info = BASE64_STANDARD.decode("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgA=").unwrap();
+    let pem = BASE64_STANDARD.encode([&info, &point[..]].concat());
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n{}\n-----END PUBLIC KEY-----\n", &pem[..64], &pem[64..]);
+    for secret in [set.as_bytes(), &point, pem.as_bytes(), pem.trim_end().as_bytes()] {
         let mut header = fixture.header();
         header["alg"] = json!("HS256");
         let signed = format!("{}.{payload}", BASE64_URL.encode(header.to_string()));
