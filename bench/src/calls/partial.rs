@@ -12,12 +12,13 @@ use futures_util::FutureExt as _;
 use futures_util::future::Map;
 use http::uri::{Authority, Scheme, Uri};
 use http::{Request, Response};
+use mesh_rpc::auth::Gate;
 use mesh_rpc::call::{Answering, Call, Connection, GrpcServer, GrpcServices, Handler, Methods, add, handler};
 use mesh_rpc::client::connections::{Connections, Dial, Unanswered};
 use mesh_rpc::client::deadline::Deadline;
 use mesh_rpc::client::failure::no_endpoints;
 use mesh_rpc::client::retry::Remote;
-use mesh_rpc::client::{Endpoints, Instance, Peers, attempt};
+use mesh_rpc::client::{Calling, Endpoints, Instance, Peers, attempt};
 use mesh_rpc::discovery::{Address, Discovery, Registry};
 use mesh_rpc::identity::Transport;
 use mesh_rpc::server::{KnownPlaces, Limits, layers};
@@ -50,6 +51,7 @@ pub(super) fn serving<S: GrpcServer>(contracts: &'static [u8], service: S) -> Ve
         Metrics::new(),
         CancellationToken::new(),
         KnownPlaces::default(),
+        Gate::open(),
     );
     let all = [("dispatch", bare), ("all of mesh", whole)].into_iter();
     all.map(|(name, handler)| Layered { methods: methods.clone(), name, handler: from_the_network(handler) }).collect()
@@ -142,8 +144,13 @@ fn channel(server: SocketAddr, methods: Methods) -> Handler {
     let registry = Registry::Static(BTreeMap::from([(SERVICE.to_owned(), vec![Address::Ip(server)])]));
     // Creating static discovery never fails.
     let Ok(discovery) = Discovery::new(&registry, &Tasks::default()) else { unreachable!() };
-    let peers =
-        Peers::new(BTreeSet::new(), Arc::new(discovery), methods, DEADLINE, Transport::default(), Metrics::new());
+    let peers = Peers::new(
+        "test",
+        BTreeSet::new(),
+        Arc::new(discovery),
+        methods,
+        Calling { deadline: DEADLINE, transport: Transport::default(), passports: None, metrics: Metrics::new() },
+    );
     let channel = peers.channel(SERVICE);
     handler(move |Call { request, .. }| {
         // A channel does not own its peers, so the handler does.

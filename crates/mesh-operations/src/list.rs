@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::filter::Filter;
 use super::row::Row;
-use super::storage::{COLUMNS, read};
+use super::storage::{COLUMNS, read, seen_by};
 
 /// The content of a page token: the last operation of a page, and the list to which the page belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl FromStr for PagePosition {
     }
 }
 
-/// A page of the operations of `caller` that are older than the one with the id `before`, the newest first.
+/// A page of the operations that `caller` sees and that are older than the one with the id `before`, the newest first.
 pub(super) async fn list(
     database: impl AnyExecutor<'_>,
     caller: &Caller,
@@ -70,7 +70,8 @@ pub(super) async fn list(
     // Greater than each UUID.
     let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
     let list = format!(
-        "SELECT {COLUMNS} FROM operations WHERE owner = $1 AND id < $2{} ORDER BY id DESC LIMIT $3",
+        "SELECT {COLUMNS} FROM operations WHERE {} AND id < $2{} ORDER BY id DESC LIMIT $3",
+        seen_by(caller),
         filter.conditions()
     );
     let mut list = sqlx::query(AssertSqlSafe(list)).bind(caller.name()).bind(before).bind(limit);

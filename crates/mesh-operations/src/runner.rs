@@ -60,7 +60,7 @@ impl Runner {
         let Operations { records, batcher, .. } = &self.operations;
         let attempt = Arc::new(Attempt::new(records.clone(), batcher.clone(), &row));
         let left = time_left(&row);
-        let (owner, started_in) = (row.caller.name(), row.trace.map(|trace| trace.trace_id().to_string()));
+        let (owner, started_in) = (row.caller.shown(), row.trace.map(|trace| trace.trace_id().to_string()));
         let (started_in, cause) = (started_in.unwrap_or_default(), row.cause());
         let correlation = cause.map(|cause| field::display(cause.correlation));
         let operation = attempt.name();

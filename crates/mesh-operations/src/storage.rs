@@ -45,7 +45,7 @@ pub(super) async fn peek(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Opt
 
 /// Reads an operation of `caller`.
 pub(super) async fn get(database: impl AnyExecutor<'_>, caller: &Caller, id: Uuid) -> Result<Option<Row>, Error> {
-    let get = format!("SELECT {COLUMNS} FROM operations WHERE owner = $1 AND id = $2");
+    let get = format!("SELECT {COLUMNS} FROM operations WHERE {} AND id = $2", seen_by(caller));
     let get = sqlx::query(AssertSqlSafe(get)).bind(caller.name()).bind(id.to_string());
     Ok(get.try_map(read).fetch_optional(database).await?)
 }
@@ -62,6 +62,11 @@ pub(super) async fn by_request(
     let find = sqlx::query(AssertSqlSafe(find)).bind(caller.name()).bind(kind).bind(request_id.to_string());
     let find = find.try_map(|row: AnyRow| Ok((row.try_get("request_hash")?, read(row)?)));
     Ok(find.fetch_optional(database).await?.map(|(hash, row)| (row, hash)))
+}
+
+/// The condition of the operations that a caller sees, whose name is `$1`: its own, or all.
+pub(super) fn seen_by(caller: &Caller) -> &'static str {
+    if caller.is_operator() { "$1 <> ''" } else { "owner = $1" }
 }
 
 /// Reads the revisions of operations, in one query.

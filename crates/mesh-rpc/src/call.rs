@@ -24,7 +24,7 @@ mod timeout;
 mod trace;
 mod trace_state;
 
-pub use caller::Caller;
+pub use caller::{Caller, OPERATOR};
 pub use cause::Cause;
 pub use consistency::{Consistency, MESH_CONSISTENCY, Token};
 pub use context::{Context, PeerAnswers};

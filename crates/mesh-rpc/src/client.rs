@@ -27,7 +27,7 @@ mod probe;
 pub mod retry;
 mod retry_pause;
 
-pub use channel::{Channel, Peers};
+pub use channel::{Calling, Channel, Peers};
 pub use discover::Discover;
 pub use endpoints::Endpoints;
 pub use instance::Instance;

@@ -1,12 +1,13 @@
 //! The server: accepts connections, and answers calls through the layers.
 //!
 //! - [`Ports`] binds the listeners. `connection` serves one connection, which may begin with the handshake of [`Tls`].
-//! - [`layers`] has the layers around every service, in order: `status_size`, `deadline`, `drain`, `consistency`,
+//! - [`layers`] has the layers around every service, in order: `status_size`, `access`, `deadline`, `drain`, `consistency`,
 //!   `body_limit`, `compression`, `shed`, `details`, `panics`. They share the request body of `request`, whose parts are `arrival` and
 //!   `permit`, and the response body of `answer`. `permits` has the concurrency permits.
 //! - [`Starting`] answers until the services are built.
 //! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the admin pages.
 
+mod access;
 mod admin;
 mod answer;
 mod arrival;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
+use mesh_rpc::auth::Gate;
 use mesh_rpc::call::{Call, Cause, Context, GrpcService, Methods, Token, Trace, handler};
-use mesh_rpc::client::Peers;
+use mesh_rpc::client::{Calling, Peers};
 use mesh_rpc::discovery::{Discovery, Registry};
 use mesh_rpc::identity::Transport;
 use mesh_rpc::server::layers::{dispatch, stack};
@@ -39,12 +40,16 @@ fn peers() -> Peers {
     });
     let discovery = Discovery::new(&Registry::Local, &Tasks::default()).expect("a source");
     let peers = Peers::new(
+        "test",
         BTreeSet::from(["echo"]),
         Arc::new(discovery),
         Methods::of(&[]),
-        Duration::from_secs(10),
-        Transport::default(),
-        Metrics::new(),
+        Calling {
+            deadline: Duration::from_secs(10),
+            transport: Transport::default(),
+            passports: None,
+            metrics: Metrics::new(),
+        },
     );
     let services = HashMap::from([("echo.v1.Echo", GrpcService::new(echo))]);
     peers.ready(stack(
@@ -53,6 +58,7 @@ fn peers() -> Peers {
         Metrics::new(),
         CancellationToken::new(),
         KnownPlaces::default(),
+        Gate::open(),
     ));
     peers
 }
@@ -139,7 +145,7 @@ async fn consistency_travels_to_the_peer_and_tokens_come_back() {
     });
     let places = KnownPlaces::default();
     let _ = places.set(Box::new(Nothing));
-    let stack = stack(asks, Limits::default(), Metrics::new(), CancellationToken::new(), places);
+    let stack = stack(asks, Limits::default(), Metrics::new(), CancellationToken::new(), places, Gate::open());
     let answer = async |header: &str| {
         let request = Request::builder().uri("/echo.v1.Echo/Ask").header(HEADER, header).body(Body::empty());
         stack(Call::new(Methods::of(&[]).find("/echo.v1.Echo/Ask"), None, request.unwrap())).await

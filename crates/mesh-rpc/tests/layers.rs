@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
+use mesh_rpc::auth::{Gate, Mode, Settings};
 use mesh_rpc::call::{Call, Connection, Handler, Methods, Token, handler};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{KnownPlaces, Limits, Pending, Places};
@@ -32,6 +33,7 @@ fn served(innermost: Handler) -> Handler {
         Metrics::new(),
         CancellationToken::new(),
         KnownPlaces::default(),
+        Gate::open(),
     )
 }
 
@@ -50,6 +52,26 @@ fn bytes(bytes: Vec<u8>) -> Body {
 
 fn code(response: &Response<Body>) -> Option<Code> {
     Status::from_header_map(response.headers()).map(|status| status.code())
+}
+
+#[tokio::test]
+async fn access_refuses_before_the_request_is_read() {
+    let settings = Settings {
+        mode: Mode::Required,
+        tokens: None,
+        vouchers: Vec::new(),
+        shows_contracts: false,
+        intentions: None,
+        is_development: false,
+    };
+    let unreached = handler(|_| async { panic!("the handler started") });
+    let gate = Gate::new(&settings, None, Metrics::new());
+    let draining = CancellationToken::new();
+    let served = stack(unreached, Limits::default(), Metrics::new(), draining, KnownPlaces::default(), gate);
+    let endless = || Body::new(StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Status>>()));
+    for headers in [&[][..], &[("authorization", "Bearer x")], &[("mesh-passport", "anonymous")]] {
+        assert_eq!(code(&served(call(GET, headers, endless())).await), Some(Code::Unauthenticated), "{headers:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +132,7 @@ async fn own_writes_are_waited_for_before_the_request_is_read() {
     let _ = places.set(Box::new(Lagging));
     let limits = Limits { in_flight: 1, streams: 1, ..Limits::default() };
     let unreached = handler(|_| async { panic!("the handler runs") });
-    let served = stack(unreached, limits, Metrics::new(), CancellationToken::new(), places);
+    let served = stack(unreached, limits, Metrics::new(), CancellationToken::new(), places, Gate::open());
     let token = [("mesh-consistency", "catalog=4bf92f35-77b3-4da6-a3ce-929d0e0e4736.7")];
     let unread = || {
         let read = futures_util::stream::once(async { panic!("the request is read") });
@@ -132,7 +154,8 @@ async fn drain_ends_a_stream() {
         let silent = futures_util::stream::pending::<Result<Frame<Bytes>, Status>>();
         Response::new(Body::new(StreamBody::new(silent)))
     });
-    let served = stack(silent, Limits::default(), Metrics::new(), draining.clone(), KnownPlaces::default());
+    let served =
+        stack(silent, Limits::default(), Metrics::new(), draining.clone(), KnownPlaces::default(), Gate::open());
     let response = served(call(WATCH, &[], Body::empty())).await;
     draining.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(10), response.into_body().collect()).await;
@@ -148,7 +171,8 @@ async fn drain_ends_a_stream_behind_the_frame_that_is_ready() {
             futures_util::stream::repeat_with(|| Ok::<_, Status>(Frame::data(Bytes::from_static(b"message"))));
         Response::new(Body::new(StreamBody::new(endless)))
     });
-    let served = stack(endless, Limits::default(), Metrics::new(), draining.clone(), KnownPlaces::default());
+    let served =
+        stack(endless, Limits::default(), Metrics::new(), draining.clone(), KnownPlaces::default(), Gate::open());
     let mut body = served(call(WATCH, &[], Body::empty())).await.into_body();
     draining.cancel();
     let message = body.frame().await.expect("a frame").unwrap();
@@ -180,7 +204,14 @@ async fn status_size_shortens_a_message() {
 async fn observe_counts_what_the_caller_receives() {
     let metrics = Metrics::new();
     let panics = handler(|_| async { panic!("on purpose") });
-    let served = stack(panics, Limits::default(), metrics.clone(), CancellationToken::new(), KnownPlaces::default());
+    let served = stack(
+        panics,
+        Limits::default(),
+        metrics.clone(),
+        CancellationToken::new(),
+        KnownPlaces::default(),
+        Gate::open(),
+    );
     served(call(GET, &[], Body::empty())).await;
     let counted = r#"grpc_server_handled_total{grpc_service="google.longrunning.Operations",grpc_method="GetOperation",grpc_code="Internal"} 1"#;
     assert!(metrics.render().contains(counted), "{}", metrics.render());

@@ -39,4 +39,4 @@ pub use issuer::Issuer;
 pub use keys::Freshness;
 pub use passport::Passport;
 pub use tokens::Tokens;
-pub use user::{Refused, User};
+pub use user::{Refused, User, fingerprint};

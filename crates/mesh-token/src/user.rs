@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
+use ring::digest;
+
 /// A user, as an issuer has named it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -15,6 +17,12 @@ pub struct User {
     /// The end of the token: `exp`. A token is still accepted for the difference between two clocks,
     /// [`SKEW`](crate::tokens::SKEW), after it.
     pub until: SystemTime,
+}
+
+/// A name for logs: it tells users apart, and does not say who they are.
+pub fn fingerprint(name: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, name.as_bytes());
+    digest.as_ref().iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// Why a token is not accepted. The texts are for the log only: they are not sent to a caller.

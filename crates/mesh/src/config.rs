@@ -17,6 +17,8 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use mesh_edge::Settings as Edge;
 use mesh_events::Keep;
 use mesh_operations::Retention;
+use mesh_rpc::auth;
+use mesh_rpc::call::Methods;
 use mesh_rpc::discovery::{Advertise, Registry};
 use mesh_rpc::identity::Transport;
 use mesh_rpc::server::Limits;
@@ -65,6 +67,8 @@ pub struct Config {
     pub transport: Transport,
     /// The TLS of the listener of the services. A gateway has none: its clients are outside of the mesh.
     pub inbound: Transport,
+    /// What callers are asked for.
+    pub auth: auth::Settings,
     /// The format and the filter of log lines.
     pub log: Log,
     /// The destination of spans, if there is one.
@@ -144,6 +148,7 @@ impl Config {
             Services::take(process, &data_dir, &mut registry, &mut settings);
         let listen = take_listen(process, own_listen, &mut settings);
         let transport = take_transport(process, listen, &mut settings);
+        let auth = take_auth(process, listen, &edge, &transport, &mut settings);
         if process.gateway.is_none()
             && transport.is_mutual_at(listen)
             && matches!(registry, Registry::Consul(_))
@@ -170,6 +175,7 @@ impl Config {
             edge,
             inbound: if process.gateway.is_some() { Transport::default() } else { transport.clone() },
             transport,
+            auth,
             log,
             otlp,
             registry,
@@ -202,6 +208,25 @@ fn take_transport(process: &Process, listen: SocketAddr, settings: &mut Settings
     let mut names = vec![process.name];
     names.extend(process.services.iter().map(Service::name).filter(|name| *name != process.name));
     Transport::take(&names, process.gateway.is_none().then_some(listen), settings)
+}
+
+/// What callers are asked for. Passports may be signed by services and by processes of several.
+fn take_auth(
+    process: &Process,
+    listen: SocketAddr,
+    edge: &Edge,
+    transport: &Transport,
+    settings: &mut Settings,
+) -> auth::Settings {
+    let local: Vec<_> = process.services.iter().map(Service::name).collect();
+    let methods = Methods::of(&process.descriptors());
+    let others = local.iter().copied().chain([process.name, "gateway", "monolith"]);
+    let names = methods.services().into_iter().chain(others).collect();
+    let system = auth::intentions::System { names, methods, local };
+    let listen: Vec<_> = [Some(listen), edge.own_listener()].into_iter().flatten().collect();
+    let has_peers_elsewhere = process.has_peers_elsewhere();
+    let around = auth::settings::Around { listen: &listen, system: &system, transport, has_peers_elsewhere };
+    auth::Settings::take(&around, settings)
 }
 
 /// Refuses `nats.url` where a service publishes: events that an operator expects in NATS would never get there. In the

@@ -11,8 +11,9 @@ use mesh_events::{self as events, Keep, Published};
 use mesh_feed::notifier::Notifier;
 use mesh_follow::{self as follow, Copied, FOLLOWERS, Follower};
 use mesh_operations::{self as operations, Operations, Retention, Workers};
+use mesh_rpc::auth::{Gate, Mode, Passports};
 use mesh_rpc::call::{GrpcServices, Methods};
-use mesh_rpc::client::Peers;
+use mesh_rpc::client::{Calling, Peers};
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
@@ -97,7 +98,15 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let health = Health::starting(names.clone(), own_contracts.clone());
     let (innermost, starting) = Starting::new(&health);
     let places = KnownPlaces::default();
-    let stack = stack(innermost, limits, metrics.clone(), draining.clone(), Arc::clone(&places));
+    let passports = passports(config);
+    let gate = Gate::new(&config.auth, passports.clone(), metrics.clone());
+    if let Some(intentions) = gate.intentions() {
+        background.run(intentions.renew());
+    }
+    if let Some(tokens) = gate.tokens() {
+        background.run(tokens.keep_fresh());
+    }
+    let stack = stack(innermost, limits, metrics.clone(), draining.clone(), Arc::clone(&places), gate);
     let admin = Admin { health: health.clone(), metrics: metrics.clone() };
     let served: BTreeSet<_> =
         names.iter().flat_map(|(_, own)| own).chain(&own_contracts).chain(&elsewhere).copied().collect();
@@ -133,10 +142,12 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let local = services.iter().map(Service::name).collect();
     let discovery = Discovery::new(&config.registry, &background)?;
     let discover = Arc::new(discovery.clone());
+    let (deadline, transport) = (config.call_deadline, config.transport.clone());
+    let calling = Calling { deadline, transport, passports, metrics: metrics.clone() };
     let peers = if is_gateway {
-        Peers::passing_on(discover, methods.clone(), config.call_deadline, config.transport.clone(), metrics.clone())
+        Peers::passing_on(config.process, discover, methods.clone(), calling)
     } else {
-        Peers::new(local, discover, methods.clone(), config.call_deadline, config.transport.clone(), metrics.clone())
+        Peers::new(config.process, local, discover, methods.clone(), calling)
     };
     let built = build(services, config, &peers, &notifier, &background, &metrics).await?;
     let Built { mut grpc, stores, .. } = built;
@@ -254,6 +265,12 @@ impl Running {
     }
 }
 
+/// The passports of a process that asks for identities and has one.
+fn passports(config: &Config) -> Option<Passports> {
+    let source = config.transport.source.clone().filter(|_| config.auth.mode == Mode::Required)?;
+    Some(Passports::new(source, config.process, config.auth.vouchers.clone()))
+}
+
 /// The descriptor sets of the system, and mesh's own.
 fn with_own(system: &[&'static [u8]]) -> Vec<&'static [u8]> {
     system.iter().copied().chain([mesh_proto::FILE_DESCRIPTOR_SET]).collect()
@@ -324,7 +341,7 @@ async fn build(
             built.places.publishes(name, published.clone());
             built.published.push(published);
         }
-        let (peers, settings) = (peers.clone(), config.settings(name));
+        let (peers, settings) = (peers.of(name), config.settings(name));
         let copies = copies(store.as_ref(), &sources).await?;
         built.places.follows(name, copies.clone());
         let resources =

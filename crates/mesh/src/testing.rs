@@ -78,7 +78,7 @@ impl Mesh {
 }
 
 /// Runs `calls` as the caller `name`. It takes effect over in-memory channels: operations that the calls start belong
-/// to this caller. Over the network each caller is anonymous until there is authentication.
+/// to this caller. Over the network a caller is who its token says.
 pub async fn as_caller<F: Future>(name: impl AsRef<str>, calls: F) -> F::Output {
     Context { caller: Caller::named(name.as_ref()), ..Context::current() }.scope(calls).await
 }

@@ -19,3 +19,4 @@ mod restore; // the steps after a backup was restored
 mod schema; // a schema that is newer than the program
 mod tracing; // one trace through every hop, and its export
 mod up; // `mesh up`
+mod users; // tokens, passports and intentions

@@ -10,7 +10,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
     ("contracts", &["mesh-build", "mesh-proto"]),
     ("mesh-runtime", &[]),
     ("mesh-token", &["mesh-runtime"]),
-    ("mesh-rpc", &["consul-api-client", "mesh-proto", "mesh-runtime"]),
+    ("mesh-rpc", &["consul-api-client", "mesh-proto", "mesh-runtime", "mesh-token"]),
     ("mesh-edge", &["transcode", "mesh-runtime", "mesh-rpc"]),
     ("mesh-client", &["mesh-proto", "mesh-runtime"]),
     ("mesh-store", &["mesh-runtime", "mesh-rpc"]),
@@ -85,7 +85,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "tokens",
         ],
     ),
-    ("crates/mesh-rpc", &["call identity", "telemetry", "client", "discovery server"]),
+    ("crates/mesh-rpc", &["call reread", "identity", "telemetry", "auth", "client", "discovery server"]),
     (
         "crates/mesh-edge",
         &[

@@ -80,6 +80,8 @@ pub struct Call<B = Body> {
     pub method: &'static Method,
     /// The connection that the call came over. `None` in memory.
     pub connection: Option<Connection>,
+    /// The service that calls in memory.
+    pub local: Option<&'static str>,
     /// When the call arrived.
     pub arrived: Instant,
     /// What is known of the call. The deadline is set on the way.
@@ -92,7 +94,17 @@ impl<B> Call<B> {
     /// A call that arrives now.
     pub fn new(method: &'static Method, connection: Option<Connection>, request: Request<B>) -> Self {
         let context = Context::of_call(method, request.headers());
-        Self { method, connection, arrived: Instant::now(), context, request }
+        Self { method, connection, local: None, arrived: Instant::now(), context, request }
+    }
+
+    /// A call in memory that a service of this process makes now.
+    pub fn from_service(method: &'static Method, service: &'static str, request: Request<B>) -> Self {
+        Self { local: Some(service), ..Self::new(method, None, request) }
+    }
+
+    /// The service that made the call, if it is known to be one.
+    pub fn service(&self) -> Option<&str> {
+        self.connection.as_ref().map_or(self.local, Connection::service)
     }
 
     /// Removes what a caller outside of the mesh must not say of a call: its cause, and identities.
@@ -105,8 +117,8 @@ impl<B> Call<B> {
 
     /// Replaces the request body.
     pub fn map_body<C>(self, map: impl FnOnce(B) -> C) -> Call<C> {
-        let Self { method, connection, arrived, context, request } = self;
-        Call { method, connection, arrived, context, request: request.map(map) }
+        let Self { method, connection, local, arrived, context, request } = self;
+        Call { method, connection, local, arrived, context, request: request.map(map) }
     }
 }
 
@@ -120,6 +132,8 @@ struct Ends {
     ending: CancellationToken,
     /// The address of the client.
     client: Option<SocketAddr>,
+    /// The service of the client, by its certificate.
+    service: Option<String>,
     /// Cancels a token when no call of the connection is left, and no other protocol that it was upgraded to.
     _unused: Option<DropGuard>,
 }
@@ -128,7 +142,23 @@ impl Connection {
     /// A connection from `client`, whose streams have to end when `ending` is cancelled. Cancels `unused` when the last
     /// clone of it is dropped.
     pub fn new(ending: CancellationToken, client: Option<SocketAddr>, unused: CancellationToken) -> Self {
-        Self(Arc::new(Ends { ending, client, _unused: Some(unused.drop_guard()) }))
+        Self(Arc::new(Ends { ending, client, service: None, _unused: Some(unused.drop_guard()) }))
+    }
+
+    /// As [`new`](Self::new), from a client whose certificate is that of `service`, if it has one.
+    pub fn of_service(
+        ending: CancellationToken,
+        client: Option<SocketAddr>,
+        service: Option<String>,
+        unused: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Ends { ending, client, service, _unused: Some(unused.drop_guard()) }))
+    }
+
+    /// The service whose certificate the client has: its name, or its whole SPIFFE ID if it is elsewhere in the trust
+    /// domain.
+    pub fn service(&self) -> Option<&str> {
+        self.0.service.as_deref()
     }
 
     /// The address of the client, if the operating system knows it.

@@ -37,6 +37,10 @@ pub const NO_ENDPOINTS: &str = "NO_ENDPOINTS";
 pub const UNREACHABLE: &str = "ENDPOINT_UNREACHABLE";
 /// The reason if a connection to a peer broke.
 pub const LOST: &str = "CONNECTION_LOST";
+/// The reason if the token of the call's user has expired.
+pub const TOKEN_EXPIRED: &str = "TOKEN_EXPIRED";
+/// The reason if the token of the call's user lacks a scope.
+pub const SCOPE_MISSING: &str = "SCOPE_MISSING";
 /// The reason if a peer cannot answer now.
 const UNAVAILABLE: &str = "PEER_UNAVAILABLE";
 /// The reason if a peer failed or refused the call, or its answer cannot be read.
@@ -176,6 +180,10 @@ pub fn own(status: Status) -> Status {
         (Code::Unavailable | Code::Aborted, _) => (UNAVAILABLE, "cannot be answered now"),
         (Code::ResourceExhausted, _) if retry.delay.is_some() => (UNAVAILABLE, "cannot be answered now"),
         (Code::DeadlineExceeded, _) => return exceeded(),
+        // The call was made for the user of this one, who alone can do something about it.
+        (Code::Unauthenticated, Some(TOKEN_EXPIRED)) | (Code::PermissionDenied, Some(SCOPE_MISSING)) => {
+            return pass_on(status);
+        }
         _ => return failed(&method, status),
     };
     retry.unavailable(reason, format!("a call of {method} {text}; the log of its caller has the cause"), status)
@@ -237,9 +245,10 @@ pub fn is_propagated(status: &Status) -> bool {
     reason(status).is_some_and(|reason| [NO_ENDPOINTS, UNREACHABLE, LOST, UNAVAILABLE, FAILED].contains(&&*reason))
 }
 
-/// The reason of UNAVAILABLE or INTERNAL, if it is one of mesh.
+/// The reason of a failure of a process or of a refused caller, if it is one of mesh.
 pub fn reason(status: &Status) -> Option<String> {
-    let ours = matches!(status.code(), Code::Unavailable | Code::Internal);
+    use Code::{Internal, PermissionDenied, Unauthenticated, Unavailable};
+    let ours = matches!(status.code(), Unavailable | Internal | Unauthenticated | PermissionDenied);
     let info = status.get_details_error_info().filter(|info| ours && info.domain == DOMAIN);
     info.map(|info| info.reason)
 }

@@ -26,6 +26,7 @@ use super::discover::Discover;
 use super::endpoints::Endpoints;
 use super::failure;
 use super::retry::Remote;
+use crate::auth::Passports;
 use crate::call::error::exceeded;
 use crate::call::{Call, Context, Handler, Methods, peer};
 use crate::identity::Transport;
@@ -36,7 +37,23 @@ const AGENT: &str = concat!("grpc-rust-mesh/", env!("CARGO_PKG_VERSION"));
 
 /// The services that this process can call. Cheap to clone.
 #[derive(Clone)]
-pub struct Peers(Arc<PeersInner>);
+pub struct Peers {
+    inner: Arc<PeersInner>,
+    /// The service that calls in memory.
+    caller: &'static str,
+}
+
+/// How a process calls others.
+pub struct Calling {
+    /// The deadline of unary calls without one of their caller, their contract or the call being served.
+    pub deadline: Duration,
+    /// The TLS of connections.
+    pub transport: Transport,
+    /// The users for whom the process calls. `None` if it vouches for nobody, and takes nobody's word.
+    pub passports: Option<Passports>,
+    /// Where calls are counted.
+    pub metrics: Metrics,
+}
 
 struct PeersInner {
     local: BTreeSet<&'static str>,
@@ -48,51 +65,55 @@ struct PeersInner {
     remotes: Mutex<BTreeMap<&'static str, Arc<Remote>>>,
     passes_on: bool,
     methods: Methods,
-    call_deadline: Duration,
-    transport: Transport,
-    metrics: Metrics,
+    calling: Calling,
 }
 
 impl Peers {
-    /// `local` are the services of this process. `call_deadline` applies to unary calls without a deadline of their
-    /// caller, their contract or the call being served.
+    /// The peers of `process`; `local` are the services in it.
     pub fn new(
+        process: &'static str,
         local: BTreeSet<&'static str>,
         discovery: Arc<dyn Discover>,
         methods: Methods,
-        call_deadline: Duration,
-        transport: Transport,
-        metrics: Metrics,
+        calling: Calling,
     ) -> Self {
-        let (stack, remotes, passes_on) = (OnceLock::new(), Mutex::default(), false);
-        let inner =
-            PeersInner { local, stack, discovery, remotes, passes_on, methods, call_deadline, transport, metrics };
-        Self(Arc::new(inner))
+        Self::of_process(process, local, discovery, methods, calling, false)
     }
 
     /// The services of other processes, for a process that passes the calls of others on: it retries only what was not
     /// sent.
-    pub fn passing_on(
+    pub fn passing_on(process: &'static str, discovery: Arc<dyn Discover>, methods: Methods, calling: Calling) -> Self {
+        Self::of_process(process, BTreeSet::new(), discovery, methods, calling, true)
+    }
+
+    fn of_process(
+        caller: &'static str,
+        local: BTreeSet<&'static str>,
         discovery: Arc<dyn Discover>,
         methods: Methods,
-        call_deadline: Duration,
-        transport: Transport,
-        metrics: Metrics,
+        calling: Calling,
+        passes_on: bool,
     ) -> Self {
-        let (local, stack, remotes, passes_on) = (BTreeSet::new(), OnceLock::new(), Mutex::default(), true);
-        let inner =
-            PeersInner { local, stack, discovery, remotes, passes_on, methods, call_deadline, transport, metrics };
-        Self(Arc::new(inner))
+        let (stack, remotes) = (OnceLock::new(), Mutex::default());
+        let inner = PeersInner { local, stack, discovery, remotes, passes_on, methods, calling };
+        Self { inner: Arc::new(inner), caller }
+    }
+
+    /// The same peers, as `service` of this process calls them.
+    #[must_use]
+    pub fn of(&self, service: &'static str) -> Self {
+        Self { caller: service, ..self.clone() }
     }
 
     /// Sets the layers around the services of this process. Later calls have no effect.
     pub fn ready(&self, layers: Handler) {
-        let _ = self.0.stack.set(layers);
+        let _ = self.inner.stack.set(layers);
     }
 
     /// A channel to a service.
     pub fn channel(&self, service: &'static str) -> Channel {
-        Channel { service, remote: self.0.follow(service), inner: Arc::downgrade(&self.0) }
+        let (caller, remote) = (self.caller, self.inner.follow(service));
+        Channel { service, caller, remote, inner: Arc::downgrade(&self.inner) }
     }
 }
 
@@ -104,8 +125,9 @@ impl PeersInner {
         }
         let mut remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner);
         let remote = remotes.entry(service).or_insert_with(|| {
-            let metrics = self.metrics.peer(service);
-            let endpoints = Endpoints::unknown(Dial { service, transport: self.transport.clone() }, metrics.clone());
+            let metrics = self.calling.metrics.peer(service);
+            let transport = self.calling.transport.clone();
+            let endpoints = Endpoints::unknown(Dial { service, transport }, metrics.clone());
             self.discovery.follow(service, endpoints.clone());
             Arc::new(Remote::new(service, endpoints, self.passes_on, metrics))
         });
@@ -131,6 +153,8 @@ impl PeersInner {
 #[derive(Clone)]
 pub struct Channel {
     service: &'static str,
+    /// The service that calls in memory.
+    caller: &'static str,
     /// `None` for a service of this process.
     remote: Option<Arc<Remote>>,
     /// Weak: the services hold channels, and `PeersInner` holds the services.
@@ -159,9 +183,9 @@ impl tower::Service<Request<Body>> for Channel {
         };
         let method = inner.methods.find(request.uri().path());
         let context = Context::current();
-        let deadline = Deadline::of(&request, method, &context, inner.call_deadline);
+        let deadline = Deadline::of(&request, method, &context, inner.calling.deadline);
         // Outermost, so that a call without endpoints is observed too.
-        let metrics = inner.metrics.client.clone();
+        let metrics = inner.calling.metrics.client.clone();
         let call = ClientCall::begin(metrics, service, method, &context, request.headers_mut());
         if let Some(cause) = &context.cause {
             cause.write(request.headers_mut());
@@ -177,12 +201,15 @@ impl tower::Service<Request<Body>> for Channel {
             Err(status) => return asked.refuse(status),
         };
         if let Some(remote) = self.remote.clone() {
+            if let Some(passports) = &inner.calling.passports {
+                passports.write(&asked.context.caller, inner.passes_on, request.headers_mut());
+            }
             // `Remote` writes the remaining time for each attempt.
             return Box::pin(async move { asked.answer(deadline, pin!(remote.call(method, request, deadline))).await });
         }
         let Some(stack) = inner.stack.get() else { return asked.refuse(failure::no_endpoints(service, None)) };
         deadline.write(&mut request);
-        let mut answering = stack(Call::new(method, None, request));
+        let mut answering = stack(Call::from_service(method, self.caller, request));
         Box::pin(async move { asked.answer(deadline, answering.as_mut()).await })
     }
 }

@@ -109,6 +109,39 @@ impl Snapshot {
         (left * 3 < whole || left.is_zero()).then_some((*service, left))
     }
 
+    /// The ID of the certificate of outgoing calls.
+    pub fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// The certificate of outgoing calls, and its key.
+    pub(crate) fn own(&self) -> &CertifiedKey {
+        &self.own
+    }
+
+    /// The service that has an ID; `None` if it is of another trust domain or path, where the same name is another service.
+    pub fn service_of<'id>(&self, id: &'id SpiffeId) -> Option<&'id str> {
+        (id.to_string() == self.id.beside(id.service())).then(|| id.service())
+    }
+
+    /// The service that a certificate names, or its whole ID if the service is elsewhere in the trust domain.
+    pub(crate) fn service(&self, certificate: &CertificateDer<'_>) -> Option<String> {
+        let id = SpiffeId::of(certificate).ok()?;
+        Some(self.service_of(&id).map_or_else(|| id.to_string(), str::to_owned))
+    }
+
+    /// The ID of a certificate that has signed something, with its issuers behind it.
+    ///
+    /// # Errors
+    ///
+    /// It is not one of the mesh.
+    pub(crate) fn check_signer(&self, chain: &[CertificateDer<'_>]) -> Result<SpiffeId, String> {
+        let (end_entity, issuers) = chain.split_first().ok_or("there is no certificate")?;
+        let clients = Clients::new(Arc::clone(&self.roots), self.id.trust_domain(), Arc::clone(&self.provider))?;
+        clients.verify_client_cert(end_entity, issuers, UnixTime::now()).map_err(|error| error.to_string())?;
+        SpiffeId::of(end_entity)
+    }
+
     /// The trust domain of all certificates.
     pub fn trust_domain(&self) -> &str {
         self.id.trust_domain()

@@ -1,8 +1,7 @@
 //! The files of certificates, which may be replaced while the process runs.
 //!
 //! Guarantees:
-//! - New files are in use [`POLL`] after they were written, at the latest, by new connections. Files are read again and
-//!   again: notifications of a file system miss links that are swapped, and network file systems.
+//! - New files are in use [`POLL`] after they were written, at the latest, by new connections.
 //! - Files that cannot be used leave the certificates in use, with one warning.
 
 use std::path::{Path, PathBuf};
@@ -10,11 +9,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::crypto::ring;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
 use super::files::{Identities, Mistakes};
 use super::pem::{Contents, read};
 use super::snapshot::{Leaf, Snapshot};
+use crate::reread::reread;
 
 /// The interval at which the files are read again.
 const POLL: Duration = Duration::from_secs(5);
@@ -65,27 +65,15 @@ impl Source {
 
     /// Reads the files again and again, and uses what is new. Never returns.
     pub async fn renew(self) {
-        let mut ticks = interval(POLL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut warned, mut reported) = (false, Reported::No);
+        let source = self.clone();
+        tokio::join!(reread(POLL, "certificates", move || source.read_again()), self.warn_of_ends());
+    }
+
+    /// Warns of a certificate that ends soon, once until another one is in use.
+    async fn warn_of_ends(self) {
+        let mut warned = false;
         loop {
-            ticks.tick().await;
-            let source = self.clone();
-            // Files may lie on a network. A panic, which nothing causes, would leave the certificates as they are.
-            match tokio::task::spawn_blocking(move || source.read_again()).await {
-                Ok(Err(mistakes)) => {
-                    // Several files are not written at once: the next round may find all of them.
-                    reported = match reported {
-                        Reported::No => Reported::Seen,
-                        Reported::Seen => {
-                            tracing::warn!(%mistakes, "the new certificates cannot be used; the old ones stay in use");
-                            Reported::Yes
-                        }
-                        Reported::Yes => Reported::Yes,
-                    };
-                }
-                _ => reported = Reported::No,
-            }
+            sleep(POLL).await;
             let ending = self.current().ending();
             if let (Some((service, left)), false) = (ending, warned) {
                 let seconds = left.as_secs();
@@ -106,13 +94,6 @@ impl Source {
         *self.0.read.write().unwrap_or_else(PoisonError::into_inner) = read;
         Ok(())
     }
-}
-
-/// Whether files that cannot be used were logged.
-enum Reported {
-    No,
-    Seen,
-    Yes,
 }
 
 fn files(identities: &Identities, services: &[&'static str]) -> Result<Vec<Files>, Mistakes> {

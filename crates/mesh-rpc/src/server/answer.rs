@@ -69,7 +69,7 @@ struct Stream {
     method: &'static Method,
     context: Option<Context>,
     panicked: Option<OfPanic>,
-    ends: [Option<End>; 2],
+    ends: [Option<End>; 3],
     /// The status of an early end whose last frame was sent.
     ended: Option<Status>,
     trailers: [Option<OfTrailers>; 2],
@@ -118,15 +118,15 @@ impl Answered {
     /// first.
     pub(super) fn end_with<E: Future<Output = Status> + Send + 'static>(&mut self, end: impl FnOnce() -> E) {
         if let Some(stream) = &mut self.stream {
-            let first = stream.ends[0].take();
-            stream.ends = [Some(Box::pin(end())), first];
+            let [first, second, _] = std::mem::take(&mut stream.ends);
+            stream.ends = [Some(Box::pin(end())), first, second];
         }
     }
 }
 
 impl Stream {
     fn of(method: &'static Method) -> Self {
-        Self { method, context: None, panicked: None, ends: [None, None], ended: None, trailers: [None, None] }
+        Self { method, context: None, panicked: None, ends: [None, None, None], ended: None, trailers: [None, None] }
     }
 
     /// Polled before the body: a body that is always ready would never end otherwise.

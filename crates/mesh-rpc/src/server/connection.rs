@@ -36,7 +36,6 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
@@ -45,7 +44,7 @@ use super::prefixed::Prefixed;
 use super::settings::Limits;
 use super::tls;
 use crate::call::Connection;
-use crate::identity::{left, not_after};
+use crate::identity::{Snapshot, left, not_after};
 
 /// The limit for the first bytes of a client.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,10 +62,24 @@ const MAX_PENDING_RESETS: usize = 200;
 /// The first bytes of HTTP/2, see [RFC 9113](https://www.rfc-editor.org/rfc/rfc9113#section-3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// The TLS of a connection.
+pub(super) struct Handshake {
+    pub(super) config: Arc<ServerConfig>,
+    /// The certificates of the mesh, if clients need one of them.
+    pub(super) identity: Option<Arc<Snapshot>>,
+}
+
+/// The client of a connection.
+struct Peer {
+    client: Option<SocketAddr>,
+    /// The service that its certificate names.
+    service: Option<String>,
+}
+
 /// Serves a connection until it ends, reaches its age, or the process drains.
 pub(super) async fn serve<A, F>(
     stream: TcpStream,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Handshake>,
     draining: CancellationToken,
     limits: Limits,
     answer: A,
@@ -77,27 +90,24 @@ pub(super) async fn serve<A, F>(
     // RPCs are small: send each packet at once.
     let _ = stream.set_nodelay(true);
     let client = stream.peer_addr().ok();
-    let Some(tls) = tls else {
-        return serve_stream(stream, client, draining, limits, answer).await;
+    let Some(Handshake { config, identity }) = tls else {
+        return serve_stream(stream, Peer { client, service: None }, draining, limits, answer).await;
     };
     // In boxes, so that a connection without TLS needs no memory for them.
     let accepted = tokio::select! {
-        accepted = timeout(PREFACE_TIMEOUT, Box::pin(tls::accept(tls, stream))) => accepted,
+        accepted = timeout(PREFACE_TIMEOUT, Box::pin(tls::accept(config, stream))) => accepted,
         () = draining.cancelled() => return,
     };
     match accepted {
         Ok(Ok(stream)) => {
-            let limits = until(limits, end_of_peer(&stream));
-            Box::pin(serve_stream(stream, client, draining, limits, answer)).await;
+            let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let limits = until(limits, certificate.and_then(|certificate| not_after(certificate)));
+            let service = identity.zip(certificate).and_then(|(identity, certificate)| identity.service(certificate));
+            Box::pin(serve_stream(stream, Peer { client, service }, draining, limits, answer)).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, ?client, "TLS handshake failed"),
         Err(_) => tracing::debug!(?client, "TLS handshake not completed in time"),
     }
-}
-
-/// When the certificate of the client ends; `None` without one.
-fn end_of_peer(stream: &TlsStream<TcpStream>) -> Option<SystemTime> {
-    not_after(stream.get_ref().1.peer_certificates()?.first()?)
 }
 
 /// The limits of a connection that ends with the certificate of its client. The age varies by a tenth.
@@ -108,13 +118,8 @@ fn until(limits: Limits, end: Option<SystemTime>) -> Limits {
 }
 
 /// Serves `stream`, whose bytes are HTTP/1.1 or HTTP/2.
-async fn serve_stream<I, A, F>(
-    mut stream: I,
-    client: Option<SocketAddr>,
-    draining: CancellationToken,
-    limits: Limits,
-    answer: A,
-) where
+async fn serve_stream<I, A, F>(mut stream: I, peer: Peer, draining: CancellationToken, limits: Limits, answer: A)
+where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(Request<Incoming>, Connection) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
@@ -126,7 +131,8 @@ async fn serve_stream<I, A, F>(
     let Ok(Ok(start)) = start else { return };
     let is_http2 = start == PREFACE;
     let (ending, unused) = (CancellationToken::new(), CancellationToken::new());
-    let (from, answer) = (Connection::new(ending.clone(), client, unused.clone()), Arc::new(answer));
+    let (from, answer) =
+        (Connection::of_service(ending.clone(), peer.client, peer.service, unused.clone()), Arc::new(answer));
     let service = service_fn(move |request: Request<Incoming>| {
         let (answer, from) = (Arc::clone(&answer), from.clone());
         let asks_for_head = is_http2 && request.method() == Method::HEAD;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
+use super::access::Access;
 use super::answer::{Answer as _, Services};
 use super::body_limit::{BodyLimit, MAX_BYTES_IN_FLIGHT};
 use super::compression::Compression;
@@ -21,6 +22,7 @@ use super::request::arrived;
 use super::settings::Limits;
 use super::shed::Shed;
 use super::status_size::StatusSize;
+use crate::auth::Gate;
 use crate::call::error::{DOMAIN, status};
 use crate::call::{Call, GrpcServices, Handler};
 use crate::telemetry::{self, Metrics};
@@ -32,6 +34,7 @@ pub fn stack(
     metrics: Metrics,
     draining: CancellationToken,
     places: KnownPlaces,
+    gate: Gate,
 ) -> Handler {
     // A panic becomes a status for all outer layers.
     let next = Panics(Services(innermost));
@@ -46,6 +49,8 @@ pub fn stack(
     let next = Drain { next, draining };
     // Outside of `Drain`: a deadline may end a stream first.
     let next = Deadlines { next, unary_deadline: limits.unary_deadline };
+    // Outside of every layer that takes bytes, permits or time: a call that is refused costs nothing of them.
+    let next = Access { next, gate };
     // Outside of every layer that answers with a status.
     let next = Arc::new(StatusSize(next));
     // Outermost: it records the status that the caller receives, after panics and deadlines.

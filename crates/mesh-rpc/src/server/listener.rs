@@ -7,14 +7,13 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use mesh_runtime::Tasks;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
-use super::connection;
+use super::connection::{self, Handshake};
 use super::settings::Limits;
 use crate::call::Connection;
 
@@ -53,7 +52,7 @@ pub(super) async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<T
 }
 
 /// The TLS of new connections. It is asked for each: certificates are replaced while the process runs.
-pub(super) type TlsOfNew = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
+pub(super) type TlsOfNew = Arc<dyn Fn() -> Handshake + Send + Sync>;
 
 /// The connections of one listener at the same time.
 pub(super) struct Bound {

@@ -15,6 +15,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::admin::{self, Admin};
+use super::connection::Handshake;
 use super::health_service;
 use super::listener::{self, Bound, TlsOfNew};
 use super::settings::Limits;
@@ -164,11 +165,19 @@ impl Ports {
             Security::Mutual(source) => Some(source.clone()),
             Security::Plaintext | Security::Refused => None,
         });
-        let mutual = mutual.map(|source| -> TlsOfNew { Arc::new(move || Arc::clone(&source.current().server)) });
+        let mutual = mutual.map(|source| -> TlsOfNew {
+            Arc::new(move || {
+                let current = source.current();
+                Handshake { config: Arc::clone(&current.server), identity: Some(current) }
+            })
+        });
         let (health_layers, health_methods) = (Arc::clone(&services), methods.clone());
         tasks.run(listener::serve(self.services, mutual, bound(), draining.clone(), again(), limits, answer_services));
         if let (Some(listener), Some(edge)) = (self.edge, own) {
-            let tls = edge.tls.clone().map(|tls| -> TlsOfNew { Arc::new(move || tls.config()) });
+            let tls = edge
+                .tls
+                .clone()
+                .map(|tls| -> TlsOfNew { Arc::new(move || Handshake { config: tls.config(), identity: None }) });
             let answer_outside = answer(edge.layers.clone(), methods, None, Some(edge), None);
             tasks.run(listener::serve(listener, tls, bound(), draining.clone(), again(), limits, answer_outside));
         }

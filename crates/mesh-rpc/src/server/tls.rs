@@ -20,11 +20,11 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::identity::{Contents, Mistake};
+use crate::reread::reread;
 
 /// The interval at which the files are read again.
 const POLL: Duration = Duration::from_secs(2);
@@ -74,48 +74,21 @@ impl Tls {
 
     /// Reads the files again and again, and uses what is new. Never returns.
     pub async fn renew(self) {
-        let mut ticks = interval(POLL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = Seen::Used;
-        loop {
-            ticks.tick().await;
-            let (tls, last) = (self.clone(), seen);
-            // Files may lie on a network. A panic, which nothing causes, would leave the certificate as it is.
-            let read = tokio::task::spawn_blocking(move || tls.read_again(last));
-            seen = read.await.unwrap_or(Seen::Used);
-        }
+        reread(POLL, "certificate and its key", move || self.read_again()).await;
     }
 
-    fn read_again(&self, last: Seen) -> Seen {
-        let provider = self.config.crypto_provider();
-        let contents = match Contents::read(&self.certificate, &self.key) {
-            Ok(contents) if contents == *self.current.read.read().unwrap_or_else(PoisonError::into_inner) => {
-                return Seen::Used;
-            }
-            contents => contents,
-        };
-        let certified = contents.and_then(|contents| {
-            let certified = contents.certified(provider, &self.certificate, &self.key)?;
-            Ok((contents, certified))
-        });
-        match certified {
-            Ok((contents, certified)) => {
-                *self.current.read.write().unwrap_or_else(PoisonError::into_inner) = contents;
-                *self.current.in_use.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
-                tracing::info!(file = %self.certificate.display(), "the new certificate is in use");
-                Seen::Used
-            }
-            // Two files are not written at once: the next round may find both.
-            Err(_) if last == Seen::Used => Seen::Broken,
-            Err(mistakes) => {
-                if last == Seen::Broken {
-                    let mistakes: Vec<_> = mistakes.iter().map(Mistake::to_string).collect();
-                    let mistakes = mistakes.join("; ");
-                    tracing::warn!(mistakes, "the new certificate cannot be used; the old one stays in use");
-                }
-                Seen::Reported
-            }
+    fn read_again(&self) -> Result<(), String> {
+        let joined = |mistakes: Vec<Mistake>| mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>().join("; ");
+        let contents = Contents::read(&self.certificate, &self.key).map_err(joined)?;
+        if contents == *self.current.read.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(());
         }
+        let certified =
+            contents.certified(self.config.crypto_provider(), &self.certificate, &self.key).map_err(joined)?;
+        *self.current.read.write().unwrap_or_else(PoisonError::into_inner) = contents;
+        *self.current.in_use.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
+        tracing::info!(file = %self.certificate.display(), "the new certificate is in use");
+        Ok(())
     }
 
     /// What connections get.
@@ -141,17 +114,6 @@ pub(super) async fn accept(config: Arc<ServerConfig>, mut stream: TcpStream) -> 
         return Err(io::Error::new(ErrorKind::InvalidData, "the client does not speak TLS"));
     }
     TlsAcceptor::from(config).accept(stream).await
-}
-
-/// What the last round found.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    /// The files that are in use.
-    Used,
-    /// Files that cannot be used.
-    Broken,
-    /// The same, and a warning was logged.
-    Reported,
 }
 
 /// The certificate that connections get.

@@ -35,6 +35,7 @@ pub struct Metrics {
     ready: Family<ServiceLabels, Gauge>,
     degraded: Family<ServiceLabels, Gauge>,
     refused: Family<ReasonLabels, Counter>,
+    denied: Family<RuleLabels, Counter>,
     stuck: Family<KindLabels, Gauge>,
     peers: PeerFamilies,
     followers: FollowFamilies,
@@ -78,6 +79,13 @@ struct ReasonLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RuleLabels {
+    grpc_service: &'static str,
+    grpc_method: &'static str,
+    rule: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct KindLabels {
     service: &'static str,
     kind: &'static str,
@@ -114,6 +122,8 @@ impl Metrics {
         registry.register("mesh_service_degraded", "Whether only part of a service works", degraded.clone());
         let refused = Family::default();
         registry.register("mesh_edge_refused", "HTTP requests that the edge refused without a call", refused.clone());
+        let denied = Family::default();
+        registry.register("mesh_calls_denied", "RPCs refused because of their caller, by rule", denied.clone());
         let stuck = Family::default();
         registry.register("mesh_saga_stuck", "Sagas that wait for an operator to resume them", stuck.clone());
         let peers = PeerFamilies::default();
@@ -123,7 +133,7 @@ impl Metrics {
         let carriers = CarrierFamilies::default();
         carriers.register(&mut registry);
         let registry = Arc::new(Mutex::new(registry));
-        Self { server, client, shed, ready, degraded, refused, stuck, peers, followers, carriers, registry }
+        Self { server, client, shed, ready, degraded, refused, denied, stuck, peers, followers, carriers, registry }
     }
 
     /// Publishes the build of the process once its digest is known.
@@ -157,6 +167,12 @@ impl Metrics {
     /// Counts an HTTP request that the edge refused without a call.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Counts a call that was refused because of its caller.
+    pub fn denied(&self, method: &'static Method, rule: &'static str) {
+        let labels = RuleLabels { grpc_service: method.service, grpc_method: method.name, rule };
+        self.denied.get_or_create(&labels).inc();
     }
 
     /// Sets the readiness of a service of the process.

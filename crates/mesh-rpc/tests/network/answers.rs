@@ -15,6 +15,7 @@ use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use mesh_proto::google::longrunning::{GetOperationRequest, Operation};
 use mesh_proto::grpc::health::v1::HealthCheckRequest;
 use mesh_proto::grpc::health::v1::health_client::HealthClient;
+use mesh_rpc::auth::Gate;
 use mesh_rpc::call::{Call, GrpcService, GrpcServices, Methods};
 use mesh_rpc::client::Channel;
 use mesh_rpc::server::layers::{dispatch, stack};
@@ -114,6 +115,7 @@ async fn seen(asks: Asks, answer: Answer) -> (Status, HeaderMap) {
         Metrics::new(),
         CancellationToken::new(),
         KnownPlaces::default(),
+        Gate::open(),
     );
     let path = "/google.longrunning.Operations/GetOperation";
     let request = Request::builder().uri(path).body(Body::empty()).unwrap();

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_rpc::call::Methods;
-use mesh_rpc::client::{Discover, Endpoints, Instance, Peers};
+use mesh_rpc::client::{Calling, Discover, Endpoints, Instance, Peers};
 use mesh_rpc::identity::Transport;
 use mesh_rpc::telemetry::Metrics;
 use tonic::body::Body;
@@ -61,11 +61,15 @@ pub(crate) fn peers(local: &'static [&'static str], remote: Vec<SocketAddr>) -> 
 pub(crate) fn peers_observed(local: &'static [&'static str], remote: Vec<SocketAddr>, metrics: &Metrics) -> Peers {
     let local = BTreeSet::from_iter(local.iter().copied());
     Peers::new(
+        "test",
         local,
         Arc::new(At(remote)),
         Methods::of(&[]),
-        Duration::from_secs(10),
-        Transport::default(),
-        metrics.clone(),
+        Calling {
+            deadline: Duration::from_secs(10),
+            transport: Transport::default(),
+            passports: None,
+            metrics: metrics.clone(),
+        },
     )
 }

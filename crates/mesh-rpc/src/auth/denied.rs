@@ -1,0 +1,73 @@
+//! The refusals of a caller, as its client sees them.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+
+use crate::call::error::{DOMAIN, status, status_with, unavailable};
+use crate::call::peer::{SCOPE_MISSING, TOKEN_EXPIRED};
+
+/// The delay before a token is sent again whose issuer cannot be reached.
+const ISSUER_DELAY: Duration = Duration::from_secs(1);
+
+/// Why a call is refused. The texts are for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// The method is for callers with an identity, and this one has none.
+    TokenMissing,
+    TokenInvalid(String),
+    TokenExpired,
+    /// The keys of the token's issuer are not known.
+    IssuerUnavailable(String),
+    /// The first scope that the user lacks.
+    ScopeMissing(&'static str),
+    /// The method is for the services of the mesh.
+    CallerNotAllowed,
+}
+
+impl Denied {
+    /// The rule, as the log, the metric and the client name it.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::TokenMissing => "TOKEN_MISSING",
+            Self::TokenInvalid(_) => "TOKEN_INVALID",
+            Self::TokenExpired => TOKEN_EXPIRED,
+            Self::IssuerUnavailable(_) => "ISSUER_UNAVAILABLE",
+            Self::ScopeMissing(_) => SCOPE_MISSING,
+            Self::CallerNotAllowed => "CALLER_NOT_ALLOWED",
+        }
+    }
+
+    /// The cause, for the log alone: it would tell a client how to forge a better token.
+    pub(super) fn cause(&self) -> &str {
+        match self {
+            Self::TokenInvalid(cause) | Self::IssuerUnavailable(cause) => cause,
+            Self::ScopeMissing(scope) => scope,
+            Self::TokenMissing | Self::TokenExpired | Self::CallerNotAllowed => "",
+        }
+    }
+
+    /// The status. Only `ISSUER_UNAVAILABLE` may be retried with the same token.
+    pub(super) fn status(&self) -> Status {
+        let status = |code, message: &str| status(code, DOMAIN, self.reason(), message);
+        match self {
+            Self::TokenMissing => {
+                status(Code::Unauthenticated, "this method needs a token: send it as `authorization: Bearer TOKEN`")
+            }
+            Self::TokenInvalid(_) => {
+                status(Code::Unauthenticated, "the token is not valid here; ask its issuer for another")
+            }
+            Self::TokenExpired => status(Code::Unauthenticated, "the token has expired; ask its issuer for another"),
+            Self::IssuerUnavailable(_) => {
+                let message = "the keys of the token's issuer cannot be read now; retry later";
+                unavailable(self.reason(), message, ISSUER_DELAY)
+            }
+            Self::ScopeMissing(scope) => {
+                let message = format!("this method needs a token with the scope `{scope}`");
+                let scope = [("scope", (*scope).to_owned())];
+                status_with(Code::PermissionDenied, DOMAIN, self.reason(), message, scope)
+            }
+            Self::CallerNotAllowed => status(Code::PermissionDenied, "this method is for other services of the mesh"),
+        }
+    }
+}

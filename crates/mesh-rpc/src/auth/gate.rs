@@ -1,0 +1,185 @@
+//! Finds out who makes a call, and refuses the call if that caller may not make it.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use mesh_token::tokens::SKEW;
+use mesh_token::{Refused, Tokens};
+use tokio::time::sleep;
+use tonic::Status;
+
+use super::denials::Denials;
+use super::denied::Denied;
+use super::intentions::Intentions;
+use super::passports::{self, Passports};
+use super::rules::decide;
+use super::settings::{Mode, Settings};
+use crate::call::{Call, Caller, Method};
+use crate::telemetry::Metrics;
+
+/// The gate that every call passes. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate(Option<Arc<Required>>);
+
+struct Required {
+    tokens: Option<Tokens>,
+    passports: Option<Passports>,
+    shows_contracts: bool,
+    intentions: Option<Intentions>,
+    denials: Denials,
+}
+
+/// How long a stream may last.
+pub(crate) struct Lasts {
+    until: Option<SystemTime>,
+    intended: Option<(Intentions, String, &'static Method)>,
+}
+
+impl Lasts {
+    /// Waits until the stream has to end; the status says why.
+    pub(crate) async fn over(self) -> Status {
+        let expired = async {
+            match self.until {
+                Some(until) => sleep(until.duration_since(SystemTime::now()).unwrap_or_default()).await,
+                None => pending().await,
+            }
+        };
+        let revoked = async {
+            match &self.intended {
+                Some((intentions, service, method)) => intentions.revoked(service, method).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = expired => Denied::TokenExpired.status(),
+            () = revoked => Denied::CallerNotAllowed.status(),
+        }
+    }
+}
+
+impl Gate {
+    /// A gate that asks for what the settings say. `passports` are those of this process, if it has a certificate.
+    pub fn new(settings: &Settings, passports: Option<Passports>, metrics: Metrics) -> Self {
+        let (tokens, shows_contracts) = (settings.tokens.clone(), settings.shows_contracts);
+        let (intentions, denials) = (settings.intentions.clone(), Denials::new(metrics));
+        let required = || Required { tokens, passports, shows_contracts, intentions, denials };
+        Self((settings.mode == Mode::Required).then(|| Arc::new(required())))
+    }
+
+    /// Asks nobody.
+    pub fn open() -> Self {
+        Self(None)
+    }
+
+    /// The issuers whose keys have to be fetched again and again; `None` if no tokens are taken.
+    pub fn tokens(&self) -> Option<Tokens> {
+        self.0.as_ref()?.tokens.clone()
+    }
+
+    /// The intentions whose file has to be read again and again.
+    pub fn intentions(&self) -> Option<Intentions> {
+        self.0.as_ref()?.intentions.clone()
+    }
+
+    /// Sets the caller of a call, and returns how long a stream of it may last; `None`: as long as it likes.
+    ///
+    /// # Errors
+    ///
+    /// UNAUTHENTICATED, PERMISSION_DENIED or, if the keys of an issuer are not known, UNAVAILABLE.
+    pub(crate) async fn admit<B>(&self, call: &mut Call<B>) -> Result<Option<Lasts>, Status> {
+        let Some(required) = &self.0 else { return Ok(None) };
+        let known = required.authenticate(call).await;
+        let caller = known.as_ref().cloned().unwrap_or_default();
+        let (shown, intentions) = (required.shows_contracts, required.intentions.as_ref());
+        let decided = known.and_then(|caller| decide(call.method, &caller, call.service(), shown, intentions));
+        if let Err(denied) = decided {
+            required.denials.note(&denied, call.method, &caller, call.service());
+            return Err(denied.status());
+        }
+        let until = caller.as_user().map(|user| user.until + SKEW);
+        let intended = required.intentions.clone().zip(call.service());
+        let intended = intended.map(|(intentions, service)| (intentions, service.to_owned(), call.method));
+        call.context.caller = caller;
+        Ok((until.is_some() || intended.is_some()).then_some(Lasts { until, intended }))
+    }
+}
+
+impl Required {
+    /// The caller of a call, whose headers no longer say it.
+    async fn authenticate<B>(&self, call: &mut Call<B>) -> Result<Caller, Denied> {
+        let headers = call.request.headers_mut();
+        let (passport, token) = (headers.remove(passports::HEADER), token(headers));
+        headers.remove(AUTHORIZATION);
+        let Some(connection) = &call.connection else {
+            return in_time(in_memory(&call.context.caller, call.local));
+        };
+        match (connection.service(), passport, token?) {
+            (Some(service), Some(passport), _) => in_time(self.vouched(&passport, service)?),
+            (_, _, Some(token)) => self.user(&token).await,
+            (Some(service), None, None) => Ok(Caller::service(service)),
+            (None, _, None) => Ok(Caller::default()),
+        }
+    }
+
+    /// The user of a token.
+    async fn user(&self, token: &str) -> Result<Caller, Denied> {
+        let none = || Denied::TokenInvalid("auth.issuers names no issuer".to_owned());
+        let tokens = self.tokens.as_ref().ok_or_else(none)?;
+        Ok(Caller::user(tokens.check(token).await.map_err(denied)?))
+    }
+
+    /// The caller that another process vouches for.
+    fn vouched(&self, passport: &HeaderValue, service: &str) -> Result<Caller, Denied> {
+        if passport == passports::NOBODY {
+            return Ok(Caller::default());
+        }
+        let own = "this process has no certificates to check a passport with".to_owned();
+        let passports = self.passports.as_ref().ok_or(Denied::TokenInvalid(own))?;
+        passports.read(passport).map_err(|why| match denied(why) {
+            Denied::TokenInvalid(why) => Denied::TokenInvalid(format!("of the passport from {service}: {why}")),
+            other => other,
+        })
+    }
+}
+
+/// The caller of a call in memory: the user for whom the service works, or the service.
+fn in_memory(caller: &Caller, service: Option<&'static str>) -> Caller {
+    match caller.as_user() {
+        Some(_) => caller.clone(),
+        None => service.map(Caller::service).unwrap_or_default(),
+    }
+}
+
+/// A caller whose token has not expired since it was checked.
+fn in_time(caller: Caller) -> Result<Caller, Denied> {
+    let is_over = caller.as_user().is_some_and(|user| user.until + SKEW <= SystemTime::now());
+    if is_over { Err(Denied::TokenExpired) } else { Ok(caller) }
+}
+
+fn denied(refused: Refused) -> Denied {
+    match refused {
+        Refused::Invalid(why) => Denied::TokenInvalid(why),
+        Refused::Expired => Denied::TokenExpired,
+        Refused::Unavailable(why) => Denied::IssuerUnavailable(why),
+    }
+}
+
+/// The bearer token of a call ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750#section-2.1)), if it has one.
+fn token(headers: &HeaderMap) -> Result<Option<String>, Denied> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let invalid = |why: &str| Err(Denied::TokenInvalid(why.to_owned()));
+    if values.next().is_some() {
+        return invalid("the header authorization is there more than once");
+    }
+    let Some((scheme, token)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else {
+        return invalid("the header authorization is not `Bearer TOKEN`");
+    };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return invalid("the scheme of the header authorization is not Bearer");
+    }
+    Ok(Some(token.trim().to_owned()))
+}

@@ -1,0 +1,222 @@
+//! The settings `auth`.
+
+use std::net::SocketAddr;
+
+use mesh_runtime::settings::{Key, Settings as Keys, Shown, Source, parse};
+use mesh_token::{Issuer, Tokens, development};
+
+use super::intentions::{Intentions, System};
+use crate::identity::Transport;
+
+const MODE: &str = "auth.mode";
+const ISSUERS: &str = "auth.issuers";
+const VOUCHERS: &str = "auth.vouchers";
+const REFLECTION: &str = "auth.reflection";
+const INTENTIONS: &str = "auth.intentions";
+/// The processes that clients from outside of the mesh call, unless other ones are named.
+const DEFAULT_VOUCHERS: &str = "gateway, monolith";
+
+/// Whether callers need an identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Every caller may call everything, and is anonymous.
+    #[default]
+    Off,
+    /// Contracts decide who may call what.
+    Required,
+}
+
+/// What a process asks of its callers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether it asks.
+    pub mode: Mode,
+    /// The issuers of users' tokens. `None` if users are known by passports alone.
+    pub tokens: Option<Tokens>,
+    /// The services whose word counts for users.
+    pub vouchers: Vec<String>,
+    /// Whether reflection is for all callers.
+    pub shows_contracts: bool,
+    /// Which services may call which. `None`: each may call all others.
+    pub intentions: Option<Intentions>,
+    /// Whether the one issuer is that of development.
+    pub is_development: bool,
+}
+
+/// What the settings depend on.
+pub struct Around<'a> {
+    /// The addresses at which the process listens for calls.
+    pub listen: &'a [SocketAddr],
+    /// The services and processes of the system.
+    pub system: &'a System,
+    /// The TLS of calls between processes.
+    pub transport: &'a Transport,
+    /// Whether its peers are in other processes.
+    pub has_peers_elsewhere: bool,
+}
+
+impl Settings {
+    /// Reads the keys.
+    pub fn take(around: &Around<'_>, keys: &mut Keys) -> Self {
+        let is_local = around.listen.iter().all(|listen| listen.ip().is_loopback());
+        let from = |key: &str, keys: &Keys| keys.source(key).cloned().unwrap_or(Source::Default);
+        let (of_mode, of_issuers, of_vouchers) = (from(MODE, keys), from(ISSUERS, keys), from(VOUCHERS, keys));
+        let names = "issuers separated by commas, each as ISSUER AUDIENCE, or ISSUER AUDIENCE KEYS";
+        let named = keys.optional(&Key::new(ISSUERS, names), entries);
+        let default = if named.is_some() { Mode::Required } else { Mode::Off };
+        let mode = keys.take(&Key::new(MODE, "off or required"), default, mode_of);
+        let default = if is_local { Reflection::Open } else { Reflection::Internal };
+        let reflection = keys.take(&Key::new(REFLECTION, "open or internal"), default, reflection_of);
+        let vouchers =
+            keys.take(&Key::new(VOUCHERS, "names of services, separated by commas"), Names::default(), names_of);
+
+        let is_development = named.is_none() && is_local;
+        let entries = named.unwrap_or_else(|| if is_development { vec![development_entry()] } else { Vec::new() });
+        if entries.iter().any(|entry| entry.issuer == development::ISSUER) && !is_local {
+            let message =
+                "names the issuer of development, whose key lies in a folder, and other machines reach this process";
+            keys.problem(ISSUERS, of_issuers.clone(), message.to_owned());
+        }
+        let tokens = tokens(&entries).unwrap_or_else(|mistakes| {
+            for mistake in mistakes {
+                keys.problem(ISSUERS, of_issuers.clone(), format!("names an issuer that cannot be used: {mistake}"));
+            }
+            None
+        });
+        for unknown in vouchers.0.iter().filter(|name| !around.system.names.contains(name.as_str())) {
+            let message = format!("names `{unknown}`, which is no service of this system");
+            keys.problem(VOUCHERS, of_vouchers.clone(), message);
+        }
+        if mode == Mode::Required && around.has_peers_elsewhere && !is_mutual(around) {
+            let message = "is required, and services in other processes do not know who calls without certificates: set \
+                           tls.mode to mutual, as `scripts/up --tls` does";
+            keys.problem(MODE, of_mode, message.to_owned());
+        }
+        let (intentions, shows_contracts) = (intentions(mode, around, keys), reflection == Reflection::Open);
+        Self { mode, tokens, vouchers: vouchers.0, shows_contracts, intentions, is_development }
+    }
+}
+
+fn intentions(mode: Mode, around: &Around<'_>, keys: &mut Keys) -> Option<Intentions> {
+    let source = keys.source(INTENTIONS).cloned();
+    let (path, source) = keys.optional(&Key::new(INTENTIONS, "a file"), parse::path).zip(source)?;
+    if mode == Mode::Off {
+        keys.problem(INTENTIONS, source, "is set, and auth.mode is off: nobody would be asked who calls".to_owned());
+        return None;
+    }
+    let read = Intentions::read(&path, around.system.clone());
+    let noted = read.map_err(|mistakes| {
+        for mistake in mistakes {
+            keys.problem(INTENTIONS, source.clone(), mistake);
+        }
+    });
+    noted.ok()
+}
+
+/// Whether calls between processes are by mutual TLS.
+fn is_mutual(around: &Around<'_>) -> bool {
+    use crate::identity::Mode;
+    let elsewhere = around.listen.iter().any(|listen| !listen.ip().is_loopback());
+    let mode = around.transport.mode;
+    around.transport.source.is_some() && (mode == Mode::Mutual || (mode == Mode::Auto && elsewhere))
+}
+
+/// An issuer, as the key names it.
+#[derive(Clone)]
+struct Entry {
+    issuer: String,
+    audience: String,
+    keys: Option<String>,
+}
+
+fn development_entry() -> Entry {
+    let [issuer, audience, keys] = [development::ISSUER, development::AUDIENCE, development::KEYS].map(str::to_owned);
+    Entry { issuer, audience, keys: Some(keys) }
+}
+
+fn entries(text: &str) -> Option<Vec<Entry>> {
+    let entry = |text: &str| {
+        let mut words = text.split_whitespace().map(str::to_owned);
+        let entry = Entry { issuer: words.next()?, audience: words.next()?, keys: words.next() };
+        words.next().is_none().then_some(entry)
+    };
+    text.split(',').map(entry).collect()
+}
+
+fn tokens(entries: &[Entry]) -> Result<Option<Tokens>, Vec<String>> {
+    let (mut issuers, mut mistakes) = (Vec::new(), Vec::new());
+    for entry in entries {
+        match Issuer::new(&entry.issuer, &entry.audience, entry.keys.as_deref()) {
+            Ok(issuer) => issuers.push(issuer),
+            Err(wrong) => mistakes.extend(wrong),
+        }
+    }
+    match mistakes.is_empty() {
+        true if issuers.is_empty() => Ok(None),
+        true => Tokens::new(issuers).map(Some),
+        false => Err(mistakes),
+    }
+}
+
+/// Names of services.
+struct Names(Vec<String>);
+
+impl Default for Names {
+    fn default() -> Self {
+        Self(DEFAULT_VOUCHERS.split(", ").map(str::to_owned).collect())
+    }
+}
+
+impl Shown for Names {
+    fn shown(&self) -> String {
+        self.0.join(", ")
+    }
+}
+
+fn names_of(text: &str) -> Option<Names> {
+    let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    names.iter().all(|name| !name.is_empty()).then_some(Names(names))
+}
+
+impl Shown for Mode {
+    fn shown(&self) -> String {
+        let name = match self {
+            Self::Off => "off",
+            Self::Required => "required",
+        };
+        name.to_owned()
+    }
+}
+
+fn mode_of(text: &str) -> Option<Mode> {
+    match text {
+        "off" => Some(Mode::Off),
+        "required" => Some(Mode::Required),
+        _ => None,
+    }
+}
+
+/// For whom reflection is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reflection {
+    Open,
+    Internal,
+}
+
+impl Shown for Reflection {
+    fn shown(&self) -> String {
+        let name = match self {
+            Self::Open => "open",
+            Self::Internal => "internal",
+        };
+        name.to_owned()
+    }
+}
+
+fn reflection_of(text: &str) -> Option<Reflection> {
+    match text {
+        "open" => Some(Reflection::Open),
+        "internal" => Some(Reflection::Internal),
+        _ => None,
+    }
+}
