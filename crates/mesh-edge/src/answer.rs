@@ -10,6 +10,7 @@ use http::header::VARY;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use mesh_rpc::auth::Gate;
 use mesh_rpc::call::error::{DOMAIN, status};
 use mesh_rpc::call::{Access, Answering, Call, Connection, Handler, MESH_CONSISTENCY, Method, Methods};
 use mesh_rpc::server::{self, Front, Tls};
@@ -47,6 +48,8 @@ struct Caller {
 
 struct Inner {
     layers: Handler,
+    /// Asks who calls before a body is read. The layers ask again.
+    gate: Gate,
     contract: Arc<Contract>,
     pages: Pages,
     /// The page of the project's own, if it has one.
@@ -65,7 +68,7 @@ struct Inner {
 }
 
 impl Edge {
-    /// An edge at `listen`, before `layers`, for the gRPC services whose full names are in `served`. Each of `sets` is an
+    /// An edge at `listen`, before `layers` and their `gate`, for the gRPC services whose full names are in `served`. Each of `sets` is an
     /// encoded `google.protobuf.FileDescriptorSet` with their contracts.
     ///
     /// # Errors
@@ -75,6 +78,7 @@ impl Edge {
         settings: &Settings,
         listen: SocketAddr,
         layers: Handler,
+        gate: Gate,
         (sets, methods, served): (&[&[u8]], &Methods, &BTreeSet<&str>),
         metrics: Metrics,
         tasks: Tasks,
@@ -84,6 +88,7 @@ impl Edge {
         let at = web.as_ref().map(Web::address);
         Ok(Self(Arc::new(Inner {
             layers,
+            gate,
             pages: Pages::new(contract.openapi(), settings.docs.clone(), at.as_deref(), settings.listen.is_some()),
             web,
             contract: Arc::new(contract),
@@ -254,12 +259,13 @@ impl Inner {
         body: Incoming,
         caller: Caller,
     ) -> Result<Response<Body>, Refusal> {
+        let failed = |status| Refusal::of_call(status, route.binding(), &head.headers);
+        self.admit(route, head, &caller).await.map_err(failed)?;
         // A call that waits for an event is a stream for the limits of the server, too.
         let _open = self.open(route.shape().method, caller.client)?;
         let body = request::message(matched, head, head.uri.query(), None, body, self.reader(caller.client)).await?;
         let answered = async { self.call(route, head, caller.connection, body).await?.only().await };
-        let (message, token) =
-            answered.await.map_err(|status| Refusal::of_call(status, route.binding(), &head.headers))?;
+        let (message, token) = answered.await.map_err(failed)?;
         let mut response = unary::answer(head, route, &message, &self.memory.of(caller.client))?;
         response.headers_mut().extend(token.map(|token| (MESH_CONSISTENCY, token)));
         if route.shape().method.access == Access::Authenticated {
@@ -277,8 +283,13 @@ impl Inner {
         body: Incoming,
         caller: Caller,
     ) -> Result<Response<Body>, Refusal> {
-        let open = self.limiter.stream(caller.client)?;
         let events = headers::accepts(&head.headers, sse::EVENT_STREAM);
+        let schema = self.contract.schema.clone();
+        let failed = |status: Status| sse::failure(&schema, &status).filter(|_| events).ok_or_else(|| status.into());
+        if let Err(status) = self.admit(&route, head, &caller).await {
+            return failed(status);
+        }
+        let open = self.limiter.stream(caller.client)?;
         let last_event = headers::text(&head.headers, "last-event-id").filter(|_| events && route.shape().resumes());
         let query =
             head.uri.query().map(|query| if last_event.is_some() { without_cursor(query) } else { query.into() });
@@ -288,10 +299,9 @@ impl Inner {
         let seen = seen.filter(|_| events && route.shape().resumes());
         let reader = self.reader(caller.client);
         let body = request::message(matched, head, query.as_deref(), cursor, body, reader).await?;
-        let schema = self.contract.schema.clone();
         let mut messages = match self.call(&route, head, caller.connection, body).await {
             Ok(messages) => messages,
-            Err(status) => return sse::failure(&schema, &status).filter(|_| events).ok_or_else(|| status.into()),
+            Err(status) => return failed(status),
         };
         if let Some(seen) = seen {
             let known = |message: &[u8]| route.shape().cursor(message).as_ref() == Some(&seen);
@@ -353,6 +363,11 @@ impl Inner {
                 grpc_web::failure(*refusal.status)
             }
         }
+    }
+
+    /// Asks who calls: a caller that is refused has nothing read of its body, and learns nothing of its mistakes.
+    async fn admit(&self, route: &Route, head: &Parts, caller: &Caller) -> Result<(), Status> {
+        self.gate.check(route.shape().method, &caller.connection, &headers::metadata(&head.headers)).await
     }
 
     /// An open stream of a client, if a call of the method is one.

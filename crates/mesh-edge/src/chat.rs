@@ -29,6 +29,10 @@ service Chat {
     option (mesh.options.v1.cache) = {max_age: {seconds: 60} public: true};
     option (google.api.http) = {get: "/v1/rooms/{room}"};
   }
+  rpc Watch(Line) returns (stream Line) {
+    option (mesh.options.v1.authorization) = {access: ACCESS_AUTHENTICATED};
+    option (google.api.http) = {get: "/v1/rooms/{room}:watch"};
+  }
   rpc Board(Line) returns (Line) {
     option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC};
     option (mesh.options.v1.cache) = {max_age: {seconds: 60} public: true};

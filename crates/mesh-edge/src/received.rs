@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Either, Empty, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use mesh_rpc::auth::{self, Gate, Mode};
 use mesh_rpc::call::body::trailers;
 use mesh_rpc::call::error::{DOMAIN, status};
 use mesh_rpc::call::{Call, Connection, Handler, Methods, handler};
@@ -59,11 +60,15 @@ fn layers(received: &Received, refusal: Option<&'static str>) -> Handler {
 }
 
 fn edge(layers: Handler) -> Edge {
+    edge_with(layers, Gate::open())
+}
+
+fn edge_with(layers: Handler, gate: Gate) -> Edge {
     let set = descriptors();
     let (listen, methods) = ("127.0.0.1:1".parse().unwrap(), Methods::of(&[&set]));
     let contract = (&[&set[..]][..], &methods, &BTreeSet::from(["chat.v1.Chat"]));
     let settings = Settings { cors_origins: vec!["https://shop.example".to_owned()], ..Settings::default() };
-    Edge::new(&settings, listen, layers, contract, Metrics::default(), Tasks::default()).unwrap()
+    Edge::new(&settings, listen, layers, gate, contract, Metrics::default(), Tasks::default()).unwrap()
 }
 
 fn spoofing(request: request::Builder) -> request::Builder {
@@ -228,6 +233,30 @@ async fn refused_token_is_a_401_with_a_challenge() {
             let head = send(&edge, request, b"").await;
             assert_eq!((head.status.as_u16(), &head.headers["www-authenticate"]), (401, &challenge.parse().unwrap()));
             assert_eq!(head.headers["content-type"], "application/problem+json", "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn callers_are_asked_before_their_request_is_read() {
+    let required = auth::Settings {
+        mode: Mode::Required,
+        tokens: None,
+        vouchers: Vec::new(),
+        shows_contracts: false,
+        intentions: None,
+        is_development: false,
+    };
+    let received = Received::default();
+    let asking = edge_with(layers(&received, None), Gate::new(&required, None, Metrics::default()));
+    let open = edge(layers(&received, None));
+    for (path, asked, otherwise) in
+        [("/v1/rooms/7?mistake=1", 401, 400), ("/v1/rooms/7:watch?mistake=1", 401, 400), ("/v1/board", 200, 200)]
+    {
+        for (edge, status) in [(&asking, asked), (&open, otherwise)] {
+            let head = send(edge, Request::get(path).header("host", "localhost"), b"").await;
+            assert_eq!(head.status.as_u16(), status, "{path}");
+            assert_eq!(received.lock().unwrap().take().is_some(), status == 200, "{path}");
         }
     }
 }

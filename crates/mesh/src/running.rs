@@ -106,7 +106,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     if let Some(tokens) = gate.tokens() {
         background.run(tokens.keep_fresh());
     }
-    let stack = stack(innermost, limits, metrics.clone(), draining.clone(), Arc::clone(&places), gate);
+    let stack = stack(innermost, limits, metrics.clone(), draining.clone(), Arc::clone(&places), gate.clone());
     let admin = Admin { health: health.clone(), metrics: metrics.clone() };
     let served: BTreeSet<_> =
         names.iter().flat_map(|(_, own)| own).chain(&own_contracts).chain(&elsewhere).copied().collect();
@@ -114,7 +114,8 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let edge = if config.edge.answers_at(outside) {
         let sets = with_own(&sets);
         let contracts = (&sets[..], &methods, &served);
-        let edge = Edge::new(&config.edge, outside, stack.clone(), contracts, metrics.clone(), foreground.clone())?;
+        let (layers, tasks) = (stack.clone(), foreground.clone());
+        let edge = Edge::new(&config.edge, outside, layers, gate, contracts, metrics.clone(), tasks)?;
         if let Some(tls) = config.edge.tls.clone() {
             background.run(tls.renew());
         }

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use mesh_rpc::auth::Gate;
 use mesh_rpc::call::body::trailers;
 use mesh_rpc::call::{Call, Connection, Methods, handler};
 use mesh_rpc::telemetry::Metrics;
@@ -65,8 +66,16 @@ async fn connect() -> SendRequest<Full<Bytes>> {
     let set = descriptors();
     let (listen, methods) = ("127.0.0.1:1".parse().unwrap(), Methods::of(&[&set]));
     let contract = (&[&set[..]][..], &methods, &BTreeSet::from(["chat.v1.Chat"]));
-    let edge =
-        Edge::new(&Settings::default(), listen, handler(echo), contract, Metrics::default(), Tasks::default()).unwrap();
+    let edge = Edge::new(
+        &Settings::default(),
+        listen,
+        handler(echo),
+        Gate::open(),
+        contract,
+        Metrics::default(),
+        Tasks::default(),
+    )
+    .unwrap();
     let front = edge.answers().front;
     let (client, server) = tokio::io::duplex(1 << 16);
     tokio::spawn(async move {

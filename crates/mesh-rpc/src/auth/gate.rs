@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Request};
 use mesh_token::tokens::SKEW;
 use mesh_token::{Refused, Tokens};
 use tokio::time::sleep;
@@ -17,7 +17,7 @@ use super::intentions::Intentions;
 use super::passports::{self, Passports};
 use super::rules::decide;
 use super::settings::{Mode, Settings};
-use crate::call::{Call, Caller, Method};
+use crate::call::{Call, Caller, Connection, Method};
 use crate::telemetry::Metrics;
 
 /// The gate that every call passes. Cheap to clone.
@@ -82,6 +82,25 @@ impl Gate {
     /// The intentions whose file has to be read again and again.
     pub fn intentions(&self) -> Option<Intentions> {
         self.0.as_ref()?.intentions.clone()
+    }
+
+    /// Checks who would make a call with these headers, for a listener that reads the body before it makes the call.
+    ///
+    /// # Errors
+    ///
+    /// Those that the call would have for its caller.
+    pub async fn check(
+        &self,
+        method: &'static Method,
+        connection: &Connection,
+        headers: &HeaderMap,
+    ) -> Result<(), Status> {
+        if self.0.is_none() {
+            return Ok(());
+        }
+        let mut request = Request::new(());
+        *request.headers_mut() = headers.clone();
+        self.admit(&mut Call::new(method, Some(connection.clone()), request)).await.map(drop)
     }
 
     /// Sets the caller of a call, and returns how long a stream of it may last; `None`: as long as it likes.

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use mesh_rpc::auth::Gate;
 use mesh_rpc::call::{Call, Connection, Methods, handler};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
@@ -72,7 +73,8 @@ impl Peer {
         let settings = Settings { max_body: 1000, ..Settings::default() };
         let (listen, methods) = ("127.0.0.1:1".parse().unwrap(), Methods::of(&[&set]));
         let contract = (&[&set[..]][..], &methods, &BTreeSet::from(["chat.v1.Chat"]));
-        let edge = Edge::new(&settings, listen, handler(echo), contract, Metrics::default(), Tasks::default());
+        let edge =
+            Edge::new(&settings, listen, handler(echo), Gate::open(), contract, Metrics::default(), Tasks::default());
         let front = edge.unwrap().answers().front;
         let (client, server) = tokio::io::duplex(BUFFER);
         tokio::spawn(async move {
