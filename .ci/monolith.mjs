@@ -20,9 +20,9 @@ export function end(error) {
 }
 
 // Starts the monolith, or another program, at an address. It prints where it listens.
-export async function start(listen = "127.0.0.1:0", settings = {}, program = process.env.MONOLITH) {
+export async function start(listen = "127.0.0.1:0", settings = {}, program = process.env.MONOLITH, cwd = process.cwd()) {
   const env = { ...process.env, MESH__LISTEN: listen, ...settings };
-  const server = spawn(program, [], { env, stdio: ["ignore", "pipe", "inherit"] });
+  const server = spawn(program, [], { env, cwd, stdio: ["ignore", "pipe", "inherit"] });
   process.once("exit", () => server.kill("SIGKILL"));
   for await (const line of createInterface({ input: server.stdout })) {
     const address = line.split(" listening on ")[1];

@@ -1,7 +1,9 @@
-// The page /demo in Chromium: titles are added, rendered and rented, while services are killed and started again.
+// The page /demo in Chromium: titles are added, rendered and rented, while services are killed and started again. And in front
+// of a process that asks for tokens.
 
-import { writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import puppeteer from "puppeteer-core";
 import { check, end, picture, start, stop } from "./monolith.mjs";
@@ -38,7 +40,7 @@ const kill = (name) => stop(processes[name].server, "SIGKILL");
 for (const name of Object.keys(CALLS)) await run(name);
 const { address } = processes.gateway;
 const browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
-const page = await browser.newPage();
+let page = await browser.newPage();
 page.setDefaultTimeout(LIMIT);
 const [errors, foreign] = [[], []];
 page.on("pageerror", (error) => errors.push(error.message));
@@ -47,7 +49,7 @@ page.on("console", (message) => {
   if (message.type() === "error" && !/Failed to load resource|ERR_/.test(message.text())) errors.push(message.text());
 });
 // A server without `auth.mode` takes any token.
-const TOKEN = process.env.TOKEN ?? "a.b.c";
+const TOKEN = "a.b.c";
 // Requests without the token once the reader is signed in, and addresses with it. Pictures are for all.
 const leaks = [];
 let isSigned = false;
@@ -106,11 +108,15 @@ async function percents() {
   return () => page.evaluate(() => window.seen);
 }
 
-async function signsIn() {
+async function enter(token) {
   await page.click("#sign-in");
-  await page.type("#sign input", TOKEN);
+  await page.type("#sign input", token);
   await page.keyboard.press("Enter");
   await says("#sign-in", "Signed in");
+}
+
+async function signsIn() {
+  await enter(TOKEN);
   // Requests that have begun before.
   await page.waitForNetworkIdle({ concurrency: 2 });
   isSigned = true;
@@ -299,14 +305,50 @@ async function isReadable() {
   }
 }
 
+// A process with `auth.mode = "required"`, and a token of the issuer for development.
+async function asksForAToken() {
+  const folder = mkdtempSync(`${import.meta.dirname}/required-`);
+  writeFileSync(`${folder}/mesh.toml`, `[edge]\nweb = "/demo=${resolve("examples/web")}"\n`);
+  const scopes = ["--scope", "catalog.write", "--scope", "artwork.write"];
+  const mesh = `${dirname(process.env.MONOLITH)}/mesh`;
+  const token = execFileSync(mesh, ["token", "--sub", "you", ...scopes], { cwd: folder, encoding: "utf8" }).trim();
+  const settings = { MESH__AUTH__MODE: "required", MESH__DATA_DIR: `${folder}/data` };
+  const { server, address } = await start("127.0.0.1:0", settings, process.env.MONOLITH, folder);
+  page = await browser.newPage();
+  page.setDefaultTimeout(LIMIT);
+  await page.goto(`http://${address}/demo/`);
+  await says(".token", "The server asks for a token");
+  check("a phone shows titles without a token", (await texts(".phone .empty")).join() === "No titles yet.");
+  await shoot("token-needed");
+  await page.click("#sign-in");
+  await shoot("sign-in");
+  check("the page names a command for a token", (await texts("#sign .command")).join().includes(scopes.join(" ")));
+  await close();
+  await enter(token);
+  await page.click("#samples");
+  await page.waitForFunction(() => document.querySelectorAll(".tile img[src], .card img[src]").length === 10);
+  await open("Metropolis");
+  await rent("test");
+  await says("#title .rental", "Yours until");
+  await close();
+  check("a token that is taken is not asked for", (await texts(".token")).join() === "");
+  await page.click("#sign-in");
+  await page.click("#sign .out");
+  await says(".token", "The server asks for a token");
+  await enter(TOKEN);
+  await says(".token", "The server takes this token no more");
+  await stop(server);
+}
+
 try {
   await page.setViewport({ width: 1280, height: 800 });
   for (const part of [adds, rents, byKeyboard, losesAnAnswer, renders, survivesADrain, survivesArtwork, survivesTheGateway, isReadable]) await part();
   check("the page runs without an error", errors.length === 0, errors);
   check("the page loads from the gateway alone", foreign.length === 0, foreign);
   check("the token is in the headers of requests alone", leaks.length === 0, leaks);
-  await browser.close();
   for (const { server } of Object.values(processes)) await stop(server);
+  await asksForAToken();
+  await browser.close();
   end();
 } catch (error) {
   await page.screenshot({ path: `${process.env.SCREENSHOTS ?? import.meta.dirname}/failed.png` });

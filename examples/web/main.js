@@ -40,8 +40,8 @@ async function keepFresh(screen) {
       isMissing = await screen(viewer, open);
       told = "";
     } catch (error) {
-      // It lasts: it is said once.
-      const text = describe(error);
+      // It lasts: it is said once, and a missing token elsewhere.
+      const text = error.status === 401 ? told : describe(error);
       if (text !== told) notice((told = text), false);
     }
     // An answer that began before the last change does not have it.
