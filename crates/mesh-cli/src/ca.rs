@@ -26,6 +26,8 @@ use rcgen::{
 
 /// The folder of the files.
 pub(crate) const FOLDER: &str = ".mesh/ca";
+/// The service of the certificate of `mesh` itself.
+pub(crate) const OWN: &str = "mesh";
 /// The trust domain of all certificates.
 const TRUST_DOMAIN: &str = "dev.mesh";
 /// How long a certificate of a service is valid.
@@ -57,7 +59,9 @@ pub(crate) fn ca(named: Vec<String>, rotates: bool) -> anyhow::Result<ExitCode> 
 /// Writes certificates for `services`, and creates the authority first if there is none.
 pub(crate) fn write(folder: &Path, services: &[String], lifetime: Duration) -> anyhow::Result<()> {
     let authority = Authority::open(folder)?;
-    services.iter().try_for_each(|service| authority.issue(folder, service, lifetime))
+    // `mesh` itself asks services, too.
+    let all = services.iter().map(String::as_str).chain([OWN]);
+    all.into_iter().try_for_each(|service| authority.issue(folder, service, lifetime))
 }
 
 /// Creates another authority, which services trust beside the one before; certificates stay those of the one before until

@@ -9,6 +9,7 @@
 //! - [`up`] starts a mesh for development, [`doctor`] checks this machine; [`programs`] finds installed programs.
 
 mod ca;
+mod credentials;
 mod doctor;
 mod events;
 mod message;
@@ -50,7 +51,8 @@ struct Cli {
 
 const DEFAULT_TARGET: &str = "\
 Without --address and --consul, mesh asks the process at 127.0.0.1:8080, the default address of the monolith. If no
-process answers there, mesh asks the Consul agent at 127.0.0.1:8500. MESH__CONSUL__TOKEN holds the token for Consul.";
+process answers there, mesh asks the Consul agent at 127.0.0.1:8500. MESH__CONSUL__TOKEN holds the token for Consul, and
+MESH_TOKEN that of a user: with the scope mesh.operator, mesh sees the work of all.";
 
 #[derive(Args)]
 struct TargetOptions {
@@ -60,6 +62,12 @@ struct TargetOptions {
     /// Ask the services that are registered with this Consul agent; without a value, with the one of this machine
     #[arg(long, global = true, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = target::AGENT)]
     consul: Option<Address>,
+    /// Mutual TLS by the certificate of `mesh`; for `up`, between all processes
+    ///
+    /// The certificate is in .mesh/ca, where `mesh ca` and `mesh up --tls` write it, or where MESH__IDENTITY__CERTIFICATE,
+    /// MESH__IDENTITY__KEY and MESH__IDENTITY__BUNDLE say. MESH__TLS__MODE=mutual stands for this option.
+    #[arg(long, global = true)]
+    tls: bool,
 }
 
 #[derive(Subcommand)]
@@ -87,9 +95,6 @@ enum Command {
         /// The port of the agent's HTTP API on 127.0.0.1; 0 picks a free port
         #[arg(long, value_name = "PORT", default_value_t = up::DEFAULT_PORT)]
         consul_port: u16,
-        /// Mutual TLS between all processes, by certificates of `mesh ca` that are written again before they end
-        #[arg(long)]
-        tls: bool,
     },
     /// Write certificates for the services of this project, by a certificate authority for development
     ///
@@ -276,9 +281,12 @@ impl Cli {
 
 async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> {
     // Connects only after the arguments of the command are parsed.
-    let target = async || Target::find(options.address, options.consul).await;
+    let target = async || {
+        credentials::read(options.tls)?;
+        Target::find(options.address, options.consul).await
+    };
     match command {
-        Command::Up { consul_port, tls } => up::up(consul_port, tls).await,
+        Command::Up { consul_port } => up::up(consul_port, options.tls).await,
         Command::Ca { services, rotate } => ca::ca(services, rotate),
         Command::Token { sub, scopes, lifetime } => token::token(&sub, &scopes, lifetime),
         Command::Doctor => doctor::doctor(),

@@ -14,10 +14,10 @@ use mesh_proto::google::longrunning::{CancelOperationRequest, GetOperationReques
 use mesh_proto::mesh::operations::v1::operation_control_service_client::OperationControlServiceClient;
 use mesh_proto::mesh::operations::v1::{OperationMetadata, Phase, ResumeRequest, RetryRequest};
 use prost_types::Any;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::credentials::Channel;
 use crate::reflection;
 use crate::shown::{self, Table};
 use crate::target::{Process, Target};

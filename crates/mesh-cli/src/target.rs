@@ -10,8 +10,10 @@ use anyhow::{Chain, Context as _, anyhow, bail};
 use consul_api_client::health::{Instance, Query};
 use consul_api_client::{Blocking, Client, Error};
 use tokio::time::{sleep, timeout};
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 use tonic::{Response, Status};
+
+use crate::credentials::{self, Channel};
 
 /// The limit for connecting to a process or to an agent.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -51,14 +53,14 @@ impl Target {
     /// The given process or agent; without either, the default process, or else the default agent.
     pub(crate) async fn find(process: Option<Address>, consul: Option<Address>) -> anyhow::Result<Self> {
         match (process, consul) {
-            (Some(address), _) => Process::connect(address).await.map(Self::Process),
+            (Some(address), _) => Process::connect(address, None).await.map(Self::Process),
             (None, Some(address)) => Consul::at(address).map(Self::Consul),
             (None, None) => Self::nearest().await,
         }
     }
 
     async fn nearest() -> anyhow::Result<Self> {
-        if let Ok(process) = Process::connect(PROCESS.parse()?).await {
+        if let Ok(process) = Process::connect(PROCESS.parse()?, None).await {
             return Ok(Self::Process(process));
         }
         let consul = Consul::at(AGENT.parse()?)?;
@@ -118,9 +120,10 @@ impl Target {
 }
 
 impl Process {
-    async fn connect(address: Address) -> anyhow::Result<Self> {
+    /// Connects to a process. `service` is the one that is looked for there, if it is known.
+    async fn connect(address: Address, service: Option<&str>) -> anyhow::Result<Self> {
         let endpoint = Endpoint::from(address.uri()).connect_timeout(CONNECT).tcp_nodelay(true);
-        match timeout(CONNECT, endpoint.connect()).await {
+        match timeout(CONNECT, credentials::connect(endpoint, service)).await {
             Ok(Ok(channel)) => Ok(Self { address, channel }),
             _ => bail!("no process answers at {address}: check the address, and that the process runs"),
         }
@@ -139,7 +142,10 @@ impl Process {
         })?;
         if let Some(cause) = answer.as_ref().err().and_then(|status| status.source()) {
             let root = Chain::new(cause).last().unwrap_or(cause);
-            bail!("no answer from {address} ({root}): check that the process runs and speaks gRPC");
+            bail!(
+                "no answer from {address} ({root}): check that the process runs and speaks gRPC{}",
+                credentials::hint()
+            );
         }
         Ok(answer.map(Response::into_inner))
     }
@@ -200,7 +206,7 @@ impl Consul {
         let mut instances = self.found(&Query::service(service).passing()).await?;
         fastrand::shuffle(&mut instances);
         for address in instances.iter().filter_map(Address::of) {
-            if let Ok(process) = Process::connect(address).await {
+            if let Ok(process) = Process::connect(address, Some(service)).await {
                 return Ok(process);
             }
         }

@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail, ensure};
 use consul_api_client::Client;
 use consul_api_client::health::Query;
+use mesh_token::development::Development;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -124,6 +125,8 @@ impl Certificates {
     fn write(services: Vec<String>) -> anyhow::Result<Self> {
         let folder = std::env::current_dir().context("there is no current folder")?.join(ca::FOLDER);
         ca::write(&folder, &services, ca::LIFETIME)?;
+        // Services with `auth.mode = "required"` read its keys.
+        Development::open(&folder).map_err(anyhow::Error::msg)?;
         let renewed = folder.clone();
         let renewing = tokio::spawn(async move {
             let mut written = SystemTime::now();

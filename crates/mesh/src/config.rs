@@ -220,7 +220,7 @@ fn take_auth(
 ) -> auth::Settings {
     let local: Vec<_> = process.services.iter().map(Service::name).collect();
     let methods = Methods::of(&process.descriptors());
-    let others = local.iter().copied().chain([process.name, "gateway", "monolith"]);
+    let others = local.iter().copied().chain([process.name, "gateway", "monolith", "mesh"]);
     let names = methods.services().into_iter().chain(others).collect();
     let system = auth::intentions::System { names, methods, local };
     let listen: Vec<_> = [Some(listen), edge.own_listener()].into_iter().flatten().collect();

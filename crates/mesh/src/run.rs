@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use mesh_feed::epoch::renew_epoch;
+use mesh_rpc::auth::Mode;
 use mesh_rpc::telemetry;
 use mesh_runtime::signals::{Signal, Stop};
 use mesh_runtime::{alarm, settings};
@@ -159,6 +160,12 @@ fn announce(config: &Config, running: &Running, examples: &[Example]) {
         for curl in reads.iter().take(SHOWN) {
             let _ = writeln!(out, "  {curl}");
         }
+    }
+    if config.auth.mode == Mode::Required && config.auth.is_development {
+        let _ = writeln!(
+            out,
+            "\n  callers need tokens: `mesh token --sub NAME --scope SCOPE` prints one, docs/operate/auth.md"
+        );
     }
     let _ = writeln!(out);
     let _ = out.flush();

@@ -37,17 +37,18 @@ fn up(folder: &TempDir, options: &[&str]) -> Command {
 struct Up {
     child: Child,
     places: BTreeMap<String, SocketAddr>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Up {
-    fn start(options: &[&str]) -> Self {
+    fn start(options: &[&str], environment: &[(&str, &str)]) -> Self {
         let folder = project(&["artwork", "catalog", "gateway", "monolith"]);
-        let mut child = up(&folder, &[&["--consul-port=0"], options].concat()).spawn().expect("mesh starts");
+        let mut command = up(&folder, &[&["--consul-port=0"], options].concat());
+        let mut child = command.envs(environment.iter().copied()).spawn().expect("mesh starts");
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().expect("its output"));
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-        let mut up = Self { child, places: BTreeMap::new(), _folder: folder };
+        let mut up = Self { child, places: BTreeMap::new(), folder };
         // Its own lines have this form: `up      |   catalog  127.0.0.1:50051`.
         loop {
             let line =
@@ -94,7 +95,7 @@ fn up_starts_every_service_and_stops_them_all() {
         return;
     }
     for signal in ["INT", "TERM"] {
-        let mut up = Up::start(&[]);
+        let mut up = Up::start(&[], &[]);
         assert_eq!(up.places.keys().collect::<Vec<_>>(), ["artwork", "catalog", "consul", "gateway"]);
         if Grpcurl::installed() {
             let mut demo = Command::new(root().join("scripts/demo"));
@@ -120,8 +121,24 @@ fn up_with_tls_has_processes_that_authenticate_each_other() {
     if Consul::start().is_none() || !Curl::installed() {
         return;
     }
-    let up = Up::start(&["--tls"]);
-    super::identity::renders(&Curl::to(up.places["gateway"]));
+    let up = Up::start(&["--tls"], &[("MESH__AUTH__MODE", "required")]);
+    let folder = up.folder.path();
+    super::users::work_belongs_to_its_user(&Curl::to(up.places["gateway"]), folder);
+    // `mesh` has a certificate, too, and sees the work of all with an operator's token.
+    let consul = up.places["consul"].to_string();
+    let list = |arguments: &[&str], token: &str| {
+        let mut mesh = command("mesh");
+        mesh.current_dir(folder).args(["--consul", &consul, "operations", "list"]).args(arguments);
+        let output = mesh.env("MESH_TOKEN", token).output().expect("mesh runs");
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let operator = super::users::token(folder, "olga", &["mesh.operator"], "1h");
+    let (listed, text) = list(&["--tls"], &operator);
+    assert!(listed && text.contains("artwork/"), "{text}");
+    let (listed, text) = list(&["--tls"], &super::users::token(folder, "bob", &[], "1h"));
+    assert!(!text.contains("artwork/"), "{listed}: {text}");
+    let (listed, text) = list(&[], &operator);
+    assert!(!listed && text.contains("--tls"), "{text}");
     let plain = Curl::to(up.places["catalog"]).get("/metrics");
     assert!(plain.status == 400 && plain.text().contains("speaks TLS"), "{plain:?}");
 }

@@ -15,7 +15,7 @@ use super::identity::mutual;
 const REQUIRED: (&str, &str) = ("MESH__AUTH__MODE", "required");
 
 /// A token of the issuer of development in a folder.
-fn token(folder: &Path, subject: &str, scopes: &[&str], lifetime: &str) -> String {
+pub(super) fn token(folder: &Path, subject: &str, scopes: &[&str], lifetime: &str) -> String {
     // It marks the folder of a project.
     std::fs::write(folder.join("mesh.toml"), "").expect("a folder");
     let mut mesh = command("mesh");
@@ -62,7 +62,7 @@ fn render(curl: &Curl, token: &str) -> String {
 }
 
 /// What both topologies promise: users see their own work alone, and operators that of all.
-fn work_belongs_to_its_user(curl: &Curl, issuer: &Path) {
+pub(super) fn work_belongs_to_its_user(curl: &Curl, issuer: &Path) {
     let scopes = ["catalog.write", "artwork.write"];
     let [alice, bob] = ["alice", "bob"].map(|name| token(issuer, name, &scopes, "1h"));
     let operator = token(issuer, "olga", &["mesh.operator"], "1h");

@@ -37,7 +37,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
             "mesh-carrier",
         ],
     ),
-    ("mesh-cli", &["consul-api-client", "mesh-proto", "mesh-runtime", "mesh-token", "mesh-client"]),
+    ("mesh-cli", &["consul-api-client", "mesh-proto", "mesh-runtime", "mesh-token", "mesh-rpc", "mesh-client"]),
 ];
 
 /// What a service may depend on, and the monolith in addition to the services.
@@ -162,7 +162,14 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ("crates/mesh", &["compose places resources", "follows", "service", "process", "config", "running", "run testing"]),
     (
         "crates/mesh-cli",
-        &["ca message programs shown target token", "reflection up", "doctor operations services", "events watch"],
+        &[
+            "ca message programs shown token",
+            "credentials",
+            "target",
+            "reflection up",
+            "doctor operations services",
+            "events watch",
+        ],
     ),
 ];
 

@@ -10,11 +10,11 @@ use mesh_proto::mesh::events::v1::{
     Follower, ListFollowersRequest, ListParkedEventsRequest, ParkedEvent, RebuildCopyRequest, RetryParkedEventsRequest,
     SkipParkedEventsRequest,
 };
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::sources::LARGEST;
 use super::text::short;
+use crate::credentials::Channel;
 use crate::shown::{self, Table};
 use crate::target::{Process, Target};
 

@@ -4,8 +4,8 @@ use anyhow::bail;
 use mesh_proto::mesh::events::v1::events_service_client::EventsServiceClient;
 use mesh_proto::mesh::events::v1::{ListSourcesRequest, Source};
 use tonic::Code;
-use tonic::transport::Channel;
 
+use crate::credentials::Channel;
 use crate::shown;
 use crate::target::{Process, Target};
 

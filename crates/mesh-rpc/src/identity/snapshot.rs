@@ -18,7 +18,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 use super::files::Mistakes;
 use super::spiffe::SpiffeId;
 use super::validity::{left, not_after};
-use super::verify::{Clients, Servers};
+use super::verify::{Clients, Expected, Servers};
 
 /// The certificates of a process, and the authorities that it trusts. It does not change.
 #[derive(Debug)]
@@ -84,12 +84,17 @@ impl Snapshot {
     }
 
     /// The TLS of a connection to a service.
-    pub(crate) fn client(&self, service: &'static str) -> ClientConfig {
-        let verifier = Servers {
-            roots: Arc::clone(&self.roots),
-            expected: self.id.beside(service),
-            provider: Arc::clone(&self.provider),
-        };
+    pub fn client(&self, service: &str) -> ClientConfig {
+        self.client_of(Expected::Id(self.id.beside(service)))
+    }
+
+    /// The TLS of a connection to any service of the trust domain, for a program that has been given an address.
+    pub fn client_of_any(&self) -> ClientConfig {
+        self.client_of(Expected::Within(self.id.trust_domain().to_owned()))
+    }
+
+    fn client_of(&self, expected: Expected) -> ClientConfig {
+        let verifier = Servers { roots: Arc::clone(&self.roots), expected, provider: Arc::clone(&self.provider) };
         let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider)).with_protocol_versions(&[&TLS13]);
         let mut config = config
             .expect("ring has ciphers for TLS 1.3")

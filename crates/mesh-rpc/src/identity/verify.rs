@@ -93,12 +93,20 @@ impl ClientCertVerifier for Clients {
     }
 }
 
+/// The server that a client expects.
+#[derive(Debug)]
+pub(super) enum Expected {
+    /// The one with this ID.
+    Id(String),
+    /// One of this trust domain.
+    Within(String),
+}
+
 /// Checks a server: its ID must be that of the service that is called. Its names of hosts do not count.
 #[derive(Debug)]
 pub(super) struct Servers {
     pub(super) roots: Arc<RootCertStore>,
-    /// The ID.
-    pub(super) expected: String,
+    pub(super) expected: Expected,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
@@ -114,9 +122,14 @@ impl ServerCertVerifier for Servers {
         let algorithms = self.provider.signature_verification_algorithms.all;
         let parsed = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
-        let id = id_of(end_entity)?.to_string();
-        if id != self.expected {
-            return Err(refused(format!("{id} answers in the place of {}", self.expected)));
+        match &self.expected {
+            Expected::Within(trust_domain) => drop(id_within(trust_domain, end_entity)?),
+            Expected::Id(expected) => {
+                let id = id_of(end_entity)?.to_string();
+                if id != *expected {
+                    return Err(refused(format!("{id} answers in the place of {expected}")));
+                }
+            }
         }
         Ok(ServerCertVerified::assertion())
     }

@@ -1,0 +1,113 @@
+//! What `mesh` shows of itself to the processes that it asks: a certificate, and the token of a user.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context as _, anyhow, bail};
+use hyper_util::rt::TokioIo;
+use mesh_rpc::identity::{Identities, Snapshot, Source};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Endpoint, Uri};
+use tonic::{Request, Status};
+
+use crate::ca;
+
+/// The variable with the token.
+const TOKEN: &str = "MESH_TOKEN";
+
+/// A connection that sends the token with each call.
+pub(crate) type Channel = InterceptedService<tonic::transport::Channel, Bearer>;
+
+static CREDENTIALS: OnceLock<Credentials> = OnceLock::new();
+
+/// The credentials of this run.
+struct Credentials {
+    /// `None`: plaintext.
+    certificates: Option<Arc<Snapshot>>,
+    bearer: Bearer,
+}
+
+/// The token of a user, if there is one.
+#[derive(Clone, Default)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// Reads the certificate, with `tls` or `MESH__TLS__MODE=mutual`, and the token.
+pub(crate) fn read(tls: bool) -> anyhow::Result<()> {
+    let tls = tls || std::env::var("MESH__TLS__MODE").is_ok_and(|mode| mode == "mutual");
+    let certificates = if tls { Some(certificates()?) } else { None };
+    let bearer = match std::env::var(TOKEN) {
+        Ok(token) => {
+            let value = format!("Bearer {}", token.trim()).parse::<MetadataValue<Ascii>>();
+            let mut value =
+                value.map_err(|_| anyhow!("{TOKEN} is no token: it has characters that a header cannot have"))?;
+            value.set_sensitive(true);
+            Bearer(Some(value))
+        }
+        Err(_) => Bearer::default(),
+    };
+    // It is called once.
+    let _ = CREDENTIALS.set(Credentials { certificates, bearer });
+    Ok(())
+}
+
+fn certificates() -> anyhow::Result<Arc<Snapshot>> {
+    let file = |variable: &str, name: &str| {
+        std::env::var_os(variable).map_or_else(|| PathBuf::from(ca::FOLDER).join(name), PathBuf::from)
+    };
+    let identities = Identities {
+        certificate: file("MESH__IDENTITY__CERTIFICATE", "{service}.pem"),
+        key: file("MESH__IDENTITY__KEY", "{service}.key"),
+        bundle: file("MESH__IDENTITY__BUNDLE", "ca.pem"),
+    };
+    match Source::read(&identities, &[ca::OWN]) {
+        Ok(source) => Ok(source.current()),
+        Err(mistakes) => bail!("no certificate for TLS: {mistakes}; `mesh ca` and `mesh up --tls` write one"),
+    }
+}
+
+/// Connects to a process. `service` is one that the process must have the certificate of; without it, any service of the
+/// trust domain may answer.
+pub(crate) async fn connect(endpoint: Endpoint, service: Option<&str>) -> anyhow::Result<Channel> {
+    let credentials = CREDENTIALS.get().context("the credentials have not been read")?;
+    let channel = match &credentials.certificates {
+        None => endpoint.connect().await?,
+        Some(certificates) => {
+            let config = Arc::new(match service {
+                Some(service) => certificates.client(service),
+                None => certificates.client_of_any(),
+            });
+            let name = ServerName::try_from(service.unwrap_or(ca::OWN).to_owned())?;
+            let connector = tower::service_fn(move |uri: Uri| {
+                let (connector, name) = (TlsConnector::from(Arc::clone(&config)), name.clone());
+                async move {
+                    let authority = uri.authority().ok_or(io::ErrorKind::InvalidInput)?;
+                    let stream = TcpStream::connect(authority.as_str()).await?;
+                    connector.connect(name, stream).await.map(TokioIo::new)
+                }
+            });
+            endpoint.connect_with_connector(connector).await?
+        }
+    };
+    Ok(InterceptedService::new(channel, credentials.bearer.clone()))
+}
+
+/// What may help if a process does not answer.
+pub(crate) fn hint() -> &'static str {
+    let plaintext = CREDENTIALS.get().is_none_or(|credentials| credentials.certificates.is_none());
+    if plaintext { "; if it speaks TLS, add --tls" } else { "" }
+}
