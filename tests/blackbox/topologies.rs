@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use contracts::artwork::v1::RenderArtworkRequest;
 use harness::film::{small_picture, tiny_picture};
-use harness::{Consul, Grpcurl, Postgres, Process, RawCall, Session, eventually, uuid};
+use harness::{Consul, Grpcurl, Postgres, Process, RawCall, Secured, Session, eventually, uuid};
 use prost::Message as _;
 use serde_json::json;
 
@@ -46,6 +46,41 @@ fn suite_passes_in_two_processes_with_consul() {
     consul.passing("catalog", 1);
     let artwork = Process::start("artwork", &registry);
     suite(&catalog.grpcurl(), &artwork.grpcurl());
+}
+
+/// The suite, with a client that has a certificate of the mesh and the token of a user.
+fn secured_suite(mesh: &Secured, catalog: &Process, artwork: &Process) {
+    let alice = mesh.token("alice", &["catalog.write", "artwork.write"]);
+    suite(&mesh.grpcurl(catalog, &alice), &mesh.grpcurl(artwork, &alice));
+
+    // Both sides ask for what the client has shown.
+    let title = json!({"request_id": uuid(), "name": "Metropolis", "year": 1927});
+    let create = |grpcurl: Grpcurl| grpcurl.call("catalog.v1.CatalogService/CreateTitle", &title);
+    assert!(create(catalog.grpcurl()).failed(), "a client without a certificate");
+    let without = mesh.grpcurl(catalog, &mesh.token("alice", &["artwork.write"]));
+    assert_eq!(create(without).failure(), ("PermissionDenied".to_owned(), "SCOPE_MISSING".to_owned()));
+}
+
+#[test]
+fn suite_passes_with_tls_and_tokens_with_static_addresses() {
+    if Grpcurl::installed() {
+        let mesh = Secured::new(&["catalog", "artwork"]);
+        let catalog = mesh.start("catalog", &[]);
+        let at = catalog.address.to_string();
+        let artwork = mesh.start("artwork", &[("MESH__REGISTRY", "static"), ("MESH__STATIC__CATALOG", &at)]);
+        secured_suite(&mesh, &catalog, &artwork);
+    }
+}
+
+#[test]
+#[ignore = "needs Consul: .ci/full"]
+fn suite_passes_with_tls_and_tokens_with_consul() {
+    let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
+    let mesh = Secured::new(&["catalog", "artwork"]);
+    let catalog = mesh.start_in_consul("catalog", &consul);
+    consul.passing("catalog", 1);
+    let artwork = mesh.start_in_consul("artwork", &consul);
+    secured_suite(&mesh, &catalog, &artwork);
 }
 
 /// The last hop ends a call at its deadline, and when its caller disconnects.

@@ -1,6 +1,6 @@
 //! The same behaviour in every topology.
 
-use harness::{Consul, Curl, Process};
+use harness::{Consul, Curl, Process, Secured};
 
 use super::composes;
 
@@ -15,23 +15,28 @@ pub(super) struct Apart {
 impl Apart {
     /// At static addresses. A service finds those that stand before it.
     pub(super) fn start() -> Self {
+        Self::start_by(Process::start)
+    }
+
+    /// Like [`start`](Self::start), with a function that starts a process.
+    fn start_by(start: impl Fn(&str, &[(&str, &str)]) -> Process) -> Self {
         let mut processes: Vec<(&'static str, Process)> = Vec::new();
         for name in SERVICES {
-            let process = Self::process(name, &processes);
+            let process = Self::process(&start, name, &processes);
             processes.push((name, process));
         }
-        let gateway = Self::process("gateway", &processes);
+        let gateway = Self::process(&start, "gateway", &processes);
         Self { processes, gateway }
     }
 
-    fn process(name: &str, peers: &[(&str, Process)]) -> Process {
+    fn process(start: impl Fn(&str, &[(&str, &str)]) -> Process, name: &str, peers: &[(&str, Process)]) -> Process {
         let addresses: Vec<_> = peers
             .iter()
             .map(|(peer, process)| (format!("MESH__STATIC__{}", peer.to_uppercase()), process.address.to_string()))
             .collect();
         let mut environment = vec![("MESH__REGISTRY", "static")];
         environment.extend(addresses.iter().map(|(name, address)| (name.as_str(), address.as_str())));
-        Process::start(name, &environment)
+        start(name, &environment)
     }
 
     pub(super) fn service(&mut self, name: &str) -> &mut Process {
@@ -79,4 +84,32 @@ fn answers_are_composed_of_those_of_processes_in_consul() {
     let _services = SERVICES.map(|name| Process::start(name, &registry));
     let gateway = Process::start("gateway", &registry);
     composes(&gateway.curl());
+}
+
+/// The certificates of all processes.
+fn secured() -> Secured {
+    Secured::new(&[&SERVICES[..], &["gateway"]].concat())
+}
+
+/// Composes for many viewers, as an operator.
+fn composes_secured(mesh: &Secured, gateway: &Process) {
+    let operator = mesh.token("olga", &["catalog.write", "artwork.write", "mesh.operator"]);
+    composes(&gateway.curl().with_token(&operator));
+}
+
+#[test]
+fn answers_are_composed_with_tls_and_tokens() {
+    if Curl::installed() {
+        let mesh = secured();
+        composes_secured(&mesh, &Apart::start_by(|name, settings| mesh.start(name, settings)).gateway);
+    }
+}
+
+#[test]
+#[ignore = "needs Consul: .ci/full"]
+fn answers_are_composed_with_tls_and_tokens_in_consul() {
+    let Some(consul) = Consul::start().filter(|_| Curl::installed()) else { return };
+    let mesh = secured();
+    let _services = SERVICES.map(|name| mesh.start_in_consul(name, &consul));
+    composes_secured(&mesh, &mesh.start_in_consul("gateway", &consul));
 }

@@ -1,8 +1,10 @@
 //! The same behaviour in every topology.
 
-use harness::{Consul, Grpcurl, Process, Session, output_in};
+use harness::{Consul, Grpcurl, Process, Secured, Session, output_in};
 
 use super::{System, rents};
+
+const SERVICES: [&str; 3] = ["library", "billing", "catalog"];
 
 /// Library, billing and catalog, each in a process of its own with static addresses.
 pub(super) struct Processes {
@@ -63,9 +65,35 @@ fn rents_in_three_processes_with_static_addresses() {
 fn rents_in_three_processes_with_consul() {
     let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
     let registry = [("MESH__REGISTRY", &*consul.registry())];
-    let [library, billing, catalog] = ["library", "billing", "catalog"].map(|name| Process::start(name, &registry));
+    let [library, billing, catalog] = SERVICES.map(|name| Process::start(name, &registry));
     let processes = Processes { catalog, billing, library };
     rents(processes.system(&processes.grpcurls()));
+}
+
+/// Rents for many viewers, as an operator with a certificate of the mesh.
+fn rents_secured(mesh: &Secured, processes: &Processes) {
+    let operator = mesh.token("olga", &["catalog.write", "mesh.operator"]);
+    rents(processes.system(&[&processes.catalog, &processes.library].map(|process| mesh.grpcurl(process, &operator))));
+}
+
+#[test]
+fn rents_with_tls_and_tokens_with_static_addresses() {
+    if Grpcurl::installed() {
+        let mesh = Secured::new(&SERVICES);
+        let [catalog, billing] = ["catalog", "billing"].map(|name| mesh.start(name, &[]));
+        let [at_catalog, at_billing] = [&catalog, &billing].map(|process| process.address.to_string());
+        let library = mesh.start("library", &environment(&at_catalog, &at_billing));
+        rents_secured(&mesh, &Processes { catalog, billing, library });
+    }
+}
+
+#[test]
+#[ignore = "needs Consul: .ci/full"]
+fn rents_with_tls_and_tokens_with_consul() {
+    let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
+    let mesh = Secured::new(&SERVICES);
+    let [library, billing, catalog] = SERVICES.map(|name| mesh.start_in_consul(name, &consul));
+    rents_secured(&mesh, &Processes { catalog, billing, library });
 }
 
 #[test]

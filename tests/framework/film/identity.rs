@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 /// The settings of mutual TLS with the files of a folder.
-pub(super) fn mutual(folder: &Path) -> Vec<(&'static str, String)> {
+fn mutual(folder: &Path) -> Vec<(&'static str, String)> {
     let file = |name: &str| folder.join(name).display().to_string();
     vec![
         ("MESH__TLS__MODE", "mutual".to_owned()),

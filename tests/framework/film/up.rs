@@ -132,10 +132,10 @@ fn up_with_tls_has_processes_that_authenticate_each_other() {
         let output = mesh.env("MESH_TOKEN", token).output().expect("mesh runs");
         (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
-    let operator = super::users::token(folder, "olga", &["mesh.operator"], "1h");
+    let operator = harness::token(folder, "olga", &["mesh.operator"], "1h");
     let (listed, text) = list(&["--tls"], &operator);
     assert!(listed && text.contains("artwork/"), "{text}");
-    let (listed, text) = list(&["--tls"], &super::users::token(folder, "bob", &[], "1h"));
+    let (listed, text) = list(&["--tls"], &harness::token(folder, "bob", &[], "1h"));
     assert!(!text.contains("artwork/"), "{listed}: {text}");
     let (listed, text) = list(&[], &operator);
     assert!(!listed && text.contains("--tls"), "{text}");

@@ -6,25 +6,10 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use harness::film::small_picture;
-use harness::{Authority, Curl, Grpcurl, Page, Process, command, eventually, uuid};
+use harness::{Curl, Grpcurl, Page, Process, Secured, eventually, token, uuid};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-use super::identity::mutual;
 
 const REQUIRED: (&str, &str) = ("MESH__AUTH__MODE", "required");
-
-/// A token of the issuer of development in a folder.
-pub(super) fn token(folder: &Path, subject: &str, scopes: &[&str], lifetime: &str) -> String {
-    // It marks the folder of a project.
-    std::fs::write(folder.join("mesh.toml"), "").expect("a folder");
-    let mut mesh = command("mesh");
-    mesh.current_dir(folder).args(["token", "--sub", subject, "--for", lifetime]);
-    mesh.args(scopes.iter().flat_map(|scope| ["--scope", scope]));
-    let output = mesh.output().expect("mesh runs");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).expect("ASCII").trim().to_owned()
-}
 
 /// Sends JSON with a token.
 fn send(curl: &Curl, token: &str, method: &str, path: &str, body: &Value) -> Page {
@@ -131,8 +116,7 @@ fn monolith_asks_for_tokens_and_scopes() {
 
 /// Processes that know each other by certificates, and users by an issuer's tokens.
 struct Apart {
-    folder: TempDir,
-    authority: Authority,
+    mesh: Secured,
     catalog: Process,
     artwork: Process,
     gateway: Process,
@@ -140,23 +124,15 @@ struct Apart {
 
 impl Apart {
     fn start(more: &[(&str, &str)]) -> Self {
-        let (folder, authority) = (tempfile::tempdir().expect("a temporary folder"), Authority::new());
-        authority.write(folder.path(), &["catalog", "artwork", "gateway", "composer"]);
-        // It creates the issuer.
-        token(folder.path(), "nobody", &[], "1h");
-        let keys = folder.path().join(".mesh/ca/issuer.json");
-        let issuers = format!("https://issuer.dev.mesh mesh {}", keys.display());
-        let settings = mutual(folder.path());
-        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let all = [&settings[..], &[REQUIRED, ("MESH__REGISTRY", "static"), ("MESH__AUTH__ISSUERS", &issuers)], more]
-            .concat();
-        let catalog = Process::start("catalog", &all);
+        let mesh = Secured::new(&["catalog", "artwork", "gateway"]);
+        let all = [&[("MESH__REGISTRY", "static")], more].concat();
+        let catalog = mesh.start("catalog", &all);
         let at_catalog = catalog.address.to_string();
         let all = [&all[..], &[("MESH__STATIC__CATALOG", &*at_catalog)]].concat();
-        let artwork = Process::start("artwork", &all);
+        let artwork = mesh.start("artwork", &all);
         let at_artwork = artwork.address.to_string();
-        let gateway = Process::start("gateway", &[&all[..], &[("MESH__STATIC__ARTWORK", &*at_artwork)]].concat());
-        Self { folder, authority, catalog, artwork, gateway }
+        let gateway = mesh.start("gateway", &[&all[..], &[("MESH__STATIC__ARTWORK", &*at_artwork)]].concat());
+        Self { mesh, catalog, artwork, gateway }
     }
 }
 
@@ -167,10 +143,10 @@ fn users_travel_between_processes() {
     }
     let apart = Apart::start(&[]);
     let curl = apart.gateway.curl();
-    let write = token(apart.folder.path(), "alice", &["catalog.write"], "1h");
+    let write = token(apart.mesh.folder.path(), "alice", &["catalog.write"], "1h");
     assert_eq!(send(&curl, &write, "POST", "/v1/titles", &title()).status, 200);
     assert_eq!(refusal(&curl.json("POST", "/v1/titles", &title())), (401, "TOKEN_MISSING".to_owned()));
-    work_belongs_to_its_user(&curl, apart.folder.path());
+    work_belongs_to_its_user(&curl, apart.mesh.folder.path());
     for process in [&apart.catalog, &apart.artwork] {
         assert!(!process.log().contains(&write) && !process.log().contains("a call was refused"), "{}", process.log());
     }
@@ -201,8 +177,8 @@ fn revoked_intention_ends_streams_and_calls() {
     let path = file.display().to_string();
     let apart = Apart::start(&[("MESH__AUTH__INTENTIONS", &path)]);
     let curl = apart.gateway.curl();
-    work_belongs_to_its_user(&curl, apart.folder.path());
-    let alice = token(apart.folder.path(), "alice", &[], "1h");
+    work_belongs_to_its_user(&curl, apart.mesh.folder.path());
+    let alice = token(apart.mesh.folder.path(), "alice", &[], "1h");
     let bearer = format!("Authorization: Bearer {alice}");
     let accept = ["--header", &*bearer, "--header", "Accept: text/event-stream"];
     let streams: Vec<_> = (0..20).map(|_| curl.open("/v1/services/artwork/operations:subscribe", &accept)).collect();
@@ -237,7 +213,7 @@ fn stream_ends_with_the_token_of_its_user() {
         return;
     }
     let apart = Apart::start(&[]);
-    let alice = token(apart.folder.path(), "alice", &[], "2s");
+    let alice = token(apart.mesh.folder.path(), "alice", &[], "2s");
     let bearer = format!("Authorization: Bearer {alice}");
     let accept = ["--header", &*bearer, "--header", "Accept: text/event-stream", "--max-time", "70"];
     let begun = Instant::now();
@@ -249,7 +225,10 @@ fn stream_ends_with_the_token_of_its_user() {
     let again = get(&apart.gateway.curl(), &alice, "/v1/services/artwork/operations");
     assert_eq!(refusal(&again), (401, "TOKEN_EXPIRED".to_owned()));
     // Only a service of the mesh is asked for nothing more.
-    assert_eq!(apart.authority.call(apart.catalog.address, Some(&apart.authority.service("artwork"))), Ok(()));
+    assert_eq!(
+        apart.mesh.authority.call(apart.catalog.address, Some(&apart.mesh.authority.service("artwork"))),
+        Ok(())
+    );
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub struct Curl {
     address: SocketAddr,
     /// The certificate of the server, if it speaks TLS.
     trusted: Option<PathBuf>,
+    /// The header with the token of a user.
+    authorization: Option<String>,
 }
 
 /// The answer to a request.
@@ -39,12 +41,17 @@ impl Curl {
 
     /// curl for a server at this address.
     pub fn to(address: SocketAddr) -> Self {
-        Self { address, trusted: None }
+        Self { address, trusted: None, authorization: None }
     }
 
     /// curl for a server that speaks TLS with this certificate.
     pub fn trusting(address: SocketAddr, certificate: &Path) -> Self {
-        Self { address, trusted: Some(certificate.to_owned()) }
+        Self { address, trusted: Some(certificate.to_owned()), authorization: None }
+    }
+
+    /// Sends the token of a user with each request.
+    pub fn with_token(self, token: &str) -> Self {
+        Self { authorization: Some(format!("Authorization: Bearer {token}")), ..self }
     }
 
     fn command(&self, path: &str, arguments: &[&str]) -> Command {
@@ -57,6 +64,9 @@ impl Curl {
             }
             None => "http",
         };
+        if let Some(authorization) = &self.authorization {
+            command.args(["--header", authorization]);
+        }
         command.args(arguments).arg(format!("{scheme}://{}{path}", self.address));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -11,6 +12,8 @@ use super::{find_program, skip};
 /// grpcurl for one address.
 pub struct Grpcurl {
     address: SocketAddr,
+    /// How it reaches the server, and the headers of each call.
+    flags: Vec<String>,
 }
 
 /// The result of a grpcurl run.
@@ -33,13 +36,22 @@ impl Grpcurl {
 
     /// grpcurl for a server at this address.
     pub fn to(address: SocketAddr) -> Self {
-        Self { address }
+        Self { address, flags: vec!["-plaintext".to_owned()] }
+    }
+
+    /// grpcurl for a server with mutual TLS, with the files of a certificate and the token of a user.
+    pub fn secured(address: SocketAddr, certificate: &Path, key: &Path, token: &str) -> Self {
+        let [certificate, key] = [certificate, key].map(|file| file.display().to_string());
+        let header = format!("authorization: Bearer {token}");
+        // Certificates of a mesh have no name of a host.
+        let flags = ["-insecure", "-cert", &certificate, "-key", &key, "-rpc-header", &header];
+        Self { address, flags: flags.map(str::to_owned).to_vec() }
     }
 
     /// grpcurl with `flags` in front of the address and `rest` behind it.
     fn command(&self, flags: &[&str], rest: &[&str]) -> Command {
         let mut command = Command::new(find_program("grpcurl", &[]).expect("grpcurl"));
-        command.arg("-plaintext").args(["-max-time", "30"]).args(flags).arg(self.address.to_string()).args(rest);
+        command.args(&self.flags).args(["-max-time", "30"]).args(flags).arg(self.address.to_string()).args(rest);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

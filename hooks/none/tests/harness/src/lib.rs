@@ -22,6 +22,7 @@ mod programs; // finding installed programs, and waiting for them
 mod project; // the folder of the project
 mod proxy; // a network that can fail
 mod raw; // gRPC calls by hand
+mod secured; // a mesh with mutual TLS and tokens
 mod session; // SQL on one connection
 mod sql; // one SQL statement
 
@@ -41,5 +42,6 @@ pub use programs::{LIMIT, eventually, eventually_within, find_program, skip, ski
 pub use project::{root, uuid};
 pub use proxy::Proxy;
 pub use raw::{Ended, RawCall, RawConnection};
+pub use secured::{Secured, token};
 pub use session::Session;
 pub use sql::execute;
