@@ -1,7 +1,8 @@
 //! The caller: the identity on whose behalf a call is made.
 //!
 //! A user is authenticated by a token, a service by its certificate. The name of a caller is what it owns things by:
-//! `user/ISSUER/SUBJECT`, `service/NAME`, or `anonymous`.
+//! `user/ISSUER/SUBJECT`, `service/NAME`, or `anonymous`. In a subject, `%` and `/` are `%25` and `%2F`: an issuer has slashes,
+//! and the last one of a name begins the subject.
 //!
 //! Does not: authenticate (`auth` does), or read the caller from a field of a request.
 
@@ -86,7 +87,7 @@ impl Caller {
 }
 
 fn name_of(user: &User) -> String {
-    format!("{USER}{}/{}", user.issuer, user.subject)
+    format!("{USER}{}/{}", user.issuer, user.subject.replace('%', "%25").replace('/', "%2F"))
 }
 
 /// The name of an unauthenticated caller.
@@ -117,5 +118,24 @@ impl Ord for Caller {
 impl Hash for Caller {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name().hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(issuer: &str, subject: &str) -> String {
+        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
+        let user = User { issuer, subject, scopes: Default::default(), until: SystemTime::now() };
+        Caller::user(Arc::new(user)).name().to_owned()
+    }
+
+    #[test]
+    fn name_of_a_user_has_one_issuer_and_one_subject() {
+        assert_eq!(name("https://a.test", "alice"), "user/https://a.test/alice");
+        assert_eq!(name("https://a.test", "b/alice%"), "user/https://a.test/b%2Falice%25");
+        assert_ne!(name("https://a.test", "b/alice"), name("https://a.test/b", "alice"));
+        assert_ne!(name("https://a.test", "b/alice"), name("https://a.test", "b%2Falice"));
     }
 }
