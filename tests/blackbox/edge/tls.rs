@@ -131,7 +131,7 @@ fn tls_renews_its_certificate_under_a_running_stream() {
     let kept = folder.path().join("kept.pem");
     std::fs::copy(folder.path().join("certificate.pem"), &kept).expect("a copy");
     std::fs::write(folder.path().join("certificate.pem"), "no certificate").expect("a file");
-    let said = "the new certificate cannot be used";
+    let said = "the new certificate and its key cannot be used";
     eventually("a broken file is reported", || process.log().contains(said).then_some(()));
     let renewed = Curl::trusting(edge, &kept);
     let title = create(&renewed, "Metropolis");
