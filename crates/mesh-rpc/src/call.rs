@@ -32,6 +32,7 @@ pub use error::Violations;
 #[cfg(test)]
 pub(crate) use handler::tests;
 pub use handler::{Answering, Call, Connection, GrpcServer, GrpcService, GrpcServices, Handler, add, handler};
+pub use mesh_token::User;
 pub use method::{Access, IdempotencyLevel, Method, Methods, OWN as OWN_DESCRIPTORS};
 pub use text::Text;
 pub use timeout::{read_timeout, within, write_timeout};

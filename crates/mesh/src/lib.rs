@@ -85,9 +85,9 @@ pub mod saga {
     pub use mesh_operations::saga::{Forward, LocalStep, LocalUndo, Saga, Step, Undo};
 }
 
-/// What travels with a call.
+/// What travels with a call. `Context::caller()` says who makes it: docs/guide/callers.md.
 pub mod context {
-    pub use mesh_rpc::call::{Caller, Cause, Context, Trace};
+    pub use mesh_rpc::call::{Caller, Cause, Context, Trace, User};
 }
 
 /// The method table: what the contracts say of each call.

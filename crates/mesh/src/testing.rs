@@ -5,9 +5,10 @@
 mod bounds;
 
 use std::ffi::OsString;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use mesh_rpc::call::{Caller, Context};
+use mesh_rpc::call::{Caller, Context, User};
 use mesh_rpc::{client, telemetry};
 
 use crate::config::Config;
@@ -81,4 +82,12 @@ impl Mesh {
 /// to this caller. Over the network a caller is who its token says.
 pub async fn as_caller<F: Future>(name: impl AsRef<str>, calls: F) -> F::Output {
     Context { caller: Caller::named(name.as_ref()), ..Context::current() }.scope(calls).await
+}
+
+/// Runs `calls` as a user with scopes. It takes effect as [`as_caller`] does.
+pub async fn as_user<F: Future>(subject: &str, scopes: &[&str], calls: F) -> F::Output {
+    let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    let until = SystemTime::now() + Duration::from_secs(3600);
+    let user = User { issuer: "https://issuer.test".to_owned(), subject: subject.to_owned(), scopes, until };
+    Context { caller: Caller::user(Arc::new(user)), ..Context::current() }.scope(calls).await
 }

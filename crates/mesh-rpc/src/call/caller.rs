@@ -70,6 +70,18 @@ impl Caller {
         self.0.as_deref()?.user.as_ref()
     }
 
+    /// The subject of the user. It means something only at the user's issuer. `None` for a service, and for a caller of whom
+    /// nothing is known.
+    pub fn subject(&self) -> Option<&str> {
+        self.as_user().map(|user| &*user.subject)
+    }
+
+    /// Whether a request of the caller may be about the user with this subject. A user is that user; operators and callers that
+    /// are no users, which the access of a method lets in or not, may name any.
+    pub fn may_act_for(&self, subject: &str) -> bool {
+        self.is_operator() || self.subject().is_none_or(|own| own == subject)
+    }
+
     /// The passport that the user came with, and its end.
     pub fn passport(&self) -> Option<&(HeaderValue, SystemTime)> {
         self.0.as_deref()?.passport.as_ref()
@@ -125,10 +137,13 @@ impl Hash for Caller {
 mod tests {
     use super::*;
 
+    fn user(issuer: &str, subject: &str, scope: &str) -> Caller {
+        let (issuer, subject, scopes) = (issuer.to_owned(), subject.to_owned(), [scope.to_owned()].into());
+        Caller::user(Arc::new(User { issuer, subject, scopes, until: SystemTime::now() }))
+    }
+
     fn name(issuer: &str, subject: &str) -> String {
-        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
-        let user = User { issuer, subject, scopes: Default::default(), until: SystemTime::now() };
-        Caller::user(Arc::new(user)).name().to_owned()
+        user(issuer, subject, "").name().to_owned()
     }
 
     #[test]
@@ -137,5 +152,18 @@ mod tests {
         assert_eq!(name("https://a.test", "b/alice%"), "user/https://a.test/b%2Falice%25");
         assert_ne!(name("https://a.test", "b/alice"), name("https://a.test/b", "alice"));
         assert_ne!(name("https://a.test", "b/alice"), name("https://a.test", "b%2Falice"));
+    }
+
+    #[test]
+    fn user_acts_for_itself_and_others_for_all() {
+        let alice = user("https://a.test", "alice", "catalog.write");
+        assert_eq!(
+            (alice.subject(), alice.may_act_for("alice"), alice.may_act_for("bob")),
+            (Some("alice"), true, false)
+        );
+        assert!(!alice.may_act_for(""));
+        for other in [user("https://a.test", "olga", OPERATOR), Caller::service("tv"), Caller::default()] {
+            assert!(other.may_act_for("alice"), "{other:?}");
+        }
     }
 }
