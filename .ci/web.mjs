@@ -331,6 +331,11 @@ async function asksForAToken() {
   await rent("test");
   await says("#title .rental", "Yours until");
   await close();
+  const rented = await page.evaluate(async (token) => {
+    const answer = await fetch("/v1/rentals", { headers: { Authorization: `Bearer ${token}` } });
+    return (await answer.json()).rentals.map((it) => it.viewerId);
+  }, token);
+  check("the user of the token is the viewer", rented.join() === "you", rented);
   check("a token that is taken is not asked for", (await texts(".token")).join() === "");
   await page.click("#sign-in");
   await page.click("#sign .out");

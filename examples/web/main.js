@@ -6,7 +6,7 @@ import { follow } from "./follow.js";
 import { renew } from "./picture.js";
 import { addSamples } from "./samples.js";
 import { phone, television } from "./screens.js";
-import { onChange } from "./sign.js";
+import { onChange, subject } from "./sign.js";
 import { describe, open as openTitle } from "./title.js";
 import { view } from "./work.js";
 
@@ -18,8 +18,9 @@ const STAYS = 6000;
 const NOTICES = 3;
 
 const find = (selector) => document.querySelector(selector);
-const viewer = (localStorage["films.viewer"] ??= uuid());
-const open = (titleId, name) => openTitle({ titleId, name }, viewer, work);
+// A reader who is signed in is the viewer.
+const viewer = () => subject() || (localStorage["films.viewer"] ??= uuid());
+const open = (titleId, name) => openTitle({ titleId, name }, viewer(), work);
 let running = 0;
 // Ends the pause of a screen between two refreshes.
 const pauses = new Map();
@@ -37,7 +38,7 @@ async function keepFresh(screen) {
     const at = asked;
     let isMissing = false;
     try {
-      isMissing = await screen(viewer, open);
+      isMissing = await screen(viewer(), open);
       told = "";
     } catch (error) {
       // It lasts: it is said once, and a missing token elsewhere.

@@ -21,7 +21,7 @@ showCost(find(".phone .cost"), PHONE, pictures(() => cards));
 
 // Asks the backend of televisions, and shows what it has. Returns whether something is missing.
 export async function television(viewer, open) {
-  const home = await get(`${TV}?viewer_id=${viewer}`);
+  const home = await get(`${TV}?viewer_id=${encodeURIComponent(viewer)}`);
   const found = home.rows.flatMap((row) => row.tiles);
   keepKnown(tiles, found, home.unreachable);
   tiles = found;

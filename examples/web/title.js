@@ -34,7 +34,7 @@ export async function open(title, viewer, work) {
     try {
       for (;;) {
         const at = asked;
-        const page = await get(`/v1/titles/${titleId}/page?viewer_id=${viewer}`, closed.signal);
+        const page = await get(`/v1/titles/${titleId}/page?viewer_id=${encodeURIComponent(viewer)}`, closed.signal);
         parts.show(page);
         const { rental } = page;
         // A rental that began before the page was loaded.

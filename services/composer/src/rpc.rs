@@ -9,6 +9,7 @@ use contracts::composer::v1::{GetTitlePageRequest, GetTitlePageResponse, Picture
 use contracts::library::v1::library_service_client::LibraryServiceClient;
 use contracts::library::v1::{self as library, ListCurrentRentalsRequest, RentalState};
 use mesh::compose::Parts;
+use mesh::context::Context;
 use mesh::{Channel, Text, Violations, error, peer};
 use tonic::{Code, Request, Response, Status, async_trait};
 
@@ -51,7 +52,8 @@ impl ComposerService for Composer {
         let (mut catalog, mut artwork, mut library) =
             (self.catalog.clone(), self.artwork.clone(), self.library.clone());
         let rental = async {
-            if viewer_id.is_empty() {
+            // A user is the viewer, as library has it.
+            if viewer_id.is_empty() && Context::caller().subject().is_none() {
                 return Ok(None);
             }
             let request = ListCurrentRentalsRequest { viewer_id, title_ids: vec![title_id.clone()] };
@@ -79,9 +81,13 @@ impl ComposerService for Composer {
     }
 }
 
-/// The caller learns that the title does not exist. Any other failure is one of the composer.
+/// The caller learns that the title does not exist, or that it may not name this viewer. Any other failure is one of the
+/// composer.
 fn known(status: Status) -> Status {
-    if status.code() == Code::NotFound { peer::pass_on(status) } else { status }
+    match status.code() {
+        Code::NotFound | Code::PermissionDenied => peer::pass_on(status),
+        _ => status,
+    }
 }
 
 fn picture(rendition: Rendition) -> Picture {

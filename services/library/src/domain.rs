@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mesh::context::Caller;
 use mesh::{Text, Violations};
 use uuid::Uuid;
 
@@ -27,6 +28,8 @@ pub(crate) struct Offer {
 pub(crate) enum Error {
     #[error("{0}")]
     Invalid(Violations),
+    #[error("viewer_id is not the user of the token: leave it out, or send the subject of the user")]
+    NotTheCaller,
     #[error("title {0} does not exist")]
     UnknownTitle(Uuid),
     #[error("rental {0} does not exist")]
@@ -55,9 +58,24 @@ pub(crate) fn operation(rental: &str) -> String {
     format!("services/library/operations/{rental}")
 }
 
+/// The viewer of a request that names one, or none. A user is the viewer, and need not say so.
+///
+/// # Errors
+///
+/// [`Error::NotTheCaller`]. A name that breaks the rule is one of `violations`.
+pub(crate) fn viewer(named: &str, caller: &Caller, violations: &mut Violations) -> Result<String, Error> {
+    let viewer = match caller.subject() {
+        Some(subject) if named.is_empty() => subject,
+        _ => {
+            violations.text(named, "viewer_id", NAME);
+            named
+        }
+    };
+    if caller.may_act_for(viewer) { Ok(viewer.to_owned()) } else { Err(Error::NotTheCaller) }
+}
+
 impl Order {
     pub(crate) fn check(&self, violations: &mut Violations) {
-        violations.text(&self.viewer, "viewer_id", NAME);
         let price = (0..=MAX_CENTS).contains(&self.price_cents);
         violations.check(price, "expected_price_cents", "must be 0 to 1000000");
     }
@@ -83,6 +101,11 @@ impl Offer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use mesh::context::User;
+
     use super::*;
 
     fn order(viewer: &str, price_cents: i64) -> Order {
@@ -91,15 +114,40 @@ mod tests {
 
     #[test]
     fn check_names_every_bad_field_and_accepts_the_bounds() {
-        let bad = |viewer: &str, price| {
+        let bad = |name: &str, price| {
             let mut violations = Violations::default();
-            order(viewer, price).check(&mut violations);
+            let _ = viewer(name, &Caller::default(), &mut violations);
+            order(name, price).check(&mut violations);
             violations.finish().map_or_else(|violations| violations.to_string(), |()| String::new())
         };
         assert_eq!(bad("a", 0) + &bad(&"é".repeat(100), 1_000_000), "");
-        for named in [bad(" ", -1), bad(&"x".repeat(101), 1_000_001)] {
+        for named in [bad(" ", -1), bad("", -1), bad(&"x".repeat(101), 1_000_001)] {
             assert!(named.contains("viewer_id") && named.contains("expected_price_cents"), "{named}");
         }
+    }
+
+    #[test]
+    fn viewer_is_the_user_whom_others_may_name() {
+        let user = |subject: &str, scope: &str| {
+            let (issuer, scopes) = ("https://issuer.test".to_owned(), [scope.to_owned()].into());
+            let (subject, until) = (subject.to_owned(), SystemTime::now());
+            Caller::user(Arc::new(User { issuer, subject, scopes, until }))
+        };
+        let named = |name: &str, caller: &Caller| {
+            let mut violations = Violations::default();
+            viewer(name, caller, &mut violations).ok().filter(|_| violations.finish().is_ok())
+        };
+        let (alice, olga) = (user("alice", ""), user("olga", "mesh.operator"));
+        assert_eq!(
+            ["", "alice", "bob"].map(|name| named(name, &alice)),
+            [Some("alice".into()), Some("alice".into()), None]
+        );
+        assert_eq!(["", "alice"].map(|name| named(name, &olga)), [Some("olga".into()), Some("alice".into())]);
+        for caller in [Caller::service("tv"), Caller::default()] {
+            assert_eq!(["", "alice"].map(|name| named(name, &caller)), [None, Some("alice".into())]);
+        }
+        // A subject may be longer than a name in a request.
+        assert_eq!(named("", &user(&"x".repeat(200), "")).map(|viewer| viewer.len()), Some(200));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use contracts::google::longrunning::Operation;
 use contracts::library::v1::library_service_server::LibraryService;
 use contracts::library::v1::*;
+use mesh::context::Context;
 use mesh::events::Copied;
 use mesh::operations::Start;
 use mesh::page::Page;
@@ -10,7 +11,7 @@ use mesh::store::Store;
 use mesh::{Operations, Violations};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::domain::{Error, MAX_BATCH, NAME, Offer, Order};
+use crate::domain::{Error, MAX_BATCH, NAME, Offer, Order, viewer};
 use crate::rent::Rent;
 use crate::store;
 
@@ -34,18 +35,21 @@ impl LibraryService for Library {
         let request_id = bad.uuid(&request.request_id, "request_id");
         // A repeat may spell the title in capitals.
         request.title_id = bad.uuid(&request.title_id, "title_id").to_string();
-        let order = Order::from(&request);
-        order.check(&mut bad);
+        let viewer = viewer(&request.viewer_id, &Context::caller(), &mut bad);
+        Order::from(&request).check(&mut bad);
         if !request.card.is_empty() {
             bad.text(&request.card, "card", NAME);
         }
         bad.finish().map_err(Error::Invalid)?;
+        // A repeat may leave it out.
+        request.viewer_id = viewer?;
 
         let start = Start::<Rent>::saga(request_id, &request);
         if let Some(operation) = self.operations.started(&start).await? {
             return Ok(Response::new(operation));
         }
         self.titles.complete()?;
+        let order = Order::from(&request);
         // The saga checks again when it reserves; the caller learns at once of what it can mend.
         Offer::check(store::offer(self.store.reader(), &order).await?, &order)?;
         Ok(Response::new(self.operations.start(&start).await?))
@@ -56,7 +60,10 @@ impl LibraryService for Library {
         let id = bad.uuid(&request.get_ref().rental_id, "rental_id");
         bad.finish().map_err(Error::Invalid)?;
 
-        let rental = store::rental(self.store.reader(), &id.to_string()).await?.ok_or(Error::NotFound(id))?;
+        let rental = store::rental(self.store.reader(), &id.to_string()).await?;
+        // A user does not learn that another viewer has it.
+        let rental = rental.filter(|rental| Context::caller().may_act_for(&rental.viewer_id));
+        let rental = rental.ok_or(Error::NotFound(id))?;
         Ok(Response::new(GetRentalResponse { rental: Some(rental) }))
     }
 
@@ -66,11 +73,11 @@ impl LibraryService for Library {
     ) -> Result<Response<ListRentalsResponse>, Status> {
         let request = request.into_inner();
         let mut bad = Violations::default();
-        bad.text(&request.viewer_id, "viewer_id", NAME);
+        let viewer = viewer(&request.viewer_id, &Context::caller(), &mut bad);
         let page = Page::read(request.page_size, &request.page_token, &mut bad);
         bad.finish().map_err(Error::Invalid)?;
 
-        let rentals = store::rentals(self.store.reader(), &request.viewer_id, page.after, page.fetch()).await?;
+        let rentals = store::rentals(self.store.reader(), &viewer?, page.after, page.fetch()).await?;
         let (rentals, next_page_token) = page.cut(rentals, |rental| rental.rental_id.parse().unwrap_or_default());
         Ok(Response::new(ListRentalsResponse { rentals, next_page_token }))
     }
@@ -81,11 +88,11 @@ impl LibraryService for Library {
     ) -> Result<Response<ListCurrentRentalsResponse>, Status> {
         let ListCurrentRentalsRequest { viewer_id, title_ids } = request.into_inner();
         let mut bad = Violations::default();
-        bad.text(&viewer_id, "viewer_id", NAME);
+        let viewer = viewer(&viewer_id, &Context::caller(), &mut bad);
         let titles = bad.uuids(&title_ids, "title_ids", MAX_BATCH);
         bad.finish().map_err(Error::Invalid)?;
 
-        let rentals = store::current_rentals(self.store.reader(), &viewer_id, &titles).await?;
+        let rentals = store::current_rentals(self.store.reader(), &viewer?, &titles).await?;
         Ok(Response::new(ListCurrentRentalsResponse { rentals }))
     }
 

@@ -22,6 +22,7 @@ impl From<Error> for Status {
         let message = error.to_string();
         match error {
             Error::Invalid(violations) => error::invalid_fields(DOMAIN, violations),
+            Error::NotTheCaller => error::status(Code::PermissionDenied, DOMAIN, "VIEWER_NOT_CALLER", message),
             Error::UnknownTitle(_) => error::status(Code::NotFound, DOMAIN, "TITLE_NOT_FOUND", message),
             Error::NotFound(_) => error::status(Code::NotFound, DOMAIN, "RENTAL_NOT_FOUND", message),
             Error::Rented(rental) => {

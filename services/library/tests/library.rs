@@ -14,7 +14,7 @@ use contracts::library::v1::*;
 use futures_util::future::join_all;
 use mesh::client::watch_until_done;
 use mesh::events::Publish as _;
-use mesh::testing::{Mesh, bounds};
+use mesh::testing::{Mesh, as_user, bounds};
 use mesh::{Channel, Service, Store, error};
 use prost::Message as _;
 use tokio::sync::{Semaphore, mpsc};
@@ -279,6 +279,44 @@ async fn bad_requests_name_every_field_and_what_the_viewer_can_mend() {
 }
 
 #[tokio::test]
+async fn viewer_of_a_user_is_that_user() {
+    let library = Library::start().await;
+    let rent = RentTitleRequest { viewer_id: String::new(), ..request(&library.add(399).await, 399, "") };
+    let name = as_user("alice", &[], library.start_rent(&rent)).await.unwrap().name;
+    // The same request, with the viewer.
+    let named = RentTitleRequest { viewer_id: "alice".to_owned(), ..rent.clone() };
+    assert_eq!(as_user("alice", &[], library.start_rent(&named)).await.unwrap().name, name);
+    let rental = as_user("alice", &[], library.end(&name)).await.unwrap();
+    assert_eq!(rental.viewer_id, "alice");
+
+    let refused = || failed(Code::PermissionDenied, "VIEWER_NOT_CALLER");
+    let client = || library.client.clone();
+    let rented = as_user("bob", &[], library.start_rent(&named)).await;
+    assert_eq!(rented.map(drop).map_err(|status| reason(&status)), refused());
+    let list = ListRentalsRequest { viewer_id: "alice".to_owned(), ..ListRentalsRequest::default() };
+    let listed = as_user("bob", &[], client().list_rentals(list.clone())).await;
+    assert_eq!(listed.map(drop).map_err(|status| reason(&status)), refused());
+    let title_ids = vec![rental.title_id.clone()];
+    let current = ListCurrentRentalsRequest { viewer_id: "alice".to_owned(), title_ids };
+    let listed = as_user("bob", &[], client().list_current_rentals(current.clone())).await;
+    assert_eq!(listed.map(drop).map_err(|status| reason(&status)), refused());
+
+    let get = GetRentalRequest { rental_id: rental.rental_id.clone() };
+    let got = as_user("bob", &[], client().get_rental(get.clone())).await;
+    assert_eq!(got.map(drop).map_err(|status| reason(&status)), failed(Code::NotFound, "RENTAL_NOT_FOUND"));
+    for (user, scopes) in [("alice", &[][..]), ("olga", &["mesh.operator"])] {
+        let got = as_user(user, scopes, client().get_rental(get.clone())).await.unwrap().into_inner();
+        assert_eq!(got.rental.as_ref(), Some(&rental), "{user}");
+        let listed = as_user(user, scopes, client().list_rentals(list.clone())).await.unwrap().into_inner();
+        assert_eq!(listed.rentals, std::slice::from_ref(&rental), "{user}");
+        let listed = as_user(user, scopes, client().list_current_rentals(current.clone())).await.unwrap();
+        assert_eq!(listed.into_inner().rentals, std::slice::from_ref(&rental), "{user}");
+    }
+    let own = as_user("bob", &[], client().list_rentals(ListRentalsRequest::default())).await.unwrap();
+    assert_eq!(own.into_inner().rentals, []);
+}
+
+#[tokio::test]
 async fn copy_follows_changes_and_removals_and_lists_titles() {
     let library = Library::start().await;
     let (first, second) = (library.add(1).await, library.add(2).await);
@@ -322,14 +360,18 @@ async fn bounds_of_the_contract_are_those_of_the_service() {
     let library = Library::start().await;
     let (set, client) = (contracts::FILE_DESCRIPTOR_SET, &library.client);
     let rent = request(&library.add(1).await, 1, "card");
-    bounds(set, &rent, &[], async |request| client.clone().rent_title(request).await).await;
+    // An operator may name a viewer or not.
+    let operator = &["mesh.operator"];
+    bounds(set, &rent, &[], async |request| as_user("olga", operator, client.clone().rent_title(request)).await).await;
     let get = GetRentalRequest { rental_id: Uuid::new_v4().to_string() };
     bounds(set, &get, &[], async |request| client.clone().get_rental(request).await).await;
     let list = ListRentalsRequest { viewer_id: "a".to_owned(), ..ListRentalsRequest::default() };
-    bounds(set, &list, &["page_token"], async |request| client.clone().list_rentals(request).await).await;
+    let call = async |request| as_user("olga", operator, client.clone().list_rentals(request)).await;
+    bounds(set, &list, &["page_token"], call).await;
     let title_ids = vec![rent.title_id.clone()];
     let current = ListCurrentRentalsRequest { viewer_id: "a".to_owned(), title_ids };
-    bounds(set, &current, &[], async |request| client.clone().list_current_rentals(request).await).await;
+    let call = async |request| as_user("olga", operator, client.clone().list_current_rentals(request)).await;
+    bounds(set, &current, &[], call).await;
     let get = GetTitleRequest { title_id: rent.title_id };
     bounds(set, &get, &[], async |request| client.clone().get_title(request).await).await;
     let list = ListTitlesRequest::default();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 mod faults; // a part that is missing, late or no longer awaited
 mod topologies; // the same behaviour in every topology
+mod viewers; // users see and end what is theirs alone
 
 /// Adds a title, and waits until library has it.
 fn create(curl: &Curl, name: &str, year: i32) -> String {

@@ -19,7 +19,7 @@ impl Apart {
     }
 
     /// Like [`start`](Self::start), with a function that starts a process.
-    fn start_by(start: impl Fn(&str, &[(&str, &str)]) -> Process) -> Self {
+    pub(super) fn start_by(start: impl Fn(&str, &[(&str, &str)]) -> Process) -> Self {
         let mut processes: Vec<(&'static str, Process)> = Vec::new();
         for name in SERVICES {
             let process = Self::process(&start, name, &processes);
@@ -87,7 +87,7 @@ fn answers_are_composed_of_those_of_processes_in_consul() {
 }
 
 /// The certificates of all processes.
-fn secured() -> Secured {
+pub(super) fn secured() -> Secured {
     Secured::new(&[&SERVICES[..], &["gateway"]].concat())
 }
 
