@@ -64,9 +64,15 @@ fn mesh_toml_documents_every_key_with_its_default() {
 
     // The examples are valid: only the invalid address of `admin.listen` stops this process. It is built without the feature
     // `nats`, so it would refuse `nats.url`, and there are neither
-    // certificates nor intentions.
-    let files =
-        ["url = \"nats://", "certificate = \".mesh/ca", "key = \".mesh/ca", "bundle = \".mesh/ca", "intentions = \""];
+    // certificates nor intentions. Issuers and `auth.mode = "off"` exclude each other.
+    let files = [
+        "url = \"nats://",
+        "certificate = \".mesh/ca",
+        "key = \".mesh/ca",
+        "bundle = \".mesh/ca",
+        "intentions = \"",
+        "issuers = \"",
+    ];
     let valid = uncommented.into_iter().filter(|line| !files.iter().any(|file| line.starts_with(file)));
     let text = valid.collect::<Vec<_>>().join("\n");
     let web = table["edge"]["web"].as_str().and_then(|web| web.split_once('=')).expect("PATH=FOLDER").1;

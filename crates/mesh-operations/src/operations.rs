@@ -4,7 +4,7 @@ use mesh_feed::notifier::Notifier;
 use mesh_feed::reader::Readers;
 use mesh_feed::watchdog::Watchdog;
 use mesh_proto::google::longrunning::Operation;
-use mesh_rpc::call::Context;
+use mesh_rpc::call::{Caller, Context};
 use mesh_store::{Error, Store, Transaction};
 use sqlx::AnyExecutor;
 use uuid::Uuid;
@@ -44,7 +44,7 @@ impl Operations {
     /// [`Error::RequestIdReused`] if the id belongs to a different request; do not retry. [`Error::Unavailable`]; the
     /// call may be retried.
     pub async fn started<W>(&self, start: &Start<'_, W>) -> Result<Option<Operation>, Error> {
-        self.find(self.records.store.reader(), start.kind, start.request_id, &start.hash).await
+        self.find(self.records.store.reader(), &Context::caller(), start.kind, start.request_id, &start.hash).await
     }
 
     /// Starts an operation, or finds the one that an earlier request with the same `request_id` started. The operation
@@ -59,10 +59,13 @@ impl Operations {
 
     pub(super) async fn start_or_find(&self, new: New) -> Result<Operation, Error> {
         let (kind, request_id, hash) = (new.kind.clone(), new.request_id, new.request_hash.clone());
+        // An operator starts one of another owner.
+        let owner = new.caller.clone();
         match self.batcher.start(new).await? {
             Some(row) => Ok(row.to_operation(self.records.service)),
             None => {
-                self.find(self.records.store.reader(), &kind, request_id, &hash).await?.ok_or_else(deleted_meanwhile)
+                let found = self.find(self.records.store.reader(), &owner, &kind, request_id, &hash).await?;
+                found.ok_or_else(deleted_meanwhile)
             }
         }
     }
@@ -83,7 +86,8 @@ impl Operations {
                 Ok(row.to_operation(self.records.service))
             }
             None => {
-                self.find(&mut **tx, start.kind, start.request_id, &start.hash).await?.ok_or_else(deleted_meanwhile)
+                let found = self.find(&mut **tx, &Context::caller(), start.kind, start.request_id, &start.hash).await?;
+                found.ok_or_else(deleted_meanwhile)
             }
         }
     }
@@ -96,11 +100,12 @@ impl Operations {
     async fn find(
         &self,
         database: impl AnyExecutor<'_>,
+        owner: &Caller,
         kind: &str,
         request_id: Uuid,
         hash: &[u8],
     ) -> Result<Option<Operation>, Error> {
-        let found = storage::by_request(database, &Context::caller(), kind, request_id).await?;
+        let found = storage::by_request(database, owner, kind, request_id).await?;
         match found {
             Some((_, before)) if before != hash => Err(Error::RequestIdReused),
             Some((row, _)) => Ok(Some(row.to_operation(self.records.service))),

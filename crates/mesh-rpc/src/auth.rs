@@ -8,7 +8,7 @@
 //! - A caller is known by a token of a configured issuer, a passport of a service that may vouch, or a certificate of the
 //!   mesh. What a client writes of itself counts for nothing.
 //! - A handler sees neither the token nor the passport, and a token does not leave the process that has checked it.
-//! - A call that is refused reads no body and takes no permit. Its client learns the rule, the log the cause.
+//! - A call that is refused takes no permit, and none of its body is read. Its client learns the rule, the log the cause.
 //! - A stream ends with the token of its user.
 //!
 //! See: decision 0043, docs/operate/auth.md

@@ -31,7 +31,7 @@ pub use context::{Context, PeerAnswers};
 pub use error::Violations;
 #[cfg(test)]
 pub(crate) use handler::tests;
-pub use handler::{Answering, Call, Connection, GrpcServer, GrpcService, GrpcServices, Handler, add, handler};
+pub use handler::{Answering, Call, Connection, GrpcServer, GrpcService, GrpcServices, Handler, Local, add, handler};
 pub use mesh_token::User;
 pub use method::{Access, IdempotencyLevel, Method, Methods, OWN as OWN_DESCRIPTORS};
 pub use text::Text;

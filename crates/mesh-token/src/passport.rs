@@ -193,7 +193,9 @@ fn read_at(
         "is from the future"
     } else if expires > begin + LIFETIME {
         "is valid for longer than 60 s"
-    } else if expires + SKEW <= now || until + SKEW <= now {
+    } else if expires + SKEW <= now {
+        "has ended"
+    } else if until + SKEW <= now {
         return Err(Refused::Expired);
     } else {
         let user = User { issuer: claims.uiss, subject: claims.sub, scopes: claims.scopes, until };

@@ -148,7 +148,7 @@ impl Config {
             Services::take(process, &data_dir, &mut registry, &mut settings);
         let listen = take_listen(process, own_listen, &mut settings);
         let transport = take_transport(process, listen, &mut settings);
-        let auth = take_auth(process, listen, &edge, &transport, &mut settings);
+        let auth = take_auth(process, (listen, &registry), &edge, &transport, &mut settings);
         if process.gateway.is_none()
             && transport.is_mutual_at(listen)
             && matches!(registry, Registry::Consul(_))
@@ -213,7 +213,7 @@ fn take_transport(process: &Process, listen: SocketAddr, settings: &mut Settings
 /// What callers are asked for. Passports may be signed by services and by processes of several.
 fn take_auth(
     process: &Process,
-    listen: SocketAddr,
+    (listen, registry): (SocketAddr, &Registry),
     edge: &Edge,
     transport: &Transport,
     settings: &mut Settings,
@@ -223,9 +223,12 @@ fn take_auth(
     let others = local.iter().copied().chain([process.name, "gateway", "monolith", "mesh"]);
     let names = methods.services().into_iter().chain(others).collect();
     let system = auth::intentions::System { names, methods, local };
-    let listen: Vec<_> = [Some(listen), edge.own_listener()].into_iter().flatten().collect();
-    let has_peers_elsewhere = process.has_peers_elsewhere();
-    let around = auth::settings::Around { listen: &listen, system: &system, transport, has_peers_elsewhere };
+    let inside = process.gateway.is_none().then_some(listen);
+    let outside = edge.own_listener().unwrap_or(listen);
+    let outside = edge.answers_at(outside).then_some(outside);
+    let has_peers_elsewhere = process.has_peers_elsewhere() || !matches!(registry, Registry::Local);
+    let around =
+        auth::settings::Around { inside, outside: outside.as_slice(), system: &system, transport, has_peers_elsewhere };
     auth::Settings::take(&around, settings)
 }
 

@@ -98,7 +98,11 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let health = Health::starting(names.clone(), own_contracts.clone());
     let (innermost, starting) = Starting::new(&health);
     let places = KnownPlaces::default();
-    let passports = passports(config);
+    let passports = passports(config)?;
+    let reached = [Some(addresses.services), addresses.edge].into_iter().flatten();
+    if let (Mode::Off, Some(address)) = (config.auth.mode, reached.into_iter().find(|at| !at.ip().is_loopback())) {
+        tracing::warn!(%address, "auth.mode is off: whoever reaches this address may call everything there");
+    }
     let gate = Gate::new(&config.auth, passports.clone(), metrics.clone());
     if let Some(intentions) = gate.intentions() {
         background.run(intentions.renew());
@@ -267,9 +271,11 @@ impl Running {
 }
 
 /// The passports of a process that asks for identities and has one.
-fn passports(config: &Config) -> Option<Passports> {
-    let source = config.transport.source.clone().filter(|_| config.auth.mode == Mode::Required)?;
-    Some(Passports::new(source, config.process, config.auth.vouchers.clone()))
+fn passports(config: &Config) -> anyhow::Result<Option<Passports>> {
+    let source = config.transport.source.clone().filter(|_| config.auth.mode == Mode::Required);
+    let passports = |source| Passports::new(source, config.process, config.auth.vouchers.clone());
+    let passports = source.map(passports).transpose();
+    passports.map_err(|why| anyhow::anyhow!("this process cannot vouch for users: {why}; replace identity.certificate"))
 }
 
 /// The descriptor sets of the system, and mesh's own.

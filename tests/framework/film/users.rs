@@ -152,6 +152,25 @@ fn users_travel_between_processes() {
     }
 }
 
+/// As while a mesh is switched on process by process.
+#[test]
+fn gateway_that_asks_nobody_lends_its_identity_to_nobody() {
+    if !Curl::installed() {
+        return;
+    }
+    let apart = Apart::start(&[]);
+    let (catalog, artwork) = (apart.catalog.address.to_string(), apart.artwork.address.to_string());
+    let peers =
+        [("MESH__REGISTRY", "static"), ("MESH__STATIC__CATALOG", &*catalog), ("MESH__STATIC__ARTWORK", &*artwork)];
+    let gateway = apart.mesh.start_open("gateway", &peers);
+    let open = gateway.curl();
+    assert_eq!(open.get("/v1/titles").status, 200, "a public method");
+    assert_eq!(refusal(&open.json("POST", "/v1/titles", &title())), (401, "TOKEN_MISSING".to_owned()));
+    let alice = apart.mesh.token("alice", &["catalog.write"]);
+    assert_eq!(send(&open, &alice, "POST", "/v1/titles", &title()).status, 401, "it has checked no token");
+    assert_eq!(open.get("/v1/services/artwork/operations").status, 401);
+}
+
 /// The head of a stream's output and what follows it, read until it ends.
 fn rest(mut stream: Child) -> String {
     let mut text = String::new();
@@ -245,6 +264,19 @@ fn mistakes_in_auth_stop_the_start_with_a_line_each() {
         (vec!["--set=auth.vouchers=gatewya"], vec!["`auth.vouchers`", "gatewya"]),
         (vec![&*file, "--set=auth.mode=required"], vec!["`auth.intentions`", "unknown caller", "nobody"]),
         (vec![&*file], vec!["`auth.intentions`", "auth.mode is off"]),
+        (
+            vec!["--set=auth.issuers=https://a.test mesh", "--set=auth.mode=off"],
+            vec!["`auth.mode`", "nobody would ask"],
+        ),
+        (
+            vec![
+                "--set=auth.mode=required",
+                "--set=listen=0.0.0.0:0",
+                "--set=tls.mode=plaintext",
+                "--set=edge.enabled=true",
+            ],
+            vec!["`auth.issuers`", "clients call 0.0.0.0:0"],
+        ),
         (
             vec![
                 "--set=auth.issuers=https://issuer.dev.mesh mesh keys.json",

@@ -44,6 +44,13 @@ impl Secured {
         Process::start(binary, &[&settings[..], more].concat())
     }
 
+    /// Starts a process of the mesh that has a certificate, and asks nobody who calls.
+    pub fn start_open(&self, binary: &str, more: &[(&str, &str)]) -> Process {
+        let settings = self.settings.iter().map(|(name, value)| (*name, value.as_str()));
+        let settings: Vec<_> = settings.filter(|(name, _)| !name.starts_with("MESH__AUTH__")).collect();
+        Process::start(binary, &[&settings[..], more].concat())
+    }
+
     /// Starts a process of the mesh that finds its peers in Consul.
     pub fn start_in_consul(&self, binary: &str, consul: &Consul) -> Process {
         // Consul has no certificate, and checks health at the admin listener.

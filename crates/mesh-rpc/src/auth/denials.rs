@@ -12,6 +12,8 @@ use crate::telemetry::Metrics;
 
 /// The most lines a second of one rule.
 const LINES: u32 = 10;
+/// The longest cause, in characters: it may quote what a client sent.
+const CAUSE: usize = 200;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Logs and counts refusals.
@@ -43,7 +45,7 @@ impl Denials {
             method = %format_args!("{}/{}", method.service, method.name),
             service = service.unwrap_or_default(),
             caller = caller.shown(),
-            cause = denied.cause(),
+            cause = %denied.cause().chars().take(CAUSE).collect::<String>(),
             left_out,
             "a call was refused"
         );

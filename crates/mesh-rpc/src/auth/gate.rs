@@ -13,9 +13,9 @@ use tonic::Status;
 
 use super::denials::Denials;
 use super::denied::Denied;
-use super::intentions::Intentions;
+use super::intentions::{Intended, Intentions};
 use super::passports::{self, Passports};
-use super::rules::decide;
+use super::rules::{decide, is_for_all};
 use super::settings::{Mode, Settings};
 use crate::call::{Call, Caller, Connection, Method};
 use crate::telemetry::Metrics;
@@ -32,10 +32,17 @@ struct Required {
     denials: Denials,
 }
 
+/// Who makes a call.
+struct Known {
+    caller: Caller,
+    /// Whether a process passes on the call of nobody.
+    passed_on: bool,
+}
+
 /// How long a stream may last.
 pub(crate) struct Lasts {
     until: Option<SystemTime>,
-    intended: Option<(Intentions, String, &'static Method)>,
+    intended: Option<(Intentions, Intended)>,
 }
 
 impl Lasts {
@@ -49,7 +56,7 @@ impl Lasts {
         };
         let revoked = async {
             match &self.intended {
-                Some((intentions, service, method)) => intentions.revoked(service, method).await,
+                Some((intentions, intended)) => intentions.revoked(intended).await,
                 None => pending().await,
             }
         };
@@ -109,38 +116,57 @@ impl Gate {
     ///
     /// UNAUTHENTICATED, PERMISSION_DENIED or, if the keys of an issuer are not known, UNAVAILABLE.
     pub(crate) async fn admit<B>(&self, call: &mut Call<B>) -> Result<Option<Lasts>, Status> {
-        let Some(required) = &self.0 else { return Ok(None) };
+        let Some(required) = self.0.as_ref().filter(|_| !is_for_all(call.method)) else {
+            // What a peer says of its caller is for processes that ask.
+            call.request.headers_mut().remove(passports::HEADER);
+            return Ok(None);
+        };
         let known = required.authenticate(call).await;
-        let caller = known.as_ref().cloned().unwrap_or_default();
-        let (shown, intentions) = (required.shows_contracts, required.intentions.as_ref());
-        let decided = known.and_then(|caller| decide(call.method, &caller, call.service(), shown, intentions));
+        let caller = known.as_ref().map(|known| known.caller.clone()).unwrap_or_default();
+        let decided = known.and_then(|known| required.decide(call, &known));
         if let Err(denied) = decided {
             required.denials.note(&denied, call.method, &caller, call.service());
             return Err(denied.status());
         }
         let until = caller.as_user().map(|user| user.until + SKEW);
         let intended = required.intentions.clone().zip(call.service());
-        let intended = intended.map(|(intentions, service)| (intentions, service.to_owned(), call.method));
+        let intended = intended.map(|(intentions, service)| (intentions, Intended::of(call, service)));
         call.context.caller = caller;
         Ok((until.is_some() || intended.is_some()).then_some(Lasts { until, intended }))
     }
 }
 
 impl Required {
-    /// The caller of a call, whose headers no longer say it.
-    async fn authenticate<B>(&self, call: &mut Call<B>) -> Result<Caller, Denied> {
+    /// Who makes a call. Its headers no longer say it.
+    async fn authenticate<B>(&self, call: &mut Call<B>) -> Result<Known, Denied> {
         let headers = call.request.headers_mut();
         let (passport, token) = (headers.remove(passports::HEADER), token(headers));
         headers.remove(AUTHORIZATION);
         let Some(connection) = &call.connection else {
-            return in_time(in_memory(&call.context.caller, call.local));
+            let caller = in_memory(&call.context.caller, call.service());
+            return in_time(caller).map(|caller| Known { caller, passed_on: false });
         };
-        match (connection.service(), passport, token?) {
-            (Some(service), Some(passport), _) => in_time(self.vouched(&passport, service)?),
-            (_, _, Some(token)) => self.user(&token).await,
-            (Some(service), None, None) => Ok(Caller::service(service)),
-            (None, _, None) => Ok(Caller::default()),
+        let passed_on = passport.as_ref().is_some_and(|passport| passport == passports::NOBODY);
+        let caller = match (connection.service(), passport, token?) {
+            (Some(_), Some(_), _) if passed_on => Caller::default(),
+            (Some(service), Some(passport), _) => in_time(self.vouched(&passport, service)?)?,
+            (_, _, Some(token)) => self.user(&token).await?,
+            (Some(service), None, None) => Caller::service(service),
+            (None, _, None) => Caller::default(),
+        };
+        Ok(Known { caller, passed_on: passed_on && connection.service().is_some() })
+    }
+
+    fn decide<B>(&self, call: &Call<B>, known: &Known) -> Result<(), Denied> {
+        let service = call.service();
+        if let (Some(service), Some(intentions)) = (service, &self.intentions)
+            && !intentions.allow(&Intended::of(call, service))
+        {
+            return Err(Denied::CallerNotAllowed);
         }
+        // A gateway lends its identity to nobody.
+        let service = service.filter(|_| !known.passed_on);
+        decide(call.method, &known.caller, service, self.shows_contracts)
     }
 
     /// The user of a token.
@@ -152,9 +178,6 @@ impl Required {
 
     /// The caller that another process vouches for.
     fn vouched(&self, passport: &HeaderValue, service: &str) -> Result<Caller, Denied> {
-        if passport == passports::NOBODY {
-            return Ok(Caller::default());
-        }
         let own = "this process has no certificates to check a passport with".to_owned();
         let passports = self.passports.as_ref().ok_or(Denied::TokenInvalid(own))?;
         passports.read(passport).map_err(|why| match denied(why) {
@@ -165,7 +188,7 @@ impl Required {
 }
 
 /// The caller of a call in memory: the user for whom the service works, or the service.
-fn in_memory(caller: &Caller, service: Option<&'static str>) -> Caller {
+fn in_memory(caller: &Caller, service: Option<&str>) -> Caller {
     match caller.as_user() {
         Some(_) => caller.clone(),
         None => service.map(Caller::service).unwrap_or_default(),

@@ -6,23 +6,28 @@
 //!
 //! Guarantees:
 //! - A service that the file does not name is called by no other one.
-//! - A change is in force [`POLL`] after it was written, at the latest, also for open streams.
-//! - A file that cannot be used leaves the intentions in use, with one warning.
+//! - A change is in force a second after it was written, at the latest, also for open streams.
+//! - A file that cannot be used leaves the intentions in use, with one warning. So does one that is being written: it counts once two
+//!   reads have found the same, and not without a line.
+//! - What a new file names and this process does not know allows nothing, and is said in the log: services are replaced one by one.
+//! - Reflection is not restricted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::call::{Method, Methods};
+use crate::call::{Call, Method, Methods};
 use crate::reread::reread;
 
-/// The interval at which the file is read again.
-const POLL: Duration = Duration::from_millis(500);
+/// The interval at which the file is read again. A new file counts once two reads have found the same.
+const READ: Duration = Duration::from_millis(300);
 /// The packages whose contracts every service may serve.
 const SHARED: [&str; 2] = ["google", "mesh"];
+/// The package of health and reflection.
+const UNRESTRICTED: &str = "grpc";
 
 /// The intentions in use. Cheap to clone; the clones share them.
 #[derive(Clone, Debug)]
@@ -33,6 +38,8 @@ struct Shared {
     path: PathBuf,
     system: System,
     table: watch::Sender<Arc<Table>>,
+    /// What was read last.
+    last: Mutex<Option<Table>>,
 }
 
 /// The names that a file may have.
@@ -64,50 +71,77 @@ impl Intentions {
     ///
     /// All of its mistakes, each as the end of a sentence that the key begins.
     pub fn read(path: &Path, system: System) -> Result<Self, Vec<String>> {
-        let table = read(path, &system)?;
-        let table = watch::Sender::new(Arc::new(table));
-        Ok(Self(Arc::new(Shared { path: path.to_owned(), system, table })))
+        let (table, mistakes) = read(path, &system).map_err(|mistake| vec![mistake])?;
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let (table, last) = (watch::Sender::new(Arc::new(table)), Mutex::default());
+        Ok(Self(Arc::new(Shared { path: path.to_owned(), system, table, last })))
     }
 
     /// Reads the file again and again, and uses what is new. Never returns.
     pub async fn renew(self) {
-        reread(POLL, "intentions", move || self.read_again()).await;
+        reread(READ, "intentions", move || self.read_again()).await;
     }
 
     fn read_again(&self) -> Result<(), String> {
-        let new = read(&self.0.path, &self.0.system).map_err(|mistakes| mistakes.join("; "))?;
-        let replaced = self.0.table.send_if_modified(|table| {
-            let changed = **table != new;
-            if changed {
-                *table = Arc::new(new);
-            }
-            changed
-        });
-        if replaced {
-            tracing::info!("the new intentions are in use");
+        let (new, unknown) = read(&self.0.path, &self.0.system)?;
+        if new == **self.0.table.borrow() {
+            return Ok(());
+        }
+        if new.0.is_empty() {
+            return Err(format!("names a file without a line, {}: nobody could call anything", self.0.path.display()));
+        }
+        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref() != Some(&new) {
+            *last = Some(new);
+            return Ok(());
+        }
+        self.0.table.send_replace(Arc::new(new));
+        tracing::info!("the new intentions are in use");
+        if !unknown.is_empty() {
+            let unknown = unknown.join("; ");
+            tracing::warn!(unknown, "intentions that this process does not know allow nothing");
         }
         Ok(())
     }
 
-    /// Whether `service` may call a method of this process.
-    pub(super) fn allow(&self, service: &str, method: &Method) -> bool {
-        self.0.table.borrow().allows(service, method, &self.0.system.local)
+    /// Whether a call is intended.
+    pub(super) fn allow(&self, intended: &Intended) -> bool {
+        self.0.table.borrow().allows(intended, &self.0.system.local)
     }
 
-    /// Waits until `service` may no longer call a method.
-    pub(super) async fn revoked(&self, service: &str, method: &Method) {
+    /// Waits until a call is no longer intended.
+    pub(super) async fn revoked(&self, intended: &Intended) {
         let mut table = self.0.table.subscribe();
         // The sender lives as long as this.
-        let _ = table.wait_for(|table| !table.allows(service, method, &self.0.system.local)).await;
+        let _ = table.wait_for(|table| !table.allows(intended, &self.0.system.local)).await;
+    }
+}
+
+/// A call of a service.
+pub(super) struct Intended {
+    service: String,
+    /// The service that is called, if the call is in memory.
+    called: Option<&'static str>,
+    method: &'static Method,
+}
+
+impl Intended {
+    pub(super) fn of<B>(call: &Call<B>, service: &str) -> Self {
+        Self { service: service.to_owned(), called: call.called(), method: call.method }
     }
 }
 
 impl Table {
-    /// A contract that many services serve is that of each service of the process.
-    fn allows(&self, service: &str, method: &Method, local: &[&'static str]) -> bool {
+    /// A contract that many services serve is that of each service of the process, unless the call says which.
+    fn allows(&self, Intended { service, called, method }: &Intended, local: &[&'static str]) -> bool {
         let package = method.service.split('.').next().unwrap_or_default();
-        let own = [package];
-        let called = if SHARED.contains(&package) { local } else { &own };
+        if package == UNRESTRICTED {
+            return true;
+        }
+        let own = [called.unwrap_or(package)];
+        let called = if SHARED.contains(&package) && called.is_none() { local } else { &own };
         called.iter().any(|called| *called == service || self.names(called, service, method))
     }
 
@@ -118,27 +152,27 @@ impl Table {
     }
 }
 
-fn read(path: &Path, system: &System) -> Result<Table, Vec<String>> {
+/// The table in a file, without what is unknown, and what that is. Each is the end of a sentence that the key begins.
+fn read(path: &Path, system: &System) -> Result<(Table, Vec<String>), String> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| vec![format!("names a file that cannot be read, {shown}: {error}")])?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("names a file that cannot be read, {shown}: {error}"))?;
     let lists: BTreeMap<String, Vec<String>> = toml::from_str(&text).map_err(|error| {
-        let why = error.message().to_owned();
-        vec![format!("names a file that is no table of lists of texts, {shown}: {why}")]
+        format!("names a file that is no table of lists of texts, {shown}: {}", error.message().replace('\n', " "))
     })?;
-    let (mut table, mut mistakes) = (Table::default(), Vec::new());
+    let (mut table, mut unknown) = (Table::default(), Vec::new());
     for (called, callers) in lists {
         if !system.names.contains(called.as_str()) {
-            mistakes.push(format!("names a file with an unknown service, {shown}: `{called}`"));
+            unknown.push(format!("names a file with an unknown service, {shown}: `{called}`"));
         }
         let callers = callers.iter().filter_map(|text| {
             let caller = caller(text, &called, system);
-            caller.map_err(|why| mistakes.push(format!("names a file with {why}, {shown}: `{text}` of {called}"))).ok()
+            caller.map_err(|why| unknown.push(format!("names a file with {why}, {shown}: `{text}` of {called}"))).ok()
         });
         let callers = callers.collect();
         table.0.insert(called, callers);
     }
-    if mistakes.is_empty() { Ok(table) } else { Err(mistakes) }
+    Ok((table, unknown))
 }
 
 /// `SERVICE`, or `SERVICE: PACKAGE.Service/Method`.
@@ -177,19 +211,49 @@ mod tests {
         file
     }
 
+    fn call(service: &str, path: &str) -> Intended {
+        Intended { service: service.to_owned(), called: None, method: system().methods.find(&format!("/{path}")) }
+    }
+
+    /// Writes a file, and has it read until it counts.
+    fn replace(file: &tempfile::NamedTempFile, intentions: &Intentions, text: &str) {
+        std::fs::write(file.path(), text).unwrap();
+        intentions.read_again().unwrap();
+        intentions.read_again().unwrap();
+    }
+
     #[test]
     fn intentions_name_services_and_methods() {
         let file = file(&format!("a = ['b', 'gateway: {GET}']"));
-        let (intentions, system) = (Intentions::read(file.path(), system()).unwrap(), system());
-        let allow = |service, path: &str| intentions.allow(service, system.methods.find(&format!("/{path}")));
+        let intentions = Intentions::read(file.path(), system()).unwrap();
+        let allow = |service, path: &str| intentions.allow(&call(service, path));
         let cancel = "google.longrunning.Operations/CancelOperation";
         assert!(allow("b", GET) && allow("b", cancel), "all methods");
         assert!(allow("gateway", GET) && !allow("gateway", cancel), "one method");
         assert!(allow("a", cancel), "itself");
         assert!(!allow("c", GET), "a service that is not named");
-        std::fs::write(file.path(), "b = ['a']").unwrap();
-        intentions.read_again().unwrap();
+        assert!(allow("c", "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), "reflection");
+        let in_memory = Intended { called: Some("b"), ..call("a", GET) };
+        assert!(!intentions.allow(&in_memory), "another service of the same process");
+        replace(&file, &intentions, "b = ['a']");
         assert!(!allow("b", GET), "no entry: nobody");
+        assert!(intentions.allow(&in_memory));
+    }
+
+    #[test]
+    fn intentions_that_are_being_written_do_not_count() {
+        let file = file("a = ['b']");
+        let intentions = Intentions::read(file.path(), system()).unwrap();
+        let allowed = || intentions.allow(&call("b", GET));
+        for text in ["", "a = [", "a = ['gateway']"] {
+            std::fs::write(file.path(), text).unwrap();
+            let _ = intentions.read_again();
+            assert!(allowed(), "{text}");
+        }
+        replace(&file, &intentions, "a = ['gateway']");
+        assert!(!allowed());
+        std::fs::write(file.path(), "").unwrap();
+        assert!((0..2).all(|_| intentions.read_again().is_err()), "a file without a line");
     }
 
     #[test]
@@ -206,19 +270,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn revoked_intention_is_noticed() {
+    async fn revoked_intention_is_noticed_whatever_else_is_unknown() {
         let file = file("a = ['b']");
-        let (intentions, system) = (Intentions::read(file.path(), system()).unwrap(), system());
-        let method = system.methods.find(&format!("/{GET}"));
+        let intentions = Intentions::read(file.path(), system()).unwrap();
         let waiting = tokio::spawn({
             let intentions = intentions.clone();
-            async move { intentions.revoked("b", method).await }
+            async move { intentions.revoked(&call("b", GET)).await }
         });
         tokio::task::yield_now().await;
-        std::fs::write(file.path(), "a = []").unwrap();
-        intentions.read_again().unwrap();
+        replace(&file, &intentions, "a = ['service_of_tomorrow']");
         waiting.await.unwrap();
-        std::fs::write(file.path(), "a = [").unwrap();
-        assert!(intentions.read_again().is_err() && !intentions.allow("b", method), "the old ones stay in use");
     }
 }

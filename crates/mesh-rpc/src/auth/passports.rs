@@ -8,16 +8,19 @@
 //!   signs another one then.
 //! - A gateway says that its caller is nobody, so that nobody's calls do not count as its own.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh_token::passport::{self, LIFETIME};
 use mesh_token::{Cache, Refused, User};
+use tokio::time::Instant;
+use tonic::{Code, Status};
 
 use crate::call::Caller;
+use crate::call::error::{DOMAIN, status};
 use crate::identity::Source;
 
 /// The header of a passport.
@@ -25,10 +28,13 @@ pub const HEADER: HeaderName = HeaderName::from_static("mesh-passport");
 /// The value for a caller without an identity.
 pub(super) const NOBODY: &str = "anonymous";
 
-/// The least time that a passport has left when it goes on.
-const LEFT: Duration = Duration::from_secs(10);
+/// The least time that a passport has left when it is used for another call of this process: half of its life. A process that passes
+/// it on may use it until its end.
+const LEFT: Duration = Duration::from_secs(30);
 /// The users whose passports are kept, and the passports that are remembered.
 const REMEMBERED: usize = 4096;
+/// The shortest time between two warnings.
+const WARNING: Duration = Duration::from_secs(60);
 
 /// The passports of a process with certificates. Cheap to clone.
 #[derive(Clone)]
@@ -39,73 +45,81 @@ struct Shared {
     process: &'static str,
     /// The services whose passports count.
     vouchers: Vec<String>,
-    /// By the name of the user.
-    signed: Mutex<HashMap<String, Signed>>,
+    /// By user, with the end and the scopes of the token.
+    signed: Cache<HeaderValue>,
     read: Cache<Caller>,
-    warned: AtomicBool,
+    warned: Mutex<Option<Instant>>,
 }
 
-#[derive(Clone)]
-struct Signed {
-    user: Arc<User>,
-    text: HeaderValue,
-    expires: SystemTime,
+/// Says in a request for whom this process makes it. `passes_on`: the process makes calls of others only, none of its own.
+///
+/// # Errors
+///
+/// INTERNAL: the call is for a user, and this process cannot vouch for it. As a call of the process itself, it could do what
+/// the user may not.
+pub(crate) fn write(
+    passports: Option<&Passports>,
+    caller: &Caller,
+    passes_on: bool,
+    headers: &mut HeaderMap,
+) -> Result<(), Status> {
+    headers.remove(HEADER);
+    if passports.is_some() {
+        // In memory it would not count either.
+        headers.remove(AUTHORIZATION);
+    }
+    match (passports, caller.as_user()) {
+        (Some(passports), Some(user)) => {
+            let passport = passports.of(caller, user).map_err(|why| passports.refuse(&why))?;
+            headers.insert(HEADER, passport);
+        }
+        // Also of a process that asks nobody: those that it calls may ask.
+        _ if passes_on => _ = headers.insert(HEADER, HeaderValue::from_static(NOBODY)),
+        _ => {}
+    }
+    Ok(())
 }
 
 impl Passports {
     /// `process` has the first certificate of `source`. `vouchers` are the services whose passports count.
-    pub fn new(source: Source, process: &'static str, vouchers: Vec<String>) -> Self {
-        let (signed, read, warned) = (Mutex::default(), Cache::new(REMEMBERED), AtomicBool::new(false));
-        Self(Arc::new(Shared { source, process, vouchers, signed, read, warned }))
+    ///
+    /// # Errors
+    ///
+    /// The process is one of the vouchers, and its certificate cannot sign passports.
+    pub fn new(source: Source, process: &'static str, vouchers: Vec<String>) -> Result<Self, String> {
+        let (signed, read, warned) = (Cache::new(REMEMBERED), Cache::new(REMEMBERED), Mutex::default());
+        let passports = Self(Arc::new(Shared { source, process, vouchers, signed, read, warned }));
+        if passports.vouches(process) {
+            let (issuer, subject, scopes) = (String::new(), "trial".to_owned(), BTreeSet::new());
+            passports.sign(&User { issuer, subject, scopes, until: SystemTime::now() })?;
+        }
+        Ok(passports)
     }
 
-    /// Says in a request for whom this process makes it. `passes_on`: the process makes calls of others only, none of its
-    /// own.
-    pub(crate) fn write(&self, caller: &Caller, passes_on: bool, headers: &mut HeaderMap) {
-        headers.remove(HEADER);
-        let passport = caller.as_user().map(|user| self.of(caller, user));
-        match passport {
-            Some(Some(passport)) => headers.insert(HEADER, passport),
-            // Calls for a user must not become those of the service.
-            Some(None) => headers.insert(HEADER, HeaderValue::from_static(NOBODY)),
-            None if passes_on => headers.insert(HEADER, HeaderValue::from_static(NOBODY)),
-            None => None,
-        };
+    fn vouches(&self, service: &str) -> bool {
+        self.0.vouchers.iter().any(|voucher| voucher == service)
     }
 
-    /// A passport of a user that lasts long enough; `None`: there is none, as the log says.
-    fn of(&self, caller: &Caller, user: &Arc<User>) -> Option<HeaderValue> {
+    /// A passport of a user.
+    fn of(&self, caller: &Caller, user: &Arc<User>) -> Result<HeaderValue, String> {
         let now = SystemTime::now();
-        if let Some((passport, expires)) = caller.passport()
-            && *expires > now + LEFT
-        {
-            return Some(passport.clone());
+        let vouches = self.vouches(self.0.process);
+        let came_with = caller.passport().filter(|(_, end)| *end > if vouches { now + LEFT } else { now });
+        if let Some((passport, _)) = came_with {
+            return Ok(passport.clone());
         }
-        let shared = &self.0;
-        if !shared.vouchers.iter().any(|voucher| voucher == shared.process) {
-            self.warn("auth.vouchers does not name it");
-            return None;
+        if !vouches {
+            return Err("the passport of the call has ended, and auth.vouchers does not name this service".to_owned());
         }
-        let mut signed = shared.signed.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = signed.get(caller.name()).filter(|kept| kept.expires > now + LEFT && kept.user == *user);
-        if let Some(kept) = kept {
-            return Some(kept.text.clone());
+        let until = user.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let scopes: Vec<_> = user.scopes.iter().map(String::as_str).collect();
+        let key = format!("{}\n{until}\n{}", caller.name(), scopes.join(" "));
+        if let Some(kept) = self.0.signed.get(&key) {
+            return Ok(kept);
         }
-        let text = match self.sign(user) {
-            Ok(text) => text,
-            Err(why) => {
-                self.warn(&why);
-                return None;
-            }
-        };
-        if signed.len() >= REMEMBERED {
-            signed.retain(|_, kept| kept.expires > now + LEFT);
-        }
-        if signed.len() < REMEMBERED {
-            let kept = Signed { user: Arc::clone(user), text: text.clone(), expires: now + LIFETIME };
-            signed.insert(caller.name().to_owned(), kept);
-        }
-        Some(text)
+        let signed = self.sign(user)?;
+        self.0.signed.put(&key, signed.clone(), now + LIFETIME - LEFT);
+        Ok(signed)
     }
 
     fn sign(&self, user: &User) -> Result<HeaderValue, String> {
@@ -117,14 +131,22 @@ impl Passports {
         Ok(value)
     }
 
-    fn warn(&self, why: &str) {
-        if !self.0.warned.swap(true, Ordering::Relaxed) {
+    fn refuse(&self, why: &str) -> Status {
+        let mut warned = self.0.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|warned| warned.elapsed() > WARNING) {
+            *warned = Some(Instant::now());
             tracing::warn!(
                 service = self.0.process,
                 why,
-                "the service cannot vouch for users: its calls for them are anonymous"
+                "a call for a user was not made: this service cannot vouch for it"
             );
         }
+        status(
+            Code::Internal,
+            DOMAIN,
+            "INTERNAL",
+            "the service cannot call others for this user; its log has the cause",
+        )
     }
 
     /// The user of a passport.
@@ -138,11 +160,10 @@ impl Passports {
             return Ok(caller);
         }
         let snapshot = self.0.source.current();
-        let vouches = |service: &str| self.0.vouchers.iter().any(|voucher| voucher == service);
         let read = passport::read(text, snapshot.trust_domain(), |chain| {
             let id = snapshot.check_signer(chain)?;
             match snapshot.service_of(&id) {
-                Some(service) if vouches(service) => Ok(id.to_string()),
+                Some(service) if self.vouches(service) => Ok(id.to_string()),
                 _ => Err(format!("{id} signed it, and auth.vouchers does not name that service")),
             }
         })?;

@@ -6,10 +6,9 @@
 //! | authenticated | users with all scopes, and services of the mesh that call as themselves |
 //! | internal | services of the mesh, for users or as themselves |
 //!
-//! With intentions, a service may also call only what they name. Methods of mesh itself that are internal are also for users with the scope `mesh.operator`. Health is for all.
+//! Methods of mesh itself that are internal are also for users with the scope `mesh.operator`. Health is for all.
 
 use super::denied::Denied;
-use super::intentions::Intentions;
 use crate::call::{Access, Caller, Method, OPERATOR};
 
 /// The service that agents and balancers ask without an identity.
@@ -18,21 +17,20 @@ const REFLECTION: &str = "grpc.reflection.";
 /// The packages of mesh.
 const MESH: &str = "mesh.";
 
+/// Whether a method is for all whatever else is decided: health, and what no contract has, which is answered as unknown.
+pub(super) fn is_for_all(method: &Method) -> bool {
+    method.service == HEALTH || method.number == 0
+}
+
 /// Decides a call of `caller`. `service` has made it, if that is known. `shows_contracts`: reflection is for all.
 pub(super) fn decide(
     method: &'static Method,
     caller: &Caller,
     service: Option<&str>,
     shows_contracts: bool,
-    intentions: Option<&Intentions>,
 ) -> Result<(), Denied> {
-    if method.service == HEALTH || (shows_contracts && method.service.starts_with(REFLECTION)) {
+    if shows_contracts && method.service.starts_with(REFLECTION) {
         return Ok(());
-    }
-    if let (Some(service), Some(intentions)) = (service, intentions)
-        && !intentions.allow(service, method)
-    {
-        return Err(Denied::CallerNotAllowed);
     }
     match method.access {
         Access::Public => Ok(()),
@@ -71,7 +69,7 @@ mod tests {
     fn method(service: &'static str, access: Access, scopes: &[&str]) -> &'static Method {
         let scopes: Vec<_> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
         Box::leak(Box::new(Method {
-            number: 0,
+            number: 1,
             service,
             name: "Do",
             idempotency: IdempotencyLevel::IdempotencyUnknown,
@@ -92,7 +90,7 @@ mod tests {
 
     /// The decision of a call by nobody, by users without and with scopes, by a service as itself, and by one for a user.
     fn decisions(method: &'static Method) -> [&'static str; 5] {
-        let decide = |caller: Caller, service| match super::decide(method, &caller, service, false, None) {
+        let decide = |caller: Caller, service| match super::decide(method, &caller, service, false) {
             Ok(()) => "",
             Err(denied) => denied.reason(),
         };
@@ -119,14 +117,14 @@ mod tests {
         for mesh in ["mesh.events.v1.FollowersService", "grpc.reflection.v1.ServerReflection"] {
             assert_eq!(decisions(method(mesh, Access::Internal, &[])), [missing, scope, "", "", ""]);
         }
-        assert_eq!(decisions(method(HEALTH, Access::Internal, &[])), [""; 5]);
+        assert!(is_for_all(method(HEALTH, Access::Internal, &[])) && !is_for_all(internal));
     }
 
     #[test]
     fn reflection_that_is_open_is_for_all() {
         let reflection = method("grpc.reflection.v1.ServerReflection", Access::Internal, &[]);
-        assert_eq!(decide(reflection, &Caller::default(), None, true, None), Ok(()));
+        assert_eq!(decide(reflection, &Caller::default(), None, true), Ok(()));
         let internal = method("catalog.v1.CatalogService", Access::Internal, &[]);
-        assert_eq!(decide(internal, &Caller::default(), None, true, None), Err(Denied::CallerNotAllowed));
+        assert_eq!(decide(internal, &Caller::default(), None, true), Err(Denied::CallerNotAllowed));
     }
 }

@@ -16,6 +16,9 @@ const INTENTIONS: &str = "auth.intentions";
 /// The processes that clients from outside of the mesh call, unless other ones are named.
 const DEFAULT_VOUCHERS: &str = "gateway, monolith";
 
+/// The trust domain of `mesh ca`.
+const DEVELOPMENT: &str = "dev.mesh";
+
 /// Whether callers need an identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -45,20 +48,22 @@ pub struct Settings {
 
 /// What the settings depend on.
 pub struct Around<'a> {
-    /// The addresses at which the process listens for calls.
-    pub listen: &'a [SocketAddr],
+    /// The address at which other processes call this one. `None` for a gateway.
+    pub inside: Option<SocketAddr>,
+    /// The addresses at which clients call it.
+    pub outside: &'a [SocketAddr],
     /// The services and processes of the system.
     pub system: &'a System,
     /// The TLS of calls between processes.
     pub transport: &'a Transport,
-    /// Whether its peers are in other processes.
+    /// Whether other processes call this one, or the other way round.
     pub has_peers_elsewhere: bool,
 }
 
 impl Settings {
     /// Reads the keys.
     pub fn take(around: &Around<'_>, keys: &mut Keys) -> Self {
-        let is_local = around.listen.iter().all(|listen| listen.ip().is_loopback());
+        let is_local = around.inside.iter().chain(around.outside).all(|listen| listen.ip().is_loopback());
         let from = |key: &str, keys: &Keys| keys.source(key).cloned().unwrap_or(Source::Default);
         let (of_mode, of_issuers, of_vouchers) = (from(MODE, keys), from(ISSUERS, keys), from(VOUCHERS, keys));
         let names = "issuers separated by commas, each as ISSUER AUDIENCE, or ISSUER AUDIENCE KEYS";
@@ -70,7 +75,17 @@ impl Settings {
         let vouchers =
             keys.take(&Key::new(VOUCHERS, "names of services, separated by commas"), Names::default(), names_of);
 
-        let is_development = named.is_none() && is_local;
+        let is_development = named.is_none() && is_local && (!around.has_peers_elsewhere || around.is_in_development());
+        let clients = around.outside.iter().find(|_| named.is_none() && !is_development);
+        if let (Mode::Required, Some(listen)) = (mode, clients) {
+            let message = format!("is not set, and clients call {listen}: name the issuers of their tokens");
+            keys.problem(ISSUERS, of_mode.clone(), message);
+        }
+        if mode == Mode::Off && named.is_some() {
+            let message =
+                "is off, and auth.issuers names issuers whose tokens nobody would ask for: remove one of both";
+            keys.problem(MODE, of_mode.clone(), message.to_owned());
+        }
         let entries = named.unwrap_or_else(|| if is_development { vec![development_entry()] } else { Vec::new() });
         if entries.iter().any(|entry| entry.issuer == development::ISSUER) && !is_local {
             let message =
@@ -87,7 +102,7 @@ impl Settings {
             let message = format!("names `{unknown}`, which is no service of this system");
             keys.problem(VOUCHERS, of_vouchers.clone(), message);
         }
-        if mode == Mode::Required && around.has_peers_elsewhere && !is_mutual(around) {
+        if mode == Mode::Required && around.has_peers_elsewhere && !around.is_mutual() {
             let message = "is required, and services in other processes do not know who calls without certificates: set \
                            tls.mode to mutual, as `scripts/up --tls` does";
             keys.problem(MODE, of_mode, message.to_owned());
@@ -113,12 +128,18 @@ fn intentions(mode: Mode, around: &Around<'_>, keys: &mut Keys) -> Option<Intent
     noted.ok()
 }
 
-/// Whether calls between processes are by mutual TLS.
-fn is_mutual(around: &Around<'_>) -> bool {
-    use crate::identity::Mode;
-    let elsewhere = around.listen.iter().any(|listen| !listen.ip().is_loopback());
-    let mode = around.transport.mode;
-    around.transport.source.is_some() && (mode == Mode::Mutual || (mode == Mode::Auto && elsewhere))
+impl Around<'_> {
+    /// Whether calls between processes are by mutual TLS.
+    fn is_mutual(&self) -> bool {
+        use crate::identity::Mode;
+        let by_address = self.inside.is_some_and(|inside| self.transport.is_mutual_at(inside));
+        self.transport.source.is_some() && (self.transport.mode == Mode::Mutual || by_address)
+    }
+
+    /// Whether the certificates are those of development, whose authority lies beside the key of the issuer.
+    fn is_in_development(&self) -> bool {
+        self.transport.source.as_ref().is_some_and(|source| source.current().trust_domain() == DEVELOPMENT)
+    }
 }
 
 /// An issuer, as the key names it.

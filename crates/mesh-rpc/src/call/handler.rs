@@ -74,14 +74,23 @@ impl GrpcService {
 /// The gRPC services of a process by their full names.
 pub type GrpcServices = HashMap<&'static str, GrpcService>;
 
+/// The services of a call in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Local {
+    /// The one that calls.
+    pub caller: &'static str,
+    /// The one that is called.
+    pub called: &'static str,
+}
+
 /// A call on its way through the layers. It is made once, where the call enters, and passed down.
 pub struct Call<B = Body> {
     /// The method. It is looked up once.
     pub method: &'static Method,
     /// The connection that the call came over. `None` in memory.
     pub connection: Option<Connection>,
-    /// The service that calls in memory.
-    pub local: Option<&'static str>,
+    /// The services of a call in memory.
+    pub local: Option<Local>,
     /// When the call arrived.
     pub arrived: Instant,
     /// What is known of the call. The deadline is set on the way.
@@ -98,13 +107,18 @@ impl<B> Call<B> {
     }
 
     /// A call in memory that a service of this process makes now.
-    pub fn from_service(method: &'static Method, service: &'static str, request: Request<B>) -> Self {
-        Self { local: Some(service), ..Self::new(method, None, request) }
+    pub fn in_memory(method: &'static Method, local: Local, request: Request<B>) -> Self {
+        Self { local: Some(local), ..Self::new(method, None, request) }
     }
 
     /// The service that made the call, if it is known to be one.
     pub fn service(&self) -> Option<&str> {
-        self.connection.as_ref().map_or(self.local, Connection::service)
+        self.connection.as_ref().map_or(self.local.map(|local| local.caller), Connection::service)
+    }
+
+    /// The service that is called, if the call is in memory. Over the network, the name of the contract says it, or a request.
+    pub fn called(&self) -> Option<&'static str> {
+        self.local.map(|local| local.called)
     }
 
     /// Removes what a caller outside of the mesh must not say of a call: its cause, and identities.

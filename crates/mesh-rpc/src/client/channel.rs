@@ -26,9 +26,9 @@ use super::discover::Discover;
 use super::endpoints::Endpoints;
 use super::failure;
 use super::retry::Remote;
-use crate::auth::Passports;
+use crate::auth::{Passports, passports};
 use crate::call::error::exceeded;
-use crate::call::{Call, Context, Handler, Methods, peer};
+use crate::call::{Call, Context, Handler, Local, Methods, peer};
 use crate::identity::Transport;
 use crate::telemetry::{ClientCall, Metrics, Observer as _};
 
@@ -201,15 +201,18 @@ impl tower::Service<Request<Body>> for Channel {
             Err(status) => return asked.refuse(status),
         };
         if let Some(remote) = self.remote.clone() {
-            if let Some(passports) = &inner.calling.passports {
-                passports.write(&asked.context.caller, inner.passes_on, request.headers_mut());
+            let passports = inner.calling.passports.as_ref();
+            if let Err(status) =
+                passports::write(passports, &asked.context.caller, inner.passes_on, request.headers_mut())
+            {
+                return asked.refuse(status);
             }
             // `Remote` writes the remaining time for each attempt.
             return Box::pin(async move { asked.answer(deadline, pin!(remote.call(method, request, deadline))).await });
         }
         let Some(stack) = inner.stack.get() else { return asked.refuse(failure::no_endpoints(service, None)) };
         deadline.write(&mut request);
-        let mut answering = stack(Call::from_service(method, self.caller, request));
+        let mut answering = stack(Call::in_memory(method, Local { caller: self.caller, called: service }, request));
         Box::pin(async move { asked.answer(deadline, answering.as_mut()).await })
     }
 }

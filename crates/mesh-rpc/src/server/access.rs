@@ -23,11 +23,15 @@ impl<N: Answer> Answer for Access<N> {
             Ok(lasts) => lasts,
             Err(status) => return status.into_http(),
         };
-        let streaming = call.method.server_streaming;
-        let mut response = self.next.answer(call).await;
-        if let Some(lasts) = lasts.filter(|_| streaming) {
-            response.body_mut().end_with(|| lasts.over());
-        }
+        let streams = call.method.client_streaming || call.method.server_streaming;
+        let Some(lasts) = lasts.filter(|_| streams) else { return self.next.answer(call).await };
+        let mut over = Box::pin(lasts.over());
+        // A handler that reads a stream may wait before it answers.
+        let mut response = tokio::select! {
+            response = self.next.answer(call) => response,
+            status = &mut over => return status.into_http(),
+        };
+        response.body_mut().end_with(|| over);
         response
     }
 }

@@ -184,7 +184,8 @@ fn passport_is_short_lived() {
     let passport = service.sign(begin, &alice()).unwrap();
     let at = |now| read_at(now, &passport, DOMAIN, trust).map(|_| ());
     assert_eq!(at(begin + LIFETIME + SKEW - 2 * second), Ok(()));
-    assert_eq!(at(begin + LIFETIME + SKEW + second), Err(Refused::Expired));
+    let ended = at(begin + LIFETIME + SKEW + second);
+    assert!(matches!(ended, Err(Refused::Invalid(_))), "the token of the user may be good: {ended:?}");
     assert_eq!(at(begin - SKEW + 2 * second), Ok(()));
     assert!(matches!(at(begin - SKEW - 2 * second), Err(Refused::Invalid(_))));
 
