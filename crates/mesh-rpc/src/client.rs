@@ -7,7 +7,8 @@
 //! - [`endpoints`] picks an instance.
 //! - [`attempt`] makes one attempt at an [`endpoint`]. `outlier` ejects endpoints that fail, and `probe` reinstates
 //!   them.
-//! - [`connections`] sends the request; `confirmed` waits until a peer has accepted a certificate.
+//! - [`connections`] sends the request; `confirmed` waits until a peer has accepted a certificate, and
+//!   `greeting` notices a peer that speaks another protocol.
 //!
 //! [`discover`] is the trait of a source of instances. [`failure`] has the client's own errors.
 
@@ -21,6 +22,7 @@ pub mod discover;
 pub mod endpoint;
 pub mod endpoints;
 pub mod failure;
+mod greeting;
 mod instance;
 mod outlier;
 mod probe;

@@ -2,7 +2,7 @@
 //! other with TLS 1.3 in both directions.
 //!
 //! Modules, in order of dependency: [`spiffe`] is the name in a certificate, `validity` its end, `pem` reads files, `files` names them,
-//! `verify` checks the certificate of a peer, `snapshot` has those in use, [`source`] reads the files again and again,
+//! `rejection` names why a client is not let in, `verify` checks the certificate of a peer, `snapshot` has those in use, [`source`] reads the files again and again,
 //! [`settings`] has the keys `tls.mode` and `identity`.
 //!
 //! Guarantees:
@@ -19,6 +19,7 @@
 
 mod files;
 mod pem;
+pub(crate) mod rejection;
 pub mod settings;
 mod snapshot;
 pub mod source;

@@ -3,8 +3,8 @@
 //! Modules, in order of dependency. A module uses only those before it; `server` does not use `client`.
 //! - [`call`]: a call, its context, its errors and its handlers
 //! - `reread`: files that are replaced while the process runs
-//! - [`identity`]: certificates of services, and TLS between processes
 //! - [`telemetry`]: logs, metrics and spans of calls
+//! - [`identity`]: certificates of services, and TLS between processes
 //! - [`auth`]: who calls, and whether it may
 //! - [`client`]: the channel to a peer
 //! - [`discovery`]: finds peers and registers this process

@@ -10,6 +10,7 @@ mod completion;
 mod follow_metrics;
 mod histogram;
 mod line;
+mod log_limit;
 mod log_settings;
 mod logs;
 mod metrics;
@@ -20,11 +21,13 @@ mod server_call;
 mod span;
 #[cfg(test)]
 mod span_tests;
+mod tls_metrics;
 
 pub use carrier_metrics::{CarrierLag, CarrierMetrics};
 pub use client_call::ClientCall;
 pub use completion::Observer;
 pub use follow_metrics::{FollowMetrics, Lag};
+pub use log_limit::LogLimit;
 pub use log_settings::{Log, LogFormat};
 pub use logs::init;
 pub use metrics::{Metrics, RpcMetrics};
@@ -33,3 +36,4 @@ pub use otlp_settings::Otlp;
 pub use peer_metrics::{EndpointMetrics, PeerMetrics};
 pub use server_call::observe;
 pub use span::{link, position};
+pub use tls_metrics::{Side, TlsMetrics};

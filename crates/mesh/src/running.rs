@@ -15,6 +15,7 @@ use mesh_rpc::auth::{Gate, Mode, Passports};
 use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::{Calling, Peers};
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
+use mesh_rpc::identity::Source;
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
     Admin, Answers, Check, Health, KnownPlaces, Listen, Ports, Readiness, Starting, health_service, reflection,
@@ -95,7 +96,9 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let (is_gateway, services) = (process.gateway.is_some(), process.services);
     let names: Vec<_> = services.iter().map(|service| (service.name(), service.contracts())).collect();
     let own_contracts = own_contracts(&services);
-    let health = Health::starting(names.clone(), own_contracts.clone());
+    // A gateway has no service, and a certificate that may expire.
+    let own_certificate = config.transport.certificates().filter(|_| is_gateway).map(|_| (config.process, Vec::new()));
+    let health = Health::starting(names.iter().cloned().chain(own_certificate), own_contracts.clone());
     let (innermost, starting) = Starting::new(&health);
     let places = KnownPlaces::default();
     let passports = passports(config)?;
@@ -140,7 +143,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         transport: config.inbound.clone(),
     };
     if let Some(source) = config.transport.source.clone() {
-        background.run(source.renew());
+        background.run(source.renew(metrics.tls.clone()));
     }
     ports.accept(limits, &draining, &foreground, answers);
 
@@ -195,7 +198,12 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     for follower in built.followers {
         foreground.run(follower.run(draining.clone()));
     }
-    background.run(health.clone().watch(built.checks));
+    let mut checks = built.checks;
+    if let Some(source) = config.transport.certificates() {
+        let services = names.iter().map(|(service, _)| *service).chain(is_gateway.then_some(config.process));
+        checks.extend(services.map(|service| (service, certificate_check(source.clone(), service))));
+    }
+    background.run(health.clone().watch(checks));
     background.run(metrics.publish_build());
     health.started();
     // Last: a service that others find can be called.
@@ -401,6 +409,14 @@ fn database_check(store: Store) -> Check {
                 Err(error) => Readiness::NotReady(error.to_string()),
             }
         })
+    })
+}
+
+/// The readiness check of the certificates that a service needs.
+fn certificate_check(source: Source, service: &'static str) -> Check {
+    Box::new(move |_| {
+        let found = source.ended(service).map_or(Readiness::Ready, Readiness::NotReady);
+        Box::pin(std::future::ready(found))
     })
 }
 

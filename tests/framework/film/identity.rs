@@ -20,7 +20,7 @@ fn mutual(folder: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn start(binary: &str, folder: &Path, more: &[(&str, &str)]) -> Process {
+pub(super) fn start(binary: &str, folder: &Path, more: &[(&str, &str)]) -> Process {
     let settings = mutual(folder);
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Process::start(binary, &[&settings[..], more].concat())

@@ -85,7 +85,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "tokens",
         ],
     ),
-    ("crates/mesh-rpc", &["call reread", "identity", "telemetry", "auth", "client", "discovery server"]),
+    ("crates/mesh-rpc", &["call reread", "telemetry", "identity", "auth", "client", "discovery server"]),
     (
         "crates/mesh-edge",
         &[

@@ -22,7 +22,8 @@ pub struct Authority {
 
 /// A certificate of an authority, with its key.
 pub struct Leaf {
-    der: CertificateDer<'static>,
+    /// The certificate, with its issuers behind it.
+    chain: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
 }
 
@@ -46,6 +47,11 @@ impl Authority {
         self.sign(parameters("leaf", Duration::from_secs(3600)), uris)
     }
 
+    /// A certificate that ends soon.
+    pub fn lasting(&self, uri: &str, lifetime: Duration) -> Leaf {
+        self.sign(parameters("leaf", lifetime), &[uri])
+    }
+
     /// A certificate that has ended.
     pub fn ended(&self, uri: &str) -> Leaf {
         let mut parameters = parameters("leaf", Duration::ZERO);
@@ -58,11 +64,8 @@ impl Authority {
         self.leaf(&[&format!("spiffe://dev.mesh/service/{name}")])
     }
 
-    fn sign(&self, mut parameters: CertificateParams, uris: &[&str]) -> Leaf {
-        parameters.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().expect("ASCII"))).collect();
-        let key = KeyPair::generate().expect("a key");
-        let der = parameters.signed_by(&key, &self.issuer).expect("a certificate").der().clone();
-        Leaf { der, key: key.serialize_der() }
+    fn sign(&self, parameters: CertificateParams, uris: &[&str]) -> Leaf {
+        sign(parameters, uris, &self.issuer)
     }
 
     /// Writes the bundle and the certificates of services, as the settings name them.
@@ -89,7 +92,7 @@ impl Authority {
         let mut config = match shown {
             Some(leaf) => {
                 let key = PrivatePkcs8KeyDer::from(leaf.key.clone()).into();
-                config.with_client_auth_cert(vec![leaf.der.clone()], key).expect("a certificate with its key")
+                config.with_client_auth_cert(leaf.chain.clone(), key).expect("a certificate with its key")
             }
             None => config.with_no_client_auth(),
         };
@@ -129,11 +132,31 @@ impl Default for Authority {
 }
 
 impl Leaf {
+    /// A certificate that this one has signed, which is no authority. A client shows both.
+    pub fn signs(&self, uri: &str) -> Self {
+        let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(&self.key[..])).expect("a key");
+        let mut issuer = parameters("leaf", Duration::from_secs(3600));
+        issuer.is_ca = IsCa::NoCa;
+        let signed = sign(parameters("leaf of a leaf", Duration::from_secs(3600)), &[uri], &Issuer::new(issuer, key));
+        Self { chain: [signed.chain, self.chain.clone()].concat(), ..signed }
+    }
+
     /// Writes `NAME.pem` and `NAME.key`.
     pub fn write(&self, folder: &Path, name: &str) {
         std::fs::write(folder.join(format!("{name}.key")), pem("PRIVATE KEY", &self.key)).expect("a folder");
-        std::fs::write(folder.join(format!("{name}.pem")), pem("CERTIFICATE", &self.der)).expect("a folder");
+        std::fs::write(
+            folder.join(format!("{name}.pem")),
+            self.chain.iter().map(|der| pem("CERTIFICATE", der)).collect::<String>(),
+        )
+        .expect("a folder");
     }
+}
+
+fn sign(mut parameters: CertificateParams, uris: &[&str], issuer: &Issuer<'static, KeyPair>) -> Leaf {
+    parameters.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().expect("ASCII"))).collect();
+    let key = KeyPair::generate().expect("a key");
+    let der = parameters.signed_by(&key, issuer).expect("a certificate").der().clone();
+    Leaf { chain: vec![der], key: key.serialize_der() }
 }
 
 fn parameters(name: &str, lifetime: Duration) -> CertificateParams {

@@ -126,8 +126,8 @@ impl PeersInner {
         let mut remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner);
         let remote = remotes.entry(service).or_insert_with(|| {
             let metrics = self.calling.metrics.peer(service);
-            let transport = self.calling.transport.clone();
-            let endpoints = Endpoints::unknown(Dial { service, transport }, metrics.clone());
+            let (transport, tls) = (self.calling.transport.clone(), self.calling.metrics.tls.clone());
+            let endpoints = Endpoints::unknown(Dial { service, transport, metrics: tls }, metrics.clone());
             self.discovery.follow(service, endpoints.clone());
             Arc::new(Remote::new(service, endpoints, self.passes_on, metrics))
         });

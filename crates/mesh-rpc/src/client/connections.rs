@@ -11,7 +11,7 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +30,9 @@ use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 
 use super::confirmed::Confirmed;
+use super::greeting::{Foreign, Greeted, Greeting};
 use crate::identity::{Security, Transport, not_after};
+use crate::telemetry::{Side, TlsMetrics};
 
 /// The largest size of response headers, in bytes. A list of invalid fields may exceed hyper's default of 16 KiB.
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
@@ -72,6 +74,8 @@ pub struct Dial {
     pub service: &'static str,
     /// Where TLS is spoken, and the certificates of this process.
     pub transport: Transport,
+    /// Where handshakes are counted.
+    pub metrics: TlsMetrics,
 }
 
 /// The connections to one endpoint.
@@ -79,6 +83,8 @@ pub struct Connections {
     authority: Authority,
     dial: Dial,
     pool: Arc<Mutex<Pool>>,
+    /// Whether the log has that the peer speaks another protocol.
+    is_foreign: AtomicBool,
 }
 
 #[derive(Default)]
@@ -97,6 +103,8 @@ struct Http2Connection {
     sender: SendRequest<Body>,
     /// When the certificate of the peer ends; `None` without one.
     end: Option<SystemTime>,
+    /// What the peer speaks instead of HTTP/2. Without TLS a connection is used before its first bytes arrive.
+    greeted: Greeted,
     /// Each clone but the first is a call in flight.
     calls: Arc<CallRecord>,
 }
@@ -114,7 +122,7 @@ struct CallRecord {
 impl Connections {
     /// Creates the set without opening a connection.
     pub fn to(authority: Authority, dial: Dial) -> Self {
-        Self { authority, dial, pool: Arc::default() }
+        Self { authority, dial, pool: Arc::default(), is_foreign: AtomicBool::new(false) }
     }
 
     /// Takes a request, sends it, and waits for the response head. Dropping the future resets the stream. The caller
@@ -132,9 +140,18 @@ impl Connections {
             drop(pending);
             connection.calls.unanswered.store(0, Ordering::Relaxed);
             let mut failed = match result {
-                Ok(response) => return Ok((response, InFlightGuard(connection.calls))),
+                Ok(response) => {
+                    // A test alone does not take the line from other cores.
+                    if self.is_foreign.load(Ordering::Relaxed) {
+                        self.is_foreign.store(false, Ordering::Relaxed);
+                    }
+                    return Ok((response, InFlightGuard(connection.calls)));
+                }
                 Err(failed) => failed,
             };
+            if let Some(foreign) = connection.greeted.get() {
+                return Err(self.foreign(foreign));
+            }
             // The connection closed before it sent the request, for example because of its age. Another one can send
             // it.
             match failed.take_message() {
@@ -147,6 +164,14 @@ impl Connections {
                 }
             }
         }
+    }
+
+    /// The failure of a request to a peer that speaks another protocol: it has understood nothing. The log has it once.
+    fn foreign(&self, foreign: &Foreign) -> Unanswered {
+        if !self.is_foreign.swap(true, Ordering::Relaxed) {
+            tracing::warn!(error = %foreign, service = self.dial.service, authority = %self.authority, "no connection to a peer");
+        }
+        unreachable(foreign.clone())
     }
 
     /// The connection with the fewest calls in flight.
@@ -227,11 +252,16 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
         // RPCs are small: send each packet at once.
         let _ = stream.set_nodelay(true);
         match dial.transport.at(stream.peer_addr().map_err(unreachable)?) {
-            Security::Plaintext => Ok((open(stream).await?, None)),
+            Security::Plaintext => {
+                let (stream, greeted) = Greeting::new(stream);
+                Ok((open(stream).await?, None, greeted))
+            }
             Security::Mutual(source) => {
                 let name = ServerName::try_from(dial.service).map_err(unreachable)?;
                 let connector = TlsConnector::from(Arc::new(source.current().client(dial.service)));
-                authenticated(connector.connect(name, stream)).await
+                let authenticated = authenticated(connector.connect(name, stream)).await;
+                dial.metrics.handshake(Side::Client, authenticated.is_ok());
+                authenticated.map(|(sender, end)| (sender, end, Greeted::default()))
             }
             Security::Refused => Err(unreachable(io::Error::other(
                 "plaintext is for loopback: set the three keys of identity, or tls.mode to plaintext",
@@ -241,9 +271,9 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
     let timed_out =
         || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {authority} after {CONNECT_TIMEOUT:?}"));
     let connected = timeout(CONNECT_TIMEOUT, connected).await.unwrap_or_else(|_| Err(unreachable(timed_out())));
-    let (sender, end) = connected?;
+    let (sender, end, greeted) = connected?;
     let calls = Arc::new(CallRecord { start: Instant::now(), unanswered: AtomicU32::new(0) });
-    Ok(Http2Connection { sender, end, calls })
+    Ok(Http2Connection { sender, end, greeted, calls })
 }
 
 /// Begins HTTP/2 on a connection by TLS, and waits until the peer has accepted the certificate of this process. Returns when
@@ -251,7 +281,7 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
 async fn authenticated(
     connecting: tokio_rustls::Connect<TcpStream>,
 ) -> Result<(SendRequest<Body>, Option<SystemTime>), Unanswered> {
-    let stream = connecting.await.map_err(unreachable)?;
+    let stream = connecting.await.map_err(|error| unreachable(explained(error)))?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let end = certificate.and_then(|certificate| not_after(certificate));
     let (stream, confirmed) = Confirmed::new(stream);
@@ -260,6 +290,18 @@ async fn authenticated(
         |_| io::Error::new(io::ErrorKind::ConnectionAborted, "the peer closed the connection in the handshake");
     confirmed.await.unwrap_or_else(|error| Err(closed(error))).map_err(unreachable)?;
     Ok((sender, end))
+}
+
+/// Names the cause of a failed handshake that rustls only describes: the peer has answered without TLS.
+fn explained(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => io::Error::new(
+            error.kind(),
+            "the peer does not speak TLS, and this process does: tls.mode must be the same in both",
+        ),
+        _ => error,
+    }
 }
 
 /// Begins HTTP/2 on a connection.

@@ -86,6 +86,11 @@ impl Transport {
         Self { mode, source }
     }
 
+    /// The certificates, if any connection may need them.
+    pub fn certificates(&self) -> Option<&Source> {
+        self.source.as_ref().filter(|_| self.mode != Mode::Plaintext)
+    }
+
     /// Whether the listener at an address speaks mutual TLS.
     pub fn is_mutual_at(&self, address: SocketAddr) -> bool {
         matches!(self.at(address), Security::Mutual(_))

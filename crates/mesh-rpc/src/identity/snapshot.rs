@@ -106,6 +106,17 @@ impl Snapshot {
         config
     }
 
+    /// When the certificates end, by service.
+    pub(super) fn ends(&self) -> impl Iterator<Item = (&'static str, SystemTime)> {
+        self.ends.iter().map(|(service, end)| (*service, *end))
+    }
+
+    /// The service whose certificate has ended: `service` itself, or that of outgoing calls.
+    pub(super) fn ended<'a>(&'a self, service: &'a str) -> Option<&'a str> {
+        let ended = |service: &&str| self.ends.get(*service).is_some_and(|end| left(*end).is_zero());
+        [service, self.id.service()].into_iter().find(ended)
+    }
+
     /// The service whose certificate ends first, and the time left, if that is less than a third of what it was when the
     /// certificate was read.
     pub(super) fn ending(&self) -> Option<(&'static str, Duration)> {

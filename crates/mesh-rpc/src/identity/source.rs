@@ -15,6 +15,7 @@ use super::files::{Identities, Mistakes};
 use super::pem::{Contents, read};
 use super::snapshot::{Leaf, Snapshot};
 use crate::reread::reread;
+use crate::telemetry::TlsMetrics;
 
 /// The interval at which the files are read again.
 const POLL: Duration = Duration::from_secs(5);
@@ -63,10 +64,26 @@ impl Source {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Why a service cannot work, if its certificate has ended, or that of outgoing calls.
+    pub fn ended(&self, service: &str) -> Option<String> {
+        let current = self.current();
+        let ended = current.ended(service)?;
+        let file = of_service(&self.0.identities.certificate, ended);
+        Some(format!("the certificate of {ended} has expired: write a new one to {}", file.display()))
+    }
+
     /// Reads the files again and again, and uses what is new. Never returns.
-    pub async fn renew(self) {
+    pub async fn renew(self, metrics: TlsMetrics) {
         let source = self.clone();
-        tokio::join!(reread(POLL, "certificates", move || source.read_again()), self.warn_of_ends());
+        source.measure(&metrics);
+        let read = move || source.read_again(&metrics);
+        tokio::join!(reread(POLL, "certificates", read), self.warn_of_ends());
+    }
+
+    fn measure(&self, metrics: &TlsMetrics) {
+        for (service, end) in self.current().ends() {
+            metrics.ends(service, end);
+        }
     }
 
     /// Warns of a certificate that ends soon, once until another one is in use.
@@ -83,16 +100,30 @@ impl Source {
         }
     }
 
-    fn read_again(&self) -> Result<(), Mistakes> {
+    fn read_again(&self, metrics: &TlsMetrics) -> Result<(), Mistakes> {
+        let renewed = self.renew_once();
+        match &renewed {
+            Ok(true) => {
+                self.measure(metrics);
+                metrics.renewed(true);
+            }
+            Ok(false) => {}
+            Err(_) => metrics.renewed(false),
+        }
+        renewed.map(drop)
+    }
+
+    /// Uses new files. Returns whether there are any.
+    fn renew_once(&self) -> Result<bool, Mistakes> {
         let read = files(&self.0.identities, &self.0.services)?;
         if read == *self.0.read.read().unwrap_or_else(PoisonError::into_inner) {
-            return Ok(());
+            return Ok(false);
         }
         let snapshot = snapshot(&self.0.identities, &read)?;
         tracing::info!(trust_domain = snapshot.trust_domain(), "the new certificates are in use");
         *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
         *self.0.read.write().unwrap_or_else(PoisonError::into_inner) = read;
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Checks the certificate of a peer: its chain, and the SPIFFE ID in it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,27 +13,30 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
+use super::rejection::{self, NoId, OtherDomain};
 use super::spiffe::SpiffeId;
 
-/// Why the ID of a peer is refused, for the log.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Refused(String);
+/// A server has the ID of another service.
+#[derive(thiserror::Error)]
+#[error("{0} answers in the place of {1}")]
+struct OtherService(SpiffeId, String);
 
-fn refused(why: String) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refused(why)))))
+impl fmt::Debug for OtherService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn refused(why: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
 }
 
 fn id_of(certificate: &CertificateDer<'_>) -> Result<SpiffeId, Error> {
-    SpiffeId::of(certificate).map_err(|why| refused(format!("the certificate of the peer {why}")))
+    SpiffeId::of(certificate).map_err(|why| refused(NoId(why)))
 }
 
-fn id_within(trust_domain: &str, certificate: &CertificateDer<'_>) -> Result<SpiffeId, Error> {
-    let id = id_of(certificate)?;
-    if id.trust_domain() != trust_domain {
-        return Err(refused(format!("{id} is not of the trust domain {trust_domain}")));
-    }
-    Ok(id)
+fn check_domain(trust_domain: &str, id: SpiffeId) -> Result<(), Error> {
+    if id.trust_domain() == trust_domain { Ok(()) } else { Err(refused(OtherDomain(id, trust_domain.to_owned()))) }
 }
 
 /// Checks clients: any service of the trust domain.
@@ -65,8 +69,12 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        let id = id_of(end_entity);
+        if let Ok(id) = &id {
+            rejection::claimed(id.to_string());
+        }
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        id_within(&self.trust_domain, end_entity)?;
+        check_domain(&self.trust_domain, id?)?;
         Ok(verified)
     }
 
@@ -122,14 +130,11 @@ impl ServerCertVerifier for Servers {
         let algorithms = self.provider.signature_verification_algorithms.all;
         let parsed = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
+        let id = id_of(end_entity)?;
         match &self.expected {
-            Expected::Within(trust_domain) => drop(id_within(trust_domain, end_entity)?),
-            Expected::Id(expected) => {
-                let id = id_of(end_entity)?.to_string();
-                if id != *expected {
-                    return Err(refused(format!("{id} answers in the place of {expected}")));
-                }
-            }
+            Expected::Within(trust_domain) => check_domain(trust_domain, id)?,
+            Expected::Id(expected) if id.to_string() == *expected => {}
+            Expected::Id(expected) => return Err(refused(OtherService(id, expected.clone()))),
         }
         Ok(ServerCertVerified::assertion())
     }

@@ -2,7 +2,7 @@
 //!
 //! Guarantees:
 //! - A client that does not complete its first bytes is disconnected after [`PREFACE_TIMEOUT`]: the HTTP/2 preface, or
-//!   the head of an HTTP/1.1 request. Before them, a handshake of TLS has the same limit.
+//!   the head of an HTTP/1.1 request. Before them, a handshake of TLS has [`HANDSHAKE_TIMEOUT`].
 //! - An HTTP/2 client that does not answer pings is disconnected after at most twice [`KEEP_ALIVE`]. A client that stops within a
 //!   frame does not answer them.
 //! - The head of an HTTP/1.1 request above [`MAX_HEADER_BYTES`], and headers above [`MAX_HTTP_2_HEADER_BYTES`], are
@@ -39,15 +39,18 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
+use super::handshakes::Handshakes;
 use super::head_limit::MAX_HEADER_BYTES;
 use super::prefixed::Prefixed;
 use super::settings::Limits;
 use super::tls;
 use crate::call::Connection;
-use crate::identity::{Snapshot, left, not_after};
+use crate::identity::{Snapshot, left, not_after, rejection};
 
 /// The limit for the first bytes of a client.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The limit for a handshake of TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 /// The interval and the timeout of HTTP/2 pings.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// The headers that HTTP/2 takes: far more than a call may have, so that gRPC can refuse the call.
@@ -67,6 +70,8 @@ pub(super) struct Handshake {
     pub(super) config: Arc<ServerConfig>,
     /// The certificates of the mesh, if clients need one of them.
     pub(super) identity: Option<Arc<Snapshot>>,
+    /// Those of the listener.
+    pub(super) all: Arc<Handshakes>,
 }
 
 /// The client of a connection.
@@ -90,23 +95,29 @@ pub(super) async fn serve<A, F>(
     // RPCs are small: send each packet at once.
     let _ = stream.set_nodelay(true);
     let client = stream.peer_addr().ok();
-    let Some(Handshake { config, identity }) = tls else {
+    let Some(Handshake { config, identity, all }) = tls else {
         return serve_stream(stream, Peer { client, service: None }, draining, limits, answer).await;
     };
+    let Some(pending) = all.begin(client) else { return };
     // In boxes, so that a connection without TLS needs no memory for them.
     let accepted = tokio::select! {
-        accepted = timeout(PREFACE_TIMEOUT, Box::pin(tls::accept(config, stream))) => accepted,
+        accepted = timeout(HANDSHAKE_TIMEOUT, Box::pin(rejection::with_claim(tls::accept(config, stream)))) => accepted,
         () = draining.cancelled() => return,
     };
+    drop(pending);
     match accepted {
-        Ok(Ok(stream)) => {
+        Ok((Ok(stream), _)) => {
+            all.succeeded();
             let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
             let limits = until(limits, certificate.and_then(|certificate| not_after(certificate)));
             let service = identity.zip(certificate).and_then(|(identity, certificate)| identity.service(certificate));
             Box::pin(serve_stream(stream, Peer { client, service }, draining, limits, answer)).await;
         }
-        Ok(Err(error)) => tracing::debug!(%error, ?client, "TLS handshake failed"),
-        Err(_) => tracing::debug!(?client, "TLS handshake not completed in time"),
+        Ok((Err(error), claimed)) => match rejection::reason(&error) {
+            Some(reason) => all.failed(reason, &error.to_string(), client, claimed),
+            None => all.gone(&error.to_string(), client),
+        },
+        Err(_) => all.failed("TIMEOUT", "the handshake was not completed in time", client, None),
     }
 }
 

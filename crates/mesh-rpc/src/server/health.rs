@@ -20,8 +20,8 @@ use crate::telemetry::Metrics;
 /// Checks whether a service can work, within a time limit.
 pub type Check = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = Readiness> + Send>> + Send + Sync>;
 
-/// What a check has found, with a short text for operators.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a check has found, with a short text for operators. Worse is greater.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Readiness {
     /// The service works.
     Ready,
@@ -106,14 +106,23 @@ impl Health {
         });
     }
 
-    /// Runs the checks of services periodically and reports changes. A service without a check stays ready. Never returns.
+    /// Runs the checks of services periodically and reports changes. Of several checks of a service the worst result counts. A
+    /// service without a check stays ready. Never returns.
     pub async fn watch(self, checks: Vec<(&'static str, Check)>) {
         let mut ticks = tokio::time::interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            let mut worst = BTreeMap::new();
             for (service, check) in &checks {
-                self.record(service, check(CHECK_TIMEOUT).await);
+                let found = check(CHECK_TIMEOUT).await;
+                match worst.get(service) {
+                    Some(before) if found <= *before => {}
+                    _ => _ = worst.insert(*service, found),
+                }
+            }
+            for (service, found) in worst {
+                self.record(service, found);
             }
         }
     }
@@ -254,6 +263,21 @@ mod tests {
         assert!(!seen.has_changed().unwrap(), "watchers see no change after the drain");
         assert_eq!(seen.borrow_and_update().checked["film"], Readiness::Ready, "the check was recorded");
         watching.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn health_of_several_checks_is_the_worst() {
+        let health = serving();
+        let check = |found: Readiness| -> Check { Box::new(move |_| Box::pin(std::future::ready(found.clone()))) };
+        let failing = || check(Readiness::NotReady("the certificate has expired".to_owned()));
+        for checks in [vec![check(Readiness::Ready), failing()], vec![failing(), check(Readiness::Ready)]] {
+            let checks = checks.into_iter().map(|check| ("film", check)).collect();
+            let watching = tokio::spawn(health.clone().watch(checks));
+            sleep(CHECK_INTERVAL * 3).await;
+            assert_eq!(health.summary(), (false, "film: not ready: the certificate has expired\n".to_owned()));
+            watching.abort();
+            health.record("film", Readiness::Ready);
+        }
     }
 
     #[test]

@@ -16,12 +16,14 @@ use tonic::body::Body;
 
 use super::admin::{self, Admin};
 use super::connection::Handshake;
+use super::handshakes::Handshakes;
 use super::health_service;
 use super::listener::{self, Bound, TlsOfNew};
 use super::settings::Limits;
 use super::tls::Tls;
 use crate::call::{Answering, Call, Connection, Handler, Methods};
 use crate::identity::{Security, Transport};
+use crate::telemetry::Side;
 
 /// Answers HTTP requests that are neither gRPC nor for an admin page.
 pub type Front = Arc<dyn Fn(Request<Incoming>, Connection) -> Answering + Send + Sync>;
@@ -165,19 +167,21 @@ impl Ports {
             Security::Mutual(source) => Some(source.clone()),
             Security::Plaintext | Security::Refused => None,
         });
+        let handshakes = |side| Arc::new(Handshakes::new(side, admin.metrics.tls.clone(), limits.connections));
         let mutual = mutual.map(|source| -> TlsOfNew {
+            let all = handshakes(Side::Server);
             Arc::new(move || {
                 let current = source.current();
-                Handshake { config: Arc::clone(&current.server), identity: Some(current) }
+                Handshake { config: Arc::clone(&current.server), identity: Some(current), all: Arc::clone(&all) }
             })
         });
         let (health_layers, health_methods) = (Arc::clone(&services), methods.clone());
         tasks.run(listener::serve(self.services, mutual, bound(), draining.clone(), again(), limits, answer_services));
         if let (Some(listener), Some(edge)) = (self.edge, own) {
-            let tls = edge
-                .tls
-                .clone()
-                .map(|tls| -> TlsOfNew { Arc::new(move || Handshake { config: tls.config(), identity: None }) });
+            let tls = edge.tls.clone().map(|tls| -> TlsOfNew {
+                let all = handshakes(Side::Edge);
+                Arc::new(move || Handshake { config: tls.config(), identity: None, all: Arc::clone(&all) })
+            });
             let answer_outside = answer(edge.layers.clone(), methods, None, Some(edge), None);
             tasks.run(listener::serve(listener, tls, bound(), draining.clone(), again(), limits, answer_outside));
         }

@@ -20,6 +20,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -35,8 +36,11 @@ const HANDSHAKE: u8 = 22;
 /// The answer to a client without TLS.
 const NEEDS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
     connection: close\r\ncontent-length: 35\r\n\r\nThis port speaks TLS: use https://\n";
-/// What is read of the request of such a client.
-const PLAIN_REQUEST: usize = 16 * 1024;
+/// What is read of such a client at once, and at most.
+const PLAIN_READ: usize = 4 * 1024;
+const PLAIN_REQUEST: u64 = 64 * 1024;
+/// How long such a client may take to read the answer and to leave.
+const PLAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The TLS of a listener. Cheap to clone; the clones share the certificate.
 #[derive(Clone, Debug)]
@@ -103,17 +107,26 @@ impl Tls {
 ///
 /// The client does not speak TLS, which it is answered; it has no protocol or version of TLS in common; its certificate is
 /// refused; it went away.
-pub(super) async fn accept(config: Arc<ServerConfig>, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+pub(super) async fn accept(config: Arc<ServerConfig>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let mut first = [HANDSHAKE];
     stream.peek(&mut first).await?;
     if first != [HANDSHAKE] {
-        // Unread bytes would reset the connection before the client has read the answer.
-        let _ = stream.read(&mut [0; PLAIN_REQUEST]).await?;
-        stream.write_all(NEEDS_TLS).await?;
-        stream.shutdown().await?;
+        let _ = timeout(PLAIN_TIMEOUT, refuse_plaintext(stream)).await;
         return Err(io::Error::new(ErrorKind::InvalidData, "the client does not speak TLS"));
     }
     TlsAcceptor::from(config).accept(stream).await
+}
+
+/// Answers a client without TLS, and waits until it leaves: unread bytes would reset the connection before the client has read
+/// the answer, and it would not know whether its request was processed.
+async fn refuse_plaintext(mut stream: TcpStream) -> io::Result<()> {
+    let mut bytes = [0; PLAIN_READ];
+    let _ = stream.read(&mut bytes).await?;
+    stream.write_all(NEEDS_TLS).await?;
+    stream.shutdown().await?;
+    let mut rest = stream.take(PLAIN_REQUEST);
+    while rest.read(&mut bytes).await? > 0 {}
+    Ok(())
 }
 
 /// The certificate that connections get.

@@ -19,6 +19,7 @@ use super::carrier_metrics::{CarrierFamilies, CarrierMetrics};
 use super::follow_metrics::{FollowFamilies, FollowMetrics};
 use super::histogram::Histogram;
 use super::peer_metrics::{PeerFamilies, PeerMetrics};
+use super::tls_metrics::TlsMetrics;
 use crate::call::Method;
 
 /// The methods whose metrics are found without a look-up by labels: more than the contracts of a process have.
@@ -31,6 +32,8 @@ pub struct Metrics {
     pub server: RpcMetrics,
     /// Calls that the services of the process make. A call counts once, with all of its attempts.
     pub client: RpcMetrics,
+    /// Certificates and handshakes.
+    pub tls: TlsMetrics,
     shed: Family<MethodLabels, Counter>,
     ready: Family<ServiceLabels, Gauge>,
     degraded: Family<ServiceLabels, Gauge>,
@@ -132,8 +135,24 @@ impl Metrics {
         followers.register(&mut registry);
         let carriers = CarrierFamilies::default();
         carriers.register(&mut registry);
+        let tls = TlsMetrics::default();
+        tls.register(&mut registry);
         let registry = Arc::new(Mutex::new(registry));
-        Self { server, client, shed, ready, degraded, refused, denied, stuck, peers, followers, carriers, registry }
+        Self {
+            server,
+            client,
+            tls,
+            shed,
+            ready,
+            degraded,
+            refused,
+            denied,
+            stuck,
+            peers,
+            followers,
+            carriers,
+            registry,
+        }
     }
 
     /// Publishes the build of the process once its digest is known.
