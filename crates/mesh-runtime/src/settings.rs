@@ -6,7 +6,7 @@
 //! Guarantees:
 //! - An unknown key, a value of the wrong type and a value out of range are errors, never defaults (INV-4).
 //! - All mistakes are reported together, each with its source and the allowed values.
-//! - A secret is neither printed nor part of an error.
+//! - A secret is neither printed nor part of an error. Each has a twin, `KEY_file`, that names a file with the value.
 //!
 //! See: docs/decisions/0008-configuration-without-a-framework.md, docs/decisions/0020-settings-of-a-service.md
 
@@ -14,6 +14,7 @@ mod key;
 mod listing;
 mod merged;
 pub mod parse;
+mod secret_file;
 mod setting;
 mod source;
 mod sources;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::key::Key;
 use super::listing::{Listing, Shown};
+use super::secret_file::{self, twin};
 use super::source::{Error, Problem, Source};
 
 /// The environment variable that sets a key.
@@ -16,6 +17,8 @@ pub fn variable(key: &str) -> String {
 pub struct Settings {
     values: BTreeMap<String, (String, Source)>,
     known: BTreeSet<String>,
+    /// The keys that name the files of secrets.
+    files: BTreeSet<String>,
     /// The tables whose remaining keys belong to another process.
     shared: Vec<String>,
     /// Variables with a prefix that is almost right, and the keys that they would set.
@@ -32,7 +35,7 @@ impl Settings {
 
     /// Reads a key; `default` if it is not set. A value that is not allowed is noted as a problem.
     pub fn take<T: Shown>(&mut self, key: &Key, default: T, parse: impl Fn(&str) -> Option<T>) -> T {
-        let set = self.values.contains_key(&key.path);
+        let set = self.source(&key.path).is_some();
         match self.optional(key, parse) {
             Some(value) => value,
             None => {
@@ -44,10 +47,19 @@ impl Settings {
         }
     }
 
-    /// Reads a key; `None` if it is not set. A value that is not allowed gives `None`, too, and is noted as a problem.
+    /// Reads a key; `None` if it is not set. A value that is not allowed gives `None`, too, and is noted as a problem. The
+    /// value of a secret may be in a file that `KEY_file` names.
     pub fn optional<T>(&mut self, key: &Key, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         self.known.insert(key.path.clone());
-        let Some((text, source)) = self.values.remove(&key.path) else {
+        let own = self.values.remove(&key.path);
+        let file = if key.secret { self.values.remove(&twin(&key.path)) } else { None };
+        if key.secret {
+            self.files.insert(twin(&key.path));
+        }
+        if let Some((path, source)) = file {
+            return self.optional_of_file(key, &path, source, own.is_some(), parse);
+        }
+        let Some((text, source)) = own else {
             self.listing.unset(key);
             return None;
         };
@@ -63,6 +75,42 @@ impl Settings {
         value
     }
 
+    /// Reads a secret from its file. One of another process is not read: the file may be on another machine.
+    fn optional_of_file<T>(
+        &mut self,
+        key: &Key,
+        path: &str,
+        source: Source,
+        twice: bool,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let file = twin(&key.path);
+        if twice {
+            let message = format!("is set, and so is `{}`: remove one of them", key.path);
+            self.problem(file, Source::Together, message);
+            return None;
+        }
+        if key.elsewhere {
+            return None;
+        }
+        let read = secret_file::read(path).and_then(|text| {
+            let value = parse(&text);
+            value.map(|value| (text, value)).ok_or_else(|| {
+                format!("names a file with a value that is not allowed, {path}: it must be {}", key.allowed)
+            })
+        });
+        match read {
+            Ok((text, value)) => {
+                self.list(key, text, source);
+                Some(value)
+            }
+            Err(message) => {
+                self.problem(file, source, message);
+                None
+            }
+        }
+    }
+
     /// Lists a key as in force with a value that no parser returned, such as a default that depends on other keys.
     pub fn list(&mut self, key: &Key, value: String, source: Source) {
         self.listing.set(key, value, source);
@@ -73,9 +121,9 @@ impl Settings {
         self.shared.push(format!("{table}."));
     }
 
-    /// The source of a key that is not read yet.
+    /// The source of a key that is not read yet, or of the file that has its value.
     pub fn source(&self, key: &str) -> Option<&Source> {
-        self.values.get(key).map(|(_, source)| source)
+        self.values.get(key).or_else(|| self.values.get(&twin(key))).map(|(_, source)| source)
     }
 
     /// Notes a problem. `message` continues the sentence that the key begins.
@@ -120,7 +168,7 @@ impl Settings {
 
     fn nearest(&self, key: &str) -> Option<&str> {
         let distance = |known: &String| strsim::damerau_levenshtein(known, key);
-        let nearest = self.known.iter().min_by_key(|known| distance(known))?;
+        let nearest = self.known.iter().chain(&self.files).min_by_key(|known| distance(known))?;
         (distance(nearest) <= 3).then_some(nearest)
     }
 }
