@@ -19,6 +19,7 @@ mod deadline;
 mod descriptors;
 mod details;
 mod drain;
+mod form;
 mod handshakes;
 mod head_limit;
 mod health;

@@ -10,6 +10,7 @@ mod database; // a database that cannot be opened or goes away
 mod events; // the events of what changes while processes are killed
 mod events_cli; // the commands of `mesh` for events
 mod faults; // long work while something dies, stalls or goes away
+mod form; // heads of requests that are ambiguous
 mod handshakes; // what is said about certificates and protocols that do not fit
 mod identity; // mutual TLS between processes
 mod locks; // somebody else holds a lock in the database

@@ -54,6 +54,11 @@ pub(super) fn needs_http_2() -> Response<Body> {
     page(StatusCode::HTTP_VERSION_NOT_SUPPORTED, TEXT, "gRPC needs HTTP/2\n".to_owned())
 }
 
+/// Says in one line why a request is refused.
+pub(super) fn refusal(status: StatusCode, why: &str) -> Response<Body> {
+    page(status, TEXT, format!("{why}\n"))
+}
+
 fn page(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
     let text = http_body_util::Full::new(bytes::Bytes::from(text));
     let mut response = Response::new(Body::new(text));

@@ -16,6 +16,7 @@ use tonic::body::Body;
 
 use super::admin::{self, Admin};
 use super::connection::Handshake;
+use super::form;
 use super::handshakes::Handshakes;
 use super::health_service;
 use super::listener::{self, Bound, TlsOfNew};
@@ -214,7 +215,9 @@ fn answer(
     elsewhere: Option<u16>,
 ) -> impl Fn(Request<Incoming>, Connection) -> Answering + Clone {
     move |request, connection| {
-        let response = if is_grpc(&request) {
+        let response = if let Some(refused) = form::refuse(&request) {
+            refused
+        } else if is_grpc(&request) {
             if request.version() == http::Version::HTTP_2 {
                 let method = methods.find(request.uri().path());
                 return layers(Call::new(method, Some(connection), request.map(Body::new)));
