@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::film::small_picture;
-use harness::{Authority, Curl, Process, eventually, output, uuid};
+use harness::{Authority, Curl, Process, RawConnection, TlsClient, eventually, output, uuid};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -171,15 +171,80 @@ fn client_that_is_refused_can_call_another_instance() {
     eventually("the new certificate is used", || (gateway.curl().get("/v1/titles").status == 200).then_some(()));
 }
 
-/// The authority and all certificates are replaced in the order of docs/operate/tls.md, under load.
+/// A resumed session would skip the check of the certificate.
+#[test]
+fn sessions_are_not_resumed() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    authority.write(folder.path(), &["catalog"]);
+    let catalog = start("catalog", folder.path(), &[]);
+    // A client that resumes where a server offers it.
+    let tickets = authority.service("catalog").serve_with_tickets();
+    let client = TlsClient::showing(Some(&authority.service("artwork")));
+    let first = client.call(tickets, "catalog").expect("it is let in");
+    assert!(!first.resumed && first.tickets > 0, "{first:?}");
+    assert!(client.call(tickets, "catalog").expect("it is let in").resumed);
+    // It shows a ticket to the catalog, which makes a whole handshake, and gives it none.
+    for _ in 0..3 {
+        assert!(client.call(tickets, "catalog").is_ok());
+        let seen = client.call(catalog.address, "catalog").expect("it is let in");
+        assert!(!seen.resumed && seen.tickets == 0, "{seen:?}");
+    }
+
+    // The same client, once its certificate has ended.
+    let lasting = authority.lasting("spiffe://dev.mesh/service/artwork", Duration::from_secs(4));
+    let client = TlsClient::showing(Some(&lasting));
+    assert!(client.call(tickets, "catalog").is_ok() && client.call(tickets, "catalog").expect("it is let in").resumed);
+    assert!(client.call(catalog.address, "catalog").is_ok());
+    eventually("it is refused", || {
+        assert!(client.call(tickets, "catalog").is_ok(), "the other server does not look at it");
+        client.call(catalog.address, "catalog").is_err().then_some(())
+    });
+}
+
+#[test]
+fn mesh_speaks_tls_1_3_alone() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    authority.write(folder.path(), &["catalog"]);
+    let catalog = start("catalog", folder.path(), &[]);
+    let artwork = authority.service("artwork");
+    let refused = TlsClient::old(&artwork).call(catalog.address, "catalog").expect_err("it is refused");
+    assert!(refused.to_lowercase().contains("alert") && refused.contains("ProtocolVersion"), "{refused}");
+    assert!(TlsClient::showing(Some(&artwork)).call(catalog.address, "catalog").is_ok());
+    eventually("it is logged", || catalog.log().contains("NO_COMMON_PROTOCOL").then_some(()));
+}
+
+#[test]
+fn monolith_shows_the_certificate_of_the_service_that_is_called() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let services = ["monolith", "catalog", "artwork", "billing", "library", "tv", "mobile", "composer"];
+    authority.write(folder.path(), &services);
+    let monolith = start("monolith", folder.path(), &[]);
+    let client = TlsClient::showing(Some(&authority.service("gateway")));
+    for (name, shown) in
+        [("catalog", "catalog"), ("artwork", "artwork"), ("monolith", "monolith"), ("unknown", "monolith")]
+    {
+        let seen = client.call(monolith.address, name).expect("it is let in");
+        let id = format!("spiffe://dev.mesh/service/{shown}");
+        let has = |id: &str| seen.certificate.windows(id.len()).any(|window| window == id.as_bytes());
+        assert!(has(&id), "{name} is answered with another certificate");
+        let others = services.iter().filter(|other| **other != shown);
+        assert!(others.map(|other| format!("spiffe://dev.mesh/service/{other}")).all(|other| !has(&other)));
+    }
+}
+
+/// The authority and all certificates are replaced in the order of docs/operate/tls.md, under 200 calls a second: once, or
+/// again and again for SOAK_SECONDS.
 #[test]
 fn certificates_are_replaced_without_a_failed_call() {
     if !Curl::installed() {
         return;
     }
-    let (old, new) = (Authority::new(), Authority::new());
+    let first = Authority::new();
     // Each second brings new connections, and with them handshakes.
-    let apart = Apart::start(&old, &[("MESH__LIMITS__CONNECTION_AGE", "1s")]);
+    let apart = Apart::start(&first, &[("MESH__LIMITS__CONNECTION_AGE", "1s")]);
     let services = ["catalog", "artwork", "gateway"];
     let bundle = |text: String| std::fs::write(apart.folder.path().join("ca.pem"), text).expect("a file");
     let in_use = |count: usize| {
@@ -188,40 +253,71 @@ fn certificates_are_replaced_without_a_failed_call() {
             [&apart.catalog, &apart.artwork, &apart.gateway].iter().all(|process| loaded(process)).then_some(())
         });
     };
+    let client = TlsClient::showing(Some(&first.service("artwork")));
+    assert!(client.call(apart.catalog.address, "catalog").is_ok());
+    let seconds = std::env::var("SOAK_SECONDS").map_or(0, |seconds| seconds.parse().expect("seconds"));
     let (stop, done, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let begin = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..CALLERS {
             scope.spawn(|| {
-                let curl = apart.gateway.curl();
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = curl.get("/v1/titles");
+                call_at_a_rate(&apart.gateway, &stop, |ended| {
                     done.fetch_add(1, Ordering::Relaxed);
-                    if answer.status != 200 {
+                    if ended != "0" {
                         failed.fetch_add(1, Ordering::Relaxed);
-                        eprintln!("{answer:?}");
+                        eprintln!("grpc-status {ended} after {:?}", begin.elapsed());
                     }
-                }
+                });
             });
         }
-        let begin = Instant::now();
-        bundle(format!("{}{}", new.bundle(), old.bundle()));
-        in_use(1);
-        for service in services {
-            new.service(service).write(apart.folder.path(), service);
-        }
-        in_use(2);
-        bundle(new.bundle());
-        in_use(3);
-        let settled = Instant::now();
-        while settled.elapsed() < Duration::from_secs(3) {
-            assert!(begin.elapsed() < Duration::from_secs(120), "it takes too long");
-            renders(&apart.gateway.curl());
+        let mut old = first;
+        for round in 0.. {
+            let new = Authority::new();
+            bundle(format!("{}{}", new.bundle(), old.bundle()));
+            in_use(round * 3 + 1);
+            for service in services {
+                new.service(service).write(apart.folder.path(), service);
+            }
+            in_use(round * 3 + 2);
+            bundle(new.bundle());
+            in_use(round * 3 + 3);
+            let settled = Instant::now();
+            while settled.elapsed() < Duration::from_secs(3) {
+                renders(&apart.gateway.curl());
+            }
+            old = new;
+            if begin.elapsed() >= Duration::from_secs(seconds) {
+                break;
+            }
         }
         stop.store(true, Ordering::Relaxed);
     });
-    let (done, failed) = (done.into_inner(), failed.into_inner());
+    let (done, failed, took) = (done.into_inner(), failed.into_inner(), begin.elapsed());
     assert!(failed == 0 && done > 100, "{failed} of {done} calls failed");
-    assert!(old.call(apart.catalog.address, Some(&old.service("artwork"))).is_err(), "the old authority is gone");
+    eprintln!("{done} calls in {took:?}, none failed");
+    assert!(client.call(apart.catalog.address, "catalog").is_err(), "the first authority is gone");
+}
+
+/// The callers, each of which makes 50 calls a second.
+const CALLERS: usize = 4;
+
+/// Lists titles every 20 ms until `stop`, and reports the code of each call.
+fn call_at_a_rate(gateway: &Process, stop: &AtomicBool, ended: impl Fn(&str)) {
+    let mut next = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        // The gateway ends connections at their age; this client does so before.
+        let (connection, opened) = (RawConnection::open(gateway.address), Instant::now());
+        while opened.elapsed() < Duration::from_millis(300) {
+            ended(&connection.call("/catalog.v1.CatalogService/ListTitles", &[]).finish(&[]).code);
+            next += Duration::from_millis(20);
+            pause_until(next);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "calls at a rate have pauses between them")]
+fn pause_until(time: Instant) {
+    std::thread::sleep(time.saturating_duration_since(Instant::now()));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
 use super::LIMIT;
 
@@ -83,13 +83,41 @@ impl Authority {
     ///
     /// What ends the connection instead.
     pub fn call(&self, address: SocketAddr, shown: Option<&Leaf>) -> Result<(), String> {
-        let mut trusted = RootCertStore::empty();
-        trusted.add(self.der.clone()).expect("a certificate");
+        TlsClient::showing(shown).call(address, "catalog").map(drop)
+    }
+}
+
+/// A client of TLS with its memory of sessions. It trusts every server: that is not what it is for.
+pub struct TlsClient(ClientConfig);
+
+/// What a client has seen of a server.
+#[derive(Debug)]
+pub struct Seen {
+    /// Whether a session was resumed.
+    pub resumed: bool,
+    /// Tickets for later sessions.
+    pub tickets: u32,
+    /// The certificate, in DER.
+    pub certificate: Vec<u8>,
+}
+
+impl TlsClient {
+    /// A client with a certificate, or without one.
+    pub fn showing(leaf: Option<&Leaf>) -> Self {
+        Self::of_versions(leaf, rustls::DEFAULT_VERSIONS)
+    }
+
+    /// A client that speaks TLS 1.2 and nothing later.
+    pub fn old(leaf: &Leaf) -> Self {
+        Self::of_versions(Some(leaf), &[&rustls::version::TLS12])
+    }
+
+    fn of_versions(leaf: Option<&Leaf>, versions: &[&'static rustls::SupportedProtocolVersion]) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        // The server is not what is tested here: its certificate has no name of a host.
+        let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
+        // A server's certificate has no name of a host.
         let config = config.expect("versions").dangerous().with_custom_certificate_verifier(Arc::new(AnyServer));
-        let mut config = match shown {
+        let mut config = match leaf {
             Some(leaf) => {
                 let key = PrivatePkcs8KeyDer::from(leaf.key.clone()).into();
                 config.with_client_auth_cert(leaf.chain.clone(), key).expect("a certificate with its key")
@@ -97,12 +125,52 @@ impl Authority {
             None => config.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
+        Self(config)
+    }
+
+    /// Calls `catalog.v1.CatalogService/ListTitles` at the server that has this name, and reads the beginning of the answer.
+    ///
+    /// # Errors
+    ///
+    /// What ends the connection instead.
+    pub fn call(&self, address: SocketAddr, name: &str) -> Result<Seen, String> {
         let stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
         stream.set_read_timeout(Some(LIMIT)).map_err(|error| error.to_string())?;
-        let name = ServerName::try_from("catalog").expect("a name");
-        let mut tls = StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a connection"), stream);
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let connection = ClientConnection::new(Arc::new(self.0.clone()), name).expect("a connection");
+        let mut tls = StreamOwned::new(connection, stream);
         let answered = tls.write_all(&request()).and_then(|()| tls.read_exact(&mut [0; 9]));
-        answered.map_err(|error| error.to_string())
+        answered.map_err(|error| error.to_string())?;
+        let certificate = tls.conn.peer_certificates().and_then(|chain| chain.first()).map(|first| first.to_vec());
+        Ok(Seen {
+            resumed: tls.conn.handshake_kind() == Some(HandshakeKind::Resumed),
+            tickets: tls.conn.tls13_tickets_received(),
+            certificate: certificate.expect("a certificate"),
+        })
+    }
+}
+
+impl Leaf {
+    /// A server with this certificate that lets every client in and hands out tickets for sessions, until the test ends.
+    pub fn serve_with_tickets(&self) -> SocketAddr {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let key = PrivatePkcs8KeyDer::from(self.key.clone()).into();
+        let config = config.expect("versions").with_no_client_auth().with_single_cert(self.chain.clone(), key);
+        let mut config = config.expect("a certificate with its key");
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let config = Arc::new(config);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let connection = rustls::ServerConnection::new(Arc::clone(&config)).expect("a connection");
+                let mut tls = StreamOwned::new(connection, stream);
+                // As much as the client waits for.
+                let _ = tls.read(&mut [0; 9]).and_then(|_| tls.write_all(&[0; 9])).and_then(|()| tls.flush());
+            }
+        });
+        address
     }
 }
 

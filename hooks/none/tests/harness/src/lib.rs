@@ -26,7 +26,7 @@ mod secured; // a mesh with mutual TLS and tokens
 mod session; // SQL on one connection
 mod sql; // one SQL statement
 
-pub use authority::{Authority, Leaf};
+pub use authority::{Authority, Leaf, Seen, TlsClient};
 pub use balancer::Balancer;
 pub use certificate::{Certificate, TlsConnection};
 pub use collector::{Collector, Exported};
