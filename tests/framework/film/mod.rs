@@ -19,6 +19,7 @@ mod opening; // a database that is missing, emptied or of the wrong kind
 pub(crate) mod operations_cli; // the commands of `mesh`
 mod restore; // the steps after a backup was restored
 mod schema; // a schema that is newer than the program
+mod secrets; // no output has one
 mod tracing; // one trace through every hop, and its export
 mod up; // `mesh up`
 mod users; // tokens, passports and intentions
