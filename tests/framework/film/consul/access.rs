@@ -1,6 +1,6 @@
 //! Tokens of Consul: what the policies of deploy/consul allow, and the error when a token lacks a permission.
 
-use harness::{Consul, Grpcurl, Process, command, eventually, root};
+use harness::{Consul, Curl, Grpcurl, Process, Secured, command, eventually, root};
 use serde_json::json;
 
 use super::{answered, ask};
@@ -27,6 +27,32 @@ fn token_for(consul: &Consul, name: &str, rules: &str) -> String {
     });
     let token = consul.put("/v1/acl/token", &json!({"Policies": [{"Name": name}]}));
     token["SecretID"].as_str().expect("a token").to_owned()
+}
+
+/// Everything at once: access rules of Consul, certificates and tokens of users. Consul has no certificate, and checks health
+/// at the listener of the admin pages.
+#[test]
+#[ignore = "needs Consul: .ci/full"]
+fn policies_are_enough_for_a_mesh_with_tls_and_users() {
+    if !Curl::installed() {
+        return;
+    }
+    let Some(consul) = guarded() else { return };
+    let mesh = Secured::new(&["catalog", "artwork", "gateway"]);
+    let registry = consul.registry();
+    let start = |binary: &str| {
+        let token = token(&consul, if binary == "gateway" { "operator" } else { binary });
+        let settings =
+            [("MESH__REGISTRY", &*registry), ("MESH__CONSUL__TOKEN", &*token), ("MESH__ADMIN__LISTEN", "127.0.0.1:0")];
+        mesh.start(binary, &settings)
+    };
+    let (catalog, artwork, gateway) = (start("catalog"), start("artwork"), start("gateway"));
+    consul.passing("catalog", 1);
+    consul.passing("artwork", 1);
+    crate::film::users::work_belongs_to_its_user(&gateway.curl(), mesh.folder.path());
+    for process in [&catalog, &artwork, &gateway] {
+        assert!(!process.log().contains("ERROR"), "{}", process.log());
+    }
 }
 
 #[test]
