@@ -46,19 +46,23 @@ impl Interceptor for Bearer {
     }
 }
 
-/// Reads the certificate, with `tls` or `MESH__TLS__MODE=mutual`, and the token.
+/// Whether TLS is asked for: by the option, or by the variable that services read.
+pub(crate) fn wants_tls(option: bool) -> bool {
+    option || std::env::var("MESH__TLS__MODE").is_ok_and(|mode| mode == "mutual")
+}
+
+/// Reads the certificate, if TLS is asked for, and the token.
 pub(crate) fn read(tls: bool) -> anyhow::Result<()> {
-    let tls = tls || std::env::var("MESH__TLS__MODE").is_ok_and(|mode| mode == "mutual");
     let certificates = if tls { Some(certificates()?) } else { None };
-    let bearer = match std::env::var(TOKEN) {
-        Ok(token) => {
+    let bearer = match std::env::var(TOKEN).ok().filter(|token| !token.trim().is_empty()) {
+        Some(token) => {
             let value = format!("Bearer {}", token.trim()).parse::<MetadataValue<Ascii>>();
             let mut value =
                 value.map_err(|_| anyhow!("{TOKEN} is no token: it has characters that a header cannot have"))?;
             value.set_sensitive(true);
             Bearer(Some(value))
         }
-        Err(_) => Bearer::default(),
+        None => Bearer::default(),
     };
     // It is called once.
     let _ = CREDENTIALS.set(Credentials { certificates, bearer });
@@ -106,8 +110,12 @@ pub(crate) async fn connect(endpoint: Endpoint, service: Option<&str>) -> anyhow
     Ok(InterceptedService::new(channel, credentials.bearer.clone()))
 }
 
+/// Whether processes are asked with a certificate.
+pub(crate) fn are_shown() -> bool {
+    CREDENTIALS.get().is_some_and(|credentials| credentials.certificates.is_some())
+}
+
 /// What may help if a process does not answer.
 pub(crate) fn hint() -> &'static str {
-    let plaintext = CREDENTIALS.get().is_none_or(|credentials| credentials.certificates.is_none());
-    if plaintext { "; if it speaks TLS, add --tls" } else { "" }
+    if are_shown() { "" } else { "; if it speaks TLS, add --tls" }
 }

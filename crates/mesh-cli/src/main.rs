@@ -281,12 +281,13 @@ impl Cli {
 
 async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> {
     // Connects only after the arguments of the command are parsed.
+    let tls = credentials::wants_tls(options.tls);
     let target = async || {
-        credentials::read(options.tls)?;
+        credentials::read(tls)?;
         Target::find(options.address, options.consul).await
     };
     match command {
-        Command::Up { consul_port } => up::up(consul_port, options.tls).await,
+        Command::Up { consul_port } => up::up(consul_port, tls).await,
         Command::Ca { services, rotate } => ca::ca(services, rotate),
         Command::Token { sub, scopes, lifetime } => token::token(&sub, &scopes, lifetime),
         Command::Doctor => doctor::doctor(),

@@ -125,6 +125,12 @@ impl Process {
         let endpoint = Endpoint::from(address.uri()).connect_timeout(CONNECT).tcp_nodelay(true);
         match timeout(CONNECT, credentials::connect(endpoint, service)).await {
             Ok(Ok(channel)) => Ok(Self { address, channel }),
+            Ok(Err(error)) if credentials::are_shown() => {
+                let root = error.root_cause();
+                bail!(
+                    "no connection by TLS to {address} ({root}): check the address, that the process runs, and its certificate"
+                )
+            }
             _ => bail!("no process answers at {address}: check the address, and that the process runs"),
         }
     }

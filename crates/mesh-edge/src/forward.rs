@@ -2,7 +2,7 @@
 //!
 //! Guarantees:
 //! - Only methods with a public access are passed on.
-//! - A call is retried only if it was not sent. The failure of a service is passed on as it is.
+//! - A call is retried only if no handler has begun it. The failure of a service is passed on as it is.
 //! - What a caller says of its cause and of identities is not passed on.
 //!
 //! The service is the first segment of the package. The contracts of mesh are served by every service: their requests name

@@ -4,7 +4,7 @@
 //! Modules, in order of dependency: [`settings`] has the keys `auth`, `denied` the refusals, `denials` their log, `rules` decides by contract, caller and calling
 //! service, [`intentions`] has who may call whom, [`passports`] carries users from process to process, [`gate`] applies all of it to a call.
 //!
-//! Guarantees:
+//! Guarantees, with `auth.mode = "required"`:
 //! - A caller is known by a token of a configured issuer, a passport of a service that may vouch, or a certificate of the
 //!   mesh. What a client writes of itself counts for nothing.
 //! - A handler sees neither the token nor the passport, and a token does not leave the process that has checked it.

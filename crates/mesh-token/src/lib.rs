@@ -7,7 +7,7 @@
 //!
 //! Guarantees:
 //! - The algorithm comes from the key, never from the token. Keys come from the issuer, never from the token.
-//! - A token counts only with `iss`, `aud`, `sub`, `exp` and the type `JWT` or `at+jwt`. Critical extensions are refused.
+//! - A token counts only with `iss`, `aud`, `sub`, `exp` and, if it has a type, `JWT` or `at+jwt`. Critical extensions are refused.
 //! - Tokens make this process ask an issuer at most once in 30 s, or once in 1 s while it has no key of the issuer.
 //!
 //! Does not: know of calls, headers or configuration, or decide what a user may do.

@@ -58,7 +58,7 @@ pub use service::Service;
 
 /// Failures of peers.
 pub mod peer {
-    pub use mesh_rpc::call::peer::pass_on;
+    pub use mesh_rpc::call::peer::{pass_on, reason};
 }
 
 /// The database of a service.

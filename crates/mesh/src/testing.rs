@@ -79,7 +79,8 @@ impl Mesh {
 }
 
 /// Runs `calls` as the caller `name`. It takes effect over in-memory channels: operations that the calls start belong
-/// to this caller. Over the network a caller is who its token says.
+/// to this caller. Over the network a caller is who its token says, and with `auth.mode = "required"` it is the
+/// process itself: use [`as_user`].
 pub async fn as_caller<F: Future>(name: impl AsRef<str>, calls: F) -> F::Output {
     Context { caller: Caller::named(name.as_ref()), ..Context::current() }.scope(calls).await
 }

@@ -85,7 +85,9 @@ impl ComposerService for Composer {
 /// composer.
 fn known(status: Status) -> Status {
     match status.code() {
-        Code::NotFound | Code::PermissionDenied => peer::pass_on(status),
+        Code::NotFound => peer::pass_on(status),
+        // Not that the composer itself may not call library.
+        Code::PermissionDenied if peer::reason(&status).is_none() => peer::pass_on(status),
         _ => status,
     }
 }

@@ -119,7 +119,8 @@ impl TvService for Tv {
 
 /// The caller learns that it may not name this viewer. Any other failure is one of tv.
 fn known(status: Status) -> Status {
-    if status.code() == Code::PermissionDenied { peer::pass_on(status) } else { status }
+    let by_library = status.code() == Code::PermissionDenied && peer::reason(&status).is_none();
+    if by_library { peer::pass_on(status) } else { status }
 }
 
 /// The next message: a change, or a heartbeat.

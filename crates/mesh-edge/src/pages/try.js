@@ -22,7 +22,7 @@ export function form(document, { path, verb, operation }) {
   if (body) form.append(field({ name: body.file ? "file" : "body", in: "body", required: true }, body.input));
   form.append(send, stop, curl, answer);
   // The token is entered elsewhere.
-  form.onfocusin = update;
+  form.addEventListener("focusin", update);
   form.onsubmit = (event) => {
     event.preventDefault();
     update();

@@ -9,7 +9,8 @@
 //! - A change is in force a second after it was written, at the latest, also for open streams.
 //! - A file that cannot be used leaves the intentions in use, with one warning. So does one that is being written: it counts once two
 //!   reads have found the same, and not without a line.
-//! - What a new file names and this process does not know allows nothing, and is said in the log: services are replaced one by one.
+//! - What a new file names and this process does not know allows nothing: services are replaced one by one. The log says it of
+//!   a file that changes something.
 //! - Reflection is not restricted.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,15 +86,14 @@ impl Intentions {
     }
 
     fn read_again(&self) -> Result<(), String> {
-        let (new, unknown) = read(&self.0.path, &self.0.system)?;
+        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = read(&self.0.path, &self.0.system);
+        let seen = last.take();
+        let (new, unknown) = read?;
         if new == **self.0.table.borrow() {
             return Ok(());
         }
-        if new.0.is_empty() {
-            return Err(format!("names a file without a line, {}: nobody could call anything", self.0.path.display()));
-        }
-        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_ref() != Some(&new) {
+        if seen.as_ref() != Some(&new) {
             *last = Some(new);
             return Ok(());
         }
@@ -160,6 +160,9 @@ fn read(path: &Path, system: &System) -> Result<(Table, Vec<String>), String> {
     let lists: BTreeMap<String, Vec<String>> = toml::from_str(&text).map_err(|error| {
         format!("names a file that is no table of lists of texts, {shown}: {}", error.message().replace('\n', " "))
     })?;
+    if lists.is_empty() {
+        return Err(format!("names a file without a line, {shown}: nobody could call anything"));
+    }
     let (mut table, mut unknown) = (Table::default(), Vec::new());
     for (called, callers) in lists {
         if !system.names.contains(called.as_str()) {

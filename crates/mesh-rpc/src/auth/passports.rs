@@ -19,8 +19,8 @@ use mesh_token::{Cache, Refused, User};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::call::Caller;
 use crate::call::error::{DOMAIN, status};
+use crate::call::{Access, Caller};
 use crate::identity::Source;
 
 /// The header of a passport.
@@ -55,11 +55,12 @@ struct Shared {
 ///
 /// # Errors
 ///
-/// INTERNAL: the call is for a user, and this process cannot vouch for it. As a call of the process itself, it could do what
-/// the user may not.
+/// INTERNAL: the call is for a user, this process cannot vouch for it, and the method is not public. As a call of the process
+/// itself, it could do what the user may not.
 pub(crate) fn write(
     passports: Option<&Passports>,
     caller: &Caller,
+    access: Access,
     passes_on: bool,
     headers: &mut HeaderMap,
 ) -> Result<(), Status> {
@@ -70,7 +71,12 @@ pub(crate) fn write(
     }
     match (passports, caller.as_user()) {
         (Some(passports), Some(user)) => {
-            let passport = passports.of(caller, user).map_err(|why| passports.refuse(&why))?;
+            let passport = match passports.of(caller, user) {
+                Ok(passport) => passport,
+                // It would be answered to anybody.
+                Err(_) if access == Access::Public => HeaderValue::from_static(NOBODY),
+                Err(why) => return Err(passports.refuse(&why)),
+            };
             headers.insert(HEADER, passport);
         }
         // Also of a process that asks nobody: those that it calls may ask.
@@ -109,7 +115,12 @@ impl Passports {
             return Ok(passport.clone());
         }
         if !vouches {
-            return Err("the passport of the call has ended, and auth.vouchers does not name this service".to_owned());
+            let what = if caller.passport().is_some() {
+                "the passport of the call has ended"
+            } else {
+                "it has checked a token"
+            };
+            return Err(format!("{what}, and auth.vouchers does not name this service"));
         }
         let until = user.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let scopes: Vec<_> = user.scopes.iter().map(String::as_str).collect();

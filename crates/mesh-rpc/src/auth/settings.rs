@@ -42,7 +42,7 @@ pub struct Settings {
     pub shows_contracts: bool,
     /// Which services may call which. `None`: each may call all others.
     pub intentions: Option<Intentions>,
-    /// Whether the one issuer is that of development.
+    /// Whether the one issuer is that of development, by default.
     pub is_development: bool,
 }
 
@@ -67,6 +67,7 @@ impl Settings {
         let from = |key: &str, keys: &Keys| keys.source(key).cloned().unwrap_or(Source::Default);
         let (of_mode, of_issuers, of_vouchers) = (from(MODE, keys), from(ISSUERS, keys), from(VOUCHERS, keys));
         let names = "issuers separated by commas, each as ISSUER AUDIENCE, or ISSUER AUDIENCE KEYS";
+        let is_named = keys.source(ISSUERS).is_some();
         let named = keys.optional(&Key::new(ISSUERS, names), entries);
         let default = if named.is_some() { Mode::Required } else { Mode::Off };
         let mode = keys.take(&Key::new(MODE, "off or required"), default, mode_of);
@@ -76,7 +77,7 @@ impl Settings {
             keys.take(&Key::new(VOUCHERS, "names of services, separated by commas"), Names::default(), names_of);
 
         let is_development = named.is_none() && is_local && (!around.has_peers_elsewhere || around.is_in_development());
-        let clients = around.outside.iter().find(|_| named.is_none() && !is_development);
+        let clients = around.outside.iter().find(|_| !is_named && !is_development);
         if let (Mode::Required, Some(listen)) = (mode, clients) {
             let message = format!("is not set, and clients call {listen}: name the issuers of their tokens");
             keys.problem(ISSUERS, of_mode.clone(), message);

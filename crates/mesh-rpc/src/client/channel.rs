@@ -80,8 +80,8 @@ impl Peers {
         Self::of_process(process, local, discovery, methods, calling, false)
     }
 
-    /// The services of other processes, for a process that passes the calls of others on: it retries only what was not
-    /// sent.
+    /// The services of other processes, for a process that passes the calls of others on: it retries only what no
+    /// handler has begun.
     pub fn passing_on(process: &'static str, discovery: Arc<dyn Discover>, methods: Methods, calling: Calling) -> Self {
         Self::of_process(process, BTreeSet::new(), discovery, methods, calling, true)
     }
@@ -202,9 +202,13 @@ impl tower::Service<Request<Body>> for Channel {
         };
         if let Some(remote) = self.remote.clone() {
             let passports = inner.calling.passports.as_ref();
-            if let Err(status) =
-                passports::write(passports, &asked.context.caller, inner.passes_on, request.headers_mut())
-            {
+            if let Err(status) = passports::write(
+                passports,
+                &asked.context.caller,
+                method.access,
+                inner.passes_on,
+                request.headers_mut(),
+            ) {
                 return asked.refuse(status);
             }
             // `Remote` writes the remaining time for each attempt.

@@ -57,7 +57,7 @@ pub struct Remote {
 
 impl Remote {
     /// Calls `service` at `endpoints`. With `passes_on`, the calls are those of other hops: they retry what may have been
-    /// received, and this hop only what was not sent.
+    /// received, and this hop only what no handler has begun.
     pub fn new(service: &'static str, endpoints: Endpoints, passes_on: bool, metrics: PeerMetrics) -> Self {
         // tower rounds the share to whole calls: one retry for every six.
         let budget = TpsBudget::new(Duration::from_secs(10), 1, 0.16);
