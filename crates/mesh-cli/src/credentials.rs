@@ -56,7 +56,8 @@ pub(crate) fn read(tls: bool) -> anyhow::Result<()> {
     let certificates = if tls { Some(certificates()?) } else { None };
     let bearer = match std::env::var(TOKEN).ok().filter(|token| !token.trim().is_empty()) {
         Some(token) => {
-            let value = format!("Bearer {}", token.trim()).parse::<MetadataValue<Ascii>>();
+            let value =
+                format!("Bearer {}", token.trim().trim_start_matches("Bearer ")).parse::<MetadataValue<Ascii>>();
             let mut value =
                 value.map_err(|_| anyhow!("{TOKEN} is no token: it has characters that a header cannot have"))?;
             value.set_sensitive(true);
@@ -113,6 +114,11 @@ pub(crate) async fn connect(endpoint: Endpoint, service: Option<&str>) -> anyhow
 /// Whether processes are asked with a certificate.
 pub(crate) fn are_shown() -> bool {
     CREDENTIALS.get().is_some_and(|credentials| credentials.certificates.is_some())
+}
+
+/// Whether processes take `mesh` for a service, and not for a user.
+pub(crate) fn are_of_mesh() -> bool {
+    CREDENTIALS.get().is_some_and(|credentials| credentials.certificates.is_some() && credentials.bearer.0.is_none())
 }
 
 /// What may help if a process does not answer.

@@ -50,7 +50,12 @@ pub(crate) async fn list(service: Option<&str>, target: &Target) -> anyhow::Resu
     if !table.is_empty() {
         write!(io::stdout(), "{table}")?;
     } else if errors.is_empty() {
-        shown::note("no operations");
+        let own = crate::credentials::are_of_mesh();
+        shown::note(if own {
+            "no operations of `mesh` itself: MESH_TOKEN with the scope mesh.operator shows those of all"
+        } else {
+            "no operations"
+        });
     }
     Ok(shown::reported(&errors))
 }

@@ -97,6 +97,11 @@ pub(crate) fn age(time: Option<Timestamp>, now: SystemTime) -> String {
 
 /// The code, the message and the reason of a failed call.
 pub(crate) fn status(status: &Status) -> String {
+    if status.code() == Code::Unauthenticated {
+        let words = "set MESH_TOKEN, as by `export MESH_TOKEN=$(mesh token --sub NAME --scope mesh.operator)`";
+        let reason = status.get_details_error_info().map(|info| info.reason);
+        return failure(status.code(), &format!("the process asks for a token that is valid: {words}"), reason);
+    }
     failure(status.code(), status.message(), status.get_details_error_info().map(|info| info.reason))
 }
 

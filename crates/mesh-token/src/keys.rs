@@ -176,7 +176,13 @@ impl Shared {
             }
             Err(error) => {
                 // Once in a row of failures, and again when it leaves no key.
-                if state.failures == 0 {
+                if state.failures == 0 && before.keys.is_empty() && self.place.is_missing_file() {
+                    tracing::info!(
+                        issuer = self.issuer,
+                        error,
+                        "an issuer has no keys yet: its tokens are refused until its file is there"
+                    );
+                } else if state.failures == 0 {
                     let consequence =
                         if before.keys.is_empty() { "its tokens are refused" } else { "the last ones stay in use" };
                     tracing::warn!(issuer = self.issuer, error, "the keys of an issuer cannot be read: {consequence}");

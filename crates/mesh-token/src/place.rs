@@ -25,6 +25,11 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// Whether it is a file that is not there, as that of the issuer of development before its first token.
+    pub(crate) fn is_missing_file(&self) -> bool {
+        matches!(self, Self::File(path) if !path.exists())
+    }
+
     /// The set of keys.
     ///
     /// # Errors

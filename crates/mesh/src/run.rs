@@ -162,10 +162,7 @@ fn announce(config: &Config, running: &Running, examples: &[Example]) {
         }
     }
     if config.auth.mode == Mode::Required && config.auth.is_development {
-        let _ = writeln!(
-            out,
-            "\n  callers need tokens: `mesh token --sub NAME --scope SCOPE` prints one, docs/operate/auth.md"
-        );
+        let _ = writeln!(out, "\n  callers need tokens: cargo run -q -p mesh-cli -- token --sub NAME --scope SCOPE");
     }
     let _ = writeln!(out);
     let _ = out.flush();

@@ -275,7 +275,7 @@ fn mistakes_in_auth_stop_the_start_with_a_line_each() {
                 "--set=tls.mode=plaintext",
                 "--set=edge.enabled=true",
             ],
-            vec!["`auth.issuers`", "clients call 0.0.0.0:0"],
+            vec!["`auth.mode`", "tls.mode to mutual"],
         ),
         (
             vec![

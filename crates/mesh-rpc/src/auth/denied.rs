@@ -16,6 +16,8 @@ pub(super) enum Denied {
     /// The method is for callers with an identity, and this one has none.
     TokenMissing,
     TokenInvalid(String),
+    /// The header has no bearer token.
+    NotBearer,
     TokenExpired,
     /// The keys of the token's issuer are not known.
     IssuerUnavailable(String),
@@ -30,7 +32,7 @@ impl Denied {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::TokenMissing => "TOKEN_MISSING",
-            Self::TokenInvalid(_) => "TOKEN_INVALID",
+            Self::TokenInvalid(_) | Self::NotBearer => "TOKEN_INVALID",
             Self::TokenExpired => TOKEN_EXPIRED,
             Self::IssuerUnavailable(_) => "ISSUER_UNAVAILABLE",
             Self::ScopeMissing(_) => SCOPE_MISSING,
@@ -43,6 +45,7 @@ impl Denied {
         match self {
             Self::TokenInvalid(cause) | Self::IssuerUnavailable(cause) => cause,
             Self::ScopeMissing(scope) => scope,
+            Self::NotBearer => "the header authorization is not `Bearer TOKEN`",
             Self::TokenMissing | Self::TokenExpired | Self::CallerNotAllowed => "",
         }
     }
@@ -56,6 +59,11 @@ impl Denied {
             }
             Self::TokenInvalid(_) => {
                 status(Code::Unauthenticated, "the token is not valid here; ask its issuer for another")
+            }
+            Self::NotBearer => {
+                let message =
+                    "the header authorization is not one of a token: send it as `authorization: Bearer TOKEN`";
+                status(Code::Unauthenticated, message)
             }
             Self::TokenExpired => status(Code::Unauthenticated, "the token has expired; ask its issuer for another"),
             Self::IssuerUnavailable(_) => {

@@ -213,15 +213,10 @@ fn denied(refused: Refused) -> Denied {
 fn token(headers: &HeaderMap) -> Result<Option<String>, Denied> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let invalid = |why: &str| Err(Denied::TokenInvalid(why.to_owned()));
     if values.next().is_some() {
-        return invalid("the header authorization is there more than once");
+        return Err(Denied::TokenInvalid("the header authorization is there more than once".to_owned()));
     }
-    let Some((scheme, token)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else {
-        return invalid("the header authorization is not `Bearer TOKEN`");
-    };
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return invalid("the scheme of the header authorization is not Bearer");
-    }
-    Ok(Some(token.trim().to_owned()))
+    let token = value.to_str().ok().and_then(|value| value.split_once(' '));
+    let token = token.filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty());
+    token.map(|(_, token)| Some(token.trim().to_owned())).ok_or(Denied::NotBearer)
 }

@@ -77,9 +77,11 @@ impl Settings {
             keys.take(&Key::new(VOUCHERS, "names of services, separated by commas"), Names::default(), names_of);
 
         let is_development = named.is_none() && is_local && (!around.has_peers_elsewhere || around.is_in_development());
-        let clients = around.outside.iter().find(|_| !is_named && !is_development);
-        if let (Mode::Required, Some(listen)) = (mode, clients) {
-            let message = format!("is not set, and clients call {listen}: name the issuers of their tokens");
+        let cannot_work = mode == Mode::Required && around.has_peers_elsewhere && !around.is_mutual();
+        // Without passports, tokens are all that callers can have.
+        let has_clients = !around.outside.is_empty() || !around.is_mutual();
+        if mode == Mode::Required && !is_named && !is_development && has_clients && !cannot_work {
+            let message = "is not set, and clients call this process: name the issuers of their tokens".to_owned();
             keys.problem(ISSUERS, of_mode.clone(), message);
         }
         if mode == Mode::Off && named.is_some() {
@@ -103,7 +105,7 @@ impl Settings {
             let message = format!("names `{unknown}`, which is no service of this system");
             keys.problem(VOUCHERS, of_vouchers.clone(), message);
         }
-        if mode == Mode::Required && around.has_peers_elsewhere && !around.is_mutual() {
+        if cannot_work {
             let message = "is required, and services in other processes do not know who calls without certificates: set \
                            tls.mode to mutual, as `scripts/up --tls` does";
             keys.problem(MODE, of_mode, message.to_owned());
