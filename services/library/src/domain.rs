@@ -64,8 +64,13 @@ pub(crate) fn operation(rental: &str) -> String {
 ///
 /// [`Error::NotTheCaller`]. A name that breaks the rule is one of `violations`.
 pub(crate) fn viewer(named: &str, caller: &Caller, violations: &mut Violations) -> Result<String, Error> {
-    let viewer = caller.subject().filter(|_| named.is_empty()).unwrap_or(named);
-    violations.text(viewer, "viewer_id", NAME);
+    let viewer = match caller.subject() {
+        Some(subject) if named.is_empty() => subject,
+        _ => {
+            violations.text(named, "viewer_id", NAME);
+            named
+        }
+    };
     if caller.may_act_for(viewer) { Ok(viewer.to_owned()) } else { Err(Error::NotTheCaller) }
 }
 
