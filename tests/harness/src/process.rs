@@ -223,6 +223,14 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let kill = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(kill.expect("kill runs").success());
+        // A process stops a moment after the signal was sent. Without /proc there is nothing to wait for.
+        if name == "STOP" {
+            eventually("the process stands still", || {
+                let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+                let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+                matches!(state, None | Some(Some('T'))).then_some(())
+            });
+        }
     }
 
     /// Its working directory as it sees it, with the file systems of its own mount namespace.
