@@ -8,7 +8,7 @@
 //! - [`attempt`] makes one attempt at an [`endpoint`]. `outlier` ejects endpoints that fail, and `probe` reinstates
 //!   them.
 //! - [`connections`] sends the request; `confirmed` waits until a peer has accepted a certificate, and
-//!   `greeting` notices a peer that speaks another protocol.
+//!   `greeting` notices a peer that speaks another protocol, each as a watch of a `watched` stream.
 //!
 //! [`discover`] is the trait of a source of instances. [`failure`] has the client's own errors.
 
@@ -28,6 +28,7 @@ mod outlier;
 mod probe;
 pub mod retry;
 mod retry_pause;
+mod watched;
 
 pub use channel::{Calling, Channel, Peers};
 pub use discover::Discover;

@@ -156,7 +156,7 @@ impl Connection {
     /// A connection from `client`, whose streams have to end when `ending` is cancelled. Cancels `unused` when the last
     /// clone of it is dropped.
     pub fn new(ending: CancellationToken, client: Option<SocketAddr>, unused: CancellationToken) -> Self {
-        Self(Arc::new(Ends { ending, client, service: None, _unused: Some(unused.drop_guard()) }))
+        Self::of_service(ending, client, None, unused)
     }
 
     /// As [`new`](Self::new), from a client whose certificate is that of `service`, if it has one.

@@ -253,7 +253,7 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
         let _ = stream.set_nodelay(true);
         match dial.transport.at(stream.peer_addr().map_err(unreachable)?) {
             Security::Plaintext => {
-                let (stream, greeted) = Greeting::new(stream);
+                let (stream, greeted) = Greeting::of(stream);
                 Ok((open(stream).await?, None, greeted))
             }
             Security::Mutual(source) => {
@@ -284,7 +284,7 @@ async fn authenticated(
     let stream = connecting.await.map_err(|error| unreachable(explained(error)))?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let end = certificate.and_then(|certificate| not_after(certificate));
-    let (stream, confirmed) = Confirmed::new(stream);
+    let (stream, confirmed) = Confirmed::of(stream);
     let sender = open(stream).await?;
     let closed =
         |_| io::Error::new(io::ErrorKind::ConnectionAborted, "the peer closed the connection in the handshake");

@@ -6,11 +6,9 @@
 //! See: [RFC 9113, 3.4](https://www.rfc-editor.org/rfc/rfc9113#section-3.4)
 
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use super::watched::{Watch, Watched};
 
 /// The bytes that are looked at: the fourth is the type of a frame.
 const HEAD: usize = 4;
@@ -33,23 +31,28 @@ pub(super) enum Foreign {
 /// The outcome of the look at the first bytes: empty while they are those of HTTP/2.
 pub(super) type Greeted = Arc<OnceLock<Foreign>>;
 
-/// A stream whose first bytes are looked at.
-pub(super) struct Greeting<I> {
-    stream: I,
+/// The first bytes, which are looked at.
+pub(super) struct Greeting {
     head: Vec<u8>,
     foreign: Greeted,
 }
 
-impl<I> Greeting<I> {
+impl Greeting {
     /// The stream, and the outcome.
-    pub(super) fn new(stream: I) -> (Self, Greeted) {
+    pub(super) fn of<I>(stream: I) -> (Watched<I, Self>, Greeted) {
         let foreign = Greeted::default();
-        (Self { stream, head: Vec::with_capacity(HEAD), foreign: Arc::clone(&foreign) }, foreign)
+        let watch = Self { head: Vec::with_capacity(HEAD), foreign: Arc::clone(&foreign) };
+        (Watched { stream, watch }, foreign)
     }
+}
 
-    /// Looks at bytes from the peer.
-    fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
+impl Watch for Greeting {
+    fn read(&mut self, outcome: io::Result<()>, bytes: &[u8]) -> io::Result<()> {
+        outcome?;
         let missing = HEAD.saturating_sub(self.head.len());
+        if missing == 0 {
+            return Ok(());
+        }
         self.head.extend(bytes.iter().take(missing));
         match foreign(&self.head) {
             Some(foreign) => {
@@ -73,43 +76,6 @@ fn foreign(head: &[u8]) -> Option<Foreign> {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Greeting<I> {
-    fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(task, buffer))?;
-        if self.head.len() < HEAD {
-            self.look(&buffer.filled()[before..])?;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Greeting<I> {
-    fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(task, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(task, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(task)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(task)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +93,7 @@ mod tests {
             (&[0, 0, 4, 3, 0][..], Some(Foreign::Unknown)),
         ] {
             let (near, mut far) = duplex(64);
-            let (mut stream, foreign) = Greeting::new(near);
+            let (mut stream, foreign) = Greeting::of(near);
             for byte in bytes {
                 far.write_u8(*byte).await.unwrap();
                 // Byte by byte: they come in any number of packets.
