@@ -17,19 +17,15 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use mesh_token::development::{FOLDER, TRUST_DOMAIN};
+use mesh_token::pem;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType, SerialNumber,
 };
 
-/// The folder of the files.
-pub(crate) const FOLDER: &str = ".mesh/ca";
 /// The service of the certificate of `mesh` itself.
 pub(crate) const OWN: &str = "mesh";
-/// The trust domain of all certificates.
-const TRUST_DOMAIN: &str = "dev.mesh";
 /// How long a certificate of a service is valid.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How long the authority is valid.
@@ -107,7 +103,7 @@ impl Authority {
             replace(&key, &secret, true)?;
         }
         let secret = fs::read_to_string(&key).with_context(|| format!("cannot read {}", key.display()))?;
-        let pair = from_pem(&secret).and_then(|der| KeyPair::try_from(der).ok()).with_context(|| {
+        let pair = pem::decode(&secret).and_then(|der| KeyPair::try_from(der).ok()).with_context(|| {
             format!("{} is not a private key: delete {} to begin again", key.display(), folder.display())
         })?;
         Ok(Self(Issuer::new(Self::parameters()?, pair)))
@@ -117,7 +113,7 @@ impl Authority {
     fn generate() -> anyhow::Result<(String, String)> {
         let pair = KeyPair::generate()?;
         let certificate = Self::parameters()?.self_signed(&pair)?;
-        Ok((pem("CERTIFICATE", certificate.der()), pem("PRIVATE KEY", &pair.serialize_der())))
+        Ok((pem::encode("CERTIFICATE", certificate.der()), pem::encode("PRIVATE KEY", &pair.serialize_der())))
     }
 
     fn parameters() -> anyhow::Result<CertificateParams> {
@@ -142,21 +138,9 @@ impl Authority {
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let pair = KeyPair::generate()?;
         let certificate = parameters.signed_by(&pair, &self.0)?;
-        replace(&folder.join(format!("{service}.key")), &pem("PRIVATE KEY", &pair.serialize_der()), true)?;
-        replace(&folder.join(format!("{service}.pem")), &pem("CERTIFICATE", certificate.der()), false)
+        replace(&folder.join(format!("{service}.key")), &pem::encode("PRIVATE KEY", &pair.serialize_der()), true)?;
+        replace(&folder.join(format!("{service}.pem")), &pem::encode("CERTIFICATE", certificate.der()), false)
     }
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    let base64 = BASE64_STANDARD.encode(der);
-    let lines: Vec<_> = base64.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
-}
-
-/// The content of a file with one block.
-fn from_pem(text: &str) -> Option<Vec<u8>> {
-    let base64: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
-    BASE64_STANDARD.decode(base64.trim()).ok()
 }
 
 /// What all certificates have. The defaults of rcgen are valid from 1975 to 4096.

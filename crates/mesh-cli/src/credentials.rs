@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context as _, anyhow, bail};
 use hyper_util::rt::TokioIo;
 use mesh_rpc::identity::{Identities, Snapshot, Source};
+use mesh_token::development::FOLDER;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -72,7 +73,7 @@ pub(crate) fn read(tls: bool) -> anyhow::Result<()> {
 
 fn certificates() -> anyhow::Result<Arc<Snapshot>> {
     let file = |variable: &str, name: &str| {
-        std::env::var_os(variable).map_or_else(|| PathBuf::from(ca::FOLDER).join(name), PathBuf::from)
+        std::env::var_os(variable).map_or_else(|| PathBuf::from(FOLDER).join(name), PathBuf::from)
     };
     let identities = Identities {
         certificate: file("MESH__IDENTITY__CERTIFICATE", "{service}.pem"),

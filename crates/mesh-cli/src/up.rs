@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail, ensure};
 use consul_api_client::Client;
 use consul_api_client::health::Query;
-use mesh_token::development::Development;
+use mesh_token::development::{Development, FOLDER};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -123,7 +123,7 @@ struct Certificates {
 
 impl Certificates {
     fn write(services: Vec<String>) -> anyhow::Result<Self> {
-        let folder = std::env::current_dir().context("there is no current folder")?.join(ca::FOLDER);
+        let folder = std::env::current_dir().context("there is no current folder")?.join(FOLDER);
         ca::write(&folder, &services, ca::LIFETIME)?;
         // Services with `auth.mode = "required"` read its keys.
         Development::open(&folder).map_err(anyhow::Error::msg)?;

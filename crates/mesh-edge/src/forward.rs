@@ -30,8 +30,6 @@ use crate::call::PREFIX;
 use crate::chain::Chain;
 use crate::guard::check_token;
 
-/// The packages whose contracts every service may serve.
-const SHARED: [&str; 2] = ["google", "mesh"];
 /// The largest request of a shared contract, in bytes. They have names, cursors and filters.
 const MOST: usize = 64 * 1024;
 
@@ -112,19 +110,17 @@ impl Forward {
         }
         let call = call.from_outside();
         let context = Context { cause: None, ..Context::current() };
-        let package = method.service.split('.').next().unwrap_or_default();
-        let is_shared = SHARED.contains(&package);
-        let (request, name) = if is_shared {
+        let (request, name) = if method.is_shared() {
             let (head, body) = call.request.into_parts();
             let (name, body) = self.named(head.uri.path(), body).await?;
             (Request::from_parts(head, body), name)
         } else {
-            (call.request, format!("services/{package}"))
+            (call.request, format!("services/{}", method.package()))
         };
         let channel = service(&name).and_then(|service| self.channels.get(service));
         let Some(mut channel) = channel.cloned() else { return Err(missing(method, &name)) };
         let Ok(response) = context.enter(|| channel.call(request)).await;
-        let unserved = is_shared && failure_of(response.headers()).is_some_and(|status| is_unserved(&status));
+        let unserved = method.is_shared() && failure_of(response.headers()).is_some_and(|status| is_unserved(&status));
         if unserved { Err(missing(method, &name)) } else { Ok(peer::passed_on(response)) }
     }
 

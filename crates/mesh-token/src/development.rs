@@ -13,20 +13,22 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD as BASE64_URL};
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64_URL;
 use ring::digest;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::json;
 
 use crate::claims::is_subject;
-use crate::jws;
+use crate::{jws, pem};
 
 /// The `iss` of its tokens.
 pub const ISSUER: &str = "https://issuer.dev.mesh";
+/// The trust domain of the certificates of `mesh ca`, whose key lies beside that of the issuer.
+pub const TRUST_DOMAIN: &str = "dev.mesh";
 /// The `aud` of its tokens.
 pub const AUDIENCE: &str = "mesh";
-/// The folder of its files, from that of the project.
+/// The folder of its files and of those of `mesh ca`, from that of the project.
 pub const FOLDER: &str = ".mesh/ca";
 /// Its JWKS, from the folder of the project.
 pub const KEYS: &str = ".mesh/ca/issuer.json";
@@ -68,8 +70,7 @@ impl Development {
     }
 
     fn from_pem(text: &str) -> Option<Self> {
-        let base64: String = text.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
-        let der = BASE64_STANDARD.decode(base64).ok()?;
+        let der = pem::decode(text)?;
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der, &SystemRandom::new()).ok()?;
         let [x, y] = coordinates(&pair);
         // RFC 7638: the members that are required, in the order of their names.
@@ -147,11 +148,7 @@ fn coordinates(pair: &EcdsaKeyPair) -> [String; 2] {
 fn create(path: &Path) -> std::io::Result<()> {
     let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
     let der = der.map_err(|_| std::io::Error::other("no random numbers"))?;
-    let base64 = BASE64_STANDARD.encode(der);
-    let (first, rest) = base64.split_at(64);
-    let (second, third) = rest.split_at(64);
-    let pem = format!("-----BEGIN PRIVATE KEY-----\n{first}\n{second}\n{third}\n-----END PRIVATE KEY-----\n");
-    let new = write_beside(path, &pem, 0o600)?;
+    let new = write_beside(path, &pem::encode("PRIVATE KEY", der.as_ref()), 0o600)?;
     // A link, and no name that replaces another: the first of two programs wins.
     let linked = fs::hard_link(&new, path);
     fs::remove_file(&new)?;

@@ -3,7 +3,8 @@
 //! Modules, in order of dependency: [`user`] has the user of a token, and why a token is refused; `jws` splits and reads a signed
 //! token, `key` checks a signature, `jwks` is the set of keys of an issuer, `claims` has the rules for its claims; [`cache`]
 //! remembers results; `place` is where keys are, `get` fetches them, `keys` keeps them fresh; [`issuer`] and [`tokens`]
-//! are the way in. [`passport`] is signed by a process, [`development`] is an issuer for a machine of a developer.
+//! are the way in. [`passport`] is signed by a process, [`development`] is an issuer for a machine of a developer, whose files
+//! [`pem`] writes.
 //!
 //! Guarantees:
 //! - The algorithm comes from the key, never from the token. Keys come from the issuer, never from the token.
@@ -25,6 +26,7 @@ mod jws;
 mod key;
 mod keys;
 pub mod passport;
+pub mod pem;
 mod place;
 mod roca;
 mod signature;

@@ -75,7 +75,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-token",
         &[
-            "cache json roca signature url user",
+            "cache json pem roca signature url user",
             "claims get jws",
             "development key",
             "jwks passport",

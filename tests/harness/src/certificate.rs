@@ -108,7 +108,8 @@ fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     [&[tag], length, &content].concat()
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+/// A block of PEM.
+pub(super) fn pem(label: &str, der: &[u8]) -> String {
     let text = BASE64_STANDARD.encode(der);
     let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))

@@ -25,10 +25,6 @@ use crate::reread::reread;
 
 /// The interval at which the file is read again. A new file counts once two reads have found the same.
 const READ: Duration = Duration::from_millis(300);
-/// The packages whose contracts every service may serve.
-const SHARED: [&str; 2] = ["google", "mesh"];
-/// The package of health and reflection.
-const UNRESTRICTED: &str = "grpc";
 
 /// The intentions in use. Cheap to clone; the clones share them.
 #[derive(Clone, Debug)]
@@ -136,12 +132,11 @@ impl Intended {
 impl Table {
     /// A contract that many services serve is that of each service of the process, unless the call says which.
     fn allows(&self, Intended { service, called, method }: &Intended, local: &[&'static str]) -> bool {
-        let package = method.service.split('.').next().unwrap_or_default();
-        if package == UNRESTRICTED {
+        if method.is_of_processes() {
             return true;
         }
-        let own = [called.unwrap_or(package)];
-        let called = if SHARED.contains(&package) && called.is_none() { local } else { &own };
+        let own = [called.unwrap_or(method.package())];
+        let called = if method.is_shared() && called.is_none() { local } else { &own };
         called.iter().any(|called| *called == service || self.names(called, service, method))
     }
 
@@ -190,8 +185,7 @@ fn caller(text: &str, called: &str, system: &System) -> Result<Caller, &'static 
         if path.split_once('/') != Some((known.service, known.name)) {
             return Err("an unknown method");
         }
-        let package = known.service.split('.').next().unwrap_or_default();
-        if package != called && !SHARED.contains(&package) {
+        if known.package() != called && !known.is_shared() {
             return Err("a method of another service");
         }
     }

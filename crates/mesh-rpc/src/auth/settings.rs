@@ -16,9 +16,6 @@ const INTENTIONS: &str = "auth.intentions";
 /// The processes that clients from outside of the mesh call, unless other ones are named.
 const DEFAULT_VOUCHERS: &str = "gateway, monolith";
 
-/// The trust domain of `mesh ca`.
-const DEVELOPMENT: &str = "dev.mesh";
-
 /// Whether callers need an identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -141,7 +138,7 @@ impl Around<'_> {
 
     /// Whether the certificates are those of development, whose authority lies beside the key of the issuer.
     fn is_in_development(&self) -> bool {
-        self.transport.source.as_ref().is_some_and(|source| source.current().trust_domain() == DEVELOPMENT)
+        self.transport.source.as_ref().is_some_and(|source| source.current().trust_domain() == development::TRUST_DOMAIN)
     }
 }
 

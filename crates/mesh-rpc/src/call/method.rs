@@ -17,6 +17,11 @@ pub use prost_types::method_options::IdempotencyLevel;
 
 use super::descriptor::FileDescriptorSet;
 
+/// The packages whose contracts every service may serve.
+const SHARED: [&str; 2] = ["google", "mesh"];
+/// The package of health and reflection, which every process serves.
+const OF_PROCESSES: &str = "grpc";
+
 /// An RPC, as its contract describes it.
 #[derive(Debug)]
 pub struct Method {
@@ -41,6 +46,24 @@ pub struct Method {
     pub access: Access,
     /// The scopes that the token of a user needs, all of them. Only an authenticated method has some.
     pub scopes: &'static [String],
+}
+
+impl Method {
+    /// The first segment of its package, which is the name of the service that it belongs to. A shared contract belongs to
+    /// none.
+    pub fn package(&self) -> &'static str {
+        self.service.split('.').next().unwrap_or_default()
+    }
+
+    /// Whether every service may serve the contract, as that of operations: its requests name the service.
+    pub fn is_shared(&self) -> bool {
+        SHARED.contains(&self.package())
+    }
+
+    /// Whether every process serves the contract for itself: health and reflection.
+    pub fn is_of_processes(&self) -> bool {
+        self.package() == OF_PROCESSES
+    }
 }
 
 /// The callers that a method is for.
@@ -131,8 +154,8 @@ impl Methods {
     /// The names of the system's services: the first segments of the packages that declare a gRPC service, without
     /// `google`, `grpc` and `mesh`.
     pub fn services(&self) -> BTreeSet<&'static str> {
-        let packages = self.by_path.values().filter_map(|method| method.service.split('.').next());
-        packages.filter(|package| !["google", "grpc", "mesh"].contains(package)).collect()
+        let own = self.by_path.values().filter(|method| !method.is_shared() && !method.is_of_processes());
+        own.map(|method| method.package()).collect()
     }
 }
 
