@@ -120,8 +120,8 @@ enum Command {
         /// The name of the user, such as alice
         #[arg(long, value_name = "NAME")]
         sub: String,
-        /// A scope, such as catalog.write; may be given several times
-        #[arg(long = "scope", value_name = "SCOPE")]
+        /// A scope, such as catalog.write; several are separated by commas, or given one by one
+        #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
         scopes: Vec<String>,
         /// How long the token is valid, up to 30 days
         #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]

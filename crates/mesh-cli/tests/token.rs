@@ -17,7 +17,7 @@ fn mesh(folder: &Path, arguments: &[&str]) -> Output {
 async fn token_counts_by_the_keys_beside_it() {
     let project = tempfile::tempdir().expect("a temporary folder");
     fs::write(project.path().join("mesh.toml"), "").expect("a file");
-    let arguments = ["token", "--sub", "alice", "--scope", "catalog.write", "--scope", "b", "--for", "10m"];
+    let arguments = ["token", "--sub", "alice", "--scope", "catalog.write,c", "--scope", "b", "--for", "10m"];
     let first = mesh(project.path(), &arguments);
     assert!(first.status.success() && first.stderr.is_empty(), "{first:?}");
     let token = String::from_utf8(first.stdout).expect("a token");
@@ -28,7 +28,7 @@ async fn token_counts_by_the_keys_beside_it() {
     let tokens = Tokens::new(vec![issuer]).expect("one issuer");
     let user = tokens.check(token).await.expect("a valid token");
     assert_eq!((user.issuer.as_str(), user.subject.as_str()), (ISSUER, "alice"));
-    assert!(user.scopes.iter().eq(["b", "catalog.write"]), "{:?}", user.scopes);
+    assert!(user.scopes.iter().eq(["b", "c", "catalog.write"]), "{:?}", user.scopes);
     let left = user.until.duration_since(SystemTime::now()).expect("the future");
     assert!(left > Duration::from_secs(540) && left <= Duration::from_secs(600), "{left:?}");
 
@@ -51,6 +51,7 @@ fn token_that_cannot_be_signed_is_one_line_of_error() {
     fs::write(project.path().join("mesh.toml"), "").expect("a file");
     failed(&[""], "1 to 255 bytes");
     failed(&["alice", "--scope", "two words"], "`two words`");
+    failed(&["alice", "--scope", "a,"], "`` is not a scope");
     failed(&["alice", "--for", "31d"], "30 days");
     fs::write(project.path().join(".mesh/ca/issuer.key"), "something else").expect("a file");
     failed(&["alice"], "issuer.key");
