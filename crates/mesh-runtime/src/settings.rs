@@ -11,6 +11,7 @@
 //! See: docs/decisions/0008-configuration-without-a-framework.md, docs/decisions/0020-settings-of-a-service.md
 
 mod key;
+mod line;
 mod listing;
 mod merged;
 pub mod parse;
@@ -21,6 +22,7 @@ mod sources;
 mod values;
 
 pub use key::Key;
+pub use line::{line_of, toml_mistake};
 pub use listing::{Listing, Shown};
 pub use merged::{Settings, variable};
 pub use setting::{Setting, Value};

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
+use mesh_runtime::settings::toml_mistake;
 
 use super::finding::{Finding, Need, State};
 use super::holder::{self, Holder};
@@ -38,10 +39,7 @@ impl Settings {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             text => text.with_context(|| format!("cannot read {}", file.display()))?,
         };
-        text.parse().map(Self).map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-            anyhow!("{}, line {line}: {}", file.display(), error.message())
-        })
+        text.parse().map(Self).map_err(|error| anyhow!("{}, {}", file.display(), toml_mistake(&text, &error)))
     }
 
     /// The address at a key; the environment overrides the file, as in the processes.

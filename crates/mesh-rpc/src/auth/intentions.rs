@@ -14,11 +14,14 @@
 //! - Reflection is not restricted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mesh_runtime::settings::{line_of, toml_mistake};
 use tokio::sync::watch;
+use toml::Spanned;
 
 use crate::call::{Call, Method, Methods};
 use crate::reread::reread;
@@ -152,20 +155,23 @@ fn read(path: &Path, system: &System) -> Result<(Table, Vec<String>), String> {
     let shown = path.display();
     let text =
         std::fs::read_to_string(path).map_err(|error| format!("names a file that cannot be read, {shown}: {error}"))?;
-    let lists: BTreeMap<String, Vec<String>> = toml::from_str(&text).map_err(|error| {
-        format!("names a file that is no table of lists of texts, {shown}: {}", error.message().replace('\n', " "))
+    let lists: BTreeMap<Spanned<String>, Vec<Spanned<String>>> = toml::from_str(&text).map_err(|error| {
+        format!("names a file that is no table of lists of texts, {shown}: {}", toml_mistake(&text, &error))
     })?;
     if lists.is_empty() {
         return Err(format!("names a file without a line, {shown}: nobody could call anything"));
     }
     let (mut table, mut unknown) = (Table::default(), Vec::new());
+    let line = |span: Range<usize>| line_of(&text, span.start);
     for (called, callers) in lists {
+        let (at, called) = (line(called.span()), called.into_inner());
         if !system.names.contains(called.as_str()) {
-            unknown.push(format!("names a file with an unknown service, {shown}: `{called}`"));
+            unknown.push(format!("names a file with an unknown service, {shown}: line {at}: `{called}`"));
         }
-        let callers = callers.iter().filter_map(|text| {
-            let caller = caller(text, &called, system);
-            caller.map_err(|why| unknown.push(format!("names a file with {why}, {shown}: `{text}` of {called}"))).ok()
+        let callers = callers.iter().filter_map(|named| {
+            let (at, named) = (line(named.span()), named.get_ref());
+            let mistake = |why| format!("names a file with {why}, {shown}: line {at}: `{named}` of {called}");
+            caller(named, &called, system).map_err(|why| unknown.push(mistake(why))).ok()
         });
         let callers = callers.collect();
         table.0.insert(called, callers);
@@ -255,13 +261,18 @@ mod tests {
 
     #[test]
     fn intentions_list_every_mistake() {
-        let file = file("x = []\na = ['y', 'b: no.such/Method', 'b']");
+        let file = file("# Known: a, b.\nx = []\na = [\n  'y',\n  'b: no.such/Method', 'b',\n]\n");
         let mistakes = Intentions::read(file.path(), system()).unwrap_err();
-        assert_eq!(mistakes.len(), 3, "{mistakes:?}");
-        for (text, words) in [("a = 'b'", "no table of lists"), ("a = [", "no table of lists")] {
+        // In the order of the services that are called.
+        let lines = ["line 4: `y` of a", "line 5: `b: no.such/Method` of a", "line 2: `x`"];
+        assert_eq!(mistakes.len(), lines.len(), "{mistakes:?}");
+        assert!(mistakes.iter().zip(lines).all(|(mistake, line)| mistake.ends_with(line)), "{mistakes:?}");
+        for (text, words) in [("# c\na = 'b'", "line 2: "), ("b = []\n\na = [", "line 3: "), ("a = [1]", "line 1: ")] {
             std::fs::write(file.path(), text).unwrap();
             let mistakes = Intentions::read(file.path(), system()).unwrap_err();
-            assert!(mistakes.len() == 1 && mistakes[0].contains(words) && !mistakes[0].contains('\n'), "{mistakes:?}");
+            let [mistake] = &mistakes[..] else { panic!("{mistakes:?}") };
+            assert!(mistake.contains("no table of lists") && mistake.contains(words), "{mistake}");
+            assert!(!mistake.contains('\n'), "{mistake}");
         }
         assert!(Intentions::read(Path::new("/no/such/file"), system()).unwrap_err()[0].contains("cannot be read"));
     }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::line::toml_mistake;
 use super::merged::Settings;
 use super::source::Source;
 
@@ -16,12 +17,7 @@ impl Settings {
         };
         match text.parse::<toml::Table>() {
             Ok(table) => self.flatten("", &table, &source),
-            Err(error) => {
-                let at = error.span().map_or(0, |span| span.start).min(text.len());
-                let line = text[..at].lines().count().max(1);
-                let message = format!("line {line}: {}", error.message().replace('\n', ", "));
-                self.problem("", source, message);
-            }
+            Err(error) => self.problem("", source, toml_mistake(&text, &error)),
         }
     }
 
