@@ -72,6 +72,7 @@ fn mesh_toml_documents_every_key_with_its_default() {
         "bundle = \".mesh/ca",
         "intentions = \"",
         "issuers = \"",
+        "issuer_bundle = \"",
     ];
     let valid = uncommented.into_iter().filter(|line| !files.iter().any(|file| line.starts_with(file)));
     let text = valid.collect::<Vec<_>>().join("\n");

@@ -9,6 +9,7 @@ mod client_call;
 mod completion;
 mod follow_metrics;
 mod histogram;
+mod issuer_metrics;
 mod line;
 mod log_limit;
 mod log_settings;

@@ -68,7 +68,7 @@ async fn exchange<S: Read + Write + Unpin>(stream: S, url: &Url, limit: usize) -
 
 fn config(roots: Option<&Path>) -> Result<ClientConfig, String> {
     let roots = match roots {
-        Some(path) => from_file(path)?,
+        Some(path) => authorities(path)?,
         None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
     };
     // An explicit provider: a process that links several has no default one.
@@ -79,7 +79,7 @@ fn config(roots: Option<&Path>) -> Result<ClientConfig, String> {
 }
 
 /// The authorities of a file, which is read each time: it may be replaced.
-fn from_file(path: &Path) -> Result<RootCertStore, String> {
+pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, String> {
     let unusable = |error: &dyn std::fmt::Display| format!("{} cannot be used: {error}", path.display());
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {

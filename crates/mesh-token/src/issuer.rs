@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::get::authorities;
 use crate::place::Place;
 use crate::url::Url;
 
@@ -47,12 +48,22 @@ impl Issuer {
         }
     }
 
-    /// Trusts the authorities of this PEM file alone when keys are fetched by https, in the place of the public ones.
+    /// Trusts the authorities of this PEM file alone when keys are fetched by https, in the place of the public ones. The file
+    /// is read each time; [`check_ca_file`] says whether it can be used.
     #[must_use]
     pub fn with_ca_file(mut self, path: &Path) -> Self {
         self.roots = Some(path.to_owned());
         self
     }
+}
+
+/// Reads a file of authorities.
+///
+/// # Errors
+///
+/// It cannot be read, or has no certificate.
+pub fn check_ca_file(path: &Path) -> Result<(), String> {
+    authorities(path).map(drop)
 }
 
 fn discovery(issuer: &str) -> Result<Place, String> {

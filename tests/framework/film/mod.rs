@@ -13,6 +13,7 @@ mod faults; // long work while something dies, stalls or goes away
 mod form; // heads of requests that are ambiguous
 mod handshakes; // what is said about certificates and protocols that do not fit
 mod identity; // mutual TLS between processes
+mod issuers; // keys of issuers: a private authority, and keys that age
 mod locks; // somebody else holds a lock in the database
 mod long_work; // a kill within a clean-up, and a clock that went back
 mod opening; // a database that is missing, emptied or of the wrong kind

@@ -71,8 +71,14 @@ impl Gate {
     /// A gate that asks for what the settings say. `passports` are those of this process, if it has a certificate.
     pub fn new(settings: &Settings, passports: Option<Passports>, metrics: Metrics) -> Self {
         let (tokens, shows_contracts) = (settings.tokens.clone(), settings.shows_contracts);
-        let (intentions, denials) = (settings.intentions.clone(), Denials::new(metrics));
-        let required = || Required { tokens, passports, shows_contracts, intentions, denials };
+        let intentions = settings.intentions.clone();
+        let required = || {
+            if let Some(tokens) = &tokens {
+                metrics.issuers(tokens.clone());
+            }
+            let denials = Denials::new(metrics);
+            Required { tokens, passports, shows_contracts, intentions, denials }
+        };
         Self((settings.mode == Mode::Required).then(|| Arc::new(required())))
     }
 

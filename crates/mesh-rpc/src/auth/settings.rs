@@ -1,8 +1,10 @@
 //! The settings `auth`.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use mesh_runtime::settings::{Key, Settings as Keys, Shown, Source, parse};
+use mesh_token::issuer::check_ca_file;
 use mesh_token::{Issuer, Tokens, development};
 
 use super::intentions::{Intentions, System};
@@ -10,6 +12,7 @@ use crate::identity::Transport;
 
 const MODE: &str = "auth.mode";
 const ISSUERS: &str = "auth.issuers";
+const ISSUER_BUNDLE: &str = "auth.issuer_bundle";
 const VOUCHERS: &str = "auth.vouchers";
 const REFLECTION: &str = "auth.reflection";
 const INTENTIONS: &str = "auth.intentions";
@@ -66,6 +69,7 @@ impl Settings {
         let names = "issuers separated by commas, each as ISSUER AUDIENCE, or ISSUER AUDIENCE KEYS";
         let is_named = keys.source(ISSUERS).is_some();
         let named = keys.optional(&Key::new(ISSUERS, names), entries);
+        let bundle = issuer_bundle(is_named, keys);
         let default = if named.is_some() { Mode::Required } else { Mode::Off };
         let mode = keys.take(&Key::new(MODE, "off or required"), default, mode_of);
         let default = if is_local { Reflection::Open } else { Reflection::Internal };
@@ -92,7 +96,7 @@ impl Settings {
                 "names the issuer of development, whose key lies in a folder, and other machines reach this process";
             keys.problem(ISSUERS, of_issuers.clone(), message.to_owned());
         }
-        let tokens = tokens(&entries).unwrap_or_else(|mistakes| {
+        let tokens = tokens(&entries, bundle.as_deref()).unwrap_or_else(|mistakes| {
             for mistake in mistakes {
                 keys.problem(ISSUERS, of_issuers.clone(), format!("names an issuer that cannot be used: {mistake}"));
             }
@@ -110,6 +114,18 @@ impl Settings {
         let (intentions, shows_contracts) = (intentions(mode, around, keys), reflection == Reflection::Open);
         Self { mode, tokens, vouchers: vouchers.0, shows_contracts, intentions, is_development }
     }
+}
+
+/// The file of the authorities by which issuers are asked.
+fn issuer_bundle(has_issuers: bool, keys: &mut Keys) -> Option<PathBuf> {
+    let source = keys.source(ISSUER_BUNDLE).cloned();
+    let (path, source) = keys.optional(&Key::new(ISSUER_BUNDLE, "a file"), parse::path).zip(source)?;
+    if !has_issuers {
+        keys.problem(ISSUER_BUNDLE, source, "is set, and auth.issuers names no issuer".to_owned());
+    } else if let Err(why) = check_ca_file(&path) {
+        keys.problem(ISSUER_BUNDLE, source, format!("names a file of authorities that cannot be used: {why}"));
+    }
+    Some(path)
 }
 
 fn intentions(mode: Mode, around: &Around<'_>, keys: &mut Keys) -> Option<Intentions> {
@@ -138,7 +154,10 @@ impl Around<'_> {
 
     /// Whether the certificates are those of development, whose authority lies beside the key of the issuer.
     fn is_in_development(&self) -> bool {
-        self.transport.source.as_ref().is_some_and(|source| source.current().trust_domain() == development::TRUST_DOMAIN)
+        self.transport
+            .source
+            .as_ref()
+            .is_some_and(|source| source.current().trust_domain() == development::TRUST_DOMAIN)
     }
 }
 
@@ -164,11 +183,11 @@ fn entries(text: &str) -> Option<Vec<Entry>> {
     text.split(',').map(entry).collect()
 }
 
-fn tokens(entries: &[Entry]) -> Result<Option<Tokens>, Vec<String>> {
+fn tokens(entries: &[Entry], bundle: Option<&Path>) -> Result<Option<Tokens>, Vec<String>> {
     let (mut issuers, mut mistakes) = (Vec::new(), Vec::new());
     for entry in entries {
         match Issuer::new(&entry.issuer, &entry.audience, entry.keys.as_deref()) {
-            Ok(issuer) => issuers.push(issuer),
+            Ok(issuer) => issuers.push(bundle.into_iter().fold(issuer, Issuer::with_ca_file)),
             Err(wrong) => mistakes.extend(wrong),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mesh_runtime::executable;
+use mesh_token::Tokens;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,6 +19,7 @@ use tonic::Code;
 use super::carrier_metrics::{CarrierFamilies, CarrierMetrics};
 use super::follow_metrics::{FollowFamilies, FollowMetrics};
 use super::histogram::Histogram;
+use super::issuer_metrics::Issuers;
 use super::peer_metrics::{PeerFamilies, PeerMetrics};
 use super::tls_metrics::TlsMetrics;
 use crate::call::Method;
@@ -176,6 +178,12 @@ impl Metrics {
     /// The metrics of a service's follower of a source.
     pub fn follower(&self, service: &'static str, source: &'static str) -> FollowMetrics {
         self.followers.follower(service, source)
+    }
+
+    /// Shows how the issuers of these tokens do. A process does so once.
+    pub fn issuers(&self, tokens: Tokens) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(Issuers(tokens)));
     }
 
     /// Counts a call that was refused because too many were in flight.
