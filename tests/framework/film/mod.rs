@@ -1,6 +1,7 @@
 //! Promises that only show when services serve, call each other and do long work, tested with catalog and artwork.
 
 mod abuse; // slow, hostile and too many clients
+mod authorities; // an authority that leaves the bundle
 mod calls; // calls while a peer dies, is replaced, stalls or fails
 mod compute; // the drain while a call computes
 mod conditions; // a database that fails while its service runs

@@ -172,7 +172,7 @@ impl Passports {
         }
         let snapshot = self.0.source.current();
         let read = passport::read(text, snapshot.trust_domain(), |chain| {
-            let id = snapshot.check_signer(chain)?;
+            let id = snapshot.check_chain(chain)?;
             match snapshot.service_of(&id) {
                 Some(service) if self.vouches(service) => Ok(id.to_string()),
                 _ => Err(format!("{id} signed it, and auth.vouchers does not name that service")),

@@ -11,6 +11,7 @@
 
 use std::error::Error;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -31,7 +32,7 @@ use tonic::body::Body;
 
 use super::confirmed::Confirmed;
 use super::greeting::{Foreign, Greeted, Greeting};
-use crate::identity::{Security, Transport, not_after};
+use crate::identity::{Security, Source, Transport, Trust, lost, not_after};
 use crate::telemetry::{Side, TlsMetrics};
 
 /// The largest size of response headers, in bytes. A list of invalid fields may exceed hyper's default of 16 KiB.
@@ -47,6 +48,8 @@ const MIN_SILENT_AGE: Duration = Duration::from_secs(1);
 /// Calls in flight on the least busy connection from which another one is opened. A second connection raises throughput
 /// at many callers; a much lower value would cost tail latency. See docs/BENCHMARKS.md.
 const BUSY_CALLS: usize = 32;
+/// How long calls in flight may go on at a peer that is no longer trusted.
+const DISTRUSTED_GRACE: Duration = Duration::from_secs(10);
 /// The largest number of connections. Those after the second add little throughput and leave capacity for streams.
 const MAX_CONNECTIONS: usize = 4;
 
@@ -117,6 +120,8 @@ struct CallRecord {
     start: Instant,
     /// Consecutive calls that ended without a response.
     unanswered: AtomicU32,
+    /// Whether the authority of the peer's certificate is no longer trusted.
+    is_distrusted: AtomicBool,
 }
 
 impl Connections {
@@ -227,9 +232,9 @@ impl Http2Connection {
         Arc::strong_count(&self.calls) - 1
     }
 
-    /// Whether the certificate of the peer has ended.
+    /// Whether the certificate of the peer has ended, or is no longer trusted.
     fn has_ended(&self) -> bool {
-        self.end.is_some_and(|end| end <= SystemTime::now())
+        self.end.is_some_and(|end| end <= SystemTime::now()) || self.calls.is_distrusted.load(Ordering::Relaxed)
     }
 
     fn is_silent(&self) -> bool {
@@ -247,6 +252,11 @@ impl Drop for PendingResponse<'_> {
 }
 
 async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, Unanswered> {
+    let calls = Arc::new(CallRecord {
+        start: Instant::now(),
+        unanswered: AtomicU32::new(0),
+        is_distrusted: AtomicBool::new(false),
+    });
     let connected = async {
         let stream = TcpStream::connect(authority.as_str()).await.map_err(unreachable)?;
         // RPCs are small: send each packet at once.
@@ -254,12 +264,12 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
         match dial.transport.at(stream.peer_addr().map_err(unreachable)?) {
             Security::Plaintext => {
                 let (stream, greeted) = Greeting::of(stream);
-                Ok((open(stream).await?, None, greeted))
+                Ok((open(stream, None, &calls).await?, None, greeted))
             }
             Security::Mutual(source) => {
                 let name = ServerName::try_from(dial.service).map_err(unreachable)?;
                 let connector = TlsConnector::from(Arc::new(source.current().client(dial.service)));
-                let authenticated = authenticated(connector.connect(name, stream)).await;
+                let authenticated = authenticated(connector.connect(name, stream), source, &calls).await;
                 dial.metrics.handshake(Side::Client, authenticated.is_ok());
                 authenticated.map(|(sender, end)| (sender, end, Greeted::default()))
             }
@@ -272,7 +282,6 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
         || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {authority} after {CONNECT_TIMEOUT:?}"));
     let connected = timeout(CONNECT_TIMEOUT, connected).await.unwrap_or_else(|_| Err(unreachable(timed_out())));
     let (sender, end, greeted) = connected?;
-    let calls = Arc::new(CallRecord { start: Instant::now(), unanswered: AtomicU32::new(0) });
     Ok(Http2Connection { sender, end, greeted, calls })
 }
 
@@ -280,12 +289,15 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
 /// the certificate of the peer ends, too.
 async fn authenticated(
     connecting: tokio_rustls::Connect<TcpStream>,
+    source: &Source,
+    calls: &Arc<CallRecord>,
 ) -> Result<(SendRequest<Body>, Option<SystemTime>), Unanswered> {
     let stream = connecting.await.map_err(|error| unreachable(explained(error)))?;
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let end = certificate.and_then(|certificate| not_after(certificate));
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let end = chain.first().and_then(|certificate| not_after(certificate));
+    let trust = Trust::of(source.clone(), chain);
     let (stream, confirmed) = Confirmed::of(stream);
-    let sender = open(stream).await?;
+    let sender = open(stream, Some(trust), calls).await?;
     let closed =
         |_| io::Error::new(io::ErrorKind::ConnectionAborted, "the peer closed the connection in the handshake");
     confirmed.await.unwrap_or_else(|error| Err(closed(error))).map_err(unreachable)?;
@@ -305,7 +317,7 @@ fn explained(error: io::Error) -> io::Error {
 }
 
 /// Begins HTTP/2 on a connection.
-async fn open<I>(stream: I) -> Result<SendRequest<Body>, Unanswered>
+async fn open<I>(stream: I, trust: Option<Trust>, calls: &Arc<CallRecord>) -> Result<SendRequest<Body>, Unanswered>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -313,9 +325,21 @@ where
     http2.max_header_list_size(MAX_HEADER_BYTES);
     http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
     let (sender, connection) = http2.handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
+    // Each strong reference is counted as a call.
+    let calls = Arc::downgrade(calls);
     // The task ends after the last sender is dropped. Calls in flight are still finished.
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = lost(trust.as_ref()) => {
+                if let Some(calls) = calls.upgrade() {
+                    calls.is_distrusted.store(true, Ordering::Relaxed);
+                }
+                timeout(DISTRUSTED_GRACE, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "connection to a peer ended");
         }
     });

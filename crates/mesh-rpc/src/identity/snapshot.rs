@@ -146,12 +146,12 @@ impl Snapshot {
         Some(self.service_of(&id).map_or_else(|| id.to_string(), str::to_owned))
     }
 
-    /// The ID of a certificate that has signed something, with its issuers behind it.
+    /// The ID of a certificate, with its issuers behind it: that of a peer, or one that has signed something.
     ///
     /// # Errors
     ///
     /// It is not one of the mesh.
-    pub(crate) fn check_signer(&self, chain: &[CertificateDer<'_>]) -> Result<SpiffeId, String> {
+    pub(crate) fn check_chain(&self, chain: &[CertificateDer<'_>]) -> Result<SpiffeId, String> {
         let (end_entity, issuers) = chain.split_first().ok_or("there is no certificate")?;
         let clients = Clients::new(Arc::clone(&self.roots), self.id.trust_domain(), Arc::clone(&self.provider))?;
         clients.verify_client_cert(end_entity, issuers, UnixTime::now()).map_err(|error| error.to_string())?;

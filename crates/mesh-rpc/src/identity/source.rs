@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::crypto::ring;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::files::{Identities, Mistakes};
@@ -28,7 +29,7 @@ pub struct Source(Arc<Shared>);
 struct Shared {
     identities: Identities,
     services: Vec<&'static str>,
-    current: RwLock<Arc<Snapshot>>,
+    current: watch::Sender<Arc<Snapshot>>,
     read: RwLock<Vec<Files>>,
 }
 
@@ -50,7 +51,7 @@ impl Source {
     pub fn read(identities: &Identities, services: &[&'static str]) -> Result<Self, Mistakes> {
         let read = files(identities, services)?;
         let current = snapshot(identities, &read)?;
-        let (current, read) = (RwLock::new(Arc::new(current)), RwLock::new(read));
+        let (current, read) = (watch::Sender::new(Arc::new(current)), RwLock::new(read));
         Ok(Self(Arc::new(Shared { identities: identities.clone(), services: services.to_owned(), current, read })))
     }
 
@@ -61,7 +62,13 @@ impl Source {
 
     /// The certificates in use.
     pub fn current(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.current.borrow())
+    }
+
+    /// Waits until the certificates in use are such.
+    pub(super) async fn until(&self, are_such: impl Fn(&Snapshot) -> bool) {
+        // The sender lives as long as this.
+        let _ = self.0.current.subscribe().wait_for(|current| are_such(current)).await;
     }
 
     /// Why a service cannot work, if its certificate has ended, or that of outgoing calls.
@@ -121,7 +128,7 @@ impl Source {
         }
         let snapshot = snapshot(&self.0.identities, &read)?;
         tracing::info!(trust_domain = snapshot.trust_domain(), "the new certificates are in use");
-        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        self.0.current.send_replace(Arc::new(snapshot));
         *self.0.read.write().unwrap_or_else(PoisonError::into_inner) = read;
         Ok(true)
     }

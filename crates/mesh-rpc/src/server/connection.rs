@@ -10,7 +10,8 @@
 //!   431. h2 closes a connection that
 //!   resets new streams again and again, with ENHANCE_YOUR_CALM.
 //! - At the configured age, the client receives GOAWAY and finishes its calls elsewhere. After the grace period,
-//!   streams end with a status. After another one, the connection is closed.
+//!   streams end with a status. After another one, the connection is closed. The same happens, without the first period, when
+//!   the authority of the client's certificate is no longer trusted.
 //!
 //! The age spreads connections over new instances. It is random within a tenth, so that clients do not reconnect at the
 //! same moment.
@@ -45,7 +46,7 @@ use super::prefixed::Prefixed;
 use super::settings::Limits;
 use super::tls;
 use crate::call::Connection;
-use crate::identity::{Snapshot, left, not_after, rejection};
+use crate::identity::{Source, Trust, left, lost, not_after, rejection};
 
 /// The limit for the first bytes of a client.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,7 +70,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) struct Handshake {
     pub(super) config: Arc<ServerConfig>,
     /// The certificates of the mesh, if clients need one of them.
-    pub(super) identity: Option<Arc<Snapshot>>,
+    pub(super) identity: Option<Source>,
     /// Those of the listener.
     pub(super) all: Arc<Handshakes>,
 }
@@ -79,6 +80,7 @@ struct Peer {
     client: Option<SocketAddr>,
     /// The service that its certificate names.
     service: Option<String>,
+    trust: Option<Trust>,
 }
 
 /// Serves a connection until it ends, reaches its age, or the process drains.
@@ -96,7 +98,7 @@ pub(super) async fn serve<A, F>(
     let _ = stream.set_nodelay(true);
     let client = stream.peer_addr().ok();
     let Some(Handshake { config, identity, all }) = tls else {
-        return serve_stream(stream, Peer { client, service: None }, draining, limits, answer).await;
+        return serve_stream(stream, Peer { client, service: None, trust: None }, draining, limits, answer).await;
     };
     let Some(pending) = all.begin(client) else { return };
     // In boxes, so that a connection without TLS needs no memory for them.
@@ -108,10 +110,12 @@ pub(super) async fn serve<A, F>(
     match accepted {
         Ok((Ok(stream), _)) => {
             all.succeeded();
-            let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-            let limits = until(limits, certificate.and_then(|certificate| not_after(certificate)));
-            let service = identity.zip(certificate).and_then(|(identity, certificate)| identity.service(certificate));
-            Box::pin(serve_stream(stream, Peer { client, service }, draining, limits, answer)).await;
+            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let limits = until(limits, chain.first().and_then(|certificate| not_after(certificate)));
+            let identity = identity.zip(chain.first());
+            let service = identity.as_ref().and_then(|(source, certificate)| source.current().service(certificate));
+            let trust = identity.map(|(source, _)| Trust::of(source, chain));
+            Box::pin(serve_stream(stream, Peer { client, service, trust }, draining, limits, answer)).await;
         }
         Ok((Err(error), claimed)) => match rejection::reason(&error) {
             Some(reason) => all.failed(reason, &error.to_string(), client, claimed),
@@ -153,30 +157,28 @@ where
             Ok::<_, Infallible>(if asks_for_head { without_body(response) } else { response })
         }
     });
-    let mut age = pin!(sleep(limits.connection_age.mul_f64(0.9 + 0.2 * fastrand::f64())));
-    let close = async || {
-        sleep(limits.connection_grace).await;
+    let age = pin!(sleep(limits.connection_age.mul_f64(0.9 + 0.2 * fastrand::f64())));
+    let mut over = Over { age, grace: limits.connection_grace, trust: peer.trust };
+    let close = async |grace: Duration| {
+        sleep(grace).await;
         ending.cancel();
-        sleep(limits.connection_grace.max(PREFACE_TIMEOUT)).await;
+        sleep(grace.max(PREFACE_TIMEOUT)).await;
     };
     let io = TokioIo::new(Prefixed::new(start, stream));
     // In boxes, because each would be in this future more than once.
     let http = if is_http2 {
         let connection = Box::pin(http2().serve_connection(io, service));
-        until_closed(connection, |http| http.graceful_shutdown(), &draining, age.as_mut(), close).await
+        until_closed(connection, |http| http.graceful_shutdown(), &draining, &mut over, close).await
     } else {
         let connection = Box::pin(http1().serve_connection(io, service).with_upgrades());
-        until_closed(connection, |http| http.graceful_shutdown(), &draining, age.as_mut(), close).await
+        until_closed(connection, |http| http.graceful_shutdown(), &draining, &mut over, close).await
     };
     if let Err(error) = http {
         tracing::debug!(error, "connection ended");
         return;
     }
     // What the connection was upgraded to has its age, and counts as a connection. Otherwise nothing uses it any more.
-    let aged = async {
-        age.await;
-        close().await;
-    };
+    let closed = async { close(over.wait().await).await };
     let drained = async {
         draining.cancelled().await;
         ending.cancel();
@@ -185,8 +187,25 @@ where
     };
     tokio::select! {
         () = unused.cancelled() => {}
-        () = aged => {}
+        () = closed => {}
         () = drained => {}
+    }
+}
+
+/// When a connection has to end.
+struct Over<'a> {
+    age: Pin<&'a mut Sleep>,
+    grace: Duration,
+    trust: Option<Trust>,
+}
+
+impl Over<'_> {
+    /// Waits until then, and returns how long its streams may go on. May be called again.
+    async fn wait(&mut self) -> Duration {
+        tokio::select! {
+            () = self.age.as_mut() => self.grace,
+            () = lost(self.trust.as_ref()) => Duration::ZERO,
+        }
     }
 }
 
@@ -195,21 +214,22 @@ async fn until_closed<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<Box<C>>,
     shut_down: fn(Pin<&mut C>),
     draining: &CancellationToken,
-    age: Pin<&mut Sleep>,
-    close: impl AsyncFnOnce(),
+    over: &mut Over<'_>,
+    close: impl AsyncFnOnce(Duration),
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    tokio::select! {
+    let grace = tokio::select! {
         served = connection.as_mut() => return Ok(served?),
         () = draining.cancelled() => {
             shut_down(connection.as_mut());
             // The drain ends the streams, within its own limit.
             return Ok(connection.await?);
         }
-        () = age => shut_down(connection.as_mut()),
-    }
+        grace = over.wait() => grace,
+    };
+    shut_down(connection.as_mut());
     tokio::select! {
         served = connection => Ok(served?),
-        () = close() => Err("its calls did not end within the grace period".into()),
+        () = close(grace) => Err("its calls did not end within the grace period".into()),
     }
 }
 

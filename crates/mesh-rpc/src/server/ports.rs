@@ -172,8 +172,8 @@ impl Ports {
         let mutual = mutual.map(|source| -> TlsOfNew {
             let all = handshakes(Side::Server);
             Arc::new(move || {
-                let current = source.current();
-                Handshake { config: Arc::clone(&current.server), identity: Some(current), all: Arc::clone(&all) }
+                let config = Arc::clone(&source.current().server);
+                Handshake { config, identity: Some(source.clone()), all: Arc::clone(&all) }
             })
         });
         let (health_layers, health_methods) = (Arc::clone(&services), methods.clone());
