@@ -10,4 +10,5 @@ mod docs; // the documents agree with the code
 mod edge; // JSON over HTTP, by curl
 mod events; // what the catalog publishes, by grpcurl
 mod library; // rentals: a saga, and a copy of the catalog
+mod other_languages; // services in Python
 mod topologies; // the same behaviour in every topology

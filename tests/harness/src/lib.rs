@@ -22,6 +22,7 @@ mod process; // one process of the system
 mod programs; // finding installed programs, and waiting for them
 mod project; // the folder of the project
 mod proxy; // a network that can fail
+mod python; // programs in Python
 mod raw; // gRPC calls by hand
 mod secured; // a mesh with mutual TLS and tokens
 mod session; // SQL on one connection
@@ -42,6 +43,7 @@ pub use process::{Process, command, forget_cargo, output, output_in};
 pub use programs::{LIMIT, eventually, eventually_within, find_program, skip, skip_foreign};
 pub use project::{root, uuid};
 pub use proxy::Proxy;
+pub use python::{Program, python, python_with};
 pub use raw::{Ended, RawCall, RawConnection};
 pub use secured::{Secured, token};
 pub use session::Session;
