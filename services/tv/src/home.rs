@@ -8,13 +8,27 @@ use contracts::catalog::v1::Title;
 use contracts::library::v1::Rental;
 use contracts::tv::v1::{Row, Tile};
 
+/// Titles, with what their tiles show of other services.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    pub(crate) titles: Vec<Title>,
+    pub(crate) artworks: Vec<Artwork>,
+    pub(crate) rentals: Vec<Rental>,
+}
+
 /// A row for each decade of release, the latest first. Titles keep their order.
-pub(crate) fn rows(titles: Vec<Title>, artworks: &[Artwork], rentals: &[Rental]) -> Vec<Row> {
+pub(crate) fn rows(Shelf { titles, artworks, rentals }: Shelf) -> Vec<Row> {
     let mut decades = BTreeMap::<_, Vec<Tile>>::new();
     for title in titles {
-        decades.entry(Reverse(title.year / 10 * 10)).or_default().push(tile(title, artworks, rentals));
+        decades.entry(Reverse(title.year / 10 * 10)).or_default().push(tile(title, &artworks, &rentals));
     }
     decades.into_iter().map(|(Reverse(decade), tiles)| Row { name: format!("{decade}s"), tiles }).collect()
+}
+
+/// The row of titles that others have watched; none without such titles.
+pub(crate) fn recommended(Shelf { titles, artworks, rentals }: Shelf) -> Option<Row> {
+    let tiles: Vec<_> = titles.into_iter().map(|title| tile(title, &artworks, &rentals)).collect();
+    (!tiles.is_empty()).then(|| Row { name: "Others watched".to_owned(), tiles })
 }
 
 fn tile(title: Title, artworks: &[Artwork], rentals: &[Rental]) -> Tile {
@@ -44,12 +58,21 @@ mod tests {
 
     #[test]
     fn rows_are_decades_and_keep_the_order_of_titles() {
-        let rows = rows([("c", 1929), ("b", 2010), ("a", 1920)].map(|(id, year)| title(id, year)).to_vec(), &[], &[]);
+        let titles = [("c", 1929), ("b", 2010), ("a", 1920)].map(|(id, year)| title(id, year)).to_vec();
+        let rows = rows(Shelf { titles, ..Shelf::default() });
         let rows: Vec<_> = rows
             .iter()
             .map(|row| (row.name.as_str(), row.tiles.iter().map(|tile| tile.title_id.as_str()).collect::<String>()))
             .collect();
         assert_eq!(rows, [("2010s", "b".to_owned()), ("1920s", "ca".to_owned())]);
+    }
+
+    #[test]
+    fn recommended_titles_are_one_row_or_none() {
+        let titles = vec![title("b", 1960), title("a", 1927)];
+        let row = recommended(Shelf { titles, ..Shelf::default() }).unwrap();
+        assert_eq!(row.tiles.iter().map(|tile| &*tile.title_id).collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(recommended(Shelf::default()), None);
     }
 
     #[test]

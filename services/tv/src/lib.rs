@@ -8,12 +8,20 @@ mod progress;
 mod rpc;
 
 use contracts::tv::v1::tv_service_server::TvServiceServer;
-use mesh::Service;
+use mesh::{Service, Setting};
+
+/// `services.tv.recommendations`
+const RECOMMENDATIONS: Setting<bool> =
+    Setting::switch("recommendations", false).doc("Whether the home screen has a row of recommendations");
 
 /// The service, ready to run alone or with others.
 pub fn service() -> Service {
     Service::new("tv", contracts::FILE_DESCRIPTOR_SET)
         .port(50057)
-        .serves(|resources| TvServiceServer::new(rpc::Tv::new(|service| resources.channel(service))))
+        .setting(&RECOMMENDATIONS)
+        .serves(|resources| {
+            let recommends = resources.setting(&RECOMMENDATIONS);
+            TvServiceServer::new(rpc::Tv::new(|service| resources.channel(service), recommends))
+        })
         .example("tv.v1.TvService/GetHome", "{}")
 }

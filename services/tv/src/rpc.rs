@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use contracts::artwork::v1::BatchGetArtworksRequest;
 use contracts::artwork::v1::artwork_service_client::ArtworkServiceClient;
-use contracts::catalog::v1::ListTitlesRequest;
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
+use contracts::catalog::v1::{ListTitlesRequest, Title};
 use contracts::library::v1::ListCurrentRentalsRequest;
 use contracts::library::v1::library_service_client::LibraryServiceClient;
+use contracts::recommendations::v1::ListRecommendationsRequest;
+use contracts::recommendations::v1::recommendations_service_client::RecommendationsServiceClient;
 use contracts::tv::v1::tv_service_server::TvService;
 use contracts::tv::v1::*;
 use futures_util::{Stream, stream};
@@ -19,7 +21,7 @@ use mesh::context::Context;
 use mesh::{Channel, Text, Violations, error, peer};
 use tonic::{Code, Request, Response, Status, async_trait};
 
-use crate::home::rows;
+use crate::home::{Shelf, recommended, rows};
 use crate::progress::progress;
 
 /// The domain in the `ErrorInfo` of this service's errors.
@@ -29,6 +31,8 @@ const VIEWER: Text = Text::line(100);
 /// The number of titles of a request that names none, and the most of any. The contract repeats them.
 const DEFAULT_TITLES: i32 = 50;
 const MAX_TITLES: i32 = 100;
+/// The number of titles that are recommended.
+const RECOMMENDED: i32 = 10;
 /// The most titles of a batch, as the contracts of artwork and library have it.
 const BATCH: usize = 100;
 
@@ -43,12 +47,44 @@ pub(crate) struct Tv {
     catalog: CatalogServiceClient<Channel>,
     artwork: Channel,
     library: Channel,
+    /// `None` without the row of recommendations.
+    recommendations: Option<RecommendationsServiceClient<Channel>>,
 }
 
 impl Tv {
-    pub(crate) fn new(channel: impl Fn(&'static str) -> Channel) -> Self {
+    pub(crate) fn new(channel: impl Fn(&'static str) -> Channel, recommends: bool) -> Self {
         let catalog = CatalogServiceClient::new(channel("catalog"));
-        Self { catalog, artwork: channel("artwork"), library: channel("library") }
+        let recommendations = recommends.then(|| RecommendationsServiceClient::new(channel("recommendations")));
+        Self { catalog, artwork: channel("artwork"), library: channel("library"), recommendations }
+    }
+
+    /// The titles that are recommended to the viewer.
+    async fn recommended(&self, parts: &Parts, viewer_id: &str) -> Result<Vec<Title>, Status> {
+        let Some(mut recommendations) = self.recommendations.clone() else { return Ok(Vec::new()) };
+        let request = ListRecommendationsRequest { viewer_id: viewer_id.to_owned(), page_size: RECOMMENDED };
+        let answer = parts.optional("recommendations", recommendations.list_recommendations(request)).await?;
+        let answer = answer.unwrap_or_default().recommendations.into_iter();
+        Ok(answer.filter_map(|recommendation| recommendation.title).collect())
+    }
+
+    /// Gets the pictures of titles, and the rentals of the viewer, if there is one.
+    async fn shelf(&self, parts: &Parts, titles: Vec<Title>, viewer_id: Option<&str>) -> Result<Shelf, Status> {
+        let ids: Vec<_> = titles.iter().map(|title| title.title_id.clone()).collect();
+        let rented = if viewer_id.is_some() { ids.clone() } else { Vec::new() };
+        let (pictures, rentals) = tokio::try_join!(
+            parts.batched("artwork", ids, BATCH, async |title_ids| {
+                let mut artwork = ArtworkServiceClient::new(self.artwork.clone());
+                artwork.batch_get_artworks(BatchGetArtworksRequest { title_ids }).await
+            }),
+            parts.batched("library", rented, BATCH, async |title_ids| {
+                let mut library = LibraryServiceClient::new(self.library.clone());
+                let viewer_id = viewer_id.unwrap_or_default().to_owned();
+                library.list_current_rentals(ListCurrentRentalsRequest { viewer_id, title_ids }).await
+            }),
+        )?;
+        let artworks = pictures.into_iter().flat_map(|pictures| pictures.artworks).collect();
+        let rentals = rentals.into_iter().flat_map(|rentals| rentals.rentals).collect();
+        Ok(Shelf { titles, artworks, rentals })
     }
 
     /// The service that runs an operation.
@@ -75,27 +111,20 @@ impl TvService for Tv {
         let page_size = if asked == 0 { DEFAULT_TITLES } else { asked.min(MAX_TITLES) };
         let newest = ListTitlesRequest { page_size, order_by: "create_time desc".to_owned(), ..Default::default() };
         let parts = Parts::begin();
-        let titles = parts.required(self.catalog.clone().list_titles(newest)).await?.titles;
-
-        let ids: Vec<_> = titles.iter().map(|title| title.title_id.clone()).collect();
         // A user is the viewer, as library has it.
         let has_viewer = !viewer_id.is_empty() || Context::caller().subject().is_some();
-        let rented = if has_viewer { ids.clone() } else { Vec::new() };
-        let (pictures, rentals) = tokio::try_join!(
-            parts.batched("artwork", ids, BATCH, async |title_ids| {
-                let mut artwork = ArtworkServiceClient::new(self.artwork.clone());
-                artwork.batch_get_artworks(BatchGetArtworksRequest { title_ids }).await
-            }),
-            parts.batched("library", rented, BATCH, async |title_ids| {
-                let mut library = LibraryServiceClient::new(self.library.clone());
-                let viewer_id = viewer_id.clone();
-                library.list_current_rentals(ListCurrentRentalsRequest { viewer_id, title_ids }).await
-            }),
-        )
-        .map_err(known)?;
-        let artworks: Vec<_> = pictures.into_iter().flat_map(|pictures| pictures.artworks).collect();
-        let rentals: Vec<_> = rentals.into_iter().flat_map(|rentals| rentals.rentals).collect();
-        let rows = rows(titles, &artworks, &rentals);
+        let viewer = has_viewer.then_some(viewer_id.as_str());
+        let newest = async {
+            let titles = parts.required(self.catalog.clone().list_titles(newest)).await?.titles;
+            self.shelf(&parts, titles, viewer).await.map_err(known)
+        };
+        let others_watched = async {
+            let Some(viewer_id) = viewer else { return Ok(Shelf::default()) };
+            let titles = self.recommended(&parts, viewer_id).await.map_err(known)?;
+            self.shelf(&parts, titles, viewer).await.map_err(known)
+        };
+        let (newest, others_watched) = tokio::try_join!(newest, others_watched)?;
+        let rows = recommended(others_watched).into_iter().chain(rows(newest)).collect();
         Ok(Response::new(GetHomeResponse { rows, unreachable: parts.unreachable() }))
     }
 
@@ -119,8 +148,8 @@ impl TvService for Tv {
 
 /// The caller learns that it may not name this viewer. Any other failure is one of tv.
 fn known(status: Status) -> Status {
-    let by_library = status.code() == Code::PermissionDenied && peer::reason(&status).is_none();
-    if by_library { peer::pass_on(status) } else { status }
+    let by_its_owner = status.code() == Code::PermissionDenied && peer::reason(&status).is_none();
+    if by_its_owner { peer::pass_on(status) } else { status }
 }
 
 /// The next message: a change, or a heartbeat.
