@@ -127,6 +127,7 @@ mod tests {
                 client_streaming: false,
                 server_streaming: false,
                 waits: false,
+                protocol: mesh_rpc::call::Protocol::Grpc,
                 access: Access::Public,
                 scopes: &[],
             };

@@ -2,7 +2,7 @@
 //!
 //! [`Call`] is a request with its method, and a [`Handler`] answers it. [`Context`] carries the deadline, the trace, the
 //! caller, the [`Cause`] and the [`Consistency`] that the caller asks for. [`Methods`] is the method table. [`error`] has the errors, [`peer`] those of peers, [`pushback`] the invitations to retry, [`compression`] the
-//! compression of messages, [`page`] the paging of lists, [`Text`] the rules for texts.
+//! compression of messages, [`page`] the paging of lists, [`plain`] HTTP on the way of a call, [`Text`] the rules for texts.
 
 pub mod body;
 mod caller;
@@ -18,6 +18,7 @@ mod method;
 mod outside;
 pub mod page;
 pub mod peer;
+pub mod plain;
 pub mod pushback;
 mod text;
 mod timeout;
@@ -33,7 +34,8 @@ pub use error::Violations;
 pub(crate) use handler::tests;
 pub use handler::{Answering, Call, Connection, GrpcServer, GrpcService, GrpcServices, Handler, Local, add, handler};
 pub use mesh_token::User;
-pub use method::{Access, IdempotencyLevel, Method, Methods, OWN as OWN_DESCRIPTORS};
+pub use method::{Access, IdempotencyLevel, Method, Methods, OWN as OWN_DESCRIPTORS, Protocol};
+pub use outside::strip as strip_reserved;
 pub use text::Text;
 pub use timeout::{read_timeout, within, write_timeout};
 pub use trace::Trace;

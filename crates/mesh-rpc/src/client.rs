@@ -10,6 +10,8 @@
 //! - [`connections`] sends the request; `confirmed` waits until a peer has accepted a certificate, and
 //!   `greeting` notices a peer that speaks another protocol, each as a watch of a `watched` stream.
 //!
+//! `direct` calls one address, without all of that but the connections.
+//!
 //! [`discover`] is the trait of a source of instances. [`failure`] has the client's own errors.
 
 pub mod attempt;
@@ -18,6 +20,7 @@ pub mod channel;
 mod confirmed;
 pub mod connections;
 pub mod deadline;
+mod direct;
 pub mod discover;
 pub mod endpoint;
 pub mod endpoints;
@@ -31,6 +34,7 @@ mod retry_pause;
 mod watched;
 
 pub use channel::{Calling, Channel, Peers};
+pub use direct::{Direct, DirectBody};
 pub use discover::Discover;
 pub use endpoints::Endpoints;
 pub use instance::Instance;

@@ -4,6 +4,7 @@
 //! - [`layers`] has the layers around every service, in order: `status_size`, `access`, `deadline`, `drain`, `consistency`,
 //!   `body_limit`, `compression`, `shed`, `details`, `panics`. They share the request body of `request`, whose parts are `arrival` and
 //!   `permit`, and the response body of `answer`. `permits` has the concurrency permits.
+//! - [`Loopback`] is the listener for an app that the process stands beside.
 //! - [`Starting`] answers until the services are built.
 //! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the admin pages.
 
@@ -26,6 +27,7 @@ mod health;
 pub mod health_service;
 pub mod layers;
 mod listener;
+mod loopback;
 mod panics;
 mod permit;
 mod permits;
@@ -43,6 +45,7 @@ pub use admin::Admin;
 pub use consistency::{KnownPlaces, Pending, Places};
 pub use head_limit::check as check_head;
 pub use health::{Check, Health, Readiness};
+pub use loopback::Loopback;
 pub use ports::{Answers, Edge, Front, Guard, Listen, Ports};
 pub use settings::Limits;
 pub use starting::Starting;

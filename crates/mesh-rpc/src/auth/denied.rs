@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mesh_token::Refused;
 use tonic::{Code, Status};
 
 use crate::call::error::{DOMAIN, status, status_with, unavailable};
@@ -25,6 +26,16 @@ pub(super) enum Denied {
     ScopeMissing(&'static str),
     /// The method is for the services of the mesh.
     CallerNotAllowed,
+}
+
+impl From<Refused> for Denied {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Invalid(why) => Self::TokenInvalid(why),
+            Refused::Expired => Self::TokenExpired,
+            Refused::Unavailable(why) => Self::IssuerUnavailable(why),
+        }
+    }
 }
 
 impl Denied {

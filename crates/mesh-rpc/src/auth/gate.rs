@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Request};
+use mesh_token::Tokens;
 use mesh_token::tokens::SKEW;
-use mesh_token::{Refused, Tokens};
 use tokio::time::sleep;
 use tonic::Status;
 
@@ -179,14 +179,14 @@ impl Required {
     async fn user(&self, token: &str) -> Result<Caller, Denied> {
         let none = || Denied::TokenInvalid("auth.issuers names no issuer".to_owned());
         let tokens = self.tokens.as_ref().ok_or_else(none)?;
-        Ok(Caller::user(tokens.check(token).await.map_err(denied)?))
+        Ok(Caller::user(tokens.check(token).await.map_err(Denied::from)?))
     }
 
     /// The caller that another process vouches for.
     fn vouched(&self, passport: &HeaderValue, service: &str) -> Result<Caller, Denied> {
         let own = "this process has no certificates to check a passport with".to_owned();
         let passports = self.passports.as_ref().ok_or(Denied::TokenInvalid(own))?;
-        passports.read(passport).map_err(|why| match denied(why) {
+        passports.read(passport).map_err(|why| match Denied::from(why) {
             Denied::TokenInvalid(why) => Denied::TokenInvalid(format!("of the passport from {service}: {why}")),
             other => other,
         })
@@ -205,14 +205,6 @@ fn in_memory(caller: &Caller, service: Option<&str>) -> Caller {
 fn in_time(caller: Caller) -> Result<Caller, Denied> {
     let is_over = caller.as_user().is_some_and(|user| user.until + SKEW <= SystemTime::now());
     if is_over { Err(Denied::TokenExpired) } else { Ok(caller) }
-}
-
-fn denied(refused: Refused) -> Denied {
-    match refused {
-        Refused::Invalid(why) => Denied::TokenInvalid(why),
-        Refused::Expired => Denied::TokenExpired,
-        Refused::Unavailable(why) => Denied::IssuerUnavailable(why),
-    }
 }
 
 /// The bearer token of a call ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750#section-2.1)), if it has one.

@@ -19,6 +19,7 @@ use mesh_token::{Cache, Refused, User};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use super::denied::Denied;
 use crate::call::error::{DOMAIN, status};
 use crate::call::{Access, Caller};
 use crate::identity::Source;
@@ -158,6 +159,21 @@ impl Passports {
             "INTERNAL",
             "the service cannot call others for this user; its log has the cause",
         )
+    }
+
+    /// The passport of a caller, for an app that calls others for it. `None`: it is no user, or this process cannot vouch
+    /// for it.
+    pub fn show(&self, caller: &Caller) -> Option<HeaderValue> {
+        self.of(caller, caller.as_user()?).ok()
+    }
+
+    /// The caller in the passport that an app beside this process has got, and sends back.
+    ///
+    /// # Errors
+    ///
+    /// UNAUTHENTICATED: it is not valid, has ended, or its signer may not vouch for users.
+    pub fn shown(&self, passport: &HeaderValue) -> Result<Caller, Status> {
+        self.read(passport).map_err(|why| Denied::from(why).status())
     }
 
     /// The user of a passport.

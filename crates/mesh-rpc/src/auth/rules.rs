@@ -64,7 +64,7 @@ mod tests {
     use mesh_token::User;
 
     use super::*;
-    use crate::call::IdempotencyLevel;
+    use crate::call::{IdempotencyLevel, Protocol};
 
     fn method(service: &'static str, access: Access, scopes: &[&str]) -> &'static Method {
         let scopes: Vec<_> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
@@ -77,6 +77,7 @@ mod tests {
             client_streaming: false,
             server_streaming: false,
             waits: false,
+            protocol: Protocol::Grpc,
             access,
             scopes: scopes.leak(),
         }))

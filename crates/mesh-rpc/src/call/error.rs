@@ -64,6 +64,9 @@ pub fn draining(message: impl Into<String>) -> Status {
 /// The reason of a call to a process that starts. No handler has begun.
 pub const STARTING: &str = "STARTING";
 
+/// The reason of a call to a sidecar that cannot connect to its app. No handler has begun.
+pub const APP_UNREACHABLE: &str = "APP_UNREACHABLE";
+
 /// The reason of a call whose copies are not as far as its caller has asked for.
 pub const NOT_CAUGHT_UP: &str = "NOT_CAUGHT_UP";
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mesh_proto::mesh::options::v1 as options;
-use prost::Message as _;
+use prost::{DecodeError, Message as _};
 pub use prost_types::method_options::IdempotencyLevel;
 
 use super::descriptor::FileDescriptorSet;
@@ -42,10 +42,21 @@ pub struct Method {
     /// Whether a call mostly waits for an event and does no work: a stream, or a method with the option
     /// `mesh.options.v1.waits`.
     pub waits: bool,
+    /// Whether a call of it is a call of gRPC.
+    pub protocol: Protocol,
     /// The callers that the method is for, by the option `mesh.options.v1.authorization`.
     pub access: Access,
     /// The scopes that the token of a user needs, all of them. Only an authenticated method has some.
     pub scopes: &'static [String],
+}
+
+/// What a method is called with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC, as its contract says.
+    Grpc,
+    /// HTTP, to a service without a contract for it.
+    Http,
 }
 
 impl Method {
@@ -63,6 +74,29 @@ impl Method {
     /// Whether every process serves the contract for itself: health and reflection.
     pub fn is_of_processes(&self) -> bool {
         self.package() == OF_PROCESSES
+    }
+
+    /// The two methods that stand for HTTP requests to `service`, whose contract does not have them: one for requests that
+    /// only read and have no body, and one for all others. They are for the services of the mesh. The entries live as long
+    /// as the process.
+    pub fn http(service: &'static str) -> [&'static Self; 2] {
+        [true, false].map(|reads| {
+            let method = Self {
+                number: NEXT.fetch_add(1, Ordering::Relaxed),
+                service,
+                name: if reads { "HTTP read" } else { "HTTP" },
+                idempotency: if reads { IdempotencyLevel::NoSideEffects } else { IdempotencyLevel::IdempotencyUnknown },
+                default_deadline: None,
+                client_streaming: !reads,
+                // A response may be of any length, and last as long as it likes.
+                server_streaming: true,
+                waits: true,
+                protocol: Protocol::Http,
+                access: Access::Internal,
+                scopes: &[],
+            };
+            &*Box::leak(Box::new(method))
+        })
     }
 }
 
@@ -104,9 +138,13 @@ static UNKNOWN: Method = Method {
     client_streaming: false,
     server_streaming: false,
     waits: false,
+    protocol: Protocol::Grpc,
     access: Access::Internal,
     scopes: &[],
 };
+
+/// The place of the next method among all that the process has read.
+static NEXT: AtomicUsize = AtomicUsize::new(1);
 
 /// The contracts that every process serves.
 pub const OWN: [&[u8]; 3] = [
@@ -130,19 +168,35 @@ impl Methods {
     /// # Panics
     ///
     /// If a set does not decode. The sets are compiled in, so the build is broken then.
+    #[expect(clippy::unwrap_used)]
     pub fn of(system: &[&[u8]]) -> Self {
+        Self::read(system).unwrap()
+    }
+
+    /// As [`of`](Self::of), of sets that are read from files.
+    ///
+    /// # Errors
+    ///
+    /// A set does not decode.
+    pub fn read(system: &[&[u8]]) -> Result<Self, DecodeError> {
         let mut by_path = HashMap::new();
         // The services of a process share one set.
         let sets: BTreeSet<_> = OWN.iter().chain(system).collect();
         for set in sets {
-            collect(set, &mut by_path);
+            collect(set, &mut by_path)?;
         }
-        Self { by_path: Arc::new(by_path) }
+        Ok(Self { by_path: Arc::new(by_path) })
     }
 
     /// The method of a path; `unknown` for a path outside of the contracts.
     pub fn find(&self, path: &str) -> &'static Method {
         self.by_path.get(path).copied().unwrap_or(&UNKNOWN)
+    }
+
+    /// The full names of the gRPC services of one service of the system: those whose package begins with its name.
+    pub fn contracts_of(&self, service: &str) -> Vec<&'static str> {
+        let full: BTreeSet<_> = self.by_path.values().map(|method| method.service).collect();
+        full.into_iter().filter(|full| full.split('.').next() == Some(service)).collect()
     }
 
     /// The full names of the gRPC services with a method that callers from outside of the mesh may know of.
@@ -159,10 +213,8 @@ impl Methods {
     }
 }
 
-fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
-    // The sets are compiled in. One that does not decode is a broken build, which every test detects.
-    #[expect(clippy::unwrap_used)]
-    let set = FileDescriptorSet::decode(set).unwrap();
+fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) -> Result<(), DecodeError> {
+    let set = FileDescriptorSet::decode(set)?;
     for file in set.files {
         for service in file.services {
             // The contracts bound the number of names, and the process needs them until it ends.
@@ -171,7 +223,6 @@ fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
                 let Entry::Vacant(vacant) = methods.entry(format!("/{full}/{}", method.name)) else { continue };
                 let options = method.options.unwrap_or_default();
                 let authorization = options.authorization.clone().unwrap_or_default();
-                static NEXT: AtomicUsize = AtomicUsize::new(1);
                 let method = Method {
                     number: NEXT.fetch_add(1, Ordering::Relaxed),
                     service: full,
@@ -180,6 +231,7 @@ fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
                     client_streaming: method.client_streaming,
                     server_streaming: method.server_streaming,
                     waits: method.client_streaming || method.server_streaming || options.waits,
+                    protocol: Protocol::Grpc,
                     access: authorization.access().into(),
                     scopes: authorization.scopes.leak(),
                     name: method.name.leak(),
@@ -188,6 +240,7 @@ fn collect(set: &[u8], methods: &mut HashMap<String, &'static Method>) {
             }
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
 const OF_MESH: [&str; 2] = ["mesh-", "x-mesh-"];
 
 /// Removes the headers that only the mesh sets.
-pub(super) fn strip(headers: &mut HeaderMap) {
+pub fn strip(headers: &mut HeaderMap) {
     let reserved: Vec<_> = headers.keys().filter(|name| is_reserved(name)).cloned().collect();
     for name in reserved {
         headers.remove(name);

@@ -23,9 +23,9 @@ use super::deadline::Deadline;
 use super::endpoint::Endpoint;
 use super::outlier::Outcome;
 use super::{failure, probe};
-use crate::call::Method;
 use crate::call::body::{Either, status_of};
 use crate::call::compression::{ACCEPTED, Decompressed, Encoding, GRPC_ACCEPT_ENCODING, decode};
+use crate::call::{Method, Protocol, plain};
 
 /// The limit for the decompressed bytes of a message from a peer.
 const MAX_DECOMPRESSED: usize = 64 * 1024 * 1024;
@@ -104,6 +104,9 @@ impl Attempt {
     /// The response head has arrived.
     fn respond(mut self, response: Response<Incoming>, guard: InFlightGuard) -> Response<Attempted> {
         self.responded = true;
+        if self.method.protocol == Protocol::Http {
+            return self.respond_plain(response, guard);
+        }
         if let Some(status) = failure::from_http(&response) {
             // The sender of an invalid request is at fault for these codes, not the endpoint.
             let invalid_request =
@@ -122,6 +125,17 @@ impl Attempt {
             self.complete(outcome);
         }
         decompressed(response.map(|body| AttemptBody { body, attempt: self, _guard: guard }))
+    }
+
+    /// The head of an answer of HTTP has arrived. A proxy or the server says by its code that the endpoint cannot answer.
+    fn respond_plain(mut self, response: Response<Incoming>, guard: InFlightGuard) -> Response<Attempted> {
+        let failed = matches!(
+            response.status(),
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        );
+        self.complete(if failed { Outcome::Failure } else { Outcome::Success });
+        let response = response.map(|body| AttemptBody { body, attempt: self, _guard: guard });
+        plain::ended(response).map(|body| Either::Wrapped(Body::new(body)))
     }
 
     /// No response will arrive.

@@ -91,7 +91,7 @@ fn failed(response: &Response<Body>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{Access, IdempotencyLevel, Methods};
+    use crate::call::{Access, IdempotencyLevel, Methods, Protocol};
 
     const CALL: &str = "/google.longrunning.Operations/GetOperation";
 
@@ -105,6 +105,7 @@ mod tests {
         client_streaming: false,
         server_streaming: false,
         waits: false,
+        protocol: Protocol::Grpc,
         access: Access::Internal,
         scopes: &[],
     };

@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::connections::{Cause, Unanswered};
-use crate::call::error::{DOMAIN, NOT_CAUGHT_UP, STARTING, STREAM_DRAINING, status, unavailable};
+use crate::call::error::{APP_UNREACHABLE, DOMAIN, NOT_CAUGHT_UP, STARTING, STREAM_DRAINING, status, unavailable};
 pub use crate::call::peer::is_propagated;
 use crate::call::peer::{LOST, NO_ENDPOINTS, UNREACHABLE, reason};
 
@@ -65,7 +65,7 @@ pub fn from_http<B>(response: &Response<B>) -> Option<Status> {
 
 /// Whether no handler has begun the call, by the word of the process that refused it: any call may be repeated.
 pub fn is_unbegun(status: &Status) -> bool {
-    reason(status).is_some_and(|reason| reason == STARTING)
+    reason(status).is_some_and(|reason| [STARTING, APP_UNREACHABLE].contains(&&*reason))
 }
 
 /// Whether the status is no failure of the endpoint: a propagated one, the end of a stream by a drain, a copy that lags, or

@@ -8,7 +8,7 @@
 //!   is retried only if its contract says NO_SIDE_EFFECTS or IDEMPOTENT.
 //! - The budget of the peer bounds all retries, and no retry passes the deadline.
 //! - A failure that the peer propagates from a peer of its own is not retried.
-//! - A call has five attempts at most. Methods with streaming requests are not retried. Other requests are buffered, and
+//! - A call has five attempts at most. Methods with streaming requests are retried only while no connection opens. Other requests are buffered, and
 //!   so are the responses of idempotent unary calls: a connection may break after the response head. `buffer` bounds
 //!   both; a call above the bound is not retried.
 //! - The header `grpc-previous-rpc-attempts` has the number of attempts that a server may have seen.
@@ -91,14 +91,22 @@ impl Remote {
         request: &mut Request<Body>,
         deadline: Deadline,
     ) -> Response<Body> {
-        match self.endpoints.pick(&[]).await {
-            Some(endpoint) => {
-                let result = attempt::call(endpoint, method, request, deadline).await;
-                let result = result.map(|response| response.map(|body| deadline.enforce_body(Body::new(body))));
-                self.respond(result, false)
+        let mut tried: Vec<Arc<Endpoint>> = Vec::new();
+        let mut unreachable = None;
+        while let Some(endpoint) = self.endpoints.pick(&tried).await {
+            if tried.iter().any(|before| Arc::ptr_eq(before, &endpoint)) || tried.len() == MAX_ATTEMPTS {
+                break;
             }
-            None => self.no_endpoints(),
+            let result = attempt::call(Arc::clone(&endpoint), method, request, deadline).await;
+            let result = result.map(|response| response.map(|body| deadline.enforce_body(Body::new(body))));
+            if !matches!(result, Err(Unanswered::Unreachable(_))) {
+                return self.respond(result, false);
+            }
+            // The request was not touched: another endpoint can have it.
+            unreachable = Some(result);
+            tried.push(endpoint);
         }
+        unreachable.map_or_else(|| self.no_endpoints(), |result| self.respond(result, false))
     }
 
     async fn call_with_retries(

@@ -1,0 +1,75 @@
+//! One address that is called as it is: without discovery, retries, balancing and records, and without TLS.
+//!
+//! For an app beside this process, whose callers do all of that.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{self, Poll};
+
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, Uri};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tonic::body::Body;
+
+use super::connections::{Connections, Dial, InFlightGuard, Unanswered};
+
+/// The connections to one address.
+pub struct Direct {
+    connections: Connections,
+    authority: Authority,
+}
+
+impl Direct {
+    /// Opens no connection yet.
+    ///
+    /// # Panics
+    ///
+    /// Never: the text of an address is an authority.
+    #[expect(clippy::unwrap_used)]
+    pub fn to(address: SocketAddr) -> Self {
+        let authority: Authority = address.to_string().parse().unwrap();
+        Self { connections: Connections::to(authority.clone(), Dial::default()), authority }
+    }
+
+    /// Sends a request, and waits for the head of its response. Dropping the future, or the body, resets the stream.
+    ///
+    /// # Errors
+    ///
+    /// No response has arrived. The error tells whether the app may have begun.
+    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<DirectBody>, Unanswered> {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(self.authority.clone()));
+        // A scheme, an authority and a path always form a URI.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        let (response, guard) = self.connections.send(&mut request).await?;
+        Ok(response.map(|body| DirectBody { body, _guard: guard }))
+    }
+}
+
+/// The body of a response. Until its end the request is in flight.
+pub struct DirectBody {
+    body: Incoming,
+    _guard: InFlightGuard,
+}
+
+impl http_body::Body for DirectBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
