@@ -74,6 +74,18 @@ fn files_form_no_circle() {
     fail_with(&failures);
 }
 
+#[test]
+fn sidecar_links_no_database() {
+    let mut tree = std::process::Command::new(env!("CARGO"));
+    tree.args(["tree", "--package=sidecar", "--edges=normal", "--prefix=none", "--locked", "--offline"]);
+    let tree = tree.current_dir(root()).output().expect("cargo");
+    let packages = String::from_utf8(tree.stdout).expect("UTF-8");
+    assert!(packages.contains("mesh-rpc v"), "{}", String::from_utf8_lossy(&tree.stderr));
+    let databases = ["sqlx", "libsqlite3", "mesh-store", "tokio-postgres"];
+    let found: Vec<_> = packages.lines().filter(|line| databases.iter().any(|name| line.starts_with(name))).collect();
+    assert!(found.is_empty(), "{found:?}");
+}
+
 fn fail_with(failures: &[String]) {
     assert!(failures.is_empty(), "dependencies must point downwards:\n{}", failures.join("\n"));
 }

@@ -37,6 +37,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
             "mesh-carrier",
         ],
     ),
+    ("sidecar", &["contracts", "mesh-proto", "mesh-runtime", "mesh-rpc"]),
     ("mesh-cli", &["consul-api-client", "mesh-proto", "mesh-runtime", "mesh-token", "mesh-rpc", "mesh-client"]),
 ];
 
@@ -160,6 +161,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ),
     ("crates/mesh-carrier", &["lease message settings", "carrier", "nats place seen", "relay"]),
     ("crates/mesh", &["compose places resources", "follows", "service", "process", "config", "running", "run testing"]),
+    ("crates/sidecar", &["child headers health", "settings", "config", "app inbound outbound", "running"]),
     (
         "crates/mesh-cli",
         &[

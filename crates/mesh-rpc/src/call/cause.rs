@@ -48,7 +48,7 @@ impl Cause {
     }
 
     /// Writes the header `mesh-cause`.
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+    pub fn write(&self, headers: &mut HeaderMap) {
         insert_once::<76>(headers, &MESH_CAUSE, format_args!("{self}"));
     }
 }

@@ -18,6 +18,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::body::{failure_of, trailers};
+use super::compression::GRPC_ACCEPT_ENCODING;
 use super::peer::reason;
 
 /// The answer of an HTTP server as that of a call.
@@ -99,14 +100,17 @@ pub fn plain(mut response: Response<Body>) -> Response<Body> {
         return error(code_of(&status), &status);
     }
     remove_status(response.headers_mut());
+    response.headers_mut().remove(GRPC_ACCEPT_ENCODING);
     response.map(|body| Body::new(Plain { body }))
 }
 
-/// An error of HTTP that says why.
+/// An error of HTTP that says why. Its headers have the status, too, for a sidecar that calls another.
 pub fn error(code: StatusCode, status: &Status) -> Response<Body> {
     let reason = reason(status).map(|reason| format!("{reason}: ")).unwrap_or_default();
     let mut response = Response::new(Body::new(Full::new(Bytes::from(format!("{reason}{}\n", status.message())))));
     *response.status_mut() = code;
+    // A message may be none of a header.
+    let _ = status.add_header(response.headers_mut());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

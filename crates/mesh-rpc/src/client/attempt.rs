@@ -104,7 +104,8 @@ impl Attempt {
     /// The response head has arrived.
     fn respond(mut self, response: Response<Incoming>, guard: InFlightGuard) -> Response<Attempted> {
         self.responded = true;
-        if self.method.protocol == Protocol::Http {
+        // A status is of a sidecar there, or of a layer before it.
+        if self.method.protocol == Protocol::Http && !response.headers().contains_key(Status::GRPC_STATUS) {
             return self.respond_plain(response, guard);
         }
         if let Some(status) = failure::from_http(&response) {

@@ -24,7 +24,7 @@ use super::shed::Shed;
 use super::status_size::StatusSize;
 use crate::auth::Gate;
 use crate::call::error::{DOMAIN, status};
-use crate::call::{Call, GrpcServices, Handler};
+use crate::call::{Call, GrpcServices, Handler, Protocol};
 use crate::telemetry::{self, Metrics};
 
 /// All layers around `innermost`, such as [`dispatch`]. Each line is around those before it.
@@ -66,7 +66,9 @@ pub fn dispatch(services: GrpcServices, others: Option<Handler>) -> Handler {
     Arc::new(move |call| {
         let path = call.request.uri().path();
         let name = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-        match (services.get(name), &others) {
+        // The path of HTTP names no contract.
+        let service = services.get(name).filter(|_| call.method.protocol == Protocol::Grpc);
+        match (service, &others) {
             (Some(service), _) => service.answer(call.request),
             (None, Some(others)) => others(call),
             (None, None) => {

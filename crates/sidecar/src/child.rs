@@ -1,0 +1,70 @@
+//! The app as a child of the sidecar.
+//!
+//! Its environment has `SIDECAR_APP`, the address to listen on, and `SIDECAR_OUTBOUND`, the address at which it calls
+//! others. Its standard input ends with the sidecar, also if the sidecar is killed.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::process::{ExitStatus, Stdio};
+
+use anyhow::Context as _;
+use tokio::process::{Child as Process, ChildStdin, Command};
+
+/// A running app. A drop kills it.
+pub(crate) struct Child {
+    process: Process,
+    /// Kept here: tokio would close it before it waits.
+    _stdin: Option<ChildStdin>,
+}
+
+impl Child {
+    /// Starts the app.
+    ///
+    /// # Errors
+    ///
+    /// There is no such program, or it cannot be started.
+    pub(crate) fn start(command: &[OsString], app: SocketAddr, outbound: SocketAddr) -> anyhow::Result<Option<Self>> {
+        let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+        let mut command = Command::new(program);
+        command.args(arguments).env("SIDECAR_APP", app.to_string()).env("SIDECAR_OUTBOUND", outbound.to_string());
+        // Ctrl-C reaches the sidecar alone, which ends the app in order.
+        #[cfg(unix)]
+        command.process_group(0);
+        let started = command.stdin(Stdio::piped()).kill_on_drop(true).spawn();
+        let shown = program.to_string_lossy();
+        let mut process =
+            started.with_context(|| format!("cannot start the app `{shown}`: check the command behind --"))?;
+        Ok(Some(Self { _stdin: process.stdin.take(), process }))
+    }
+
+    /// Waits until the app has ended.
+    pub(crate) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        self.process.wait().await
+    }
+
+    /// Sends SIGTERM. The standard library and tokio send SIGKILL alone.
+    pub(crate) async fn terminate(&mut self) {
+        let Some(id) = self.process.id() else { return };
+        let asked = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &id.to_string()]).status().await;
+        if !asked.is_ok_and(|status| status.success()) {
+            self.kill();
+        }
+    }
+
+    /// Ends the app at once.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.process.start_kill();
+    }
+}
+
+/// The exit code of a sidecar whose app has ended after SIGTERM: that of the app, and 0 if it has no handler for the signal.
+pub(crate) fn code(status: ExitStatus) -> u8 {
+    #[cfg(unix)]
+    if std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGTERM) {
+        return 0;
+    }
+    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+#[cfg(unix)]
+const SIGTERM: i32 = 15;

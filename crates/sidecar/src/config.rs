@@ -1,0 +1,211 @@
+//! The configuration of a sidecar: its own keys, under `sidecar`, and those that every process has.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use mesh_rpc::auth;
+use mesh_rpc::call::Methods;
+use mesh_rpc::discovery::{Advertise, Registry};
+use mesh_rpc::identity::Transport;
+use mesh_rpc::server::Limits;
+use mesh_rpc::telemetry::{Log, Otlp};
+use mesh_runtime::command_line::ConfigFlags;
+use mesh_runtime::settings::{Error, Key, Listing, Settings, Source, parse};
+
+use crate::health::Asked;
+use crate::settings::{Protocol, Sidecar, loopback};
+
+/// The defaults of `listen` and `admin.listen`.
+const LISTEN: SocketAddr = loopback(7001);
+const ADMIN: SocketAddr = loopback(0);
+/// Those of every process: see docs/operate/configuration.md.
+const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+const DRAIN_DELAY: Duration = Duration::from_secs(3);
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Tables and keys of a shared file that are for processes with services.
+const ELSEWHERE: [&str; 7] = ["database", "edge", "events", "nats", "operations", "release", "dashboard"];
+
+/// The command line.
+#[derive(Parser)]
+#[command(
+    name = "sidecar",
+    about = "Stands beside a program in any language, and makes it a service of the mesh. See docs/guide/other-languages.md",
+    version
+)]
+struct Flags {
+    #[command(flatten)]
+    config: ConfigFlags,
+    /// The address for other processes; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// The program and its arguments; without it, the program is started by somebody else
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// A checked configuration.
+pub(crate) struct Config {
+    pub(crate) sidecar: Sidecar,
+    /// The encoded descriptor sets of the contracts, and their methods.
+    pub(crate) descriptors: Vec<&'static [u8]>,
+    pub(crate) methods: Methods,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin_listen: SocketAddr,
+    pub(crate) drain_limit: Duration,
+    pub(crate) drain_delay: Duration,
+    pub(crate) call_deadline: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) transport: Transport,
+    pub(crate) auth: auth::Settings,
+    pub(crate) log: Log,
+    pub(crate) otlp: Option<Otlp>,
+    pub(crate) registry: Registry,
+    pub(crate) advertise: Option<Advertise>,
+    /// The program that the sidecar starts, with its arguments.
+    pub(crate) command: Vec<OsString>,
+    pub(crate) print: bool,
+    pub(crate) check_only: bool,
+    pub(crate) listing: Listing,
+}
+
+impl Config {
+    /// Reads flags, environment and file. `contracts` are those that are compiled in.
+    ///
+    /// # Errors
+    ///
+    /// All problems at once, each with its source and the allowed values.
+    pub(crate) fn load(
+        contracts: &'static [u8],
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Error> {
+        let matches = Flags::command().try_get_matches_from(arguments);
+        let flags = matches.and_then(|matches| Flags::from_arg_matches(&matches)).map_err(Error::Usage)?;
+        let mut settings = flags.config.read(environment);
+        if let Some(listen) = &flags.listen {
+            settings.set("listen", listen, Source::Flag("--listen".to_owned()));
+        }
+        flags.config.flags(&mut settings);
+        Self::check(contracts, settings, flags)
+    }
+
+    fn check(contracts: &'static [u8], mut settings: Settings, flags: Flags) -> Result<Self, Error> {
+        let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
+        let sidecar = Sidecar::take(!flags.command.is_empty(), &mut settings);
+        let descriptors = match sidecar.contracts.as_deref() {
+            Some(file) => read_set(file, &mut settings).into_iter().collect(),
+            None => vec![contracts],
+        };
+        let methods = Methods::read(&descriptors).unwrap_or_else(|_| Methods::of(&[]));
+
+        let listen = settings.take(&Key::new("listen", parse::ADDRESS), LISTEN, parse::address);
+        let admin_listen = settings.take(&Key::new("admin.listen", parse::ADDRESS), ADMIN, parse::address);
+        let drain_limit = Key::new("drain_limit", "a time from 0s to 10min, such as 8s");
+        let drain_limit = settings.take(&drain_limit, DRAIN_LIMIT, parse::time(zero, 600 * second));
+        let drain_delay = Key::new("drain_delay", "a time from 0s to drain_limit, such as 3s");
+        let drain_delay = settings.take(&drain_delay, DRAIN_DELAY.min(drain_limit / 2), parse::time(zero, drain_limit));
+        let call_deadline = Key::new("call_deadline", "a time from 1ms to 1h, such as 10s");
+        let call_deadline = settings.take(&call_deadline, CALL_DEADLINE, parse::time(second / 1000, 3600 * second));
+        let limits = Limits::take(&mut settings);
+        let log = Log::take(&mut settings);
+        let otlp = Otlp::take(&mut settings);
+
+        let mut registry = Registry::take(true, &mut settings);
+        let names = names(&sidecar, &methods);
+        for name in &names {
+            let key = Key::new(format!("services.{name}.listen"), parse::ADDRESS).elsewhere();
+            let other = settings.optional(&key, parse::address);
+            registry.take_addresses(name, other, &mut settings);
+            settings.shared(&format!("services.{name}"));
+        }
+        for table in ELSEWHERE {
+            settings.shared(table);
+        }
+        settings.optional(&Key::new("data_dir", "a folder").elsewhere(), parse::path);
+        sidecar.check(&methods, &mut settings);
+
+        let transport = Transport::take(&[sidecar.service], Some(listen), &mut settings);
+        let auth = take_auth(&sidecar, names, (listen, &methods), &transport, &mut settings);
+        let advertise = Advertise::take(&registry, listen, &mut settings);
+        let listing = settings.finish()?;
+        let Flags { config, command, .. } = flags;
+        let (print, check_only) = (config.print_config, config.check_config);
+        Ok(Self {
+            sidecar,
+            descriptors,
+            methods,
+            listen,
+            admin_listen,
+            drain_limit,
+            drain_delay,
+            call_deadline,
+            limits,
+            transport,
+            auth,
+            log,
+            otlp,
+            registry,
+            advertise,
+            command,
+            print,
+            check_only,
+            listing,
+        })
+    }
+}
+
+/// The services that the app can call: those of the contracts, those without a contract that the settings name, and itself.
+fn names(sidecar: &Sidecar, methods: &Methods) -> BTreeSet<&'static str> {
+    let named = sidecar.peers.iter().copied().chain([sidecar.service]).filter(|name| !name.is_empty());
+    methods.services().into_iter().chain(named).collect()
+}
+
+/// Reads a descriptor set that lives as long as the process.
+fn read_set(file: &Path, settings: &mut Settings) -> Option<&'static [u8]> {
+    let read = || {
+        let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+        let what = "it is no google.protobuf.FileDescriptorSet; `protoc --descriptor_set_out` writes one";
+        Methods::read(&[&bytes]).map_err(|_| what.to_owned())?;
+        Ok(&*bytes.leak())
+    };
+    let noted = |why: String| {
+        let message = format!("names a file that cannot be used, {}: {why}", file.display());
+        settings.problem("sidecar.contracts", Source::Together, message);
+    };
+    read().map_err(noted).ok()
+}
+
+fn take_auth(
+    sidecar: &Sidecar,
+    names: BTreeSet<&'static str>,
+    (listen, methods): (SocketAddr, &Methods),
+    transport: &Transport,
+    settings: &mut Settings,
+) -> auth::Settings {
+    let others = ["gateway", "monolith", "mesh"];
+    let names = names.into_iter().chain(others).collect();
+    let system = auth::intentions::System { names, methods: methods.clone(), local: vec![sidecar.service] };
+    let around = auth::settings::Around {
+        inside: Some(listen),
+        outside: &[],
+        system: &system,
+        transport,
+        has_peers_elsewhere: true,
+    };
+    auth::Settings::take(&around, settings)
+}
+
+impl Config {
+    /// How the health of the app is asked for.
+    pub(crate) fn health(&self) -> Asked {
+        self.sidecar.health.clone().unwrap_or(match self.sidecar.protocol {
+            Protocol::Grpc => Asked::Grpc,
+            Protocol::Http1 => Asked::Tcp,
+        })
+    }
+}
