@@ -68,6 +68,8 @@ fn value_out_of_range_is_refused() {
         // A month, beside the `m` of a minute.
         ("[operations]\nkeep = '1M'", "operations.keep", "min or m, h, d, weeks, months"),
         ("[log]\nlevel = 'loud'", "log.level", "debug"),
+        ("[log]\nlevel = ''", "log.level", "off, error, warn, info"),
+        ("[[services]]\nname = 'catalog'", "`services` is a list of tables", "[services.NAME], in single brackets"),
     ] {
         refuses_with(&["mesh.toml", key, allowed], &[FREE], mesh_toml(text));
     }

@@ -71,11 +71,12 @@ fn parse_format(text: &str) -> Option<LogFormat> {
 }
 
 fn parse_level(text: &str) -> Option<Level> {
-    // `Targets` reads any word without `=` as the name of a target. A misspelt level would disable the log.
+    // `Targets` reads any word without `=` as the name of a target. A misspelt level would disable the log; so would an empty
+    // one, which stands for `error` there.
     let words_are_levels = text
         .split(',')
         .filter(|directive| !directive.contains('='))
-        .all(|directive| directive.parse::<tracing::metadata::LevelFilter>().is_ok());
+        .all(|word| !word.trim().is_empty() && word.parse::<LevelFilter>().is_ok());
     if words_are_levels { text.parse().ok().map(Level) } else { None }
 }
 
@@ -98,7 +99,9 @@ mod tests {
 
     #[test]
     fn log_level_rejects_a_misspelt_word() {
-        assert!(parse_level("inof").is_none());
+        for wrong in ["inof", "", " ", "info,", ",mesh=debug"] {
+            assert!(parse_level(wrong).is_none(), "{wrong}");
+        }
         assert!(parse_level("warn,mesh=debug").is_some());
         let shown = Level(default_level()).shown();
         assert!(parse_level(&shown).is_some(), "{shown}");

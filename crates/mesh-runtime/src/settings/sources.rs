@@ -30,6 +30,10 @@ impl Settings {
                 toml::Value::Integer(number) => self.set(&key, &number.to_string(), source.clone()),
                 toml::Value::Float(number) => self.set(&key, &number.to_string(), source.clone()),
                 toml::Value::Boolean(truth) => self.set(&key, &truth.to_string(), source.clone()),
+                toml::Value::Array(list) if list.iter().any(toml::Value::is_table) => {
+                    let message = format!("is a list of tables: write [{key}], or [{key}.NAME], in single brackets");
+                    self.problem(key, source.clone(), message);
+                }
                 other => self.problem(key, source.clone(), format!("must be text, not {}", other.type_str())),
             }
         }
