@@ -101,6 +101,9 @@ pub struct Service {
     /// The name of the service.
     #[serde(rename = "Service")]
     pub name: String,
+    /// Empty for a service, else what it is for others: `connect-proxy`, `mesh-gateway`, ….
+    #[serde(default, deserialize_with = "or_default")]
+    pub kind: String,
     /// The tags.
     #[serde(default, deserialize_with = "or_default")]
     pub tags: Vec<String>,
