@@ -55,7 +55,7 @@ pub use migrate::Migration;
 pub use reader::Reader;
 pub use readiness::Degraded;
 pub use requests::{Once, REQUESTS, Request, hash, request_hash};
-pub use settings::{Database, Limits};
+pub use settings::{Database, Databases, Limits};
 pub use store::{BATCH, Store};
 pub use time::{now, timestamp};
 pub use transaction::{BeforeCommit, Transaction};

@@ -1,9 +1,9 @@
-//! The settings of databases: `services.NAME.database_url`, where a service keeps its data, and `database`, the limits of
-//! its connections, which `services.NAME.database` overrides.
+//! The settings of databases: `services.NAME.database_url`, where a service keeps its data, with `database.url` for the
+//! services that have none, and `database`, the limits of its connections, which `services.NAME.database` overrides.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::server;
@@ -31,16 +31,52 @@ impl fmt::Debug for Database {
 const DATABASE: &str =
     "sqlite://path/to/file.db or postgres://user@host/database, which names the database that is to be migrated";
 
-impl Database {
-    /// Reads `services.SERVICE.database_url`. The default is a file in `data_dir`. `here` says that the service runs in
-    /// this process, so that the key is in force.
-    pub fn take(service: &str, data_dir: &Path, here: bool, settings: &mut Settings) -> Self {
-        let key = Key::new(format!("services.{service}.database_url"), DATABASE).secret();
-        let key = if here { key } else { key.elsewhere() };
-        let default = Self::Sqlite(data_dir.join(format!("{service}.db")));
-        settings.take(&key, default, parse_database)
+const PATTERN: &str = "sqlite:// or postgres:// with {service} in it, such as postgres://user@host/{service}";
+
+/// What stands for the name of a service in `database.url`.
+const SERVICE: &str = "{service}";
+
+/// The place of the databases of services that have no `services.NAME.database_url`.
+pub struct Databases {
+    data_dir: PathBuf,
+    /// `database.url`, if it is set.
+    pattern: Option<(String, Source)>,
+}
+
+impl Databases {
+    /// Reads `database.url`. Without it, the databases are files in `data_dir`.
+    pub fn take(data_dir: PathBuf, settings: &mut Settings) -> Self {
+        let key = Key::new("database.url", PATTERN).secret();
+        let source = settings.source("database.url").cloned();
+        let pattern = settings.optional(&key, |text| {
+            let names_each = text.contains(SERVICE) && parse_database(&text.replace(SERVICE, "service")).is_some();
+            names_each.then(|| text.to_owned())
+        });
+        Self { data_dir, pattern: pattern.zip(source) }
     }
 
+    /// Reads `services.SERVICE.database_url`. `here` says that the service runs in this process, so that the key is in force.
+    pub fn of_service(&self, service: &str, here: bool, settings: &mut Settings) -> Database {
+        let key = Key::new(format!("services.{service}.database_url"), DATABASE).secret();
+        let key = if here { key } else { key.elsewhere() };
+        let derived = self
+            .pattern
+            .as_ref()
+            .and_then(|(pattern, source)| Some((parse_database(&pattern.replace(SERVICE, service))?, source.clone())));
+        let Some((derived, source)) = derived else {
+            let default = Database::Sqlite(self.data_dir.join(format!("{service}.db")));
+            return settings.take(&key, default, parse_database);
+        };
+        let is_set = settings.source(&format!("services.{service}.database_url")).is_some();
+        let own = settings.optional(&key, parse_database);
+        if !is_set {
+            settings.list(&key, derived.shown(), source);
+        }
+        own.unwrap_or(derived)
+    }
+}
+
+impl Database {
     /// Notes a problem for each pair of services that share a database (INV-1).
     pub fn refuse_shared(databases: &BTreeMap<String, Self>, settings: &mut Settings) {
         let names: Vec<_> = databases.keys().collect();
@@ -150,7 +186,8 @@ mod tests {
         for service in ["catalog", "other"] {
             settings.set(&format!("services.{service}.database_url"), "postgres://host/one", Source::Default);
         }
-        let take = |service: &str, settings: &mut Settings| Database::take(service, Path::new("data"), true, settings);
+        let places = Databases::take(PathBuf::from("data"), &mut settings);
+        let take = |service: &str, settings: &mut Settings| places.of_service(service, true, settings);
         let databases = ["catalog", "other"].map(|service| (service.to_owned(), take(service, &mut settings)));
         Database::refuse_shared(&databases.into(), &mut settings);
         let Err(Error::Invalid(problems)) = settings.finish() else { panic!() };
@@ -159,10 +196,46 @@ mod tests {
 
     #[test]
     fn database_url_is_never_shown() {
-        let mut settings = Settings::default();
-        settings.set("services.catalog.database_url", "postgres://me:hush@host/one", Source::Flag("--set".to_owned()));
-        let database = Database::take("catalog", Path::new("data"), true, &mut settings);
-        assert!(!format!("{database:?}").contains("hush"));
-        assert!(!settings.finish().unwrap().to_string().contains("hush"));
+        for (key, url) in [
+            ("services.catalog.database_url", "postgres://me:hush@host/one"),
+            ("database.url", "postgres://me:hush@host/{service}"),
+            ("database.url", "postgres://me:hush@host/one"),
+        ] {
+            let mut settings = Settings::default();
+            settings.set(key, url, Source::Flag("--set".to_owned()));
+            let places = Databases::take(PathBuf::from("data"), &mut settings);
+            let database = places.of_service("catalog", true, &mut settings);
+            assert!(!format!("{database:?}").contains("hush"));
+            let shown = match settings.finish() {
+                Ok(listing) => listing.to_string(),
+                Err(Error::Invalid(problems)) => problems[0].to_string(),
+                Err(other) => panic!("{other:?}"),
+            };
+            assert!(!shown.contains("hush") && shown.contains(key), "{shown}");
+        }
+    }
+
+    #[test]
+    fn url_of_all_services_names_each_one() {
+        let take = |url: &str, own: Option<&str>| {
+            let mut settings = Settings::default();
+            settings.set("database.url", url, Source::Flag("--set".to_owned()));
+            if let Some(own) = own {
+                settings.set("services.catalog.database_url", own, Source::Flag("--set".to_owned()));
+            }
+            let places = Databases::take(PathBuf::from("data"), &mut settings);
+            (places.of_service("catalog", true, &mut settings), settings.finish().map(|listing| listing.to_string()))
+        };
+        let (database, listing) = take("sqlite:///srv/{service}.db", None);
+        assert_eq!(database, Database::Sqlite("/srv/catalog.db".into()));
+        assert!(listing.unwrap().contains("# services.catalog.database_url is set, and secret"));
+        let (database, _) = take("postgres://mesh@host/{service}", None);
+        assert!(matches!(database, Database::Postgres(url) if url.contains("/catalog")));
+        let (database, _) = take("postgres://mesh@host/{service}", Some("sqlite://own.db"));
+        assert_eq!(database, Database::Sqlite("own.db".into()));
+        for wrong in ["postgres://mesh@host/one", "mysql://host/{service}", "", "sqlite://{service}.db?mode=memory"] {
+            let Err(Error::Invalid(problems)) = take(wrong, None).1 else { panic!("{wrong} is taken") };
+            assert!(problems[0].to_string().contains("{service}"), "{problems:?}");
+        }
     }
 }

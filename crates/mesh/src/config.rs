@@ -145,7 +145,7 @@ impl Config {
         let mut registry = Registry::take(process.has_peers_elsewhere(), &mut settings);
 
         let Services { listen: own_listen, databases, database_limits, own } =
-            Services::take(process, &data_dir, &mut registry, &mut settings);
+            Services::take(process, data_dir, &mut registry, &mut settings);
         let listen = take_listen(process, own_listen, &mut settings);
         let transport = take_transport(process, listen, &mut settings);
         let auth = take_auth(process, (listen, &registry), &edge, &transport, &mut settings);

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::PathBuf;
 
 use mesh_rpc::call::Methods;
 use mesh_rpc::discovery::Registry;
 use mesh_runtime::settings::{Key, Settings, Values, parse};
-use mesh_store::{Database, Limits};
+use mesh_store::{Database, Databases, Limits};
 
 use crate::process::Process;
 use crate::service::Service;
@@ -24,14 +24,14 @@ pub(super) struct Services {
 impl Services {
     /// Reads the keys under `services` and `static`. All processes of a system share a file, so it may name services of
     /// other processes. The keys of mesh are checked for them, too; their processes check their own settings.
-    pub(super) fn take(process: &Process, data_dir: &Path, registry: &mut Registry, settings: &mut Settings) -> Self {
+    pub(super) fn take(process: &Process, data_dir: PathBuf, registry: &mut Registry, settings: &mut Settings) -> Self {
         let running: BTreeMap<&str, &Service> =
             process.services.iter().map(|service| (service.name(), service)).collect();
         let known: BTreeSet<&str> =
             Methods::of(&process.descriptors()).services().into_iter().chain(running.keys().copied()).collect();
         let mut services =
             Self { listen: None, databases: BTreeMap::new(), database_limits: BTreeMap::new(), own: BTreeMap::new() };
-        let limits = Limits::take(settings);
+        let (places, limits) = (Databases::take(data_dir, settings), Limits::take(settings));
         for name in known {
             let service = running.get(name);
             let key = Key::new(listen_key(name), parse::ADDRESS);
@@ -41,7 +41,7 @@ impl Services {
             registry.take_addresses(name, listen, settings);
             // Whether a service of another process owns data is not known here.
             if service.is_none_or(|service| service.owns_data()) {
-                let database = Database::take(name, data_dir, service.is_some(), settings);
+                let database = places.of_service(name, service.is_some(), settings);
                 let limits = limits.of_service(name, service.is_some(), settings);
                 if service.is_some() {
                     services.databases.insert(name.to_owned(), database);
