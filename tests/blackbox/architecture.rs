@@ -92,6 +92,40 @@ fn monolith_runs_every_service() {
     }
 }
 
+/// The services with one port, as a line for each port.
+fn clashes(ports: &[(String, u16)]) -> Vec<String> {
+    let mut by_port = std::collections::BTreeMap::<u16, Vec<&str>>::new();
+    for (service, port) in ports {
+        by_port.entry(*port).or_default().push(service);
+    }
+    let shared = by_port.into_iter().filter(|(_, services)| services.len() > 1);
+    shared.map(|(port, services)| format!("{port}: {}", services.join(", "))).collect()
+}
+
+/// Two branches may add services with one port.
+#[test]
+fn services_have_ports_of_their_own() {
+    let mut ports = Vec::new();
+    for service in services() {
+        let source = std::fs::read_to_string(root().join("services").join(&service).join("src/lib.rs"));
+        let port = source.ok().and_then(|text| text.split_once(".port(")?.1.split_once(')')?.0.parse().ok());
+        ports.extend(port.map(|port| (service, port)));
+    }
+    let clashes = clashes(&ports);
+    assert!(
+        clashes.is_empty(),
+        "services have one port: change `.port(…)` of one in its src/lib.rs\n{}",
+        clashes.join("\n")
+    );
+}
+
+#[test]
+fn services_with_one_port_are_named() {
+    let ports = [("a", 50061), ("b", 50062), ("c", 50061)].map(|(name, port)| (name.to_owned(), port));
+    assert_eq!(clashes(&ports), ["50061: a, c"]);
+    assert!(clashes(&ports[..2]).is_empty());
+}
+
 #[test]
 fn contracts_are_only_under_proto() {
     for file in files(root(), ".proto") {

@@ -1,4 +1,4 @@
-//! docs/CONTRACTS.md agrees with the contracts. Its types read the options that `prost-types` drops.
+//! The tables of docs/CONTRACTS.md, and of the READMEs of services, agree with the contracts. Its types read the options that `prost-types` drops.
 
 use contracts::google::api::HttpRule;
 use contracts::google::api::http_rule::Pattern;
@@ -151,26 +151,76 @@ fn http(options: &Options) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-#[test]
-fn contracts_table_lists_every_call_as_its_contract_declares_it() {
-    let listed = std::fs::read_to_string(root().join("docs/CONTRACTS.md")).expect("docs/CONTRACTS.md");
+/// The documents with such tables, with their paths: docs/CONTRACTS.md and the README of each service. `None` without
+/// docs/CONTRACTS.md, which the owner of a project may delete.
+fn documents() -> Option<Vec<(String, String)>> {
+    let read = |path: String| Some((path.clone(), std::fs::read_to_string(root().join(path)).ok()?));
+    let mut documents = vec![read("docs/CONTRACTS.md".to_owned())?];
+    for service in std::fs::read_dir(root().join("services")).expect("services").flatten() {
+        documents.extend(read(format!("services/{}/README.md", service.file_name().to_string_lossy())));
+    }
+    Some(documents)
+}
+
+/// The rows as the contracts declare them: those of calls, and those of events.
+fn rows() -> [Vec<String>; 2] {
     let cell = |text: String| if text.is_empty() { " ".to_owned() } else { format!(" {text} ") };
-    for (name, options) in methods() {
-        let row = format!("| `{name}` | {} | {} |{}|", level(&options), access(&options), cell(http(&options)));
-        assert!(listed.contains(&row), "docs/CONTRACTS.md has no row {row}");
+    let calls = methods().into_iter().map(|(name, options)| {
+        format!("| `{name}` | {} | {} |{}|", level(&options), access(&options), cell(http(&options)))
+    });
+    let events = files().flat_map(|file| {
+        let events = file.messages.into_iter();
+        let package = file.package;
+        events.filter_map(move |message| {
+            let event = message.options?.event?;
+            Some(format!("| `{package}.{}` | `{}` |", message.name, event.key))
+        })
+    });
+    [calls.collect(), events.collect()]
+}
+
+#[test]
+fn contracts_table_lists_every_call_and_every_event_as_its_contract_declares_it() {
+    let Some(documents) = documents() else { return };
+    for row in rows().concat() {
+        let listed = documents.iter().any(|(_, text)| text.contains(&row));
+        assert!(listed, "neither docs/CONTRACTS.md nor the README of the service has the row {row}");
+    }
+}
+
+/// The name in the first cell of a row, if it is that of a call or an event: `catalog.v1.CatalogService/GetTitle`.
+fn named(line: &str) -> Option<&str> {
+    let name = line.strip_prefix("| `")?.split_once("` |")?.0;
+    let is_a_version =
+        |part: &str| part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let is_full = name.split(['.', '/']).count() > 2 && name.split('.').any(is_a_version) || name.contains('/');
+    (is_full && name.chars().all(|c| c.is_ascii_alphanumeric() || "._/".contains(c)) && name.contains('.'))
+        .then_some(name)
+}
+
+/// The rows of a document that no contract declares.
+fn stale<'a>(text: &'a str, rows: &[String]) -> Vec<&'a str> {
+    let declared = |line: &str| rows.iter().any(|row| line.starts_with(row));
+    text.lines().filter(|line| named(line).is_some() && !declared(line)).collect()
+}
+
+#[test]
+fn contracts_table_has_no_row_of_what_is_gone() {
+    let rows = rows().concat();
+    for (path, text) in documents().unwrap_or_default() {
+        let stale = stale(&text, &rows);
+        assert!(stale.is_empty(), "{path} has rows that no contract declares:\n{}", stale.join("\n"));
     }
 }
 
 #[test]
-fn contracts_table_lists_every_event_with_its_key() {
-    let listed = std::fs::read_to_string(root().join("docs/CONTRACTS.md")).expect("docs/CONTRACTS.md");
-    for file in files() {
-        for message in file.messages {
-            let Some(event) = message.options.and_then(|options| options.event) else { continue };
-            let row = format!("| `{}.{}` | `{}` |", file.package, message.name, event.key);
-            assert!(listed.contains(&row), "docs/CONTRACTS.md has no row {row}");
-        }
-    }
+fn stale_rows_are_found() {
+    let rows = ["| `a.v1.AService/Get` | none | public | |".to_owned(), "| `a.v1.Added` | `id` |".to_owned()];
+    let text = "| call | level | access | HTTP | fails with |\n| `a.v1.AService/Get` | none | public | | NOT_FOUND |\n\
+                | `a.v1.AService/Gone` | none | public | | |\n| `a.v1.Added` | `id` | Add |\n| `a.v1.Removed` | `id` | Remove |\n\
+                | `a.v1.AService/Get` | IDEMPOTENT | public | | |\n| `services/a` | a path |\n| `mesh.toml` | a file |\n";
+    let found: Vec<_> = stale(text, &rows).into_iter().filter_map(named).collect();
+    assert_eq!(found, ["a.v1.AService/Gone", "a.v1.Removed", "a.v1.AService/Get"]);
 }
 
 #[test]

@@ -10,20 +10,18 @@ use harness::root;
 const OPTIONS: [&str; 3] = ["long-work", "publishes", "follows"];
 
 /// The lines of templates/service that an option replaces.
-const REPLACED: [&str; 9] = [
+const REPLACED: [&str; 7] = [
     "//! `sample` owns the items.",
     "//! [`rpc`] answers calls. [`wire`] converts between the contract and [`domain`], which holds the rules; [`store`] holds",
     "//! the SQL.",
     "use mesh::store::{Error, Transaction};",
     "use mesh::{Resources, Violations};",
     "    Ok(())",
-    "| `sample` | 50055 | Owns the items. |",
-    "| `services/sample` | Owns the items. |",
     "",
 ];
 
 /// The files below a folder, by their paths in it.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let (mut folders, mut found) = (VecDeque::from([folder.to_owned()]), Vec::new());
     while let Some(inner) = folders.pop_front() {
         for path in std::fs::read_dir(inner).expect("a folder").flatten().map(|entry| entry.path()) {
@@ -98,7 +96,7 @@ fn options_combine_to_all_of_their_lines() {
 }
 
 /// Copies what scripts/new-service reads and edits.
-fn copy_project(to: &Path) {
+pub(crate) fn copy_project(to: &Path) {
     for folder in ["deploy", "docs", "proto", "scripts", "services", "templates"] {
         let from = root().join(folder);
         // A project may have deleted the folder.
@@ -111,7 +109,7 @@ fn copy_project(to: &Path) {
             std::fs::copy(from.join(&file), target).expect("a file");
         }
     }
-    for file in ["Cargo.toml", "Cargo.lock", "mesh.toml", "README.md", "rustfmt.toml"] {
+    for file in ["Cargo.toml", "Cargo.lock", "mesh.toml", "README.md", "rustfmt.toml", ".gitattributes"] {
         std::fs::copy(root().join(file), to.join(file)).expect("a file");
     }
 }
@@ -138,12 +136,20 @@ fn new_service_says_how_to_see_its_copy_and_what_it_does() {
     let warning = err.trim_end();
     assert!(warning.lines().count() == 1 && warning.contains("data/shelf.db is there"), "{err}");
     assert!(warning.ends_with("scripts/reset-data shelf removes it"), "{err}");
-    for document in ["README.md", "docs/ARCHITECTURE.md"] {
-        let text = std::fs::read_to_string(project.path().join(document)).expect("a document");
-        let rows: Vec<_> = text.lines().filter(|line| line.contains("origins") && line.starts_with("| `")).collect();
-        assert_eq!(rows.len(), 2, "{document}: {rows:?}");
-        assert!(rows[0].ends_with("Publishes an event for each of them. |"), "{document}: {rows:?}");
-        assert!(rows[1].ends_with(" Keeps a copy of what `origins` publishes. |"), "{document}: {rows:?}");
+    let readme = std::fs::read_to_string(project.path().join("services/origins/README.md")).expect("a README");
+    assert!(readme.contains("- It publishes an event for each item.\n"), "{readme}");
+    let events = readme.rsplit_once("\n\n").expect("a table").1;
+    assert!(
+        events.starts_with("| event ")
+            && events.ends_with("| `origins.v1.ItemAdded` | `item.item_id` | each call that adds an item |\n"),
+        "{readme}"
+    );
+    let readme = std::fs::read_to_string(project.path().join("services/shelf/README.md")).expect("a README");
+    for line in ["- It imports items in the background: ", "- It keeps a copy of what `origins` publishes: "] {
+        assert!(readme.contains(line), "{readme}");
+    }
+    for call in ["CreateItem", "ImportItems", "GetCopy", "GetItem"] {
+        assert!(readme.contains(&format!("| `shelf.v1.ShelfService/{call}` | ")), "{readme}");
     }
 }
 
@@ -304,7 +310,7 @@ fn new_service_composes_what_each_service_has_of_one_id() {
 
     // A name in the list may contain the name of the new service, or a word of the template.
     let composers = [("pages", "shelves,authors"), ("alpha", "shelves"), ("shelve", "alpha_shelves,authors,shelves")];
-    let edited = ["mesh.toml", "Cargo.toml", "README.md", "docs/ARCHITECTURE.md", "docs/CONTRACTS.md"];
+    let edited = ["services/monolith/Cargo.toml", "services/monolith/src/main.rs"];
     for (name, list) in composers {
         let before = edited.map(text);
         run("scripts/new-service", &[name, "--composes", list]).expect("a composer");
@@ -320,5 +326,9 @@ fn new_service_composes_what_each_service_has_of_one_id() {
         assert!(used.contains(&format!("proto/{name}, services/{name}. ")), "{used}");
         assert_eq!(run("scripts/remove-service", &[name]), Ok(format!("removed {name}\n")));
         assert_eq!(edited.map(text), before);
+    }
+    // What all services share is as it was, apart from these two lists and Cargo.lock.
+    for file in ["mesh.toml", "Cargo.toml", "README.md"] {
+        assert_eq!(text(file), std::fs::read_to_string(root().join(file)).expect("a file"), "{file}");
     }
 }

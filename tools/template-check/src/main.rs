@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --manifest-path tools/template-check/Cargo.toml
 //! cargo run --manifest-path tools/template-check/Cargo.toml -- start     # only what differs between examples, of these
+//! cargo run --manifest-path tools/template-check/Cargo.toml -- text      # only what needs no build
 //! ```
 //!
 //! It works in `target/template-check` and builds into the repository's target directory (`target`, or
@@ -38,10 +39,16 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let result = match arguments.first().map(String::as_str) {
         None => check_all(),
+        Some("text") if arguments.len() == 1 => {
+            Template::of_this_repository().and_then(|template| check_text(&template))
+        }
         Some(_) if arguments.iter().all(|argument| EXAMPLES.contains(&argument.as_str())) => {
             let chosen: Vec<_> =
                 EXAMPLES.into_iter().filter(|of| arguments.iter().any(|example| example == of)).collect();
-            Template::of_this_repository().and_then(|template| check_examples(&template, &chosen))
+            Template::of_this_repository().and_then(|template| {
+                check_answers(&template, &chosen)?;
+                check_examples(&template, &chosen)
+            })
         }
         // `cargo generate`: this program calls itself in `Template::generate_into`, and the scripts of a project call
         // it, too.
@@ -64,23 +71,35 @@ fn main() -> ExitCode {
 
 fn check_all() -> Result<()> {
     let template = Template::of_this_repository()?;
-    check("paths in cargo-generate.toml and the hooks exist", || template.names_what_exists())?;
-    check("a project with the whole example equals the template", || tree::is_fixed_point(&template))?;
-    check("bad project names are refused, and nothing is written", || names::bad_names_are_refused(&template))?;
-    check("bad answers are refused, and nothing is written", || options::bad_answers_are_refused(&template))?;
-    check("an update keeps the changes of the project", || update::is_merged(&template))?;
-    check("an impossible update fails with one line", || update::is_refused(&template))?;
+    check_text(&template)?;
     check_examples(&template, &EXAMPLES)?;
     let shop = options::build(&template, &Answers::with("film"))?;
     check("bad service names are refused", || service::bad_names_are_refused(&shop))?;
     check("a service of any name is formatted, and its removal leaves no trace", || service::is_formatted(&shop))
 }
 
-fn check_examples(template: &Template, examples: &[&'static str]) -> Result<()> {
+/// What needs no build.
+fn check_text(template: &Template) -> Result<()> {
+    check("paths in cargo-generate.toml and the hooks exist", || template.names_what_exists())?;
+    check("a project with the whole example equals the template", || tree::is_fixed_point(template))?;
+    check("bad project names are refused, and nothing is written", || names::bad_names_are_refused(template))?;
+    check("bad answers are refused, and nothing is written", || options::bad_answers_are_refused(template))?;
+    check("the command of the README records its template, and says what comes next", || {
+        update::is_recorded(template)
+    })?;
+    check("an update keeps the changes of the project", || update::is_merged(template))?;
+    check("an impossible update fails with one line", || update::is_refused(template))?;
+    check_answers(template, &EXAMPLES)
+}
+
+fn check_answers(template: &Template, examples: &[&'static str]) -> Result<()> {
     check("each pair of answers gives the right files", || {
         Answers::pairs(examples)
             .try_for_each(|answers| options::matches_the_answers(template, &answers).context(answers.to_string()))
-    })?;
+    })
+}
+
+fn check_examples(template: &Template, examples: &[&'static str]) -> Result<()> {
     template.project(template.folder.clone()).delete_products()?;
     // The licence is checked above and does not affect the build.
     for example in examples {
@@ -108,12 +127,22 @@ fn builds(template: &Template, example: &'static str) -> Result<Project> {
             // The list of tests differs. The tests themselves are the repository's.
             shop.run("cargo", &["test", "--package=framework-tests", "--locked"])?;
         }
-        shop.is_clean()
+        shop.is_clean()?;
+        if example == "none" { passes_without_documents(&shop) } else { Ok(()) }
     })?;
     check(&format!("{answers}: added services are right, and their removal leaves no trace"), || {
         service::come_and_go(&shop, if example == "start" { &LINT } else { &TEST })
     })?;
     Ok(shop)
+}
+
+/// An owner may delete both folders.
+fn passes_without_documents(shop: &Project) -> Result<()> {
+    shop.run("git", &["rm", "--quiet", "-r", "docs", "deploy"])?;
+    shop.run("cargo", &["test", "--locked", "--test=blackbox"])?;
+    shop.run("cargo", &["test", "--package=framework-tests", "--locked", "--", "templates::", "branches::"])?;
+    shop.run("git", &["reset", "--quiet", "--hard"])?;
+    shop.is_clean()
 }
 
 /// The code is the same. Configuration and documents differ, and so does the configuration of added services.

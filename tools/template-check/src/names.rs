@@ -17,6 +17,7 @@ const BAD: &[&str] = &[
     "a__b",
     "shop-",
     "shöp",
+    "größe",
     "my shop",
     "shop!",
     ".",
@@ -49,6 +50,9 @@ pub(crate) fn bad_names_are_refused(template: &Template) -> Result<()> {
         let Err(error) = template.generate_into(name, &folder, &[]) else { bail!("`{name}` is not refused") };
         let error = error.to_string();
         ensure!(error.contains("cannot be the name of the project"), "`{name}` is refused for another reason: {error}");
+        // What is suggested instead of such letters has none of them.
+        let instead = error.lines().find_map(|line| Some(line.rsplit_once(", such as ")?.1)).unwrap_or_default();
+        ensure!(instead.is_ascii(), "`{name}` is refused with `{instead}` instead");
         let mut written = BTreeSet::new();
         collect(&folder, &folder, &mut written)?;
         ensure!(written.is_empty(), "`{name}` is refused, but {written:?} is there");

@@ -18,6 +18,7 @@ const BAD: &[&str] = &[
     "../a",
     "a/b",
     "a b",
+    "größe",
     "fn",
     "self",
     "test",

@@ -1,6 +1,7 @@
 //! What mesh promises, tested with real binaries and grpcurl from outside. Each file's subject:
 
 mod bad_start; // the errors of a process that cannot start
+mod branches; // two branches that add a service each, and scripts in odd environments
 mod doctor; // `mesh doctor`
 mod drain; // the drain
 mod serving; // reflection, health, admin pages, deadlines
