@@ -24,6 +24,8 @@ use rcgen::{
     KeyUsagePurpose, SanType, SerialNumber,
 };
 
+use crate::sidecars;
+
 /// The service of the certificate of `mesh` itself.
 pub(crate) const OWN: &str = "mesh";
 /// How long a certificate of a service is valid.
@@ -41,7 +43,7 @@ pub(crate) fn ca(named: Vec<String>, rotates: bool) -> anyhow::Result<ExitCode> 
         println!("{FOLDER}/ca.pem has a new authority beside the old one: run `mesh ca` after 10 s");
         return Ok(ExitCode::SUCCESS);
     }
-    let services = if named.is_empty() { services(Path::new("services"))? } else { named };
+    let services = if named.is_empty() { services(Path::new("services"), Path::new("examples"))? } else { named };
     write(folder, &services, LIFETIME)?;
     println!("{FOLDER} has certificates of {}", services.join(", "));
     println!("export MESH__TLS__MODE=mutual MESH__IDENTITY__BUNDLE={FOLDER}/ca.pem");
@@ -74,8 +76,8 @@ pub(crate) fn rotate(folder: &Path) -> anyhow::Result<()> {
 
 const END: &str = "-----END CERTIFICATE-----";
 
-/// The services of this project: the folders under `services`.
-pub(crate) fn services(folder: &Path) -> anyhow::Result<Vec<String>> {
+/// The services of this project: the folders under `services`, and those under `examples` that have a sidecar.
+pub(crate) fn services(folder: &Path, examples: &Path) -> anyhow::Result<Vec<String>> {
     let folders = fs::read_dir(folder)
         .context("the current folder has no folder `services`: run it in a project, or name services")?;
     let mut names = Vec::new();
@@ -86,6 +88,7 @@ pub(crate) fn services(folder: &Path) -> anyhow::Result<Vec<String>> {
         }
     }
     ensure!(!names.is_empty(), "the folder `services` holds no services: add one with scripts/new-service");
+    names.extend(sidecars::find(examples)?.into_iter().map(|sidecar| sidecar.service));
     names.sort();
     Ok(names)
 }

@@ -18,6 +18,7 @@ mod programs;
 mod reflection;
 mod services;
 mod shown;
+mod sidecars;
 mod target;
 mod token;
 mod up;
@@ -89,7 +90,8 @@ enum Command {
     /// Start each service of this project in its own process, with a Consul agent
     ///
     /// For development: the agent keeps its state in memory, and Ctrl-C ends all processes. The services use the same
-    /// databases as `cargo run`. scripts/up builds the programs first.
+    /// databases as `cargo run`. A service in another language is a folder under examples/ with a sidecar.toml; one whose
+    /// interpreter or packages are missing is left out. scripts/up builds the programs first.
     #[command(verbatim_doc_comment)]
     Up {
         /// The port of the agent's HTTP API on 127.0.0.1; 0 picks a free port
@@ -103,7 +105,7 @@ enum Command {
     /// them again.
     #[command(verbatim_doc_comment)]
     Ca {
-        /// The services; without one, all folders under services/
+        /// The services; without one, all folders under services/, and those under examples/ with a sidecar.toml
         services: Vec<String>,
         /// Create another authority first. Services trust both: run `mesh ca` again after 10 s for certificates of the
         /// new one

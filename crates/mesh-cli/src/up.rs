@@ -1,19 +1,20 @@
-//! Starts each service of this project in its own process, and a Consul agent for discovery.
+//! Starts each service of this project in its own process, and a Consul agent for discovery. A service in another language
+//! has a sidecar, which starts its program.
 //!
 //! Each child leads its own process group, so Ctrl-C reaches only this process. The services end first, because they
 //! deregister from the agent; the agent ends last.
 
 mod child;
 mod consul;
+mod program;
 
-use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use consul_api_client::Client;
 use consul_api_client::health::Query;
 use mesh_token::development::{Development, FOLDER};
@@ -22,6 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{ca, shown};
 use child::{Child, Event};
+use program::{Found, GATEWAY, Program};
 
 /// The limit for the agent, and then for each service, to become ready. It includes migrations.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -41,11 +43,12 @@ pub(crate) const DEFAULT_PORT: u16 = 8500;
 
 /// Starts all processes, reports when they are ready, and runs until a signal or until all have ended.
 pub(crate) async fn up(consul_port: u16, tls: bool) -> anyhow::Result<ExitCode> {
-    let programs = programs(Path::new("services"))?;
+    let Found { programs, without } = Found::in_this_folder()?;
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let mut up = Up::new(&programs);
+    without.iter().for_each(|line| up.say(OURSELVES, line));
     if tls {
-        up.certificates = Some(Certificates::write(programs.keys().cloned().collect())?);
+        up.certificates = Some(Certificates::write(programs.iter().map(|program| program.service.clone()).collect())?);
     }
 
     let started = tokio::select! {
@@ -65,32 +68,6 @@ pub(crate) async fn up(consul_port: u16, tls: bool) -> anyhow::Result<ExitCode> 
     }
     let asked = signals.asked;
     started.map(|()| if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The process that answers for all services. It is none: it is not in Consul.
-const GATEWAY: &str = "gateway";
-
-/// The program of each service, by name: one for each folder but the monolith, in the folder of this program. The gateway
-/// is among them, if there is one.
-fn programs(services: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
-    let folders = std::fs::read_dir(services).context("the current folder has no folder `services`: run scripts/up")?;
-    let beside = std::env::current_exe().context("cannot find the path of this program")?;
-    let mut programs = BTreeMap::new();
-    for folder in folders {
-        let folder = folder.context("cannot read the folder `services`")?;
-        let name = folder.file_name().to_string_lossy().into_owned();
-        if !folder.path().is_dir() || name == "monolith" {
-            continue;
-        }
-        let program = beside.with_file_name(&name).with_extension(std::env::consts::EXE_EXTENSION);
-        ensure!(program.is_file(), "`{name}` is not built: run scripts/up, or `cargo build --workspace --bins`");
-        programs.insert(name, program);
-    }
-    ensure!(
-        programs.keys().any(|name| name != GATEWAY),
-        "the folder `services` holds no services: add one with scripts/new-service"
-    );
-    Ok(programs)
 }
 
 /// The path of this program, relative to the current folder if it is inside.
@@ -164,9 +141,10 @@ impl Drop for Certificates {
 }
 
 impl Up {
-    fn new(programs: &BTreeMap<String, PathBuf>) -> Self {
+    fn new(programs: &[Program]) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
-        let width = programs.keys().map(String::len).chain([CONSUL.len()]).max().unwrap_or_default();
+        let names = programs.iter().map(|program| program.service.len());
+        let width = names.chain([CONSUL.len()]).max().unwrap_or_default();
         Self {
             services: Vec::new(),
             agent: None,
@@ -180,7 +158,7 @@ impl Up {
     }
 
     /// Starts all processes and waits until Consul lists each service as passing. Fails if one ends first.
-    async fn start(&mut self, programs: &BTreeMap<String, PathBuf>, port: u16) -> anyhow::Result<()> {
+    async fn start(&mut self, programs: &[Program], port: u16) -> anyhow::Result<()> {
         let started = Instant::now();
         let agent = consul::Agent::prepare(port)?;
         let client = Client::new(format!("http://{}", agent.address))?;
@@ -192,8 +170,8 @@ impl Up {
         };
         self.until(CONSUL, ours).await?;
 
-        for (name, program) in programs {
-            let mut command = std::process::Command::new(program);
+        for program in programs {
+            let mut command = program.command();
             command.env("MESH__REGISTRY", format!("consul://{}", agent.address));
             // `advertise` in mesh.toml is the address of one process; here each has its own.
             command.env("MESH__ADVERTISE", "127.0.0.1");
@@ -205,16 +183,16 @@ impl Up {
             if std::env::var_os("MESH__LOG__FORMAT").is_none() {
                 command.env("MESH__LOG__FORMAT", "pretty");
             }
-            self.services.push(Child::spawn(name, command, &self.sender)?);
+            self.services.push(Child::spawn(&program.service, command, &self.sender)?);
         }
         let mut places = Vec::new();
-        for name in programs.keys().filter(|name| *name != GATEWAY) {
+        for name in programs.iter().map(|program| &program.service).filter(|name| *name != GATEWAY) {
             let query = Query::service(name.as_str()).passing();
             let passing = async || client.health().instances(&query, None).await.ok()?.value.into_iter().next();
             let instance = self.until(name, passing).await?;
             places.push((name, format!("{}:{}", instance.address(), instance.service.port)));
         }
-        if let Some((name, _)) = programs.get_key_value(GATEWAY) {
+        if let Some(name) = programs.iter().map(|program| &program.service).find(|name| *name == GATEWAY) {
             let gateway = Arc::clone(&self.gateway);
             let listens = async || gateway.lock().unwrap_or_else(PoisonError::into_inner).clone();
             places.push((name, self.until(GATEWAY, listens).await?));

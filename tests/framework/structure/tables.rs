@@ -165,7 +165,8 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh-cli",
         &[
-            "ca message programs shown token",
+            "message programs shown sidecars token",
+            "ca",
             "credentials",
             "target",
             "reflection up",
