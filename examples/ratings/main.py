@@ -61,6 +61,8 @@ class Handler(BaseHTTPRequestHandler):
     # The sidecar keeps connections open.
     protocol_version = "HTTP/1.1"
     timeout = IDLE
+    # An answer is one packet: the second of two would wait for an acknowledgement of the first.
+    wbufsize = -1
     store = None
 
     def do_GET(self):
@@ -81,7 +83,9 @@ class Handler(BaseHTTPRequestHandler):
         return self._rating(self._title())
 
     def _put(self):
-        title, caller = self._title(), self.headers.get("mesh-caller", "anonymous")
+        title = self._title()
+        # http.server reads the bytes of a header as Latin-1.
+        caller = self.headers.get("mesh-caller", "anonymous").encode("latin-1").decode()
         try:
             stars = json.loads(self._body)["stars"]
         except (ValueError, TypeError, KeyError):
