@@ -4,26 +4,20 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use hyper_util::rt::TokioIo;
+use mesh_client::{Bearer, WithToken};
 use mesh_rpc::identity::{Identities, Snapshot, Source};
 use mesh_token::development::FOLDER;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Endpoint, Uri};
-use tonic::{Request, Status};
 
 use crate::ca;
 
-/// The variable with the token.
-const TOKEN: &str = "MESH_TOKEN";
-
 /// A connection that sends the token with each call.
-pub(crate) type Channel = InterceptedService<tonic::transport::Channel, Bearer>;
+pub(crate) type Channel = WithToken<tonic::transport::Channel>;
 
 static CREDENTIALS: OnceLock<Credentials> = OnceLock::new();
 
@@ -34,19 +28,6 @@ struct Credentials {
     bearer: Bearer,
 }
 
-/// The token of a user, if there is one.
-#[derive(Clone, Default)]
-pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
-        }
-        Ok(request)
-    }
-}
-
 /// Whether TLS is asked for: by the option, or by the variable that services read.
 pub(crate) fn wants_tls(option: bool) -> bool {
     option || std::env::var("MESH__TLS__MODE").is_ok_and(|mode| mode == "mutual")
@@ -55,17 +36,7 @@ pub(crate) fn wants_tls(option: bool) -> bool {
 /// Reads the certificate, if TLS is asked for, and the token.
 pub(crate) fn read(tls: bool) -> anyhow::Result<()> {
     let certificates = if tls { Some(certificates()?) } else { None };
-    let bearer = match std::env::var(TOKEN).ok().filter(|token| !token.trim().is_empty()) {
-        Some(token) => {
-            let value =
-                format!("Bearer {}", token.trim().trim_start_matches("Bearer ")).parse::<MetadataValue<Ascii>>();
-            let mut value =
-                value.map_err(|_| anyhow!("{TOKEN} is no token: it has characters that a header cannot have"))?;
-            value.set_sensitive(true);
-            Bearer(Some(value))
-        }
-        None => Bearer::default(),
-    };
+    let bearer = Bearer::from_env().map_err(anyhow::Error::msg)?;
     // It is called once.
     let _ = CREDENTIALS.set(Credentials { certificates, bearer });
     Ok(())
@@ -109,7 +80,7 @@ pub(crate) async fn connect(endpoint: Endpoint, service: Option<&str>) -> anyhow
             endpoint.connect_with_connector(connector).await?
         }
     };
-    Ok(InterceptedService::new(channel, credentials.bearer.clone()))
+    Ok(credentials.bearer.over(channel))
 }
 
 /// Whether processes are asked with a certificate.
@@ -119,7 +90,7 @@ pub(crate) fn are_shown() -> bool {
 
 /// Whether processes take `mesh` for a service, and not for a user.
 pub(crate) fn are_of_mesh() -> bool {
-    CREDENTIALS.get().is_some_and(|credentials| credentials.certificates.is_some() && credentials.bearer.0.is_none())
+    CREDENTIALS.get().is_some_and(|credentials| credentials.certificates.is_some() && !credentials.bearer.has_token())
 }
 
 /// What may help if a process does not answer.

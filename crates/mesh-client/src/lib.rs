@@ -3,7 +3,7 @@
 //! streams of other kinds, [`operation`] reads what a message of an operation says.
 //!
 //! All are generic over the [`GrpcChannel`]: tonic's for a caller outside the mesh, or the channel of a service to its
-//! peer, in memory or over the network.
+//! peer, in memory or over the network. [`Bearer`] sends the token of a user over one.
 //!
 //! Guarantees:
 //! - A stream that breaks resumes by its cursor: no state change is missed, and none is seen twice.
@@ -11,6 +11,7 @@
 //!
 //! Does not: limit the total time. Put a [`tokio::time::timeout`] around a call.
 
+mod bearer;
 mod channel;
 mod events;
 pub mod operation;
@@ -19,6 +20,7 @@ mod resuming;
 mod subscription;
 mod watch;
 
+pub use bearer::{Bearer, TOKEN, WithToken};
 pub use channel::GrpcChannel;
 pub use events::EventSubscription;
 pub use subscription::Subscription;

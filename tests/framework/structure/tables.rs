@@ -102,7 +102,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "answer",
         ],
     ),
-    ("crates/mesh-client", &["channel operation resume", "resuming", "events subscription watch"]),
+    ("crates/mesh-client", &["bearer channel operation resume", "resuming", "events subscription watch"]),
     (
         "crates/mesh-store",
         &[
