@@ -104,19 +104,23 @@ impl Edge {
         })))
     }
 
-    /// A command that makes a call at `address`: `method` is `package.Service/Method`, `request` is JSON. `None`: the method
-    /// is not public, or its path needs a field.
-    pub fn curl(&self, address: SocketAddr, method: &str, request: &str) -> Option<String> {
+    /// A command that makes a call at `address`: `method` is `package.Service/Method`, `request` is JSON. `header` goes in
+    /// front of its other arguments. `None`: the method is not public, or its path needs a field.
+    pub fn curl(&self, address: SocketAddr, method: &str, request: &str, header: &str) -> Option<String> {
         let (arguments, path) = self.0.contract.curl(&format!("/{method}"), request)?;
         // The shell reads `?` and `&` otherwise.
         let quote = if path.contains('?') { "'" } else { "" };
-        Some(format!("{} {arguments}{quote}{}{path}{quote}", self.curl_trusting(), self.url(address)))
+        Some(format!("{}{header} {arguments}{quote}{}{path}{quote}", self.curl_trusting(), self.url(address)))
     }
 
-    /// Commands that read what has no name: for a process without examples of its own.
-    pub fn reads(&self, address: SocketAddr) -> Vec<String> {
-        let paths = self.0.contract.reads();
-        paths.map(|path| format!("{} {}{path}", self.curl_trusting(), self.url(address))).collect()
+    /// The methods that read what has no name, with their paths: for a process without examples of its own.
+    pub fn reads(&self) -> impl Iterator<Item = (&'static Method, &str)> {
+        self.0.contract.reads()
+    }
+
+    /// A command that reads a path.
+    pub fn get(&self, address: SocketAddr, path: &str, header: &str) -> String {
+        format!("{}{header} {}{path}", self.curl_trusting(), self.url(address))
     }
 
     /// curl, which knows no issuer of a certificate for a try.

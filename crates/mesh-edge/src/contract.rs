@@ -96,13 +96,14 @@ impl Contract {
         self.routes.bindings().iter().map(|binding| binding.path.as_str())
     }
 
-    /// The paths of GET that need neither a name nor a parameter.
-    pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
-        let is_plain = |binding: &&Binding| {
+    /// The methods behind GET that need neither a name nor a parameter, with their paths.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = (&'static Method, &str)> {
+        let is_plain = |(_, binding): &(&Shape, &Binding)| {
             let streams = binding.method.is_server_streaming();
             binding.http_method == "GET" && !binding.path.contains('{') && !binding.needs_parameter() && !streams
         };
-        self.routes.bindings().iter().filter(is_plain).map(|binding| binding.path.as_str())
+        let all = self.shapes.iter().zip(self.routes.bindings());
+        all.filter(is_plain).map(|(shape, binding)| (shape.method, binding.path.as_str()))
     }
 
     /// The method that a gRPC path calls, if it is public.

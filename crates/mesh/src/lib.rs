@@ -24,6 +24,7 @@
 //!
 //! Does not: implement calls, storage or operations, or know the contracts of a system.
 
+mod announce;
 pub mod compose;
 pub mod config;
 mod follows;

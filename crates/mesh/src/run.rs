@@ -7,15 +7,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use mesh_feed::epoch::renew_epoch;
-use mesh_rpc::auth::Mode;
 use mesh_rpc::telemetry;
 use mesh_runtime::signals::{Signal, Stop};
 use mesh_runtime::{alarm, settings};
 
+use crate::announce::announce;
 use crate::config::{Config, Instead};
 use crate::process::Process;
-use crate::running::{self, Running, start};
-use crate::service::{Example, Service};
+use crate::running::{self, start};
+use crate::service::Service;
 
 /// The exit code for a configuration or a command line that cannot be used. clap has the same.
 const USAGE: u8 = 2;
@@ -120,52 +120,6 @@ async fn renew_epochs(services: &[Service], config: &Config) -> anyhow::Result<(
         writeln!(std::io::stdout(), "{name} begins the epoch {epoch}")?;
     }
     Ok(())
-}
-
-/// The calls that a process without examples prints, at most.
-const SHOWN: usize = 5;
-
-/// Prints the addresses, and first calls to paste into a terminal.
-fn announce(config: &Config, running: &Running, examples: &[Example]) {
-    let mut out = std::io::stdout().lock();
-    let address = running.address;
-    // A closed standard output does not stop the process.
-    let _ = writeln!(out, "{} listening on {address}", config.process);
-    if let Some(admin) = running.admin_address {
-        let _ = writeln!(out, "{} admin listening on {admin}", config.process);
-    }
-    if let Some(edge) = running.edge_address {
-        // An address alone is one without TLS, as for the other listeners.
-        let scheme = if config.edge.tls.is_some() { "https://" } else { "" };
-        let _ = writeln!(out, "{} edge listening on {scheme}{edge}", config.process);
-    }
-    let fill = |request: &str| request.replace("{uuid}", &uuid::Uuid::new_v4().to_string());
-    let examples: Vec<_> = examples.iter().map(|Example { method, request }| (*method, fill(request))).collect();
-    let grpcurl = if std::path::Path::new(".tools/bin/grpcurl").exists() { ".tools/bin/grpcurl" } else { "grpcurl" };
-    let options = config.inbound.grpcurl_options(address, config.process);
-    let _ = writeln!(out, "\n  {grpcurl} {options} {address} list");
-    for (method, request) in &examples {
-        let _ = writeln!(out, "  {grpcurl} {options} -d '{request}' {address} {method}");
-    }
-    // Behind mutual TLS no browser gets to the edge, unless it has a listener of its own.
-    let reachable = running.edge_address.is_some() || !config.inbound.is_mutual_at(address);
-    if let Some(edge) = running.edge.as_ref().filter(|_| reachable) {
-        let at = running.edge_address.unwrap_or(address);
-        let _ = writeln!(out, "\n  {}/docs shows and tries the API over HTTP", edge.url(at));
-        let _ = edge.page(at).map(|page| writeln!(out, "  {page} uses it"));
-        for (method, request) in &examples {
-            let _ = edge.curl(at, method, request).map(|curl| writeln!(out, "  {curl}"));
-        }
-        let reads = if examples.is_empty() { edge.reads(at) } else { Vec::new() };
-        for curl in reads.iter().take(SHOWN) {
-            let _ = writeln!(out, "  {curl}");
-        }
-    }
-    if config.auth.mode == Mode::Required && config.auth.is_development {
-        let _ = writeln!(out, "\n  callers need tokens: cargo run -q -p mesh-cli -- token --sub NAME --scope SCOPE");
-    }
-    let _ = writeln!(out);
-    let _ = out.flush();
 }
 
 fn print(text: &str) -> ExitCode {

@@ -59,6 +59,8 @@ pub struct Running {
     pub edge_address: Option<SocketAddr>,
     /// The edge, if it answers.
     pub(crate) edge: Option<Edge>,
+    /// The methods of the contracts.
+    pub(crate) methods: Methods,
     peers: Peers,
     registered: Registered,
     health: Health,
@@ -219,6 +221,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         admin_address: addresses.admin,
         edge_address: addresses.edge,
         edge,
+        methods,
         peers,
         registered,
         health,
