@@ -8,6 +8,12 @@
 //!
 //! Other addresses go behind `--`. If each service runs in its own process, the catalog's comes first, then artwork's:
 //! `-- http://127.0.0.1:50051 http://127.0.0.1:50052`. `-- --paint FILE` only writes the picture.
+//!
+//! A server with `auth.mode = "required"` asks for a token, which the example reads from `MESH_TOKEN`:
+//!
+//! ```sh
+//! export MESH_TOKEN=$(cargo run -q -p mesh-cli -- token --sub alice --scope catalog.write,artwork.write)
+//! ```
 
 mod paint;
 
@@ -23,13 +29,17 @@ use contracts::catalog::v1::CreateTitleRequest;
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
 use contracts::google::longrunning::{Operation, operation};
 use contracts::mesh::operations::v1::OperationMetadata;
+use mesh_client::{Bearer, WithToken};
 use tokio::time::timeout;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 const USAGE: &str = "usage: first_call [http://ADDRESS [http://ADDRESS-OF-ARTWORK]] or first_call --paint FILE";
 /// Limit on following the rendering, restarts of the server included.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(120);
+
+/// A channel that sends the token of `MESH_TOKEN` with each call.
+type Channel = WithToken<tonic::transport::Channel>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -53,13 +63,14 @@ async fn main() -> ExitCode {
 }
 
 async fn first_call(catalog: &str, artwork: &str) -> Result<(), Box<dyn Error>> {
-    let (catalog, artwork) = (connect(catalog).await?, connect(artwork).await?);
+    let bearer = Bearer::from_env()?;
+    let (catalog, artwork) = (connect(catalog, &bearer).await?, connect(artwork, &bearer).await?);
     let title_id = create_title(catalog).await?;
     println!("title      {title_id}");
     let operation = render_artwork(artwork.clone(), &title_id).await?;
     println!("operation  {}", operation.name);
 
-    // Resumes by itself after a lost connection or a restart of the server.
+    // Resumes by itself after a lost connection or a restart of the server, with the token.
     let following = mesh_client::watch_until_done(artwork.clone(), &operation.name, show_progress);
     let late = |_| format!("\nthe operation did not end within {FOLLOW_LIMIT:?}: check that the server runs");
     let done = timeout(FOLLOW_LIMIT, following).await.map_err(late)?.map_err(one_line)?;
@@ -70,11 +81,12 @@ async fn first_call(catalog: &str, artwork: &str) -> Result<(), Box<dyn Error>> 
     save_renditions(artwork, &title_id, Path::new("out")).await
 }
 
-async fn connect(address: &str) -> Result<Channel, Box<dyn Error>> {
+async fn connect(address: &str, bearer: &Bearer) -> Result<Channel, Box<dyn Error>> {
     let connected = Endpoint::from_shared(address.to_owned())?.connect().await;
-    Ok(connected.map_err(|_| {
+    let connected = connected.map_err(|_| {
         format!("no server answers at {address}: start one with `cargo run` in another terminal; {USAGE}")
-    })?)
+    })?;
+    Ok(bearer.over(connected))
 }
 
 async fn create_title(channel: Channel) -> Result<String, Box<dyn Error>> {

@@ -1,4 +1,4 @@
-//! A client outside the mesh: creates a title and rents it, first with a card that is charged, then with one that is
+//! A client outside the mesh: creates two titles and rents them, one with a card that is charged, and one with a card that is
 //! declined. It follows both operations, step by step, to their end.
 //!
 //! ```sh
@@ -8,6 +8,12 @@
 //!
 //! Other addresses go behind `--`. If each service runs in its own process, the catalog's comes first, then library's:
 //! `-- http://127.0.0.1:50051 http://127.0.0.1:50053`.
+//!
+//! A server with `auth.mode = "required"` asks for a token, which the example reads from `MESH_TOKEN`. Its user is the viewer:
+//!
+//! ```sh
+//! export MESH_TOKEN=$(cargo run -q -p mesh-cli -- token --sub alice --scope catalog.write)
+//! ```
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -19,13 +25,17 @@ use contracts::google::longrunning::{Operation, operation};
 use contracts::library::v1::library_service_client::LibraryServiceClient;
 use contracts::library::v1::{GetTitleRequest, RentTitleRequest, RentTitleResponse};
 use contracts::mesh::operations::v1::OperationMetadata;
+use mesh_client::{Bearer, WithToken};
 use tokio::time::{sleep, timeout};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 const USAGE: &str = "usage: rent [http://ADDRESS [http://ADDRESS-OF-LIBRARY]]";
 /// Limit on each wait, restarts of the server included.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// A channel that sends the token of `MESH_TOKEN` with each call.
+type Channel = WithToken<tonic::transport::Channel>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -48,23 +58,27 @@ async fn main() -> ExitCode {
 }
 
 async fn rent(catalog: &str, library: &str) -> Result<(), Box<dyn Error>> {
-    let (catalog, library) = (connect(catalog).await?, connect(library).await?);
-    let title = create_title(catalog).await?;
-    println!("title      {}", title.title_id);
-    timeout(LIMIT, until_copied(library.clone(), &title.title_id))
-        .await
-        .map_err(|_| "library does not get the title: check that the catalog runs")??;
+    let bearer = Bearer::from_env()?;
+    let (catalog, library) = (connect(catalog, &bearer).await?, connect(library, &bearer).await?);
     for card in ["test", "test-declined"] {
-        rent_with(library.clone(), &title, card).await?;
+        let title = create_title(catalog.clone()).await?;
+        println!("title      {}", title.title_id);
+        timeout(LIMIT, until_copied(library.clone(), &title.title_id))
+            .await
+            .map_err(|_| "library does not get the title: check that the catalog runs")??;
+        // Without a token, a new viewer. A user is the viewer, and is not named.
+        let viewer = if bearer.has_token() { String::new() } else { uuid::Uuid::new_v4().to_string() };
+        rent_with(library.clone(), viewer, &title, card).await?;
     }
     Ok(())
 }
 
-async fn connect(address: &str) -> Result<Channel, Box<dyn Error>> {
+async fn connect(address: &str, bearer: &Bearer) -> Result<Channel, Box<dyn Error>> {
     let connected = Endpoint::from_shared(address.to_owned())?.connect().await;
-    Ok(connected.map_err(|_| {
+    let connected = connected.map_err(|_| {
         format!("no server answers at {address}: start one with `cargo run` in another terminal; {USAGE}")
-    })?)
+    })?;
+    Ok(bearer.over(connected))
 }
 
 async fn create_title(channel: Channel) -> Result<Title, Box<dyn Error>> {
@@ -93,12 +107,12 @@ async fn until_copied(channel: Channel, title_id: &str) -> Result<(), String> {
     }
 }
 
-/// Rents the title to a new viewer.
-async fn rent_with(channel: Channel, title: &Title, card: &str) -> Result<(), Box<dyn Error>> {
+/// Rents the title to a viewer.
+async fn rent_with(channel: Channel, viewer_id: String, title: &Title, card: &str) -> Result<(), Box<dyn Error>> {
     let request = RentTitleRequest {
         // A retry with the same id would return the same operation.
         request_id: uuid::Uuid::new_v4().to_string(),
-        viewer_id: uuid::Uuid::new_v4().to_string(),
+        viewer_id,
         title_id: title.title_id.clone(),
         expected_price_cents: title.price_cents,
         card: card.to_owned(),
@@ -106,7 +120,7 @@ async fn rent_with(channel: Channel, title: &Title, card: &str) -> Result<(), Bo
     let started = LibraryServiceClient::new(channel.clone()).rent_title(request).await.map_err(one_line)?.into_inner();
     println!("operation  {}", started.name);
     let mut shown = Vec::new();
-    // Resumes by itself after a lost connection or a restart of the server.
+    // Resumes by itself after a lost connection or a restart of the server, with the token.
     let following =
         mesh_client::watch_until_done(channel, &started.name, |operation| show_steps(operation, &mut shown));
     let late = |_| format!("the operation did not end within {LIMIT:?}: check that billing runs");

@@ -12,7 +12,7 @@ use contracts::mesh::operations::v1::operation_events_service_client::OperationE
 use contracts::mesh::operations::v1::watch_response::Event;
 use contracts::mesh::operations::v1::{OperationMetadata, Progress, WatchRequest};
 use harness::film::{Databases, create, large_picture, render, request, small_picture, wait};
-use harness::{Curl, Grpcurl, LIMIT, Postgres, Process, Proxy, forget_cargo, output_in, root, uuid};
+use harness::{Curl, Grpcurl, LIMIT, Postgres, Process, Proxy, forget_cargo, output_in, root, token, uuid};
 use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
 use tonic::transport::Endpoint;
@@ -373,14 +373,20 @@ fn demo_script_renders_a_picture() {
     if !Grpcurl::installed() || !Curl::installed() {
         return;
     }
-    let process = Process::start("monolith", &[]);
-    for arguments in [&[][..], &["--http"]] {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let alice = token(folder.path(), "alice", &["catalog.write", "artwork.write"], "1h");
+    let open = Process::start("monolith", &[]);
+    let asking = Process::start_in(folder, "monolith", &[("MESH__AUTH__MODE", "required")]);
+    for (process, arguments, token) in
+        [(&open, &[][..], ""), (&open, &["--http"], ""), (&asking, &[], &*alice), (&asking, &["--http"], &*alice)]
+    {
         let mut demo = std::process::Command::new(root().join("scripts/demo"));
         forget_cargo(&mut demo);
         for file in ["out/thumbnail.jpg", "out/tv.jpg"] {
             let _ = std::fs::remove_file(root().join(file));
         }
-        let output = demo.args(arguments).env("ADDRESS", process.address.to_string()).output().expect("bash runs");
+        demo.args(arguments).env("ADDRESS", process.address.to_string()).env("MESH_TOKEN", token);
+        let output = demo.output().expect("bash runs");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         assert!(text.contains("state      SUCCEEDED"), "{text}");

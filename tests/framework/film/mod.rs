@@ -11,6 +11,7 @@ mod database; // a database that cannot be opened or goes away
 mod events; // the events of what changes while processes are killed
 mod events_cli; // the commands of `mesh` for events
 mod faults; // long work while something dies, stalls or goes away
+mod first_calls; // the calls that a start prints, and the example client, with tokens
 mod form; // heads of requests that are ambiguous
 mod handshakes; // what is said about certificates and protocols that do not fit
 mod identity; // mutual TLS between processes

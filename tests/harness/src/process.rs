@@ -183,6 +183,18 @@ impl Process {
         address.expect("a listener").trim_start_matches("https://").parse().expect("an address")
     }
 
+    /// What it prints behind the addresses of its listeners, line by line: so many blocks, each with a blank line behind it. It is
+    /// read once.
+    pub fn printed(&self, blocks: usize) -> Vec<String> {
+        let printed = self.printed.lock().expect("no test panicked with it");
+        let mut lines = Vec::new();
+        // A blank line is also before the first one.
+        while lines.iter().filter(|line: &&String| line.is_empty()).count() <= blocks {
+            lines.push(printed.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("fewer blocks: {lines:?}")));
+        }
+        lines
+    }
+
     /// curl for this process.
     pub fn curl(&self) -> Curl {
         Curl::to(self.address)
