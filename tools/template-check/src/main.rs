@@ -14,6 +14,7 @@
 mod names;
 mod options;
 mod project;
+mod removal;
 mod service;
 mod template;
 mod tree;
@@ -89,6 +90,8 @@ fn check_text(template: &Template) -> Result<()> {
     })?;
     check("an update keeps the changes of the project", || update::is_merged(template))?;
     check("an impossible update fails with one line", || update::is_refused(template))?;
+    check("without its example a project equals one that had none", || removal::leaves_what_none_has(template))?;
+    check("an example that is used or changed is not removed", || removal::keeps_work(template))?;
     check_answers(template, &EXAMPLES)
 }
 

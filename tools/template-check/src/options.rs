@@ -1,6 +1,6 @@
 //! The answers, and the projects that they give.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
@@ -170,12 +170,8 @@ fn locks_what_it_needs(project: &Project) -> Result<()> {
 fn its_answers_reproduce_it(template: &Template, project: &Project) -> Result<()> {
     let answers = format!("--values-file={}", project.folder.join(".mesh/answers.toml").display());
     let again = template.generate("again", &[&answers])?;
-    let contents = |project: &Project| -> Result<BTreeMap<PathBuf, Vec<u8>>> {
-        let files = project.files()?.into_iter().filter(|file| !file.starts_with(".git"));
-        files.map(|file| Ok((file.clone(), fs::read(project.folder.join(&file))?))).collect()
-    };
     ensure!(
-        contents(project)? == contents(&again)?,
+        project.contents()? == again.contents()?,
         "its answers give another project: diff -r {0}/asked-for {0}/again",
         template.place("").display()
     );

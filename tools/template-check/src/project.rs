@@ -1,6 +1,6 @@
 //! A generated project.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -100,6 +100,12 @@ impl Project {
         let status = self.run("git", &["status", "--porcelain"])?;
         ensure!(status.is_empty(), "git status in {}:\n{status}", self.folder.display());
         Ok(())
+    }
+
+    /// Every file with its bytes, without git's.
+    pub(crate) fn contents(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+        let files = self.files()?.into_iter().filter(|file| !file.starts_with(".git"));
+        files.map(|file| Ok((file.clone(), fs::read(self.folder.join(&file))?))).collect()
     }
 
     pub(crate) fn files(&self) -> Result<BTreeSet<PathBuf>> {

@@ -24,15 +24,15 @@ fn next_version(template: &Project) -> Result<()> {
     template.commit()
 }
 
-struct Versions {
+pub(crate) struct Versions {
     /// A repository of the template with two versions.
-    template: Project,
+    pub(crate) template: Project,
     old: String,
-    new: String,
+    pub(crate) new: String,
 }
 
 impl Versions {
-    fn of(template: &Template) -> Result<Self> {
+    pub(crate) fn of(template: &Template) -> Result<Self> {
         let folder = template.place("update");
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
@@ -63,7 +63,7 @@ impl Versions {
     }
 
     /// Puts a `cargo-generate` on PATH that calls this program.
-    fn with_cargo_generate(&self, template: &Template, project: Project) -> Result<Project> {
+    pub(crate) fn with_cargo_generate(&self, template: &Template, project: Project) -> Result<Project> {
         let tools = template.place("update/bin");
         fs::create_dir_all(&tools)?;
         let program = tools.join("cargo-generate");
@@ -193,7 +193,7 @@ fn head(project: &Project) -> Result<String> {
     Ok(project.run("git", &["rev-parse", "HEAD"])?.trim().to_owned())
 }
 
-fn edit(project: &Project, file: &str, from: &str, to: &str) -> Result<()> {
+pub(crate) fn edit(project: &Project, file: &str, from: &str, to: &str) -> Result<()> {
     let path = project.folder.join(Path::new(file));
     let text = fs::read_to_string(&path).with_context(|| file.to_owned())?;
     ensure!(text.contains(from), "{file} has no `{from}` to change");
