@@ -11,4 +11,5 @@ mod edge; // JSON over HTTP, by curl
 mod events; // what the catalog publishes, by grpcurl
 mod library; // rentals: a saga, and a copy of the catalog
 mod other_languages; // services in Python
+mod seeds; // development data
 mod topologies; // the same behaviour in every topology

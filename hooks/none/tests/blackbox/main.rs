@@ -3,3 +3,4 @@
 mod architecture; // the invariants of docs/ARCHITECTURE.md that the tree shows
 mod contracts_table; // docs/CONTRACTS.md agrees with the contracts
 mod docs; // the documents agree with the code
+mod seeds; // development data

@@ -8,4 +8,5 @@ mod contracts_table; // docs/CONTRACTS.md agrees with the contracts
 mod docs; // the documents agree with the code
 mod edge; // JSON over HTTP, by curl
 mod events; // what the catalog publishes, by grpcurl
+mod seeds; // development data
 mod topologies; // the same behaviour in every topology
