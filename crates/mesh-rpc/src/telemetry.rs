@@ -36,5 +36,5 @@ pub use otlp::Exporter;
 pub use otlp_settings::Otlp;
 pub use peer_metrics::{EndpointMetrics, PeerMetrics};
 pub use server_call::observe;
-pub use span::{link, position};
+pub use span::{below, link, position};
 pub use tls_metrics::{Side, TlsMetrics};

@@ -19,9 +19,10 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use mesh_rpc::auth::{Passports, passports};
 use mesh_rpc::call::error::{DOMAIN, status};
-use mesh_rpc::call::{Call, Connection, Method, Methods, peer, plain, strip_reserved};
+use mesh_rpc::call::{Call, Connection, Method, Methods, Trace, peer, plain, strip_reserved};
 use mesh_rpc::client::{Channel, Peers};
 use mesh_rpc::server::Front;
+use mesh_rpc::telemetry;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service as _;
@@ -105,7 +106,13 @@ impl Outbound {
         }
         strip_reserved(request.headers_mut());
         let mut channel = route.channel.get_or_init(|| self.peers.channel(name)).clone();
-        let Ok(response) = context.enter(|| channel.call(request)).await;
+        // The app has no span: the call continues the trace where its headers say. Without them it begins one.
+        let caller = Trace::from_headers(request.headers());
+        let asking = || context.enter(|| channel.call(request));
+        let Ok(response) = match caller {
+            Some(caller) => telemetry::below(caller, asking).await,
+            None => asking().await,
+        };
         Ok(peer::passed_on(response))
     }
 

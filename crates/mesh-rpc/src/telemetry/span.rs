@@ -52,6 +52,13 @@ pub fn link(span: &Span, cause: Trace) {
     span.add_link(remote(cause));
 }
 
+/// Runs a function whose spans stand below a position in the trace of another process. For a process that passes calls on
+/// and has no span of its own.
+pub fn below<T>(caller: Trace, work: impl FnOnce() -> T) -> T {
+    let _attached = opentelemetry::Context::new().with_remote_span_context(remote(caller)).attach();
+    work()
+}
+
 fn remote(trace: Trace) -> SpanContext {
     let flags = if trace.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
     SpanContext::new(TraceId::from(trace.trace_id), SpanId::from(trace.span_id), flags, true, TraceState::NONE)

@@ -12,7 +12,7 @@ use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::otlp::Exporter;
-use super::span::{client, end_client, end_server, position, server};
+use super::span::{below, client, end_client, end_server, position, server};
 use crate::call::{Method, Methods, Trace};
 
 /// The method of a call to a peer.
@@ -106,6 +106,19 @@ fn span_of_a_call_is_between_its_caller_and_its_peer() {
     assert_eq!(called.parent_span_id, own.span_context.span_id());
     assert_eq!(called.span_context.trace_id(), TraceId::from(caller.trace_id));
     assert_eq!(recorded.0.lock().unwrap().len(), 3);
+}
+
+#[test]
+fn span_of_a_call_that_is_passed_on_continues_the_trace() {
+    let (recorded, _guard) = Recorded::begin();
+    let caller = Trace::begin();
+    drop(below(caller, || client(method(GET), "catalog")));
+    let called = recorded.named(GET);
+    assert_eq!(called.parent_span_id, SpanId::from(caller.span_id));
+    assert_eq!(called.span_context.trace_id(), TraceId::from(caller.trace_id));
+    let unsampled = Trace { sampled: false, ..caller };
+    let called = position(&below(unsampled, || client(method(GET), "catalog"))).unwrap();
+    assert_eq!((called.trace_id, called.sampled), (caller.trace_id, false));
 }
 
 #[test]
