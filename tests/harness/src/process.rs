@@ -98,13 +98,27 @@ fn migrate_by_a_later_version(command: &Command, binary: &str) {
     let _ = migrating.wait();
 }
 
-/// The first line that a process prints, and those to come; `None` if it ends without one, or prints none in time.
-fn first_line(child: &mut Child) -> Option<(String, mpsc::Receiver<String>)> {
-    let (sender, receiver) = mpsc::channel();
+/// What a process prints.
+struct Printed {
+    /// Lines that came before that of its address.
+    earlier: Vec<String>,
+    later: mpsc::Receiver<String>,
+}
+
+/// The address that a process prints behind `name`; `None` if it ends before that, or prints nothing more in time.
+fn address_of(name: &str, child: &mut Child) -> Option<(SocketAddr, Printed)> {
+    let (sender, later) = mpsc::channel();
     let stdout = BufReader::new(child.stdout.take().expect("its output"));
     // This thread reads to the end, so that the process never finds its output closed.
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-    Some((receiver.recv_timeout(LIMIT).ok()?, receiver))
+    let mut earlier = Vec::new();
+    loop {
+        let line = later.recv_timeout(LIMIT).ok()?;
+        match line.split_once(" listening on ").filter(|(who, _)| *who == name) {
+            Some((_, address)) => return Some((address.parse().expect("an address"), Printed { earlier, later })),
+            None => earlier.push(line),
+        }
+    }
 }
 
 /// A running process. It is killed when this is dropped.
@@ -112,8 +126,7 @@ pub struct Process {
     child: Child,
     /// The address it listens on.
     pub address: SocketAddr,
-    /// What it prints behind that line.
-    printed: Mutex<mpsc::Receiver<String>>,
+    printed: Mutex<Printed>,
     /// Its working directory, with its data and its log.
     pub folder: TempDir,
 }
@@ -147,6 +160,18 @@ impl Process {
         Self::spawn(onlooker, tempfile::tempdir().expect("a temporary folder"), binary, environment)
     }
 
+    /// Starts a sidecar on free ports as `service`, whose app is a command of a shell with `$SIDECAR_APP` and
+    /// `$SIDECAR_OUTBOUND`, or one that runs already. What the command prints is in the file `app`.
+    pub fn start_sidecar(service: &str, environment: &[(&str, &str)], app: Option<&str>) -> Self {
+        let mut command = command("sidecar");
+        command.env("MESH__SIDECAR__SERVICE", service).env("MESH__SIDECAR__OUTBOUND", "127.0.0.1:0");
+        // The command leads a process group. A sidecar that is killed leaves it alone, but for its standard input.
+        let ends = "exec 3<&0 >app; { cat <&3 >/dev/null; kill -KILL -$$; } & exec 3<&-";
+        let app = app.map(|app| format!("{ends}\n{app}"));
+        command.args(app.iter().flat_map(|app| ["--", "sh", "-c", app]));
+        Self::spawn(command, tempfile::tempdir().expect("a temporary folder"), service, environment)
+    }
+
     fn spawn(mut command: Command, folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
         command.current_dir(folder.path());
@@ -154,10 +179,10 @@ impl Process {
         migrate_by_a_later_version(&command, binary);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let start = Instant::now();
-        let (child, line, printed) = loop {
+        let (child, (address, printed)) = loop {
             let mut child = command.spawn().expect("the binary starts");
-            if let Some((line, printed)) = first_line(&mut child) {
-                break (child, line, printed);
+            if let Some(printed) = address_of(binary, &mut child) {
+                break (child, printed);
             }
             let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             // Between two processes at one address, the connection of another test may have got its port for a moment.
@@ -169,16 +194,15 @@ impl Process {
             let _ = child.wait();
             super::programs::pause();
         };
-        let (name, address) = line.split_once(" listening on ").unwrap_or_else(|| panic!("not a listener: {line}"));
-        assert_eq!(name, binary);
-        Self { child, address: address.parse().expect("an address"), printed: Mutex::new(printed), folder }
+        Self { child, address, printed: Mutex::new(printed), folder }
     }
 
     /// The address of another listener, such as `edge`. It is read once.
     pub fn listener(&self, name: &str) -> SocketAddr {
-        let printed = self.printed.lock().expect("no test panicked with it");
+        let Printed { earlier, later } = &mut *self.printed.lock().expect("no test panicked with it");
         let listening = format!(" {name} listening on ");
-        let mut lines = std::iter::from_fn(|| printed.recv_timeout(LIMIT).ok());
+        let mut lines =
+            std::mem::take(earlier).into_iter().chain(std::iter::from_fn(|| later.recv_timeout(LIMIT).ok()));
         let address = lines.find_map(|line| Some(line.split_once(&listening)?.1.to_owned()));
         address.expect("a listener").trim_start_matches("https://").parse().expect("an address")
     }
@@ -186,11 +210,11 @@ impl Process {
     /// What it prints behind the addresses of its listeners, line by line: so many blocks, each with a blank line behind it. It is
     /// read once.
     pub fn printed(&self, blocks: usize) -> Vec<String> {
-        let printed = self.printed.lock().expect("no test panicked with it");
+        let Printed { later, .. } = &*self.printed.lock().expect("no test panicked with it");
         let mut lines = Vec::new();
         // A blank line is also before the first one.
         while lines.iter().filter(|line: &&String| line.is_empty()).count() <= blocks {
-            lines.push(printed.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("fewer blocks: {lines:?}")));
+            lines.push(later.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("fewer blocks: {lines:?}")));
         }
         lines
     }
