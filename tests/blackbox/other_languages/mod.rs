@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+mod meshed; // both, beside sidecars
 mod ratings; // plain HTTP, without a sidecar
 mod recommendations; // gRPC, without a sidecar
 

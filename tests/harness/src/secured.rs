@@ -44,6 +44,12 @@ impl Secured {
         Process::start(binary, &[&settings[..], more].concat())
     }
 
+    /// Starts a sidecar of the mesh, as [`Process::start_sidecar`] does.
+    pub fn start_sidecar(&self, service: &str, more: &[(&str, &str)], app: &str) -> Process {
+        let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Process::start_sidecar(service, &[&settings[..], more].concat(), Some(app))
+    }
+
     /// Starts a process of the mesh that has a certificate, and asks nobody who calls.
     pub fn start_open(&self, binary: &str, more: &[(&str, &str)]) -> Process {
         let settings = self.settings.iter().map(|(name, value)| (*name, value.as_str()));
