@@ -5,6 +5,7 @@ use serde_json::Value;
 mod meshed; // both, beside sidecars
 mod ratings; // plain HTTP, without a sidecar
 mod recommendations; // gRPC, without a sidecar
+mod up; // `mesh up` starts them
 
 /// The file of a program.
 const RATINGS: &str = "examples/ratings/main.py";
