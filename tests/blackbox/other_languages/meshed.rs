@@ -86,9 +86,13 @@ fn programs() -> Option<[String; 2]> {
 }
 
 impl Mesh {
-    /// At static addresses. A service finds those that stand before it.
+    /// At static addresses.
     fn at_addresses(start: &impl Start, more: &[(&str, &str)]) -> Option<Self> {
-        let [ratings, recommendations] = programs()?;
+        Some(Self::of(programs()?, start, more))
+    }
+
+    /// With these commands of ratings and of recommendations. A service finds those that stand before it.
+    fn of([ratings, recommendations]: [String; 2], start: &impl Start, more: &[(&str, &str)]) -> Self {
         let address = |process: &Process| process.address.to_string();
         let with = |peers: &[(&'static str, &str)], own: &[(&'static str, &'static str)]| -> Vec<(String, String)> {
             let all = [&[("MESH__REGISTRY", "static")], peers, own].concat();
@@ -110,7 +114,7 @@ impl Mesh {
         let at_tv = address(&tv);
         let gateway =
             start.binary("gateway", &pairs(&with(&[&peers[..], &[("MESH__STATIC__TV", &at_tv)]].concat(), &[])));
-        Some(Self { catalog, ratings, recommendations, tv, gateway })
+        Self { catalog, ratings, recommendations, tv, gateway }
     }
 
     /// Found through an agent, which checks health at the admin listeners.
@@ -298,6 +302,42 @@ fn subject_of_a_token_arrives_in_python() {
     assert_eq!(refusal(&alice.get("/v1/tv/home?viewer_id=bob")), not_caller);
     let nobody = mesh.gateway.curl().get("/v1/recommendations");
     assert_eq!(refusal(&nobody), (401, "TOKEN_MISSING".to_owned()));
+}
+
+/// A program that notes who calls, and answers with nothing.
+const NOTES: &str = r#"
+import http.server, os
+class Notes(http.server.BaseHTTPRequestHandler):
+    wbufsize = -1
+    def do_GET(self):
+        with open("callers", "a") as callers:
+            print(self.headers["mesh-caller"], self.headers["mesh-passport"] is not None, file=callers)
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+host, port = os.environ["SIDECAR_APP"].split(":")
+http.server.ThreadingHTTPServer((host, int(port)), Notes).serve_forever()
+"#;
+
+#[test]
+#[ignore = "needs packages of Python: .ci/full"]
+fn user_travels_through_python_to_the_next_program() {
+    let secured = secured();
+    let Some([_, recommendations]) = programs() else { return };
+    let python = python_with(PACKAGES).expect("as above");
+    let notes = format!("exec '{}' -c '{NOTES}'", python.display());
+    let mesh = Mesh::of([notes, recommendations], &secured, &[]);
+    let user = |name: &str| mesh.gateway.curl().with_token(&secured.token(name, &[]));
+    let editor = mesh.gateway.curl().with_token(&secured.token("olga", &["catalog.write"]));
+    let [seen, liked] = ["Seen", "Liked"].map(|name| create(&editor, name));
+    for (viewer, title) in [("alice", &seen), ("bob", &seen), ("bob", &liked)] {
+        note(&user(viewer), None, title);
+    }
+    assert_eq!(names(&user("alice").get("/v1/recommendations").json()), ["Liked"]);
+    let callers = std::fs::read_to_string(mesh.ratings.folder.path().join("callers")).expect("it was called");
+    let calls = callers.lines().filter(|line| line.starts_with("user/"));
+    assert_eq!(calls.collect::<Vec<_>>(), ["user/https://issuer.dev.mesh/alice True"], "{callers}");
 }
 
 #[test]
