@@ -7,6 +7,7 @@
 mod carrier_metrics;
 mod client_call;
 mod completion;
+mod exposition;
 mod follow_metrics;
 mod histogram;
 mod issuer_metrics;
@@ -18,6 +19,7 @@ mod metrics;
 mod otlp;
 mod otlp_settings;
 mod peer_metrics;
+mod process_metrics;
 mod server_call;
 mod span;
 #[cfg(test)]
@@ -27,6 +29,7 @@ mod tls_metrics;
 pub use carrier_metrics::{CarrierLag, CarrierMetrics};
 pub use client_call::ClientCall;
 pub use completion::Observer;
+pub use exposition::Exposition;
 pub use follow_metrics::{FollowMetrics, Lag};
 pub use log_limit::LogLimit;
 pub use log_settings::{Log, LogFormat};

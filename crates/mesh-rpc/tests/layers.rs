@@ -16,7 +16,7 @@ use mesh_rpc::auth::{Gate, Mode, Settings};
 use mesh_rpc::call::{Call, Connection, Handler, Methods, Token, handler};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{KnownPlaces, Limits, Pending, Places};
-use mesh_rpc::telemetry::Metrics;
+use mesh_rpc::telemetry::{Exposition, Metrics};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -214,5 +214,5 @@ async fn observe_counts_what_the_caller_receives() {
     );
     served(call(GET, &[], Body::empty())).await;
     let counted = r#"grpc_server_handled_total{grpc_service="google.longrunning.Operations",grpc_method="GetOperation",grpc_code="Internal"} 1"#;
-    assert!(metrics.render().contains(counted), "{}", metrics.render());
+    assert!(metrics.render(Exposition::Text).contains(counted), "{}", metrics.render(Exposition::Text));
 }

@@ -16,8 +16,10 @@ mod open_files;
 pub mod settings;
 pub mod signals;
 pub mod tasks;
+mod usage;
 
 pub use alarm::alarm;
 pub use backoff::Backoff;
 pub use open_files::raise_open_files;
 pub use tasks::Tasks;
+pub use usage::Usage;

@@ -119,6 +119,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let admin = Admin { health: health.clone(), metrics: metrics.clone() };
     let served: BTreeSet<_> =
         names.iter().flat_map(|(_, own)| own).chain(&own_contracts).chain(&elsewhere).copied().collect();
+    metrics.serves(methods.of_contracts(&served));
     let outside = addresses.edge.unwrap_or(addresses.services);
     let edge = if config.edge.answers_at(outside) {
         let sets = with_own(&sets);

@@ -199,6 +199,11 @@ impl Methods {
         full.into_iter().filter(|full| full.split('.').next() == Some(service)).collect()
     }
 
+    /// The methods of these contracts, and of those that every process serves, such as health.
+    pub fn of_contracts(&self, contracts: &BTreeSet<&str>) -> impl Iterator<Item = &'static Method> {
+        self.by_path.values().copied().filter(|method| contracts.contains(method.service) || method.is_of_processes())
+    }
+
     /// The full names of the gRPC services with a method that callers from outside of the mesh may know of.
     pub fn public_services(&self) -> BTreeSet<&'static str> {
         let public = self.by_path.values().filter(|method| method.access.is_public());

@@ -4,7 +4,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use tonic::body::Body;
 
 use super::health::Health;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Exposition, Metrics};
 
 /// Answers the requests for its pages.
 #[derive(Clone)]
@@ -30,7 +30,11 @@ impl Admin {
             }
             "/metrics" => {
                 self.health.measure(&self.metrics);
-                page(StatusCode::OK, OPEN_METRICS, self.metrics.render())
+                let accept = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+                let format = Exposition::of(&accept.collect::<Vec<_>>().join(","));
+                let mut response = page(StatusCode::OK, format.content_type(), self.metrics.render(format));
+                response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("accept"));
+                response
             }
             _ => return None,
         })
@@ -40,7 +44,6 @@ impl Admin {
 const PAGES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `edge` is the port of the edge, if it has one of its own.
 pub(super) fn not_found(edge: Option<u16>) -> Response<Body> {

@@ -160,7 +160,7 @@ mod tests {
         let info = details.error_info().unwrap();
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("OVERLOADED", DOMAIN));
         assert!(details.retry_info().unwrap().retry_delay.unwrap() >= Duration::from_millis(200));
-        assert!(server.metrics.render().contains(
+        assert!(server.metrics.render(crate::telemetry::Exposition::Text).contains(
             r#"grpc_server_shed_total{grpc_service="google.longrunning.Operations",grpc_method="GetOperation"} 1"#
         ));
 

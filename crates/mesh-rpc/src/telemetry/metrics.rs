@@ -1,7 +1,6 @@
 //! The metrics of a process: rate, errors and duration of RPCs, load shedding, and calls to peers.
 //!
-//! The names are those of gRPC's own interceptors. The format is
-//! [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/) text.
+//! The names are those of gRPC's own interceptors; [`Exposition`] has the formats.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -17,10 +16,12 @@ use prometheus_client::registry::Registry;
 use tonic::Code;
 
 use super::carrier_metrics::{CarrierFamilies, CarrierMetrics};
+use super::exposition::Exposition;
 use super::follow_metrics::{FollowFamilies, FollowMetrics};
 use super::histogram::Histogram;
 use super::issuer_metrics::Issuers;
 use super::peer_metrics::{PeerFamilies, PeerMetrics};
+use super::process_metrics::ProcessMetrics;
 use super::tls_metrics::TlsMetrics;
 use crate::call::Method;
 
@@ -139,6 +140,7 @@ impl Metrics {
         carriers.register(&mut registry);
         let tls = TlsMetrics::default();
         tls.register(&mut registry);
+        registry.register_collector(Box::new(ProcessMetrics::starting()));
         let registry = Arc::new(Mutex::new(registry));
         Self {
             server,
@@ -186,6 +188,18 @@ impl Metrics {
         registry.register_collector(Box::new(Issuers(tokens)));
     }
 
+    /// Begins the series of methods that the process serves, at 0: a rate of their first event is right, and an alert that
+    /// compares codes has all of them.
+    pub fn serves(&self, methods: impl IntoIterator<Item = &'static Method>) {
+        for method in methods {
+            self.server.update(method, |_| ());
+            for code in CODES {
+                drop(self.server.0.handled.get_or_create(&code_labels(method, code)));
+            }
+            drop(self.shed.get_or_create(&method_labels(method)));
+        }
+    }
+
     /// Counts a call that was refused because too many were in flight.
     pub fn shed(&self, method: &'static Method) {
         self.shed.get_or_create(&method_labels(method)).inc();
@@ -215,12 +229,13 @@ impl Metrics {
     }
 
     /// The text of `/metrics`.
-    pub fn render(&self) -> String {
+    pub fn render(&self, format: Exposition) -> String {
         let mut page = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         // Writing to a `String` never fails.
         let _ = text::encode(&mut page, &registry);
-        page
+        drop(registry);
+        format.page(page)
     }
 }
 
@@ -282,6 +297,27 @@ fn method_labels(method: &'static Method) -> MethodLabels {
 fn code_labels(method: &'static Method, code: Code) -> CodeLabels {
     CodeLabels { grpc_service: method.service, grpc_method: method.name, grpc_code: code_name(code) }
 }
+
+/// All codes.
+const CODES: [Code; 17] = [
+    Code::Ok,
+    Code::Cancelled,
+    Code::Unknown,
+    Code::InvalidArgument,
+    Code::DeadlineExceeded,
+    Code::NotFound,
+    Code::AlreadyExists,
+    Code::PermissionDenied,
+    Code::ResourceExhausted,
+    Code::FailedPrecondition,
+    Code::Aborted,
+    Code::OutOfRange,
+    Code::Unimplemented,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DataLoss,
+    Code::Unauthenticated,
+];
 
 /// A code as the metrics of other gRPC implementations spell it.
 pub(super) fn code_name(code: Code) -> &'static str {

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use mesh_rpc::client::Channel;
-use mesh_rpc::telemetry::Metrics;
+use mesh_rpc::telemetry::{Exposition, Metrics};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service as _;
@@ -174,5 +174,5 @@ async fn call_counts_once_with_all_of_its_attempts() {
     let peers = peers_observed(&[], vec![failing], &metrics);
     call(&peers.channel("back"), GET, "10S").await;
     let counted = r#"grpc_client_handled_total{grpc_service="google.longrunning.Operations",grpc_method="GetOperation",grpc_code="Unavailable"} 1"#;
-    assert!(metrics.render().contains(counted), "{}", metrics.render());
+    assert!(metrics.render(Exposition::Text).contains(counted), "{}", metrics.render(Exposition::Text));
 }

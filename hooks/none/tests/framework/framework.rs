@@ -4,6 +4,7 @@ mod bad_start; // the errors of a process that cannot start
 mod branches; // two branches that add a service each, and scripts in odd environments
 mod doctor; // `mesh doctor`
 mod drain; // the drain
+mod metrics; // the formats of /metrics, and what is there from the start
 mod serving; // reflection, health, admin pages, deadlines
 mod structure; // the ladder of crates, and no cycles among files
 mod templates; // the templates of scripts/new-service

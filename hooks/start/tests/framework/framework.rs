@@ -5,6 +5,7 @@ mod branches; // two branches that add a service each, and scripts in odd enviro
 mod doctor; // `mesh doctor`
 mod drain; // the drain
 mod film; // tests that need catalog and artwork
+mod metrics; // the formats of /metrics, and what is there from the start
 mod serving; // reflection, health, admin pages, deadlines
 mod structure; // the ladder of crates, and no cycles among files
 mod templates; // the templates of scripts/new-service

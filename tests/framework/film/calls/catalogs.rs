@@ -60,7 +60,8 @@ impl Catalogs {
     pub(super) fn is_called(&self, index: usize) {
         eventually("the replica is called", || {
             let metrics = self.replicas[index].http("/metrics");
-            metrics.lines().any(|line| line.contains(r#"grpc_method="GetTitle",grpc_code"#)).then_some(())
+            let called = |line: &str| line.contains(r#"grpc_method="GetTitle",grpc_code"#) && !line.ends_with(" 0");
+            metrics.lines().any(called).then_some(())
         });
     }
 }

@@ -18,7 +18,12 @@ fn calls_reach_all_instances_and_no_deregistered_one() {
     let (one, other) = (start("catalog", &consul), start("catalog", &consul));
     consul.passing("catalog", 2);
     let artwork = start("artwork", &consul);
-    let asked = |catalog: &Process| catalog.http("/metrics").contains(r#"grpc_method="GetTitle""#);
+    let asked = |catalog: &Process| {
+        let metrics = catalog.http("/metrics");
+        let asked =
+            r#"grpc_server_handling_seconds_count{grpc_service="catalog.v1.CatalogService",grpc_method="GetTitle"} "#;
+        metrics.lines().any(|line| line.strip_prefix(asked).is_some_and(|count| count != "0"))
+    };
     eventually("both instances are called", || {
         assert_eq!(ask(&artwork), answered());
         (asked(&one) && asked(&other)).then_some(())
