@@ -11,7 +11,7 @@ fn project(template: &Template, versions: &Versions, example: &str) -> Result<Pr
     let answers = [
         format!("--define=example={example}"),
         format!("--define=template={}", versions.template.folder.display()),
-        format!("--define=template_version={}", versions.new),
+        format!("--define=template_version={}", versions.old),
     ];
     let made = template.generate(&format!("removal/{example}"), &answers.each_ref().map(String::as_str))?;
     made.commit()?;

@@ -27,8 +27,8 @@ fn next_version(template: &Project) -> Result<()> {
 pub(crate) struct Versions {
     /// A repository of the template with two versions.
     pub(crate) template: Project,
-    old: String,
-    pub(crate) new: String,
+    pub(crate) old: String,
+    new: String,
 }
 
 impl Versions {
