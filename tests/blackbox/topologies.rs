@@ -37,6 +37,25 @@ fn suite_passes_in_two_processes_with_static_addresses() {
     }
 }
 
+/// A service as the app of a sidecar.
+fn behind_a_sidecar(service: &str, environment: &[(&str, &str)]) -> Process {
+    let program = harness::command(service).get_program().display().to_string();
+    // It calls others through its sidecar, whatever they are.
+    let app =
+        format!("MESH__REGISTRY=static MESH__STATIC__CATALOG=$SIDECAR_OUTBOUND exec {program} --listen $SIDECAR_APP");
+    Process::start_sidecar(service, environment, Some(&app))
+}
+
+#[test]
+fn suite_passes_behind_sidecars() {
+    if Grpcurl::installed() {
+        let catalog = behind_a_sidecar("catalog", &[]);
+        let at = catalog.address.to_string();
+        let artwork = behind_a_sidecar("artwork", &[("MESH__REGISTRY", "static"), ("MESH__STATIC__CATALOG", &at)]);
+        suite(&catalog.grpcurl(), &artwork.grpcurl());
+    }
+}
+
 #[test]
 #[ignore = "needs Consul: .ci/full"]
 fn suite_passes_in_two_processes_with_consul() {

@@ -27,6 +27,10 @@ impl Child {
         let Some((program, arguments)) = command.split_first() else { return Ok(None) };
         let mut command = Command::new(program);
         command.args(arguments).env("SIDECAR_APP", app.to_string()).env("SIDECAR_OUTBOUND", outbound.to_string());
+        // They are no keys of another process of the mesh.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MESH__SIDECAR__")) {
+            command.env_remove(name);
+        }
         // Ctrl-C reaches the sidecar alone, which ends the app in order.
         #[cfg(unix)]
         command.process_group(0);

@@ -127,7 +127,9 @@ impl Config {
             settings.shared(table);
         }
         settings.optional(&Key::new("data_dir", "a folder").elsewhere(), parse::path);
-        sidecar.check(&methods, &mut settings);
+        if !descriptors.is_empty() {
+            sidecar.check(&methods, &mut settings);
+        }
 
         let transport = Transport::take(&[sidecar.service], Some(listen), &mut settings);
         let auth = take_auth(&sidecar, names, (listen, &methods), &transport, &mut settings);

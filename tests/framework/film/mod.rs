@@ -23,6 +23,7 @@ pub(crate) mod operations_cli; // the commands of `mesh`
 mod restore; // the steps after a backup was restored
 mod schema; // a schema that is newer than the program
 mod secrets; // no output has one
+mod sidecar; // a process beside an app in any language
 mod tracing; // one trace through every hop, and its export
 mod up; // `mesh up`
 mod users; // tokens, passports and intentions

@@ -1,0 +1,144 @@
+//! An app of HTTP/1.1: what reaches it, and what does not.
+
+use std::sync::{Arc, Mutex};
+
+use harness::{Process, eventually};
+
+use super::{app, beside, exchange};
+
+type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// An app of ratings, its sidecar, and what the app has received.
+fn ratings(answer: &'static str) -> (Process, Seen) {
+    let (address, seen) = app(move |_| answer.as_bytes().to_vec());
+    let more = [("MESH__SIDECAR__PROTOCOL", "http1"), ("MESH__LOG__LEVEL", "info")];
+    let sidecar = beside(address, "ratings", &more);
+    // The question for its health is a connection without a byte.
+    seen.lock().expect("no test panicked with it").clear();
+    (sidecar, seen)
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nmesh-caller: user/forged\r\nconnection: close, x-own\r\n\
+    x-own: 1\r\ngrpc-status: 0\r\nx-other: 1\r\n\r\nok";
+
+/// The requests that the app has received, each as text without what differs from run to run.
+fn requests(seen: &Seen) -> Vec<String> {
+    let all = seen.lock().expect("no test panicked with it");
+    let text = all.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    text.map(|text| {
+        let lines =
+            text.split("\r\n").filter(|line| !line.starts_with("traceparent") && !line.starts_with("grpc-timeout"));
+        lines.collect::<Vec<_>>().join("\n")
+    })
+    .collect()
+}
+
+#[test]
+fn request_reaches_the_app_as_it_is_and_no_identity_with_it() {
+    let (sidecar, seen) = ratings(OK);
+    let request = "PUT /ratings/1?a=b%20c HTTP/1.1\r\nHost: ratings\r\nContent-Length: 4\r\nX-Request-Id: 7\r\n\
+        Connection: close, X-Own, Mesh-Caller\r\nX-Own: 1\r\nUpgrade: websocket\r\nTE: trailers\r\n\
+        Mesh-Caller: user/forged\r\nMesh-Passport: forged\r\nmesh_caller: user/forged\r\nX-Mesh-User: forged\r\n\
+        X-Forwarded-Client-Cert: forged\r\n\r\nbody";
+    let answer = exchange(sidecar.address, request.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("\r\n\r\nok"), "{answer}");
+    assert!(answer.contains("x-other: 1"), "{answer}");
+    for forged in ["mesh-caller", "x-own", "grpc-status"] {
+        assert!(!answer.contains(forged), "{forged}: {answer}");
+    }
+    let golden = "PUT /ratings/1?a=b%20c HTTP/1.1\nhost: ratings\ncontent-length: 4\nx-request-id: 7\nmesh-caller: anonymous\n\nbody";
+    assert_eq!(requests(&seen), [golden]);
+}
+
+#[test]
+fn ambiguous_request_reaches_no_app() {
+    let (sidecar, seen) = ratings(OK);
+    for (name, head, status) in [
+        ("TRACE", "TRACE / HTTP/1.1\r\nHost: ratings\r\n", "405"),
+        ("CONNECT", "CONNECT ratings:80 HTTP/1.1\r\nHost: ratings:80\r\n", "405"),
+        ("no host", "GET / HTTP/1.1\r\n", "400"),
+        ("two hosts", "GET / HTTP/1.1\r\nHost: ratings\r\nHost: other\r\n", "400"),
+        ("a user in the host", "GET / HTTP/1.1\r\nHost: evil@ratings\r\n", "400"),
+        ("an address of another host", "GET http://ratings/ HTTP/1.1\r\nHost: other\r\n", "400"),
+        ("two lengths", "POST / HTTP/1.1\r\nHost: ratings\r\nContent-Length: 1\r\nContent-Length: 2\r\n", "400"),
+        ("a list of lengths", "POST / HTTP/1.1\r\nHost: ratings\r\nContent-Length: 1, 2\r\n", "400"),
+        ("a signed length", "POST / HTTP/1.1\r\nHost: ratings\r\nContent-Length: +5\r\n", "400"),
+        ("a hexadecimal length", "POST / HTTP/1.1\r\nHost: ratings\r\nContent-Length: 0x5\r\n", "400"),
+        ("another coding", "POST / HTTP/1.1\r\nHost: ratings\r\nTransfer-Encoding: gzip, chunked\r\n", "400"),
+        ("identity and chunked", "POST / HTTP/1.1\r\nHost: ratings\r\nTransfer-Encoding: identity, chunked\r\n", "400"),
+        ("a coding behind chunked", "POST / HTTP/1.1\r\nHost: ratings\r\nTransfer-Encoding: chunked, gzip\r\n", "400"),
+        ("HTTP/1.0 with chunks", "POST / HTTP/1.0\r\nHost: ratings\r\nTransfer-Encoding: chunked\r\n", "400"),
+        ("a space before the colon", "GET / HTTP/1.1\r\nHost : ratings\r\n", "400"),
+        ("a folded line", "GET / HTTP/1.1\r\nHost: ratings\r\nX-A: 1\r\n 2\r\n", "400"),
+        ("a bare CR", "GET / HTTP/1.1\r\nHost: ratings\r\nX-A: 1\r2\r\n", "400"),
+        ("NUL", "GET / HTTP/1.1\r\nHost: ratings\r\nX-A: \0\r\n", "400"),
+    ] {
+        let hidden = "0\r\n\r\nGET /hidden HTTP/1.1\r\nHost: ratings\r\nConnection: close\r\n\r\n";
+        let answer = exchange(sidecar.address, format!("{head}Connection: close\r\n\r\n{hidden}").as_bytes());
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")) || answer.starts_with("HTTP/1.0 400"),
+            "{name}: {answer}"
+        );
+        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{name}: {answer}");
+    }
+    assert_eq!(requests(&seen), [""; 0]);
+}
+
+#[test]
+fn request_with_a_length_and_chunks_is_one_request() {
+    let (sidecar, seen) = ratings(OK);
+    let smuggled = "POST /one HTTP/1.1\r\nHost: ratings\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
+        3\r\nabc\r\n0\r\n\r\nGET /two HTTP/1.1\r\nHost: ratings\r\n\r\n";
+    let answer = exchange(sidecar.address, smuggled.as_bytes());
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    let all = requests(&seen);
+    assert!(all.len() == 1 && all[0].starts_with("POST /one "), "{all:?}");
+    assert!(all[0].contains("transfer-encoding: chunked") && !all[0].contains("content-length"), "{all:?}");
+}
+
+#[test]
+fn trailers_of_a_request_reach_no_app() {
+    let (sidecar, seen) = ratings(OK);
+    let request = "POST / HTTP/1.1\r\nHost: ratings\r\nTransfer-Encoding: chunked\r\nConnection: close\r\nTrailer: mesh-caller\r\n\r\n\
+        3\r\nabc\r\n0\r\nmesh-caller: user/forged\r\n\r\n";
+    assert!(exchange(sidecar.address, request.as_bytes()).starts_with("HTTP/1.1 200"));
+    assert!(!requests(&seen)[0].contains("forged"), "{:?}", requests(&seen));
+}
+
+#[test]
+fn answer_that_breaks_off_is_no_whole_one_and_an_app_that_is_gone_is_503() {
+    let (sidecar, _) = ratings("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf");
+    let get = "GET / HTTP/1.1\r\nHost: ratings\r\nConnection: close\r\n\r\n";
+    let answer = exchange(sidecar.address, get.as_bytes());
+    assert!(answer.contains("content-length: 100") && answer.ends_with("half"), "it must not look complete: {answer}");
+
+    let (sidecar, _) = ratings("garbage\r\n\r\n");
+    let answer = exchange(sidecar.address, get.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("APP_LOST"), "{answer}");
+}
+
+#[test]
+fn app_calls_a_service_of_http_by_its_name() {
+    let (ratings, seen) = ratings(OK);
+    let (unused, _) = app(|_| Vec::new());
+    let more = [
+        ("MESH__SIDECAR__PROTOCOL", "http1"),
+        ("MESH__SIDECAR__PEERS", "ratings"),
+        ("MESH__REGISTRY", "static"),
+        ("MESH__STATIC__RATINGS", &*ratings.address.to_string()),
+    ];
+    let caller = beside(unused, "shop", &more);
+    let get = "GET /ratings/1 HTTP/1.1\r\nHost: ratings\r\nMesh-Caller: user/forged\r\nConnection: close\r\n\r\n";
+    let outbound = caller.listener("outbound");
+    let answer = eventually("it is found", || {
+        let answer = exchange(outbound, get.as_bytes());
+        answer.starts_with("HTTP/1.1 200").then_some(answer)
+    });
+    assert!(answer.ends_with("ok") && !answer.contains("grpc-status"), "{answer}");
+    assert!(!requests(&seen)[0].contains("forged"), "{:?}", requests(&seen));
+
+    // Its app is gone: what the sidecar there says arrives as an error of HTTP.
+    drop(ratings);
+    let answer = exchange(outbound, get.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+}
