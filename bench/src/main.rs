@@ -13,6 +13,7 @@ mod calls;
 mod compose;
 mod deliveries;
 mod edge;
+mod envoy;
 mod events;
 mod lifecycles;
 mod limit;
@@ -23,6 +24,7 @@ mod postgres;
 mod report;
 mod server;
 mod service;
+mod sidecar;
 mod starts;
 mod watching;
 
@@ -98,6 +100,15 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         data_dir: Option<PathBuf>,
     },
+    /// The sidecar beside Envoy: one table, in three minutes
+    Sidecar {
+        /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
+        #[arg(long)]
+        quick: bool,
+        /// Measures one part only
+        #[arg(long)]
+        only: Option<sidecar::Part>,
+    },
     /// A server in a process of its own, which this program starts
     #[command(hide = true)]
     Serve { data_dir: PathBuf, url: String, reporting: usize },
@@ -151,6 +162,7 @@ fn main() -> ExitCode {
                 },
                 Command::Compose { quick } => compose::measure(quick).await,
                 Command::Calls { quick, only } => calls::measure(quick, only).await,
+                Command::Sidecar { quick, only } => sidecar::measure(quick, only).await,
                 Command::ServeCalls { side } => side.serve().await,
                 Command::ServeGateway { service } => edge::gateway::serve(service).await,
                 Command::Serve { data_dir, url, reporting } => server::serve(&data_dir, &url, reporting).await,

@@ -11,7 +11,7 @@ use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto};
 use serde_json::Value;
 
-use super::envoy::Envoy;
+use super::envoy;
 use super::load::{Caller, Measured, apart, turn};
 use super::plan::Plan;
 use crate::calls::peer::Side;
@@ -37,7 +37,7 @@ pub(crate) async fn serve(service: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// The contracts of mesh, and one that names the service: a gateway knows services by their packages.
-fn contracts() -> &'static [u8] {
+pub(crate) fn contracts() -> &'static [u8] {
     let method = MethodDescriptorProto {
         name: Some("Unused".to_owned()),
         input_type: Some(".google.protobuf.Empty".to_owned()),
@@ -89,7 +89,7 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let service = tokio::task::spawn_blocking(|| Side::Mesh.server()).await??;
     let address = service.address()?.to_string();
     let gateway = tokio::task::spawn_blocking(move || Server::run(["serve-gateway", &address])).await??;
-    let envoy = match Envoy::start(service.address()?).await {
+    let envoy = match envoy::start(service.address()?).await {
         Ok(envoy) => envoy,
         Err(why) => {
             report.missing("a gateway in front of a service", &format!("{why:#}"));

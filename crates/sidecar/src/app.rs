@@ -19,6 +19,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use mesh_rpc::auth::Passports;
+use mesh_rpc::call::body::PassedThrough;
 use mesh_rpc::call::error::{APP_UNREACHABLE, DOMAIN, status, unavailable};
 use mesh_rpc::call::{Call, Handler, Method, Protocol as Of, handler, plain};
 use mesh_rpc::client::Direct;
@@ -108,7 +109,7 @@ impl App {
 }
 
 async fn grpc(direct: &Direct, request: Request<Body>) -> Result<Response<Body>, Status> {
-    let mut response = direct.send(request.map(|body| Body::new(OnlyData(body)))).await.map_err(unanswered)?;
+    let mut response = direct.send(request).await.map_err(unanswered)?;
     if let Some(status) = from_http(&response) {
         return Err(status);
     }
@@ -135,7 +136,7 @@ async fn plain_http(
     *request.uri_mut() = uri.map_err(|error| Status::invalid_argument(error.to_string()))?;
     *request.version_mut() = http::Version::HTTP_11;
     let mut response = client
-        .request(request.map(|body| Body::new(OnlyData(body))))
+        .request(request.map(|body| Body::new(PassedThrough::of(body))))
         .await
         .map_err(|error| if error.is_connect() { unreachable(Arc::new(error)) } else { lost(Arc::new(error)) })?;
     headers::end_to_end(response.headers_mut());
@@ -166,27 +167,6 @@ fn lost(cause: Cause) -> Status {
         unavailable(APP_LOST, "the app beside the sidecar broke off before its answer was complete", RETRY_DELAY);
     status.set_source(cause);
     status
-}
-
-/// A request body without trailers: a call has none, and what a caller writes there is nobody's header.
-struct OnlyData(Body);
-
-impl http_body::Body for OnlyData {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = task::ready!(Pin::new(&mut self.0).poll_frame(cx));
-        Poll::Ready(polled.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
 }
 
 /// A response body of the app, whose trailers say nothing that only a sidecar may say.

@@ -8,7 +8,7 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -50,6 +50,72 @@ impl<F: Future<Output = Status>> http_body::Body for TakeUntil<F> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.as_ref().map(|body| body.size_hint()).unwrap_or_default()
+    }
+}
+
+/// The body of a request that is passed on as it arrives, without trailers, which no call has.
+///
+/// Most clients end a request with an empty frame. A peer counts those that do not end the stream, and closes a connection
+/// after a hundred of them; so none is passed on, and the last frame with data ends the body if the end has arrived with it.
+pub struct PassedThrough {
+    body: Body,
+    /// The frame behind the last one.
+    next: Option<Result<Frame<Bytes>, Status>>,
+    ended: bool,
+}
+
+impl PassedThrough {
+    /// A body that is passed on.
+    pub fn of(body: Body) -> Self {
+        let ended = body.is_end_stream();
+        Self { body, next: None, ended }
+    }
+
+    /// The next frame with data.
+    fn poll_data(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        loop {
+            match task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) if frame.data_ref().is_none_or(Bytes::is_empty) => {}
+                polled => return Poll::Ready(polled),
+            }
+        }
+    }
+}
+
+impl http_body::Body for PassedThrough {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let frame = match self.next.take() {
+            Some(frame) => Some(frame),
+            None => task::ready!(self.poll_data(cx)),
+        };
+        if matches!(frame, Some(Ok(_))) {
+            match self.poll_data(cx) {
+                Poll::Ready(Some(next)) => self.next = Some(next),
+                Poll::Ready(None) => self.ended = true,
+                Poll::Pending => {}
+            }
+        } else {
+            self.ended = true;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Of what was read ahead, nothing is in the hint of the body.
+        match &self.next {
+            None => self.body.size_hint(),
+            Some(_) => SizeHint::default(),
+        }
     }
 }
 
@@ -113,4 +179,48 @@ pub fn trailers(status: &Status) -> HeaderMap {
         trailers.insert("grpc-status", http::HeaderValue::from(status.code() as i32));
     }
     trailers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    fn data(text: &'static str) -> Result<Frame<Bytes>, Status> {
+        Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+    }
+
+    /// The frames that pass, each with whether the body says that it is the last.
+    async fn passed(
+        frames: impl futures_util::Stream<Item = Result<Frame<Bytes>, Status>> + Send + 'static,
+    ) -> Vec<(String, bool)> {
+        let mut body = PassedThrough::of(Body::new(StreamBody::new(Box::pin(frames))));
+        let mut passed = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let text = frame.map(|frame| frame.into_data().map(|data| String::from_utf8_lossy(&data).into_owned()));
+            passed.push((
+                text.unwrap_or_else(|status| Ok(status.message().to_owned())).unwrap_or_default(),
+                body.is_end_stream(),
+            ));
+        }
+        passed
+    }
+
+    #[tokio::test]
+    async fn empty_frames_and_trailers_of_a_request_are_not_passed_on() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("mesh-caller", http::HeaderValue::from_static("forged"));
+        let frames = [data(""), data("a"), data(""), data("b"), data(""), Ok(Frame::trailers(trailers))];
+        assert_eq!(passed(stream::iter(frames)).await, [("a".to_owned(), false), ("b".to_owned(), true)]);
+    }
+
+    #[tokio::test]
+    async fn frame_of_a_request_does_not_wait_for_the_next_one() {
+        let slow = stream::iter([data("a")]).chain(stream::once(async {
+            tokio::task::yield_now().await;
+            Err(Status::internal("broken"))
+        }));
+        assert_eq!(passed(slow).await, [("a".to_owned(), false), ("broken".to_owned(), true)]);
+    }
 }

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tonic::body::Body;
 
 use super::connections::{Connections, Dial, InFlightGuard, Unanswered};
+use crate::call::body::PassedThrough;
 
 /// The connections to one address.
 pub struct Direct {
@@ -43,6 +44,7 @@ impl Direct {
         (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(self.authority.clone()));
         // A scheme, an authority and a path always form a URI.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        *request.body_mut() = Body::new(PassedThrough::of(std::mem::take(request.body_mut())));
         let (response, guard) = self.connections.send(&mut request).await?;
         Ok(response.map(|body| DirectBody { body, _guard: guard }))
     }

@@ -33,7 +33,7 @@ use super::endpoint::Endpoint;
 use super::endpoints::Endpoints;
 use super::failure;
 use super::retry_pause::Pauses;
-use crate::call::body::failure_of;
+use crate::call::body::{PassedThrough, failure_of};
 use crate::call::compression::is_undecoded;
 use crate::call::{IdempotencyLevel, Method};
 use crate::telemetry::PeerMetrics;
@@ -82,6 +82,7 @@ impl Remote {
                 Err(status) => return status.into_http(),
             }
         }
+        *request.body_mut() = Body::new(PassedThrough::of(std::mem::take(request.body_mut())));
         self.call_once(method, &mut request, deadline).await
     }
 
