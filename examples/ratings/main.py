@@ -6,11 +6,14 @@
     GET /healthz              what the sidecar asks
 """
 
+import fcntl
 import json
 import logging
 import os
 import signal
 import sqlite3
+import stat
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +32,12 @@ IDLE = 60
 class Store:
     def __init__(self, path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        # As in every service: one process at a time has the database, and scripts/reset-data sees that it has.
+        self._lock = open(f"{path}.lock", "w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"{path} is open in another process: stop that one, or name another file")
         self._turn = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = WAL")
@@ -144,6 +153,18 @@ class Handler(BaseHTTPRequestHandler):
         logging.info("%s traceparent=%s", format % arguments, trace)
 
 
+def end_with_the_sidecar(stop):
+    """Calls `stop` when the sidecar has ended, also if it was killed: it holds the other end of the standard input."""
+
+    def wait():
+        while os.read(0, 4096):
+            pass
+        stop()
+
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=wait, daemon=True).start()
+
+
 def main():
     # The sidecar tells the address. The lines of the log go to standard error.
     host, _, port = os.environ.get("SIDECAR_APP", "127.0.0.1:50059").rpartition(":")
@@ -151,6 +172,7 @@ def main():
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    end_with_the_sidecar(stop.set)
 
     Handler.store = Store(os.environ.get("RATINGS_DATABASE", "data/ratings.db"))
     ThreadingHTTPServer.request_queue_size = 128

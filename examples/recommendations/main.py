@@ -17,6 +17,7 @@ sys.path.insert(0, str(generate.modules()))
 from recommendations.v1.recommendations_pb2_grpc import add_RecommendationsServiceServicer_to_server  # noqa: E402
 
 from service import Recommendations  # noqa: E402
+from sidecar import end_with_the_sidecar  # noqa: E402
 from store import Store  # noqa: E402
 
 # Below the drain_limit of its sidecar.
@@ -32,6 +33,7 @@ def main():
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    end_with_the_sidecar(stop.set)
 
     store = Store(os.environ.get("RECOMMENDATIONS_DATABASE", "data/recommendations.db"))
     recommendations = Recommendations(store, outbound)

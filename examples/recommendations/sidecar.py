@@ -5,6 +5,9 @@ Copy this file: beside the generated modules, it is all that a service in Python
 
 import base64
 import json
+import os
+import stat
+import threading
 from collections import namedtuple
 from urllib.parse import unquote
 
@@ -68,3 +71,15 @@ def _scopes(passport):
         return ()
     claims = passport.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))).get("scopes", ())
+
+
+def end_with_the_sidecar(stop):
+    """Calls `stop` when the sidecar has ended, also if it was killed: it holds the other end of the standard input."""
+
+    def wait():
+        while os.read(0, 4096):
+            pass
+        stop()
+
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=wait, daemon=True).start()

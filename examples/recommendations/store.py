@@ -1,6 +1,8 @@
 """The database of the service: what viewers have watched. No other program opens it."""
 
+import fcntl
 import sqlite3
+import sys
 import threading
 import time
 from pathlib import Path
@@ -37,6 +39,12 @@ class Reused(Exception):
 class Store:
     def __init__(self, path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        # As in every service: one process at a time has the database, and scripts/reset-data sees that it has.
+        self._lock = open(f"{path}.lock", "w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"{path} is open in another process: stop that one, or name another file")
         # Statements are short: threads take turns at one connection.
         self._turn = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use contracts::recommendations::v1::NoteWatchedRequest;
 use harness::{
-    Collector, Consul, Curl, Exported, Grpcurl, Process, RawCall, Secured, command, eventually, python, python_with,
-    root, uuid,
+    Collector, Consul, Curl, Exported, Grpcurl, Process, Program, RawCall, Secured, command, eventually, python,
+    python_with, root, uuid,
 };
 use prost::Message as _;
 use serde_json::json;
@@ -461,6 +461,27 @@ fn one_trace_covers_both_languages() {
     for pair in chain.windows(2) {
         assert_eq!(pair[1].parent(), pair[0].id(), "{} of {}", pair[1].span.name, pair[1].service);
     }
+}
+
+/// A supervisor starts both again, on the same data.
+#[test]
+fn program_ends_with_a_sidecar_that_is_killed() {
+    let Some(python) = python().filter(|_| Curl::installed()) else { return };
+    let command = format!("{} -B {}", python.display(), root().join(RATINGS).display());
+    let more = [("MESH__REGISTRY", "static"), ("MESH__SIDECAR__COMMAND", &*command)];
+    let settings = [&OF_RATINGS[..], &more].concat();
+    let ratings = Process::start_sidecar("ratings", &settings, None);
+    let rated = ratings.curl().json("PUT", "/ratings/a", &json!({"stars": 5}));
+    assert_eq!(rated.status, 200, "{rated:?}");
+    let log = ratings.log();
+    let program = log.lines().find_map(|line| line.split_once(" INFO listening on ")?.1.parse().ok());
+    let program: std::net::SocketAddr = program.unwrap_or_else(|| panic!("no address: {log}"));
+    let folder = ratings.kill();
+    eventually("the program ends", || std::net::TcpStream::connect(program).is_err().then_some(()));
+    // Its lock is free, and its data is there.
+    let database = folder.path().join("data/ratings.db").display().to_string();
+    let again = Program::start(&python, RATINGS, &[("RATINGS_DATABASE", &database)]);
+    assert_eq!(again.curl().get("/ratings/a").json(), json!({"average": 5.0, "count": 1}));
 }
 
 #[test]
