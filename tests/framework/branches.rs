@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 use crate::templates::files;
 
+/// The owner of a project may delete it.
+const COMPOSE: &str = "deploy/container/compose.yaml";
+
 /// A copy of the whole project in a repository of its own, with everything committed.
 struct Copy {
     _folder: TempDir,
@@ -132,6 +135,10 @@ fn branches_that_add_a_service_each_merge() {
         for name in [one.0, two.0] {
             assert_eq!(main.matches(&format!("        {name}::service(),\n")).count(), 1, "{main}");
             assert!(manifest["dependencies"].get(name).is_some(), "{manifest:?}");
+            if copy.root.join(COMPOSE).exists() {
+                let line = format!("  {name}: {{<<: *service, build: {{<<: *build, args: {{SERVICE: {name}}}}}}}\n");
+                assert_eq!(copy.text(COMPOSE).matches(&line).count(), 1, "{}", copy.text(COMPOSE));
+            }
             assert!(copy.text(&format!("services/{name}/README.md")).contains(&format!("| `{name}.v1.")));
         }
         let ports = copy.ports();
@@ -154,7 +161,10 @@ fn branches_that_add_a_service_each_merge() {
 fn merge_of_other_files_conflicts() {
     let attributes = std::fs::read_to_string(root().join(".gitattributes")).expect("a file");
     let union: Vec<_> = attributes.lines().filter_map(|line| line.strip_suffix(" merge=union")).collect();
-    assert_eq!(union, ["services/monolith/Cargo.toml", "services/monolith/src/main.rs"]);
+    assert_eq!(
+        union,
+        ["deploy/container/compose.yaml", "services/monolith/Cargo.toml", "services/monolith/src/main.rs"]
+    );
 }
 
 /// The environment of a hook of git and of a user with CDPATH, in a folder that is not the project's.

@@ -15,6 +15,7 @@ pub mod executable;
 mod open_files;
 pub mod settings;
 pub mod signals;
+pub mod supervisor;
 pub mod tasks;
 mod usage;
 

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use mesh_feed::epoch::renew_epoch;
 use mesh_rpc::telemetry;
 use mesh_runtime::signals::{Signal, Stop};
+use mesh_runtime::supervisor::{State, notify};
 use mesh_runtime::{alarm, settings};
 
 use crate::announce::announce;
@@ -89,8 +90,10 @@ async fn serve(process: Process, config: &Config) -> anyhow::Result<()> {
         }
     };
     announce(config, &running, &examples);
+    notify(State::Ready);
 
     let signal = stop.signal().await;
+    notify(State::Stopping);
     // A person waits for Ctrl-C, and no balancer sends calls.
     let delay = if signal == Signal::Interrupt { Duration::ZERO } else { config.drain_delay };
     tracing::info!(signal = signal.name(), ?delay, limit = ?config.drain_limit, "draining");

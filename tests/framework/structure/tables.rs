@@ -72,7 +72,10 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "bind openapi",
         ],
     ),
-    ("crates/mesh-runtime", &["alarm backoff executable open_files settings signals tasks usage", "command_line"]),
+    (
+        "crates/mesh-runtime",
+        &["alarm backoff executable open_files settings signals supervisor tasks usage", "command_line"],
+    ),
     (
         "crates/mesh-token",
         &[
