@@ -25,8 +25,17 @@ pub use bounds::bounds;
 /// If a subscriber is already set.
 pub fn log() {
     let process = Process::from(crate::Service::new("test", &[]));
-    let config = Config::load(&process, [OsString::from("test")], []).expect("a configuration");
+    let config = config(&process, []);
     telemetry::init(&config.log, config.otlp.as_ref(), config.process).expect("no other subscriber");
+}
+
+/// The default configuration with these arguments.
+fn config(process: &Process, arguments: impl IntoIterator<Item = OsString>) -> Config {
+    // In the place of a mesh.toml in the current folder, which may name services that the process does not have.
+    let empty = tempfile::NamedTempFile::new().expect("a temporary file");
+    let file = OsString::from(format!("--config={}", empty.path().display()));
+    let arguments = [OsString::from("test"), file].into_iter().chain(arguments);
+    Config::load(process, arguments, []).expect("a configuration")
 }
 
 /// A mesh under test. A drop ends it and deletes its folder.
@@ -54,9 +63,9 @@ impl Mesh {
     pub async fn start_in(folder: tempfile::TempDir, settings: &[String], process: impl Into<Process>) -> Self {
         let process = process.into();
         let data_dir = format!("--data-dir={}", folder.path().display());
-        let arguments = ["test", "--listen=127.0.0.1:0", "--set=registry=local", &data_dir].map(OsString::from);
+        let arguments = ["--listen=127.0.0.1:0", "--set=registry=local", &data_dir].map(OsString::from);
         let settings = settings.iter().map(|setting| format!("--set={setting}").into());
-        let config = Config::load(&process, arguments.into_iter().chain(settings), []).expect("a configuration");
+        let config = config(&process, arguments.into_iter().chain(settings));
         let running = start(process, &config).await.expect("a mesh that serves");
         Self { running, folder }
     }
