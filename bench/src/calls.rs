@@ -8,9 +8,9 @@
 //! processes of their own.
 
 mod layers;
-mod loopback;
+pub(crate) mod loopback;
 mod memory;
-mod partial;
+pub(crate) mod partial;
 pub(crate) mod peer;
 mod plan;
 

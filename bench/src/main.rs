@@ -9,6 +9,7 @@
 //! process of its own. [`plan`] has the extent of the measurement, [`machine`] the disk and the databases; [`postgres`]
 //! starts a server; [`report`] prints the table.
 
+mod auth;
 mod calls;
 mod compose;
 mod deliveries;
@@ -70,6 +71,15 @@ enum Command {
         #[arg(long)]
         only: Option<calls::Part>,
     },
+    /// Who calls: mutual TLS, tokens and handshakes; one table, in a minute
+    Auth {
+        /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
+        #[arg(long)]
+        quick: bool,
+        /// Measures one part only
+        #[arg(long)]
+        only: Option<auth::Part>,
+    },
     /// The edge: one table, in two minutes
     Edge {
         /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
@@ -115,6 +125,9 @@ enum Command {
     /// The same for calls
     #[command(hide = true)]
     ServeCalls { side: Side },
+    /// The same with certificates, which are in a folder
+    #[command(hide = true)]
+    ServeSecured { side: auth::site::Side, folder: PathBuf },
     /// A gateway in front of it
     #[command(hide = true)]
     ServeGateway { service: SocketAddr },
@@ -163,6 +176,8 @@ fn main() -> ExitCode {
                 Command::Compose { quick } => compose::measure(quick).await,
                 Command::Calls { quick, only } => calls::measure(quick, only).await,
                 Command::Sidecar { quick, only } => sidecar::measure(quick, only).await,
+                Command::Auth { quick, only } => auth::measure(quick, only).await,
+                Command::ServeSecured { side, folder } => side.serve(&folder).await,
                 Command::ServeCalls { side } => side.serve().await,
                 Command::ServeGateway { service } => edge::gateway::serve(service).await,
                 Command::Serve { data_dir, url, reporting } => server::serve(&data_dir, &url, reporting).await,

@@ -25,14 +25,14 @@ use crate::report::{Report, Samples};
 use crate::server::{Server, cpu_time};
 
 /// One side: its clients in this process, and its server in another one.
-struct Pair<T> {
-    clients: Vec<OperationsClient<T>>,
-    server: Server,
+pub(crate) struct Pair<T> {
+    pub(crate) clients: Vec<OperationsClient<T>>,
+    pub(crate) server: Server,
 }
 
 /// The results of one side with one number of callers: one number a turn.
 #[derive(Default)]
-struct Measured {
+pub(crate) struct Measured {
     rate: Samples,
     p50: Samples,
     p99: Samples,
@@ -63,31 +63,38 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
             mesh.turn(callers, plan.calls, &mut ours).await?;
             tonic.turn(callers, plan.calls, &mut theirs).await?;
         }
-        ours.compare(&theirs, callers, connections, report);
+        let what = format!("callers: {callers}, connections: {connections}");
+        ours.compare(&theirs, "bare tonic", &what, goals(callers), report);
     }
     Ok(())
 }
 
+/// The goals of the rows of a number of callers.
+fn goals(callers: usize) -> [&'static str; 5] {
+    let rate = match callers {
+        1 | 16 | 64 => "0.90 ×",
+        1024 => "0.85 ×",
+        _ => "",
+    };
+    let p99 = if callers == 64 { "1.1 ×" } else { "" };
+    [rate, "", p99, "1.10 ×", ""]
+}
+
 impl Measured {
-    fn compare(&self, tonic: &Self, callers: usize, connections: usize, report: &mut Report) {
-        let rate = match callers {
-            1 | 16 | 64 => "0.90 ×",
-            1024 => "0.85 ×",
-            _ => "",
-        };
-        let p99 = if callers == 64 { "1.1 ×" } else { "" };
+    /// Adds a row of each measure, beside a reference that was measured in the same rounds.
+    pub(crate) fn compare(&self, reference: &Self, name: &str, of: &str, goals: [&str; 5], report: &mut Report) {
         let rows = [
-            ("calls/s", &self.rate, &tonic.rate, rate),
-            ("µs a call, p50", &self.p50, &tonic.p50, ""),
-            ("µs a call, p99", &self.p99, &tonic.p99, p99),
-            ("µs of CPU a call, server", &self.server, &tonic.server, "1.10 ×"),
-            ("µs of CPU a call, client", &self.client, &tonic.client, ""),
+            ("calls/s", &self.rate, &reference.rate),
+            ("µs a call, p50", &self.p50, &reference.p50),
+            ("µs a call, p99", &self.p99, &reference.p99),
+            ("µs of CPU a call, server", &self.server, &reference.server),
+            ("µs of CPU a call, client", &self.client, &reference.client),
         ];
-        for (what, ours, theirs, goal) in rows {
-            let what = format!("{what}, callers: {callers}, connections: {connections}");
+        for ((what, ours, theirs), goal) in rows.into_iter().zip(goals) {
+            let what = format!("{what}, {of}");
             match ours.len() {
                 0 => report.missing(&what, "needs /proc"),
-                _ => report.compare(&what, ours, "bare tonic", theirs, goal),
+                _ => report.compare(&what, ours, name, theirs, goal),
             }
         }
     }
@@ -103,7 +110,7 @@ where
     T::ResponseBody: http_body::Body<Data = bytes::Bytes, Error: Into<StdError> + Send>,
 {
     /// Makes `calls` calls.
-    async fn turn(&self, callers: usize, calls: usize, measured: &mut Measured) -> anyhow::Result<()> {
+    pub(crate) async fn turn(&self, callers: usize, calls: usize, measured: &mut Measured) -> anyhow::Result<()> {
         let cpu = || (cpu_time(self.server.id()), cpu_time(std::process::id()));
         let (before, begin) = (cpu(), Instant::now());
         let micros = self.calls(callers, calls).await?;
@@ -145,7 +152,7 @@ where
 }
 
 /// The number of this machine's connections to a server; `None` without /proc.
-fn connections(server: SocketAddr) -> Option<usize> {
+pub(crate) fn connections(server: SocketAddr) -> Option<usize> {
     const ESTABLISHED: &str = "01";
     let port = format!(":{:04X}", server.port());
     let sockets = std::fs::read_to_string("/proc/self/net/tcp").ok()?;

@@ -31,7 +31,7 @@ use tower::Service as _;
 
 /// A call with some of its layers, as the transport of a typed client. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Layered {
+pub(crate) struct Layered {
     methods: Methods,
     /// The name of the outermost layer.
     pub(super) name: &'static str,
@@ -73,6 +73,12 @@ pub(super) fn calling(contracts: &'static [u8], server: SocketAddr) -> Vec<Layer
     all.map(|(name, handler)| Layered { methods: methods.clone(), name, handler }).collect()
 }
 
+/// A channel as services have it, over connections of this transport.
+pub(crate) fn whole_channel(server: SocketAddr, transport: Transport) -> Layered {
+    let methods = Methods::of(&[]);
+    Layered { methods: methods.clone(), name: "whole channel", handler: channel(server, methods, transport) }
+}
+
 impl tower::Service<Request<Body>> for Layered {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -99,7 +105,7 @@ fn around_connections(server: SocketAddr, methods: &Methods) -> Vec<(&'static st
         ("connection", connection(authority.clone())),
         ("endpoint", endpoint(authority.clone())),
         ("retry", retry(authority)),
-        ("deadline and telemetry", channel(server, methods.clone())),
+        ("deadline and telemetry", channel(server, methods.clone(), Transport::default())),
     ]
 }
 
@@ -140,7 +146,7 @@ fn retry(authority: Authority) -> Handler {
 }
 
 /// The whole channel, as services have it.
-fn channel(server: SocketAddr, methods: Methods) -> Handler {
+fn channel(server: SocketAddr, methods: Methods, transport: Transport) -> Handler {
     let registry = Registry::Static(BTreeMap::from([(SERVICE.to_owned(), vec![Address::Ip(server)])]));
     // Creating static discovery never fails.
     let Ok(discovery) = Discovery::new(&registry, &Tasks::default()) else { unreachable!() };
@@ -149,7 +155,7 @@ fn channel(server: SocketAddr, methods: Methods) -> Handler {
         BTreeSet::new(),
         Arc::new(discovery),
         methods,
-        Calling { deadline: DEADLINE, transport: Transport::default(), passports: None, metrics: Metrics::new() },
+        Calling { deadline: DEADLINE, transport, passports: None, metrics: Metrics::new() },
     );
     let channel = peers.channel(SERVICE);
     handler(move |Call { request, .. }| {
