@@ -142,3 +142,53 @@ fn app_calls_a_service_of_http_by_its_name() {
     let answer = exchange(outbound, get.as_bytes());
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
 }
+
+/// The resident memory of a process in bytes.
+#[cfg(target_os = "linux")]
+fn resident(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn answer_that_nobody_reads_waits_at_the_app() {
+    const LARGE: usize = 50 * 1024 * 1024;
+    let (address, _) = app(|request| {
+        let length = if request.starts_with(b"GET /large") { LARGE } else { 2 };
+        let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+        answer.resize(answer.len() + length, b'a');
+        answer
+    });
+    let ratings = beside(address, "ratings", &[("MESH__SIDECAR__PROTOCOL", "http1")]);
+    let (unused, _) = app(|_| Vec::new());
+    let more = [
+        ("MESH__SIDECAR__PROTOCOL", "http1"),
+        ("MESH__SIDECAR__PEERS", "ratings"),
+        ("MESH__REGISTRY", "static"),
+        ("MESH__STATIC__RATINGS", &*ratings.address.to_string()),
+    ];
+    let caller = beside(unused, "shop", &more);
+    let outbound = caller.listener("outbound");
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: ratings\r\nConnection: close\r\n\r\n");
+    assert!(exchange(outbound, get("/small").as_bytes()).ends_with("aa"));
+    let before = [&ratings, &caller].map(resident);
+
+    let mut stopped = std::net::TcpStream::connect(outbound).unwrap();
+    std::io::Write::write_all(&mut stopped, get("/large").as_bytes()).unwrap();
+    let mut head = [0; 64];
+    std::io::Read::read_exact(&mut stopped, &mut head).unwrap();
+    // Others have theirs meanwhile, again and again, on the same connections.
+    for _ in 0..100 {
+        assert!(exchange(outbound, get("/small").as_bytes()).ends_with("aa"));
+    }
+    let after = [&ratings, &caller].map(resident);
+    for (before, after) in before.iter().zip(after) {
+        assert!(after < before + 16 * 1024 * 1024, "{before} bytes before, {after} with an answer of 50 MiB");
+    }
+    // The rest arrives whole.
+    let mut rest = Vec::new();
+    std::io::Read::read_to_end(&mut stopped, &mut rest).unwrap();
+    assert!(rest.len() > LARGE && rest.iter().rev().take(LARGE - 1024).all(|byte| *byte == b'a'), "{}", rest.len());
+}
