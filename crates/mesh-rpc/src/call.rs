@@ -34,7 +34,7 @@ pub use error::Violations;
 pub(crate) use handler::tests;
 pub use handler::{Answering, Call, Connection, GrpcServer, GrpcService, GrpcServices, Handler, Local, add, handler};
 pub use mesh_token::User;
-pub use method::{Access, IdempotencyLevel, Method, Methods, OWN as OWN_DESCRIPTORS, Protocol};
+pub use method::{Access, HttpMethods, IdempotencyLevel, Method, Methods, OWN as OWN_DESCRIPTORS, Protocol};
 pub use outside::strip as strip_reserved;
 pub use text::Text;
 pub use timeout::{read_timeout, within, write_timeout};

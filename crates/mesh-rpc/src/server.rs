@@ -46,7 +46,7 @@ pub use consistency::{KnownPlaces, Pending, Places};
 pub use head_limit::check as check_head;
 pub use health::{Check, Health, Readiness};
 pub use loopback::Loopback;
-pub use ports::{Answers, Edge, Front, Guard, Listen, Ports};
+pub use ports::{Answers, Edge, Front, Guard, Listen, Ports, is_grpc};
 pub use settings::Limits;
 pub use starting::Starting;
 pub use tls::Tls;

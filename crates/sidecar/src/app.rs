@@ -76,7 +76,7 @@ impl App {
     }
 
     async fn answer(&self, mut call: Call) -> Result<Response<Body>, Status> {
-        let passport = self.passports.as_ref().and_then(|passports| passports.show(&call.context.caller));
+        let passport = self.passports.as_ref().and_then(|passports| passports.for_app(&call.context.caller));
         match (&self.client, call.method.protocol) {
             (AppClient::Grpc(direct), Of::Grpc) if self.serves(call.method) => {
                 headers::for_an_app(call.request.headers_mut(), &call.context, passport);
@@ -99,12 +99,9 @@ impl App {
     }
 
     fn unknown(&self, call: &Call) -> Status {
-        let message = format!(
-            "{} does not serve `{}`; reflection lists what it serves",
-            self.service,
-            call.request.uri().path().trim_start_matches('/')
-        );
-        status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message)
+        let name = call.request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+        let message = format!("{} does not serve `{name}`", self.service);
+        status(Code::Unimplemented, DOMAIN, "UNKNOWN_SERVICE", message)
     }
 }
 
@@ -142,12 +139,12 @@ async fn plain_http(
     headers::end_to_end(response.headers_mut());
     headers::of_an_app(response.headers_mut());
     *response.version_mut() = http::Version::HTTP_2;
-    Ok(plain::ended(response).map(Body::new))
+    Ok(plain::ended(response.map(OfApp)).map(Body::new))
 }
 
 fn unanswered(why: Unanswered) -> Status {
     match why {
-        Unanswered::Unreachable(cause) | Unanswered::Refused(cause) => unreachable(cause),
+        Unanswered::Unreachable(cause) | Unanswered::Foreign(cause) | Unanswered::Refused(cause) => unreachable(cause),
         Unanswered::Lost(cause) => lost(cause),
     }
 }

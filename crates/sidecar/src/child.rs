@@ -36,8 +36,9 @@ impl Child {
         command.process_group(0);
         let started = command.stdin(Stdio::piped()).kill_on_drop(true).spawn();
         let shown = program.to_string_lossy();
-        let mut process =
-            started.with_context(|| format!("cannot start the app `{shown}`: check the command behind --"))?;
+        let mut process = started.with_context(|| {
+            format!("cannot start the app `{shown}`: check the command behind --, or sidecar.command")
+        })?;
         Ok(Some(Self { _stdin: process.stdin.take(), process }))
     }
 
@@ -51,12 +52,15 @@ impl Child {
         let Some(id) = self.process.id() else { return };
         let asked = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &id.to_string()]).status().await;
         if !asked.is_ok_and(|status| status.success()) {
-            self.kill();
+            self.kill().await;
         }
     }
 
-    /// Ends the app at once.
-    pub(crate) fn kill(&mut self) {
+    /// Ends the app at once, with the processes that it has started.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(id) = self.process.id() {
+            let _ = Command::new("sh").args(["-c", "kill -KILL \"-$0\"", &id.to_string()]).status().await;
+        }
         let _ = self.process.start_kill();
     }
 }

@@ -16,8 +16,7 @@ use mesh_rpc::telemetry::{Log, Otlp};
 use mesh_runtime::command_line::ConfigFlags;
 use mesh_runtime::settings::{Error, Key, Listing, Settings, Source, parse};
 
-use crate::health::Asked;
-use crate::settings::{Protocol, Sidecar, loopback};
+use crate::settings::{Sidecar, loopback};
 
 /// The defaults of `listen` and `admin.listen`.
 const LISTEN: SocketAddr = loopback(7001);
@@ -51,9 +50,11 @@ struct Flags {
 /// A checked configuration.
 pub(crate) struct Config {
     pub(crate) sidecar: Sidecar,
-    /// The encoded descriptor sets of the contracts, and their methods.
-    pub(crate) descriptors: Vec<&'static [u8]>,
+    /// The encoded descriptor set of the contracts, and its methods.
+    pub(crate) descriptors: &'static [u8],
     pub(crate) methods: Methods,
+    /// The services that the app can call.
+    pub(crate) names: BTreeSet<&'static str>,
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: SocketAddr,
     pub(crate) drain_limit: Duration,
@@ -66,8 +67,6 @@ pub(crate) struct Config {
     pub(crate) otlp: Option<Otlp>,
     pub(crate) registry: Registry,
     pub(crate) advertise: Option<Advertise>,
-    /// The program that the sidecar starts, with its arguments.
-    pub(crate) command: Vec<OsString>,
     pub(crate) print: bool,
     pub(crate) check_only: bool,
     pub(crate) listing: Listing,
@@ -96,12 +95,13 @@ impl Config {
 
     fn check(contracts: &'static [u8], mut settings: Settings, flags: Flags) -> Result<Self, Error> {
         let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
-        let sidecar = Sidecar::take(!flags.command.is_empty(), &mut settings);
-        let descriptors = match sidecar.contracts.as_deref() {
-            Some(file) => read_set(file, &mut settings).into_iter().collect(),
-            None => vec![contracts],
+        let sidecar = Sidecar::take(flags.command, &mut settings);
+        let own = match sidecar.contracts.as_deref() {
+            Some(file) => read_set(file, &mut settings),
+            None => Some((contracts, Methods::of(&[contracts]))),
         };
-        let methods = Methods::read(&descriptors).unwrap_or_else(|_| Methods::of(&[]));
+        let has_contracts = own.is_some();
+        let (descriptors, methods) = own.unwrap_or_else(|| (&[], Methods::of(&[])));
 
         let listen = settings.take(&Key::new("listen", parse::ADDRESS), LISTEN, parse::address);
         let admin_listen = settings.take(&Key::new("admin.listen", parse::ADDRESS), ADMIN, parse::address);
@@ -127,20 +127,20 @@ impl Config {
             settings.shared(table);
         }
         settings.optional(&Key::new("data_dir", "a folder").elsewhere(), parse::path);
-        if !descriptors.is_empty() {
+        if has_contracts {
             sidecar.check(&methods, &mut settings);
         }
 
         let transport = Transport::take(&[sidecar.service], Some(listen), &mut settings);
-        let auth = take_auth(&sidecar, names, (listen, &methods), &transport, &mut settings);
+        let auth = take_auth(&sidecar, names.clone(), (listen, &methods), &transport, &mut settings);
         let advertise = Advertise::take(&registry, listen, &mut settings);
         let listing = settings.finish()?;
-        let Flags { config, command, .. } = flags;
-        let (print, check_only) = (config.print_config, config.check_config);
+        let (print, check_only) = (flags.config.print_config, flags.config.check_config);
         Ok(Self {
             sidecar,
             descriptors,
             methods,
+            names,
             listen,
             admin_listen,
             drain_limit,
@@ -153,7 +153,6 @@ impl Config {
             otlp,
             registry,
             advertise,
-            command,
             print,
             check_only,
             listing,
@@ -161,19 +160,19 @@ impl Config {
     }
 }
 
-/// The services that the app can call: those of the contracts, those without a contract that the settings name, and itself.
+/// The services that the app can call: those of the contracts, those without one that the settings name, and itself.
 fn names(sidecar: &Sidecar, methods: &Methods) -> BTreeSet<&'static str> {
     let named = sidecar.peers.iter().copied().chain([sidecar.service]).filter(|name| !name.is_empty());
     methods.services().into_iter().chain(named).collect()
 }
 
 /// Reads a descriptor set that lives as long as the process.
-fn read_set(file: &Path, settings: &mut Settings) -> Option<&'static [u8]> {
+fn read_set(file: &Path, settings: &mut Settings) -> Option<(&'static [u8], Methods)> {
     let read = || {
         let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
         let what = "it is no google.protobuf.FileDescriptorSet; `protoc --descriptor_set_out` writes one";
-        Methods::read(&[&bytes]).map_err(|_| what.to_owned())?;
-        Ok(&*bytes.leak())
+        let methods = Methods::read(&[&bytes]).map_err(|_| what.to_owned())?;
+        Ok((&*bytes.leak(), methods))
     };
     let noted = |why: String| {
         let message = format!("names a file that cannot be used, {}: {why}", file.display());
@@ -200,14 +199,4 @@ fn take_auth(
         has_peers_elsewhere: true,
     };
     auth::Settings::take(&around, settings)
-}
-
-impl Config {
-    /// How the health of the app is asked for.
-    pub(crate) fn health(&self) -> Asked {
-        self.sidecar.health.clone().unwrap_or(match self.sidecar.protocol {
-            Protocol::Grpc => Asked::Grpc,
-            Protocol::Http1 => Asked::Tcp,
-        })
-    }
 }

@@ -10,12 +10,11 @@ use http::header::{
     CONNECTION, COOKIE, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
-use mesh_rpc::call::{Caller, Context, strip_reserved, write_timeout, write_trace_state};
+use mesh_rpc::call::compression::GRPC_ACCEPT_ENCODING;
+use mesh_rpc::call::{Context, strip_reserved, write_timeout, write_trace_state};
 
 /// Who calls, for the app: `user/ISSUER/SUBJECT`, `service/NAME` or `anonymous`.
 const CALLER: HeaderName = HeaderName::from_static("mesh-caller");
-/// The compressions that an app may answer with: none, since the sidecar compresses for the network.
-const GRPC_ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// Headers of one connection, beside those that `Connection` names.
 const OF_A_CONNECTION: [HeaderName; 9] = [
@@ -49,10 +48,10 @@ pub(crate) fn of_an_app(headers: &mut HeaderMap) {
 /// `passport` vouches for the caller, where the app calls others for it.
 pub(crate) fn for_an_app(headers: &mut HeaderMap, context: &Context, passport: Option<HeaderValue>) {
     strip_reserved(headers);
+    // The sidecar compresses for the network.
     headers.remove(GRPC_ACCEPT_ENCODING);
-    let caller: &Caller = &context.caller;
     // The name of a user may have characters beyond ASCII.
-    if let Ok(name) = HeaderValue::from_bytes(caller.name().as_bytes()) {
+    if let Ok(name) = HeaderValue::from_bytes(context.caller.name().as_bytes()) {
         headers.insert(CALLER, name);
     }
     if let Some(passport) = passport {
@@ -84,6 +83,7 @@ pub(crate) fn for_http1(headers: &mut HeaderMap, host: HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mesh_rpc::call::Caller;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()

@@ -13,6 +13,7 @@ use mesh_proto::grpc::health::v1::health_check_response::ServingStatus;
 use mesh_proto::grpc::health::v1::health_client::HealthClient;
 use mesh_rpc::client::Direct;
 use mesh_rpc::server::{Check, Readiness};
+use mesh_runtime::settings::Shown;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::Code;
@@ -40,6 +41,17 @@ impl Asked {
     }
 }
 
+impl Shown for Asked {
+    fn shown(&self) -> String {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Tcp => "tcp",
+            Self::Path(path) => path,
+        }
+        .to_owned()
+    }
+}
+
 /// Asks an app for its health.
 #[derive(Clone)]
 pub(crate) struct Asks {
@@ -51,6 +63,14 @@ pub(crate) struct Asks {
 impl Asks {
     pub(crate) fn new(asked: Asked, app: SocketAddr, direct: Arc<Direct>) -> Self {
         Self { asked, app, direct }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.app
+    }
+
+    pub(crate) fn direct(&self) -> Arc<Direct> {
+        Arc::clone(&self.direct)
     }
 
     /// The check of the service.

@@ -2,22 +2,19 @@
 
 use std::sync::Arc;
 
-use http::{Method as Verb, Request};
-use http_body::Body as _;
+use http::Request;
 use hyper::body::Incoming;
-use mesh_rpc::call::{Call, Connection, Handler, Method, plain};
+use mesh_rpc::call::{Answering, Call, Connection, Handler, HttpMethods, plain};
 use mesh_rpc::server::Edge;
 use tonic::body::Body;
 
-/// Answers HTTP requests to `service` by `layers`.
-pub(crate) fn http(service: &'static str, layers: Handler) -> Edge {
-    let [read, other] = Method::http(service);
+/// Answers HTTP requests by `layers`.
+pub(crate) fn http(methods: HttpMethods, layers: Handler) -> Edge {
     let through = Arc::clone(&layers);
-    let front = move |request: Request<Incoming>, connection: Connection| {
-        let reads = matches!(*request.method(), Verb::GET | Verb::HEAD) && request.body().is_end_stream();
-        let method = if reads { read } else { other };
+    let front = move |request: Request<Incoming>, connection: Connection| -> Answering {
+        let method = methods.for_request(&request);
         let answering = through(Call::new(method, Some(connection), request.map(Body::new)));
-        Box::pin(async move { plain::plain(answering.await) }) as mesh_rpc::call::Answering
+        Box::pin(async move { plain::plain(answering.await) })
     };
     Edge { layers, front: Arc::new(front), guard: Arc::new(|_, _| None), tls: None }
 }

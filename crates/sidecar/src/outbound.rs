@@ -12,20 +12,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::HOST;
 use http::uri::Authority;
-use http::{HeaderMap, Method as Verb, Request, Response, StatusCode, Version};
-use http_body::Body as _;
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use mesh_rpc::auth::{Passports, passports};
 use mesh_rpc::call::error::{DOMAIN, status};
-use mesh_rpc::call::{Call, Connection, Method, Methods, Trace, peer, plain, strip_reserved};
+use mesh_rpc::call::{Call, Connection, HttpMethods, Methods, Trace, peer, plain, strip_reserved};
 use mesh_rpc::client::{Channel, Peers};
-use mesh_rpc::server::Front;
+use mesh_rpc::server::{Front, is_grpc};
 use mesh_rpc::telemetry;
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::Service as _;
 
 use crate::headers;
 
@@ -42,7 +40,7 @@ pub(crate) struct Outbound {
 #[derive(Default)]
 struct Route {
     channel: OnceLock<Channel>,
-    http: OnceLock<[&'static Method; 2]>,
+    http: OnceLock<HttpMethods>,
 }
 
 impl Outbound {
@@ -63,7 +61,7 @@ impl Outbound {
         Arc::new(move |request, connection| {
             let outbound = Arc::clone(&outbound);
             Box::pin(async move {
-                if is_grpc(&request) {
+                if request.version() == Version::HTTP_2 && is_grpc(&request) {
                     outbound.call(request, connection).await.unwrap_or_else(Status::into_http)
                 } else {
                     outbound.plain(request, connection).await
@@ -89,9 +87,8 @@ impl Outbound {
         let Some((name, route)) = self.routes.get_key_value(&*host) else {
             return plain::error(StatusCode::MISDIRECTED_REQUEST, &self.unknown(&host));
         };
-        let [read, other] = *route.http.get_or_init(|| Method::http(name));
-        let reads = matches!(*request.method(), Verb::GET | Verb::HEAD) && request.body().is_end_stream();
-        let mut call = Call::new(if reads { read } else { other }, Some(connection), request.map(Body::new));
+        let method = route.http.get_or_init(|| HttpMethods::of(name)).for_request(&request);
+        let mut call = Call::new(method, Some(connection), request.map(Body::new));
         headers::end_to_end(call.request.headers_mut());
         // Its instance has an address of its own.
         call.request.headers_mut().remove(HOST);
@@ -100,15 +97,15 @@ impl Outbound {
     }
 
     async fn send(&self, name: &'static str, route: &Route, call: Call) -> Result<Response<Body>, Status> {
-        let Call { mut context, mut request, .. } = call;
+        let Call { method, mut context, mut request, .. } = call;
         if let (Some(passports), Some(passport)) = (&self.passports, passport(request.headers_mut())) {
-            context.caller = passports.shown(&passport)?;
+            context.caller = passports.from_app(&passport)?;
         }
         strip_reserved(request.headers_mut());
-        let mut channel = route.channel.get_or_init(|| self.peers.channel(name)).clone();
+        let channel = route.channel.get_or_init(|| self.peers.channel(name));
         // The app has no span: the call continues the trace where its headers say. Without them it begins one.
         let caller = Trace::from_headers(request.headers());
-        let asking = || context.enter(|| channel.call(request));
+        let asking = || context.enter(|| channel.send(method, request));
         let Ok(response) = match caller {
             Some(caller) => telemetry::below(caller, asking).await,
             None => asking().await,
@@ -133,10 +130,4 @@ fn host<B>(request: &Request<B>) -> Option<String> {
     let named = || request.headers().get(HOST)?.to_str().ok()?.parse::<Authority>().ok();
     let authority = request.uri().authority().cloned().or_else(named)?;
     Some(authority.host().to_ascii_lowercase())
-}
-
-fn is_grpc<B>(request: &Request<B>) -> bool {
-    let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes());
-    let rest = content_type.and_then(|value| value.strip_prefix(b"application/grpc"));
-    request.version() == Version::HTTP_2 && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }

@@ -1,6 +1,6 @@
 //! The life of a sidecar: outbound first, then the app, then inbound and the registration; and the other way round.
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use mesh_rpc::auth::{Gate, Mode, Passports};
-use mesh_rpc::call::GrpcServices;
+use mesh_rpc::call::{GrpcServices, HttpMethods};
 use mesh_rpc::client::{Calling, Direct, Peers};
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
-    Admin, Answers, Check, Health, KnownPlaces, Listen, Loopback, Ports, Readiness, Starting, health_service,
+    Admin, Answers, Check, Health, KnownPlaces, Limits, Listen, Loopback, Ports, Readiness, Starting, health_service,
     reflection,
 };
 use mesh_rpc::telemetry::Metrics;
@@ -29,51 +29,65 @@ use crate::config::Config;
 use crate::health::Asks;
 use crate::inbound;
 use crate::outbound::Outbound;
-use crate::settings::{Protocol, loopback};
+use crate::settings::{Protocol, Sidecar, loopback};
 
 /// The pause between two questions to an app that starts, and the limit for an answer.
 const POLL: Duration = Duration::from_millis(50);
 const ANSWER: Duration = Duration::from_secs(1);
-/// The time after which the log says why the app is not ready, again and again.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time between two log lines about an app that is not ready.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Serves until a signal, or until the app has ended. Returns the exit code.
 pub(crate) async fn serve(config: Config) -> anyhow::Result<u8> {
     let mut stop = Stop::listen().context("cannot listen for signals")?;
-    let mut running = Running::open(config).await?;
-    let ready = tokio::select! {
-        ready = running.app_is_ready() => ready,
+    let (mut running, ready) = Running::open(config).await?;
+    let end = tokio::select! {
+        began = running.app_is_ready() => match began {
+            Ok(()) => None,
+            Err(why) => Some(End::App(why)),
+        },
         signal = stop.signal() => {
             tracing::info!(signal = signal.name(), "stopped before the app was ready");
-            return Ok(running.drain(Duration::ZERO).await);
+            Some(End::Signal(Duration::ZERO))
         }
     };
-    if let Err(why) = ready {
-        tracing::error!("{why}");
-        running.drain(Duration::ZERO).await;
-        return Ok(1);
-    }
-    running.enter()?;
-    let (delay, limit) = (running.config.drain_delay, running.config.drain_limit);
-    tokio::select! {
-        signal = stop.signal() => {
-            // A person waits for Ctrl-C, and no balancer sends calls.
-            let delay = if signal == Signal::Interrupt { Duration::ZERO } else { delay };
-            tracing::info!(signal = signal.name(), ?delay, ?limit, "draining");
+    let end = match end {
+        Some(end) => end,
+        None => {
+            running.enter(ready);
             tokio::select! {
-                code = running.drain(delay) => Ok(code),
                 signal = stop.signal() => {
-                    tracing::warn!(signal = signal.name(), "second signal: the drain ends now");
-                    Ok(1)
+                    // A person waits for Ctrl-C, and no balancer sends calls.
+                    let delay = if signal == Signal::Interrupt { Duration::ZERO } else { running.config.drain_delay };
+                    tracing::info!(signal = signal.name(), ?delay, limit = ?running.config.drain_limit, "draining");
+                    End::Signal(delay)
                 }
+                ended = running.app_has_ended() => End::App(format!("the app has ended, {ended}: the sidecar ends, too")),
             }
         }
-        ended = running.app_has_ended() => {
-            tracing::error!("the app has ended, {ended}: the sidecar ends, too");
-            running.drain(Duration::ZERO).await;
+    };
+    let delay = match &end {
+        End::Signal(delay) => *delay,
+        End::App(why) => {
+            tracing::error!("{why}");
+            Duration::ZERO
+        }
+    };
+    tokio::select! {
+        code = running.drain(delay) => Ok(if matches!(end, End::Signal(_)) { code } else { 1 }),
+        signal = stop.signal() => {
+            tracing::warn!(signal = signal.name(), "second signal: the drain ends now");
             Ok(1)
         }
     }
+}
+
+/// Why a sidecar ends.
+enum End {
+    /// A signal, with the time in which health reports NOT_SERVING and calls are still served.
+    Signal(Duration),
+    /// The app has ended, with the words for the log.
+    App(String),
 }
 
 /// A sidecar whose listeners answer.
@@ -87,8 +101,6 @@ struct Running {
     metrics: Metrics,
     discovery: Discovery,
     registered: Option<Registered>,
-    /// What inbound answers once the app is ready.
-    starting: Option<(Starting, GrpcServices, App)>,
     draining: CancellationToken,
     /// Cancelled once the app has ended.
     outbound_draining: CancellationToken,
@@ -97,9 +109,16 @@ struct Running {
     background: Tasks,
 }
 
+/// What inbound answers with once the app is healthy.
+struct Ready {
+    starting: Starting,
+    grpc: GrpcServices,
+    app: App,
+}
+
 impl Running {
     /// Opens the listeners, and starts the app.
-    async fn open(config: Config) -> anyhow::Result<Self> {
+    async fn open(config: Config) -> anyhow::Result<(Self, Ready)> {
         let limits = config.limits.within(raise_open_files(), NonZeroU64::MIN.saturating_add(1));
         let listen = Listen { services: config.listen, admin: Some(config.admin_listen), edge: None };
         let ports = Ports::bind(listen, "--listen or MESH__LISTEN").await?;
@@ -107,72 +126,79 @@ impl Running {
         let local = Loopback::bind(config.sidecar.outbound, "sidecar.outbound or MESH__SIDECAR__OUTBOUND").await?;
         let outbound_address = local.address()?;
         let app_address = if config.sidecar.app.port() == 0 { free_port().await? } else { config.sidecar.app };
-        let (foreground, outbound, background) = (Tasks::default(), Tasks::default(), Tasks::default());
-        let (draining, outbound_draining) = (CancellationToken::new(), CancellationToken::new());
-        let metrics = Metrics::new();
         let service = config.sidecar.service;
-
         let passports = passports(&config)?;
         warn_if_open(&config, addresses.services);
+
+        let (own, background) = ([health_service::NAME].into_iter().chain(reflection::NAMES), Tasks::default());
+        let mut running = Self {
+            addresses,
+            app: Asks::new(config.sidecar.health.clone(), app_address, Arc::new(Direct::to(app_address))),
+            child: None,
+            health: Health::starting([(service, config.methods.contracts_of(service))], own),
+            metrics: Metrics::new(),
+            discovery: Discovery::new(&config.registry, &background)?,
+            registered: None,
+            draining: CancellationToken::new(),
+            outbound_draining: CancellationToken::new(),
+            foreground: Tasks::default(),
+            outbound: Tasks::default(),
+            background,
+            config,
+        };
+        let ready = running.accept_inbound(ports, limits, passports.clone())?;
+        running.accept_outbound(local, limits, passports);
+        announce(service, "outbound listening", outbound_address);
+        running.child = Child::start(&running.config.sidecar.command, app_address, outbound_address)?;
+        Ok((running, ready))
+    }
+
+    /// Answers other processes: with `STARTING`, until the app is healthy.
+    fn accept_inbound(&self, ports: Ports, limits: Limits, passports: Option<Passports>) -> anyhow::Result<Ready> {
+        let (config, metrics) = (&self.config, &self.metrics);
+        let Sidecar { service, protocol, .. } = config.sidecar;
         let gate = Gate::new(&config.auth, passports.clone(), metrics.clone());
         if let Some(intentions) = gate.intentions() {
-            background.run(intentions.renew());
+            self.background.run(intentions.renew());
         }
         if let Some(tokens) = gate.tokens() {
-            background.run(tokens.keep_fresh());
+            self.background.run(tokens.keep_fresh());
         }
         if let Some(source) = config.transport.source.clone() {
-            background.run(source.renew(metrics.tls.clone()));
+            self.background.run(source.renew(metrics.tls.clone()));
         }
+        let contracts: BTreeSet<_> = config.methods.contracts_of(service).into_iter().collect();
+        let http = (protocol == Protocol::Http1).then(|| HttpMethods::of(service));
+        metrics.serves(config.methods.of_contracts(&contracts));
+        metrics.serves(http.map(HttpMethods::all).into_iter().flatten());
 
-        let own = [health_service::NAME].into_iter().chain(reflection::NAMES);
-        let health = Health::starting([(service, config.methods.contracts_of(service))], own);
-        let (innermost, starting) = Starting::new(&health);
-        let layers = stack(innermost, limits, metrics.clone(), draining.clone(), KnownPlaces::default(), gate);
-        let edge = (config.sidecar.protocol == Protocol::Http1).then(|| inbound::http(service, layers.clone()));
-        let admin = Admin { health: health.clone(), metrics: metrics.clone() };
-        let transport = config.transport.clone();
-        let answers = Answers { layers, methods: config.methods.clone(), admin, edge, transport };
-        ports.accept(limits, &draining, &foreground, answers);
+        let (innermost, starting) = Starting::new(&self.health);
+        let layers = stack(innermost, limits, metrics.clone(), self.draining.clone(), KnownPlaces::default(), gate);
+        let edge = http.map(|methods| inbound::http(methods, layers.clone()));
+        let admin = Admin { health: self.health.clone(), metrics: metrics.clone() };
+        let (methods, transport) = (config.methods.clone(), config.transport.clone());
+        let answers = Answers { layers, methods, admin, edge, transport };
+        ports.accept(limits, &self.draining, &self.foreground, answers);
 
-        let discovery = Discovery::new(&config.registry, &background)?;
+        let mut grpc = GrpcServices::new();
+        health_service::serve(&self.health, &mut grpc);
+        reflection::serve(&mut grpc, &contracts, &[config.descriptors])?;
+        Ok(Ready { starting, grpc, app: App::new(service, protocol, self.app.address(), self.app.direct(), passports) })
+    }
+
+    /// Lets the app call others.
+    fn accept_outbound(&self, local: Loopback, limits: Limits, passports: Option<Passports>) {
+        let (config, methods) = (&self.config, self.config.methods.clone());
         let calling = Calling {
             deadline: config.call_deadline,
             transport: config.transport.clone(),
             passports: passports.clone(),
-            metrics: metrics.clone(),
+            metrics: self.metrics.clone(),
         };
-        let discover = Arc::new(discovery.clone());
-        let peers = Peers::new(service, [].into(), discover, config.methods.clone(), calling);
-        let names = config.methods.services().into_iter().chain(config.sidecar.peers.clone()).chain([service]);
-        let out = Outbound::new(peers, config.methods.clone(), names, passports.clone());
-        local.accept(limits, &outbound_draining, &outbound, out.front());
-        announce(service, "outbound listening", outbound_address);
-
-        let direct = Arc::new(Direct::to(app_address));
-        let app = App::new(service, config.sidecar.protocol, app_address, Arc::clone(&direct), passports);
-        let mut grpc = GrpcServices::new();
-        health_service::serve(&health, &mut grpc);
-        let contracts = config.methods.contracts_of(service).into_iter().collect();
-        reflection::serve(&mut grpc, &contracts, &config.descriptors)?;
-        let child = Child::start(&command(&config), app_address, outbound_address)?;
-        let asks = Asks::new(config.health(), app_address, direct);
-        Ok(Self {
-            config,
-            addresses,
-            app: asks,
-            child,
-            health,
-            metrics,
-            discovery,
-            registered: None,
-            starting: Some((starting, grpc, app)),
-            draining,
-            outbound_draining,
-            foreground,
-            outbound,
-            background,
-        })
+        let discover = Arc::new(self.discovery.clone());
+        let peers = Peers::new(config.sidecar.service, [].into(), discover, methods.clone(), calling);
+        let outbound = Outbound::new(peers, methods, config.names.iter().copied(), passports);
+        local.accept(limits, &self.outbound_draining, &self.outbound, outbound.front());
     }
 
     /// Waits until the app is healthy.
@@ -186,7 +212,7 @@ impl Running {
         let healthy = async {
             let mut logged = Instant::now();
             while let Readiness::NotReady(why) = app.ask(ANSWER).await {
-                if logged.elapsed() >= PATIENCE {
+                if logged.elapsed() >= LOG_EVERY {
                     tracing::warn!(service, why, "still waiting for the app");
                     logged = Instant::now();
                 }
@@ -199,7 +225,7 @@ impl Running {
         }
     }
 
-    /// Waits until the app has ended, and says how. An app that somebody else has started never ends here.
+    /// Waits until the app has ended, and says how. One that a supervisor has started never ends here.
     async fn app_has_ended(&mut self) -> String {
         match &mut self.child {
             Some(child) => child.ended().await.map_or_else(|error| error.to_string(), |status| status.to_string()),
@@ -208,10 +234,9 @@ impl Running {
     }
 
     /// Lets the calls of others reach the app, and registers the service.
-    fn enter(&mut self) -> anyhow::Result<()> {
+    fn enter(&mut self, ready: Ready) {
         let service = self.config.sidecar.service;
-        let Some((starting, grpc, app)) = self.starting.take() else { return Ok(()) };
-        starting.serve(grpc, Some(app.answers()));
+        ready.starting.serve(ready.grpc, Some(ready.app.answers()));
         let mut checks: Vec<(&'static str, Check)> = vec![(service, self.app.clone().check())];
         if let Some(source) = self.config.transport.certificates().cloned() {
             let check = move |_| {
@@ -238,7 +263,6 @@ impl Running {
         if let Some(admin) = self.addresses.admin {
             announce(service, "admin listening", admin);
         }
-        Ok(())
     }
 
     /// Drains: deregisters and finishes the calls of others, ends the app, and last its calls of others. Returns the exit
@@ -257,7 +281,7 @@ impl Running {
         self.foreground.cut();
         let code = self.end_app(until).await;
         self.outbound_draining.cancel();
-        // Without a child, somebody else's app may still call.
+        // An app that a supervisor has started may still call.
         let _ = timeout_at(until, self.outbound.finish()).await;
         self.outbound.cut();
         self.background.cut();
@@ -276,20 +300,11 @@ impl Running {
             Ok(Err(_)) => 1,
             Err(_) => {
                 tracing::warn!(limit = ?self.config.drain_limit, "drain limit reached; the app is killed");
-                child.kill();
+                child.kill().await;
                 let _ = child.ended().await;
                 1
             }
         }
-    }
-}
-
-/// The command of the app: that behind `--`, or else `sidecar.command`.
-fn command(config: &Config) -> Vec<OsString> {
-    if config.command.is_empty() {
-        config.sidecar.command.iter().map(OsString::from).collect()
-    } else {
-        config.command.clone()
     }
 }
 
@@ -306,7 +321,7 @@ fn warn_if_open(config: &Config, address: SocketAddr) {
     }
 }
 
-/// A port that nobody has now, for an app that is told it.
+/// A port that is free now.
 async fn free_port() -> anyhow::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind(loopback(0)).await.context("no port of loopback is free")?;
     listener.local_addr().context("no port of loopback is free")

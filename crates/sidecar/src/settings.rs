@@ -1,5 +1,6 @@
 //! The settings `sidecar`.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -40,18 +41,17 @@ pub(crate) struct Sidecar {
     pub(crate) protocol: Protocol,
     /// The address at which the app calls others.
     pub(crate) outbound: SocketAddr,
-    /// `None`: the default of the protocol.
-    pub(crate) health: Option<Asked>,
+    pub(crate) health: Asked,
     pub(crate) contracts: Option<PathBuf>,
     /// Services that the contracts do not have.
     pub(crate) peers: Vec<&'static str>,
-    /// The command that starts the app, for a sidecar that is started without one.
-    pub(crate) command: Vec<String>,
+    /// The command that starts the app. Empty: a supervisor does.
+    pub(crate) command: Vec<OsString>,
 }
 
 impl Sidecar {
-    /// Reads the keys. `starts`: the command line has the command of the app.
-    pub(crate) fn take(starts: bool, settings: &mut Settings) -> Self {
+    /// Reads the keys. `command` is that of the command line, which wins.
+    pub(crate) fn take(command: Vec<OsString>, settings: &mut Settings) -> Self {
         let missing = |key: &str, what: &str, settings: &mut Settings| {
             if settings.source(key).is_none() {
                 settings.problem(key, Source::Default, format!("is not set: {what}"));
@@ -59,8 +59,9 @@ impl Sidecar {
         };
         missing(SERVICE, "the service that the program beside the sidecar is, such as recommendations", settings);
         let service = settings.optional(&Key::new(SERVICE, "a name such as recommendations"), name).unwrap_or_default();
-        let command = settings.optional(&Key::new(COMMAND, "a program and its arguments"), words).unwrap_or_default();
-        let starts = starts || !command.is_empty();
+        let named = settings.optional(&Key::new(COMMAND, "a program and its arguments"), words).unwrap_or_default();
+        let command = if command.is_empty() { named } else { command };
+        let starts = !command.is_empty();
         if !starts {
             missing(APP, "the address of the program beside the sidecar, such as 127.0.0.1:9000", settings);
         }
@@ -75,7 +76,8 @@ impl Sidecar {
         let outbound = Key::new(OUTBOUND, "an address of loopback such as 127.0.0.1:7000 (port 0 picks a free one)");
         let outbound = settings.take(&outbound, loopback(7000), of_loopback);
         let health = Key::new(HEALTH, "grpc, tcp, or a path such as /healthz");
-        let health = settings.optional(&health, Asked::of);
+        let default = if protocol == Protocol::Grpc { Asked::Grpc } else { Asked::Tcp };
+        let health = settings.take(&health, default, Asked::of);
         let contracts = settings.optional(&Key::new(CONTRACTS, "the file of a descriptor set"), parse::path);
         let peers = Key::new(PEERS, "names of services that the contracts do not have, separated by commas");
         let peers = settings.optional(&peers, |text| text.split(',').map(|text| name(text.trim())).collect());
@@ -88,9 +90,7 @@ impl Sidecar {
         if self.service.is_empty() {
             return;
         }
-        let problem = |key: &str, message: String, settings: &mut Settings| {
-            settings.problem(key, Source::Together, message);
-        };
+        let mut problem = |key: &str, message: String| settings.problem(key, Source::Together, message);
         if self.protocol == Protocol::Grpc && methods.contracts_of(self.service).is_empty() {
             let known = methods.services().into_iter().collect::<Vec<_>>().join(", ");
             let known = if known.is_empty() { "none".to_owned() } else { known };
@@ -99,19 +99,19 @@ impl Sidecar {
                  {CONTRACTS}, or set {PROTOCOL} to http1",
                 self.service
             );
-            problem(SERVICE, message, settings);
+            problem(SERVICE, message);
         }
         match (self.protocol, &self.health) {
-            (Protocol::Http1, Some(Asked::Grpc)) => {
-                problem(HEALTH, format!("is grpc, and {PROTOCOL} is http1: set it to tcp or to a path"), settings);
+            (Protocol::Http1, Asked::Grpc) => {
+                problem(HEALTH, format!("is grpc, and {PROTOCOL} is http1: set it to tcp or to a path"));
             }
-            (Protocol::Grpc, Some(Asked::Path(_))) => {
-                problem(HEALTH, format!("is a path, and {PROTOCOL} is grpc: set it to grpc or tcp"), settings);
+            (Protocol::Grpc, Asked::Path(_)) => {
+                problem(HEALTH, format!("is a path, and {PROTOCOL} is grpc: set it to grpc or tcp"));
             }
             _ => {}
         }
         if self.app == self.outbound && self.app.port() != 0 {
-            problem(OUTBOUND, format!("is {}, and so is {APP}: they are two listeners", self.app), settings);
+            problem(OUTBOUND, format!("is {}, and so is {APP}: they are two listeners", self.app));
         }
     }
 }
@@ -136,15 +136,18 @@ impl Shown for Protocol {
     }
 }
 
+/// The first segments of packages that belong to no service.
+const OF_MESH: [&str; 3] = ["google", "grpc", "mesh"];
+
 /// The name of a service, which is also the host of its requests and a segment of its certificate's ID.
 fn name(text: &str) -> Option<&'static str> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     let valid = text.bytes().all(inner) && text.bytes().next().is_some_and(|first| first.is_ascii_lowercase());
-    valid.then(|| &*text.to_owned().leak())
+    (valid && !OF_MESH.contains(&text)).then(|| &*text.to_owned().leak())
 }
 
-/// Words separated by spaces: no quotes, as in a unit of systemd without them.
-fn words(text: &str) -> Option<Vec<String>> {
-    let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
+/// Words separated by spaces, without quotes.
+fn words(text: &str) -> Option<Vec<OsString>> {
+    let words: Vec<_> = text.split_whitespace().map(OsString::from).collect();
     (!words.is_empty()).then_some(words)
 }

@@ -161,18 +161,24 @@ impl Passports {
         )
     }
 
-    /// The passport of a caller, for an app that calls others for it. `None`: it is no user, or this process cannot vouch
-    /// for it.
-    pub fn show(&self, caller: &Caller) -> Option<HeaderValue> {
-        self.of(caller, caller.as_user()?).ok()
+    /// What an app beside this process is told of its caller, to send back with the calls that it makes for it: `None` if the
+    /// caller is no user. A user that this process cannot vouch for has a value that [`from_app`](Self::from_app) refuses:
+    /// as a call of the service, the app's call could do what the user may not.
+    pub fn for_app(&self, caller: &Caller) -> Option<HeaderValue> {
+        let user = caller.as_user()?;
+        Some(self.of(caller, user).unwrap_or(HeaderValue::from_static(NOBODY)))
     }
 
-    /// The caller in the passport that an app beside this process has got, and sends back.
+    /// The caller in a passport that an app sends back.
     ///
     /// # Errors
     ///
-    /// UNAUTHENTICATED: it is not valid, has ended, or its signer may not vouch for users.
-    pub fn shown(&self, passport: &HeaderValue) -> Result<Caller, Status> {
+    /// UNAUTHENTICATED: it is not valid, has ended, or its signer may not vouch for users. INTERNAL: this process could not
+    /// vouch for the user.
+    pub fn from_app(&self, passport: &HeaderValue) -> Result<Caller, Status> {
+        if passport == NOBODY {
+            return Err(self.refuse("it has checked a token, and auth.vouchers does not name this service"));
+        }
         self.read(passport).map_err(|why| Denied::from(why).status())
     }
 

@@ -60,6 +60,11 @@ pub enum Protocol {
 }
 
 impl Method {
+    /// The entry for what no contract has.
+    pub fn unknown() -> &'static Self {
+        &UNKNOWN
+    }
+
     /// The first segment of its package, which is the name of the service that it belongs to. A shared contract belongs to
     /// none.
     pub fn package(&self) -> &'static str {
@@ -75,16 +80,26 @@ impl Method {
     pub fn is_of_processes(&self) -> bool {
         self.package() == OF_PROCESSES
     }
+}
 
-    /// The two methods that stand for HTTP requests to `service`, whose contract does not have them: one for requests that
-    /// only read and have no body, and one for all others. They are for the services of the mesh. The entries live as long
-    /// as the process.
-    pub fn http(service: &'static str) -> [&'static Self; 2] {
-        [true, false].map(|reads| {
-            let method = Self {
+/// The two methods that stand for HTTP requests to a service, whose contract does not have them. They are for the services
+/// of the mesh.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpMethods {
+    /// Requests that only read, and have no body: they may be repeated.
+    pub read: &'static Method,
+    /// All others.
+    pub other: &'static Method,
+}
+
+impl HttpMethods {
+    /// Those of `service`. They live as long as the process.
+    pub fn of(service: &'static str) -> Self {
+        let method = |name, reads: bool| {
+            let method = Method {
                 number: NEXT.fetch_add(1, Ordering::Relaxed),
                 service,
-                name: if reads { "HTTP read" } else { "HTTP" },
+                name,
                 idempotency: if reads { IdempotencyLevel::NoSideEffects } else { IdempotencyLevel::IdempotencyUnknown },
                 default_deadline: None,
                 client_streaming: !reads,
@@ -96,7 +111,19 @@ impl Method {
                 scopes: &[],
             };
             &*Box::leak(Box::new(method))
-        })
+        };
+        Self { read: method("HTTP read", true), other: method("HTTP", false) }
+    }
+
+    /// The one of a request.
+    pub fn for_request<B: http_body::Body>(self, request: &http::Request<B>) -> &'static Method {
+        let reads = matches!(*request.method(), http::Method::GET | http::Method::HEAD);
+        if reads && request.body().is_end_stream() { self.read } else { self.other }
+    }
+
+    /// Both.
+    pub fn all(self) -> [&'static Method; 2] {
+        [self.read, self.other]
     }
 }
 
@@ -195,8 +222,8 @@ impl Methods {
 
     /// The full names of the gRPC services of one service of the system: those whose package begins with its name.
     pub fn contracts_of(&self, service: &str) -> Vec<&'static str> {
-        let full: BTreeSet<_> = self.by_path.values().map(|method| method.service).collect();
-        full.into_iter().filter(|full| full.split('.').next() == Some(service)).collect()
+        let own = self.by_path.values().filter(|method| method.package() == service);
+        own.map(|method| method.service).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The methods of these contracts, and of those that every process serves, such as health.

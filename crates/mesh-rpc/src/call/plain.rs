@@ -25,8 +25,14 @@ use super::peer::reason;
 pub fn ended<B>(mut response: Response<B>) -> Response<Ended<B>> {
     remove_status(response.headers_mut());
     let status = of_code(response.status());
+    response.extensions_mut().insert(Said(status.clone()));
     response.map(|body| Ended { body, status: Some(status) })
 }
+
+/// What the code of an answer says. HTTP/1.1 leaves a body as soon as its length has been read, and so before its status: the call
+/// did not fail then.
+#[derive(Clone, Debug)]
+pub struct Said(pub Status);
 
 /// Removes the headers of a status, which only gRPC has.
 fn remove_status(headers: &mut HeaderMap) {
@@ -101,7 +107,8 @@ pub fn plain(mut response: Response<Body>) -> Response<Body> {
     }
     remove_status(response.headers_mut());
     response.headers_mut().remove(GRPC_ACCEPT_ENCODING);
-    response.map(|body| Body::new(Plain { body }))
+    let said = of_code(response.status()).code();
+    response.map(|body| Body::new(Plain { body, said }))
 }
 
 /// An error of HTTP that says why. Its headers have the status, too, for a sidecar that calls another.
@@ -120,7 +127,8 @@ pub fn error(code: StatusCode, status: &Status) -> Response<Body> {
 fn code_of(status: &Status) -> StatusCode {
     match status.code() {
         Code::Ok => StatusCode::OK,
-        Code::Cancelled => StatusCode::REQUEST_TIMEOUT,
+        // 499, which has no name.
+        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
         Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         Code::NotFound => StatusCode::NOT_FOUND,
@@ -137,6 +145,8 @@ fn code_of(status: &Status) -> StatusCode {
 /// A body without the status behind it.
 struct Plain {
     body: Body,
+    /// What the code of the head has said.
+    said: Code,
 }
 
 impl http_body::Body for Plain {
@@ -148,8 +158,7 @@ impl http_body::Body for Plain {
             match task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) if frame.is_trailers() => {
                     let failed = frame.trailers_ref().and_then(failure_of);
-                    // The code of the head has said what an answer of the server is.
-                    if let Some(status) = failed.filter(|status| !status.message().starts_with("HTTP ")) {
+                    if let Some(status) = failed.filter(|status| status.code() != self.said) {
                         return Poll::Ready(Some(Err(status)));
                     }
                 }

@@ -142,7 +142,7 @@ impl Attempt {
     /// No response will arrive.
     fn fail(mut self, why: &Unanswered) {
         match why {
-            Unanswered::Unreachable(_) => self.complete(Outcome::ConnectFailure),
+            Unanswered::Unreachable(_) | Unanswered::Foreign(_) => self.complete(Outcome::ConnectFailure),
             Unanswered::Lost(_) => self.complete(Outcome::Failure),
             // The endpoint closes its connection in order, or refuses the stream: no failure.
             Unanswered::Refused(_) => self.completed = true,

@@ -28,7 +28,7 @@ use super::failure;
 use super::retry::Remote;
 use crate::auth::{Passports, passports};
 use crate::call::error::exceeded;
-use crate::call::{Call, Context, Handler, Local, Methods, peer};
+use crate::call::{Call, Context, Handler, Local, Method, Methods, peer};
 use crate::identity::Transport;
 use crate::telemetry::{ClientCall, Metrics, Observer as _};
 
@@ -162,7 +162,7 @@ pub struct Channel {
 }
 
 /// A pending response. It is boxed once: a function that takes a future by value would hold it twice, and move it.
-type Asking = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+pub type Asking = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl tower::Service<Request<Body>> for Channel {
     type Response = Response<Body>;
@@ -173,7 +173,16 @@ impl tower::Service<Request<Body>> for Channel {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let path = request.uri().path();
+        let method = self.inner.upgrade().map(|inner| inner.methods.find(path));
+        self.send(method.unwrap_or(Method::unknown()), request)
+    }
+}
+
+impl Channel {
+    /// Makes a call of `method`, which a request of HTTP does not name by its path.
+    pub fn send(&self, method: &'static Method, mut request: Request<Body>) -> Asking {
         // A handler may forward its own request: the extensions belong to the call being served.
         request.extensions_mut().clear();
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
@@ -181,7 +190,6 @@ impl tower::Service<Request<Body>> for Channel {
         let Some(inner) = self.inner.upgrade() else {
             return Box::pin(ready(Ok(failure::no_endpoints(service, None).into_http())));
         };
-        let method = inner.methods.find(request.uri().path());
         let context = Context::current();
         let deadline = Deadline::of(&request, method, &context, inner.calling.deadline);
         // Outermost, so that a call without endpoints is observed too.

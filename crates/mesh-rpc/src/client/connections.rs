@@ -59,6 +59,9 @@ pub enum Unanswered {
     /// No connection could be opened. Nothing was sent: any request may be retried.
     #[error("{0}")]
     Unreachable(Cause),
+    /// The peer speaks another protocol, and has understood nothing: any request may be retried. The request is gone.
+    #[error("{0}")]
+    Foreign(Cause),
     /// The endpoint did not process the request: any request may be retried.
     #[error("{0}")]
     Refused(Cause),
@@ -176,7 +179,7 @@ impl Connections {
         if !self.is_foreign.swap(true, Ordering::Relaxed) {
             tracing::warn!(error = %foreign, service = self.dial.service, authority = %self.authority, "no connection to a peer");
         }
-        unreachable(foreign.clone())
+        Unanswered::Foreign(Arc::new(foreign.clone()))
     }
 
     /// The connection with the fewest calls in flight.

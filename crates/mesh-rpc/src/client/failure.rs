@@ -35,11 +35,14 @@ pub fn lost(cause: Cause) -> Status {
 /// `CONNECTION_LOST`.
 pub fn unanswered(service: &str, why: Unanswered, sent: bool) -> Status {
     match why {
-        Unanswered::Unreachable(cause) | Unanswered::Refused(cause) if !sent => {
+        Unanswered::Unreachable(cause) | Unanswered::Foreign(cause) | Unanswered::Refused(cause) if !sent => {
             let message = format!("no instance of `{service}` can be reached");
             with_cause(cause, unavailable(UNREACHABLE, message, RETRY_AFTER))
         }
-        Unanswered::Unreachable(cause) | Unanswered::Refused(cause) | Unanswered::Lost(cause) => lost(cause),
+        Unanswered::Unreachable(cause)
+        | Unanswered::Foreign(cause)
+        | Unanswered::Refused(cause)
+        | Unanswered::Lost(cause) => lost(cause),
     }
 }
 

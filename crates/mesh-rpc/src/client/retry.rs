@@ -103,7 +103,12 @@ impl Remote {
             if !matches!(result, Err(Unanswered::Unreachable(_))) {
                 return self.respond(result, false);
             }
+            if !self.budget.withdraw() {
+                self.metrics.retry_denied();
+                return self.respond(result, false);
+            }
             // The request was not touched: another endpoint can have it.
+            self.metrics.retried();
             unreachable = Some(result);
             tried.push(endpoint);
         }

@@ -235,7 +235,7 @@ fn answer(
 }
 
 /// `application/grpc`, with or without a format suffix. `application/grpc-web` is another protocol.
-fn is_grpc<B>(request: &Request<B>) -> bool {
+pub fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let rest = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))

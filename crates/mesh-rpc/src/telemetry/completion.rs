@@ -12,6 +12,7 @@ use http_body::{Frame, SizeHint};
 use tonic::Status;
 
 use crate::call::body::status_of;
+use crate::call::plain::Said;
 
 /// Observes one call. `completed` may be called more than once, and only the first call counts. An observer that is
 /// dropped before it was called records a cancelled call.
@@ -32,13 +33,24 @@ where
     if let Some(status) = status_of(response.headers()) {
         observer.completed(response.extensions().get().unwrap_or(&status));
     }
-    response.map(|body| ObservedBody { body, observer })
+    let said = response.extensions().get::<Said>().map(|said| said.0.clone());
+    response.map(|body| ObservedBody { body, observer, said })
 }
 
 /// A response body. Its last frame is the end of the call.
-pub struct ObservedBody<B, O> {
+pub struct ObservedBody<B, O: Observer> {
     body: B,
     observer: O,
+    /// What the head of an answer of HTTP has said: that counts if the body is dropped before its end.
+    said: Option<Status>,
+}
+
+impl<B, O: Observer> Drop for ObservedBody<B, O> {
+    fn drop(&mut self) {
+        if let Some(said) = &self.said {
+            self.observer.completed(said);
+        }
+    }
 }
 
 impl<B, O> http_body::Body for ObservedBody<B, O>
@@ -50,7 +62,7 @@ where
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { body, observer } = &mut *self;
+        let Self { body, observer, .. } = &mut *self;
         let frame = observer.in_scope(|| Pin::new(body).poll_frame(cx));
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use contracts::artwork::v1::GetArtworkRequest;
+use contracts::artwork::v1::artwork_service_client::ArtworkServiceClient;
 use contracts::catalog::v1::GetTitleRequest;
 use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
 use harness::{Grpcurl, Process, RawCall, eventually};
@@ -9,22 +11,11 @@ use serde_json::json;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use super::{app, beside, catalog, exchange};
+use super::{app, beside, catalog, exchange, failure};
 use crate::film::calls::hops;
 
 const TCP: (&str, &str) = ("MESH__SIDECAR__HEALTH", "tcp");
 const GET: &str = "/catalog.v1.CatalogService/GetTitle";
-
-/// The code and the reason of a call to a sidecar.
-fn fails(sidecar: &Process) -> (Code, String) {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let status = runtime.block_on(async {
-        let to = tonic::transport::Endpoint::from_shared(format!("http://{}", sidecar.address)).expect("an address");
-        let request = GetTitleRequest { title_id: harness::uuid() };
-        CatalogServiceClient::new(to.connect_lazy()).get_title(request).await.expect_err("the app fails")
-    });
-    (status.code(), status.get_details_error_info().map(|info| info.reason).unwrap_or_default())
-}
 
 #[test]
 fn app_that_speaks_no_grpc_cannot_be_reached() {
@@ -33,7 +24,7 @@ fn app_that_speaks_no_grpc_cannot_be_reached() {
     {
         let (address, _) = app(move |_| answer.as_bytes().to_vec());
         let sidecar = beside(address, "catalog", &[TCP]);
-        assert_eq!(fails(&sidecar), (Code::Unavailable, "APP_UNREACHABLE".to_owned()), "{name}");
+        assert_eq!(failure(sidecar.address), (Code::Unavailable, "APP_UNREACHABLE".to_owned()), "{name}");
         assert!(sidecar.log().contains("no connection to a peer"), "{name}: {}", sidecar.log());
     }
 }
@@ -57,8 +48,10 @@ fn app_that_hangs_costs_the_deadline_and_one_that_breaks_off_is_lost() {
     assert_eq!(calling.join().expect("it ends").code, "14", "UNAVAILABLE");
     assert!(sidecar.log().contains("broke off"), "{}", sidecar.log());
     // Nothing was sent to an app that is gone.
-    assert_eq!(fails(&sidecar), (Code::Unavailable, "APP_UNREACHABLE".to_owned()));
-    eventually("the health says so", || sidecar_health(&sidecar).contains("NOT_SERVING").then_some(()));
+    assert_eq!(failure(sidecar.address), (Code::Unavailable, "APP_UNREACHABLE".to_owned()));
+    let admin = sidecar.listener("admin");
+    let ready = || exchange(admin, b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    eventually("the health says so", || ready().contains("catalog: not ready: the app at").then_some(()));
 }
 
 fn sidecar_health(sidecar: &Process) -> String {
@@ -87,7 +80,14 @@ fn app_gets_only_methods_of_its_contracts() {
     let sidecar = beside(hop.address, "catalog", &[]);
     let call = |path: &str| RawCall::begin(sidecar.address, path, &[]).finish(&[]).code;
     assert_eq!(call("/made.up.v1.Service/Method"), "12", "UNIMPLEMENTED");
-    assert_eq!(call("/artwork.v1.ArtworkService/GetArtwork"), "12", "that of another service");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let other = runtime.block_on(async {
+        let to = tonic::transport::Endpoint::from_shared(format!("http://{}", sidecar.address)).expect("an address");
+        let request = GetArtworkRequest { title_id: harness::uuid() };
+        ArtworkServiceClient::new(to.connect_lazy()).get_artwork(request).await.expect_err("it is of another service")
+    });
+    let reason = other.get_details_error_info().map(|info| info.reason);
+    assert_eq!((other.code(), reason.as_deref()), (Code::Unimplemented, Some("UNKNOWN_SERVICE")));
     assert!(hops::seen(&hop).is_empty(), "the app has seen {:?}", hops::seen(&hop));
 }
 

@@ -1,8 +1,9 @@
 //! An app of HTTP/1.1: what reaches it, and what does not.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use harness::{Process, eventually};
+use harness::Process;
 
 use super::{app, beside, exchange};
 
@@ -13,8 +14,6 @@ fn ratings(answer: &'static str) -> (Process, Seen) {
     let (address, seen) = app(move |_| answer.as_bytes().to_vec());
     let more = [("MESH__SIDECAR__PROTOCOL", "http1"), ("MESH__LOG__LEVEL", "info")];
     let sidecar = beside(address, "ratings", &more);
-    // The question for its health is a connection without a byte.
-    seen.lock().expect("no test panicked with it").clear();
     (sidecar, seen)
 }
 
@@ -117,30 +116,97 @@ fn answer_that_breaks_off_is_no_whole_one_and_an_app_that_is_gone_is_503() {
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("APP_LOST"), "{answer}");
 }
 
-#[test]
-fn app_calls_a_service_of_http_by_its_name() {
-    let (ratings, seen) = ratings(OK);
+/// A sidecar whose app may call ratings at these addresses, and its outbound address.
+fn caller_of(ratings: &[&Process]) -> (Process, SocketAddr) {
     let (unused, _) = app(|_| Vec::new());
+    let ratings: Vec<_> = ratings.iter().map(|ratings| ratings.address.to_string()).collect();
+    let ratings = ratings.join(",");
     let more = [
         ("MESH__SIDECAR__PROTOCOL", "http1"),
         ("MESH__SIDECAR__PEERS", "ratings"),
         ("MESH__REGISTRY", "static"),
-        ("MESH__STATIC__RATINGS", &*ratings.address.to_string()),
+        ("MESH__STATIC__RATINGS", &*ratings),
     ];
     let caller = beside(unused, "shop", &more);
-    let get = "GET /ratings/1 HTTP/1.1\r\nHost: ratings\r\nMesh-Caller: user/forged\r\nConnection: close\r\n\r\n";
     let outbound = caller.listener("outbound");
-    let answer = eventually("it is found", || {
-        let answer = exchange(outbound, get.as_bytes());
-        answer.starts_with("HTTP/1.1 200").then_some(answer)
-    });
-    assert!(answer.ends_with("ok") && !answer.contains("grpc-status"), "{answer}");
+    (caller, outbound)
+}
+
+/// A request to ratings, with headers that nobody may set.
+fn request(line: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: ratings\r\nMesh-Caller: user/forged\r\nConnection: close\r\n\r\n")
+}
+
+#[test]
+fn app_calls_a_service_of_http_by_its_name() {
+    let (ratings, seen) = ratings(OK);
+    let (caller, outbound) = caller_of(&[&ratings]);
+    let answer = exchange(outbound, request("GET /ratings/1").as_bytes());
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok") && !answer.contains("grpc-status"),
+        "{answer}"
+    );
     assert!(!requests(&seen)[0].contains("forged"), "{:?}", requests(&seen));
 
-    // Its app is gone: what the sidecar there says arrives as an error of HTTP.
+    // Its sidecar is gone.
     drop(ratings);
-    let answer = exchange(outbound, get.as_bytes());
+    let answer = exchange(outbound, request("GET /ratings/1").as_bytes());
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    drop(caller);
+}
+
+#[test]
+fn answers_of_http_pass_as_they_are() {
+    // The code is in the path.
+    let (address, _) = app(|request| {
+        let code =
+            String::from_utf8_lossy(&request[request.iter().position(|byte| *byte == b'/').unwrap_or(0) + 1..][..3])
+                .into_owned();
+        let body = if code == "204" { "" } else { "text" };
+        format!("HTTP/1.1 {code} Words\r\ncontent-length: {}\r\nlocation: /x\r\n\r\n{body}", body.len()).into_bytes()
+    });
+    let ratings = beside(address, "ratings", &[("MESH__SIDECAR__PROTOCOL", "http1")]);
+    let (caller, outbound) = caller_of(&[&ratings]);
+    for code in ["200", "201", "204", "302", "400", "404", "409", "429", "500"] {
+        for line in [format!("GET /{code}"), format!("POST /{code}"), format!("DELETE /{code}")] {
+            let answer = exchange(outbound, request(&line).as_bytes());
+            let body = if code == "204" { "" } else { "text" };
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {code}")) && answer.ends_with(&format!("\r\n\r\n{body}")),
+                "{line}: {answer}"
+            );
+            assert!(answer.contains("location: /x") && !answer.contains("grpc-"), "{line}: {answer}");
+        }
+    }
+    assert!(!caller.log().contains("ejected"), "{}", caller.log());
+    let admin = caller.listener("admin");
+    let metrics = exchange(admin, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let line = |method: &str, code: &str, count: usize| {
+        let labels = format!(r#"{{grpc_service="ratings",grpc_method="{method}",grpc_code="{code}"}} {count}"#);
+        assert!(metrics.contains(&format!("grpc_client_handled_total{labels}")), "{labels}: {metrics}");
+    };
+    line("HTTP read", "NotFound", 1);
+    line("HTTP", "Aborted", 2);
+    line("HTTP", "OK", 8);
+}
+
+#[test]
+fn read_is_repeated_at_another_instance_and_a_write_is_not() {
+    let (broken, broken_seen) = app(|_| Vec::new());
+    let more = [("MESH__SIDECAR__PROTOCOL", "http1")];
+    let broken = beside(broken, "ratings", &more);
+    let (ratings, _) = ratings(OK);
+    let (_caller, outbound) = caller_of(&[&broken, &ratings]);
+    // Two of three writes at most reach the broken one before it is ejected.
+    let mut failed = 0;
+    for _ in 0..20 {
+        let answer = exchange(outbound, request("GET /ratings/1").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let written = exchange(outbound, request("DELETE /ratings/1").as_bytes());
+        failed += usize::from(written.starts_with("HTTP/1.1 503"));
+    }
+    let writes = broken_seen.lock().unwrap().iter().filter(|request| request.starts_with(b"DELETE")).count();
+    assert_eq!(writes, failed, "a write was repeated, or its failure hidden");
 }
 
 /// The resident memory of a process in bytes.
@@ -162,26 +228,17 @@ fn answer_that_nobody_reads_waits_at_the_app() {
         answer
     });
     let ratings = beside(address, "ratings", &[("MESH__SIDECAR__PROTOCOL", "http1")]);
-    let (unused, _) = app(|_| Vec::new());
-    let more = [
-        ("MESH__SIDECAR__PROTOCOL", "http1"),
-        ("MESH__SIDECAR__PEERS", "ratings"),
-        ("MESH__REGISTRY", "static"),
-        ("MESH__STATIC__RATINGS", &*ratings.address.to_string()),
-    ];
-    let caller = beside(unused, "shop", &more);
-    let outbound = caller.listener("outbound");
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: ratings\r\nConnection: close\r\n\r\n");
-    assert!(exchange(outbound, get("/small").as_bytes()).ends_with("aa"));
+    let (caller, outbound) = caller_of(&[&ratings]);
+    assert!(exchange(outbound, request("GET /small").as_bytes()).ends_with("aa"));
     let before = [&ratings, &caller].map(resident);
 
     let mut stopped = std::net::TcpStream::connect(outbound).unwrap();
-    std::io::Write::write_all(&mut stopped, get("/large").as_bytes()).unwrap();
+    std::io::Write::write_all(&mut stopped, request("GET /large").as_bytes()).unwrap();
     let mut head = [0; 64];
     std::io::Read::read_exact(&mut stopped, &mut head).unwrap();
     // Others have theirs meanwhile, again and again, on the same connections.
     for _ in 0..100 {
-        assert!(exchange(outbound, get("/small").as_bytes()).ends_with("aa"));
+        assert!(exchange(outbound, request("GET /small").as_bytes()).ends_with("aa"));
     }
     let after = [&ratings, &caller].map(resident);
     for (before, after) in before.iter().zip(after) {

@@ -3,10 +3,11 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{Grpcurl, Process, RawCall, command, eventually, free_address, output};
+use harness::{Grpcurl, Process, command, eventually, free_address, output};
 use serde_json::json;
+use tonic::Code;
 
-use super::catalog;
+use super::{catalog, failure};
 
 const LIST: &str = "catalog.v1.CatalogService/ListTitles";
 
@@ -24,12 +25,14 @@ fn calls_are_refused_with_starting_until_the_app_is_healthy() {
         return;
     }
     let (folder, listen) = (tempfile::tempdir().expect("a folder"), free_address());
-    let late = format!("until [ -e go ]; do sleep 0.05; done; {}", catalog());
+    // The app may call others from its first line.
+    let late =
+        format!("curl -s $SIDECAR_OUTBOUND >/dev/null || exit 9; until [ -e go ]; do sleep 0.05; done; {}", catalog());
     let mut sidecar = sidecar(&late, &[("MESH__LISTEN", &listen.to_string())]);
     let mut sidecar = sidecar.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let list = || Grpcurl::to(listen).call(LIST, &json!({}));
     eventually("it listens", || std::net::TcpStream::connect(listen).ok().map(drop));
-    assert_eq!(RawCall::begin(listen, &format!("/{LIST}"), &[]).finish(&[]).code, "14", "UNAVAILABLE");
+    assert_eq!(failure(listen), (Code::Unavailable, "STARTING".to_owned()));
 
     std::fs::write(folder.path().join("go"), "").unwrap();
     eventually("the app is called", || (!list().failed()).then_some(()));

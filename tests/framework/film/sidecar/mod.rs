@@ -16,7 +16,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use contracts::catalog::v1::GetTitleRequest;
+use contracts::catalog::v1::catalog_service_client::CatalogServiceClient;
 use harness::{LIMIT, Process, command};
+use tonic::Code;
+use tonic::transport::Endpoint;
+use tonic_types::StatusExt as _;
 
 /// The command of a catalog behind a sidecar, with its database in the folder of the sidecar.
 fn catalog() -> String {
@@ -63,4 +68,15 @@ fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The code and the reason of a read at a catalog that fails.
+fn failure(address: SocketAddr) -> (Code, String) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let status = runtime.block_on(async {
+        let to = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        let request = GetTitleRequest { title_id: harness::uuid() };
+        CatalogServiceClient::new(to.connect_lazy()).get_title(request).await.expect_err("it fails")
+    });
+    (status.code(), status.get_details_error_info().map(|info| info.reason).unwrap_or_default())
 }
