@@ -111,6 +111,8 @@ struct Http2Connection {
     end: Option<SystemTime>,
     /// What the peer speaks instead of HTTP/2. Without TLS a connection is used before its first bytes arrive.
     greeted: Greeted,
+    /// Whether the authority of the peer's certificate is no longer trusted.
+    distrusted: Arc<AtomicBool>,
     /// Each clone but the first is a call in flight.
     calls: Arc<CallRecord>,
 }
@@ -123,8 +125,6 @@ struct CallRecord {
     start: Instant,
     /// Consecutive calls that ended without a response.
     unanswered: AtomicU32,
-    /// Whether the authority of the peer's certificate is no longer trusted.
-    is_distrusted: AtomicBool,
 }
 
 impl Connections {
@@ -237,7 +237,7 @@ impl Http2Connection {
 
     /// Whether the certificate of the peer has ended, or is no longer trusted.
     fn has_ended(&self) -> bool {
-        self.end.is_some_and(|end| end <= SystemTime::now()) || self.calls.is_distrusted.load(Ordering::Relaxed)
+        self.end.is_some_and(|end| end <= SystemTime::now()) || self.distrusted.load(Ordering::Relaxed)
     }
 
     fn is_silent(&self) -> bool {
@@ -255,11 +255,6 @@ impl Drop for PendingResponse<'_> {
 }
 
 async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, Unanswered> {
-    let calls = Arc::new(CallRecord {
-        start: Instant::now(),
-        unanswered: AtomicU32::new(0),
-        is_distrusted: AtomicBool::new(false),
-    });
     let connected = async {
         let stream = TcpStream::connect(authority.as_str()).await.map_err(unreachable)?;
         // RPCs are small: send each packet at once.
@@ -267,14 +262,15 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
         match dial.transport.at(stream.peer_addr().map_err(unreachable)?) {
             Security::Plaintext => {
                 let (stream, greeted) = Greeting::of(stream);
-                Ok((open(stream, None, &calls).await?, None, greeted))
+                let (sender, distrusted) = open(stream, None).await?;
+                Ok(((sender, distrusted, None), greeted))
             }
             Security::Mutual(source) => {
                 let name = ServerName::try_from(dial.service).map_err(unreachable)?;
                 let connector = TlsConnector::from(Arc::new(source.current().client(dial.service)));
-                let authenticated = authenticated(connector.connect(name, stream), source, &calls).await;
+                let authenticated = authenticated(connector.connect(name, stream), source).await;
                 dial.metrics.handshake(Side::Client, authenticated.is_ok());
-                authenticated.map(|(sender, end)| (sender, end, Greeted::default()))
+                authenticated.map(|opened| (opened, Greeted::default()))
             }
             Security::Refused => Err(unreachable(io::Error::other(
                 "plaintext is for loopback: set the three keys of identity, or tls.mode to plaintext",
@@ -284,8 +280,9 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
     let timed_out =
         || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {authority} after {CONNECT_TIMEOUT:?}"));
     let connected = timeout(CONNECT_TIMEOUT, connected).await.unwrap_or_else(|_| Err(unreachable(timed_out())));
-    let (sender, end, greeted) = connected?;
-    Ok(Http2Connection { sender, end, greeted, calls })
+    let ((sender, distrusted, end), greeted) = connected?;
+    let calls = Arc::new(CallRecord { start: Instant::now(), unanswered: AtomicU32::new(0) });
+    Ok(Http2Connection { sender, end, greeted, distrusted, calls })
 }
 
 /// Begins HTTP/2 on a connection by TLS, and waits until the peer has accepted the certificate of this process. Returns when
@@ -293,18 +290,17 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
 async fn authenticated(
     connecting: tokio_rustls::Connect<TcpStream>,
     source: &Source,
-    calls: &Arc<CallRecord>,
-) -> Result<(SendRequest<Body>, Option<SystemTime>), Unanswered> {
+) -> Result<(SendRequest<Body>, Arc<AtomicBool>, Option<SystemTime>), Unanswered> {
     let stream = connecting.await.map_err(|error| unreachable(explained(error)))?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let end = chain.first().and_then(|certificate| not_after(certificate));
     let trust = Trust::of(source.clone(), chain);
     let (stream, confirmed) = Confirmed::of(stream);
-    let sender = open(stream, Some(trust), calls).await?;
+    let (sender, distrusted) = open(stream, Some(trust)).await?;
     let closed =
         |_| io::Error::new(io::ErrorKind::ConnectionAborted, "the peer closed the connection in the handshake");
     confirmed.await.unwrap_or_else(|error| Err(closed(error))).map_err(unreachable)?;
-    Ok((sender, end))
+    Ok((sender, distrusted, end))
 }
 
 /// Names the cause of a failed handshake that rustls only describes: the peer has answered without TLS.
@@ -319,8 +315,8 @@ fn explained(error: io::Error) -> io::Error {
     }
 }
 
-/// Begins HTTP/2 on a connection.
-async fn open<I>(stream: I, trust: Option<Trust>, calls: &Arc<CallRecord>) -> Result<SendRequest<Body>, Unanswered>
+/// Begins HTTP/2 on a connection. Returns where it notes that the peer is no longer trusted, too.
+async fn open<I>(stream: I, trust: Option<Trust>) -> Result<(SendRequest<Body>, Arc<AtomicBool>), Unanswered>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -328,17 +324,15 @@ where
     http2.max_header_list_size(MAX_HEADER_BYTES);
     http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
     let (sender, connection) = http2.handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
-    // Each strong reference is counted as a call.
-    let calls = Arc::downgrade(calls);
+    let distrusted = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&distrusted);
     // The task ends after the last sender is dropped. Calls in flight are still finished.
     tokio::spawn(async move {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,
             () = lost(trust.as_ref()) => {
-                if let Some(calls) = calls.upgrade() {
-                    calls.is_distrusted.store(true, Ordering::Relaxed);
-                }
+                noted.store(true, Ordering::Relaxed);
                 timeout(DISTRUSTED_GRACE, connection).await.unwrap_or(Ok(()))
             }
         };
@@ -346,7 +340,7 @@ where
             tracing::debug!(%error, "connection to a peer ended");
         }
     });
-    Ok(sender)
+    Ok((sender, distrusted))
 }
 
 fn unreachable(cause: impl Error + Send + Sync + 'static) -> Unanswered {
