@@ -32,7 +32,7 @@ use tonic::body::Body;
 
 use super::confirmed::Confirmed;
 use super::greeting::{Foreign, Greeted, Greeting};
-use crate::identity::{Security, Source, Transport, Trust, lost, not_after};
+use crate::identity::{Security, Snapshot, Source, Transport, Trust, lost, not_after};
 use crate::telemetry::{Side, TlsMetrics};
 
 /// The largest size of response headers, in bytes. A list of invalid fields may exceed hyper's default of 16 KiB.
@@ -267,8 +267,9 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
             }
             Security::Mutual(source) => {
                 let name = ServerName::try_from(dial.service).map_err(unreachable)?;
-                let connector = TlsConnector::from(Arc::new(source.current().client(dial.service)));
-                let authenticated = authenticated(connector.connect(name, stream), source).await;
+                let current = source.current();
+                let connector = TlsConnector::from(Arc::new(current.client(dial.service)));
+                let authenticated = authenticated(connector.connect(name, stream), source, current).await;
                 dial.metrics.handshake(Side::Client, authenticated.is_ok());
                 authenticated.map(|opened| (opened, Greeted::default()))
             }
@@ -290,11 +291,12 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
 async fn authenticated(
     connecting: tokio_rustls::Connect<TcpStream>,
     source: &Source,
+    checked: Arc<Snapshot>,
 ) -> Result<(SendRequest<Body>, Arc<AtomicBool>, Option<SystemTime>), Unanswered> {
     let stream = connecting.await.map_err(|error| unreachable(explained(error)))?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let end = chain.first().and_then(|certificate| not_after(certificate));
-    let trust = Trust::of(source.clone(), chain);
+    let trust = Trust::of(source.clone(), checked, chain);
     let (stream, confirmed) = Confirmed::of(stream);
     let (sender, distrusted) = open(stream, Some(trust)).await?;
     let closed =

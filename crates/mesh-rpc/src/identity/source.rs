@@ -66,9 +66,9 @@ impl Source {
     }
 
     /// Waits until the certificates in use are such.
-    pub(super) async fn until(&self, are_such: impl Fn(&Snapshot) -> bool) {
+    pub(super) async fn until(&self, are_such: impl Fn(&Arc<Snapshot>) -> bool) {
         // The sender lives as long as this.
-        let _ = self.0.current.subscribe().wait_for(|current| are_such(current)).await;
+        let _ = self.0.current.subscribe().wait_for(are_such).await;
     }
 
     /// Why a service cannot work, if its certificate has ended, or that of outgoing calls.

@@ -46,7 +46,7 @@ use super::prefixed::Prefixed;
 use super::settings::Limits;
 use super::tls;
 use crate::call::Connection;
-use crate::identity::{Source, Trust, left, lost, not_after, rejection};
+use crate::identity::{Snapshot, Source, Trust, left, lost, not_after, rejection};
 
 /// The limit for the first bytes of a client.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,8 +69,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The TLS of a connection.
 pub(super) struct Handshake {
     pub(super) config: Arc<ServerConfig>,
-    /// The certificates of the mesh, if clients need one of them.
-    pub(super) identity: Option<Source>,
+    /// The certificates of the mesh, and those of `config`, if clients need one of them.
+    pub(super) identity: Option<(Source, Arc<Snapshot>)>,
     /// Those of the listener.
     pub(super) all: Arc<Handshakes>,
 }
@@ -113,8 +113,8 @@ pub(super) async fn serve<A, F>(
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let limits = until(limits, chain.first().and_then(|certificate| not_after(certificate)));
             let identity = identity.zip(chain.first());
-            let service = identity.as_ref().and_then(|(source, certificate)| source.current().service(certificate));
-            let trust = identity.map(|(source, _)| Trust::of(source, chain));
+            let service = identity.as_ref().and_then(|((_, checked), certificate)| checked.service(certificate));
+            let trust = identity.map(|((source, checked), _)| Trust::of(source, checked, chain));
             Box::pin(serve_stream(stream, Peer { client, service, trust }, draining, limits, answer)).await;
         }
         Ok((Err(error), claimed)) => match rejection::reason(&error) {

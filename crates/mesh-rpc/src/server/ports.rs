@@ -172,8 +172,9 @@ impl Ports {
         let mutual = mutual.map(|source| -> TlsOfNew {
             let all = handshakes(Side::Server);
             Arc::new(move || {
-                let config = Arc::clone(&source.current().server);
-                Handshake { config, identity: Some(source.clone()), all: Arc::clone(&all) }
+                let current = source.current();
+                let config = Arc::clone(&current.server);
+                Handshake { config, identity: Some((source.clone(), current)), all: Arc::clone(&all) }
             })
         });
         let (health_layers, health_methods) = (Arc::clone(&services), methods.clone());
