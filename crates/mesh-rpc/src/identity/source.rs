@@ -82,6 +82,7 @@ impl Source {
     /// Reads the files again and again, and uses what is new. Never returns.
     pub async fn renew(self, metrics: TlsMetrics) {
         let source = self.clone();
+        metrics.begin();
         source.measure(&metrics);
         let read = move || source.read_again(&metrics);
         tokio::join!(reread(POLL, "certificates", read), self.warn_of_ends());

@@ -5,9 +5,8 @@ use std::time::SystemTime;
 
 use mesh_runtime::Usage;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 
 /// Asks the system at each reading.
 #[derive(Debug)]
@@ -24,12 +23,13 @@ impl ProcessMetrics {
 
 impl Collector for ProcessMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut write = |name: &str, help: &str, metric: &dyn Written| metric.write(&mut encoder, name, help);
         let start = self.start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        write("process_start_time_seconds", "Start of the process, in seconds since 1970", &ConstGauge::new(start))?;
+        gauge(&mut encoder, "process_start_time_seconds", "Start of the process, in seconds since 1970", &start)?;
         let usage = Usage::now();
         if let Some(cpu) = usage.cpu {
-            write("process_cpu_seconds", "CPU time of the process", &ConstCounter::new(cpu.as_secs_f64()))?;
+            let help = "CPU time of the process";
+            let mut counter = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+            counter.encode_counter::<NoLabelSet, _, u64>(&cpu.as_secs_f64(), None)?;
         }
         for (name, help, value) in [
             ("process_resident_memory_bytes", "Memory of the process in RAM", usage.resident),
@@ -39,20 +39,13 @@ impl Collector for ProcessMetrics {
             ("process_max_fds", "The limit of open files", usage.most_open_files),
         ] {
             if let Some(value) = value {
-                write(name, help, &ConstGauge::new(value))?;
+                gauge(&mut encoder, name, help, &value)?;
             }
         }
         Ok(())
     }
 }
 
-/// A value that is written with its description.
-trait Written {
-    fn write(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str) -> fmt::Result;
-}
-
-impl<M: EncodeMetric> Written for M {
-    fn write(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str) -> fmt::Result {
-        self.encode(encoder.encode_descriptor(name, help, None, self.metric_type())?)
-    }
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: &impl EncodeGaugeValue) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(value)
 }

@@ -60,8 +60,8 @@ impl TlsMetrics {
         registry.register("mesh_tls_rejected", "Clients that were not let in, by reason", self.rejected.clone());
     }
 
-    /// Sets the end of the certificate of a service. Its process makes handshakes: their series begin at 0.
-    pub fn ends(&self, service: &'static str, end: SystemTime) {
+    /// Begins the series of a process that has certificates, at 0: it makes handshakes.
+    pub fn begin(&self) {
         for outcome in ["renewed", "failed"] {
             drop(self.renewals.get_or_create(&OutcomeLabels { outcome }));
         }
@@ -70,6 +70,10 @@ impl TlsMetrics {
         {
             drop(self.handshakes.get_or_create(&HandshakeLabels { side: side.name(), outcome }));
         }
+    }
+
+    /// Sets the end of the certificate of a service.
+    pub fn ends(&self, service: &'static str, end: SystemTime) {
         let seconds = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         self.ends.get_or_create(&ServiceLabels { service }).set(seconds.try_into().unwrap_or(i64::MAX));
     }
