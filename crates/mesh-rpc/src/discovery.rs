@@ -20,5 +20,5 @@ mod source;
 pub use address::{Address, Pattern};
 pub use entry::Registrant;
 pub use register::Registered;
-pub use settings::{Advertise, Consul, Registry};
+pub use settings::{Advertise, Consul, Registry, take_peers};
 pub use source::Discovery;

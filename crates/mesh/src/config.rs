@@ -7,7 +7,7 @@
 mod flags;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use mesh_events::Keep;
 use mesh_operations::Retention;
 use mesh_rpc::auth;
 use mesh_rpc::call::Methods;
-use mesh_rpc::discovery::{Advertise, Registry};
+use mesh_rpc::discovery::{Advertise, Registry, take_peers};
 use mesh_rpc::identity::Transport;
 use mesh_rpc::server::Limits;
 use mesh_rpc::telemetry::{Log, Otlp};
@@ -144,11 +144,14 @@ impl Config {
         let otlp = Otlp::take(&mut settings);
         let mut registry = Registry::take(process.has_peers_elsewhere(), &mut settings);
 
+        let methods = Methods::of(&process.descriptors());
+        let own = process.services.iter().map(Service::name);
+        let known: BTreeSet<_> = methods.services().into_iter().chain(own).chain(take_peers(&mut settings)).collect();
         let Services { listen: own_listen, databases, database_limits, own } =
-            Services::take(process, data_dir, &mut registry, &mut settings);
+            Services::take(process, &known, data_dir, &mut registry, &mut settings);
         let listen = take_listen(process, own_listen, &mut settings);
         let transport = take_transport(process, listen, &mut settings);
-        let auth = take_auth(process, (listen, &registry), &edge, &transport, &mut settings);
+        let auth = take_auth(process, (known, methods), (listen, &registry), &edge, &transport, &mut settings);
         if process.gateway.is_none()
             && transport.is_mutual_at(listen)
             && matches!(registry, Registry::Consul(_))
@@ -213,15 +216,14 @@ fn take_transport(process: &Process, listen: SocketAddr, settings: &mut Settings
 /// What callers are asked for. Passports may be signed by services and by processes of several.
 fn take_auth(
     process: &Process,
+    (known, methods): (BTreeSet<&'static str>, Methods),
     (listen, registry): (SocketAddr, &Registry),
     edge: &Edge,
     transport: &Transport,
     settings: &mut Settings,
 ) -> auth::Settings {
     let local: Vec<_> = process.services.iter().map(Service::name).collect();
-    let methods = Methods::of(&process.descriptors());
-    let others = local.iter().copied().chain([process.name, "gateway", "monolith", "mesh"]);
-    let names = methods.services().into_iter().chain(others).collect();
+    let names = known.into_iter().chain([process.name, "gateway", "monolith", "mesh"]).collect();
     let system = auth::intentions::System { names, methods, local };
     let inside = process.gateway.is_none().then_some(listen);
     let outside = edge.own_listener().unwrap_or(listen);

@@ -293,3 +293,31 @@ fn mistakes_in_auth_stop_the_start_with_a_line_each() {
         assert!(found, "{arguments:?}: {words:?} not in {text}");
     }
 }
+
+/// Files that all processes read may name services that only some of them call.
+#[test]
+fn service_without_a_contract_is_known_by_the_key_of_its_name() {
+    let mesh = Secured::new(&["catalog"]);
+    let file = mesh.folder.path().join("intentions.toml");
+    std::fs::write(&file, "catalog = ['gateway', 'scores']\nscores = ['catalog']\n").expect("a file");
+    let file = file.display().to_string();
+    let check = |peers: &str| {
+        let mut catalog = mesh.command("catalog");
+        catalog.env("MESH__AUTH__INTENTIONS", &file).env("MESH__STATIC__SCORES", "127.0.0.1:1");
+        let checked = catalog.args(["--check-config", &format!("--set=sidecar.peers={peers}")]).output();
+        let checked = checked.expect("the binary starts");
+        (checked.status.code(), String::from_utf8(checked.stderr).expect("UTF-8"))
+    };
+    let known = check("tastes, scores");
+    assert_eq!(known.0, Some(0), "{known:?}");
+    for (peers, words) in [
+        ("score", &["unknown service", "line 2: `scores`; name one without a contract in sidecar.peers"][..]),
+        ("score", &["unknown caller", "line 1: `scores`"]),
+        ("score", &["`static.scores`", "did you mean `static.score`"]),
+        ("scores, Tastes", &["`sidecar.peers`", "names of services"]),
+    ] {
+        let (code, text) = check(peers);
+        let found = text.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(code == Some(2) && found, "{peers}: {words:?} not in {text}");
+    }
+}

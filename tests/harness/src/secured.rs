@@ -1,6 +1,7 @@
 //! A mesh with mutual TLS and `auth.mode = "required"`, and clients that it lets in.
 
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -48,6 +49,13 @@ impl Secured {
     pub fn start_sidecar(&self, service: &str, more: &[(&str, &str)], app: &str) -> Process {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         Process::start_sidecar(service, &[&settings[..], more].concat(), Some(app))
+    }
+
+    /// The command of a process of the mesh.
+    pub fn command(&self, binary: &str) -> Command {
+        let mut command = command(binary);
+        command.envs(self.settings.iter().map(|(name, value)| (*name, value.as_str())));
+        command
     }
 
     /// Starts a process of the mesh that has a certificate, and asks nobody who calls.

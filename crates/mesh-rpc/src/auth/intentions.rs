@@ -166,7 +166,10 @@ fn read(path: &Path, system: &System) -> Result<(Table, Vec<String>), String> {
     for (called, callers) in lists {
         let (at, called) = (line(called.span()), called.into_inner());
         if !system.names.contains(called.as_str()) {
-            unknown.push(format!("names a file with an unknown service, {shown}: line {at}: `{called}`"));
+            unknown.push(format!(
+                "names a file with an unknown service, {shown}: line {at}: `{called}`; name one without a contract in \
+                 sidecar.peers"
+            ));
         }
         let callers = callers.iter().filter_map(|named| {
             let (at, named) = (line(named.span()), named.get_ref());

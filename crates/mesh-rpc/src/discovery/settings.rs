@@ -1,4 +1,4 @@
-//! The settings of discovery: `registry`, `static`, `consul.token` and `advertise`.
+//! The settings of discovery: `registry`, `static`, `consul.token`, `advertise` and `sidecar.peers`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,6 +56,7 @@ const ADVERTISE: &str = "a host such as 10.0.0.7 or catalog.internal, with or wi
 const ADDRESSES: &str = "addresses such as 127.0.0.1:50051, or catalog.internal:50051, separated by commas";
 const REGISTRY: &str = "local, static, dns, a pattern such as dns://{service}.default.svc:50051, or Consul's agent such as \
                         consul://127.0.0.1:8500";
+const PEERS: &str = "names of services that the contracts do not have, separated by commas";
 const TOKEN: &str = "a token: visible ASCII characters without spaces";
 
 impl Registry {
@@ -100,6 +101,20 @@ impl Registry {
             peers.insert(service.to_owned(), addresses);
         }
     }
+}
+
+/// Reads `sidecar.peers`: the services that no contract names. Each process reads the key, since files that processes share may
+/// have addresses and callers of such a service. The names live as long as the process.
+pub fn take_peers(settings: &mut Settings) -> Vec<&'static str> {
+    settings.optional(&Key::new("sidecar.peers", PEERS), parse_names).unwrap_or_default()
+}
+
+fn parse_names(text: &str) -> Option<Vec<&'static str>> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    let is_name =
+        |name: &str| name.bytes().all(inner) && name.bytes().next().is_some_and(|first| first.is_ascii_lowercase());
+    let names = text.split(',').map(str::trim);
+    names.map(|name| is_name(name).then(|| &*name.to_owned().leak())).collect()
 }
 
 fn parse_registry(text: &str) -> Option<Registry> {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use mesh_rpc::call::Methods;
 use mesh_rpc::discovery::Registry;
 use mesh_runtime::settings::{Key, Settings, Values, parse};
 use mesh_store::{Database, Databases, Limits};
@@ -23,16 +22,21 @@ pub(super) struct Services {
 
 impl Services {
     /// Reads the keys under `services` and `static`. All processes of a system share a file, so it may name services of
-    /// other processes. The keys of mesh are checked for them, too; their processes check their own settings.
-    pub(super) fn take(process: &Process, data_dir: PathBuf, registry: &mut Registry, settings: &mut Settings) -> Self {
+    /// other processes: all that are `known`. The keys of mesh are checked for them, too; their processes check their own
+    /// settings.
+    pub(super) fn take(
+        process: &Process,
+        known: &BTreeSet<&'static str>,
+        data_dir: PathBuf,
+        registry: &mut Registry,
+        settings: &mut Settings,
+    ) -> Self {
         let running: BTreeMap<&str, &Service> =
             process.services.iter().map(|service| (service.name(), service)).collect();
-        let known: BTreeSet<&str> =
-            Methods::of(&process.descriptors()).services().into_iter().chain(running.keys().copied()).collect();
         let mut services =
             Self { listen: None, databases: BTreeMap::new(), database_limits: BTreeMap::new(), own: BTreeMap::new() };
         let (places, limits) = (Databases::take(data_dir, settings), Limits::take(settings));
-        for name in known {
+        for name in known.iter().copied() {
             let service = running.get(name);
             let key = Key::new(listen_key(name), parse::ADDRESS);
             // In a process of several services, the key has no effect.
