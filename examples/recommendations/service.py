@@ -116,7 +116,7 @@ class Recommendations(recommendations_pb2_grpc.RecommendationsServiceServicer):
         """The ratings by title, and the services that are unreachable. Ratings speaks plain HTTP: see examples/ratings."""
         left = time_left(context)
         limit = (DEADLINE if left is None else min(left, DEADLINE)) * SHARE
-        headers = {**carried(context), "Host": "ratings", "grpc-timeout": f"{int(limit * 1000)}m"}
+        headers = {**carried(context), "Host": "ratings", "grpc-timeout": f"{max(0, int(limit * 1000))}m"}
         connection = HTTPConnection(self._outbound, timeout=max(limit, 0.001))
         try:
             connection.request("GET", "/ratings?" + urlencode([("title", title) for title in titles]), headers=headers)

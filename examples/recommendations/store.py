@@ -5,6 +5,7 @@ import sqlite3
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 SCHEMA = """
@@ -91,16 +92,12 @@ class Store:
             raise Reused
         return first and first[1]
 
+    @contextmanager
     def _transaction(self):
-        return _Transaction(self._database)
-
-
-class _Transaction:
-    def __init__(self, database):
-        self._database = database
-
-    def __enter__(self):
         self._database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind, *_):
-        self._database.execute("COMMIT" if kind is None else "ROLLBACK")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            self._database.rollback()
+            raise
