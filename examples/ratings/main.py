@@ -166,7 +166,7 @@ def end_with_the_sidecar(stop):
 
 
 def main():
-    # The sidecar tells the address. The lines of the log go to standard error.
+    # The sidecar tells the address. The lines of the log go to standard error, and the address alone to standard output.
     host, _, port = os.environ.get("SIDECAR_APP", "127.0.0.1:50059").rpartition(":")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stop = threading.Event()
@@ -179,7 +179,7 @@ def main():
     server = ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
     serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
     serving.start()
-    logging.info("listening on %s:%s", host, server.server_port)
+    print(f"ratings app listening on {host}:{server.server_port}", flush=True)
 
     stop.wait()
     # The sidecar has drained: no call is in flight, and connections that it keeps open are idle.

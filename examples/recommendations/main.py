@@ -26,7 +26,7 @@ CALLS = 32
 
 
 def main():
-    # The sidecar tells both addresses. The lines of the log go to standard error.
+    # The sidecar tells both addresses. The lines of the log go to standard error, and its own address to standard output.
     address = os.environ.get("SIDECAR_APP", "127.0.0.1:50058")
     outbound = os.environ.get("SIDECAR_OUTBOUND", "127.0.0.1:7000")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -46,7 +46,7 @@ def main():
     server.start()
     for name in ("", "recommendations.v1.RecommendationsService"):
         healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    logging.info("listening on %s:%s", address.rpartition(":")[0], port)
+    print(f"recommendations app listening on {address.rpartition(':')[0]}:{port}", flush=True)
 
     stop.wait()
     healthy.enter_graceful_shutdown()

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use contracts::recommendations::v1::NoteWatchedRequest;
 use harness::{
-    Collector, Consul, Curl, Exported, Grpcurl, Process, Program, RawCall, Secured, command, eventually, python,
-    python_with, root, uuid,
+    Collector, Consul, Curl, Exported, Grpcurl, Process, RawCall, Secured, command, eventually, python, python_with,
+    root, uuid,
 };
 use prost::Message as _;
 use serde_json::json;
 
-use super::{PACKAGES, RATINGS, RECOMMENDATIONS, names};
+use super::{PACKAGES, RATINGS, RECOMMENDATIONS, alone, names};
 
 const NOTE: &str = "recommendations.v1.RecommendationsService/NoteWatched";
 const LIST: &str = "recommendations.v1.RecommendationsService/ListRecommendations";
@@ -473,14 +473,12 @@ fn program_ends_with_a_sidecar_that_is_killed() {
     let ratings = Process::start_sidecar("ratings", &settings, None);
     let rated = ratings.curl().json("PUT", "/ratings/a", &json!({"stars": 5}));
     assert_eq!(rated.status, 200, "{rated:?}");
-    let log = ratings.log();
-    let program = log.lines().find_map(|line| line.split_once(" INFO listening on ")?.1.parse().ok());
-    let program: std::net::SocketAddr = program.unwrap_or_else(|| panic!("no address: {log}"));
+    let program = ratings.listener("app");
     let folder = ratings.kill();
     eventually("the program ends", || std::net::TcpStream::connect(program).is_err().then_some(()));
     // Its lock is free, and its data is there.
     let database = folder.path().join("data/ratings.db").display().to_string();
-    let again = Program::start(&python, RATINGS, &[("RATINGS_DATABASE", &database)]);
+    let again = alone(&python, RATINGS, &[("RATINGS_DATABASE", &database)]);
     assert_eq!(again.curl().get("/ratings/a").json(), json!({"average": 5.0, "count": 1}));
 }
 

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use harness::{Curl, Page, Program, python};
+use harness::{Curl, Page, Process, python};
 use serde_json::json;
 
-use super::RATINGS;
+use super::{RATINGS, alone, alone_in};
 
 fn installed() -> Option<PathBuf> {
     python().filter(|_| Curl::installed())
 }
 
-fn rate(ratings: &Program, caller: &str, body: &str) -> Page {
+fn rate(ratings: &Process, caller: &str, body: &str) -> Page {
     let caller = format!("mesh-caller: {caller}");
     ratings.curl().send(
         "/ratings/a",
@@ -23,7 +23,7 @@ fn rate(ratings: &Program, caller: &str, body: &str) -> Page {
 #[test]
 fn rating_is_the_mean_of_the_last_stars_of_each_caller() {
     let Some(python) = installed() else { return };
-    let ratings = Program::start(&python, RATINGS, &[]);
+    let ratings = alone(&python, RATINGS, &[]);
     assert_eq!(ratings.curl().get("/ratings/a").status, 404);
     assert_eq!(rate(&ratings, "user/https://issuer/alice", r#"{"stars": 1}"#).status, 200);
     assert_eq!(rate(&ratings, "user/https://issuer/alice", r#"{"stars": 5}"#).status, 200);
@@ -36,16 +36,16 @@ fn rating_is_the_mean_of_the_last_stars_of_each_caller() {
 #[test]
 fn rating_outlives_a_kill() {
     let Some(python) = installed() else { return };
-    let ratings = Program::start(&python, RATINGS, &[]);
+    let ratings = alone(&python, RATINGS, &[]);
     assert_eq!(rate(&ratings, "anonymous", r#"{"stars": 3}"#).status, 200);
-    let again = Program::start_in(ratings.kill(), &python, RATINGS, &[]);
+    let again = alone_in(ratings.kill(), &python, RATINGS, &[]);
     assert_eq!(again.curl().get("/ratings/a").json(), json!({"average": 3.0, "count": 1}));
 }
 
 #[test]
 fn bad_ratings_are_refused() {
     let Some(python) = installed() else { return };
-    let ratings = Program::start(&python, RATINGS, &[]);
+    let ratings = alone(&python, RATINGS, &[]);
     for body in ["", "{}", "[]", "5", r#"{"stars": 0}"#, r#"{"stars": 6}"#, r#"{"stars": 4.5}"#, r#"{"stars": true}"#] {
         assert_eq!(rate(&ratings, "anonymous", body).status, 400, "{body}");
     }
@@ -60,7 +60,7 @@ fn bad_ratings_are_refused() {
 #[test]
 fn ratings_end_in_order() {
     let Some(python) = installed() else { return };
-    let mut ratings = Program::start(&python, RATINGS, &[]);
+    let mut ratings = alone(&python, RATINGS, &[]);
     assert_eq!(ratings.curl().get("/healthz").status, 200);
     ratings.signal("TERM");
     assert!(ratings.ended().0.success(), "{}", ratings.log());

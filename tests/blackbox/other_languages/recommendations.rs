@@ -1,14 +1,14 @@
 //! `examples/recommendations`, alone: the monolith stands where its sidecar would, since it answers for the catalog.
 
 use harness::film::{call, create};
-use harness::{Answer, Grpcurl, Process, Program, python_with, root, uuid};
+use harness::{Answer, Grpcurl, Process, python_with, root, uuid};
 use serde_json::{Value, json};
 
-use super::{PACKAGES, RECOMMENDATIONS, names};
+use super::{PACKAGES, RECOMMENDATIONS, alone, alone_in, names};
 
 /// The program, and the process that answers for its peers.
 struct Alone {
-    program: Program,
+    program: Process,
     monolith: Process,
 }
 
@@ -17,7 +17,7 @@ impl Alone {
         let python = python_with(PACKAGES).filter(|_| Grpcurl::installed())?;
         let monolith = Process::start("monolith", &[]);
         let outbound = monolith.address.to_string();
-        let program = Program::start(&python, RECOMMENDATIONS, &[("SIDECAR_OUTBOUND", &outbound)]);
+        let program = alone(&python, RECOMMENDATIONS, &[("SIDECAR_OUTBOUND", &outbound)]);
         Some(Self { program, monolith })
     }
 
@@ -162,7 +162,7 @@ fn recommendations_outlive_a_kill_and_end_in_order() {
     let Alone { program, monolith } = alone;
     let python = python_with(PACKAGES).expect("as above");
     let outbound = monolith.address.to_string();
-    let program = Program::start_in(program.kill(), &python, RECOMMENDATIONS, &[("SIDECAR_OUTBOUND", &outbound)]);
+    let program = alone_in(program.kill(), &python, RECOMMENDATIONS, &[("SIDECAR_OUTBOUND", &outbound)]);
     let mut alone = Alone { program, monolith };
     assert_eq!(names(&alone.list("alice", 0)), ["Liked"]);
     alone.program.signal("TERM");

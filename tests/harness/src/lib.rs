@@ -27,6 +27,7 @@ mod raw; // gRPC calls by hand
 mod secured; // a mesh with mutual TLS and tokens
 mod session; // SQL on one connection
 mod sql; // one SQL statement
+mod up; // `mesh up`
 
 pub use authority::{Authority, Leaf, Seen, TlsClient};
 pub use balancer::Balancer;
@@ -43,8 +44,9 @@ pub use process::{Process, command, forget_cargo, output, output_in};
 pub use programs::{LIMIT, eventually, eventually_within, find_program, skip, skip_foreign};
 pub use project::{root, uuid};
 pub use proxy::Proxy;
-pub use python::{Program, python, python_with};
+pub use python::{app, python, python_with};
 pub use raw::{Ended, RawCall, RawConnection};
 pub use secured::{Secured, token};
 pub use session::Session;
 pub use sql::execute;
+pub use up::Up;

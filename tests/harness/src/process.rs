@@ -172,7 +172,8 @@ impl Process {
         Self::spawn(command, tempfile::tempdir().expect("a temporary folder"), service, environment)
     }
 
-    fn spawn(mut command: Command, folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {
+    /// Starts a command in a folder, and waits until it prints the address that `binary` listens on.
+    pub fn spawn(mut command: Command, folder: TempDir, binary: &str, environment: &[(&str, &str)]) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
         command.current_dir(folder.path());
         command.env("MESH__LISTEN", "127.0.0.1:0").envs(environment.iter().copied());
