@@ -46,9 +46,9 @@ impl Secured {
     }
 
     /// Starts a sidecar of the mesh, as [`Process::start_sidecar`] does.
-    pub fn start_sidecar(&self, service: &str, more: &[(&str, &str)], app: &str) -> Process {
+    pub fn start_sidecar(&self, service: &str, more: &[(&str, &str)], app: Option<&str>) -> Process {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Process::start_sidecar(service, &[&settings[..], more].concat(), Some(app))
+        Process::start_sidecar(service, &[&settings[..], more].concat(), app)
     }
 
     /// The command of a process of the mesh.
