@@ -24,6 +24,7 @@ mod text;
 mod timeout;
 mod trace;
 mod trace_state;
+mod windows;
 
 pub use caller::{Caller, OPERATOR};
 pub use cause::Cause;
@@ -40,3 +41,4 @@ pub use text::Text;
 pub use timeout::{read_timeout, within, write_timeout};
 pub use trace::Trace;
 pub use trace_state::{read_trace_state, write_trace_state};
+pub(crate) use windows::{CONNECTION_WINDOW, STREAM_WINDOW};

@@ -5,16 +5,17 @@
 //! - A call is sent once. Its caller repeats it where the contract allows that, also at another instance.
 //! - Only methods of the service's own contracts, and of those that every service may have, reach the app.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderValue, TE};
+use http::header::{CONTENT_LENGTH, HeaderValue, TE, TRANSFER_ENCODING};
 use http::{Request, Response, Uri};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -35,8 +36,9 @@ use crate::settings::Protocol;
 const APP_LOST: &str = "APP_LOST";
 /// The invited delay of a retry.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// How long an idle connection to an HTTP/1.1 app is kept. Many servers close theirs after 60 s.
-const IDLE: Duration = Duration::from_secs(30);
+/// How long an idle connection to an HTTP/1.1 app is kept: less than any server keeps it. A request that meets the end of its
+/// connection fails.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// The app beside this process.
 pub(crate) struct App {
@@ -47,7 +49,7 @@ pub(crate) struct App {
 }
 
 enum AppClient {
-    Grpc(Arc<Direct>),
+    Grpc(Box<Direct>),
     Http1(Box<Client<HttpConnector, Body>>, SocketAddr),
 }
 
@@ -56,11 +58,10 @@ impl App {
         service: &'static str,
         protocol: Protocol,
         address: SocketAddr,
-        direct: Arc<Direct>,
         passports: Option<Passports>,
     ) -> Self {
         let client = match protocol {
-            Protocol::Grpc => AppClient::Grpc(direct),
+            Protocol::Grpc => AppClient::Grpc(Box::new(Direct::to(address))),
             Protocol::Http1 => AppClient::Http1(Box::new(http1()), address),
         };
         Self { service, passports, client }
@@ -106,7 +107,8 @@ impl App {
 }
 
 async fn grpc(direct: &Direct, request: Request<Body>) -> Result<Response<Body>, Status> {
-    let mut response = direct.send(request).await.map_err(unanswered)?;
+    let (request, refused) = noted(request);
+    let mut response = direct.send(request).await.map_err(|why| refused.instead_of(unanswered(why)))?;
     if let Some(status) = from_http(&response) {
         return Err(status);
     }
@@ -129,13 +131,29 @@ async fn plain_http(
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let uri: Result<Uri, _> = format!("http://{address}{path}").parse();
-    *request.uri_mut() = uri.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let uri: Option<Uri> = path.starts_with('/').then(|| format!("http://{address}{path}").parse().ok()).flatten();
+    *request.uri_mut() = uri.ok_or_else(|| Status::invalid_argument("the target of a request is a path"))?;
+    // Without it, a read would lose a body of unknown length.
+    if !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH) {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     *request.version_mut() = http::Version::HTTP_11;
-    let mut response = client
-        .request(request.map(|body| Body::new(PassedThrough::of(body))))
-        .await
-        .map_err(|error| if error.is_connect() { unreachable(Arc::new(error)) } else { lost(Arc::new(error)) })?;
+    let (request, refused) = noted(request);
+    let answered = client.request(request.map(|body| Body::new(PassedThrough::of(body)))).await;
+    let mut response = answered.map_err(|error| {
+        refused.instead_of(if error.is_connect() { unreachable(Arc::new(error)) } else { lost(Arc::new(error)) })
+    })?;
+    let codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+    let coded = codings.fold(None, |_, coding| Some(coding.as_bytes().eq_ignore_ascii_case(b"chunked")));
+    if response.status().is_informational() || coded == Some(false) {
+        return Err(lost(Arc::new(std::io::Error::other(
+            "the answer is none to this request, or has an unknown coding",
+        ))));
+    }
+    if coded.is_some() {
+        // The chunks are the length (RFC 9112, 6.3).
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     headers::end_to_end(response.headers_mut());
     headers::of_an_app(response.headers_mut());
     *response.version_mut() = http::Version::HTTP_2;
@@ -149,7 +167,7 @@ fn unanswered(why: Unanswered) -> Status {
     }
 }
 
-type Cause = Arc<dyn std::error::Error + Send + Sync>;
+type Cause = Arc<dyn Error + Send + Sync>;
 
 /// UNAVAILABLE, `APP_UNREACHABLE`: nothing was sent. Any call may be retried.
 fn unreachable(cause: Cause) -> Status {
@@ -164,6 +182,54 @@ fn lost(cause: Cause) -> Status {
         unavailable(APP_LOST, "the app beside the sidecar broke off before its answer was complete", RETRY_DELAY);
     status.set_source(cause);
     status
+}
+
+/// A request whose body notes why it broke off: hyper only resets the stream, and the app is not at fault.
+fn noted(request: Request<Body>) -> (Request<Body>, Refused) {
+    let refused = Refused::default();
+    let noting = refused.clone();
+    (request.map(|body| Body::new(Noted { body, refused: noting })), refused)
+}
+
+/// Why the body of a request broke off: a layer has refused the rest, or the caller has left.
+#[derive(Clone, Default)]
+struct Refused(Arc<OnceLock<Status>>);
+
+impl Refused {
+    /// The failure of a call: that of its request, if it has one.
+    fn instead_of(&self, failed: Status) -> Status {
+        match self.0.get() {
+            Some(status) if status.source().is_some() => Status::cancelled("the caller broke its request off"),
+            Some(status) => status.clone(),
+            None => failed,
+        }
+    }
+}
+
+struct Noted {
+    body: Body,
+    refused: Refused,
+}
+
+impl http_body::Body for Noted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Err(status)) = &polled {
+            let _ = self.refused.0.set(status.clone());
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A response body of the app, whose trailers say nothing that only a sidecar may say.

@@ -13,6 +13,8 @@ use tokio::process::{Child as Process, ChildStdin, Command};
 /// A running app. A drop kills it.
 pub(crate) struct Child {
     process: Process,
+    /// The process group that the app leads.
+    group: u32,
     /// Kept here: tokio would close it before it waits.
     _stdin: Option<ChildStdin>,
 }
@@ -39,7 +41,8 @@ impl Child {
         let mut process = started.with_context(|| {
             format!("cannot start the app `{shown}`: check the command behind --, or sidecar.command")
         })?;
-        Ok(Some(Self { _stdin: process.stdin.take(), process }))
+        let group = process.id().unwrap_or_default();
+        Ok(Some(Self { _stdin: process.stdin.take(), process, group }))
     }
 
     /// Waits until the app has ended.
@@ -47,21 +50,24 @@ impl Child {
         self.process.wait().await
     }
 
-    /// Sends SIGTERM. The standard library and tokio send SIGKILL alone.
+    /// Sends SIGTERM to the app and to the processes that it has started.
     pub(crate) async fn terminate(&mut self) {
-        let Some(id) = self.process.id() else { return };
-        let asked = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &id.to_string()]).status().await;
-        if !asked.is_ok_and(|status| status.success()) {
-            self.kill().await;
+        if self.process.id().is_some() && !self.signal("TERM").await {
+            let _ = self.process.start_kill();
         }
     }
 
-    /// Ends the app at once, with the processes that it has started.
+    /// Ends at once what is left of the app and of the processes that it has started.
     pub(crate) async fn kill(&mut self) {
-        if let Some(id) = self.process.id() {
-            let _ = Command::new("sh").args(["-c", "kill -KILL \"-$0\"", &id.to_string()]).status().await;
-        }
+        self.signal("KILL").await;
         let _ = self.process.start_kill();
+    }
+
+    /// Sends a signal to the process group of the app. The standard library and tokio send SIGKILL alone, and to one process.
+    async fn signal(&self, name: &str) -> bool {
+        let group = format!("-{}", self.group);
+        let sent = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\" 2>/dev/null", name, &group]).status().await;
+        sent.is_ok_and(|status| status.success())
     }
 }
 

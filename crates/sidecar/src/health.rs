@@ -61,16 +61,13 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
-    pub(crate) fn new(asked: Asked, app: SocketAddr, direct: Arc<Direct>) -> Self {
-        Self { asked, app, direct }
+    /// Asks over connections of its own: calls may use up the others.
+    pub(crate) fn new(asked: Asked, app: SocketAddr) -> Self {
+        Self { asked, app, direct: Arc::new(Direct::to(app)) }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.app
-    }
-
-    pub(crate) fn direct(&self) -> Arc<Direct> {
-        Arc::clone(&self.direct)
     }
 
     /// The check of the service.
@@ -161,7 +158,7 @@ mod tests {
                 let _ = stream.shutdown().await;
             }
         });
-        let found = Asks::new(asked, app, Arc::new(Direct::to(app))).ask(Duration::from_secs(5)).await;
+        let found = Asks::new(asked, app).ask(Duration::from_secs(5)).await;
         serving.abort();
         found
     }
@@ -183,7 +180,7 @@ mod tests {
             assert!(found.contains(why), "{found}");
         }
         let unused = SocketAddr::from(([127, 0, 0, 1], 1));
-        let away = Asks::new(Asked::Tcp, unused, Arc::new(Direct::to(unused))).ask(Duration::from_secs(5)).await;
+        let away = Asks::new(Asked::Tcp, unused).ask(Duration::from_secs(5)).await;
         assert!(matches!(away, Readiness::NotReady(why) if why.contains("no connection to the app")));
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use mesh_rpc::auth::{Gate, Mode, Passports};
 use mesh_rpc::call::{GrpcServices, HttpMethods};
-use mesh_rpc::client::{Calling, Direct, Peers};
+use mesh_rpc::client::{Calling, Peers};
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
@@ -20,6 +20,7 @@ use mesh_rpc::server::{
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::signals::{Signal, Stop};
 use mesh_runtime::{Tasks, raise_open_files};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -133,7 +134,7 @@ impl Running {
         let (own, background) = ([health_service::NAME].into_iter().chain(reflection::NAMES), Tasks::default());
         let mut running = Self {
             addresses,
-            app: Asks::new(config.sidecar.health.clone(), app_address, Arc::new(Direct::to(app_address))),
+            app: Asks::new(config.sidecar.health.clone(), app_address),
             child: None,
             health: Health::starting([(service, config.methods.contracts_of(service))], own),
             metrics: Metrics::new(),
@@ -149,6 +150,9 @@ impl Running {
         let ready = running.accept_inbound(ports, limits, passports.clone())?;
         running.accept_outbound(local, limits, passports);
         announce(service, "outbound listening", outbound_address);
+        if !running.config.sidecar.command.is_empty() {
+            is_free(app_address).await?;
+        }
         running.child = Child::start(&running.config.sidecar.command, app_address, outbound_address)?;
         Ok((running, ready))
     }
@@ -183,7 +187,7 @@ impl Running {
         let mut grpc = GrpcServices::new();
         health_service::serve(&self.health, &mut grpc);
         reflection::serve(&mut grpc, &contracts, &[config.descriptors])?;
-        Ok(Ready { starting, grpc, app: App::new(service, protocol, self.app.address(), self.app.direct(), passports) })
+        Ok(Ready { starting, grpc, app: App::new(service, protocol, self.app.address(), passports) })
     }
 
     /// Lets the app call others.
@@ -192,7 +196,7 @@ impl Running {
         let calling = Calling {
             deadline: config.call_deadline,
             transport: config.transport.clone(),
-            passports: passports.clone(),
+            passports: passports.as_ref().map(Passports::as_they_are),
             metrics: self.metrics.clone(),
         };
         let discover = Arc::new(self.discovery.clone());
@@ -275,8 +279,10 @@ impl Running {
             let _ = tokio::join!(timeout_at(until, registered.deregister()), sleep_until(until.min(start + delay)));
         }
         self.draining.cancel();
-        if timeout_at(until, self.foreground.finish()).await.is_err() {
-            tracing::warn!(limit = ?self.config.drain_limit, "drain limit reached; calls still in flight are cut off");
+        // The app has a quarter of the time to end in order, whatever its callers do.
+        let calls_until = until - self.config.drain_limit / 4;
+        if timeout_at(calls_until, self.foreground.finish()).await.is_err() {
+            tracing::warn!(limit = ?self.config.drain_limit, "three quarters of the drain limit are over; calls still in flight are cut off");
         }
         self.foreground.cut();
         let code = self.end_app(until).await;
@@ -295,6 +301,7 @@ impl Running {
         match timeout_at(until, child.ended()).await {
             Ok(Ok(status)) => {
                 tracing::info!("the app has ended, {status}");
+                child.kill().await;
                 child::code(status)
             }
             Ok(Err(_)) => 1,
@@ -318,6 +325,16 @@ fn passports(config: &Config) -> anyhow::Result<Option<Passports>> {
 fn warn_if_open(config: &Config, address: SocketAddr) {
     if config.auth.mode == Mode::Off && !address.ip().is_loopback() {
         tracing::warn!(%address, "auth.mode is off: whoever reaches this address may call everything there");
+    }
+}
+
+/// Refuses an address that another program has: it would be taken for the app.
+async fn is_free(app: SocketAddr) -> anyhow::Result<()> {
+    match TcpStream::connect(app).await {
+        Ok(_) => anyhow::bail!(
+            "cannot start the app: another program listens at {app}; end it, or choose another address with sidecar.app"
+        ),
+        Err(_) => Ok(()),
     }
 }
 

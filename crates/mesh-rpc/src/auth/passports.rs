@@ -39,7 +39,11 @@ const WARNING: Duration = Duration::from_secs(60);
 
 /// The passports of a process with certificates. Cheap to clone.
 #[derive(Clone)]
-pub struct Passports(Arc<Shared>);
+pub struct Passports {
+    shared: Arc<Shared>,
+    /// Whether a passport that ends soon is replaced by another one.
+    renews: bool,
+}
 
 struct Shared {
     source: Source,
@@ -95,7 +99,8 @@ impl Passports {
     /// The process is one of the vouchers, and its certificate cannot sign passports.
     pub fn new(source: Source, process: &'static str, vouchers: Vec<String>) -> Result<Self, String> {
         let (signed, read, warned) = (Cache::new(REMEMBERED), Cache::new(REMEMBERED), Mutex::default());
-        let passports = Self(Arc::new(Shared { source, process, vouchers, signed, read, warned }));
+        let shared = Arc::new(Shared { source, process, vouchers, signed, read, warned });
+        let passports = Self { shared, renews: true };
         if passports.vouches(process) {
             let (issuer, subject, scopes) = (String::new(), "trial".to_owned(), BTreeSet::new());
             passports.sign(&User { issuer, subject, scopes, until: SystemTime::now() })?;
@@ -103,14 +108,21 @@ impl Passports {
         Ok(passports)
     }
 
+    /// The same passports, which are passed on as they are while they last. For the calls of an app, which has its passports from
+    /// this process.
+    #[must_use]
+    pub fn as_they_are(&self) -> Self {
+        Self { renews: false, ..self.clone() }
+    }
+
     fn vouches(&self, service: &str) -> bool {
-        self.0.vouchers.iter().any(|voucher| voucher == service)
+        self.shared.vouchers.iter().any(|voucher| voucher == service)
     }
 
     /// A passport of a user.
     fn of(&self, caller: &Caller, user: &Arc<User>) -> Result<HeaderValue, String> {
         let now = SystemTime::now();
-        let vouches = self.vouches(self.0.process);
+        let vouches = self.renews && self.vouches(self.shared.process);
         let came_with = caller.passport().filter(|(_, end)| *end > if vouches { now + LEFT } else { now });
         if let Some((passport, _)) = came_with {
             return Ok(passport.clone());
@@ -126,16 +138,16 @@ impl Passports {
         let until = user.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let scopes: Vec<_> = user.scopes.iter().map(String::as_str).collect();
         let key = format!("{}\n{until}\n{}", caller.name(), scopes.join(" "));
-        if let Some(kept) = self.0.signed.get(&key) {
+        if let Some(kept) = self.shared.signed.get(&key) {
             return Ok(kept);
         }
         let signed = self.sign(user)?;
-        self.0.signed.put(&key, signed.clone(), now + LIFETIME - LEFT);
+        self.shared.signed.put(&key, signed.clone(), now + LIFETIME - LEFT);
         Ok(signed)
     }
 
     fn sign(&self, user: &User) -> Result<HeaderValue, String> {
-        let snapshot = self.0.source.current();
+        let snapshot = self.shared.source.current();
         let (id, own) = (snapshot.id().to_string(), snapshot.own());
         let text = passport::sign(user, snapshot.trust_domain(), &id, &own.cert, &*own.key)?;
         let mut value = HeaderValue::try_from(text).map_err(|error| error.to_string())?;
@@ -144,11 +156,11 @@ impl Passports {
     }
 
     fn refuse(&self, why: &str) -> Status {
-        let mut warned = self.0.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.shared.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.is_none_or(|warned| warned.elapsed() > WARNING) {
             *warned = Some(Instant::now());
             tracing::warn!(
-                service = self.0.process,
+                service = self.shared.process,
                 why,
                 "a call for a user was not made: this service cannot vouch for it"
             );
@@ -166,7 +178,12 @@ impl Passports {
     /// as a call of the service, the app's call could do what the user may not.
     pub fn for_app(&self, caller: &Caller) -> Option<HeaderValue> {
         let user = caller.as_user()?;
-        Some(self.of(caller, user).unwrap_or(HeaderValue::from_static(NOBODY)))
+        let passport = match caller.passport() {
+            // No other one is signed in its place: an app that calls itself could renew it without end.
+            Some((passport, end)) => (*end > SystemTime::now()).then(|| passport.clone()),
+            None => self.of(caller, user).ok(),
+        };
+        Some(passport.unwrap_or(HeaderValue::from_static(NOBODY)))
     }
 
     /// The caller in a passport that an app sends back.
@@ -189,10 +206,10 @@ impl Passports {
     /// It is not valid, or its signer may not vouch for users.
     pub(super) fn read(&self, passport: &HeaderValue) -> Result<Caller, Refused> {
         let text = passport.to_str().map_err(|_| Refused::Invalid("it is not ASCII".to_owned()))?;
-        if let Some(caller) = self.0.read.get(text) {
+        if let Some(caller) = self.shared.read.get(text) {
             return Ok(caller);
         }
-        let snapshot = self.0.source.current();
+        let snapshot = self.shared.source.current();
         let read = passport::read(text, snapshot.trust_domain(), |chain| {
             let id = snapshot.check_chain(chain)?;
             match snapshot.service_of(&id) {
@@ -203,7 +220,7 @@ impl Passports {
         let mut kept = passport.clone();
         kept.set_sensitive(true);
         let caller = Caller::vouched(read.user, kept, read.expires);
-        self.0.read.put(text, caller.clone(), read.expires);
+        self.shared.read.put(text, caller.clone(), read.expires);
         Ok(caller)
     }
 }

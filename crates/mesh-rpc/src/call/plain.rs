@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
@@ -108,6 +108,11 @@ pub fn plain(mut response: Response<Body>) -> Response<Body> {
     remove_status(response.headers_mut());
     response.headers_mut().remove(GRPC_ACCEPT_ENCODING);
     let said = of_code(response.status()).code();
+    if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        // They have no content, whatever their length says.
+        response.headers_mut().remove(CONTENT_LENGTH);
+        return response.map(|_| Body::empty());
+    }
     response.map(|body| Body::new(Plain { body, said }))
 }
 

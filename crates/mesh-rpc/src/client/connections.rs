@@ -32,6 +32,7 @@ use tonic::body::Body;
 
 use super::confirmed::Confirmed;
 use super::greeting::{Foreign, Greeted, Greeting};
+use crate::call::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::identity::{Security, Snapshot, Source, Transport, Trust, lost, not_after};
 use crate::telemetry::{Side, TlsMetrics};
 
@@ -324,6 +325,7 @@ where
 {
     let mut http2 = Builder::new(TokioExecutor::new());
     http2.max_header_list_size(MAX_HEADER_BYTES);
+    http2.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
     let (sender, connection) = http2.handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
     let distrusted = Arc::new(AtomicBool::new(false));

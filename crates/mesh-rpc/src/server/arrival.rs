@@ -62,8 +62,8 @@ impl Limited {
     /// What the body yields within its limits.
     pub(super) fn observe(&mut self, polled: Polled, cx: &mut task::Context<'_>) -> Polled {
         match polled {
-            // The client disconnected. Its stream is reset, which drops the call at once and records it as cancelled.
-            Poll::Ready(frame) if !is_disconnect(&frame) => Poll::Ready(self.count(frame)),
+            // The stream is reset, which drops the call at once and records it as cancelled.
+            Poll::Ready(frame) if !is_reset(&frame) => Poll::Ready(self.count(frame)),
             _ => self.wait(cx),
         }
     }
@@ -88,10 +88,12 @@ impl Limited {
     }
 }
 
-/// Whether the client disconnected before its request arrived.
-fn is_disconnect(frame: &Option<Result<Frame<Bytes>, Status>>) -> bool {
+/// Whether the stream of the request was reset before it had arrived. HTTP/1.1 has no streams: there, the body must not end
+/// as if it were whole.
+fn is_reset(frame: &Option<Result<Frame<Bytes>, Status>>) -> bool {
     let Some(Err(status)) = frame else { return false };
-    std::error::Error::source(status).is_some_and(|cause| cause.is::<hyper::Error>())
+    let cause = std::error::Error::source(status).filter(|cause| cause.is::<hyper::Error>());
+    cause.and_then(|cause| cause.source()).is_some_and(|cause| cause.is::<h2::Error>())
 }
 
 fn too_slow() -> Status {

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use super::answer::{Answer, Answered};
 use super::body_limit::MAX_BYTES_IN_FLIGHT;
 use super::request::Arrived;
+use crate::call::Protocol;
 use crate::call::compression::{ACCEPTED, Decompressed, Encoding, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, decode, encode};
 
 /// Decompresses requests and compresses responses of calls from the network.
@@ -27,7 +28,8 @@ impl<N> Compression<N> {
 
 impl<N: Answer> Answer for Compression<N> {
     async fn answer(&self, mut call: Arrived) -> Response<Answered> {
-        if call.connection.is_none() {
+        // HTTP has encodings of its own.
+        if call.connection.is_none() || call.method.protocol == Protocol::Http {
             return self.next.answer(call).await;
         }
         let encoding = Encoding::take(call.request.headers_mut());

@@ -45,7 +45,7 @@ use super::head_limit::MAX_HEADER_BYTES;
 use super::prefixed::Prefixed;
 use super::settings::Limits;
 use super::tls;
-use crate::call::Connection;
+use crate::call::{CONNECTION_WINDOW, Connection, STREAM_WINDOW};
 use crate::identity::{Snapshot, Source, Trust, left, lost, not_after, rejection};
 
 /// The limit for the first bytes of a client.
@@ -254,6 +254,7 @@ fn http2() -> http2::Builder<TokioExecutor> {
     builder.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
     builder.max_header_list_size(MAX_HTTP_2_HEADER_BYTES).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
     builder.max_pending_accept_reset_streams(MAX_PENDING_RESETS);
+    builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     builder
 }
 

@@ -115,3 +115,20 @@ fn peer_that_nobody_knows_is_refused_by_name() {
     let plain = exchange(outbound, b"GET / HTTP/1.1\r\nHost: nobody\r\nConnection: close\r\n\r\n");
     assert!(plain.starts_with("HTTP/1.1 421") && plain.contains("there is no service `nobody`"), "{plain}");
 }
+
+#[test]
+fn call_that_the_sidecar_refuses_is_no_failure_of_the_app() {
+    let hop = hops::answering("1");
+    let sidecar = beside(hop.address, "catalog", &[("MESH__LIMITS__IN_FLIGHT", "1")]);
+    let calls: Vec<_> = (0..4)
+        .map(|_| {
+            std::thread::spawn({
+                let at = sidecar.address;
+                move || RawCall::begin(at, GET, &[]).finish(&[]).code
+            })
+        })
+        .collect();
+    let codes: Vec<_> = calls.into_iter().map(|call| call.join().expect("it ends")).collect();
+    assert!(codes.contains(&"8".to_owned()) && !codes.contains(&"14".to_owned()), "RESOURCE_EXHAUSTED: {codes:?}");
+    assert!(!sidecar.log().contains("broke off"), "{}", sidecar.log());
+}

@@ -209,6 +209,52 @@ fn read_is_repeated_at_another_instance_and_a_write_is_not() {
     assert_eq!(writes, failed, "a write was repeated, or its failure hidden");
 }
 
+#[test]
+fn request_that_breaks_off_is_no_whole_one() {
+    for (name, rest) in [("ends", ""), ("has a bad chunk", "zz\r\n")] {
+        let (sidecar, seen) = ratings(OK);
+        let head = "POST / HTTP/1.1\r\nHost: ratings\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+        let mut caller = std::net::TcpStream::connect(sidecar.address).unwrap();
+        std::io::Write::write_all(&mut caller, format!("{head}{rest}").as_bytes()).unwrap();
+        caller.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        let _ = std::io::Read::read_to_string(&mut caller, &mut answer);
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{name}: {answer}");
+        let whole = requests(&seen).iter().any(|request| request.ends_with("0\n\n"));
+        assert!(!whole, "{name}: {:?}", requests(&seen));
+    }
+}
+
+#[test]
+fn body_of_a_read_arrives_and_a_target_is_a_path() {
+    let (sidecar, seen) = ratings(OK);
+    let read = "GET /search HTTP/1.1\r\nHost: ratings\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    assert!(exchange(sidecar.address, read.as_bytes()).starts_with("HTTP/1.1 200"));
+    assert!(requests(&seen)[0].contains("hello"), "{:?}", requests(&seen));
+    let star = exchange(sidecar.address, b"OPTIONS * HTTP/1.1\r\nHost: ratings\r\nConnection: close\r\n\r\n");
+    assert!(star.starts_with("HTTP/1.1 400"), "{star}");
+    assert_eq!(requests(&seen).len(), 1);
+}
+
+#[test]
+fn answer_has_one_length() {
+    for (answer, expected) in [
+        ("HTTP/1.1 304 Not Modified\r\ncontent-length: 10\r\n\r\n", "HTTP/1.1 304"),
+        ("HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\nxx", "HTTP/1.1 204"),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n4\r\ntext\r\n0\r\n\r\n",
+            "HTTP/1.1 200",
+        ),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n4\r\ntext\r\n0\r\n\r\n", "HTTP/1.1 503"),
+        ("HTTP/1.1 101 Switching Protocols\r\n\r\n", "HTTP/1.1 503"),
+    ] {
+        let (sidecar, _) = ratings(answer);
+        let found = exchange(sidecar.address, request("GET /").as_bytes());
+        assert!(found.starts_with(expected), "{answer}: {found}");
+        assert!(!expected.ends_with("200") || found.contains("text"), "{answer}: {found}");
+    }
+}
+
 /// The resident memory of a process in bytes.
 #[cfg(target_os = "linux")]
 fn resident(process: &Process) -> u64 {
@@ -219,7 +265,7 @@ fn resident(process: &Process) -> u64 {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn answer_that_nobody_reads_waits_at_the_app() {
+fn answers_that_nobody_reads_wait_at_the_app() {
     const LARGE: usize = 50 * 1024 * 1024;
     let (address, _) = app(|request| {
         let length = if request.starts_with(b"GET /large") { LARGE } else { 2 };
@@ -232,20 +278,25 @@ fn answer_that_nobody_reads_waits_at_the_app() {
     assert!(exchange(outbound, request("GET /small").as_bytes()).ends_with("aa"));
     let before = [&ratings, &caller].map(resident);
 
-    let mut stopped = std::net::TcpStream::connect(outbound).unwrap();
-    std::io::Write::write_all(&mut stopped, request("GET /large").as_bytes()).unwrap();
-    let mut head = [0; 64];
-    std::io::Read::read_exact(&mut stopped, &mut head).unwrap();
+    // More than the windows of one connection would hold by default.
+    let mut all: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stopped = std::net::TcpStream::connect(outbound).unwrap();
+            std::io::Write::write_all(&mut stopped, request("GET /large").as_bytes()).unwrap();
+            std::io::Read::read_exact(&mut stopped, &mut [0; 64]).unwrap();
+            stopped
+        })
+        .collect();
     // Others have theirs meanwhile, again and again, on the same connections.
     for _ in 0..100 {
         assert!(exchange(outbound, request("GET /small").as_bytes()).ends_with("aa"));
     }
     let after = [&ratings, &caller].map(resident);
     for (before, after) in before.iter().zip(after) {
-        assert!(after < before + 16 * 1024 * 1024, "{before} bytes before, {after} with an answer of 50 MiB");
+        assert!(after < before + 32 * 1024 * 1024, "{before} bytes before, {after} with answers of 400 MiB");
     }
     // The rest arrives whole.
-    let mut rest = Vec::new();
+    let (mut rest, mut stopped) = (Vec::new(), all.pop().expect("one of them"));
     std::io::Read::read_to_end(&mut stopped, &mut rest).unwrap();
     assert!(rest.len() > LARGE && rest.iter().rev().take(LARGE - 1024).all(|byte| *byte == b'a'), "{}", rest.len());
 }

@@ -19,6 +19,12 @@ fn sidecar(app: &str, more: &[(&str, &str)]) -> Command {
     sidecar
 }
 
+/// Whether a process runs. One that has ended may wait to be collected.
+fn runs(id: &str) -> bool {
+    let state = Command::new("ps").args(["-o", "stat=", "-p", id]).output().expect("ps runs").stdout;
+    !state.is_empty() && !state.starts_with(b"Z")
+}
+
 #[test]
 fn calls_are_refused_with_starting_until_the_app_is_healthy() {
     if !Grpcurl::installed() {
@@ -55,7 +61,7 @@ fn sidecar_ends_with_the_exit_code_of_its_app() {
 
 #[test]
 fn app_that_ignores_the_signal_is_killed_at_the_limit() {
-    let app = format!("trap '' TERM; {} & wait; wait; wait", catalog().replace("exec", ""));
+    let app = format!("trap '' TERM; sleep 60 & {} & wait; wait; wait", catalog().replace("exec", ""));
     let mut sidecar = Process::start_sidecar("catalog", &[("MESH__DRAIN_LIMIT", "1s")], Some(&app));
     sidecar.signal("TERM");
     let (status, took) = sidecar.ended();
@@ -82,8 +88,17 @@ fn standard_input_of_the_app_ends_with_a_sidecar_that_is_killed() {
     let sidecar = Process::start_sidecar("catalog", &[], Some(&format!("echo $$ > pid; {}", catalog())));
     let folder = sidecar.kill();
     let id = std::fs::read_to_string(folder.path().join("pid")).unwrap();
-    let alive = || Command::new("kill").args(["-0", id.trim()]).stderr(Stdio::null()).status().unwrap().success();
-    eventually("the app notices", || (!alive()).then_some(()));
+    eventually("the app notices", || (!runs(id.trim())).then_some(()));
+}
+
+#[test]
+fn processes_of_the_app_end_with_it() {
+    let app = format!("{} & echo $! > pid; wait", catalog().replace("exec", ""));
+    let mut sidecar = Process::start_sidecar("catalog", &[], Some(&app));
+    let id = std::fs::read_to_string(sidecar.folder.path().join("pid")).unwrap();
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.ended().0.code(), Some(0), "{}", sidecar.log());
+    eventually("the catalog ends with the shell that started it", || (!runs(id.trim())).then_some(()));
 }
 
 #[test]
@@ -93,8 +108,10 @@ fn sidecar_that_cannot_start_says_why_in_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at_taken = format!("--set=sidecar.outbound={}", taken.local_addr().unwrap());
     let app = "--set=sidecar.app=127.0.0.1:1";
+    let stranger = format!("--set=sidecar.app={}", taken.local_addr().unwrap());
     for (arguments, code, words) in [
         (&["--listen=127.0.0.1:0", service, outbound, "--", "./no-such-program"][..], 1, "cannot start the app"),
+        (&["--listen=127.0.0.1:0", service, outbound, &stranger, "--", "true"], 1, "another program listens at"),
         (&["--listen=127.0.0.1:0", service, app, &at_taken], 1, "sidecar.outbound or MESH__SIDECAR__OUTBOUND"),
         (&[app], 2, "`sidecar.service` is not set"),
         (&[service], 2, "`sidecar.app` is not set"),
