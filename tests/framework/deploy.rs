@@ -129,32 +129,69 @@ fn unit_starts_a_service_and_waits_until_it_serves() {
     assert!(status.success() && took.as_secs() < limit, "{status} after {took:?}");
 }
 
-/// `systemd-analyze verify` succeeds with unknown keys and bad values: its standard error tells.
-#[test]
-fn unit_is_what_systemd_reads_and_little_is_exposed() {
-    let Some(text) = file("systemd/mesh@.service") else { return };
-    let Some(analyze) = find_program("systemd-analyze", &[]) else {
-        skip_foreign("systemd-analyze", "the package systemd has it");
-        return;
-    };
-    let folder = tempfile::tempdir().expect("a folder");
-    let verify = |text: &str| {
-        let path = folder.path().join("mesh@catalog.service");
-        std::fs::write(&path, text.replace("/usr/local/lib/mesh/%i", "/bin/true")).expect("a file");
-        let verified = Command::new(&analyze).args(["verify", "--man=no"]).arg(&path).output().expect("it runs");
+/// What systemd says of units, by their names. `None` without systemd.
+struct Units {
+    folder: tempfile::TempDir,
+    analyze: PathBuf,
+}
+
+impl Units {
+    fn installed() -> Option<Self> {
+        let Some(analyze) = find_program("systemd-analyze", &[]) else {
+            skip_foreign("systemd-analyze", "the package systemd has it");
+            return None;
+        };
+        Some(Self { folder: tempfile::tempdir().expect("a folder"), analyze })
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    /// The complaints about a unit, whose program is replaced by one that exists. `systemd-analyze verify` succeeds with unknown
+    /// keys and bad values: its standard error tells.
+    fn complaints(&self, name: &str, text: &str) -> Vec<String> {
+        let program = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a program");
+        let program = program.split(' ').next().expect("a word");
+        let path = self.write(name, &text.replace(program, "/bin/true"));
+        let verified = Command::new(&self.analyze).args(["verify", "--man=no"]).arg(path).output().expect("it runs");
         let errors = String::from_utf8_lossy(&verified.stderr).into_owned();
         // Of other units of this machine it complains, too.
-        errors.lines().filter(|line| line.contains("mesh@")).map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(verify(&text), [""; 0]);
-    assert_ne!(verify(&text.replace("ProtectHome=yes", "ProtectHouse=yes")), [""; 0]);
-    assert_ne!(verify(&text.replace("TimeoutStopSec=12s", "TimeoutStopSec=soon")), [""; 0]);
+        let (stem, _) = name.split_once(['@', '.']).expect("a unit");
+        errors.lines().filter(|line| line.contains(stem)).map(str::to_owned).collect()
+    }
 
-    std::fs::write(folder.path().join("mesh@catalog.service"), &text).expect("a file");
-    let mut exposed = Command::new(&analyze);
-    exposed.args(["security", "--offline=true", "--threshold=30"]).arg(folder.path().join("mesh@catalog.service"));
-    let exposed = exposed.output().expect("it runs");
-    assert!(exposed.status.success(), "above 3.0 of 10:\n{}", String::from_utf8_lossy(&exposed.stdout));
+    fn is_little_exposed(&self, name: &str, text: &str) {
+        let mut exposed = Command::new(&self.analyze);
+        exposed.args(["security", "--offline=true", "--threshold=30"]).arg(self.write(name, text));
+        let exposed = exposed.output().expect("it runs");
+        assert!(exposed.status.success(), "{name}, above 3.0 of 10:\n{}", String::from_utf8_lossy(&exposed.stdout));
+    }
+}
+
+#[test]
+fn units_are_what_systemd_reads_and_little_is_exposed() {
+    let Some(units) = Units::installed() else { return };
+    let all = [
+        ("mesh@catalog.service", "systemd/mesh@.service"),
+        ("sidecar.service", "sidecar/sidecar.service"),
+        ("app.service", "sidecar/app.service"),
+    ];
+    let texts: Vec<_> = all.iter().filter_map(|(name, path)| Some((*name, file(path)?))).collect();
+    // They name each other.
+    for (name, text) in &texts {
+        units.write(name, text);
+    }
+    for (name, text) in &texts {
+        assert_eq!(units.complaints(name, text), [""; 0], "{name}");
+        for (right, wrong) in [("ProtectHome=yes", "ProtectHouse=yes"), ("Restart=on-failure", "Restart=perhaps")] {
+            assert!(text.contains(right), "{name} has no {right}");
+            assert_ne!(units.complaints(name, &text.replace(right, wrong)), [""; 0], "{name}: {wrong}");
+        }
+        units.is_little_exposed(name, text);
+    }
 }
 
 /// The files that a program needs, by `ldd`.

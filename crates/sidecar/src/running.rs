@@ -19,6 +19,7 @@ use mesh_rpc::server::{
 };
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::signals::{Signal, Stop};
+use mesh_runtime::supervisor::{State, notify};
 use mesh_runtime::{Tasks, raise_open_files};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -42,6 +43,10 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub(crate) async fn serve(config: Config) -> anyhow::Result<u8> {
     let mut stop = Stop::listen().context("cannot listen for signals")?;
     let (mut running, ready) = Running::open(config).await?;
+    if running.child.is_none() {
+        // The supervisor starts the app then, which needs outbound alone.
+        notify(State::Ready);
+    }
     let end = tokio::select! {
         began = running.app_is_ready() => match began {
             Ok(()) => None,
@@ -56,6 +61,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<u8> {
         Some(end) => end,
         None => {
             running.enter(ready);
+            notify(State::Ready);
             tokio::select! {
                 signal = stop.signal() => {
                     // A person waits for Ctrl-C, and no balancer sends calls.
@@ -67,6 +73,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<u8> {
             }
         }
     };
+    notify(State::Stopping);
     let delay = match &end {
         End::Signal(delay) => *delay,
         End::App(why) => {
