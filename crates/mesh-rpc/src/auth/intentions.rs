@@ -267,7 +267,11 @@ mod tests {
         let file = file("# Known: a, b.\nx = []\na = [\n  'y',\n  'b: no.such/Method', 'b',\n]\n");
         let mistakes = Intentions::read(file.path(), system()).unwrap_err();
         // In the order of the services that are called.
-        let lines = ["line 4: `y` of a", "line 5: `b: no.such/Method` of a", "line 2: `x`"];
+        let lines = [
+            "line 4: `y` of a",
+            "line 5: `b: no.such/Method` of a",
+            "line 2: `x`; name one without a contract in sidecar.peers",
+        ];
         assert_eq!(mistakes.len(), lines.len(), "{mistakes:?}");
         assert!(mistakes.iter().zip(lines).all(|(mistake, line)| mistake.ends_with(line)), "{mistakes:?}");
         for (text, words) in [("# c\na = 'b'", "line 2: "), ("b = []\n\na = [", "line 3: "), ("a = [1]", "line 1: ")] {
