@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use mesh_rpc::call::Methods;
+use mesh_rpc::discovery::take_peers;
 use mesh_runtime::settings::{Key, Settings, Shown, Source, parse};
 
 use crate::health::Asked;
@@ -15,7 +16,6 @@ const PROTOCOL: &str = "sidecar.protocol";
 const OUTBOUND: &str = "sidecar.outbound";
 const HEALTH: &str = "sidecar.health";
 const CONTRACTS: &str = "sidecar.contracts";
-const PEERS: &str = "sidecar.peers";
 const COMMAND: &str = "sidecar.command";
 
 /// An address of this machine alone.
@@ -79,9 +79,7 @@ impl Sidecar {
         let default = if protocol == Protocol::Grpc { Asked::Grpc } else { Asked::Tcp };
         let health = settings.take(&health, default, Asked::of);
         let contracts = settings.optional(&Key::new(CONTRACTS, "the file of a descriptor set"), parse::path);
-        let peers = Key::new(PEERS, "names of services that the contracts do not have, separated by commas");
-        let peers = settings.optional(&peers, |text| text.split(',').map(|text| name(text.trim())).collect());
-        let peers = peers.unwrap_or_default();
+        let peers = take_peers(settings);
         Self { service, app, protocol, outbound, health, contracts, peers, command }
     }
 
