@@ -12,6 +12,7 @@ use tokio::time::{Sleep, sleep};
 use tonic::{Code, Status};
 
 use crate::call::error::{DOMAIN, overloaded, status};
+use crate::call::{Method, Protocol};
 
 /// The limit for the arrival of a request that is not a stream.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(60);
@@ -50,21 +51,33 @@ pub(super) struct Limited {
     /// The end of the time. `None` until something has to be waited for.
     expiry: Option<Pin<Box<Sleep>>>,
     counted: Arc<RequestBytes>,
+    /// Whether it is HTTP that passes on to an app, which has to see that a body breaks off.
+    plain: bool,
+    /// Whether the client has disconnected.
+    broken: bool,
 }
 
 type Polled = Poll<Option<Result<Frame<Bytes>, Status>>>;
 
 impl Limited {
-    pub(super) fn new(counted: Arc<RequestBytes>, timed: bool) -> Self {
-        Self { timed, expiry: None, counted }
+    pub(super) fn new(counted: Arc<RequestBytes>, method: &Method) -> Self {
+        let (timed, plain) = (!method.client_streaming, method.protocol == Protocol::Http);
+        Self { timed, expiry: None, counted, plain, broken: false }
     }
 
     /// What the body yields within its limits.
     pub(super) fn observe(&mut self, polled: Polled, cx: &mut task::Context<'_>) -> Polled {
         match polled {
-            // The stream is reset, which drops the call at once and records it as cancelled.
-            Poll::Ready(frame) if !is_reset(&frame) => Poll::Ready(self.count(frame)),
-            _ => self.wait(cx),
+            Poll::Ready(frame) if !self.broken && (self.plain || !is_disconnect(&frame)) => {
+                Poll::Ready(self.count(frame))
+            }
+            Poll::Ready(_) => {
+                // The client disconnected, which drops the call at once and records it as cancelled. Until then the body must
+                // not end as if it were whole, which it does at the next look.
+                self.broken = true;
+                self.wait(cx)
+            }
+            Poll::Pending => self.wait(cx),
         }
     }
 
@@ -88,12 +101,10 @@ impl Limited {
     }
 }
 
-/// Whether the stream of the request was reset before it had arrived. HTTP/1.1 has no streams: there, the body must not end
-/// as if it were whole.
-fn is_reset(frame: &Option<Result<Frame<Bytes>, Status>>) -> bool {
+/// Whether the client disconnected before its request arrived.
+fn is_disconnect(frame: &Option<Result<Frame<Bytes>, Status>>) -> bool {
     let Some(Err(status)) = frame else { return false };
-    let cause = std::error::Error::source(status).filter(|cause| cause.is::<hyper::Error>());
-    cause.and_then(|cause| cause.source()).is_some_and(|cause| cause.is::<h2::Error>())
+    std::error::Error::source(status).is_some_and(|cause| cause.is::<hyper::Error>())
 }
 
 fn too_slow() -> Status {

@@ -37,8 +37,8 @@ impl<N: Answer> Answer for BodyLimit<N> {
     async fn answer(&self, mut call: Arrived) -> Response<Answered> {
         let always = if call.method.service == health_service::NAME { OF_HEALTH_CHECK } else { 0 };
         let counted = Arc::new(RequestBytes::of(&self.all, self.limit, always));
-        let timed = !call.method.client_streaming;
-        call.request.body_mut().limit(Limited::new(Arc::clone(&counted), timed));
+        let limited = Limited::new(Arc::clone(&counted), call.method);
+        call.request.body_mut().limit(limited);
         let response = self.next.answer(call).await;
         // The bytes count until the response: the handler keeps the message after it has read the body.
         drop(counted);
