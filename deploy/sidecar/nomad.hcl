@@ -5,7 +5,7 @@ job "recommendations" {
 
     network {
       mode = "bridge"
-      port "grpc" { to = 50058 }
+      port "grpc" { to = 50051 }
       port "admin" { to = 9901 }
     }
 
@@ -25,7 +25,7 @@ job "recommendations" {
         MESH__SIDECAR__SERVICE  = "recommendations"
         MESH__SIDECAR__APP      = "127.0.0.1:9000"
         MESH__SIDECAR__OUTBOUND = "127.0.0.1:7000"
-        MESH__LISTEN            = "0.0.0.0:50058"
+        MESH__LISTEN            = "0.0.0.0:50051"
         MESH__ADMIN__LISTEN     = "0.0.0.0:9901"
         MESH__REGISTRY          = "consul://${attr.unique.network.ip-address}:8500"
         MESH__ADVERTISE         = "${NOMAD_ADDR_grpc}"

@@ -176,8 +176,8 @@ fn units_are_what_systemd_reads_and_little_is_exposed() {
     let Some(units) = Units::installed() else { return };
     let all = [
         ("mesh@catalog.service", "systemd/mesh@.service"),
-        ("sidecar.service", "sidecar/sidecar.service"),
-        ("app.service", "sidecar/app.service"),
+        ("recommendations-sidecar.service", "sidecar/sidecar.service"),
+        ("recommendations.service", "sidecar/app.service"),
     ];
     let texts: Vec<_> = all.iter().filter_map(|(name, path)| Some((*name, file(path)?))).collect();
     // They name each other.
