@@ -16,10 +16,10 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use super::body::{failure_of, trailers};
 use super::compression::GRPC_ACCEPT_ENCODING;
-use super::peer::reason;
 
 /// The answer of an HTTP server as that of a call.
 pub fn ended<B>(mut response: Response<B>) -> Response<Ended<B>> {
@@ -118,7 +118,7 @@ pub fn plain(mut response: Response<Body>) -> Response<Body> {
 
 /// An error of HTTP that says why. Its headers have the status, too, for a sidecar that calls another.
 pub fn error(code: StatusCode, status: &Status) -> Response<Body> {
-    let reason = reason(status).map(|reason| format!("{reason}: ")).unwrap_or_default();
+    let reason = status.get_details_error_info().map(|info| format!("{}: ", info.reason)).unwrap_or_default();
     let mut response = Response::new(Body::new(Full::new(Bytes::from(format!("{reason}{}\n", status.message())))));
     *response.status_mut() = code;
     // A message may be none of a header.
