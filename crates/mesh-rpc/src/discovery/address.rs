@@ -10,6 +10,8 @@ use consul_api_client::host_port;
 
 /// The placeholder for the name of a service.
 const SERVICE: &str = "{service}";
+/// The placeholder for that name as the host names of DNS allow it: with `-` for each `_`.
+const HOST: &str = "{host}";
 /// Stands for the port in a suggestion.
 const PORT: &str = "PORT";
 
@@ -64,7 +66,8 @@ fn is_host_name(text: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label) && !name.rsplit('.').next().is_some_and(is_number)
 }
 
-/// Derives the address of a service from its name: `{service}.default.svc:50051`.
+/// Derives the address of a service from its name: `{service}.default.svc:50051`, or `{host}.default.svc:50051` where no
+/// host name may have an underscore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     host: String,
@@ -78,19 +81,21 @@ impl Pattern {
         Self { host: SERVICE.to_owned(), port: None }
     }
 
-    /// Reads `HOST` or `HOST:PORT`, in which `{service}` stands for the name of a service.
+    /// Reads `HOST` or `HOST:PORT`, in which `{service}` or `{host}` stands for the name of a service.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => (host, Some(port.parse().ok().filter(|port| *port != 0)?)),
             None => (text, None),
         };
-        is_host_name(&host.replace(SERVICE, "service")).then(|| Self { host: host.to_owned(), port })
+        is_host_name(&host.replace(SERVICE, "service").replace(HOST, "host"))
+            .then(|| Self { host: host.to_owned(), port })
     }
 
     /// The address of `service`. `own_port` applies if the pattern has no port; without either there is no address.
     pub(super) fn address(&self, service: &str, own_port: Option<u16>) -> Option<Address> {
         let port = self.port.or(own_port)?;
-        Some(Address::Name { host: self.host.replace(SERVICE, service), port })
+        let host = self.host.replace(SERVICE, service).replace(HOST, &service.replace('_', "-"));
+        Some(Address::Name { host, port })
     }
 }
 

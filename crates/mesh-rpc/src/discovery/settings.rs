@@ -219,12 +219,16 @@ mod tests {
     }
 
     fn peer(set: &[(&str, &str)], listen: Option<&str>) -> (Option<String>, Vec<String>) {
+        peer_named("other", set, listen)
+    }
+
+    fn peer_named(name: &'static str, set: &[(&str, &str)], listen: Option<&str>) -> (Option<String>, Vec<String>) {
         let mut settings = settings(set);
         let mut registry = Registry::take(false, &mut settings);
-        registry.take_addresses("other", listen.map(|listen| listen.parse().unwrap()), &mut settings);
+        registry.take_addresses(name, listen.map(|listen| listen.parse().unwrap()), &mut settings);
         let shown = |all: &[Address]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let found = match &registry {
-            Registry::Static(peers) | Registry::Dns(_, peers) => peers.get("other").map(|all| shown(all)),
+            Registry::Static(peers) | Registry::Dns(_, peers) => peers.get(name).map(|all| shown(all)),
             Registry::Local | Registry::Consul(_) => None,
         };
         (found, problems(settings))
@@ -248,6 +252,13 @@ mod tests {
         assert_eq!(found("dns", None), None);
         let (found, _) = peer(&[("registry", "dns"), ("static.other", "localhost:1,[::1]:2")], listen);
         assert_eq!(found.as_deref(), Some("localhost:1 [::1]:2"));
+        // Kubernetes allows no underscore in the name of a service, compose does.
+        for (pattern, expected) in
+            [("{service}", "film_reviews:1"), ("{host}.default.svc", "film-reviews.default.svc:1")]
+        {
+            let (found, _) = peer_named("film_reviews", &[("registry", &format!("dns://{pattern}:1"))], None);
+            assert_eq!(found.as_deref(), Some(expected), "{pattern}");
+        }
     }
 
     #[test]
