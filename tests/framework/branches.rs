@@ -11,6 +11,7 @@ use crate::templates::files;
 
 /// The owner of a project may delete it.
 const COMPOSE: &str = "deploy/container/compose.yaml";
+const KUBERNETES: &str = "deploy/kubernetes/base/services/kustomization.yaml";
 
 /// A copy of the whole project in a repository of its own, with everything committed.
 struct Copy {
@@ -139,6 +140,13 @@ fn branches_that_add_a_service_each_merge() {
                 let line = format!("  {name}: {{<<: *service, build: {{<<: *build, args: {{SERVICE: {name}}}}}}}\n");
                 assert_eq!(copy.text(COMPOSE).matches(&line).count(), 1, "{}", copy.text(COMPOSE));
             }
+            if copy.root.join(KUBERNETES).exists() {
+                let list = copy.text(KUBERNETES);
+                assert_eq!(list.matches(&format!("\n  - {name}.yaml\n")).count(), 1, "{list}");
+                let objects = copy.text(&KUBERNETES.replace("kustomization", name));
+                let (host, contract) = (name.replace('_', "-"), format!("service: {name}.v1."));
+                assert!(objects.contains(&contract) && objects.contains(&format!("\n  name: {host}\n")), "{objects}");
+            }
             assert!(copy.text(&format!("services/{name}/README.md")).contains(&format!("| `{name}.v1.")));
         }
         let ports = copy.ports();
@@ -161,10 +169,7 @@ fn branches_that_add_a_service_each_merge() {
 fn merge_of_other_files_conflicts() {
     let attributes = std::fs::read_to_string(root().join(".gitattributes")).expect("a file");
     let union: Vec<_> = attributes.lines().filter_map(|line| line.strip_suffix(" merge=union")).collect();
-    assert_eq!(
-        union,
-        ["deploy/container/compose.yaml", "services/monolith/Cargo.toml", "services/monolith/src/main.rs"]
-    );
+    assert_eq!(union, [COMPOSE, KUBERNETES, "services/monolith/Cargo.toml", "services/monolith/src/main.rs"]);
 }
 
 /// The environment of a hook of git and of a user with CDPATH, in a folder that is not the project's.
