@@ -1,6 +1,7 @@
 //! The templates of scripts/new-service.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -316,9 +317,12 @@ fn new_service_composes_what_each_service_has_of_one_id() {
         run("scripts/new-service", &[name, "--composes", list]).expect("a composer");
         let contract = text(&format!("proto/{name}/v1/{name}.proto"));
         let calls = text(&format!("services/{name}/src/rpc.rs"));
+        let declared = text(&format!("services/{name}/src/lib.rs"));
         for (at, peer) in list.split(',').enumerate() {
             assert!(contract.contains(&format!("  {peer}.v1.Item {peer} = {};", at + 2)), "{contract}");
             assert!(calls.contains(&format!("contracts::{peer}::v1 as {peer};")), "{calls}");
+            let (declares, contract) = (if at == 0 { "calls" } else { "calls_if_there" }, format!("\"{peer}.v1."));
+            assert!(declared.contains(&format!(".{declares}({contract}")), "{declared}");
         }
         assert!(!project.path().join("services").join(name).join("migrations").exists());
         let first = list.split(',').next().expect("a service");
@@ -327,6 +331,15 @@ fn new_service_composes_what_each_service_has_of_one_id() {
         assert_eq!(run("scripts/remove-service", &[name]), Ok(format!("removed {name}\n")));
         assert_eq!(edited.map(text), before);
     }
+    // A service that declares calls of another one does not start without it.
+    let mut declares =
+        std::fs::OpenOptions::new().append(true).open(project.path().join("services/authors/src/lib.rs"));
+    let declares = declares.as_mut().expect("a file");
+    declares
+        .write_all(b"// .calls((\"shelves\", \"google.longrunning.Operations\"), &[\"GetOperation\"])\n")
+        .expect("it");
+    let used = run("scripts/remove-service", &["shelves"]).expect_err("it is used");
+    assert!(used.contains("is used by: services/authors. "), "{used}");
     // What all services share is as it was, apart from these two lists and Cargo.lock.
     for file in ["mesh.toml", "Cargo.toml", "README.md"] {
         assert_eq!(text(file), std::fs::read_to_string(root().join(file)).expect("a file"), "{file}");

@@ -1,8 +1,8 @@
 //! The client: one [`Channel`] under every typed client, wherever the peer runs.
 //!
 //! From the outside in:
-//! - [`channel`] sets the position in the trace and the [`deadline`]. A peer in this process is called through the
-//!   server's layers.
+//! - [`channel`] sets the position in the trace and the [`deadline`], and checks that the service declares the call
+//!   (`declared`). A peer in this process is called through the server's layers.
 //! - [`retry`] retries calls to a peer in other processes, within a budget.
 //! - [`endpoints`] picks an instance.
 //! - [`attempt`] makes one attempt at an [`endpoint`]. `outlier` ejects endpoints that fail, and `probe` reinstates
@@ -20,6 +20,7 @@ pub mod channel;
 mod confirmed;
 pub mod connections;
 pub mod deadline;
+mod declared;
 mod direct;
 pub mod discover;
 pub mod endpoint;
@@ -34,6 +35,7 @@ mod retry_pause;
 mod watched;
 
 pub use channel::{Calling, Channel, Peers};
+pub use declared::Declared;
 pub use direct::{Direct, DirectBody};
 pub use discover::Discover;
 pub use endpoints::Endpoints;

@@ -26,6 +26,11 @@ impl Follows {
         self.0.is_empty()
     }
 
+    /// The services that are followed, whether or not they can be.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|(source, _)| *source)
+    }
+
     /// The sources of `service`; an error of one line if it cannot follow them.
     pub(crate) fn check(&self, service: &str, owns_data: bool) -> anyhow::Result<Vec<&'static str>> {
         let mut sources = BTreeSet::new();

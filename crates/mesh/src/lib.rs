@@ -11,7 +11,7 @@
 //! A process gets configuration, telemetry, migrations, health, reflection, discovery, deadlines, load shedding and
 //! drain.
 //!
-//! Modules, in reading order: [`service`] declares a service, `follows` what it follows, `resources` is what it gets in
+//! Modules, in reading order: [`service`] declares a service, `calls` what it calls, `follows` what it follows, `resources` is what it gets in
 //! return, [`process`] is the services of one process, [`config`]
 //! its configuration, `run` the life of a process, `running` a process that serves, `places` how far its events and copies are, `testing` a real mesh in a test.
 //! The rest re-exports the crates below, under the names that a service uses: [`store`] is its database, [`operations`]
@@ -25,6 +25,7 @@
 //! Does not: implement calls, storage or operations, or know the contracts of a system.
 
 mod announce;
+mod calls;
 pub mod compose;
 pub mod config;
 mod follows;
@@ -45,6 +46,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub use mesh_client as client;
 pub use mesh_rpc::call::{error, page};
 
+pub use calls::Callee;
 pub use config::Config;
 pub use mesh_operations::Operations;
 pub use mesh_rpc::call::{Text, Violations};

@@ -1,5 +1,8 @@
 //! The services of one process, or the gateway to those of others.
 
+use mesh_rpc::call::Methods;
+
+use crate::calls::{ServiceCalls, System};
 use crate::service::Service;
 
 /// The port of a process that answers for several services, unless another is configured.
@@ -41,6 +44,17 @@ impl Process {
     /// The encoded descriptor sets of its contracts.
     pub(crate) fn descriptors(&self) -> Vec<&'static [u8]> {
         self.services.iter().map(Service::descriptors).chain(self.gateway).collect()
+    }
+
+    /// The calls that its services declare.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with one: one line.
+    pub(crate) fn declared_calls(&self, methods: &Methods) -> anyhow::Result<ServiceCalls> {
+        let own = self.services.iter().map(Service::name);
+        let system = System { methods: methods.clone(), services: methods.services().into_iter().chain(own).collect() };
+        self.services.iter().map(|service| Ok((service.name(), service.declared_calls(&system)?))).collect()
     }
 
     /// Whether its peers are in other processes, unless the configuration says otherwise.

@@ -13,7 +13,7 @@ use mesh_follow::{self as follow, Copied, FOLLOWERS, Follower};
 use mesh_operations::{self as operations, Operations, Retention, Workers};
 use mesh_rpc::auth::{Gate, Mode, Passports};
 use mesh_rpc::call::{GrpcServices, Methods};
-use mesh_rpc::client::{Calling, Peers};
+use mesh_rpc::client::{Calling, Declared, Peers};
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::identity::Source;
 use mesh_rpc::server::layers::stack;
@@ -26,6 +26,7 @@ use mesh_store::{Database, Limits, Migration, OpenError, Store, with_missing};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::calls::{self, ServiceCalls};
 use crate::config::Config;
 use crate::places::Places;
 use crate::process::Process;
@@ -82,6 +83,9 @@ pub struct Running {
 /// line that says what to do.
 pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Result<Running> {
     let process = process.into();
+    let sets = process.descriptors();
+    let methods = Methods::of(&sets);
+    let calls = process.declared_calls(&methods)?;
     let listeners = NonZeroU64::MIN.saturating_add(u64::from(config.edge.own_listener().is_some()));
     let limits = config.limits.within(raise_open_files(), listeners);
     // Before the databases: a second process then reports the taken address, not a locked file.
@@ -92,8 +96,6 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let (foreground, background) = (Tasks::default(), Tasks::default());
     let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
     let (draining, metrics, notifier) = (CancellationToken::new(), Metrics::new(), Notifier::default());
-    let sets = process.descriptors();
-    let methods = Methods::of(&sets);
     let elsewhere = process.gateway.map(|_| methods.public_services()).unwrap_or_default();
     let (is_gateway, services) = (process.gateway.is_some(), process.services);
     let names: Vec<_> = services.iter().map(|service| (service.name(), service.contracts())).collect();
@@ -110,6 +112,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     }
     let gate = Gate::new(&config.auth, passports.clone(), metrics.clone());
     if let Some(intentions) = gate.intentions() {
+        calls::warn_of_refused(&calls, &intentions);
         background.run(intentions.renew());
     }
     if let Some(tokens) = gate.tokens() {
@@ -160,7 +163,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     } else {
         Peers::new(config.process, local, discover, methods.clone(), calling)
     };
-    let built = build(services, config, &peers, &notifier, &background, &metrics).await?;
+    let built = build(services, calls, config, &peers, &notifier, &background, &metrics).await?;
     let Built { mut grpc, stores, .. } = built;
     for operations in &built.operations {
         background.run(operations.clone().poll());
@@ -317,6 +320,7 @@ struct Built {
 
 async fn build(
     services: Vec<Service>,
+    mut calls: ServiceCalls,
     config: &Config,
     peers: &Peers,
     notifier: &Notifier,
@@ -360,7 +364,9 @@ async fn build(
             built.places.publishes(name, published.clone());
             built.published.push(published);
         }
-        let (peers, settings) = (peers.of(name), config.settings(name));
+        let declared = calls.remove(name).unwrap_or_default().into_iter().map(|call| (call.peer, call.method));
+        let peers = peers.of(name, Declared::new(name, declared, metrics.clone()));
+        let settings = config.settings(name);
         let copies = copies(store.as_ref(), &sources).await?;
         built.places.follows(name, copies.clone());
         let resources =

@@ -1,4 +1,4 @@
-//! The declaration of a service: name, schema, contracts, long work, events, settings.
+//! The declaration of a service: name, schema, contracts, calls, long work, events, settings.
 
 use mesh_events::Publishes;
 use mesh_follow::{Follow, Follower};
@@ -10,6 +10,7 @@ use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::settings::{Declared, Setting, Value};
 use mesh_store::{Error, Migration, Store};
 
+use crate::calls::{Callee, Calls, DeclaredCall, System};
 use crate::follows::Follows;
 use crate::resources::Resources;
 
@@ -23,6 +24,7 @@ pub struct Service {
     works: Vec<BuildKind>,
     publishes: Option<Publishes>,
     follows: Follows,
+    calls: Calls,
     settings: Vec<Declared>,
     examples: Vec<Example>,
 }
@@ -52,8 +54,9 @@ impl Service {
     /// them.
     pub fn new(name: &'static str, descriptors: &'static [u8]) -> Self {
         let (contracts, works, settings, examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (publishes, follows) = (None, Follows::default());
-        Self { name, descriptors, port: 0, migrations: &[], contracts, works, publishes, follows, settings, examples }
+        let (publishes, follows, calls) = (None, Follows::default(), Calls::default());
+        let (port, migrations) = (0, &[][..]);
+        Self { name, descriptors, port, migrations, contracts, works, publishes, follows, calls, settings, examples }
     }
 
     /// The default port of the service in a process of its own.
@@ -142,6 +145,29 @@ impl Service {
         self
     }
 
+    /// Declares methods of a peer that the service calls: `.calls("catalog.v1.CatalogService", &["GetTitle"])`. A contract
+    /// that every service may serve takes the name of the peer, too: `.calls(("artwork", "google.longrunning.Operations"),
+    /// &["GetOperation"])`. What [`follows`](Self::follows) calls is declared by it.
+    ///
+    /// A call without a declaration fails in a build with debug assertions, and so in tests: INTERNAL, reason
+    /// `UNDECLARED_CALL`. Other builds make it, and count it in `mesh_calls_undeclared_total`. A process does not start if no
+    /// contract has a declared method, or if one is declared twice.
+    ///
+    /// See: docs/guide/peers.md
+    #[must_use]
+    pub fn calls(mut self, contract: impl Into<Callee>, methods: &[&'static str]) -> Self {
+        self.calls.add(contract.into(), methods, false);
+        self
+    }
+
+    /// Declares methods as [`calls`](Self::calls) does, of a peer that the service can do without: it answers if the peer is
+    /// away, or lacks the method.
+    #[must_use]
+    pub fn calls_if_there(mut self, contract: impl Into<Callee>, methods: &[&'static str]) -> Self {
+        self.calls.add(contract.into(), methods, true);
+        self
+    }
+
     /// Adds an example call, printed when the process serves: a method of its contract, and the request as JSON.
     /// `{uuid}` is replaced by a new UUID.
     #[must_use]
@@ -205,6 +231,15 @@ impl Service {
     /// What is wrong with them: one line.
     pub(crate) fn sources(&self) -> anyhow::Result<Vec<&'static str>> {
         self.follows.check(self.name, self.owns_data())
+    }
+
+    /// The calls that it declares, and those of its followers.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them: one line.
+    pub(crate) fn declared_calls(&self, system: &System) -> anyhow::Result<Vec<DeclaredCall>> {
+        self.calls.check(self.name, self.follows.sources(), system)
     }
 
     /// Builds its gRPC services into `services`, and returns its kinds of work and its followers.

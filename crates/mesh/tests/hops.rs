@@ -7,13 +7,18 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use mesh::context::Context;
 use mesh::testing::Mesh;
-use mesh::{Channel, Service};
+use mesh::{Channel, Service, peer};
+use prost::Message as _;
+use prost_types::{
+    DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -23,6 +28,27 @@ use tower::Service as _;
 
 /// One gRPC service for each hop.
 const CONTRACTS: [&str; 4] = ["one.v1.Hop", "two.v1.Hop", "three.v1.Hop", "four.v1.Hop"];
+
+static DESCRIPTORS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let file = CONTRACTS.iter().map(|contract| {
+        let (package, service) = contract.rsplit_once('.').unwrap();
+        let message = || Some(format!(".{package}.Nothing"));
+        let (input_type, output_type) = (message(), message());
+        let call =
+            MethodDescriptorProto { name: Some("Call".to_owned()), input_type, output_type, ..Default::default() };
+        let service =
+            ServiceDescriptorProto { name: Some(service.to_owned()), method: vec![call], ..Default::default() };
+        FileDescriptorProto {
+            name: Some(format!("{package}.proto")),
+            package: Some(package.to_owned()),
+            message_type: vec![DescriptorProto { name: Some("Nothing".to_owned()), ..Default::default() }],
+            service: vec![service],
+            syntax: Some("proto3".to_owned()),
+            ..Default::default()
+        }
+    });
+    FileDescriptorSet { file: file.collect() }.encode_to_vec()
+});
 
 #[derive(Debug, PartialEq)]
 enum Event {
@@ -96,7 +122,10 @@ where
     Hop<N>: NamedService,
 {
     let events = events.clone();
-    Service::new(name, &[]).serves(move |resources| Hop::<N> { next: next.map(|next| resources.channel(next)), events })
+    let service = next
+        .into_iter()
+        .fold(Service::new(name, &DESCRIPTORS), |service, _| service.calls(CONTRACTS[N + 1], &["Call"]));
+    service.serves(move |resources| Hop::<N> { next: next.map(|next| resources.channel(next)), events })
 }
 
 async fn four_hops() -> (Mesh, UnboundedReceiver<Event>) {
@@ -141,4 +170,16 @@ async fn cancellation_ends_all_hops() {
         dropped.push(next(&mut events).await);
     }
     assert!(dropped.contains(&Event::Dropped(0)) && dropped.contains(&Event::Dropped(3)), "{dropped:?}");
+}
+
+#[tokio::test]
+async fn undeclared_call_fails() {
+    let (sender, mut events) = unbounded_channel();
+    // It calls `three` as if that were `two`.
+    let mesh = Mesh::start([hop::<0>("one", Some("three"), &sender), hop::<2>("three", None, &sender)]).await;
+    let answer = mesh.channel("one").call(request(0, Some("2S"))).await.unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(peer::reason(&status).as_deref(), Some("PEER_FAILED"), "{status:?}");
+    assert!(matches!(next(&mut events).await, Event::Called(0, _)));
+    assert_eq!(next(&mut events).await, Event::Dropped(0), "nothing was sent");
 }

@@ -28,6 +28,7 @@ pub fn service() -> Service {
     Service::new("artwork", contracts::FILE_DESCRIPTOR_SET)
         .port(50052)
         .owns(MIGRATIONS)
+        .calls("catalog.v1.CatalogService", &["GetTitle"])
         .setting(&CONCURRENCY)
         .setting(&LARGEST_IMAGE)
         .works(|resources| work::Render::new(resources.store(), resources.setting(&CONCURRENCY)))

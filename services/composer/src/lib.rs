@@ -10,5 +10,8 @@ use mesh::Service;
 pub fn service() -> Service {
     Service::new("composer", contracts::FILE_DESCRIPTOR_SET)
         .port(50055)
+        .calls("catalog.v1.CatalogService", &["GetTitle"])
+        .calls_if_there("artwork.v1.ArtworkService", &["GetArtwork"])
+        .calls_if_there("library.v1.LibraryService", &["ListCurrentRentals"])
         .serves(|resources| ComposerServiceServer::new(rpc::Composer::new(|service| resources.channel(service))))
 }

@@ -24,6 +24,7 @@ pub fn service() -> Service {
     Service::new("library", contracts::FILE_DESCRIPTOR_SET)
         .port(50053)
         .owns(MIGRATIONS)
+        .calls("billing.v1.BillingService", &["Charge", "Refund"])
         .follows(|_| follow::Titles)
         .follows(|_| follow::Charges)
         .runs(|resources| rent::Rent::new(resources.channel("billing")))

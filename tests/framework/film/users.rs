@@ -227,6 +227,23 @@ fn revoked_intention_ends_streams_and_calls() {
 }
 
 #[test]
+fn intentions_that_refuse_a_declared_call_are_one_warning() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("intentions.toml");
+    std::fs::write(&file, "catalog = ['gateway']\nartwork = ['gateway']\n").expect("a file");
+    let path = file.display().to_string();
+    let apart = Apart::start(&[("MESH__AUTH__INTENTIONS", &path)]);
+    let warnings = |log: String| {
+        let of_it = |line: &&str| line.contains("auth.intentions refuses calls that the service declares");
+        log.lines().filter(of_it).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let warned = warnings(apart.artwork.log());
+    let [warning] = &warned[..] else { panic!("{warned:?}") };
+    assert!(warning.contains("catalog: catalog.v1.CatalogService/GetTitle"), "{warning}");
+    assert_eq!(warnings(apart.catalog.log()), Vec::<String>::new(), "it declares no call");
+}
+
+#[test]
 fn stream_ends_with_the_token_of_its_user() {
     if !Curl::installed() {
         return;

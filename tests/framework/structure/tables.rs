@@ -165,7 +165,16 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ("crates/mesh-carrier", &["lease message settings", "carrier", "nats place seen", "relay"]),
     (
         "crates/mesh",
-        &["compose places resources", "follows", "service", "process", "config", "running", "announce testing", "run"],
+        &[
+            "calls compose places resources",
+            "follows",
+            "service",
+            "process",
+            "config",
+            "running",
+            "announce testing",
+            "run",
+        ],
     ),
     ("crates/sidecar", &["child headers health", "settings", "config", "app inbound outbound", "running"]),
     (

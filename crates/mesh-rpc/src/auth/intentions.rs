@@ -105,6 +105,15 @@ impl Intentions {
         Ok(())
     }
 
+    /// Whether the file, as far as it says, refuses calls of `service` to another one. A file with services of this process
+    /// alone says nothing of others.
+    pub fn refuse(&self, service: &str, called: &'static str, method: &'static Method) -> bool {
+        let (table, local) = (self.0.table.borrow(), &self.0.system.local);
+        let is_local = |name: &str| local.contains(&name);
+        let says = is_local(called) || table.0.keys().any(|name| !is_local(name));
+        says && !table.allows(&Intended { service: service.to_owned(), called: Some(called), method }, local)
+    }
+
     /// Whether a call is intended.
     pub(super) fn allow(&self, intended: &Intended) -> bool {
         self.0.table.borrow().allows(intended, &self.0.system.local)
@@ -244,6 +253,18 @@ mod tests {
         replace(&file, &intentions, "b = ['a']");
         assert!(!allow("b", GET), "no entry: nobody");
         assert!(intentions.allow(&in_memory));
+    }
+
+    #[test]
+    fn intentions_refuse_what_they_speak_of() {
+        let get = system().methods.find(&format!("/{GET}"));
+        let refused = |text, service, called| {
+            let file = file(text);
+            Intentions::read(file.path(), system()).unwrap().refuse(service, called, get)
+        };
+        assert!(!refused("a = ['b']", "b", "a") && refused("a = ['gateway']", "b", "a"));
+        assert!(refused("b = ['gateway']", "a", "b") && refused("gateway = ['b']", "a", "b"), "a file of all");
+        assert!(!refused("a = ['gateway']", "a", "b"), "a file of this process");
     }
 
     #[test]

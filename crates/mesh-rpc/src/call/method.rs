@@ -231,6 +231,11 @@ impl Methods {
         self.by_path.values().copied().filter(|method| contracts.contains(method.service) || method.is_of_processes())
     }
 
+    /// The methods of a gRPC service, by its full name.
+    pub fn of_contract(&self, contract: &str) -> impl Iterator<Item = &'static Method> {
+        self.by_path.values().copied().filter(move |method| method.service == contract)
+    }
+
     /// The full names of the gRPC services with a method that callers from outside of the mesh may know of.
     pub fn public_services(&self) -> BTreeSet<&'static str> {
         let public = self.by_path.values().filter(|method| method.access.is_public());

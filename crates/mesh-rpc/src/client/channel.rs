@@ -22,6 +22,7 @@ use tonic::body::Body;
 
 use super::connections::Dial;
 use super::deadline::Deadline;
+use super::declared::{Calls, Declared};
 use super::discover::Discover;
 use super::endpoints::Endpoints;
 use super::failure;
@@ -41,6 +42,8 @@ pub struct Peers {
     inner: Arc<PeersInner>,
     /// The service that calls in memory.
     caller: &'static str,
+    /// What the service declares to call. `None`: calls are not checked.
+    declared: Option<Declared>,
 }
 
 /// How a process calls others.
@@ -96,13 +99,13 @@ impl Peers {
     ) -> Self {
         let (stack, remotes) = (OnceLock::new(), Mutex::default());
         let inner = PeersInner { local, stack, discovery, remotes, passes_on, methods, calling };
-        Self { inner: Arc::new(inner), caller }
+        Self { inner: Arc::new(inner), caller, declared: None }
     }
 
-    /// The same peers, as `service` of this process calls them.
+    /// The same peers, as `service` of this process calls them, which declares its calls.
     #[must_use]
-    pub fn of(&self, service: &'static str) -> Self {
-        Self { caller: service, ..self.clone() }
+    pub fn of(&self, service: &'static str, declared: Declared) -> Self {
+        Self { caller: service, declared: Some(declared), ..self.clone() }
     }
 
     /// Sets the layers around the services of this process. Later calls have no effect.
@@ -113,7 +116,8 @@ impl Peers {
     /// A channel to a service.
     pub fn channel(&self, service: &'static str) -> Channel {
         let (caller, remote) = (self.caller, self.inner.follow(service));
-        Channel { service, caller, remote, inner: Arc::downgrade(&self.inner) }
+        let declared = self.declared.as_ref().map(|declared| declared.of_peer(service));
+        Channel { service, caller, declared, remote, inner: Arc::downgrade(&self.inner) }
     }
 }
 
@@ -144,6 +148,7 @@ impl PeersInner {
 /// - UNAVAILABLE, `ENDPOINT_UNREACHABLE`: no instance can be reached. Nothing was sent.
 /// - UNAVAILABLE, `CONNECTION_LOST`: the connection broke. The peer may have done the work.
 /// - DEADLINE_EXCEEDED: the deadline passed. The peer may have done the work.
+/// - INTERNAL, `UNDECLARED_CALL`: the service does not declare the call, in a build with debug assertions. Nothing was sent.
 ///
 /// A status of the peer is about the request to the peer. A service that returns it unchanged answers with another one
 /// (docs/CONTRACTS.md): match on its code and answer with an error of the service, or pass it on with
@@ -155,6 +160,8 @@ pub struct Channel {
     service: &'static str,
     /// The service that calls in memory.
     caller: &'static str,
+    /// What the caller declares to call of the service. `None`: calls are not checked.
+    declared: Option<Calls>,
     /// `None` for a service of this process.
     remote: Option<Arc<Remote>>,
     /// Weak: the services hold channels, and `PeersInner` holds the services.
@@ -208,6 +215,9 @@ impl Channel {
             Ok(deadline) => deadline,
             Err(status) => return asked.refuse(status),
         };
+        if let Some(Err(status)) = self.declared.as_ref().map(|declared| declared.check(method)) {
+            return asked.refuse(status);
+        }
         if let Some(remote) = self.remote.clone() {
             let passports = inner.calling.passports.as_ref();
             if let Err(status) = passports::write(

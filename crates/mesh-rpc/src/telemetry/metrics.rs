@@ -42,6 +42,7 @@ pub struct Metrics {
     degraded: Family<ServiceLabels, Gauge>,
     refused: Family<ReasonLabels, Counter>,
     denied: Family<RuleLabels, Counter>,
+    undeclared: Family<CallerLabels, Counter>,
     stuck: Family<KindLabels, Gauge>,
     peers: PeerFamilies,
     followers: FollowFamilies,
@@ -92,6 +93,13 @@ struct RuleLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CallerLabels {
+    service: &'static str,
+    grpc_service: &'static str,
+    grpc_method: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct KindLabels {
     service: &'static str,
     kind: &'static str,
@@ -130,6 +138,8 @@ impl Metrics {
         registry.register("mesh_edge_refused", "HTTP requests that the edge refused without a call", refused.clone());
         let denied = Family::default();
         registry.register("mesh_calls_denied", "RPCs refused because of their caller, by rule", denied.clone());
+        let undeclared = Family::default();
+        registry.register("mesh_calls_undeclared", "RPCs that their caller does not declare", undeclared.clone());
         let stuck = Family::default();
         registry.register("mesh_saga_stuck", "Sagas that wait for an operator to resume them", stuck.clone());
         let peers = PeerFamilies::default();
@@ -151,6 +161,7 @@ impl Metrics {
             degraded,
             refused,
             denied,
+            undeclared,
             stuck,
             peers,
             followers,
@@ -214,6 +225,12 @@ impl Metrics {
     pub fn denied(&self, method: &'static Method, rule: &'static str) {
         let labels = RuleLabels { grpc_service: method.service, grpc_method: method.name, rule };
         self.denied.get_or_create(&labels).inc();
+    }
+
+    /// Counts a call that `service` makes and does not declare.
+    pub fn undeclared(&self, service: &'static str, method: &'static Method) {
+        let labels = CallerLabels { service, grpc_service: method.service, grpc_method: method.name };
+        self.undeclared.get_or_create(&labels).inc();
     }
 
     /// Sets the readiness of a service of the process.

@@ -3,6 +3,7 @@
 use mesh::events::{Applying, Follow};
 use mesh::{Config, Error, Migration, Process, Service};
 
+use crate::fixture::CONTRACTS;
 use crate::things::Thing;
 
 /// A follower of the things that does nothing.
@@ -33,11 +34,17 @@ async fn refused(service: Service) -> String {
 }
 
 #[tokio::test]
-async fn process_refuses_two_followers_of_one_source_itself_and_a_copy_without_a_database() {
+async fn process_refuses_followers_and_declared_calls_that_cannot_be() {
     let twice = Service::new("shelf", &[]).owns(NOTES).follows(|_| Blind).follows(|_| Blind);
     assert_eq!(refused(twice).await, "`shelf` follows `things` twice: join the two followers");
     let itself = Service::new("things", &[]).owns(NOTES).follows(|_| Blind);
     assert_eq!(refused(itself).await, "`things` follows itself: write in the transaction that publishes");
+    let declared = |methods| Service::new("shelf", &CONTRACTS).calls("things.v1.Things", methods);
+    assert_eq!(
+        refused(declared(&["Mak"])).await,
+        "`shelf` declares things.v1.Things/Mak, and there is no such method: expected one of Drop, Has, Make"
+    );
+    assert_eq!(refused(declared(&["Make", "Make"])).await, "`shelf` declares things.v1.Things/Make of `things` twice");
     let nowhere = Service::new("shelf", &[]).follows(|_| Blind);
     assert_eq!(
         refused(nowhere).await,

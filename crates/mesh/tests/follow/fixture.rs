@@ -33,7 +33,7 @@ const SHELF: &[Migration] = &[Migration::new(
 )];
 
 /// The contracts of both, so that their methods are known and the address of the source is a key of the configuration.
-static CONTRACTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+pub(crate) static CONTRACTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let file =
         vec![contract("things", "Things", &["Make", "Drop", "Has"]), contract("shelf", "Shelf", &["Make", "Has"])];
     FileDescriptorSet { file }.encode_to_vec()
@@ -207,7 +207,7 @@ pub(crate) fn things(opened: Arc<OnceLock<Store>>) -> Service {
         opened.get_or_init(|| resources.store());
         Idle
     });
-    service.serves(Desk::<false>::new)
+    service.calls("shelf.v1.Shelf", &["Has"]).serves(Desk::<false>::new)
 }
 
 /// The service that keeps a copy of the things. `opened` gets its database and its copy.
@@ -216,7 +216,7 @@ pub(crate) fn shelf(control: Arc<Control>, opened: mpsc::Sender<(Store, Copied)>
         opened.send((resources.store(), resources.copy("things"))).unwrap();
         Shelf(control)
     });
-    service.serves(Desk::<true>::new)
+    service.calls("things.v1.Things", &["Make"]).serves(Desk::<true>::new)
 }
 
 impl Source {

@@ -10,5 +10,7 @@ use mesh::Service;
 pub fn service() -> Service {
     Service::new("sample", contracts::FILE_DESCRIPTOR_SET)
         .port(50055)
+        .calls("alpha.v1.AlphaService", &["GetAlpha"])
+        .calls_if_there("beta.v1.BetaService", &["GetBeta"])
         .serves(|resources| SampleServiceServer::new(rpc::Overview::new(|service| resources.channel(service))))
 }
