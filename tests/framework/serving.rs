@@ -1,6 +1,9 @@
 //! What every process serves: reflection, health, admin pages, deadlines.
 
-use harness::{Grpcurl, Process, RawCall, RawConnection, eventually};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use harness::{Grpcurl, LIMIT, Process, RawCall, RawConnection, eventually};
 use serde_json::json;
 
 #[test]
@@ -45,6 +48,72 @@ fn admin_pages_can_have_their_own_port() {
     assert!(process.http("/metrics").starts_with("HTTP/1.1 404"));
 }
 
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+#[test]
+fn requests_that_are_no_calls_are_refused_by_http() {
+    for edge in ["true", "false"] {
+        let process = Process::start("monolith", &[("MESH__EDGE__ENABLED", edge)]);
+        let connection = RawConnection::open(process.address);
+        for (method, path, content_type, status) in [
+            ("POST", CHECK, Some("application/grpc"), 200),
+            ("POST", CHECK, Some("application/grpc+proto"), 200),
+            ("POST", CHECK, Some("Application/gRPC; charset=utf-8"), 200),
+            ("POST", CHECK, Some("application/grpc+json"), 415),
+            ("POST", CHECK, Some("application/grpcx"), 415),
+            ("POST", CHECK, Some("application/json"), 415),
+            ("POST", CHECK, None, 415),
+            ("GET", CHECK, None, 405),
+            ("GET", CHECK, Some("application/grpc"), 405),
+            ("HEAD", CHECK, Some("application/grpc"), 405),
+            ("PUT", CHECK, Some("application/grpc"), 405),
+            ("DELETE", CHECK, None, 405),
+            ("OPTIONS", CHECK, None, 405),
+            ("POST", "/made.up.Service/Method", Some("application/json"), 404),
+            ("GET", "/grpc.health.v1.Health", None, 404),
+        ] {
+            let headers: Vec<_> = content_type.map(|it| ("content-type", it)).into_iter().collect();
+            let name = format!("{method} {path} of {content_type:?}, edge.enabled {edge}");
+            // The edge shows no internal method.
+            let is_call = status == 200 || content_type == Some("application/grpc+json");
+            let status = if edge == "true" && !is_call { 404 } else { status };
+            let reply = connection.ask(method, path, &headers, &[0; 5]);
+            assert_eq!(reply.status, status, "{name}: {reply:?}");
+            assert_eq!(reply.header("allow"), (status == 405).then_some("POST"), "{name}: {reply:?}");
+            let grpc = match (status, content_type) {
+                (200, _) => Some("0"),
+                // A client of gRPC reads a status.
+                (415, Some("application/grpc+json")) => Some("12"),
+                _ => None,
+            };
+            assert_eq!(reply.header("grpc-status"), grpc, "{name}: {reply:?}");
+        }
+        let status = if edge == "true" { 404 } else { 405 };
+        assert!(process.http(CHECK).starts_with(&format!("HTTP/1.1 {status}")), "edge.enabled {edge}");
+    }
+}
+
+#[test]
+fn calls_have_one_message_and_a_method() {
+    let process = Process::start("monolith", &[]);
+    let connection = RawConnection::open(process.address);
+    let refused = |path: &str, body: &[u8]| {
+        let reply = connection.ask("POST", path, &[("content-type", "application/grpc")], body);
+        assert_eq!((reply.status, reply.header("grpc-status")), (200, Some("12")), "{path}: {reply:?}");
+        reply.message()
+    };
+    assert!(refused(CHECK, &[0; 10]).contains("more than one message"));
+    assert!(refused(CHECK, &[0; 6]).contains("more than one message"), "the second one is incomplete");
+    assert!(refused(CHECK, &[]).contains("no message"));
+    // A stream of answers takes one message, too.
+    assert!(refused("/grpc.health.v1.Health/Watch", &[0; 10]).contains("more than one message"));
+    let message = refused("/grpc.health.v1.Health/Nothing", &[0; 5]);
+    assert!(message.contains("`/grpc.health.v1.Health/Nothing`"), "{message}");
+    assert!(refused("/made.up.Service/Nothing", &[0; 5]).contains("`made.up.Service`"));
+    let metrics = process.http("/metrics");
+    assert!(metrics.contains(r#"grpc_method="Check",grpc_code="Unimplemented"} 3"#), "{metrics}");
+}
+
 #[test]
 fn unknown_method_adds_no_metric_label() {
     if !Grpcurl::installed() {
@@ -85,7 +154,13 @@ fn undecodable_message_is_invalid_argument() {
 #[test]
 fn grpc_over_http_1_is_refused() {
     let process = Process::start("monolith", &[]);
-    let answer = process.http_with("/grpc.health.v1.Health/Check", "content-type: application/grpc\r\n");
+    let mut stream = TcpStream::connect(process.address).expect("it listens");
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    let head = format!("POST {CHECK} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+    let call = format!("{head}content-type: application/grpc\r\ncontent-length: 5\r\n\r\n\0\0\0\0\0");
+    stream.write_all(call.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
     assert!(answer.starts_with("HTTP/1.1 505") && answer.contains("HTTP/2"), "{answer}");
 }
 

@@ -246,12 +246,27 @@ impl Inner {
         }
         // A HEAD is answered as a GET, and hyper leaves out the body.
         let method = if head.method == http::Method::HEAD { "GET" } else { head.method.as_str() };
-        let (route, matched) = self.contract.find(method, head.uri.path()).map_err(missed)?;
+        let found = self.contract.find(method, head.uri.path());
+        let (route, matched) = found.map_err(|miss| self.no_call(miss, head))?;
         let called = route.shape().method;
         match (called.client_streaming, called.server_streaming) {
             (false, false) => self.unary(&route, &matched, head, body, caller).await,
             (false, true) => self.stream(route, &matched, head, body, caller).await,
             (true, _) => Err(needs_websocket()),
+        }
+    }
+
+    /// Why a request is none of a rule: its path may be that of a public method of gRPC.
+    fn no_call(&self, miss: Miss, head: &Parts) -> Refusal {
+        let is_method = self.contract.public(head.uri.path()).is_some();
+        match miss {
+            Miss::NotFound if is_method && head.method == http::Method::POST => {
+                let message = "this path is a method of gRPC: the content type of a call is application/grpc or \
+                               application/grpc-web+proto";
+                Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, "UNSUPPORTED_MEDIA_TYPE", message)
+            }
+            Miss::NotFound if is_method => Refusal::method_not_allowed(&["POST".to_owned()]),
+            miss => missed(miss),
         }
     }
 
@@ -349,7 +364,7 @@ impl Inner {
     /// The messages pass as they are.
     async fn grpc_web(&self, head: &Parts, body: Incoming, caller: Caller) -> Response<Body> {
         let Some(method) = self.contract.public(head.uri.path()) else {
-            let message = "no public method has this path";
+            let message = format!("`{}` is no public method", head.uri.path());
             self.metrics.refused("UNKNOWN_METHOD");
             return grpc_web::failure(status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message));
         };

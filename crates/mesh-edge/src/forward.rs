@@ -68,13 +68,13 @@ pub(crate) fn public(layers: Handler) -> Handler {
         if call.method.access.is_public() || call.method.service == health_service::NAME {
             return layers(call.from_outside());
         }
-        Box::pin(std::future::ready(unknown(call.method).into_http()))
+        Box::pin(std::future::ready(unknown(call.request.uri().path()).into_http()))
     })
 }
 
 /// The answer to a call of a method that is not public: the same as for a method that does not exist.
-fn unknown(method: &Method) -> Status {
-    let message = format!("`{}/{}` is no public method", method.service, method.name);
+fn unknown(path: &str) -> Status {
+    let message = format!("`{path}` is no public method");
     status(Code::Unimplemented, DOMAIN, "UNKNOWN_METHOD", message)
 }
 
@@ -106,7 +106,7 @@ impl Forward {
     async fn answer(&self, call: Call) -> Result<http::Response<Body>, Status> {
         let method = call.method;
         if !method.access.is_public() {
-            return Err(unknown(method));
+            return Err(unknown(call.request.uri().path()));
         }
         let call = call.from_outside();
         let context = Context { cause: None, ..Context::current() };

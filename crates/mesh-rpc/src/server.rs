@@ -1,9 +1,11 @@
 //! The server: accepts connections, and answers calls through the layers.
 //!
-//! - [`Ports`] binds the listeners. `connection` serves one connection, which may begin with the handshake of [`Tls`].
+//! - [`Ports`] binds the listeners. `connection` serves one connection, which may begin with the handshake of [`Tls`]; `start`
+//!   reads its first bytes.
 //! - [`layers`] has the layers around every service, in order: `status_size`, `access`, `deadline`, `drain`, `consistency`,
-//!   `body_limit`, `compression`, `shed`, `details`, `panics`. They share the request body of `request`, whose parts are `arrival` and
-//!   `permit`, and the response body of `answer`. `permits` has the concurrency permits.
+//!   `body_limit`, `compression`, `shed`, `details`, `panics`. They share the request body of `request`, whose parts are `arrival`, with
+//!   `one_message`, and `permit`, and the response body of `answer`. `permits` has the concurrency permits.
+//! - `form` refuses ambiguous heads, and `media_type` what is no call although its path is that of a method.
 //! - [`Loopback`] is the listener for an app that the process stands beside.
 //! - [`Starting`] answers until the services are built.
 //! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the admin pages.
@@ -28,6 +30,8 @@ pub mod health_service;
 pub mod layers;
 mod listener;
 mod loopback;
+mod media_type;
+mod one_message;
 mod panics;
 mod permit;
 mod permits;
@@ -37,6 +41,7 @@ pub mod reflection;
 mod request;
 mod settings;
 mod shed;
+mod start;
 mod starting;
 mod status_size;
 mod tls;
@@ -46,7 +51,8 @@ pub use consistency::{KnownPlaces, Pending, Places};
 pub use head_limit::check as check_head;
 pub use health::{Check, Health, Readiness};
 pub use loopback::Loopback;
-pub use ports::{Answers, Edge, Front, Guard, Listen, Ports, is_grpc};
+pub use media_type::is_grpc;
+pub use ports::{Answers, Edge, Front, Guard, Listen, Ports};
 pub use settings::Limits;
 pub use starting::Starting;
 pub use tls::Tls;

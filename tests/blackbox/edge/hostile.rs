@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use harness::{LIMIT, Process, eventually, uuid};
+use harness::{LIMIT, Process, RawConnection, eventually, uuid};
 
 const SUBSCRIBE: &str = "/v1/services/artwork/operations:subscribe";
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -115,9 +115,25 @@ fn refusals_of_grpc_web_are_counted() {
 }
 
 #[test]
+fn requests_that_are_no_calls_are_refused_at_the_path_of_a_public_method() {
+    let process = Process::start("monolith", &[("MESH__EDGE__LISTEN", "127.0.0.1:0")]);
+    let outside = RawConnection::open(process.listener("edge"));
+    for (method, content_type, status, allow) in [
+        ("POST", "application/json", 415, None),
+        ("POST", "application/grpc+json", 415, None),
+        ("GET", "application/grpc", 405, Some("POST")),
+        ("OPTIONS", "text/plain", 405, Some("POST")),
+    ] {
+        let path = "/catalog.v1.CatalogService/GetTitle";
+        let reply = outside.ask(method, path, &[("content-type", content_type)], &[0; 5]);
+        assert_eq!((reply.status, reply.header("allow")), (status, allow), "{method} {content_type}: {reply:?}");
+    }
+}
+
+#[test]
 fn grpc_web_calls_are_posts() {
     let process = Process::start("monolith", &[]);
-    for (method, status) in [("POST", "200"), ("GET", "404"), ("PUT", "404")] {
+    for (method, status) in [("POST", "200"), ("GET", "405"), ("PUT", "405")] {
         let call = format!(
             "{method} /catalog.v1.CatalogService/CreateTitle HTTP/1.1\r\nHost: localhost\r\n{CLOSING}\
              Content-Type: application/grpc-web\r\nContent-Length: 5\r\n\r\n\0\0\0\0\0"

@@ -45,7 +45,7 @@ pub use programs::{LIMIT, eventually, eventually_within, find_program, skip, ski
 pub use project::{root, uuid};
 pub use proxy::Proxy;
 pub use python::{app, python, python_with};
-pub use raw::{Ended, RawCall, RawConnection};
+pub use raw::{Ended, RawCall, RawConnection, Reply};
 pub use secured::{Secured, token};
 pub use session::Session;
 pub use sql::execute;

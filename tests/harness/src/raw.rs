@@ -24,6 +24,35 @@ pub struct RawCall {
     request: SendStream<Bytes>,
 }
 
+/// The answer to a request of any kind.
+#[derive(Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    head: http::HeaderMap,
+    trailers: http::HeaderMap,
+}
+
+impl Reply {
+    /// The value of a header, or of a trailer.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let value = self.head.get(name).or_else(|| self.trailers.get(name))?;
+        Some(value.to_str().expect("a text"))
+    }
+
+    /// The message of a failed call, which is ASCII.
+    pub fn message(&self) -> String {
+        let mut escaped = self.header("grpc-message").unwrap_or_default().split('%');
+        let mut message = escaped.next().unwrap_or_default().to_owned();
+        for part in escaped {
+            let (code, rest) = part.split_at(2);
+            message.push(u8::from_str_radix(code, 16).expect("an escape").into());
+            message.push_str(rest);
+        }
+        message
+    }
+}
+
 /// The end of a call.
 pub struct Ended {
     /// `grpc-status`, from the headers or from the trailers.
@@ -46,6 +75,25 @@ impl RawConnection {
             client
         });
         Self { runtime: Arc::new(runtime), address, client }
+    }
+
+    /// Sends a request, which may be no call, and returns its answer.
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let request = http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(()).expect("a request");
+        let (client, body) = (self.client.clone(), Bytes::copy_from_slice(body));
+        self.runtime.block_on(async {
+            let mut client = client.ready().await.expect("it takes a request");
+            let (response, mut request) = client.send_request(request, body.is_empty()).expect("it takes a request");
+            if !body.is_empty() {
+                // A server may refuse by the head alone.
+                let _ = request.send_data(body, true);
+            }
+            let (head, body) = response.await.expect("it answers").into_parts();
+            let (_, trailers) = read(body).await;
+            Reply { status: head.status.as_u16(), head: head.headers, trailers: trailers.unwrap_or_default() }
+        })
     }
 
     /// Sends the headers of a call.

@@ -65,6 +65,11 @@ impl Method {
         &UNKNOWN
     }
 
+    /// Whether a contract has the method.
+    pub fn is_known(&self) -> bool {
+        self.number != UNKNOWN.number
+    }
+
     /// The first segment of its package, which is the name of the service that it belongs to. A shared contract belongs to
     /// none.
     pub fn package(&self) -> &'static str {

@@ -1,4 +1,4 @@
-//! The arrival of a request: what it takes of memory and time.
+//! The arrival of a request: what it takes of memory and time, and that it is one message.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use http_body::Frame;
 use tokio::time::{Sleep, sleep};
 use tonic::{Code, Status};
 
+use super::one_message::OneMessage;
 use crate::call::error::{DOMAIN, overloaded, status};
 use crate::call::{Method, Protocol};
 
@@ -51,6 +52,8 @@ pub(super) struct Limited {
     /// The end of the time. `None` until something has to be waited for.
     expiry: Option<Pin<Box<Sleep>>>,
     counted: Arc<RequestBytes>,
+    /// `None`: a stream, or a request of no contract.
+    one: Option<OneMessage>,
     /// Whether it is HTTP that passes on to an app, which has to see that a body breaks off.
     plain: bool,
     /// Whether the client has disconnected.
@@ -62,7 +65,8 @@ type Polled = Poll<Option<Result<Frame<Bytes>, Status>>>;
 impl Limited {
     pub(super) fn new(counted: Arc<RequestBytes>, method: &Method) -> Self {
         let (timed, plain) = (!method.client_streaming, method.protocol == Protocol::Http);
-        Self { timed, expiry: None, counted, plain, broken: false }
+        let one = (timed && !plain && method.is_known()).then(OneMessage::default);
+        Self { timed, expiry: None, counted, one, plain, broken: false }
     }
 
     /// What the body yields within its limits.
@@ -81,15 +85,29 @@ impl Limited {
         }
     }
 
-    fn count(&self, frame: Option<Result<Frame<Bytes>, Status>>) -> Option<Result<Frame<Bytes>, Status>> {
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-            && !self.counted.add(data.len())
-        {
+    /// Whether it has to see the end of the body, which may have none of the message.
+    pub(super) fn awaits_end(&self) -> bool {
+        self.one.as_ref().is_some_and(|one| !one.has_begun())
+    }
+
+    fn count(&mut self, frame: Option<Result<Frame<Bytes>, Status>>) -> Option<Result<Frame<Bytes>, Status>> {
+        let data = match &frame {
+            Some(Ok(frame)) => frame.data_ref(),
+            Some(Err(_)) => return frame,
+            None => None,
+        };
+        if data.is_some_and(|data| !self.counted.add(data.len())) {
             let message = "the requests in flight exceed the limit of this instance";
             return Some(Err(overloaded(message, Duration::from_secs(1))));
         }
-        frame
+        let checked = self.one.as_mut().map(|one| match data {
+            Some(data) => one.take(data),
+            None => one.end(),
+        });
+        match checked {
+            Some(Err(status)) => Some(Err(status)),
+            _ => frame,
+        }
     }
 
     fn wait(&mut self, cx: &mut task::Context<'_>) -> Polled {

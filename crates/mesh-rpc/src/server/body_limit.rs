@@ -59,6 +59,14 @@ mod tests {
     use tonic::body::Body;
     use tonic::{Code, Status};
 
+    /// A message that takes so many bytes with its prefix.
+    fn message(bytes: usize) -> Body {
+        let [high, low] = u16::try_from(bytes - 5).unwrap().to_be_bytes();
+        let mut message = vec![0, 0, 0, high, low];
+        message.resize(bytes, 0);
+        Body::new(Full::new(Bytes::from(message)))
+    }
+
     #[tokio::test]
     async fn body_limit_covers_all_requests_in_flight() {
         let read = handler(|call| async {
@@ -71,7 +79,7 @@ mod tests {
             }
         });
         let limited = boxed(BodyLimit::around(Services(read), 10));
-        let send = |bytes: usize| limited(Call::to(GET, Body::new(Full::new(Bytes::from(vec![0; bytes])))));
+        let send = |bytes: usize| limited(Call::to(GET, message(bytes)));
         let refused = |response: &Response<Body>| {
             Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::ResourceExhausted)
         };
@@ -92,7 +100,7 @@ mod tests {
         });
         let limited = boxed(BodyLimit::around(Services(read), 0));
         let refused = async |path: &str, bytes: usize| {
-            let response = limited(Call::to(path, Body::new(Full::new(Bytes::from(vec![0; bytes]))))).await;
+            let response = limited(Call::to(path, message(bytes))).await;
             Status::from_header_map(response.headers()).is_some()
         };
         assert!(refused(GET, 5).await);

@@ -1,8 +1,8 @@
 //! Serves one connection, within limits.
 //!
 //! Guarantees:
-//! - A client that does not complete its first bytes is disconnected after [`PREFACE_TIMEOUT`]: the HTTP/2 preface, or
-//!   the head of an HTTP/1.1 request. Before them, a handshake of TLS has [`HANDSHAKE_TIMEOUT`].
+//! - A client that does not complete its first bytes is disconnected after [`PREFACE_TIMEOUT`]: the HTTP/2 preface with its first frame,
+//!   or the head of an HTTP/1.1 request. Before them, a handshake of TLS has [`HANDSHAKE_TIMEOUT`].
 //! - An HTTP/2 client that does not answer pings is disconnected after at most twice [`KEEP_ALIVE`]. A client that stops within a
 //!   frame does not answer them.
 //! - The head of an HTTP/1.1 request above [`MAX_HEADER_BYTES`], and headers above [`MAX_HTTP_2_HEADER_BYTES`], are
@@ -34,7 +34,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ use super::handshakes::Handshakes;
 use super::head_limit::MAX_HEADER_BYTES;
 use super::prefixed::Prefixed;
 use super::settings::Limits;
-use super::tls;
+use super::{start, tls};
 use crate::call::{CONNECTION_WINDOW, Connection, STREAM_WINDOW};
 use crate::identity::{Snapshot, Source, Trust, left, lost, not_after, rejection};
 
@@ -62,9 +62,6 @@ const MAX_CONCURRENT_STREAMS: u32 = 1000;
 /// Streams that a client may reset before they are read. The default of h2 is 20. A process that was stopped for a
 /// moment finds many expired calls, and must not close the connection for them.
 const MAX_PENDING_RESETS: usize = 200;
-
-/// The first bytes of HTTP/2, see [RFC 9113](https://www.rfc-editor.org/rfc/rfc9113#section-3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The TLS of a connection.
 pub(super) struct Handshake {
@@ -140,11 +137,11 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let start = tokio::select! {
-        start = timeout(PREFACE_TIMEOUT, read_start(&mut stream)) => start,
+        start = timeout(PREFACE_TIMEOUT, start::read(&mut stream)) => start,
         () = draining.cancelled() => return,
     };
     let Ok(Ok(start)) = start else { return };
-    let is_http2 = start == PREFACE;
+    let is_http2 = start.is_http_2;
     let (ending, unused) = (CancellationToken::new(), CancellationToken::new());
     let (from, answer) =
         (Connection::of_service(ending.clone(), peer.client, peer.service, unused.clone()), Arc::new(answer));
@@ -164,7 +161,7 @@ where
         ending.cancel();
         sleep(grace.max(PREFACE_TIMEOUT)).await;
     };
-    let io = TokioIo::new(Prefixed::new(start, stream));
+    let io = TokioIo::new(Prefixed::new(start.bytes, stream));
     // In boxes, because each would be in this future more than once.
     let http = if is_http2 {
         let connection = Box::pin(http2().serve_connection(io, service));
@@ -256,17 +253,6 @@ fn http2() -> http2::Builder<TokioExecutor> {
     builder.max_pending_accept_reset_streams(MAX_PENDING_RESETS);
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     builder
-}
-
-/// Reads until the protocol is known, and returns what it has read.
-async fn read_start(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
-    let mut start = Vec::with_capacity(PREFACE.len());
-    while start.len() < PREFACE.len() && PREFACE.starts_with(&start) {
-        if stream.take((PREFACE.len() - start.len()) as u64).read_buf(&mut start).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    Ok(start)
 }
 
 #[cfg(test)]

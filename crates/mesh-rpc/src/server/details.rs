@@ -18,17 +18,29 @@ pub(super) struct Details<N>(pub(super) N);
 impl<N: Answer> Answer for Details<N> {
     async fn answer(&self, call: Arrived) -> Response<Answered> {
         let method = call.method;
+        let unknown = (!method.is_known()).then(|| call.request.uri().path().to_owned());
         let mut response = self.0.answer(call).await;
         match failure_of(response.headers()) {
             // The extension holds the handler's status with its cause. A status from the headers has no cause.
             Some(status) if lacks_details(&status) => {
-                detailed(response.extensions_mut().remove().unwrap_or(status), method).into_http()
+                let status = named(response.extensions_mut().remove().unwrap_or(status), unknown);
+                detailed(status, method).into_http()
             }
             _ => {
                 response.body_mut().map_trailers(of_a_stream);
                 response
             }
         }
+    }
+}
+
+/// The status of a method that a service does not have, with its path. Generated code says nothing of it.
+fn named(status: Status, unknown: Option<String>) -> Status {
+    match unknown.filter(|_| status.code() == Code::Unimplemented && status.message().is_empty()) {
+        Some(path) => {
+            Status::unimplemented(format!("`{path}` is no method of this process; reflection lists those it has"))
+        }
+        None => status,
     }
 }
 

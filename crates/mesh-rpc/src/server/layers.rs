@@ -17,6 +17,7 @@ use super::consistency::{KnownPlaces, OwnWrites};
 use super::deadline::Deadlines;
 use super::details::Details;
 use super::drain::Drain;
+use super::media_type::refuse_format;
 use super::panics::Panics;
 use super::request::arrived;
 use super::settings::Limits;
@@ -69,7 +70,10 @@ pub fn dispatch(services: GrpcServices, others: Option<Handler>) -> Handler {
         // The path of HTTP names no contract.
         let service = services.get(name).filter(|_| call.method.protocol == Protocol::Grpc);
         match (service, &others) {
-            (Some(service), _) => service.answer(call.request),
+            (Some(service), _) => match refuse_format(call.request.headers()) {
+                Some(refused) => Box::pin(std::future::ready(refused)),
+                None => service.answer(call.request),
+            },
             (None, Some(others)) => others(call),
             (None, None) => {
                 let message = format!("this process does not serve `{name}`; reflection lists what it serves");

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Request, Response, header};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use mesh_runtime::Tasks;
 use tokio::net::TcpListener;
@@ -20,6 +20,7 @@ use super::form;
 use super::handshakes::Handshakes;
 use super::health_service;
 use super::listener::{self, Bound, TlsOfNew};
+use super::media_type::{is_grpc, not_a_call};
 use super::settings::Limits;
 use super::tls::Tls;
 use crate::call::{Answering, Call, Connection, Handler, Methods};
@@ -228,18 +229,12 @@ fn answer(
             match (pages.as_ref().and_then(|pages| pages.answer(&request)), &edge) {
                 (Some(page), _) => page,
                 (None, Some(edge)) => return (edge.front)(request, connection),
+                (None, None) if methods.find(request.uri().path()).is_known() => not_a_call(request.method()),
                 (None, None) => admin::not_found(elsewhere),
             }
         };
         Box::pin(std::future::ready(response))
     }
-}
-
-/// `application/grpc`, with or without a format suffix. `application/grpc-web` is another protocol.
-pub fn is_grpc<B>(request: &Request<B>) -> bool {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    let rest = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 #[cfg(test)]

@@ -69,11 +69,11 @@ impl http_body::Body for Arriving {
         }
     }
 
-    /// False until the call has a permit. Otherwise the handler would start without one.
+    /// False until the call has a permit, and until it has a message. Otherwise the handler would start without one.
     fn is_end_stream(&self) -> bool {
         match &self.admission {
             Some(admission) => admission.is_over(),
-            None => self.body.is_end_stream(),
+            None => self.body.is_end_stream() && !self.limited.as_ref().is_some_and(Limited::awaits_end),
         }
     }
 

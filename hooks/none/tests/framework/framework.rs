@@ -5,6 +5,7 @@ mod branches; // two branches that add a service each, and scripts in odd enviro
 mod deploy; // the files of deploy/
 mod doctor; // `mesh doctor`
 mod drain; // the drain
+mod frames; // malformed frames of HTTP/2
 mod metrics; // the formats of /metrics, and what is there from the start
 mod serving; // reflection, health, admin pages, deadlines
 mod structure; // the ladder of crates, and no cycles among files

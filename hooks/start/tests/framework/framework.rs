@@ -6,6 +6,7 @@ mod deploy; // the files of deploy/
 mod doctor; // `mesh doctor`
 mod drain; // the drain
 mod film; // tests that need catalog and artwork
+mod frames; // malformed frames of HTTP/2
 mod metrics; // the formats of /metrics, and what is there from the start
 mod serving; // reflection, health, admin pages, deadlines
 mod structure; // the ladder of crates, and no cycles among files

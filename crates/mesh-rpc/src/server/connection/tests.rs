@@ -1,7 +1,8 @@
+use super::super::start::PREFACE;
 use super::*;
 use crate::telemetry::{Exposition, Metrics, Side};
 use rustls::server::ResolvesServerCertUsingSni;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -36,7 +37,15 @@ const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 #[tokio::test(start_paused = true)]
 async fn connection_without_a_complete_start_is_closed() {
-    for bytes in ["", "P", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r", "GET /met", "GET / HTTP/1.1\r\nhost: a\r\n"] {
+    for bytes in [
+        "",
+        "P",
+        "PRI * HT",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0",
+        "GET /met",
+        "GET / HTTP/1.1\r\nhost: a\r\n",
+    ] {
         let lifetime = lifetime(bytes.as_bytes(), Limits::default()).await;
         assert!((PREFACE_TIMEOUT..PREFACE_TIMEOUT * 2).contains(&lifetime), "{bytes:?}: {lifetime:?}");
     }
