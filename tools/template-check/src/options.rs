@@ -13,6 +13,7 @@ use crate::tree;
 
 pub(crate) const EXAMPLES: [&str; 3] = ["start", "film", "none"];
 const DATABASES: [&str; 2] = ["sqlite", "postgres"];
+const DEPLOYS: [&str; 4] = ["all", "container", "kubernetes", "systemd"];
 const LICENSES: [&str; 4] = ["MIT OR Apache-2.0", "MIT", "Apache-2.0", "none"];
 
 /// The service that is added to every project.
@@ -22,27 +23,36 @@ const ADDED: &str = "reviews";
 pub(crate) struct Answers {
     example: &'static str,
     database: &'static str,
+    deploy: &'static str,
     license: &'static str,
 }
 
 impl fmt::Display for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "example={}, database={}, license={}", self.example, self.database, self.license)
+        let Self { example, database, deploy, license } = self;
+        write!(f, "example={example}, database={database}, deploy={deploy}, license={license}")
     }
 }
 
 impl Answers {
     /// An example, with the defaults of all other answers.
     pub(crate) fn with(example: &'static str) -> Self {
-        Self { example, database: DATABASES[0], license: LICENSES[0] }
+        Self { example, database: DATABASES[0], deploy: DEPLOYS[0], license: LICENSES[0] }
     }
 
-    /// Combinations with each pair of answers to two of the questions.
+    /// Combinations with each pair of answers to two of the questions, but for licences and places to run, which share no file.
     pub(crate) fn pairs(examples: &[&'static str]) -> impl Iterator<Item = Self> {
         let each = |example: &'static str| {
             let first = EXAMPLES.iter().position(|of| *of == example).unwrap_or_default();
             let databases = DATABASES.into_iter().cycle().skip(first);
-            LICENSES.into_iter().zip(databases).map(move |(license, database)| Self { example, database, license })
+            let deploys = DEPLOYS.into_iter().cycle().skip(2 * first);
+            let others = databases.zip(deploys);
+            LICENSES.into_iter().zip(others).map(move |(license, (database, deploy))| Self {
+                example,
+                database,
+                deploy,
+                license,
+            })
         };
         examples.iter().copied().flat_map(each)
     }
@@ -53,15 +63,19 @@ impl Answers {
 
     fn generate(&self, template: &Template, place: &str) -> Result<Project> {
         let define = |name, value| format!("--define={name}={value}");
-        let answers =
-            [define("example", self.example), define("database", self.database), define("license", self.license)];
+        let answers = [
+            define("example", self.example),
+            define("database", self.database),
+            define("deploy", self.deploy),
+            define("license", self.license),
+        ];
         template.generate(place, &answers.each_ref().map(String::as_str))
     }
 }
 
 pub(crate) fn bad_answers_are_refused(template: &Template) -> Result<()> {
     let folder = template.place("refused");
-    let bad = ["example=flim", "example=", "example=Film", "database=mysql", "database=sqlite,postgres", "license=GPL"];
+    let bad = ["example=flim", "example=", "example=Film", "database=mysql", "database=sqlite,postgres", "license=GPL", "deploy=nomad"];
     for answer in bad {
         let define = format!("--define={answer}");
         let Err(error) = template.generate_into("shop", &folder, &[&define]) else {
@@ -94,6 +108,17 @@ pub(crate) fn matches_the_answers(template: &Template, answers: &Answers) -> Res
         ensure!(
             project.folder.join(text).exists() == license.contains(name),
             "with the licence {license}, {text} is missing or should be"
+        );
+    }
+
+    for (folder, kept) in [
+        ("deploy/container", &["all", "container", "kubernetes"][..]),
+        ("deploy/kubernetes", &["all", "kubernetes"]),
+        ("deploy/systemd", &["all", "systemd"]),
+    ] {
+        ensure!(
+            project.folder.join(folder).exists() == kept.contains(&answers.deploy),
+            "{folder} is missing, or should be"
         );
     }
 
