@@ -39,5 +39,5 @@ pub use otlp::Exporter;
 pub use otlp_settings::Otlp;
 pub use peer_metrics::{EndpointMetrics, PeerMetrics};
 pub use server_call::observe;
-pub use span::{below, link, position};
+pub use span::{below, code_text, contacted, link, position, repeated};
 pub use tls_metrics::{Side, TlsMetrics};

@@ -5,7 +5,7 @@ use std::path::Path;
 use contracts::recommendations::v1::NoteWatchedRequest;
 use harness::{
     Collector, Consul, Curl, Exported, Grpcurl, Process, RawCall, Secured, command, eventually, python, python_with,
-    root, uuid,
+    root, unconventional, uuid,
 };
 use prost::Message as _;
 use serde_json::json;
@@ -469,6 +469,12 @@ fn one_trace_covers_both_languages() {
     for pair in chain.windows(2) {
         assert_eq!(pair[1].parent(), pair[0].id(), "{} of {}", pair[1].span.name, pair[1].service);
     }
+    // Ratings speak HTTP.
+    let spans = eventually("spans of HTTP", || {
+        let spans = collector.all_spans();
+        spans.iter().any(|one| one.text("http.request.method").is_some()).then_some(spans)
+    });
+    assert_eq!(unconventional(&spans), [""; 0]);
 }
 
 /// A supervisor starts both again, on the same data.

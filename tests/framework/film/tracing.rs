@@ -3,7 +3,7 @@
 use contracts::artwork::v1::RenderArtworkRequest;
 use contracts::catalog::v1::{CreateTitleRequest, CreateTitleResponse};
 use harness::film::small_picture;
-use harness::{Collector, Exported, Process, RawCall, eventually, uuid};
+use harness::{Collector, Exported, Process, RawCall, eventually, unconventional, uuid};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
@@ -70,14 +70,16 @@ fn exports_a_rendering(collector: &Collector, catalog: (&Process, &str), artwork
     assert_eq!(spans.each_ref().map(|exported| &*exported.service), [artwork.1, artwork.1, catalog.1]);
 
     for exported in &spans {
-        let service = exported.span.name.split('/').next().expect("a service");
-        assert_eq!(exported.text("rpc.system").as_deref(), Some("grpc"));
-        assert_eq!(exported.text("rpc.service").as_deref(), Some(service));
-        assert!(exported.span.name.ends_with(&exported.text("rpc.method").expect("a method")));
-        assert_eq!(exported.number("rpc.grpc.status_code"), Some(0));
-        assert_eq!(exported.span.status.as_ref().map_or(StatusCode::Unset, |status| status.code()), StatusCode::Unset);
+        assert_eq!(exported.text("rpc.system.name").as_deref(), Some("grpc"));
+        assert_eq!(exported.text("rpc.method").as_deref(), Some(&*exported.span.name));
+        assert_eq!(exported.text("rpc.response.status_code").as_deref(), Some("OK"));
     }
-    assert_eq!(called.text("peer.service").as_deref(), Some("catalog"));
+    assert_eq!(unconventional(&spans), [""; 0]);
+    let address = |exported: &Exported| exported.text("server.address");
+    assert_eq!((address(served).as_deref(), address(called).as_deref()), (Some("127.0.0.1"), Some("catalog")));
+    assert_eq!(served.number("server.port"), Some(artwork.0.address.port().into()));
+    let peer = (catalog.1 != artwork.1).then_some(i64::from(catalog.0.address.port()));
+    assert_eq!(called.number("network.peer.port"), peer, "in memory there is no connection");
     for (outer, inner) in [(served, called), (called, asked)] {
         assert!(outer.span.start_time_unix_nano <= inner.span.start_time_unix_nano);
     }
@@ -87,7 +89,9 @@ fn exports_a_rendering(collector: &Collector, catalog: (&Process, &str), artwork
     let caller = Caller::new();
     assert_eq!(render(artwork.0, &uuid(), &caller.traceparent(true)), "5");
     let failed = three(collector, &caller);
-    assert_eq!(failed.each_ref().map(|exported| exported.number("rpc.grpc.status_code")), [Some(5); 3]);
+    let code = |exported: &Exported| exported.text("rpc.response.status_code").unwrap_or_default();
+    assert_eq!(failed.each_ref().map(code), ["NOT_FOUND"; 3]);
+    assert_eq!(unconventional(&failed), [""; 0]);
     let status = |exported: &Exported| exported.span.status.as_ref().map_or(StatusCode::Unset, |status| status.code());
     assert_eq!(failed.each_ref().map(status), [StatusCode::Unset, StatusCode::Error, StatusCode::Unset]);
     let [started, ..] = spans;
@@ -136,6 +140,90 @@ fn trace_covers_two_processes() {
 }
 
 #[test]
+fn spans_follow_the_conventions_whatever_a_call_ends_with() {
+    let collector = Collector::start();
+    let endpoint = format!("http://{}", collector.address);
+    let catalog = Process::start("catalog", &[("MESH__OTLP__ENDPOINT", &endpoint)]);
+    for (path, timeout, code) in [
+        (GET_TITLE, "10S", "INVALID_ARGUMENT"),
+        (GET_TITLE, "1n", "DEADLINE_EXCEEDED"),
+        ("/catalog.v1.CatalogService/Nothing", "10S", "UNIMPLEMENTED"),
+        ("/made.up.Service/Nothing", "10S", "UNIMPLEMENTED"),
+    ] {
+        let caller = Caller::new();
+        let headers = [("traceparent", &*caller.traceparent(true)), ("grpc-timeout", timeout)];
+        RawCall::begin(catalog.address, path, &headers).finish(b"");
+        let spans = eventually(path, || Some(collector.spans(&caller.trace)).filter(|spans| !spans.is_empty()));
+        assert_eq!(spans[0].text("rpc.response.status_code").as_deref(), Some(code), "{path}");
+        let original = (code == "UNIMPLEMENTED").then_some(&path[1..]);
+        assert_eq!(spans[0].text("rpc.method_original").as_deref(), original, "{path}");
+        assert_eq!(unconventional(&spans), [""; 0], "{path}");
+    }
+    assert_eq!(unconventional(&collector.all_spans()), [""; 0]);
+}
+
+#[test]
+fn trace_shows_each_attempt_at_a_call() {
+    let collector = Collector::start();
+    let endpoint = format!("http://{}", collector.address);
+    let catalog = Process::start("catalog", &[]);
+    // Nothing listens on the port behind the first address.
+    let away = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let addresses = format!("{away}, {}", catalog.address);
+    // An instance that cannot be reached is not called again for a while: each process tries it once.
+    let (repeated, failure) = eventually("a call is repeated", || {
+        let environment = [
+            ("MESH__OTLP__ENDPOINT", &*endpoint),
+            ("MESH__REGISTRY", "static"),
+            ("MESH__STATIC__CATALOG", &*addresses),
+        ];
+        let artwork = Process::start("artwork", &environment);
+        let caller = Caller::new();
+        assert_eq!(render(&artwork, &uuid(), &caller.traceparent(true)), "5");
+        let client = eventually("the span of the call", || {
+            let spans = collector.spans(&caller.trace);
+            spans.into_iter().find(|exported| exported.span.kind() == SpanKind::Client)
+        });
+        // Beside it are lines of the log.
+        let failure = client.span.events.iter().find(|event| event.name == "attempt failed").cloned();
+        Some((client, failure?))
+    });
+    assert_eq!(unconventional(std::slice::from_ref(&repeated)), [""; 0]);
+    assert_eq!(repeated.number("network.peer.port"), Some(catalog.address.port().into()), "the last one is the peer");
+    let attributes = format!("{:?}", failure.attributes);
+    for part in ["error.type", "ENDPOINT_UNREACHABLE", "network.peer.port", &away.port().to_string()] {
+        assert!(attributes.contains(part), "{part} is not in {attributes}");
+    }
+}
+
+#[test]
+fn variables_of_opentelemetry_name_the_collector_and_the_process() {
+    let [by_variable, by_key] = [Collector::start(), Collector::start()];
+    let [variable, key] = [&by_variable, &by_key].map(|collector| format!("http://{}", collector.address));
+    let names = [("OTEL_SERVICE_NAME", "films"), ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")];
+    for (own, expected, other) in [(None, &by_variable, &by_key), (Some(&key), &by_key, &by_variable)] {
+        let before = other.all_spans().len();
+        let mut environment = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", &*variable)];
+        environment.extend(names);
+        environment.extend(own.map(|key| ("MESH__OTLP__ENDPOINT", &**key)));
+        let catalog = Process::start("catalog", &environment);
+        create_title(&catalog);
+        let spans = eventually("a span", || Some(expected.all_spans()).filter(|spans| !spans.is_empty()));
+        assert_eq!(spans[0].service, "films");
+        let environment = ("deployment.environment.name".to_owned(), "test".to_owned());
+        assert!(spans[0].resource.contains(&environment), "{:?}", spans[0].resource);
+        assert_eq!(other.all_spans().len(), before);
+    }
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*variable), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")];
+    let before = by_variable.all_spans().len();
+    let mut catalog = Process::start("catalog", &variables);
+    create_title(&catalog);
+    catalog.signal("TERM");
+    assert!(catalog.ended().0.success());
+    assert_eq!(by_variable.all_spans().len(), before, "the collector is for another protocol");
+}
+
+#[test]
 fn traceparent_is_passed_on_sampled_or_not() {
     // The catalog is a collector that keeps its requests.
     let (catalog, collector) = (Collector::start(), Collector::start());
@@ -172,7 +260,7 @@ fn traceparent_is_passed_on_sampled_or_not() {
         artwork.signal("TERM");
         assert_eq!(artwork.ended().0.code(), Some(0));
     }
-    let calls = collector.all_spans().into_iter().filter(|one| one.text("rpc.system").is_some());
+    let calls = collector.all_spans().into_iter().filter(|one| one.text("rpc.system.name").is_some());
     assert_eq!(calls.count(), 2, "a call that was not sampled is exported: {:#?}", collector.all_spans());
 }
 
@@ -184,7 +272,7 @@ fn drain_exports_remaining_spans() {
     create_title(&monolith);
     monolith.signal("TERM");
     assert_eq!(monolith.ended().0.code(), Some(0));
-    let created = |span: &&Exported| span.text("rpc.method").as_deref() == Some("CreateTitle");
+    let created = |span: &&Exported| span.span.name == "catalog.v1.CatalogService/CreateTitle";
     assert_eq!(collector.all_spans().iter().filter(created).count(), 1);
 }
 

@@ -35,6 +35,10 @@ struct Call {
 pub struct Exported {
     /// The name of the service.
     pub service: String,
+    /// The attributes of the process that are text.
+    pub resource: Vec<(String, String)>,
+    /// The URL of the schema that names follow.
+    pub schema: String,
     /// The span.
     pub span: Span,
 }
@@ -77,8 +81,17 @@ impl Collector {
             for resource in request.resource_spans {
                 let attributes = resource.resource.expect("a resource").attributes;
                 let service = text(&attributes, "service.name").expect("a service's name");
-                let scopes = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
-                spans.extend(scopes.map(|span| Exported { service: service.clone(), span }));
+                let texts = attributes.iter().filter_map(|one| Some((one.key.clone(), text(&attributes, &one.key)?)));
+                let texts: Vec<_> = texts.collect();
+                for scope in resource.scope_spans {
+                    let exported = |span| Exported {
+                        service: service.clone(),
+                        resource: texts.clone(),
+                        schema: scope.schema_url.clone(),
+                        span,
+                    };
+                    spans.extend(scope.spans.into_iter().map(exported));
+                }
             }
         }
         spans

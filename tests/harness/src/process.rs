@@ -45,7 +45,7 @@ pub fn command(binary: &str) -> Command {
     let path = BINARIES.get(binary).unwrap_or_else(|| panic!("the workspace has no binary `{binary}`"));
     let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("MESH_") {
+        if ["MESH_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }

@@ -201,7 +201,7 @@ impl Channel {
         let deadline = Deadline::of(&request, method, &context, inner.calling.deadline);
         // Outermost, so that a call without endpoints is observed too.
         let metrics = inner.calling.metrics.client.clone();
-        let call = ClientCall::begin(metrics, service, method, &context, request.headers_mut());
+        let call = ClientCall::begin(metrics, service, method, &context, &mut request);
         if let Some(cause) = &context.cause {
             cause.write(request.headers_mut());
         }

@@ -35,8 +35,8 @@ use super::failure;
 use super::retry_pause::Pauses;
 use crate::call::body::{PassedThrough, failure_of};
 use crate::call::compression::is_undecoded;
-use crate::call::{IdempotencyLevel, Method};
-use crate::telemetry::PeerMetrics;
+use crate::call::{IdempotencyLevel, Method, peer};
+use crate::telemetry::{self, PeerMetrics, code_text};
 
 /// The largest number of attempts at one call, including the first.
 const MAX_ATTEMPTS: usize = 5;
@@ -101,18 +101,21 @@ impl Remote {
             let result = attempt::call(Arc::clone(&endpoint), method, request, deadline).await;
             let result = result.map(|response| response.map(|body| deadline.enforce_body(Body::new(body))));
             if !matches!(result, Err(Unanswered::Unreachable(_))) {
-                return self.respond(result, false);
+                return self.respond(&endpoint, result, false);
             }
             if !self.budget.withdraw() {
                 self.metrics.retry_denied();
-                return self.respond(result, false);
+                return self.respond(&endpoint, result, false);
             }
             // The request was not touched: another endpoint can have it.
-            self.metrics.retried();
+            self.repeats(&endpoint, &result);
             unreachable = Some(result);
             tried.push(endpoint);
         }
-        unreachable.map_or_else(|| self.no_endpoints(), |result| self.respond(result, false))
+        match (tried.last(), unreachable) {
+            (Some(endpoint), Some(result)) => self.respond(endpoint, result, false),
+            _ => self.no_endpoints(),
+        }
     }
 
     async fn call_with_retries(
@@ -131,7 +134,8 @@ impl Remote {
         let (head, _) = std::mem::take(request).into_parts();
         loop {
             let Some(endpoint) = self.endpoints.pick(&tried).await else {
-                return last.map_or_else(|| self.no_endpoints(), |result| self.respond(result, sent > 0));
+                let (Some(endpoint), Some(result)) = (tried.last(), last) else { return self.no_endpoints() };
+                return self.respond(endpoint, result, sent > 0);
             };
             // An attempt takes the request.
             *request = Request::from_parts(head.clone(), Body::new(Full::new(message.clone())));
@@ -145,16 +149,17 @@ impl Remote {
                 result.map(|response| response.map(|body| deadline.enforce_body(Body::new(body))))
             };
             sent += u32::from(matches!(result, Ok(_) | Err(Unanswered::Lost(_))));
-            let Some(pause) = pauses.after(&result, idempotent) else { return self.respond(result, sent > 0) };
-            tried.push(endpoint);
+            let pause = pauses.after(&result, idempotent);
+            let Some(pause) = pause else { return self.respond(&endpoint, result, sent > 0) };
+            tried.push(Arc::clone(&endpoint));
             if tried.len() == MAX_ATTEMPTS || deadline.remaining().is_some_and(|left| left <= pause) {
-                return self.respond(result, sent > 0);
+                return self.respond(&endpoint, result, sent > 0);
             }
             if !self.budget.withdraw() {
                 self.metrics.retry_denied();
-                return self.respond(result, sent > 0);
+                return self.respond(&endpoint, result, sent > 0);
             }
-            self.metrics.retried();
+            self.repeats(&endpoint, &result);
             last = Some(result);
             sleep(pause).await;
         }
@@ -181,7 +186,20 @@ impl Remote {
         failure::no_endpoints(self.service, self.endpoints.why_empty().as_deref()).into_http()
     }
 
-    fn respond(&self, result: Result<Response<Body>, Unanswered>, sent: bool) -> Response<Body> {
+    /// Notes that another attempt follows.
+    fn repeats(&self, endpoint: &Endpoint, result: &Result<Response<Body>, Unanswered>) {
+        self.metrics.retried();
+        let error = match result {
+            Ok(response) => failure_of(response.headers()).map_or("UNKNOWN", |status| code_text(status.code())),
+            Err(Unanswered::Lost(_)) => peer::LOST,
+            Err(_) => peer::UNREACHABLE,
+        };
+        telemetry::repeated(&endpoint.authority, error);
+    }
+
+    /// The answer of the last attempt, which was at `endpoint`.
+    fn respond(&self, endpoint: &Endpoint, result: Result<Response<Body>, Unanswered>, sent: bool) -> Response<Body> {
+        telemetry::contacted(&endpoint.authority);
         result.unwrap_or_else(|why| failure::unanswered(self.service, why, sent).into_http())
     }
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 
@@ -20,6 +20,9 @@ pub trait Observer: Unpin + Send + 'static {
     /// The call ended with `status`.
     fn completed(&mut self, status: &Status);
 
+    /// The head of the answer has the code of HTTP, and no status of gRPC.
+    fn answered(&mut self, _code: StatusCode) {}
+
     /// Runs `work` within the spans of the call.
     fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T;
 }
@@ -29,6 +32,9 @@ pub(super) fn observe<B, O: Observer>(response: Response<B>, mut observer: O) ->
 where
     B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
 {
+    if response.extensions().get::<Said>().is_some() {
+        observer.answered(response.status());
+    }
     // A call that failed before its first message has its status in the head. Any other call has it in the trailers.
     if let Some(status) = status_of(response.headers()) {
         observer.completed(response.extensions().get().unwrap_or(&status));

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{InstrumentationScope, Key};
 use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -54,7 +55,7 @@ impl Exporter {
             BatchConfigBuilder::default().with_scheduled_delay(BATCH_INTERVAL).with_max_queue_size(QUEUE_SIZE).build();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build())
-            .with_resource(Resource::builder().with_service_name(process).build())
+            .with_resource(resource(process))
             .with_sampler(Sampler::parent_based(Sampler::TraceIdRatioBased(otlp.ratio)))
             .build();
         Ok(Self(provider))
@@ -68,8 +69,9 @@ impl Exporter {
     /// Selects the spans of calls, and other spans from level `info`.
     pub(super) fn layer(&self) -> impl Layer<Registry> + Send + Sync + use<> {
         let selected = Targets::new().with_default(Level::INFO).with_target(span::TARGET, Level::TRACE);
+        let scope = InstrumentationScope::builder("mesh").with_schema_url(span::SCHEMA).build();
         tracing_opentelemetry::layer()
-            .with_tracer(self.0.tracer("mesh"))
+            .with_tracer(self.0.tracer_with_scope(scope))
             // The status code of a call decides whether it failed, not its log events.
             .with_error_events_to_status(false)
             .with_context_activation(false)
@@ -85,6 +87,17 @@ impl Exporter {
         // The shutdown blocks, and the connection needs the runtime meanwhile. `ReportOnChange` logs a failed export.
         let _ = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
     }
+}
+
+/// What a collector knows of the process: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say it, and else its name.
+fn resource(process: &'static str) -> Resource {
+    let given = Resource::builder().build();
+    let name = given.get(&Key::new("service.name")).map(|name| name.to_string());
+    // The SDK names a process that has no name by its executable.
+    if name.is_some_and(|name| !name.starts_with("unknown_service")) {
+        return given;
+    }
+    Resource::builder().with_service_name(process).build()
 }
 
 /// An exporter that logs when the collector becomes unreachable and when it is back, not for every batch.

@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-use mesh_runtime::settings::{Key, Settings};
+use mesh_runtime::settings::{Key, Settings, Source};
 
 /// The collector of spans.
 #[derive(Clone, Debug)]
@@ -17,14 +17,34 @@ const ENDPOINT: &str = "where a collector takes OTLP over gRPC, such as http://1
 const RATIO: &str = "a number from 0 to 1, such as 0.1";
 
 impl Otlp {
-    /// Reads `otlp.endpoint` and `otlp.ratio`; `None` if no endpoint is set.
-    ///
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT` is not read: that variable does not state which protocol of OTLP the port speaks.
+    /// Reads `otlp.endpoint` and `otlp.ratio`; `None` if no endpoint is set. Without the key, the variables of OpenTelemetry
+    /// for it are read, unless they ask for no traces, or for another protocol than gRPC.
     pub fn take(settings: &mut Settings) -> Option<Self> {
+        if settings.source("otlp.endpoint").is_none()
+            && let Some((variable, endpoint)) = standard(settings)
+        {
+            settings.set("otlp.endpoint", &endpoint, Source::Variable(variable.to_owned()));
+        }
         let endpoint = settings.optional(&Key::new("otlp.endpoint", ENDPOINT), parse_endpoint);
         let ratio = settings.take(&Key::new("otlp.ratio", RATIO), 1.0, parse_ratio);
         Some(Self { endpoint: endpoint?, ratio })
     }
+}
+
+/// The endpoint of OpenTelemetry's variables, and the one that has it. That of traces wins.
+fn standard(settings: &Settings) -> Option<(&'static str, String)> {
+    let of_traces = |traces, all| settings.otel(traces).or_else(|| settings.otel(all));
+    let is =
+        |variable, accepted: &str| settings.otel(variable).is_none_or(|value| value.eq_ignore_ascii_case(accepted));
+    let protocol = of_traces("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL");
+    if !is("OTEL_SDK_DISABLED", "false")
+        || !is("OTEL_TRACES_EXPORTER", "otlp")
+        || protocol.is_some_and(|protocol| protocol != "grpc")
+    {
+        return None;
+    }
+    let variables = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+    variables.into_iter().find_map(|variable| Some((variable, settings.otel(variable)?.to_owned())))
 }
 
 fn parse_endpoint(text: &str) -> Option<String> {
@@ -42,7 +62,6 @@ fn parse_ratio(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mesh_runtime::settings::Source;
 
     fn read(set: &[(&str, &str)]) -> (Option<Otlp>, usize) {
         let mut settings = Settings::default();
@@ -61,6 +80,42 @@ mod tests {
         let (configured, _) = read(&[("otlp.endpoint", "http://collector:4317"), ("otlp.ratio", "0.5")]);
         let configured = configured.unwrap();
         assert_eq!((&*configured.endpoint, configured.ratio), ("http://collector:4317", 0.5));
+    }
+
+    #[test]
+    fn otlp_reads_the_variables_of_opentelemetry_behind_its_own_key() {
+        let read = |key: Option<&str>, variables: &[(&str, &str)]| {
+            let mut settings = Settings::default();
+            settings.read_environment(variables.iter().map(|(name, value)| (name.into(), value.into())));
+            if let Some(key) = key {
+                settings.set("otlp.endpoint", key, Source::Default);
+            }
+            Otlp::take(&mut settings).map(|otlp| otlp.endpoint)
+        };
+        let (all, traces) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        let (a, b) = ("http://a:4317", "http://b:4317");
+        for (key, variables, expected) in [
+            (None, &[(all, a)][..], Some(a)),
+            (None, &[(all, a), (traces, b)], Some(b)),
+            (Some(b), &[(all, a), (traces, a)], Some(b)),
+            (None, &[(all, "")], None),
+            (None, &[(all, a), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], Some(a)),
+            (None, &[(all, a), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")], None),
+            (
+                None,
+                &[
+                    (all, a),
+                    ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+                    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"),
+                ],
+                Some(a),
+            ),
+            (None, &[(all, a), ("OTEL_SDK_DISABLED", "true")], None),
+            (None, &[(all, a), ("OTEL_TRACES_EXPORTER", "none")], None),
+            (None, &[(all, a), ("OTEL_TRACES_EXPORTER", "otlp")], Some(a)),
+        ] {
+            assert_eq!(read(key, variables).as_deref(), expected, "{key:?} {variables:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -33,7 +33,7 @@ where
         let (next, metrics, outages) = (Arc::clone(&next), metrics.clone(), Arc::clone(&outages));
         async move {
             let method = call.method;
-            let exported = span::server(method, call.request.headers());
+            let exported = span::server(&call);
             if let Some(trace) = span::position(&exported) {
                 call.context.trace = trace;
             }
@@ -86,6 +86,8 @@ struct ServerCall {
     trace: Trace,
     /// The exported span.
     exported: Span,
+    /// The code of an answer of HTTP.
+    answered: Option<StatusCode>,
     start: Instant,
     completed: bool,
 }
@@ -99,7 +101,8 @@ impl ServerCall {
         exported: Span,
     ) -> Self {
         metrics.begin(method);
-        Self { method, metrics, outages, trace, exported, start: Instant::now(), completed: false }
+        let (answered, start) = (None, Instant::now());
+        Self { method, metrics, outages, trace, exported, answered, start, completed: false }
     }
 
     fn log(&self, status: &Status) {
@@ -135,8 +138,12 @@ impl Observer for ServerCall {
             return;
         }
         self.metrics.end(self.method, status.code(), self.start.elapsed());
-        span::end_server(&self.exported, status);
+        span::end_server(&self.exported, self.method, status, self.answered);
         self.log(status);
+    }
+
+    fn answered(&mut self, code: StatusCode) {
+        self.answered = Some(code);
     }
 
     fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {

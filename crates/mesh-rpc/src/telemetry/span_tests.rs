@@ -2,18 +2,19 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::HeaderMap;
+use http::Request;
 use opentelemetry::trace::{SpanId, Status as SpanStatus, TraceId};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
+use tonic::body::Body;
 use tonic::{Code, Status};
-use tracing::Subscriber;
 use tracing::subscriber::DefaultGuard;
+use tracing::{Span, Subscriber};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::otlp::Exporter;
-use super::span::{below, client, end_client, end_server, position, server};
-use crate::call::{Method, Methods, Trace};
+use super::span::{self, below, end_client, end_server, position};
+use crate::call::{Call, Method, Methods, Trace};
 
 /// The method of a call to a peer.
 pub(super) const GET: &str = "google.longrunning.Operations/GetOperation";
@@ -65,14 +66,22 @@ impl Recorded {
     }
 }
 
-fn headers(caller: Trace) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    caller.write(&mut headers);
-    headers
-}
-
 fn method(name: &str) -> &'static Method {
     Methods::of(&[]).find(&format!("/{name}"))
+}
+
+/// The span of a served call.
+fn server(name: &str, caller: Option<Trace>) -> Span {
+    let mut call = Call::to(&format!("/{name}"), Body::empty());
+    if let Some(caller) = caller {
+        caller.write(call.request.headers_mut());
+    }
+    span::server(&call)
+}
+
+/// The span of a call to the catalog.
+fn client(name: &str) -> Span {
+    span::client(method(name), "catalog", &Request::new(()))
 }
 
 #[test]
@@ -82,7 +91,7 @@ fn span_is_disabled_without_an_exporter() {
     let no_exporter = None::<Exporter>.as_ref().map(Exporter::layer);
     let _guard = install(tracing_subscriber::registry().with(no_exporter).with(log));
     assert!(!tracing::debug_span!("of the log").is_disabled());
-    let (server, client) = (server(method(GET), &HeaderMap::new()), client(method(GET), "catalog"));
+    let (server, client) = (server(GET, None), client(GET));
     assert!(server.is_disabled() && client.is_disabled());
     assert_eq!(position(&server), None);
 }
@@ -91,11 +100,11 @@ fn span_is_disabled_without_an_exporter() {
 fn span_of_a_call_is_between_its_caller_and_its_peer() {
     let (recorded, _guard) = Recorded::begin();
     let caller = Trace::begin();
-    let served = server(method(CANCEL), &headers(caller));
+    let served = server(CANCEL, Some(caller));
     served.in_scope(|| {
         tracing::info_span!("a service's own").in_scope(|| {
-            let called = client(method(GET), "catalog");
-            let check = called.in_scope(|| server(method("grpc.health.v1.Health/Check"), &HeaderMap::new()));
+            let called = client(GET);
+            let check = called.in_scope(|| server("grpc.health.v1.Health/Check", None));
             assert!(check.is_disabled(), "health checks are not exported");
         });
     });
@@ -112,12 +121,12 @@ fn span_of_a_call_is_between_its_caller_and_its_peer() {
 fn span_of_a_call_that_is_passed_on_continues_the_trace() {
     let (recorded, _guard) = Recorded::begin();
     let caller = Trace::begin();
-    drop(below(caller, || client(method(GET), "catalog")));
+    drop(below(caller, || client(GET)));
     let called = recorded.named(GET);
     assert_eq!(called.parent_span_id, SpanId::from(caller.span_id));
     assert_eq!(called.span_context.trace_id(), TraceId::from(caller.trace_id));
     let unsampled = Trace { sampled: false, ..caller };
-    let called = position(&below(unsampled, || client(method(GET), "catalog"))).unwrap();
+    let called = position(&below(unsampled, || client(GET))).unwrap();
     assert_eq!((called.trace_id, called.sampled), (caller.trace_id, false));
 }
 
@@ -125,11 +134,11 @@ fn span_of_a_call_that_is_passed_on_continues_the_trace() {
 fn span_of_an_unsampled_trace_continues_it_and_is_not_exported() {
     let (recorded, _guard) = Recorded::begin();
     let caller = Trace { sampled: false, ..Trace::begin() };
-    let served = server(method(CANCEL), &headers(caller));
+    let served = server(CANCEL, Some(caller));
     let continued = position(&served).unwrap();
     assert_eq!((continued.trace_id, continued.sampled), (caller.trace_id, false));
     assert_ne!(continued.span_id, caller.span_id);
-    let called = served.in_scope(|| position(&client(method(GET), "catalog")).unwrap());
+    let called = served.in_scope(|| position(&client(GET)).unwrap());
     assert_eq!((called.trace_id, called.sampled), (caller.trace_id, false));
     drop(served);
     assert!(recorded.0.lock().unwrap().is_empty());
@@ -139,7 +148,7 @@ fn span_of_an_unsampled_trace_continues_it_and_is_not_exported() {
 fn span_of_a_new_trace_is_a_root() {
     let (recorded, _guard) = Recorded::begin();
     // The current span of the thread is not the parent of a call from the network.
-    tracing::info_span!("something else").in_scope(|| drop(server(method(GET), &HeaderMap::new())));
+    tracing::info_span!("something else").in_scope(|| drop(server(GET, None)));
     assert_eq!(recorded.named(GET).parent_span_id, SpanId::INVALID);
 }
 
@@ -148,8 +157,8 @@ fn span_of_a_server_does_not_fail_for_an_invalid_request() {
     for (code, by_server) in [(Code::NotFound, false), (Code::Unavailable, true), (Code::Ok, false)] {
         let (recorded, _guard) = Recorded::begin();
         let status = Status::new(code, "why");
-        end_server(&server(method(CANCEL), &HeaderMap::new()), &status);
-        end_client(&client(method(GET), "catalog"), &status);
+        end_server(&server(CANCEL, None), method(CANCEL), &status, None);
+        end_client(&client(GET), method(GET), &status, None);
         let failed = |name: &str| recorded.named(name).status == SpanStatus::error("why");
         assert_eq!((failed(CANCEL), failed(GET)), (by_server, code != Code::Ok), "{code:?}");
     }

@@ -21,6 +21,8 @@ pub struct Settings {
     files: BTreeSet<String>,
     /// The tables whose remaining keys belong to another process.
     shared: Vec<String>,
+    /// The variables of OpenTelemetry.
+    pub(super) otel: BTreeMap<String, String>,
     /// Variables with a prefix that is almost right, and the keys that they would set.
     pub(super) nearly: Vec<(String, String)>,
     problems: Vec<Problem>,
@@ -114,6 +116,11 @@ impl Settings {
     /// Lists a key as in force with a value that no parser returned, such as a default that depends on other keys.
     pub fn list(&mut self, key: &Key, value: String, source: Source) {
         self.listing.set(key, value, source);
+    }
+
+    /// The value of a variable of OpenTelemetry, such as `OTEL_EXPORTER_OTLP_ENDPOINT`. An empty one is as good as none.
+    pub fn otel(&self, variable: &str) -> Option<&str> {
+        self.otel.get(variable).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// Accepts all remaining keys of a table, such as `services.artwork`: another process checks them.

@@ -39,10 +39,15 @@ impl Settings {
         }
     }
 
-    /// Reads each variable that begins with `MESH__`: `MESH__LOG__FORMAT` sets `log.format`.
+    /// Reads each variable that begins with `MESH__`: `MESH__LOG__FORMAT` sets `log.format`. Those of OpenTelemetry are
+    /// kept for [`otel`](Self::otel).
     pub fn read_environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
         for (name, value) in variables {
             let Some(name) = name.to_str() else { continue };
+            if name.starts_with("OTEL_") {
+                self.otel.insert(name.to_owned(), value.to_string_lossy().into_owned());
+                continue;
+            }
             let Some(path) = name.strip_prefix("MESH__") else {
                 if let Some(rest) = name.to_uppercase().strip_prefix("MESH_") {
                     self.nearly.push((name.to_owned(), rest.trim_start_matches('_').to_lowercase().replace("__", ".")));
