@@ -219,3 +219,35 @@ fn whole(mut head: response::Parts, message: Bytes, trailers: Option<HeaderMap>)
     };
     Response::from_parts(head, body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::body::trailers;
+    use tonic::{Code, Status};
+
+    fn head() -> response::Parts {
+        Response::builder().header("x-of-the-head", "a").body(()).unwrap().into_parts().0
+    }
+
+    #[tokio::test]
+    async fn failure_behind_a_message_moves_to_the_head() {
+        let failed = whole(head(), Bytes::from_static(b"message"), Some(trailers(&Status::unavailable("away"))));
+        let status = failure_of(failed.headers()).unwrap();
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, "away"));
+        assert_eq!(failed.headers()["x-of-the-head"], "a");
+        let body = failed.into_body().collect().await.unwrap();
+        assert!(body.trailers().is_none() && body.to_bytes().is_empty(), "the message of a failed call");
+    }
+
+    #[tokio::test]
+    async fn whole_answer_keeps_its_message_and_its_trailers() {
+        for of_a_call in [None, Some(trailers(&Status::ok("")))] {
+            let answer = whole(head(), Bytes::from_static(b"message"), of_a_call.clone());
+            assert!(failure_of(answer.headers()).is_none() && answer.headers()["x-of-the-head"] == "a");
+            let body = answer.into_body().collect().await.unwrap();
+            assert_eq!(body.trailers(), of_a_call.as_ref());
+            assert_eq!(body.to_bytes(), "message");
+        }
+    }
+}
