@@ -1,8 +1,8 @@
 //! The documents agree with the code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use harness::{output, root};
+use harness::{command, output, root};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -118,6 +118,106 @@ fn keys(prefix: &str, table: &toml::Table, found: &mut BTreeSet<String>) {
             toml::Value::Table(table) => keys(&key, table, found),
             _ => drop(found.insert(key)),
         }
+    }
+}
+
+/// A key in mesh.toml, with the value in its comment.
+struct Example {
+    key: String,
+    value: String,
+    /// The comment above it.
+    prose: String,
+}
+
+fn examples(text: &str) -> Vec<Example> {
+    let (mut table, mut prose, mut found) = (String::new(), String::new(), Vec::new());
+    for line in text.lines() {
+        let example = uncomment(line);
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_end_matches(']').to_owned();
+        } else if line.is_empty() {
+            prose.clear();
+        } else if example != line {
+            let (name, value) = example.split_once(" = ").expect("a key with a value");
+            let key = if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") };
+            found.push(Example { key, value: value.trim_matches('"').to_owned(), prose: prose.clone() });
+        } else {
+            prose += line;
+        }
+    }
+    found
+}
+
+/// The keys of a process and their defaults; `None`: a key has none.
+fn defaults(process: &str) -> BTreeMap<String, Option<String>> {
+    let (mut command, folder) = (command(process), tempfile::tempdir().expect("a folder"));
+    // What the harness sets is no default.
+    command.env_remove("MESH__REGISTRY").env_remove("MESH__DRAIN_DELAY");
+    let printed = command.arg("--print-config").current_dir(folder.path()).output().expect("it starts");
+    let printed = String::from_utf8(printed.stdout).expect("UTF-8");
+    let default = |line: &str| match line.strip_prefix("# ") {
+        Some(unset) => Some((unset.strip_suffix(" is not set")?.to_owned(), None)),
+        None => {
+            let (key, value) = line.strip_suffix("# default")?.split_once(" = ")?;
+            Some((key.to_owned(), Some(value.trim().trim_matches('"').to_owned())))
+        }
+    };
+    printed.lines().filter_map(default).collect()
+}
+
+/// A value that may be written in several ways: a number, a time, a folder.
+fn meant(value: &str) -> String {
+    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number = value.strip_suffix(unit).and_then(|number| number.parse::<f64>().ok());
+    let seconds = match unit {
+        "" => Some(1.0),
+        "ms" => Some(0.001),
+        "s" => Some(1.0),
+        "m" | "min" => Some(60.0),
+        "h" => Some(3600.0),
+        "d" | "day" | "days" => Some(86400.0),
+        _ => None,
+    };
+    match number.zip(seconds) {
+        Some((number, seconds)) => format!("{}{}", number * seconds, if unit.is_empty() { "" } else { "s" }),
+        None => value.trim_start_matches("./").to_owned(),
+    }
+}
+
+#[test]
+fn mesh_toml_shows_the_defaults_of_the_binaries() {
+    let monolith = defaults("monolith");
+    let (mut compared, mut wrong) = (0, Vec::new());
+    for Example { key, value, prose } in examples(&read("mesh.toml")) {
+        // Addresses of peers are examples, and each service listens at its own when it runs alone.
+        let service = key.strip_prefix("services.").and_then(|rest| rest.strip_suffix(".listen"));
+        let default = match service {
+            Some(service) => defaults(service).remove("listen"),
+            None if key.starts_with("static.") => continue,
+            None => monolith.get(&key).cloned(),
+        };
+        let names_a_default = prose.contains("default") || prose.contains("Without it");
+        let agrees = match &default {
+            None => false,
+            Some(None) => names_a_default,
+            Some(Some(default)) => meant(default) == meant(&value) || (names_a_default && prose.contains(default)),
+        };
+        compared += usize::from(matches!(default, Some(Some(_))));
+        if !agrees {
+            wrong.push(format!("{key} = {value}, and by default {default:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "mesh.toml does not show the defaults: {wrong:#?}");
+    assert!(compared > 25, "only {compared} keys have a default");
+}
+
+#[test]
+fn values_are_the_same_in_each_way_to_write_them() {
+    for (one, other) in [("2min", "2m"), ("7d", "7days"), ("1.0", "1"), ("./data", "data"), ("1000ms", "1s")] {
+        assert_eq!(meant(one), meant(other));
+    }
+    for (one, other) in [("1s", "1"), ("1m", "1h"), ("4MiB", "4"), ("true", "false")] {
+        assert_ne!(meant(one), meant(other));
     }
 }
 
