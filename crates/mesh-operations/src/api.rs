@@ -38,7 +38,7 @@ use super::records::Records;
 use super::row::{Row, with_steps};
 use super::subscribe::{self, SubscribeOptions};
 use super::watch::{self, WatchOptions};
-use super::{changes, name, outcome, saga_steps, storage};
+use super::{changes, name, outcome, saga_steps};
 
 /// Wait answers this long before the caller's deadline, so that the answer arrives in time.
 const MARGIN: Duration = Duration::from_millis(50);
@@ -92,7 +92,7 @@ impl Api {
         let mut bad = Violations::default();
         let Some(parsed) = name::parse(name, &mut bad) else { return Err(invalid_fields(DOMAIN, bad)) };
         let (operations, epoch) = self.services.get(parsed.service).ok_or_else(|| name::unknown(name))?;
-        let row = storage::get(operations.records.store.reader(), &Context::caller(), parsed.id).await?;
+        let row = operations.records.get(&Context::caller(), parsed.id).await?;
         Ok((operations.clone(), *epoch, row.ok_or_else(|| name::unknown(name))?))
     }
 }
@@ -119,8 +119,8 @@ impl operations_server::Operations for Api {
         PagePosition::check(page.after, identity, &mut bad);
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
         let (operations, _) = self.service(service)?;
-        let (reader, before) = (operations.records.store.reader(), page.after.map(|position| position.id));
-        let rows = list::list(reader, &Context::caller(), &filter, before, page.fetch()).await?;
+        let before = page.after.map(|position| position.id);
+        let rows = list::list(&operations.records, &Context::caller(), &filter, before, page.fetch()).await?;
         let (rows, next_page_token) = page.cut(rows, |row| PagePosition::new(row.id, identity));
         let operations = rows.iter().map(|row| row.to_listed_operation(operations.records.service)).collect();
         Ok(Response::new(ListOperationsResponse { operations, next_page_token }))
@@ -138,7 +138,7 @@ impl operations_server::Operations for Api {
         // A call that reached a process without the service must not seem to have deleted anything.
         let (operations, _) = self.service(parsed.service)?;
         let store = &operations.records.store;
-        let row = storage::get(store.reader(), &Context::caller(), parsed.id).await?;
+        let row = operations.records.get(&Context::caller(), parsed.id).await?;
         // A repeat, whose first answer may be lost, finds nothing.
         let Some(row) = row else { return Ok(Response::new(())) };
         // A done operation never changes, so the earlier read is still valid.
@@ -186,7 +186,7 @@ impl operations_server::Operations for Api {
         let mut listener = operations.records.notifier.listen(Key::Subject(row.caller.clone(), row.id));
         loop {
             listener.reset();
-            let latest = storage::get(operations.records.store.reader(), &row.caller, row.id).await?;
+            let latest = operations.records.get(&row.caller, row.id).await?;
             // The operation may have ended and been deleted since.
             row = latest.ok_or_else(|| name::unknown(&request.name))?;
             // A drain stops the work of this process, so a wait ends at once.

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh_proto::mesh::operations::v1::{Phase, StepState};
 use mesh_rpc::call::error::{DOMAIN, internal, status};
@@ -19,6 +20,8 @@ use super::outcome::Outcome;
 use super::plan::{self, Step};
 use super::saga::Saga;
 use super::saga_steps::StepRow;
+use super::schedule::Schedule;
+use super::settings::Retention;
 use super::undo::Undo;
 use super::work::Work;
 
@@ -28,6 +31,8 @@ pub struct Kind {
     pub(super) attempts: i64,
     pub(super) concurrency: usize,
     pub(super) is_saga: bool,
+    /// Set for housekeeping, which the service itself starts.
+    pub(super) schedule: Option<Schedule>,
     /// Runs an attempt.
     pub(super) run: Function<Attempt, Outcome>,
     pub(super) clean_up: Function<Ended, Result<(), Status>>,
@@ -55,7 +60,33 @@ impl Kind {
             })
         };
         let (run, clean_up, attempts) = (Box::new(run), Box::new(clean_up), W::ATTEMPTS.into());
-        Self { name: W::KIND, attempts, concurrency, is_saga: false, run, clean_up }
+        Self { name: W::KIND, attempts, concurrency, is_saga: false, schedule: None, run, clean_up }
+    }
+
+    /// The kind of a type of work that the service itself starts, each interval.
+    ///
+    /// # Errors
+    ///
+    /// An interval below 1 s: one line that says so.
+    pub fn every<W: Work<Request = (), Response = ()>>(interval: Duration, work: W) -> Result<Self, String> {
+        let schedule = Some(Schedule::new(W::KIND, interval, W::DEADLINE)?);
+        Ok(Self { schedule, ..Self::new(work) })
+    }
+
+    /// Checks that the last run of housekeeping is kept until the next one is due.
+    ///
+    /// # Errors
+    ///
+    /// It is not: one line that says what to set.
+    pub fn check_kept(&self, service: &str, retention: Retention) -> Result<(), String> {
+        let (kind, keep) = (self.name, retention.operations);
+        match self.schedule.map(|schedule| schedule.interval).filter(|interval| *interval > keep) {
+            None => Ok(()),
+            Some(interval) => Err(format!(
+                "{kind} of `{service}` runs every {interval:?}, and its last run is kept for {keep:?}: set operations.keep \
+                 to {interval:?} or more"
+            )),
+        }
     }
 
     /// The kind of a type of saga.
@@ -76,7 +107,7 @@ impl Kind {
         let (run, attempts) = (Box::new(run), S::ATTEMPTS.into());
         // A saga is undone before its end.
         let clean_up: Function<Ended, Result<(), Status>> = Box::new(|_, _| Box::pin(async { Ok(()) }));
-        Ok(Self { name: S::KIND, attempts, concurrency, is_saga: true, run, clean_up })
+        Ok(Self { name: S::KIND, attempts, concurrency, is_saga: true, schedule: None, run, clean_up })
     }
 }
 

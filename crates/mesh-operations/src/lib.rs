@@ -6,7 +6,7 @@
 //! Modules, in reading order: [`work`] and [`attempt`] are for the author of a service; [`start`] and [`operations`]
 //! start an operation. [`saga`] is work with a way back: `forward` and `undo` are its handles, `journal` its steps. `row` is an operation and `schema` its tables; `storage`, `leases`, `steps` and `saga_steps` read and
 //! write them; `changes` writes changes with their feed rows; `batcher` writes changes together; `records` is what these
-//! share. `kind` is a kind of either without its types; `worker` claims operations and `runner` runs them; `outcome` decides the next state after an attempt,
+//! share. `kind` is a kind of either without its types; `housekeeping` starts work by its `schedule`; `worker` claims operations and `runner` runs them; `outcome` decides the next state after an attempt,
 //! `failure` what callers see of its error;
 //! `past_deadline` ends operations past their deadline. `clean_up` cleans up after an end without success; `ended` is
 //! what it knows of the operation, and `clean_ups` its table. `api` serves the contracts, `events` the streams `watch`
@@ -43,6 +43,7 @@ mod events;
 mod failure;
 mod filter;
 mod forward;
+mod housekeeping;
 mod ids;
 mod journal;
 mod kind;
@@ -60,6 +61,7 @@ mod row;
 mod runner;
 pub mod saga;
 mod saga_steps;
+mod schedule;
 mod schema;
 mod settings;
 mod sources;

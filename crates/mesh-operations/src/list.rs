@@ -12,6 +12,7 @@ use sqlx::{AnyExecutor, AssertSqlSafe};
 use uuid::Uuid;
 
 use super::filter::Filter;
+use super::records::Records;
 use super::row::Row;
 use super::storage::{COLUMNS, read, seen_by};
 
@@ -61,7 +62,7 @@ impl FromStr for PagePosition {
 
 /// A page of the operations that `caller` sees and that are older than the one with the id `before`, the newest first.
 pub(super) async fn list(
-    database: impl AnyExecutor<'_>,
+    records: &Records,
     caller: &Caller,
     filter: &Filter,
     before: Option<Uuid>,
@@ -71,7 +72,7 @@ pub(super) async fn list(
     let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
     let list = format!(
         "SELECT {COLUMNS} FROM operations WHERE {} AND id < $2{} ORDER BY id DESC LIMIT $3",
-        seen_by(caller),
+        seen_by(caller, records.service),
         filter.conditions()
     );
     let mut list = sqlx::query(AssertSqlSafe(list)).bind(caller.name()).bind(before).bind(limit);
@@ -81,7 +82,7 @@ pub(super) async fn list(
     if let Some(correlation) = filter.correlation {
         list = list.bind(correlation.simple().to_string());
     }
-    Ok(list.try_map(read).fetch_all(database).await?)
+    Ok(list.try_map(read).fetch_all(records.store.reader()).await?)
 }
 
 /// A page of the operations of `caller` that were not done at a position of the feed and have not changed since. They

@@ -3,9 +3,12 @@
 use std::collections::HashSet;
 
 use mesh_feed::notifier::{Key, Notifier};
-use mesh_store::{Store, Transaction};
+use mesh_rpc::call::Caller;
+use mesh_store::{Error, Store, Transaction};
+use uuid::Uuid;
 
 use super::row::Row;
+use super::storage;
 
 /// The store of the operations of a service, and the notifier for their followers. Cheap to clone.
 #[derive(Clone)]
@@ -16,6 +19,11 @@ pub(super) struct Records {
 }
 
 impl Records {
+    /// Reads an operation that `caller` sees.
+    pub(super) async fn get(&self, caller: &Caller, id: Uuid) -> Result<Option<Row>, Error> {
+        storage::get(&self.store, self.service, caller, id).await
+    }
+
     /// Notifies the watchers and subscribers of operations after the commit, and the cleaners of those that ended
     /// without success.
     pub(super) fn notify_followers(&self, tx: &mut Transaction, rows: &[&Row]) {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::records::Records;
 use super::row::{Row, with_steps};
-use super::{name, saga_steps, storage};
+use super::{name, saga_steps};
 
 /// The history of an operation, which its streams share.
 pub(super) struct History {
@@ -64,10 +64,10 @@ impl History {
 
     /// The operation as it is now.
     pub(super) async fn current(&self) -> Result<(Row, Operation), Status> {
-        let (store, caller, id) = (self.records.store.clone(), self.caller.clone(), self.id);
+        let (records, caller, id) = (self.records.clone(), self.caller.clone(), self.id);
         let current = finish(async move {
-            let Some(row) = storage::get(store.reader(), &caller, id).await? else { return Ok(None) };
-            let steps = if row.is_saga() { saga_steps::shown(&store, id).await? } else { Vec::new() };
+            let Some(row) = records.get(&caller, id).await? else { return Ok(None) };
+            let steps = if row.is_saga() { saga_steps::shown(&records.store, id).await? } else { Vec::new() };
             Ok(Some((row, steps)))
         });
         let (row, steps) = current.await?.ok_or_else(|| name::unknown(&name::format(self.records.service, id)))?;

@@ -43,11 +43,11 @@ pub(super) async fn peek(database: impl AnyExecutor<'_>, id: Uuid) -> Result<Opt
     Ok(sqlx::query(AssertSqlSafe(peek)).bind(id.to_string()).try_map(read).fetch_optional(database).await?)
 }
 
-/// Reads an operation of `caller`.
-pub(super) async fn get(database: impl AnyExecutor<'_>, caller: &Caller, id: Uuid) -> Result<Option<Row>, Error> {
-    let get = format!("SELECT {COLUMNS} FROM operations WHERE {} AND id = $2", seen_by(caller));
+/// Reads an operation that `caller` sees.
+pub(super) async fn get(store: &Store, service: &str, caller: &Caller, id: Uuid) -> Result<Option<Row>, Error> {
+    let get = format!("SELECT {COLUMNS} FROM operations WHERE {} AND id = $2", seen_by(caller, service));
     let get = sqlx::query(AssertSqlSafe(get)).bind(caller.name()).bind(id.to_string());
-    Ok(get.try_map(read).fetch_optional(database).await?)
+    Ok(get.try_map(read).fetch_optional(store.reader()).await?)
 }
 
 /// Reads the operation that a request has started, and the hash of that request.
@@ -64,9 +64,27 @@ pub(super) async fn by_request(
     Ok(find.fetch_optional(database).await?.map(|(hash, row)| (row, hash)))
 }
 
-/// The condition of the operations that a caller sees, whose name is `$1`: its own, or all.
-pub(super) fn seen_by(caller: &Caller) -> &'static str {
-    if caller.is_operator() { "$1 <> ''" } else { "owner = $1" }
+/// The last operation of a kind that an owner has started.
+pub(super) async fn last_of_kind(
+    database: impl AnyExecutor<'_>,
+    owner: &Caller,
+    kind: &str,
+) -> Result<Option<Row>, Error> {
+    let last = format!("SELECT {COLUMNS} FROM operations WHERE owner = $1 AND kind = $2 ORDER BY id DESC LIMIT 1");
+    let last = sqlx::query(AssertSqlSafe(last)).bind(owner.name()).bind(kind);
+    Ok(last.try_map(read).fetch_optional(database).await?)
+}
+
+/// The condition of the operations of a service that a caller sees, whose name is `$1`: its own, or all. A caller of whom
+/// nothing is known, while no identity is asked for, also sees those of the service itself.
+pub(super) fn seen_by(caller: &Caller, service: &str) -> String {
+    if caller.is_operator() {
+        "$1 <> ''".to_owned()
+    } else if caller.is_anonymous() {
+        format!("owner IN ($1, '{}')", Caller::service(service).name())
+    } else {
+        "owner = $1".to_owned()
+    }
 }
 
 /// Reads the revisions of operations, in one query.

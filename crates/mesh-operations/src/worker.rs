@@ -21,7 +21,7 @@ use super::operations::Operations;
 use super::outcome::Exhausted;
 use super::records::Records;
 use super::runner::Runner;
-use super::{changes, clean_up, clean_ups, clock, leases, outcome, steps};
+use super::{changes, clean_up, clean_ups, clock, housekeeping, leases, outcome, steps};
 
 /// The interval at which a worker polls for work without a notification: retries, and work under an expired lease.
 const POLL: Duration = Duration::from_millis(500);
@@ -63,6 +63,9 @@ impl Workers {
             let runner = Arc::new(runner);
             if !runner.kind.is_saga {
                 tasks.run(clean_up::clean_up(Arc::clone(&runner)));
+            }
+            if let Some(schedule) = runner.kind.schedule {
+                tasks.run(housekeeping::start_due(Arc::clone(&runner), schedule));
             }
             tasks.run(Arc::clone(&runner).keep_house());
             tasks.run(Worker { runner, id: id.clone(), tasks: tasks.clone() }.claim_and_run());

@@ -372,6 +372,9 @@ async fn build(
         let resources =
             Resources { service: name, store: store.clone(), operations: operations.clone(), copies, peers, settings };
         let (kinds, followers) = service.build(&resources, &mut built.grpc, metrics)?;
+        for kind in &kinds {
+            kind.check_kept(name, config.retention).map_err(anyhow::Error::msg)?;
+        }
         built.followers.extend(followers.into_iter().map(Arc::new));
         if let Some(operations) = operations {
             built.workers.push(Workers::new(operations.clone(), kinds));

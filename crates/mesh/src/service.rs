@@ -1,5 +1,7 @@
 //! The declaration of a service: name, schema, contracts, calls, long work, events, settings.
 
+use std::time::Duration;
+
 use mesh_events::Publishes;
 use mesh_follow::{Follow, Follower};
 use mesh_operations::saga::Saga;
@@ -106,6 +108,19 @@ impl Service {
     #[must_use]
     pub fn works<W: Work>(mut self, build: impl FnOnce(&Resources) -> W + Send + 'static) -> Self {
         self.works.push(Box::new(move |resources| Ok(Kind::new(build(resources)))));
+        self
+    }
+
+    /// Adds housekeeping, work that the service itself starts: `.every(HOUR, |resources| Purge::new(…))`. The first run
+    /// starts with the first process, each further one at the interval after the start of the last, in one process of all
+    /// replicas, and not before the last has ended. Its operations are in the database of the service. A process does
+    /// not start with an interval below 1 s or above `operations.keep`.
+    #[must_use]
+    pub fn every<W>(mut self, interval: Duration, build: impl FnOnce(&Resources) -> W + Send + 'static) -> Self
+    where
+        W: Work<Request = (), Response = ()>,
+    {
+        self.works.push(Box::new(move |resources| Kind::every(interval, build(resources))));
         self
     }
 

@@ -152,6 +152,16 @@ pub(crate) async fn within_limit(test: impl Future<Output = ()>) {
     assert!(passed.is_ok(), "the test did not end within {limit:?}");
 }
 
+/// The URL of a new Postgres database; `None`, with a note, if no Postgres is installed.
+pub(crate) async fn database() -> Option<String> {
+    // The start of a server blocks, so it runs outside of the runtime.
+    let url = tokio::task::spawn_blocking(|| {
+        let name = format!("mesh_{}", uuid::Uuid::new_v4().simple());
+        Postgres::shared().map(|server| server.database(&name))
+    });
+    url.await.unwrap()
+}
+
 impl Fixture {
     pub(crate) async fn sqlite() -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), Arc::default(), Vec::new()).await
@@ -164,12 +174,7 @@ impl Fixture {
 
     /// Starts on a new Postgres database; `None`, with a note, if no Postgres is installed.
     pub(crate) async fn postgres() -> Option<Self> {
-        // The start of a server blocks, so it runs outside of the runtime.
-        let url = tokio::task::spawn_blocking(|| {
-            let name = format!("mesh_{}", uuid::Uuid::new_v4().simple());
-            Postgres::shared().map(|server| server.database(&name))
-        });
-        let settings = vec![format!("services.work.database_url={}", url.await.unwrap()?)];
+        let settings = vec![format!("services.work.database_url={}", database().await?)];
         Some(Self::start_in(tempfile::tempdir().unwrap(), Arc::default(), Arc::default(), settings).await)
     }
 

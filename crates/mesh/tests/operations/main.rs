@@ -30,6 +30,7 @@ mod clean_up; // after an end without success
 mod client; // the helpers for callers
 mod clock; // a wall clock that went back
 mod fixture; // a mesh that does long work, and a client
+mod housekeeping; // work that the service starts itself
 mod lifecycle; // start, attempts, progress, end
 mod list; // filters and pages
 mod rent; // a saga and its effects
