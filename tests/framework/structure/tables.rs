@@ -8,6 +8,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
     ("mesh-build", &[]),
     ("mesh-proto", &["mesh-build"]),
     ("contracts", &["mesh-build", "mesh-proto"]),
+    ("mesh-release", &["mesh-proto"]),
     ("mesh-runtime", &[]),
     ("mesh-token", &["mesh-runtime"]),
     ("mesh-rpc", &["consul-api-client", "mesh-proto", "mesh-runtime", "mesh-token"]),
@@ -25,6 +26,7 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
             "consul-api-client",
             "mesh-build",
             "mesh-proto",
+            "mesh-release",
             "mesh-runtime",
             "mesh-rpc",
             "mesh-edge",
@@ -71,6 +73,10 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "query route",
             "bind openapi",
         ],
+    ),
+    (
+        "crates/mesh-release",
+        &["descriptor migrations options order", "view", "bounds manifest", "compare", "pair", "plan"],
     ),
     (
         "crates/mesh-runtime",
@@ -167,11 +173,11 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "crates/mesh",
         &[
-            "calls compose places resources",
+            "calls compose places resources schema",
             "follows",
             "service",
             "process",
-            "config",
+            "config release",
             "running",
             "announce testing",
             "run",

@@ -1,0 +1,469 @@
+//! Compares how a caller and a service see one contract: each was built with its own version of it.
+//!
+//! Guarantees:
+//! - What is **broken** fails, or does something else, for some calls. What is **degraded** works with less.
+//! - Messages are compared by the numbers of their fields, recursively, each pair of types once: time is linear in the two
+//!   contracts, or the comparison is refused.
+//!
+//! Does not: know whether a caller sets a field, or reads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_proto::buf::validate::FieldRules;
+
+use super::bounds;
+use super::options::{Audience, Repeats};
+use super::view::{FieldView, MessageView, MethodView, View, kinds};
+
+/// How bad a difference is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The two work together, with less.
+    Degraded,
+    /// Some calls fail, or do something else.
+    Broken,
+}
+
+/// A difference between two views of a contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The method, the type of an event, or what is stored.
+    pub place: String,
+    /// What differs; empty if the place is missing.
+    pub what: String,
+}
+
+/// A message on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    /// From a caller to a service.
+    Request,
+    /// From a service to a caller.
+    Response,
+    /// From a source to a follower.
+    Event,
+    /// From a build to a later one, or back, by way of the database.
+    Stored,
+}
+
+/// What the two ends of a way are called.
+impl Way {
+    fn ends(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Request => ("caller", "service"),
+            Self::Response => ("service", "caller"),
+            Self::Event => ("source", "follower"),
+            Self::Stored => ("writer", "reader"),
+        }
+    }
+
+    /// Whether the receiver checks what it gets.
+    fn is_checked(self) -> bool {
+        matches!(self, Self::Request | Self::Stored)
+    }
+}
+
+/// One comparison of two views.
+pub(crate) struct Comparison {
+    findings: Vec<Finding>,
+    /// The pairs of types that were compared.
+    seen: BTreeSet<(Way, String, String)>,
+    /// The fields that may still be compared.
+    left: usize,
+}
+
+impl Comparison {
+    /// Of these views.
+    pub(crate) fn of(a: &View, b: &View) -> Self {
+        let fields = |view: &View| view.messages.values().map(BTreeMap::len).sum::<usize>() + view.messages.len();
+        // Each message is compared with few others.
+        let left = 1000 + 16 * (fields(a) + fields(b));
+        Self { findings: Vec::new(), seen: BTreeSet::new(), left }
+    }
+
+    pub(crate) fn finish(self) -> Vec<Finding> {
+        self.findings
+    }
+
+    pub(crate) fn note(&mut self, severity: Severity, place: &str, what: String) {
+        self.findings.push(Finding { severity, place: place.to_owned(), what });
+    }
+
+    /// Compares a method. `is_outside`: the caller passes on calls from outside of the mesh.
+    pub(crate) fn method(
+        &mut self,
+        place: &str,
+        caller: (&View, &MethodView),
+        service: (&View, &MethodView),
+        is_outside: bool,
+    ) {
+        let ((a, from), (b, to)) = (caller, service);
+        if from.streams != to.streams {
+            self.note(
+                Severity::Broken,
+                place,
+                format!("it is {} at the service, and {} at the caller", streams(to), streams(from)),
+            );
+            return;
+        }
+        let (at, expected) = (&to.options, &from.options);
+        if at.repeats == Repeats::Never && expected.repeats != Repeats::Never {
+            self.note(
+                Severity::Broken,
+                place,
+                "the caller repeats it, and the service says no more that it is idempotent".to_owned(),
+            );
+        }
+        if at.access < expected.access {
+            // A service of the mesh calls as itself.
+            let severity = if is_outside { Severity::Broken } else { Severity::Degraded };
+            let (at, expected) = (audience(at.access), audience(expected.access));
+            self.note(severity, place, format!("it is {at} at the service, and {expected} at the caller"));
+        }
+        let added: Vec<_> =
+            at.scopes.iter().filter(|scope| !expected.scopes.contains(scope)).map(String::as_str).collect();
+        if !added.is_empty() {
+            self.note(
+                Severity::Broken,
+                place,
+                format!("the token of a user needs the scope {} at the service", added.join(", ")),
+            );
+        }
+        if let Some(deadline) = at.deadline
+            && expected.deadline.is_none_or(|expected| deadline < expected)
+        {
+            self.note(Severity::Degraded, place, "the service has a shorter default deadline".to_owned());
+        }
+        self.messages(place, Way::Request, (a, &from.request), (b, &to.request));
+        self.messages(place, Way::Response, (b, &to.response), (a, &from.response));
+    }
+
+    /// Compares a message, and all that it contains, as the sender writes and the receiver reads it.
+    pub(crate) fn messages(&mut self, place: &str, way: Way, sender: (&View, &str), receiver: (&View, &str)) {
+        let mut pending = vec![(sender.1.to_owned(), receiver.1.to_owned())];
+        while let Some((sent, read)) = pending.pop() {
+            if !self.seen.insert((way, sent.clone(), read.clone())) {
+                continue;
+            }
+            let none = MessageView::new();
+            let from = sender.0.messages.get(&sent).unwrap_or(&none);
+            let to = receiver.0.messages.get(&read).unwrap_or(&none);
+            let cost = from.len() + to.len() + 1;
+            if self.left < cost {
+                self.note(Severity::Broken, place, "its messages are too entangled to compare".to_owned());
+                return;
+            }
+            self.left -= cost;
+            let message = read.rsplit('.').next().unwrap_or_default();
+            let mut field = Field { comparison: self, place, way, message };
+            for (number, field_sent) in from {
+                match to.get(number) {
+                    Some(field_read) => {
+                        let types = (&field_sent.type_name, &field_read.type_name);
+                        if field.both((sender.0, field_sent), (receiver.0, field_read))
+                            && field_sent.kind == kinds::MESSAGE
+                        {
+                            pending.push((types.0.clone(), types.1.clone()));
+                        }
+                    }
+                    None => field.only_sent(field_sent),
+                }
+            }
+            for (_, field_read) in to.iter().filter(|(number, _)| !from.contains_key(number)) {
+                field.only_read(field_read);
+            }
+        }
+    }
+}
+
+/// The fields of one message.
+struct Field<'a> {
+    comparison: &'a mut Comparison,
+    place: &'a str,
+    way: Way,
+    message: &'a str,
+}
+
+impl Field<'_> {
+    fn note(&mut self, severity: Severity, field: &FieldView, what: &str) {
+        let what = format!("`{}` of {} {what}", field.name, self.message);
+        self.comparison.note(severity, self.place, what);
+    }
+
+    /// Compares a field that both have; `false` if its content cannot be compared.
+    fn both(&mut self, (a, sent): (&View, &FieldView), (b, read): (&View, &FieldView)) -> bool {
+        let (from, to) = self.way.ends();
+        let (wires, kinds) = ((class(sent.kind), class(read.kind)), (kind(sent.kind), kind(read.kind)));
+        if wires.0 != wires.1 || (sent.kind == BYTES && read.kind == STRING) {
+            self.note(Severity::Broken, read, &format!("is {} at the {from}, and {} at the {to}", kinds.0, kinds.1));
+            return false;
+        }
+        if sent.repeated != read.repeated {
+            let shown = |repeated| if repeated { "a list" } else { "one value" };
+            let (sent, of) = (shown(sent.repeated), shown(read.repeated));
+            self.note(Severity::Broken, read, &format!("is {sent} at the {from}, and {of} at the {to}"));
+            return false;
+        }
+        if sent.kind != read.kind && wires.0 == Class::Varint && loses(sent.kind, read.kind) {
+            self.note(Severity::Degraded, read, &format!("is {} at the {from}, and {} at the {to}", kinds.0, kinds.1));
+        }
+        if self.way.is_checked() && !self.is_of_services(sent, read) {
+            if read.options.required && !sent.options.required {
+                self.note(Severity::Broken, read, &format!("is REQUIRED at the {to}, and the {from} may leave it out"));
+            }
+            let none = FieldRules::default();
+            let rules = |field: &FieldView| field.options.rules.clone().unwrap_or_else(|| none.clone());
+            for (is_narrower, what) in bounds::narrower(&rules(sent), &rules(read)) {
+                let severity = if is_narrower { Severity::Broken } else { Severity::Degraded };
+                self.note(severity, read, &format!("{what} at the {to}"));
+            }
+        }
+        if sent.kind == kinds::ENUM && read.kind == kinds::ENUM {
+            self.values((a, sent), (b, read));
+        }
+        true
+    }
+
+    /// Values of an enum that the receiver does not know.
+    fn values(&mut self, (a, sent): (&View, &FieldView), (b, read): (&View, &FieldView)) {
+        let (Some(from), Some(to)) = (a.enums.get(&sent.type_name), b.enums.get(&read.type_name)) else { return };
+        let unknown: Vec<_> =
+            from.iter().filter(|(number, _)| !to.contains_key(number)).map(|(_, name)| &**name).collect();
+        let key = (self.way, sent.type_name.clone(), read.type_name.clone());
+        if !unknown.is_empty() && self.comparison.seen.insert(key) {
+            let (_, end) = self.way.ends();
+            self.note(
+                Severity::Degraded,
+                read,
+                &format!("may be {}, which the {end} does not know", unknown.join(", ")),
+            );
+        }
+    }
+
+    fn only_sent(&mut self, sent: &FieldView) {
+        let (_, to) = self.way.ends();
+        // A caller does not mind more than it reads.
+        if self.way.is_checked() && !sent.options.output_only {
+            self.note(Severity::Degraded, sent, &format!("is ignored by the {to}"));
+        }
+    }
+
+    fn only_read(&mut self, read: &FieldView) {
+        let (from, to) = self.way.ends();
+        if self.way.is_checked() {
+            if read.options.required && !read.options.output_only {
+                self.note(Severity::Broken, read, &format!("is REQUIRED at the {to}, and the {from} does not know it"));
+            }
+        } else if !read.options.input_only {
+            self.note(Severity::Degraded, read, &format!("is not sent by the {from}"));
+        }
+    }
+
+    /// Whether only services set the field, so that nobody sends it.
+    fn is_of_services(&self, sent: &FieldView, read: &FieldView) -> bool {
+        sent.options.output_only && read.options.output_only
+    }
+}
+
+const STRING: i32 = 9;
+const BYTES: i32 = 12;
+
+/// What is on the wire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Varint,
+    ZigZag,
+    Fixed32,
+    Fixed64,
+    Float,
+    Double,
+    Text,
+    Message,
+    Group,
+    Unknown,
+}
+
+fn class(kind: i32) -> Class {
+    match kind {
+        3 | 4 | 5 | 8 | 13 | 14 => Class::Varint,
+        17 | 18 => Class::ZigZag,
+        7 | 15 => Class::Fixed32,
+        6 | 16 => Class::Fixed64,
+        2 => Class::Float,
+        1 => Class::Double,
+        STRING | BYTES => Class::Text,
+        kinds::MESSAGE => Class::Message,
+        kinds::GROUP => Class::Group,
+        _ => Class::Unknown,
+    }
+}
+
+/// The name of a type, as contracts have it.
+fn kind(kind: i32) -> &'static str {
+    const NAMES: [&str; 19] = [
+        "?",
+        "double",
+        "float",
+        "int64",
+        "uint64",
+        "int32",
+        "fixed64",
+        "fixed32",
+        "bool",
+        "string",
+        "a group",
+        "a message",
+        "bytes",
+        "uint32",
+        "an enum",
+        "sfixed32",
+        "sfixed64",
+        "sint32",
+        "sint64",
+    ];
+    usize::try_from(kind).ok().and_then(|kind| NAMES.get(kind)).copied().unwrap_or("?")
+}
+
+/// Whether varints of one type may lose something when they are read as another one.
+fn loses(sent: i32, read: i32) -> bool {
+    // Bits that a value may have: bool, those of 32, those of 64.
+    let bits = |kind| match kind {
+        8 => 1,
+        5 | 13 | 14 => 32,
+        _ => 64,
+    };
+    let is_signed = |kind| matches!(kind, 3 | 5 | 14);
+    bits(read) < bits(sent) || (bits(sent) > 1 && is_signed(sent) != is_signed(read)) || read == kinds::ENUM
+}
+
+fn streams(method: &MethodView) -> &'static str {
+    match method.streams {
+        (false, false) => "unary",
+        (true, false) => "a stream of requests",
+        (false, true) => "a stream of responses",
+        (true, true) => "a stream of both",
+    }
+}
+
+fn audience(access: Audience) -> &'static str {
+    match access {
+        Audience::Internal => "internal",
+        Audience::Authenticated => "for callers with an identity",
+        Audience::Public => "public",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::catalog;
+
+    const NOW: &str = "service S { rpc Get(Ask) returns (Title) { option idempotency_level = IDEMPOTENT; \
+         option (mesh.options.v1.authorization) = {access: ACCESS_PUBLIC}; \
+         option (mesh.options.v1.default_deadline) = {seconds: 2}; } } \
+         message Ask { string id = 1 [(google.api.field_behavior) = REQUIRED, (buf.validate.field).string.max_len = 10]; \
+         int64 at = 2; Kind kind = 3; repeated string tags = 4; Title title = 5; } \
+         message Title { string name = 1; int64 year = 2; Kind kind = 3; \
+         string made = 4 [(google.api.field_behavior) = OUTPUT_ONLY]; } \
+         enum Kind { KIND_UNSPECIFIED = 0; FILM = 1; }";
+
+    /// What a caller of `NOW` finds at a service whose contract has these changes.
+    fn changed(changes: &[(&str, &str)]) -> Vec<(Severity, String)> {
+        compared(
+            NOW,
+            &changes.iter().fold(NOW.to_owned(), |text, (from, to)| {
+                assert!(text.contains(from), "{from}");
+                text.replace(from, to)
+            }),
+        )
+    }
+
+    fn compared(caller: &str, service: &str) -> Vec<(Severity, String)> {
+        let [a, b] = [caller, service].map(|text| View::read(&catalog(text)).unwrap());
+        let method = "catalog.v1.S/Get";
+        let mut compared = Comparison::of(&a, &b);
+        compared.method(method, (&a, &a.methods[method]), (&b, &b.methods[method]), false);
+        compared.finish().into_iter().map(|finding| (finding.severity, finding.what)).collect()
+    }
+
+    #[track_caller]
+    fn is(found: &[(Severity, String)], severity: Severity, words: &str) {
+        assert!(found.iter().any(|(is, what)| *is == severity && what.contains(words)), "{words}: {found:?}");
+    }
+
+    use Severity::{Broken, Degraded};
+
+    #[test]
+    fn additions_are_no_findings() {
+        assert_eq!(changed(&[]), []);
+        // A response may have more, a request may need no more, and names do not count.
+        assert_eq!(changed(&[("string name = 1;", "string title = 1; string more = 9;")]), []);
+        assert_eq!(
+            changed(&[("string id = 1", "string more = 9; string id = 1"), ("max_len = 10", "max_len = 20")]),
+            []
+        );
+        assert_eq!(changed(&[("= IDEMPOTENT", "= NO_SIDE_EFFECTS"), ("seconds: 2", "seconds: 3")]), []);
+    }
+
+    #[test]
+    fn broken_is_what_fails() {
+        for (change, words) in [
+            (
+                ("returns (Title)", "returns (stream Title)"),
+                "a stream of responses at the service, and unary at the caller",
+            ),
+            (("int64 at = 2", "string at = 2"), "is int64 at the caller, and string at the service"),
+            (("int64 year = 2", "double year = 2"), "is double at the service, and int64 at the caller"),
+            (("int64 at = 2", "sint64 at = 2"), "sint64"),
+            (("repeated string tags", "string tags"), "a list at the caller, and one value at the service"),
+            (
+                ("int64 at = 2;", "int64 at = 2 [(google.api.field_behavior) = REQUIRED];"),
+                "`at` of Ask is REQUIRED at the service, and",
+            ),
+            (
+                ("Title title = 5;", "Title title = 5; string key = 6 [(google.api.field_behavior) = REQUIRED];"),
+                "does not know it",
+            ),
+            (("= IDEMPOTENT", "= IDEMPOTENCY_UNKNOWN"), "the caller repeats it"),
+            (("max_len = 10", "max_len = 9"), "has a length of at most 9"),
+            (("max_len = 10", "uuid = true"), "is a UUID"),
+            (("ACCESS_PUBLIC", "ACCESS_AUTHENTICATED, scopes: 'catalog.read'"), "scope catalog.read"),
+        ] {
+            is(&changed(&[change]), Broken, words);
+        }
+        assert_eq!(changed(&[("int64 at = 2", "string at = 2")]).len(), 1, "and nothing else");
+    }
+
+    #[test]
+    fn degraded_is_what_works_with_less() {
+        for (change, words) in [
+            (("int64 at = 2;", ""), "`at` of Ask is ignored by the service"),
+            (("int64 year = 2;", ""), "`year` of Title is not sent by the service"),
+            (("FILM = 1;", "FILM = 1; SERIES = 2;"), "`kind` of Title may be SERIES, which the caller does not know"),
+            (("FILM = 1;", ""), "`kind` of Ask may be FILM, which the service does not know"),
+            (("int64 at = 2", "int32 at = 2"), "is int64 at the caller, and int32 at the service"),
+            (("seconds: 2", "seconds: 1"), "shorter default deadline"),
+            (("ACCESS_PUBLIC", "ACCESS_INTERNAL"), "internal at the service, and public at the caller"),
+        ] {
+            let found = changed(&[change]);
+            is(&found, Degraded, words);
+            assert!(found.iter().all(|(severity, _)| *severity == Degraded), "{found:?}");
+        }
+        // What only the service sets is not sent to it.
+        let found = changed(&[("string made = 4 [(google.api.field_behavior) = OUTPUT_ONLY];", "")]);
+        assert!(found.iter().all(|(_, what)| what.contains("not sent by the service")), "{found:?}");
+    }
+
+    #[test]
+    fn messages_that_contain_themselves_are_compared_once() {
+        let tree = |leaf: &str| {
+            format!(
+                "service S {{ rpc Get(Tree) returns (Tree); }} message Tree {{ repeated Tree below = 1; {leaf} leaf = 2; }}"
+            )
+        };
+        let found = compared(&tree("int64"), &tree("bytes"));
+        assert_eq!(found.len(), 2, "once for each way: {found:?}");
+    }
+}

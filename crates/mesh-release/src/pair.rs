@@ -1,0 +1,73 @@
+//! Compares two builds: the calls of one to the other, the events that it follows, and what one leaves to the other in the
+//! database.
+
+use mesh_proto::mesh::release::v1::Call;
+
+use super::compare::{Comparison, Finding, Severity, Way};
+use super::manifest::Build;
+
+/// What `caller` calls and follows of `peer`, and what does not fit. A finding without words says that the peer does not
+/// have what is asked for.
+pub fn uses(caller: &Build, peer: &Build) -> Vec<Finding> {
+    let mut found = Comparison::of(&caller.view, &peer.view);
+    // A gateway and programs outside of the mesh serve nothing.
+    let is_outside = caller.manifest.serves.is_empty();
+    let calls = caller.manifest.calls.iter().filter(|call| call.peer == peer.service());
+    for Call { method, optional, .. } in calls {
+        // The calls of a manifest are in its contracts.
+        let Some(expected) = caller.view.methods.get(method) else { continue };
+        let is_served =
+            method.split_once('/').is_some_and(|(contract, _)| peer.manifest.serves.iter().any(|it| it == contract));
+        match peer.view.methods.get(method).filter(|_| is_served) {
+            Some(served) => found.method(method, (&caller.view, expected), (&peer.view, served), is_outside),
+            None => found.note(if *optional { Severity::Degraded } else { Severity::Broken }, method, String::new()),
+        }
+    }
+    let followed = caller.manifest.follows.iter().filter(|followed| followed.source == peer.service());
+    for event in followed.flat_map(|followed| &followed.types) {
+        if peer.manifest.publishes.contains(event) {
+            found.messages(event, Way::Event, (&peer.view, event), (&caller.view, event));
+        } else {
+            found.note(Severity::Broken, event, String::new());
+        }
+    }
+    found.finish()
+}
+
+/// What a client of one build finds at a later one, whichever methods it calls and events it follows.
+pub fn clients(before: &Build, now: &Build) -> Vec<Finding> {
+    let mut found = Comparison::of(&before.view, &now.view);
+    let mut served = before.view.methods_of(&before.manifest.serves);
+    // A gateway serves what it calls.
+    if before.manifest.serves.is_empty() {
+        served.extend(before.manifest.calls.iter().map(|call| &*call.method));
+    }
+    for method in served {
+        let Some(expected) = before.view.methods.get(method) else { continue };
+        match now.view.methods.get(method) {
+            Some(served) => found.method(method, (&before.view, expected), (&now.view, served), true),
+            None => found.note(Severity::Broken, method, String::new()),
+        }
+    }
+    for event in &before.manifest.publishes {
+        if now.manifest.publishes.contains(event) {
+            found.messages(event, Way::Event, (&now.view, event), (&before.view, event));
+        } else {
+            found.note(Severity::Broken, event, String::new());
+        }
+    }
+    found.finish()
+}
+
+/// What `writer` keeps in the database of the service, and `reader`, another build of the service, cannot read.
+pub fn stored(writer: &Build, reader: &Build) -> Vec<Finding> {
+    let mut found = Comparison::of(&writer.view, &reader.view);
+    for stored in &writer.manifest.stores {
+        if !reader.manifest.stores.contains(stored) {
+            found.note(Severity::Broken, stored, String::new());
+        } else if stored.contains('.') {
+            found.messages(stored, Way::Stored, (&writer.view, stored), (&reader.view, stored));
+        }
+    }
+    found.finish()
+}

@@ -1,0 +1,563 @@
+//! Plans a deployment: what can go alone, in which order, what must go together, what is blocked, and the way back.
+//!
+//! Guarantees:
+//! - Each build that runs counts, so a rollout that is half done is seen.
+//! - A step is safe if the new build fits all that run before it, and all that run behind it.
+//!
+//! Does not: ask what runs. Peers that do not run are no reason to wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::compare::{Finding, Severity};
+use super::manifest::Build;
+use super::order::order;
+use super::pair::{stored, uses};
+
+/// A build, and how many instances of it run.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The build.
+    pub build: Build,
+    /// Its instances.
+    pub instances: usize,
+}
+
+/// What runs, and what is to be deployed: one build a service at most.
+#[derive(Clone, Debug, Default)]
+pub struct System {
+    /// What runs.
+    pub running: Vec<Running>,
+    /// What is to be deployed.
+    pub deploy: Vec<Build>,
+}
+
+/// How a deployment goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Each service alone, in this order.
+    Apart,
+    /// Some builds only at the same time.
+    Together,
+    /// Not at all.
+    Blocked,
+}
+
+/// A plan.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The steps in their order.
+    pub steps: Vec<Step>,
+    /// Why it is blocked, a sentence each.
+    pub blocked: Vec<String>,
+    /// What works with less for a while, or for good, a sentence each.
+    pub degraded: Vec<String>,
+    /// The steps back, as names of services that go together.
+    pub back: Vec<Vec<String>>,
+    /// What forbids the way back, a sentence each.
+    pub no_way_back: Vec<String>,
+}
+
+/// One step: one build, or several that only fit each other.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The services of the step.
+    pub changes: Vec<Change>,
+    /// The earlier steps that it needs, each with the first reason, and the number of further ones.
+    pub after: Vec<(String, String, usize)>,
+    /// Why the builds must go together, a sentence each.
+    pub together: Vec<String>,
+    /// Which extra release would part them.
+    pub to_part: Option<String>,
+}
+
+/// A service that changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The service.
+    pub service: String,
+    /// The versions that run.
+    pub from: Vec<String>,
+    /// The version to deploy.
+    pub to: String,
+}
+
+impl Plan {
+    /// How the deployment goes.
+    pub fn verdict(&self) -> Verdict {
+        if !self.blocked.is_empty() {
+            Verdict::Blocked
+        } else if self.steps.iter().any(|step| step.changes.len() > 1) {
+            Verdict::Together
+        } else {
+            Verdict::Apart
+        }
+    }
+}
+
+impl System {
+    /// Plans the deployment.
+    pub fn plan(&self) -> Plan {
+        let names: Vec<_> = self.deploy.iter().map(Build::service).collect();
+        let edges = self.edges();
+        let pairs = |severity| {
+            let found = edges.iter().filter(move |edge| edge.worst() == severity);
+            found.map(|edge| (edge.before, edge.behind)).collect::<Vec<_>>()
+        };
+        let (hard, soft) = (pairs(Severity::Broken), pairs(Severity::Degraded));
+        let steps = order(names.len(), &hard, &soft);
+        let mut plan = Plan { blocked: self.blocked(), degraded: self.degraded(&edges), ..Plan::default() };
+        plan.steps = steps.iter().map(|group| self.step(group, &edges)).collect();
+        (plan.back, plan.no_way_back) = self.back();
+        plan
+    }
+
+    /// What does not fit of the builds of `service` that run: the sentences, the worst first.
+    pub fn check(&self, service: &str) -> Vec<(Severity, String)> {
+        let own = self.running.iter().filter(|running| running.build.service() == service);
+        let mut found = Vec::new();
+        for (one, other) in own.flat_map(|one| self.running.iter().map(move |other| (one, other))) {
+            if one.build.service() != other.build.service() {
+                found.extend(self.between(&one.build, &other.build, other.instances));
+            }
+        }
+        let mut found: Vec<_> = found.into_iter().map(|said| (said.severity, said.sentence())).collect();
+        found.sort_by(|a, b| b.cmp(a));
+        found.dedup();
+        found
+    }
+
+    /// For each pair of services that are deployed: why the first one goes before the second.
+    fn edges(&self) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        for (behind, new) in self.deploy.iter().enumerate() {
+            for (before, peer) in self.deploy.iter().enumerate().filter(|(before, _)| *before != behind) {
+                let later: BTreeSet<_> = self.between(new, peer, 1).into_iter().map(|said| said.key()).collect();
+                let others = self.running_of(peer).filter(|running| !running.build.is_same(peer));
+                let said = others.flat_map(|running| self.between(new, &running.build, running.instances));
+                // What is the same behind the other step needs no order.
+                let said: Vec<_> = said.filter(|said| !later.contains(&said.key())).collect();
+                if !said.is_empty() {
+                    edges.push(Edge { before, behind, said });
+                }
+            }
+        }
+        edges
+    }
+
+    fn blocked(&self) -> Vec<String> {
+        let mut blocked = Vec::new();
+        let planned: BTreeSet<_> = self.deploy.iter().map(Build::service).collect();
+        for (at, new) in self.deploy.iter().enumerate() {
+            let staying = self.running.iter().filter(|running| !planned.contains(running.build.service()));
+            let staying = staying.map(|running| (&running.build, running.instances));
+            for (other, instances) in staying.chain(self.deploy[at + 1..].iter().map(|other| (other, 0))) {
+                let said = self.between(new, other, instances).into_iter();
+                blocked.extend(said.filter(|said| said.severity == Severity::Broken).map(|said| said.sentence()));
+            }
+            for running in self.running_of(new).filter(|running| !running.build.is_same(new)) {
+                let kept =
+                    stored(&running.build, new).into_iter().filter(|finding| finding.severity == Severity::Broken);
+                blocked.extend(kept.map(|finding| self.reads(new, &running.build, &finding)));
+                blocked.extend(self.edited(new, &running.build));
+            }
+        }
+        blocked
+    }
+
+    /// Migrations that were applied, and are other ones now.
+    fn edited(&self, new: &Build, old: &Build) -> Vec<String> {
+        let applied = |build: &Build| -> BTreeMap<(String, i64), String> {
+            let lists = build.manifest.schema.iter().flat_map(|schema| schema.lists.clone());
+            let all = lists.flat_map(|list| {
+                list.migrations.into_iter().map(move |one| ((list.name.clone(), one.version), one.sql))
+            });
+            all.collect()
+        };
+        let (before, after) = (applied(old), applied(new));
+        let edited = before.iter().filter(|(key, sql)| after.get(key).is_some_and(|now| now != *sql));
+        edited
+            .map(|((list, version), _)| {
+                let (new, old) = (self.name(new), self.name(old));
+                format!("{new} has another migration {version} in {list} than {old}: add one instead")
+            })
+            .collect()
+    }
+
+    fn degraded(&self, edges: &[Edge]) -> Vec<String> {
+        let for_a_while = edges.iter().flat_map(|edge| &edge.said).filter(|said| said.severity == Severity::Degraded);
+        let mut degraded: Vec<_> = for_a_while.map(Said::sentence).collect();
+        let planned: BTreeSet<_> = self.deploy.iter().map(Build::service).collect();
+        let staying: Vec<_> =
+            self.running.iter().filter(|running| !planned.contains(running.build.service())).collect();
+        for (at, new) in self.deploy.iter().enumerate() {
+            let staying = staying.iter().map(|running| (&running.build, running.instances));
+            for (other, instances) in staying.chain(self.deploy[at + 1..].iter().map(|other| (other, 0))) {
+                let said = self.between(new, other, instances).into_iter();
+                degraded.extend(said.filter(|said| said.severity == Severity::Degraded).map(|said| said.sentence()));
+            }
+        }
+        degraded.sort();
+        degraded.dedup();
+        degraded
+    }
+
+    fn step(&self, group: &[usize], edges: &[Edge]) -> Step {
+        let change = |at: &usize| {
+            let new = &self.deploy[*at];
+            let from = self.running_of(new).map(|running| self.version(&running.build)).collect();
+            Change { service: new.service().to_owned(), from, to: self.version(new) }
+        };
+        let hard = || edges.iter().filter(|edge| edge.worst() == Severity::Broken && group.contains(&edge.behind));
+        let within: Vec<_> = hard().filter(|edge| group.contains(&edge.before)).collect();
+        let after = hard().filter(|edge| !group.contains(&edge.before)).map(|edge| {
+            let mut said = edge.said.iter().filter(|said| said.severity == Severity::Broken);
+            let first = said.next().map(|said| said.rest.clone()).unwrap_or_default();
+            (self.deploy[edge.before].service().to_owned(), first, said.count())
+        });
+        let broken = within.iter().flat_map(|edge| &edge.said).filter(|said| said.severity == Severity::Broken);
+        Step {
+            changes: group.iter().map(change).collect(),
+            after: after.collect(),
+            together: broken.map(Said::sentence).collect(),
+            to_part: (group.len() > 1).then(|| self.to_part(group, &within)),
+        }
+    }
+
+    /// Which extra release parts builds that must go together.
+    fn to_part(&self, group: &[usize], within: &[&Edge]) -> String {
+        let is_removal = |said: &Said| said.severity < Severity::Broken || said.removed.is_some();
+        // Edges that are left if what is removed stays for one release more.
+        let left: Vec<_> = within.iter().filter(|edge| !edge.said.iter().all(is_removal)).collect();
+        let at = |service: usize| group.iter().position(|one| *one == service).unwrap_or_default();
+        let left: Vec<_> = left.iter().map(|edge| (at(edge.before), at(edge.behind))).collect();
+        let steps = order(group.len(), &left, &[]);
+        if steps.iter().any(|step| step.len() > 1) {
+            return "a release of one of them that takes both forms of what differs; deploy it first".to_owned();
+        }
+        let mut kept: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
+        for edge in within {
+            kept.entry(edge.behind).or_default().extend(edge.said.iter().filter_map(|said| said.removed.as_deref()));
+        }
+        kept.retain(|_, methods| !methods.is_empty());
+        let list = |methods: &BTreeSet<&str>| methods.iter().copied().collect::<Vec<_>>().join(", ");
+        let keep: Vec<_> = kept
+            .iter()
+            .map(|(service, methods)| format!("keep {} in {}", list(methods), self.name(&self.deploy[*service])))
+            .collect();
+        let deploy: Vec<_> = steps.iter().flatten().map(|one| self.deploy[group[*one]].service()).collect();
+        let remove: Vec<_> = kept
+            .iter()
+            .map(|(service, methods)| {
+                format!("remove {} in the next {}", list(methods), self.deploy[*service].service())
+            })
+            .collect();
+        format!("{}; deploy {}; {}", keep.join(", "), deploy.join(", "), remove.join(", "))
+    }
+
+    /// The steps back from what is planned to what runs, and what forbids them.
+    fn back(&self) -> (Vec<Vec<String>>, Vec<String>) {
+        let mut before: BTreeMap<&str, &Running> = BTreeMap::new();
+        for new in &self.deploy {
+            let most = self
+                .running_of(new)
+                .filter(|running| !running.build.is_same(new))
+                .max_by_key(|running| running.instances);
+            before.extend(most.map(|most| (new.service(), most)));
+        }
+        let planned: BTreeSet<_> = self.deploy.iter().map(Build::service).collect();
+        let staying = self.running.iter().filter(|running| !planned.contains(running.build.service())).cloned();
+        let deployed = self.deploy.iter().map(|build| Running { build: build.clone(), instances: 1 });
+        let deploy: Vec<_> = before.values().map(|running| running.build.clone()).collect();
+        let reversed = System { running: staying.chain(deployed).collect(), deploy };
+        let edges = reversed.edges();
+        let pairs = |severity| {
+            let found = edges.iter().filter(move |edge| edge.worst() == severity);
+            found.map(|edge| (edge.before, edge.behind)).collect::<Vec<_>>()
+        };
+        let steps = order(reversed.deploy.len(), &pairs(Severity::Broken), &pairs(Severity::Degraded));
+        let named = |group: &Vec<usize>| group.iter().map(|at| reversed.deploy[*at].service().to_owned()).collect();
+        let mut forbidden = Vec::new();
+        for new in &self.deploy {
+            let Some(old) = before.get(new.service()).map(|running| &running.build) else { continue };
+            let known = old.schema();
+            for (list, (_, floor)) in new.schema() {
+                let (version, _) = known.get(list).copied().unwrap_or_default();
+                if floor > version {
+                    let (old, new) = (self.name(old), self.name(new));
+                    forbidden.push(format!(
+                        "{old} knows the migrations of {list} up to {version}, and {new} breaks programs before {floor}"
+                    ));
+                }
+            }
+            let kept = stored(new, old).into_iter().filter(|finding| finding.severity == Severity::Broken);
+            forbidden.extend(kept.map(|finding| self.reads(old, new, &finding)));
+        }
+        (steps.iter().map(named).collect(), forbidden)
+    }
+
+    fn running_of(&self, new: &Build) -> impl Iterator<Item = &Running> {
+        self.running.iter().filter(|running| running.build.service() == new.service())
+    }
+
+    /// The version of a build, told apart from others of the service.
+    fn version(&self, build: &Build) -> String {
+        let all = self.running.iter().map(|running| &running.build).chain(&self.deploy);
+        build.version(all.filter(|other| other.service() == build.service()))
+    }
+
+    fn name(&self, build: &Build) -> String {
+        format!("{} {}", build.service(), self.version(build))
+    }
+
+    /// What does not fit between two builds, with the first one as the subject.
+    fn between(&self, subject: &Build, other: &Build, instances: usize) -> Vec<Said> {
+        let (name, named) = (self.name(subject), self.name(other));
+        let calls = uses(subject, other).into_iter().map(|finding| {
+            let (verb, not) = if finding.place.contains('/') { ("calls", "serve") } else { ("follows", "publish") };
+            let place = short(&finding.place);
+            let rest = match &*finding.what {
+                "" => format!("{verb} {place}, which {named} does not {not}"),
+                what => format!("{verb} {place} of {named}: {what}"),
+            };
+            Said { subject: name.clone(), rest, severity: finding.severity, removed: None, finding, is_caller: true }
+        });
+        let is_called = uses(other, subject).into_iter().map(|finding| {
+            let (verb, uses) = if finding.place.contains('/') { ("serve", "calls") } else { ("publish", "follows") };
+            let place = short(&finding.place).to_owned();
+            let count = if instances > 1 { format!(" ({instances} instances)") } else { String::new() };
+            let (rest, removed) = match &*finding.what {
+                "" => (format!("does not {verb} {place}, which {named} {uses}{count}"), Some(place)),
+                what => (
+                    format!("{verb}{} {place} to {named}{count}: {what}", if verb == "publish" { "es" } else { "s" }),
+                    None,
+                ),
+            };
+            Said { subject: name.clone(), rest, severity: finding.severity, removed, finding, is_caller: false }
+        });
+        calls.chain(is_called).collect()
+    }
+
+    /// That one build cannot read what another one has stored.
+    fn reads(&self, reader: &Build, writer: &Build, finding: &Finding) -> String {
+        let (reader, writer, place) = (self.name(reader), self.name(writer), &finding.place);
+        match (&*finding.what, place.contains('/')) {
+            ("", true) => {
+                format!("{reader} does not have the step {place}, and sagas of {writer} that have begun it are stuck")
+            }
+            ("", false) => format!("{reader} does not do {place}, and operations of {writer} wait for it"),
+            (what, _) => format!("{reader} reads {} that {writer} has stored: {what}", short(place)),
+        }
+    }
+}
+
+/// Why one service goes before another one.
+struct Edge {
+    before: usize,
+    behind: usize,
+    said: Vec<Said>,
+}
+
+impl Edge {
+    fn worst(&self) -> Severity {
+        self.said.iter().map(|said| said.severity).max().unwrap_or(Severity::Degraded)
+    }
+}
+
+/// A finding in words.
+struct Said {
+    subject: String,
+    rest: String,
+    severity: Severity,
+    /// What the subject no longer has.
+    removed: Option<String>,
+    finding: Finding,
+    is_caller: bool,
+}
+
+impl Said {
+    fn sentence(&self) -> String {
+        format!("{} {}", self.subject, self.rest)
+    }
+
+    /// Equal for the same difference to another build.
+    fn key(&self) -> (String, String, bool) {
+        (self.finding.place.clone(), self.finding.what.clone(), self.is_caller)
+    }
+}
+
+/// A method or a type without its package: `CatalogService/GetTitle`.
+fn short(place: &str) -> &str {
+    let (scope, _) = place.split_once('/').unwrap_or((place, ""));
+    scope.rfind('.').map_or(place, |at| &place[at + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{Declared, catalog};
+    use mesh_proto::mesh::release::v1::{Manifest, Migration, MigrationList, Schema};
+
+    const CONTRACT: &str = "catalog.v1.CatalogService";
+    const GET: &str = "catalog.v1.CatalogService/GetTitle";
+    const SUMMARY: &str = "catalog.v1.CatalogService/GetSummary";
+
+    /// A contract with these methods, and an event.
+    fn contract(methods: &[&str]) -> Vec<u8> {
+        let methods: String = methods.iter().map(|name| format!("rpc {name}(Ask) returns (Title);")).collect();
+        catalog(&format!(
+            "service CatalogService {{ {methods} }} message Ask {{ string id = 1; }} message Title {{ string name = 1; }} message Added {{ string key = 1; }}"
+        ))
+    }
+
+    fn serves(version: &str, methods: &[&str]) -> Build {
+        Declared::new("catalog", version).serves(CONTRACT, &contract(methods)).build()
+    }
+
+    fn calls(version: &str, method: &str) -> Build {
+        let name = method.rsplit('/').next().unwrap();
+        Declared::new("artwork", version).calls("catalog", method, &contract(&[name])).serves("a.v1.A", &[]).build()
+    }
+
+    fn run(running: &[(&Build, usize)], deploy: &[&Build]) -> Plan {
+        let running =
+            running.iter().map(|(build, instances)| Running { build: (*build).clone(), instances: *instances });
+        System { running: running.collect(), deploy: deploy.iter().map(|build| (*build).clone()).collect() }.plan()
+    }
+
+    fn steps(plan: &Plan) -> Vec<Vec<&str>> {
+        let step = |step: &Step| -> Vec<_> { step.changes.iter().map(|change| change.service.clone()).collect() };
+        let all: Vec<Vec<String>> = plan.steps.iter().map(step).collect();
+        all.into_iter().map(|step| step.into_iter().map(|name| &*name.leak()).collect()).collect()
+    }
+
+    #[test]
+    fn plan_orders_a_new_call_behind_its_method_and_the_way_back_in_reverse() {
+        let (old, new) = (serves("1.0", &["GetTitle"]), serves("1.1", &["GetTitle", "GetSummary"]));
+        let (before, after) = (calls("1.0", GET), calls("1.1", SUMMARY));
+        let plan = run(&[(&before, 2), (&old, 2)], &[&after, &new]);
+        assert_eq!(plan.verdict(), Verdict::Apart, "{plan:?}");
+        assert_eq!(steps(&plan), [["catalog"], ["artwork"]]);
+        let reason = "calls CatalogService/GetSummary, which catalog 1.0 does not serve".to_owned();
+        assert_eq!(plan.steps[1].after, [("catalog".to_owned(), reason, 0)]);
+        assert_eq!(plan.back, [["artwork"], ["catalog"]]);
+        assert_eq!(plan.steps[0].changes[0].from, ["1.0"]);
+    }
+
+    #[test]
+    fn plan_says_what_couples_and_what_parts() {
+        let (old, new) = (serves("1.0", &["GetTitle"]), serves("1.1", &["GetSummary"]));
+        let (before, after) = (calls("1.0", GET), calls("1.1", SUMMARY));
+        let plan = run(&[(&before, 2), (&old, 2)], &[&after, &new]);
+        assert_eq!(plan.verdict(), Verdict::Together);
+        let [step] = &plan.steps[..] else { panic!("{plan:?}") };
+        assert_eq!(
+            step.together,
+            [
+                "catalog 1.1 does not serve CatalogService/GetTitle, which artwork 1.0 calls (2 instances)",
+                "artwork 1.1 calls CatalogService/GetSummary, which catalog 1.0 does not serve",
+            ]
+            .map(str::to_owned)
+            .into_iter()
+            .rev()
+            .collect::<Vec<_>>()
+        );
+        assert_eq!(
+            step.to_part.as_deref(),
+            Some(
+                "keep CatalogService/GetTitle in catalog 1.1; deploy catalog, artwork; \
+                 remove CatalogService/GetTitle in the next catalog"
+            )
+        );
+    }
+
+    #[test]
+    fn plan_is_blocked_by_what_stays() {
+        let new = serves("1.1", &["GetSummary"]);
+        let before = calls("1.0", GET);
+        let plan = run(&[(&before, 3), (&serves("1.0", &["GetTitle"]), 1)], &[&new]);
+        assert_eq!(plan.verdict(), Verdict::Blocked);
+        let why = "catalog 1.1 does not serve CatalogService/GetTitle, which artwork 1.0 calls (3 instances)";
+        assert_eq!(plan.blocked, [why]);
+        // The first deployment: nothing runs.
+        assert_eq!(run(&[], &[&new]).verdict(), Verdict::Apart);
+        let both = run(&[], &[&new, &before]);
+        assert_eq!((both.verdict(), both.blocked.len()), (Verdict::Blocked, 1), "two new builds that do not fit");
+    }
+
+    #[test]
+    fn plan_sees_a_rollout_that_is_half_done() {
+        let (old, new) = (serves("1.0", &["GetTitle"]), serves("1.1", &["GetTitle", "GetSummary"]));
+        let after = calls("1.1", SUMMARY);
+        let plan = run(&[(&old, 1), (&new, 1)], &[&after, &new]);
+        assert_eq!(steps(&plan), [["catalog"], ["artwork"]]);
+        assert_eq!(plan.steps[0].changes[0].from, ["1.0", "1.1"]);
+        assert_eq!(run(&[(&new, 2)], &[&after, &new]).steps.iter().map(|step| step.after.len()).sum::<usize>(), 0);
+    }
+
+    #[test]
+    fn plan_says_what_forbids_the_way_back() {
+        let schema = |version, breaks_before| {
+            let (description, sql) = (String::new(), "SELECT 1".to_owned());
+            let migrations = (1..=version).map(|one| Migration {
+                version: one,
+                description: description.clone(),
+                sql: sql.clone(),
+                breaks_before: if one == version { breaks_before } else { 0 },
+            });
+            Some(Schema {
+                lists: vec![MigrationList { name: "service_migrations".to_owned(), migrations: migrations.collect() }],
+            })
+        };
+        let build = |version: &str, known, floor, stores: &[&str]| {
+            let stores = stores.iter().map(|one| (*one).to_owned()).collect();
+            Declared::new("library", version)
+                .with(|manifest| (manifest.schema, manifest.stores) = (schema(known, floor), stores))
+                .build()
+        };
+        let old = build("1.0", 2, 0, &["Rent", "Rent/charge"]);
+        assert_eq!(
+            run(&[(&old, 1)], &[&build("1.1", 3, 2, &["Rent", "Rent/charge"])]).no_way_back,
+            Vec::<String>::new()
+        );
+        let plan = run(&[(&old, 1)], &[&build("1.1", 3, 3, &["Rent", "Rent/charge", "Rent/ship"])]);
+        assert_eq!(plan.verdict(), Verdict::Apart);
+        assert_eq!(
+            plan.no_way_back,
+            [
+                "library 1.0 knows the migrations of service_migrations up to 2, and library 1.1 breaks programs before 3",
+                "library 1.0 does not have the step Rent/ship, and sagas of library 1.1 that have begun it are stuck",
+            ]
+        );
+        let plan = run(&[(&old, 1)], &[&build("1.1", 2, 0, &["Rent"])]);
+        assert_eq!(
+            plan.blocked,
+            ["library 1.1 does not have the step Rent/charge, and sagas of library 1.0 that have begun it are stuck"]
+        );
+        let edited = build("1.1", 2, 0, &["Rent", "Rent/charge"]);
+        let mut manifest = edited.manifest.clone();
+        manifest.schema.as_mut().unwrap().lists[0].migrations[0].sql = "SELECT 2".to_owned();
+        let plan = run(
+            &[(&old, 1)],
+            &[&Build { manifest: Manifest { digest: "other".to_owned(), ..manifest }, view: edited.view }],
+        );
+        assert_eq!(
+            plan.blocked,
+            ["library 1.1 has another migration 1 in service_migrations than library 1.0: add one instead"]
+        );
+    }
+
+    #[test]
+    fn plan_puts_followers_behind_what_they_follow() {
+        let set = contract(&["GetTitle"]);
+        let source = |version, publishes| {
+            let build = Declared::new("catalog", version).serves(CONTRACT, &set);
+            (if publishes { build.publishes("catalog.v1.Added") } else { build }).build()
+        };
+        let follower = Declared::new("library", "1.1").follows("catalog", "catalog.v1.Added", &set).build();
+        let plan = run(&[(&source("1.0", false), 1)], &[&follower, &source("1.1", true)]);
+        assert_eq!(steps(&plan), [["catalog"], ["library"]]);
+        assert_eq!(plan.steps[1].after[0].1, "follows Added, which catalog 1.0 does not publish");
+        let system = System { running: vec![], deploy: vec![] };
+        assert_eq!(system.check("catalog"), []);
+    }
+}
