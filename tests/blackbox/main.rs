@@ -10,6 +10,7 @@ mod docs; // the documents agree with the code
 mod edge; // JSON over HTTP, by curl
 mod events; // what the catalog publishes, by grpcurl
 mod library; // rentals: a saga, and a copy of the catalog
+mod manifest; // what programs say of themselves, and what they call
 mod other_languages; // services in Python
 mod seeds; // development data
 mod topologies; // the same behaviour in every topology

@@ -31,6 +31,11 @@ pub struct Publishes {
 }
 
 impl Publishes {
+    /// The full names of the types of its events.
+    pub fn types(&self) -> &'static [&'static str] {
+        self.types
+    }
+
     /// The events of a package. `snapshot(store, after, limit)` returns the rows behind a key, in the order of their keys,
     /// as events, `limit` at most; the key is empty at first. Fewer than `limit` are the last.
     pub fn new<E, F, S>(snapshot: S) -> Self

@@ -19,6 +19,11 @@ impl Step {
         Self { name, is_remote: true, is_pivot: false }
     }
 
+    /// The name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// The step after which the saga only goes forward. A saga has one at most; without one it can be undone until its
     /// end.
     #[must_use]

@@ -52,7 +52,7 @@ pub trait Saga: Send + Sync + 'static {
     const CONCURRENCY: usize = 8;
 
     /// The message that starts the saga. Its encoding is stored as the input.
-    type Request: Message + Default + 'static;
+    type Request: Message + Name + Default + 'static;
     /// The message that the saga ends with.
     type Response: Message + Name + 'static;
     /// The error of the saga. Its status decides, as [`Work::Error`](super::Work::Error) does: a code that is not retried

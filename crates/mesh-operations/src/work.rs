@@ -37,7 +37,7 @@ pub trait Work: Send + Sync + 'static {
     const CONCURRENCY: usize = 2;
 
     /// The message that starts the work. Its encoding is stored as the input.
-    type Request: Message + Default + 'static;
+    type Request: Message + Name + Default + 'static;
     /// The message that the work ends with.
     type Response: Message + Name + 'static;
     /// The error of the work. Its status decides about a retry: UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED,

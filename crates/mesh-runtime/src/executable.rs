@@ -13,6 +13,12 @@ use tokio::sync::OnceCell;
 /// The version of the workspace, as `--version` prints it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The revision of the source, if the build was told it by the variable `MESH_REVISION`.
+pub const REVISION: &str = match option_env!("MESH_REVISION") {
+    Some(revision) => revision,
+    None => "",
+};
+
 /// The SHA-256 of the executable, in 64 hexadecimal digits; `None` if the file cannot be read. It is read once, in a
 /// thread of its own.
 pub async fn digest() -> Option<&'static str> {

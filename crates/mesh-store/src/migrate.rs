@@ -51,6 +51,26 @@ impl Migration {
         Self { floor: Some(version), ..self }
     }
 
+    /// The place in the order.
+    pub const fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// The name.
+    pub const fn description(&self) -> &'static str {
+        self.description
+    }
+
+    /// The statements.
+    pub const fn sql(&self) -> &'static str {
+        self.sql
+    }
+
+    /// The version that programs must know behind it.
+    pub const fn floor(&self) -> Option<i64> {
+        self.floor
+    }
+
     /// How many migrations several lists have together.
     pub const fn count(lists: &[&[Self]]) -> usize {
         let (mut list, mut count) = (0, 0);

@@ -41,7 +41,6 @@ pub(crate) struct DeclaredCall {
     pub(crate) peer: &'static str,
     pub(crate) method: &'static Method,
     /// Whether the service can do without the peer.
-    #[allow(dead_code, reason = "the manifest will say it")]
     pub(crate) optional: bool,
 }
 

@@ -13,7 +13,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
 use mesh_edge::Settings as Edge;
 use mesh_events::Keep;
 use mesh_operations::Retention;
@@ -104,8 +103,7 @@ impl Config {
         arguments: impl IntoIterator<Item = OsString>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
-        let matches = Flags::command().name(process.name).bin_name(process.name).try_get_matches_from(arguments);
-        let flags = matches.and_then(|matches| Flags::from_arg_matches(&matches)).map_err(Error::Usage)?;
+        let flags = Flags::read(process, arguments)?;
         let mut settings = flags.config.read(environment);
         let shorthands = [
             ("--listen", own_listen_key(process), &flags.listen),
@@ -118,6 +116,18 @@ impl Config {
         }
         flags.config.flags(&mut settings);
         Self::check(process, settings, flags.instead())
+    }
+
+    /// The service whose manifest the command line asks for, in place of all else; empty if it does not say which.
+    ///
+    /// # Errors
+    ///
+    /// The command line cannot be used.
+    pub(crate) fn wanted_manifest(
+        process: &Process,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Option<String>, Error> {
+        Ok(Flags::read(process, arguments)?.manifest)
     }
 
     fn check(process: &Process, mut settings: Settings, instead: Option<Instead>) -> Result<Self, Error> {

@@ -15,6 +15,7 @@ use mesh_runtime::{alarm, settings};
 use crate::announce::announce;
 use crate::config::{Config, Instead};
 use crate::process::Process;
+use crate::release;
 use crate::running::{self, start};
 use crate::service::Service;
 
@@ -28,25 +29,20 @@ const FLUSH_LIMIT: Duration = Duration::from_millis(1500);
 ///
 /// The process prints one line a listener on standard output once it serves. Everything else goes to standard error.
 ///
-/// `--print-config`, `--check-config` and `--renew-epoch` replace serving: the process prints the configuration, checks
-/// it, or renews the epoch of its databases, and exits.
+/// `--print-config`, `--check-config`, `--renew-epoch` and `--manifest` replace serving: the process prints the configuration,
+/// checks it, renews the epoch of its databases, or writes the manifest of a service, and exits.
 ///
 /// The exit code is 0 after a drain, 2 if the configuration cannot be used, and 1 if the process cannot serve.
 pub fn run(process: impl Into<Process>) -> ExitCode {
     let process = process.into();
+    match Config::wanted_manifest(&process, std::env::args_os()) {
+        Ok(Some(service)) => return write_manifest(&process, &service),
+        Ok(None) => {}
+        Err(error) => return refuse(error),
+    }
     let config = match Config::load(&process, std::env::args_os(), std::env::vars_os()) {
         Ok(config) => config,
-        Err(settings::Error::Usage(usage)) => {
-            // clap also returns `--help` and `--version` here, which are no errors.
-            let _ = usage.print();
-            return if usage.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
-        }
-        Err(settings::Error::Invalid(problems)) => {
-            for problem in problems {
-                print_error(&problem.to_string());
-            }
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return refuse(error),
     };
     match config.instead {
         Some(Instead::PrintConfig) => return print(&config.listing.to_string()),
@@ -71,6 +67,33 @@ pub fn run(process: impl Into<Process>) -> ExitCode {
         Err(error) => {
             print_error(&format!("{error:#}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what is wrong with the command line or the configuration.
+fn refuse(error: settings::Error) -> ExitCode {
+    match error {
+        settings::Error::Usage(usage) => {
+            // clap also returns `--help` and `--version` here, which are no errors.
+            let _ = usage.print();
+            return if usage.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+        settings::Error::Invalid(problems) => problems.iter().for_each(|problem| print_error(&problem.to_string())),
+    }
+    ExitCode::from(USAGE)
+}
+
+/// Writes the manifest of a service to standard output.
+fn write_manifest(process: &Process, service: &str) -> ExitCode {
+    match release::write(process, service) {
+        Ok(manifest) => {
+            let written = std::io::stdout().write_all(&manifest);
+            if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            print_error(&format!("{error:#}"));
+            ExitCode::from(USAGE)
         }
     }
 }

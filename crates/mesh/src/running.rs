@@ -9,7 +9,7 @@ use std::time::Duration;
 use mesh_edge::Edge;
 use mesh_events::{self as events, Keep, Published};
 use mesh_feed::notifier::Notifier;
-use mesh_follow::{self as follow, Copied, FOLLOWERS, Follower};
+use mesh_follow::{self as follow, Copied, Follower};
 use mesh_operations::{self as operations, Operations, Retention, Workers};
 use mesh_rpc::auth::{Gate, Mode, Passports};
 use mesh_rpc::call::{GrpcServices, Methods};
@@ -22,7 +22,7 @@ use mesh_rpc::server::{
 };
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, alarm, raise_open_files};
-use mesh_store::{Database, Limits, Migration, OpenError, Store, with_missing};
+use mesh_store::{Database, Limits, OpenError, Store, with_missing};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -30,18 +30,10 @@ use crate::calls::{self, ServiceCalls};
 use crate::config::Config;
 use crate::places::Places;
 use crate::process::Process;
+use crate::release::{self, Releases};
 use crate::resources::Resources;
+use crate::schema::SCHEMA;
 use crate::service::Service;
-
-/// The migrations of mesh, which every database has.
-const LISTS: &[&[Migration]] = &[&[mesh_store::REQUESTS], &operations::SCHEMA, &[mesh_store::LOG], &[FOLLOWERS], RELAY];
-const SCHEMA: [Migration; Migration::count(LISTS)] = Migration::join(LISTS);
-
-#[cfg(feature = "nats")]
-const RELAY: &[Migration] = &[mesh_carrier::RELAY];
-// A program without the relay runs on a schema with its table, and the other way round.
-#[cfg(not(feature = "nats"))]
-const RELAY: &[Migration] = &[];
 
 /// The interval of housekeeping, which deletes old rows and ends operations past their deadline. A shorter retention
 /// shortens it.
@@ -86,6 +78,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let sets = process.descriptors();
     let methods = Methods::of(&sets);
     let calls = process.declared_calls(&methods)?;
+    let releases = Releases::of(&process)?;
     let listeners = NonZeroU64::MIN.saturating_add(u64::from(config.edge.own_listener().is_some()));
     let limits = config.limits.within(raise_open_files(), listeners);
     // Before the databases: a second process then reports the taken address, not a locked file.
@@ -190,6 +183,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     if !built.followers.is_empty() {
         follow::serve(&built.followers, &mut grpc);
     }
+    releases.serve(&mut grpc);
     health_service::serve(&health, &mut grpc);
     reflection::serve(&mut grpc, &elsewhere, &sets)?;
 
@@ -300,11 +294,8 @@ fn with_own(system: &[&'static [u8]]) -> Vec<&'static [u8]> {
 
 /// The full names of the gRPC services of mesh that a process with `services` serves.
 fn own_contracts(services: &[Service]) -> Vec<&'static str> {
-    let long_work = services.iter().any(Service::does_long_work);
-    let operations = operations::CONTRACTS.into_iter().filter(|_| long_work);
-    let events = [events::CONTRACT].into_iter().filter(|_| services.iter().any(|one| one.published().is_some()));
-    let followers = [follow::CONTRACT].into_iter().filter(|_| services.iter().any(Service::follows_others));
-    operations.chain(events).chain(followers).chain([health_service::NAME]).chain(reflection::NAMES).collect()
+    let of_services: BTreeSet<_> = services.iter().flat_map(Service::contracts_of_mesh).collect();
+    of_services.into_iter().chain([release::CONTRACT, health_service::NAME]).chain(reflection::NAMES).collect()
 }
 
 struct Built {

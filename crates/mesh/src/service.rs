@@ -11,9 +11,10 @@ use mesh_rpc::call::{GrpcServer, GrpcService, GrpcServices};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::settings::{Declared, Setting, Value};
 use mesh_store::{Error, Migration, Store};
+use prost::Name as _;
 
 use crate::calls::{Callee, Calls, DeclaredCall, System};
-use crate::follows::Follows;
+use crate::follows::{Followed, Follows};
 use crate::resources::Resources;
 
 /// The declaration of a service. Pass it to [`crate::run`], alone or with others.
@@ -24,6 +25,8 @@ pub struct Service {
     migrations: &'static [Migration],
     contracts: Vec<Contract>,
     works: Vec<BuildKind>,
+    /// What its long work keeps in the database: kinds, steps and requests.
+    stores: Vec<String>,
     publishes: Option<Publishes>,
     follows: Follows,
     calls: Calls,
@@ -55,10 +58,24 @@ impl Service {
     /// `google.protobuf.FileDescriptorSet`: reflection serves them, and calls take their retry rules and deadlines from
     /// them.
     pub fn new(name: &'static str, descriptors: &'static [u8]) -> Self {
-        let (contracts, works, settings, examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (contracts, works, stores, settings, examples) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (publishes, follows, calls) = (None, Follows::default(), Calls::default());
         let (port, migrations) = (0, &[][..]);
-        Self { name, descriptors, port, migrations, contracts, works, publishes, follows, calls, settings, examples }
+        Self {
+            name,
+            descriptors,
+            port,
+            migrations,
+            contracts,
+            works,
+            stores,
+            publishes,
+            follows,
+            calls,
+            settings,
+            examples,
+        }
     }
 
     /// The default port of the service in a process of its own.
@@ -107,6 +124,7 @@ impl Service {
     /// service.
     #[must_use]
     pub fn works<W: Work>(mut self, build: impl FnOnce(&Resources) -> W + Send + 'static) -> Self {
+        self.stores.extend([W::KIND.to_owned(), W::Request::full_name()]);
         self.works.push(Box::new(move |resources| Ok(Kind::new(build(resources)))));
         self
     }
@@ -128,6 +146,8 @@ impl Service {
     /// database of the service. A process whose saga has two steps of one name, or two pivots, does not start.
     #[must_use]
     pub fn runs<S: Saga>(mut self, build: impl FnOnce(&Resources) -> S + Send + 'static) -> Self {
+        self.stores.extend([S::KIND.to_owned(), S::Request::full_name()]);
+        self.stores.extend(S::STEPS.iter().map(|step| format!("{}/{}", S::KIND, step.name())));
         self.works.push(Box::new(move |resources| Kind::saga(build(resources))));
         self
     }
@@ -213,6 +233,23 @@ impl Service {
         self.contracts.iter().map(|contract| contract.name).collect()
     }
 
+    /// The full names of the gRPC services of mesh that it serves.
+    pub(crate) fn contracts_of_mesh(&self) -> Vec<&'static str> {
+        let operations = mesh_operations::CONTRACTS.into_iter().filter(|_| self.does_long_work());
+        let events = self.publishes.iter().map(|_| mesh_events::CONTRACT);
+        operations.chain(events).chain(self.follows_others().then_some(mesh_follow::CONTRACT)).collect()
+    }
+
+    /// What its long work keeps in the database.
+    pub(crate) fn stores(&self) -> &[String] {
+        &self.stores
+    }
+
+    /// What it follows.
+    pub(crate) fn followed(&self) -> Vec<Followed> {
+        self.follows.followed().collect()
+    }
+
     pub(crate) fn settings(&self) -> &[Declared] {
         &self.settings
     }
@@ -254,7 +291,8 @@ impl Service {
     ///
     /// What is wrong with them: one line.
     pub(crate) fn declared_calls(&self, system: &System) -> anyhow::Result<Vec<DeclaredCall>> {
-        self.calls.check(self.name, self.follows.sources(), system)
+        let sources = self.follows.followed().map(|(source, _)| source);
+        self.calls.check(self.name, sources, system)
     }
 
     /// Builds its gRPC services into `services`, and returns its kinds of work and its followers.

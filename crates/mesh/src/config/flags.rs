@@ -1,7 +1,12 @@
 //! The flags of a process.
 
-use clap::Parser;
+use std::ffi::OsString;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use mesh_runtime::command_line::ConfigFlags;
+use mesh_runtime::settings::Error;
+
+use crate::process::Process;
 
 /// The task of a process that replaces serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +35,19 @@ pub(super) struct Flags {
     /// (docs/operate/backup.md)
     #[arg(long, conflicts_with_all = ["print_config", "check_config"])]
     renew_epoch: bool,
+    /// Write the manifest of the service to standard output: what it serves, calls, publishes, follows and stores. Opens
+    /// nothing and reads no configuration; a process of several services takes the name of one (docs/operate/releases.md)
+    #[arg(long, value_name = "SERVICE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(conflicts_with_all = ["print_config", "check_config", "renew_epoch"])]
+    pub(super) manifest: Option<String>,
 }
 
 impl Flags {
+    pub(super) fn read(process: &Process, arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
+        let matches = Self::command().name(process.name).bin_name(process.name).try_get_matches_from(arguments);
+        matches.and_then(|matches| Self::from_arg_matches(&matches)).map_err(Error::Usage)
+    }
+
     pub(super) fn instead(&self) -> Option<Instead> {
         let asked = [
             (self.config.print_config, Instead::PrintConfig),

@@ -8,5 +8,6 @@ mod contracts_table; // docs/CONTRACTS.md agrees with the contracts
 mod docs; // the documents agree with the code
 mod edge; // JSON over HTTP, by curl
 mod events; // what the catalog publishes, by grpcurl
+mod manifest; // what programs say of themselves, and what they call
 mod seeds; // development data
 mod topologies; // the same behaviour in every topology
