@@ -26,6 +26,7 @@ use tonic::{Code, Request, Response, Status};
 fn main() -> ExitCode {
     mesh::run(
         Service::new("hop", contracts::FILE_DESCRIPTOR_SET)
+            .calls("catalog.v1.CatalogService", &["GetTitle", "CreateTitle", "DeleteTitle"])
             .serves(|resources| CatalogServiceServer::new(Hop::new(resources))),
     )
 }
