@@ -115,10 +115,10 @@ fn refuses_to_remove(project: &Project, name: &str, why: &str) -> Result<()> {
 pub(crate) fn come_and_go(project: &Project, cargo: &[&str]) -> Result<()> {
     let mut added = vec![
         vec!["reviews"],
-        vec!["ratings", LONG_WORK],
+        vec!["critics", LONG_WORK],
         vec!["notes", PUBLISHES],
         vec!["digests", LONG_WORK, PUBLISHES, "--follows", "notes"],
-        vec!["summaries", COMPOSES, "notes,ratings"],
+        vec!["summaries", COMPOSES, "notes,critics"],
     ];
     if project.folder.join("services/catalog").exists() {
         added.push(vec!["shelves", "--follows", "catalog"]);
@@ -131,7 +131,7 @@ pub(crate) fn come_and_go(project: &Project, cargo: &[&str]) -> Result<()> {
     project.run("cargo", cargo)?;
     work_is_kept(project)?;
     refuses_to_remove(project, "notes", "services/digests (follows it)")?;
-    refuses_to_remove(project, "ratings", "proto/summaries, services/summaries")?;
+    refuses_to_remove(project, "critics", "proto/summaries, services/summaries")?;
     // A follower goes before its source, and a composer before what it composes.
     for arguments in added.iter().rev() {
         // The last moment at which cargo knows it.
