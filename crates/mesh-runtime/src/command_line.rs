@@ -1,11 +1,36 @@
-//! The flags that each process has: the sources of its configuration, and their check.
+//! The flags that each process has, the sources of its configuration, and what it prints and exits with if they cannot be used.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use crate::settings::{Settings, Source};
+use crate::settings::{Error, Settings, Source};
 
 /// The file that is read if it exists and no other is named.
 const FILE: &str = "mesh.toml";
+
+/// The exit code for a configuration or a command line that cannot be used. clap has the same.
+pub const USAGE: u8 = 2;
+
+/// Prints why a process has no configuration, and returns its exit code: 2, or 0 after `--help` and `--version`.
+pub fn refuse(error: Error) -> ExitCode {
+    match error {
+        Error::Usage(usage) => {
+            let _ = usage.print();
+            if usage.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+        }
+        Error::Invalid(problems) => {
+            problems.iter().for_each(|problem| print_error(&problem.to_string()));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Prints an error as one line on standard error.
+pub fn print_error(line: &str) {
+    let prefix = if std::io::stderr().is_terminal() { "\x1b[31merror:\x1b[0m" } else { "error:" };
+    eprintln!("{prefix} {}", line.replace('\n', " "));
+}
 
 /// The flags of the configuration, to flatten into the flags of a process.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -18,9 +18,10 @@ use mesh_events::Keep;
 use mesh_operations::Retention;
 use mesh_rpc::auth;
 use mesh_rpc::call::Methods;
+use mesh_rpc::client::Calling;
 use mesh_rpc::discovery::{Advertise, Registry, take_peers};
 use mesh_rpc::identity::Transport;
-use mesh_rpc::server::Limits;
+use mesh_rpc::server::{Drain, Limits};
 use mesh_rpc::telemetry::{Log, Otlp};
 use mesh_runtime::settings::{Error, Key, Listing, Settings, Source, Values, parse, variable};
 use mesh_store::Database;
@@ -33,13 +34,6 @@ pub use flags::Instead;
 use flags::Flags;
 use services::{Services, own_listen_key, take_listen};
 
-/// Below the 30 s after which Kubernetes kills a process, and below the 10 s that an operator waits.
-const DRAIN_LIMIT: Duration = Duration::from_secs(8);
-/// Two health checks with a second between them, as balancers make them, and the time of their answers.
-const DRAIN_DELAY: Duration = Duration::from_secs(3);
-/// The deadline of a call to a peer if neither caller nor contract sets one.
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
-
 /// A checked configuration (INV-4).
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -51,11 +45,8 @@ pub struct Config {
     pub(crate) listen_variable: String,
     /// The address of `/metrics`, `/healthz` and `/readyz`, if it is not [`listen`](Self::listen).
     pub admin_listen: Option<SocketAddr>,
-    /// The limit of a drain, after which the rest is cut off. 0 s to 10 min.
-    pub drain_limit: Duration,
-    /// The time from SIGTERM or SIGHUP in which health reports NOT_SERVING and calls are still served. 0 s to
-    /// [`drain_limit`](Self::drain_limit), which includes it.
-    pub drain_delay: Duration,
+    /// How long a drain takes.
+    pub drain: Drain,
     /// The deadline of a call to a peer if neither caller nor contract sets one. 1 ms to 1 h.
     pub call_deadline: Duration,
     /// The limits of callers.
@@ -131,17 +122,10 @@ impl Config {
     }
 
     fn check(process: &Process, mut settings: Settings, instead: Option<Instead>) -> Result<Self, Error> {
-        let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
         let admin_listen = settings.optional(&Key::new("admin.listen", parse::ADDRESS), parse::address);
         let data_dir = settings.take(&Key::new("data_dir", "a folder"), PathBuf::from("data"), parse::path);
-        let drain_limit = Key::new("drain_limit", "a time from 0s to 10min, such as 8s");
-        let drain_limit = settings.take(&drain_limit, DRAIN_LIMIT, parse::time(zero, 600 * second));
-        let drain_delay = Key::new("drain_delay", "a time from 0s to drain_limit, such as 3s");
-        // A short limit leaves half of its time to calls in flight.
-        let default = DRAIN_DELAY.min(drain_limit / 2);
-        let drain_delay = settings.take(&drain_delay, default, parse::time(zero, drain_limit));
-        let call_deadline = Key::new("call_deadline", "a time from 1ms to 1h, such as 10s");
-        let call_deadline = settings.take(&call_deadline, CALL_DEADLINE, parse::time(second / 1000, 3600 * second));
+        let drain = Drain::take(&mut settings);
+        let call_deadline = Calling::take_deadline(&mut settings);
         let limits = Limits::take(&mut settings);
         let edge = Edge::take(&mut settings);
         let retention = Retention::take(&mut settings);
@@ -181,8 +165,7 @@ impl Config {
             listen,
             listen_variable: variable(&own_listen_key(process)),
             admin_listen,
-            drain_limit,
-            drain_delay,
+            drain,
             call_deadline,
             limits,
             edge,
@@ -296,7 +279,7 @@ mod tests {
         let environment = [("MESH__LISTEN", "127.0.0.1:2"), ("MESH__DRAIN_LIMIT", "2s")];
         let config = load(both(), &[&flag, "--listen=127.0.0.1:3"], &environment).unwrap();
         assert_eq!(config.listen.port(), 3);
-        assert_eq!(config.drain_limit, Duration::from_secs(2));
+        assert_eq!(config.drain.limit, Duration::from_secs(2));
         assert_eq!(config.call_deadline, Duration::from_secs(1));
     }
 
@@ -313,7 +296,7 @@ mod tests {
 
     #[test]
     fn drain_delay_is_within_the_drain_limit() {
-        let delay = |settings: &[&str]| load(catalog(), settings, &[]).map(|config| config.drain_delay);
+        let delay = |settings: &[&str]| load(catalog(), settings, &[]).map(|config| config.drain.delay);
         let seconds = Duration::from_secs;
         assert_eq!(delay(&[]).unwrap(), seconds(3));
         assert_eq!(delay(&["--set=drain_limit=4s"]).unwrap(), seconds(2));

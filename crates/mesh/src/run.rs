@@ -1,6 +1,6 @@
 //! The life of a process: read the configuration, build, print the addresses, wait for a signal, drain.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use anyhow::Context as _;
 
 use mesh_feed::epoch::renew_epoch;
 use mesh_rpc::telemetry;
+use mesh_runtime::alarm;
+use mesh_runtime::command_line::{USAGE, print_error, refuse};
 use mesh_runtime::signals::{Signal, Stop};
 use mesh_runtime::supervisor::{State, notify};
-use mesh_runtime::{alarm, settings};
 
 use crate::announce::announce;
 use crate::config::{Config, Instead};
@@ -19,8 +20,6 @@ use crate::release;
 use crate::running::{self, start};
 use crate::service::Service;
 
-/// The exit code for a configuration or a command line that cannot be used. clap has the same.
-const USAGE: u8 = 2;
 /// The limit for sending the last spans, also while work computes without an await.
 const FLUSH_LIMIT: Duration = Duration::from_millis(1500);
 
@@ -71,19 +70,6 @@ pub fn run(process: impl Into<Process>) -> ExitCode {
     }
 }
 
-/// Prints what is wrong with the command line or the configuration.
-fn refuse(error: settings::Error) -> ExitCode {
-    match error {
-        settings::Error::Usage(usage) => {
-            // clap also returns `--help` and `--version` here, which are no errors.
-            let _ = usage.print();
-            return if usage.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
-        }
-        settings::Error::Invalid(problems) => problems.iter().for_each(|problem| print_error(&problem.to_string())),
-    }
-    ExitCode::from(USAGE)
-}
-
 /// Writes the manifest of a service to standard output.
 fn write_manifest(process: &Process, service: &str) -> ExitCode {
     match release::write(process, service) {
@@ -118,8 +104,8 @@ async fn serve(process: Process, config: &Config) -> anyhow::Result<()> {
     let signal = stop.signal().await;
     notify(State::Stopping);
     // A person waits for Ctrl-C, and no balancer sends calls.
-    let delay = if signal == Signal::Interrupt { Duration::ZERO } else { config.drain_delay };
-    tracing::info!(signal = signal.name(), ?delay, limit = ?config.drain_limit, "draining");
+    let delay = if signal == Signal::Interrupt { Duration::ZERO } else { config.drain.delay };
+    tracing::info!(signal = signal.name(), ?delay, limit = ?config.drain.limit, "draining");
     tokio::select! {
         () = running.drain(delay) => tracing::info!("drained"),
         signal = stop.signal() => tracing::warn!(signal = signal.name(), "second signal: the drain ends now"),
@@ -152,9 +138,4 @@ fn print(text: &str) -> ExitCode {
     // Only a closed standard output can fail here.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
-}
-
-fn print_error(line: &str) {
-    let prefix = if std::io::stderr().is_terminal() { "\x1b[31merror:\x1b[0m" } else { "error:" };
-    eprintln!("{prefix} {}", line.replace('\n', " "));
 }

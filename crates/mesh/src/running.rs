@@ -11,14 +11,14 @@ use mesh_events::{self as events, Keep, Published};
 use mesh_feed::notifier::Notifier;
 use mesh_follow::{self as follow, Copied, Follower};
 use mesh_operations::{self as operations, Operations, Retention, Workers};
-use mesh_rpc::auth::{Gate, Mode, Passports};
+use mesh_rpc::auth::{Gate, Passports};
 use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::{Calling, Declared, Peers};
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
-use mesh_rpc::identity::Source;
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
-    Admin, Answers, Check, Health, KnownPlaces, Listen, Ports, Readiness, Starting, health_service, reflection,
+    Admin, Answers, Check, Health, KnownPlaces, Listen, Ports, Readiness, Starting, certificate_check, health_service,
+    reflection,
 };
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, alarm, raise_open_files};
@@ -98,18 +98,13 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let health = Health::starting(names.iter().cloned().chain(own_certificate), own_contracts.clone());
     let (innermost, starting) = Starting::new(&health);
     let places = KnownPlaces::default();
-    let passports = passports(config)?;
-    let reached = [Some(addresses.services), addresses.edge].into_iter().flatten();
-    if let (Mode::Off, Some(address)) = (config.auth.mode, reached.into_iter().find(|at| !at.ip().is_loopback())) {
-        tracing::warn!(%address, "auth.mode is off: whoever reaches this address may call everything there");
-    }
+    let passports = Passports::of_process(&config.auth, &config.transport, config.process);
+    let passports = passports.map_err(anyhow::Error::msg)?;
+    config.auth.warn_if_open([Some(addresses.services), addresses.edge].into_iter().flatten());
     let gate = Gate::new(&config.auth, passports.clone(), metrics.clone());
-    if let Some(intentions) = gate.intentions() {
-        calls::warn_of_refused(&calls, &intentions);
-        background.run(intentions.renew());
-    }
-    if let Some(tokens) = gate.tokens() {
-        background.run(tokens.keep_fresh());
+    gate.keep_fresh(&background);
+    if let Some(intentions) = &config.auth.intentions {
+        calls::warn_of_refused(&calls, intentions);
     }
     let stack = stack(innermost, limits, metrics.clone(), draining.clone(), Arc::clone(&places), gate.clone());
     let admin = Admin { health: health.clone(), metrics: metrics.clone() };
@@ -225,7 +220,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         health,
         stores,
         draining,
-        drain_limit: config.drain_limit,
+        drain_limit: config.drain.limit,
         foreground,
         background,
         _cut_on_drop,
@@ -277,14 +272,6 @@ impl Running {
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), closed).await;
     }
-}
-
-/// The passports of a process that asks for identities and has one.
-fn passports(config: &Config) -> anyhow::Result<Option<Passports>> {
-    let source = config.transport.source.clone().filter(|_| config.auth.mode == Mode::Required);
-    let passports = |source| Passports::new(source, config.process, config.auth.vouchers.clone());
-    let passports = source.map(passports).transpose();
-    passports.map_err(|why| anyhow::anyhow!("this process cannot vouch for users: {why}; replace identity.certificate"))
 }
 
 /// The descriptor sets of the system, and mesh's own.
@@ -413,14 +400,6 @@ fn database_check(store: Store) -> Check {
                 Err(error) => Readiness::NotReady(error.to_string()),
             }
         })
-    })
-}
-
-/// The readiness check of the certificates that a service needs.
-fn certificate_check(source: Source, service: &'static str) -> Check {
-    Box::new(move |_| {
-        let found = source.ended(service).map_or(Readiness::Ready, Readiness::NotReady);
-        Box::pin(std::future::ready(found))
     })
 }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use mesh_rpc::auth;
 use mesh_rpc::call::Methods;
+use mesh_rpc::client::Calling;
 use mesh_rpc::discovery::{Advertise, Registry};
 use mesh_rpc::identity::Transport;
-use mesh_rpc::server::Limits;
+use mesh_rpc::server::{Drain, Limits};
 use mesh_rpc::telemetry::{Log, Otlp};
 use mesh_runtime::command_line::ConfigFlags;
 use mesh_runtime::settings::{Error, Key, Listing, Settings, Source, parse};
@@ -21,10 +22,6 @@ use crate::settings::{Sidecar, loopback};
 /// The defaults of `listen` and `admin.listen`.
 const LISTEN: SocketAddr = loopback(7001);
 const ADMIN: SocketAddr = loopback(0);
-/// Those of every process: see docs/operate/configuration.md.
-const DRAIN_LIMIT: Duration = Duration::from_secs(8);
-const DRAIN_DELAY: Duration = Duration::from_secs(3);
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Tables and keys of a shared file that are for processes with services.
 const ELSEWHERE: [&str; 7] = ["database", "edge", "events", "nats", "operations", "release", "dashboard"];
@@ -57,8 +54,7 @@ pub(crate) struct Config {
     pub(crate) names: BTreeSet<&'static str>,
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: SocketAddr,
-    pub(crate) drain_limit: Duration,
-    pub(crate) drain_delay: Duration,
+    pub(crate) drain: Drain,
     pub(crate) call_deadline: Duration,
     pub(crate) limits: Limits,
     pub(crate) transport: Transport,
@@ -94,7 +90,6 @@ impl Config {
     }
 
     fn check(contracts: &'static [u8], mut settings: Settings, flags: Flags) -> Result<Self, Error> {
-        let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
         let sidecar = Sidecar::take(flags.command, &mut settings);
         let own = match sidecar.contracts.as_deref() {
             Some(file) => read_set(file, &mut settings),
@@ -105,12 +100,8 @@ impl Config {
 
         let listen = settings.take(&Key::new("listen", parse::ADDRESS), LISTEN, parse::address);
         let admin_listen = settings.take(&Key::new("admin.listen", parse::ADDRESS), ADMIN, parse::address);
-        let drain_limit = Key::new("drain_limit", "a time from 0s to 10min, such as 8s");
-        let drain_limit = settings.take(&drain_limit, DRAIN_LIMIT, parse::time(zero, 600 * second));
-        let drain_delay = Key::new("drain_delay", "a time from 0s to drain_limit, such as 3s");
-        let drain_delay = settings.take(&drain_delay, DRAIN_DELAY.min(drain_limit / 2), parse::time(zero, drain_limit));
-        let call_deadline = Key::new("call_deadline", "a time from 1ms to 1h, such as 10s");
-        let call_deadline = settings.take(&call_deadline, CALL_DEADLINE, parse::time(second / 1000, 3600 * second));
+        let drain = Drain::take(&mut settings);
+        let call_deadline = Calling::take_deadline(&mut settings);
         let limits = Limits::take(&mut settings);
         let log = Log::take(&mut settings);
         let otlp = Otlp::take(&mut settings);
@@ -143,8 +134,7 @@ impl Config {
             names,
             listen,
             admin_listen,
-            drain_limit,
-            drain_delay,
+            drain,
             call_deadline,
             limits,
             transport,

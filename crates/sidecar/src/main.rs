@@ -26,30 +26,20 @@ use std::time::Duration;
 
 use mesh_rpc::telemetry;
 use mesh_runtime::alarm;
-use mesh_runtime::settings::Error;
+use mesh_runtime::command_line::{print_error, refuse};
 
 use config::Config;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The exit code for a configuration or a command line that cannot be used. clap has the same.
-const USAGE: u8 = 2;
 /// The limit for sending the last spans.
 const FLUSH_LIMIT: Duration = Duration::from_millis(1500);
 
 fn main() -> ExitCode {
     let config = match Config::load(contracts::FILE_DESCRIPTOR_SET, std::env::args_os(), std::env::vars_os()) {
         Ok(config) => config,
-        Err(Error::Usage(usage)) => {
-            // clap also returns `--help` and `--version` here, which are no errors.
-            let _ = usage.print();
-            return if usage.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
-        }
-        Err(Error::Invalid(problems)) => {
-            problems.iter().for_each(|problem| print_error(&problem.to_string()));
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return refuse(error),
     };
     if config.print {
         // Only a closed standard output can fail here.
@@ -85,8 +75,4 @@ async fn observed(config: Config) -> anyhow::Result<u8> {
         }
     }
     served
-}
-
-fn print_error(line: &str) {
-    eprintln!("error: {}", line.replace('\n', " "));
 }

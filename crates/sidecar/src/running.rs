@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mesh_rpc::auth::{Gate, Mode, Passports};
+use mesh_rpc::auth::{Gate, Passports};
 use mesh_rpc::call::{GrpcServices, HttpMethods};
 use mesh_rpc::client::{Calling, Peers};
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
-    Admin, Answers, Check, Health, KnownPlaces, Limits, Listen, Loopback, Ports, Readiness, Starting, health_service,
-    reflection,
+    Admin, Answers, Check, Health, KnownPlaces, Limits, Listen, Loopback, Ports, Readiness, Starting,
+    certificate_check, health_service, reflection,
 };
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::signals::{Signal, Stop};
@@ -65,8 +65,8 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<u8> {
             tokio::select! {
                 signal = stop.signal() => {
                     // A person waits for Ctrl-C, and no balancer sends calls.
-                    let delay = if signal == Signal::Interrupt { Duration::ZERO } else { running.config.drain_delay };
-                    tracing::info!(signal = signal.name(), ?delay, limit = ?running.config.drain_limit, "draining");
+                    let delay = if signal == Signal::Interrupt { Duration::ZERO } else { running.config.drain.delay };
+                    tracing::info!(signal = signal.name(), ?delay, limit = ?running.config.drain.limit, "draining");
                     End::Signal(delay)
                 }
                 ended = running.app_has_ended() => End::App(format!("the app has ended, {ended}: the sidecar ends, too")),
@@ -135,8 +135,8 @@ impl Running {
         let outbound_address = local.address()?;
         let app_address = if config.sidecar.app.port() == 0 { free_port().await? } else { config.sidecar.app };
         let service = config.sidecar.service;
-        let passports = passports(&config)?;
-        warn_if_open(&config, addresses.services);
+        let passports = Passports::of_process(&config.auth, &config.transport, service).map_err(anyhow::Error::msg)?;
+        config.auth.warn_if_open([addresses.services]);
 
         let (own, background) = ([health_service::NAME].into_iter().chain(reflection::NAMES), Tasks::default());
         let mut running = Self {
@@ -169,12 +169,7 @@ impl Running {
         let (config, metrics) = (&self.config, &self.metrics);
         let Sidecar { service, protocol, .. } = config.sidecar;
         let gate = Gate::new(&config.auth, passports.clone(), metrics.clone());
-        if let Some(intentions) = gate.intentions() {
-            self.background.run(intentions.renew());
-        }
-        if let Some(tokens) = gate.tokens() {
-            self.background.run(tokens.keep_fresh());
-        }
+        gate.keep_fresh(&self.background);
         if let Some(source) = config.transport.source.clone() {
             self.background.run(source.renew(metrics.tls.clone()));
         }
@@ -250,11 +245,7 @@ impl Running {
         ready.starting.serve(ready.grpc, Some(ready.app.answers()));
         let mut checks: Vec<(&'static str, Check)> = vec![(service, self.app.clone().check())];
         if let Some(source) = self.config.transport.certificates().cloned() {
-            let check = move |_| {
-                let found = source.ended(service).map_or(Readiness::Ready, Readiness::NotReady);
-                Box::pin(std::future::ready(found)) as _
-            };
-            checks.push((service, Box::new(check)));
+            checks.push((service, certificate_check(source, service)));
         }
         self.background.run(self.health.clone().watch(checks));
         self.background.run(self.metrics.clone().publish_build());
@@ -280,16 +271,16 @@ impl Running {
     /// code.
     async fn drain(&mut self, delay: Duration) -> u8 {
         let start = Instant::now();
-        let until = start + self.config.drain_limit;
+        let until = start + self.config.drain.limit;
         self.health.drain();
         if let Some(registered) = self.registered.take() {
             let _ = tokio::join!(timeout_at(until, registered.deregister()), sleep_until(until.min(start + delay)));
         }
         self.draining.cancel();
         // The app has a quarter of the time to end in order, whatever its callers do.
-        let calls_until = until - self.config.drain_limit / 4;
+        let calls_until = until - self.config.drain.limit / 4;
         if timeout_at(calls_until, self.foreground.finish()).await.is_err() {
-            tracing::warn!(limit = ?self.config.drain_limit, "three quarters of the drain limit are over; calls still in flight are cut off");
+            tracing::warn!(limit = ?self.config.drain.limit, "three quarters of the drain limit are over; calls still in flight are cut off");
         }
         self.foreground.cut();
         let code = self.end_app(until).await;
@@ -313,25 +304,12 @@ impl Running {
             }
             Ok(Err(_)) => 1,
             Err(_) => {
-                tracing::warn!(limit = ?self.config.drain_limit, "drain limit reached; the app is killed");
+                tracing::warn!(limit = ?self.config.drain.limit, "drain limit reached; the app is killed");
                 child.kill().await;
                 let _ = child.ended().await;
                 1
             }
         }
-    }
-}
-
-fn passports(config: &Config) -> anyhow::Result<Option<Passports>> {
-    let source = config.transport.source.clone().filter(|_| config.auth.mode == Mode::Required);
-    let passports = |source| Passports::new(source, config.sidecar.service, config.auth.vouchers.clone());
-    let passports = source.map(passports).transpose();
-    passports.map_err(|why| anyhow::anyhow!("this process cannot vouch for users: {why}; replace identity.certificate"))
-}
-
-fn warn_if_open(config: &Config, address: SocketAddr) {
-    if config.auth.mode == Mode::Off && !address.ip().is_loopback() {
-        tracing::warn!(%address, "auth.mode is off: whoever reaches this address may call everything there");
     }
 }
 

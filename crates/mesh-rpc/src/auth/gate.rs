@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Request};
+use mesh_runtime::Tasks;
 use mesh_token::Tokens;
 use mesh_token::tokens::SKEW;
 use tokio::time::sleep;
@@ -87,14 +88,15 @@ impl Gate {
         Self(None)
     }
 
-    /// The issuers whose keys have to be fetched again and again; `None` if no tokens are taken.
-    pub fn tokens(&self) -> Option<Tokens> {
-        self.0.as_ref()?.tokens.clone()
-    }
-
-    /// The intentions whose file has to be read again and again.
-    pub fn intentions(&self) -> Option<Intentions> {
-        self.0.as_ref()?.intentions.clone()
+    /// Keeps what it knows up to date, in `tasks`: the keys of issuers, and the file of intentions.
+    pub fn keep_fresh(&self, tasks: &Tasks) {
+        let Some(required) = &self.0 else { return };
+        if let Some(intentions) = required.intentions.clone() {
+            tasks.run(intentions.renew());
+        }
+        if let Some(tokens) = required.tokens.clone() {
+            tasks.run(tokens.keep_fresh());
+        }
     }
 
     /// Checks who would make a call with these headers, for a listener that reads the body before it makes the call.

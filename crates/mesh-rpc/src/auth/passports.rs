@@ -20,9 +20,10 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::denied::Denied;
+use super::settings::{Mode, Settings};
 use crate::call::error::{DOMAIN, status};
 use crate::call::{Access, Caller};
-use crate::identity::Source;
+use crate::identity::{Source, Transport};
 
 /// The header of a passport.
 pub const HEADER: HeaderName = HeaderName::from_static("mesh-passport");
@@ -92,6 +93,21 @@ pub(crate) fn write(
 }
 
 impl Passports {
+    /// The passports of a process that asks for identities and has one. `None` without either.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), as one line.
+    pub fn of_process(
+        settings: &Settings,
+        transport: &Transport,
+        process: &'static str,
+    ) -> Result<Option<Self>, String> {
+        let source = transport.source.clone().filter(|_| settings.mode == Mode::Required);
+        let passports = source.map(|source| Self::new(source, process, settings.vouchers.clone())).transpose();
+        passports.map_err(|why| format!("this process cannot vouch for users: {why}; replace identity.certificate"))
+    }
+
     /// `process` has the first certificate of `source`. `vouchers` are the services whose passports count.
     ///
     /// # Errors

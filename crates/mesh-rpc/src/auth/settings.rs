@@ -61,6 +61,14 @@ pub struct Around<'a> {
 }
 
 impl Settings {
+    /// Warns if a caller on another machine reaches one of these addresses and needs no identity.
+    pub fn warn_if_open(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let reached = addresses.into_iter().find(|address| !address.ip().is_loopback());
+        if let (Mode::Off, Some(address)) = (self.mode, reached) {
+            tracing::warn!(%address, "auth.mode is off: whoever reaches this address may call everything there");
+        }
+    }
+
     /// Reads the keys.
     pub fn take(around: &Around<'_>, keys: &mut Keys) -> Self {
         let is_local = around.inside.iter().chain(around.outside).all(|listen| listen.ip().is_loopback());

@@ -17,6 +17,7 @@ use std::time::Duration;
 use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response};
+use mesh_runtime::settings::{Key, Settings, parse};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -56,6 +57,15 @@ pub struct Calling {
     pub passports: Option<Passports>,
     /// Where calls are counted.
     pub metrics: Metrics,
+}
+
+impl Calling {
+    /// Reads `call_deadline`: 1 ms to 1 h, 10 s by default.
+    pub fn take_deadline(settings: &mut Settings) -> Duration {
+        let key = Key::new("call_deadline", "a time from 1ms to 1h, such as 10s");
+        let within = parse::time(Duration::from_millis(1), Duration::from_secs(3600));
+        settings.take(&key, Duration::from_secs(10), within)
+    }
 }
 
 struct PeersInner {

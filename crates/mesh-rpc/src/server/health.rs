@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::identity::Source;
 use crate::telemetry::Metrics;
 
 /// Checks whether a service can work, within a time limit.
@@ -29,6 +30,14 @@ pub enum Readiness {
     Degraded(String),
     /// The service does not work here.
     NotReady(String),
+}
+
+/// The readiness check of the certificate of a service.
+pub fn certificate_check(source: Source, service: &'static str) -> Check {
+    Box::new(move |_| {
+        let found = source.ended(service).map_or(Readiness::Ready, Readiness::NotReady);
+        Box::pin(std::future::ready(found))
+    })
 }
 
 impl Readiness {

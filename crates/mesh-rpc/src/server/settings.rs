@@ -1,9 +1,35 @@
-//! The settings under `limits`: what callers may use of a process.
+//! The settings of a listener: how long a drain takes, and under `limits` what callers may use of a process.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use mesh_runtime::settings::{Key, Settings, parse};
+
+/// Below the 30 s after which Kubernetes kills a process, and below the 10 s that an operator waits.
+const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+/// Two health checks with a second between them, as balancers make them, and the time of their answers.
+const DRAIN_DELAY: Duration = Duration::from_secs(3);
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// The time of a drain, after which calls in flight are cut off. 0 s to 10 min.
+    pub limit: Duration,
+    /// The time at its beginning in which health reports NOT_SERVING and calls are served. 0 s to the limit.
+    pub delay: Duration,
+}
+
+impl Drain {
+    /// Reads `drain_limit` and `drain_delay`.
+    pub fn take(settings: &mut Settings) -> Self {
+        let limit = Key::new("drain_limit", "a time from 0s to 10min, such as 8s");
+        let limit = settings.take(&limit, DRAIN_LIMIT, parse::time(Duration::ZERO, Duration::from_secs(600)));
+        let delay = Key::new("drain_delay", "a time from 0s to drain_limit, such as 3s");
+        // A short limit leaves half of its time to calls in flight.
+        let default = DRAIN_DELAY.min(limit / 2);
+        Self { limit, delay: settings.take(&delay, default, parse::time(Duration::ZERO, limit)) }
+    }
+}
 
 /// The limits for callers of a process.
 #[derive(Clone, Copy, Debug)]
