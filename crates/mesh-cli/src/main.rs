@@ -4,6 +4,7 @@
 //! Modules, in reading order:
 //! - [`target`] finds the process or the Consul agent that answers; [`reflection`] lists the contracts of a process.
 //! - [`operations`] and [`watch`] show long work, [`events`] shows events, [`services`] shows services.
+//! - [`release`] plans deployments.
 //! - [`shown`] formats text, [`message`] formats messages of any type.
 //! - [`ca`] writes certificates for development, [`token`] signs tokens of users.
 //! - [`up`] starts a mesh for development, [`doctor`] checks this machine; [`programs`] finds installed programs.
@@ -16,6 +17,7 @@ mod message;
 mod operations;
 mod programs;
 mod reflection;
+mod release;
 mod services;
 mod shown;
 mod sidecars;
@@ -32,6 +34,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use events::followers;
+use release::Release;
 use target::{Address, Target};
 
 /// The exit code of a wrong command line, the same as clap's.
@@ -81,6 +84,9 @@ enum Command {
     Events(Events),
     /// List the services with their addresses and their health
     Services,
+    /// Plan, check and compare deployments, by what builds say of themselves
+    #[command(subcommand)]
+    Release(Release),
     /// Check the tools and the ports of this machine, and print how to get the missing ones
     ///
     /// Prints one line for each tool and each port. Exits with 1 if `cargo run` or `cargo test` lacks something, else
@@ -284,15 +290,25 @@ impl Cli {
 async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> {
     // Connects only after the arguments of the command are parsed.
     let tls = credentials::wants_tls(options.tls);
+    let find = async || Target::find(options.address, options.consul).await;
+    let command = match command {
+        Command::Release(command) => {
+            credentials::read(tls)?;
+            return release::run(command, find).await;
+        }
+        command => command,
+    };
     let target = async || {
         credentials::read(tls)?;
-        Target::find(options.address, options.consul).await
+        find().await
     };
     match command {
         Command::Up { consul_port } => up::up(consul_port, tls).await,
         Command::Ca { services, rotate } => ca::ca(services, rotate),
         Command::Token { sub, scopes, lifetime } => token::token(&sub, &scopes, lifetime),
         Command::Doctor => doctor::doctor(),
+        // It has returned above.
+        Command::Release(_) => Ok(ExitCode::SUCCESS),
         Command::Services => services::list(&target().await?).await,
         Command::Events(Events::List) => events::list(&target().await?).await,
         Command::Events(Events::Follow { source, types, snapshot, json }) => {

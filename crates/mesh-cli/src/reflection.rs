@@ -5,6 +5,7 @@
 use anyhow::anyhow;
 use futures_util::stream;
 use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use prost_types::FileDescriptorProto;
 use tonic::Status;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -31,34 +32,53 @@ pub(crate) async fn served(process: &Process) -> anyhow::Result<Vec<String>> {
     Ok(names.filter(|name| !name.starts_with("grpc.")).collect())
 }
 
+/// The contracts that a process serves, and an encoded `google.protobuf.FileDescriptorSet` of them with their imports.
+pub(crate) async fn contracts(process: &Process) -> anyhow::Result<(Vec<String>, Vec<u8>)> {
+    let served = served(process).await?;
+    let files = files(process, served.clone(), |_| false).await;
+    let mut set = Vec::new();
+    for (_, encoded) in files {
+        encode_key(1, WireType::LengthDelimited, &mut set);
+        encode_varint(encoded.len() as u64, &mut set);
+        set.extend(encoded);
+    }
+    Ok((served, set))
+}
+
 /// The message types of the contracts that a process serves, and of the files that these import. Without reflection
 /// they are the types of mesh's own contracts.
 pub(crate) async fn types(process: &Process) -> Types {
     let mut types = Types::default();
     if let Ok(contracts) = served(process).await {
-        types.add(files(process, contracts, &types).await);
+        let files = files(process, contracts, |name| types.has_file(name)).await;
+        types.add(files.into_iter().map(|(file, _)| file));
     }
     types
 }
 
-/// The files of `contracts` and their imports, by one round of requests for each level of imports. Omits the files that
-/// are in `known`, and those that the process does not return.
-async fn files(process: &Process, contracts: Vec<String>, known: &Types) -> Vec<FileDescriptorProto> {
-    let mut files: Vec<FileDescriptorProto> = Vec::new();
+/// The files of `contracts` and their imports, each with its encoded form, by one round of requests for each level of
+/// imports. Omits the files that are `known`, and those that the process does not return.
+async fn files(
+    process: &Process,
+    contracts: Vec<String>,
+    known: impl Fn(&str) -> bool,
+) -> Vec<(FileDescriptorProto, Vec<u8>)> {
+    let mut files: Vec<(FileDescriptorProto, Vec<u8>)> = Vec::new();
     let mut requests: Vec<_> = contracts.into_iter().map(MessageRequest::FileContainingSymbol).collect();
     for _ in 0..ROUNDS {
         let Ok(Ok(answers)) = ask(process, requests).await else { break };
         for answer in answers {
             let MessageResponse::FileDescriptorResponse(answer) = answer else { continue };
-            let read = answer.file_descriptor_proto.iter().filter_map(|file| FileDescriptorProto::decode(&**file).ok());
-            for file in read {
-                if !known.has_file(file.name()) && files.iter().all(|held| held.name() != file.name()) {
-                    files.push(file);
+            let decoded = answer.file_descriptor_proto.into_iter();
+            let decoded = decoded.filter_map(|file| Some((FileDescriptorProto::decode(&*file).ok()?, file)));
+            for (file, encoded) in decoded {
+                if !known(file.name()) && files.iter().all(|(held, _)| held.name() != file.name()) {
+                    files.push((file, encoded));
                 }
             }
         }
-        let imports = files.iter().flat_map(|file| &file.dependency);
-        let missing = imports.filter(|name| !known.has_file(name) && files.iter().all(|file| file.name() != **name));
+        let is_missing = |name: &&String| !known(name) && files.iter().all(|(file, _)| file.name() != **name);
+        let missing = files.iter().flat_map(|(file, _)| &file.dependency).filter(is_missing);
         let mut missing: Vec<_> = missing.cloned().collect();
         if missing.is_empty() {
             break;

@@ -121,7 +121,7 @@ impl Target {
 
 impl Process {
     /// Connects to a process. `service` is the one that is looked for there, if it is known.
-    async fn connect(address: Address, service: Option<&str>) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(address: Address, service: Option<&str>) -> anyhow::Result<Self> {
         let endpoint = Endpoint::from(address.uri()).connect_timeout(CONNECT).tcp_nodelay(true);
         match timeout(CONNECT, credentials::connect(endpoint, service)).await {
             Ok(Ok(channel)) => Ok(Self { address, channel }),

@@ -396,6 +396,7 @@ mod tests {
     use super::*;
     use crate::samples::{Declared, catalog};
     use mesh_proto::mesh::release::v1::{Manifest, Migration, MigrationList, Schema};
+    use prost::Message as _;
 
     const CONTRACT: &str = "catalog.v1.CatalogService";
     const GET: &str = "catalog.v1.CatalogService/GetTitle";
@@ -559,5 +560,45 @@ mod tests {
         assert_eq!(plan.steps[1].after[0].1, "follows Added, which catalog 1.0 does not publish");
         let system = System { running: vec![], deploy: vec![] };
         assert_eq!(system.check("catalog"), []);
+    }
+
+    /// The time is printed: `cargo test -p mesh-release sixty -- --nocapture`.
+    #[test]
+    fn plan_of_sixty_instances_of_twenty_services() {
+        const SERVICES: usize = 20;
+        let set = |service: usize, version: usize| {
+            let more = if version > 0 { "rpc GetMore(Ask) returns (Answer);" } else { "" };
+            let fields: String = (1..40).map(|number| format!("string f{number} = {number};")).collect();
+            crate::samples::set(
+                &format!("s{service}"),
+                &format!(
+                    "service S {{ rpc Get(Ask) returns (Answer); {more} }} message Ask {{ {fields} }} message Answer {{ {fields} Ask ask = 50; }}"
+                ),
+            )
+        };
+        // Each calls the three behind it, and the new one a new method of the next.
+        let build = |service: usize, version: usize| {
+            let own = set(service, version);
+            let declared = Declared::new(&format!("s{service}"), &format!("1.{version}"))
+                .serves(&format!("s{service}.v1.S"), &own);
+            let peers = (service + 1..SERVICES).take(3);
+            let declared = peers.fold(declared, |declared, peer| {
+                declared.calls(&format!("s{peer}"), &format!("s{peer}.v1.S/Get"), &set(peer, version))
+            });
+            let next = (version > 0 && service + 1 < SERVICES).then(|| format!("s{}.v1.S/GetMore", service + 1));
+            next.into_iter()
+                .fold(declared, |declared, method| declared.calls(&format!("s{}", service + 1), &method, &[]))
+                .build()
+        };
+        let running: Vec<_> = (0..SERVICES).map(|service| Running { build: build(service, 0), instances: 3 }).collect();
+        let deploy: Vec<_> = (0..SERVICES).map(|service| build(service, 1)).collect();
+        let encoded: Vec<_> =
+            deploy.iter().chain(running.iter().map(|one| &one.build)).map(|one| one.manifest.encode_to_vec()).collect();
+        let begun = std::time::Instant::now();
+        let read = encoded.iter().filter(|bytes| Build::read(bytes).is_ok()).count();
+        let plan = System { running, deploy }.plan();
+        println!("{read} manifests read and {} steps planned in {:?}", plan.steps.len(), begun.elapsed());
+        assert_eq!((plan.verdict(), plan.steps.len(), plan.back.len()), (Verdict::Apart, SERVICES, SERVICES));
+        assert_eq!(plan.steps[0].changes[0].service, "s19", "the one that calls no other goes first");
     }
 }

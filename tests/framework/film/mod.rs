@@ -20,6 +20,7 @@ mod locks; // somebody else holds a lock in the database
 mod long_work; // a kill within a clean-up, and a clock that went back
 mod opening; // a database that is missing, emptied or of the wrong kind
 pub(crate) mod operations_cli; // the commands of `mesh`
+mod release_cli; // the commands of `mesh` for deployments
 mod restore; // the steps after a backup was restored
 mod schema; // a schema that is newer than the program
 mod secrets; // no output has one

@@ -40,7 +40,10 @@ pub(crate) const LADDER: &[(&str, &[&str])] = &[
         ],
     ),
     ("sidecar", &["contracts", "mesh-proto", "mesh-runtime", "mesh-rpc"]),
-    ("mesh-cli", &["consul-api-client", "mesh-proto", "mesh-runtime", "mesh-token", "mesh-rpc", "mesh-client"]),
+    (
+        "mesh-cli",
+        &["consul-api-client", "mesh-proto", "mesh-release", "mesh-runtime", "mesh-token", "mesh-rpc", "mesh-client"],
+    ),
 ];
 
 /// What a service may depend on, and the monolith in addition to the services.
@@ -193,7 +196,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "target",
             "reflection up",
             "doctor operations services",
-            "events watch",
+            "events release watch",
         ],
     ),
 ];

@@ -1,0 +1,86 @@
+//! Plans deployments: asks what runs for its manifests, and compares builds.
+//!
+//! Modules, in reading order: [`ask`] finds what runs, [`files`] reads the builds to deploy, [`plan`] prints plans and checks,
+//! [`show`] what runs, and [`diff`] the difference of two builds;
+//! [`exit`] has the exit codes.
+//!
+//! See: docs/operate/releases.md
+
+mod ask;
+mod diff;
+mod exit;
+mod files;
+mod plan;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::target::Target;
+use ask::AskOptions;
+use diff::Format;
+use files::Given;
+
+#[derive(Subcommand)]
+pub(crate) enum Release {
+    /// Plan a deployment: which builds go alone, in which order, which only together, and the way back
+    ///
+    /// Exits with 0 if each build can go alone in the order of the steps, with 1 if the mesh could not be asked, with 3 if
+    /// the deployment is blocked, and with 4 if builds must go together.
+    #[command(verbatim_doc_comment)]
+    Plan {
+        #[command(flatten)]
+        ask: AskOptions,
+        /// A build to deploy: a manifest, or a program that writes its own; SERVICE= chooses one of a program of several
+        #[arg(long, required = true, value_name = "[SERVICE=]FILE")]
+        deploy: Vec<Given>,
+    },
+    /// Check that a service fits all that runs: between two steps, or with --deploy before one
+    ///
+    /// Exits with 0 if it does, and with 3 if not.
+    #[command(verbatim_doc_comment)]
+    Check {
+        /// The service
+        service: String,
+        #[command(flatten)]
+        ask: AskOptions,
+        /// The build to check, in place of those that run
+        #[arg(long, value_name = "[SERVICE=]FILE")]
+        deploy: Option<Given>,
+    },
+    /// List the builds that run, with what they call
+    Show {
+        #[command(flatten)]
+        ask: AskOptions,
+    },
+    /// Compare two builds of a service: what its clients find, what is stored, and its migrations
+    ///
+    /// Exits with 3 if clients of the old build break, if the new one cannot read what the old one has stored, or if a
+    /// migration breaks the old one and does not say so.
+    #[command(verbatim_doc_comment)]
+    Diff {
+        /// The build before: a manifest, or a program
+        #[arg(value_name = "[SERVICE=]OLD")]
+        old: Given,
+        /// The build now
+        #[arg(value_name = "[SERVICE=]NEW")]
+        new: Given,
+        /// How differences are printed: as text, as JSON, or as annotations of GitHub
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+}
+
+/// Runs a command.
+pub(crate) async fn run(
+    command: Release,
+    target: impl AsyncFnOnce() -> anyhow::Result<Target>,
+) -> anyhow::Result<ExitCode> {
+    match command {
+        Release::Plan { ask, deploy } => plan::plan(&ask, &deploy, target).await,
+        Release::Check { service, ask, deploy } => plan::check(&service, &ask, deploy.as_ref(), target).await,
+        Release::Show { ask } => show::show(&ask, target).await,
+        Release::Diff { old, new, format } => diff::diff(&old, &new, format).await,
+    }
+}
