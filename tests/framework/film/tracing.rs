@@ -214,12 +214,16 @@ fn variables_of_opentelemetry_name_the_collector_and_the_process() {
         assert!(spans[0].resource.contains(&environment), "{:?}", spans[0].resource);
         assert_eq!(other.all_spans().len(), before);
     }
-    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*variable), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")];
     let before = by_variable.all_spans().len();
-    let mut catalog = Process::start("catalog", &variables);
-    create_title(&catalog);
-    catalog.signal("TERM");
-    assert!(catalog.ended().0.success());
+    let with_tls = variable.replace("http:", "https:");
+    for (endpoint, protocol) in [(&variable, "http/protobuf"), (&with_tls, "grpc")] {
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", &**endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+        let mut catalog = Process::start("catalog", &variables);
+        create_title(&catalog);
+        catalog.signal("TERM");
+        assert!(catalog.ended().0.success());
+        assert!(catalog.log().contains("no spans are exported"), "{}", catalog.log());
+    }
     assert_eq!(by_variable.all_spans().len(), before, "the collector is for another protocol");
 }
 

@@ -11,7 +11,7 @@ use tracing_subscriber::{Layer as _, fmt};
 use super::line::{JsonLine, PrettyLine};
 use super::log_settings::{Log, LogFormat};
 use super::otlp::Exporter;
-use super::otlp_settings::Otlp;
+use super::otlp_settings::{Otlp, unused};
 
 /// Starts the log and, if a collector is configured, the export of spans as service `process`. A process calls this
 /// once, within a tokio runtime.
@@ -33,5 +33,13 @@ pub fn init(log: &Log, otlp: Option<&Otlp>, process: &'static str) -> anyhow::Re
         .with(lines.with_filter(log.filter()))
         .try_init()
         .context("cannot start the log")?;
+    if exporter.is_none()
+        && let Some(variable) = unused()
+    {
+        tracing::info!(
+            variable,
+            "no spans are exported: the variables of OpenTelemetry ask for none by gRPC without TLS"
+        );
+    }
     Ok(exporter)
 }

@@ -31,7 +31,11 @@ impl Otlp {
     }
 }
 
-/// The endpoint of OpenTelemetry's variables, and the one that has it. That of traces wins.
+/// The variables of OpenTelemetry for the collector. That of traces wins.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
+/// The endpoint of OpenTelemetry's variables, and the one that has it. Other programs may read them, too: one that this process
+/// cannot use is no mistake.
 fn standard(settings: &Settings) -> Option<(&'static str, String)> {
     let of_traces = |traces, all| settings.otel(traces).or_else(|| settings.otel(all));
     let is =
@@ -43,8 +47,13 @@ fn standard(settings: &Settings) -> Option<(&'static str, String)> {
     {
         return None;
     }
-    let variables = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-    variables.into_iter().find_map(|variable| Some((variable, settings.otel(variable)?.to_owned())))
+    let found = ENDPOINTS.into_iter().find_map(|variable| Some((variable, settings.otel(variable)?)));
+    found.and_then(|(variable, endpoint)| Some((variable, parse_endpoint(endpoint)?)))
+}
+
+/// The variable of OpenTelemetry that names a collector, for a process that exports nothing.
+pub(super) fn unused() -> Option<&'static str> {
+    ENDPOINTS.into_iter().find(|variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty()))
 }
 
 fn parse_endpoint(text: &str) -> Option<String> {
@@ -99,6 +108,8 @@ mod tests {
             (None, &[(all, a), (traces, b)], Some(b)),
             (Some(b), &[(all, a), (traces, a)], Some(b)),
             (None, &[(all, "")], None),
+            // Of no use here, and perhaps to other programs.
+            (None, &[(all, "https://a:4317")], None),
             (None, &[(all, a), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], Some(a)),
             (None, &[(all, a), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")], None),
             (
