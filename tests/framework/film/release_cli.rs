@@ -98,7 +98,7 @@ impl Apart {
     fn release(&self, arguments: &[&str]) -> Finished {
         let at = [&self.catalog, &self.artwork].map(|process| format!("--at={}", process.address));
         let (name, rest) = arguments.split_first().expect("a command");
-        mesh(["release", name], &[&[&*at[0], &*at[1]], rest].concat())
+        release(&[&[*name, &at[0], &at[1]], rest].concat())
     }
 
     fn plan(&self, deploy: &[&str]) -> Finished {
@@ -107,12 +107,19 @@ impl Apart {
     }
 }
 
+/// Runs `mesh release`. In its output `0.0.0` stands for the version of the project.
+fn release(arguments: &[&str]) -> Finished {
+    let (name, rest) = arguments.split_first().expect("a command");
+    let finished = mesh(["release", name], rest);
+    Finished { out: finished.out.replace(&manifest("catalog").version, "0.0.0"), ..finished }
+}
+
 /// The lines of a plan, without that of what runs.
 fn lines(finished: &Finished) -> Vec<&str> {
     let mut lines = finished.out.lines();
     let running = lines.next().unwrap_or_default();
     assert!(
-        running.starts_with("running (") && running.ends_with(": artwork 0.1.0 ×1, catalog 0.1.0 ×1"),
+        running.starts_with("running (") && running.ends_with(": artwork 0.0.0 ×1, catalog 0.0.0 ×1"),
         "{finished:?}"
     );
     lines.filter(|line| !line.starts_with("degraded: ")).collect()
@@ -123,7 +130,7 @@ fn release_plan_says_what_goes_alone_in_which_order_together_or_not() {
     let (apart, builds) = (Apart::start(), Builds::new());
     let program = command("catalog").get_program().to_string_lossy().into_owned();
     let same = apart.plan(&[&program]);
-    assert_eq!((same.code, lines(&same)), (Some(0), vec!["step 1  catalog 0.1.0 (runs already)  alone"]));
+    assert_eq!((same.code, lines(&same)), (Some(0), vec!["step 1  catalog 0.0.0 (runs already)  alone"]));
 
     let (catalog, artwork) = (builds.catalog_without(), builds.artwork_that_lists());
     let ordered = apart.plan(&[&catalog, &artwork]);
@@ -132,15 +139,15 @@ fn release_plan_says_what_goes_alone_in_which_order_together_or_not() {
         (
             Some(0),
             vec![
-                "step 1  artwork 0.1.0 → 1.1  alone",
-                "step 2  catalog 0.1.0 → 1.1  after artwork: does not serve CatalogService/GetTitle, which artwork 0.1.0 calls",
+                "step 1  artwork 0.0.0 → 1.1  alone",
+                "step 2  catalog 0.0.0 → 1.1  after artwork: does not serve CatalogService/GetTitle, which artwork 0.0.0 calls",
                 "back    catalog, artwork",
             ]
         ),
         "{ordered:?}"
     );
     let blocked = apart.plan(&[&catalog]);
-    let why = "  catalog 1.1 does not serve CatalogService/GetTitle, which artwork 0.1.0 calls";
+    let why = "  catalog 1.1 does not serve CatalogService/GetTitle, which artwork 0.0.0 calls";
     assert_eq!((blocked.code, lines(&blocked)), (Some(3), vec!["BLOCKED", why]), "{blocked:?}");
     let checked = apart.release(&["check", "catalog", "--deploy", &catalog]);
     assert_eq!((checked.code, lines(&checked)), (Some(3), vec!["BLOCKED", why]));
@@ -154,8 +161,8 @@ fn release_plan_says_what_goes_alone_in_which_order_together_or_not() {
             Some(4),
             vec![
                 "TOGETHER  catalog 1.1 + artwork 1.1",
-                "  catalog 1.1 does not serve CatalogService/GetTitle, which artwork 0.1.0 calls",
-                "  artwork 1.1 calls CatalogService/GotTitle, which catalog 0.1.0 does not serve",
+                "  catalog 1.1 does not serve CatalogService/GetTitle, which artwork 0.0.0 calls",
+                "  artwork 1.1 calls CatalogService/GotTitle, which catalog 0.0.0 does not serve",
                 "  to part them: keep CatalogService/GetTitle in catalog 1.1; deploy catalog, artwork; remove \
                  CatalogService/GetTitle in the next catalog",
                 "back    artwork + catalog",
@@ -175,7 +182,7 @@ fn release_plan_counts_clients_outside_of_the_mesh() {
     let consumers = format!("--consumers={}", consumers.path().display());
     let blocked = apart.release(&["plan", &consumers, "--deploy", &catalog, "--deploy", &artwork]);
     assert_eq!(blocked.code, Some(3), "{blocked:?}");
-    assert!(blocked.out.contains("which phones-1.4 0.1.0 calls\n"), "{blocked:?}");
+    assert!(blocked.out.contains("which phones-1.4 0.0.0 calls\n"), "{blocked:?}");
 }
 
 #[test]
@@ -227,9 +234,9 @@ fn release_diff_finds_breaks_of_contracts_and_migrations() {
     let builds = Builds::new();
     let catalog = command("catalog").get_program().to_string_lossy().into_owned();
     let without = builds.catalog_without();
-    let diff = |new: &str, format: &str| mesh(["release", "diff"], &[&catalog, new, "--format", format]);
+    let diff = |new: &str, format: &str| release(&["diff", &catalog, new, "--format", format]);
     let same = diff(&catalog, "text");
-    assert_eq!((same.code, &*same.out), (Some(0), "catalog 0.1.0 → 0.1.0\nthe same to others\n"));
+    assert_eq!((same.code, &*same.out), (Some(0), "catalog 0.0.0 → 0.0.0\nthe same to others\n"));
     let broken = diff(&without, "text");
     let line = "broken    catalog.v1.CatalogService/GetTitle: is gone";
     assert_eq!((broken.code, broken.out.lines().nth(1)), (Some(3), Some(line)), "{broken:?}");
@@ -265,6 +272,7 @@ fn release_diff_finds_breaks_of_contracts_and_migrations() {
 }
 
 #[test]
+#[ignore = "needs Consul: .ci/full"]
 fn release_show_finds_instances_by_consul() {
     let Some(consul) = Consul::start() else { return };
     let environment = [("MESH__REGISTRY", &*consul.registry())];

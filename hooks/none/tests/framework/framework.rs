@@ -7,6 +7,7 @@ mod doctor; // `mesh doctor`
 mod drain; // the drain
 mod frames; // malformed frames of HTTP/2
 mod metrics; // the formats of /metrics, and what is there from the start
+mod releases; // deployments by the plan of `mesh release`, and against it
 mod serving; // reflection, health, admin pages, deadlines
 mod structure; // the ladder of crates, and no cycles among files
 mod templates; // the templates of scripts/new-service

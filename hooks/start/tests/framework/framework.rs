@@ -8,6 +8,7 @@ mod drain; // the drain
 mod film; // tests that need catalog and artwork
 mod frames; // malformed frames of HTTP/2
 mod metrics; // the formats of /metrics, and what is there from the start
+mod releases; // deployments by the plan of `mesh release`, and against it
 mod serving; // reflection, health, admin pages, deadlines
 mod structure; // the ladder of crates, and no cycles among files
 mod templates; // the templates of scripts/new-service
