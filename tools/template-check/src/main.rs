@@ -83,6 +83,7 @@ fn check_all() -> Result<()> {
 fn check_text(template: &Template) -> Result<()> {
     check("paths in cargo-generate.toml and the hooks exist", || template.names_what_exists())?;
     check("a project with the whole example equals the template", || tree::is_fixed_point(template))?;
+    check("a project has nothing that git does not have", || tree::has_nothing_untracked(template))?;
     check("bad project names are refused, and nothing is written", || names::bad_names_are_refused(template))?;
     check("bad answers are refused, and nothing is written", || options::bad_answers_are_refused(template))?;
     check("the command of the README records its template, and says what comes next", || {

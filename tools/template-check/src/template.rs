@@ -45,7 +45,7 @@ impl Template {
         let lists = &config["template"];
         let rendered = strings(lists, "include").context("cargo-generate.toml has no `include`")?;
         let mut own = strings(lists, "ignore").context("cargo-generate.toml has no `ignore`")?;
-        own.extend(["cargo-generate.toml", "hooks"].map(PathBuf::from));
+        own.extend([".genignore", "cargo-generate.toml", "hooks"].map(PathBuf::from));
         Ok(Self { folder, files, rendered, own, work, target, tools: root.join(".tools/bin") })
     }
 

@@ -38,6 +38,51 @@ pub(crate) fn is_fixed_point(template: &Template) -> Result<()> {
     Ok(())
 }
 
+/// What a working folder has and git does not. No project may have it, least of all the key of a certificate authority.
+const UNTRACKED: [&str; 17] = [
+    ".env",
+    ".mesh/ca/ca.key",
+    ".mesh/ca/catalog.pem",
+    ".tools/bin/consul",
+    ".venv/pyvenv.cfg",
+    "catalog.db",
+    "catalog.db-wal",
+    "data/catalog.db.lock",
+    "deploy/tls.crt",
+    "deploy/tls.key",
+    "deploy/tls.pem",
+    "examples/ratings/__pycache__/main.pyc",
+    "examples/recommendations/.venv/pyvenv.cfg",
+    "examples/recommendations/generated/catalog_pb2.py",
+    "node_modules/grpc/index.js",
+    "out/index.html",
+    "target/debug/catalog",
+];
+
+/// Checks that a project made of a working folder has only what git has.
+pub(crate) fn has_nothing_untracked(template: &Template) -> Result<()> {
+    let ignored = fs::read_to_string(template.folder.join(".gitignore"))?;
+    let patterns = fs::read_to_string(template.folder.join(".genignore"))?;
+    for pattern in patterns.lines().filter(|line| !line.starts_with('#') && !line.contains("examples/")) {
+        let same = ignored.lines().any(|line| line.trim_matches('/') == pattern.trim_matches('/'));
+        ensure!(same, ".gitignore has no {pattern}, which .genignore has");
+    }
+    for file in UNTRACKED {
+        let path = template.folder.join(file);
+        fs::create_dir_all(path.parent().context("a folder")?)?;
+        fs::write(path, "secret")?;
+    }
+    let checked = is_fixed_point(template);
+    for file in UNTRACKED {
+        fs::remove_file(template.folder.join(file))?;
+        // Of its folders, those that are empty now.
+        for folder in Path::new(file).ancestors().skip(1) {
+            let _ = fs::remove_dir(template.folder.join(folder));
+        }
+    }
+    checked
+}
+
 /// Checks for files of the template's own, for its name, and for tags that were not rendered.
 pub(crate) fn has_no_trace(template: &Template, project: &Project) -> Result<()> {
     let mut traces = Vec::new();
