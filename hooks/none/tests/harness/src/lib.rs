@@ -11,6 +11,7 @@ mod balancer; // a balancer that probes health
 mod certificate; // a certificate, and a client that trusts it
 mod collector; // a server that keeps every request: a collector of spans
 mod consul; // an agent of Consul
+mod conventions; // OpenTelemetry's conventions for spans
 mod curl; // HTTP requests by curl
 mod envoy; // Envoy as a balancer
 mod grpcurl; // calls by grpcurl
@@ -33,6 +34,7 @@ pub use balancer::Balancer;
 pub use certificate::{Certificate, TlsConnection};
 pub use collector::{Collector, Exported};
 pub use consul::Consul;
+pub use conventions::unconventional;
 pub use curl::{Curl, Page};
 pub use envoy::Envoy;
 pub use grpcurl::{Answer, Grpcurl};
