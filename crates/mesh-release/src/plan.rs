@@ -152,7 +152,9 @@ impl System {
             let staying = staying.map(|running| (&running.build, running.instances));
             for (other, instances) in staying.chain(self.deploy[at + 1..].iter().map(|other| (other, 0))) {
                 let said = self.between(new, other, instances).into_iter();
-                blocked.extend(said.filter(|said| said.severity == Severity::Broken).map(|said| said.sentence()));
+                let said =
+                    said.filter(|said| said.severity == Severity::Broken && !self.is_as_before(said, new, other));
+                blocked.extend(said.map(|said| said.sentence()));
             }
             for running in self.running_of(new).filter(|running| !running.build.is_same(new)) {
                 let kept =
@@ -162,6 +164,15 @@ impl System {
             }
         }
         blocked
+    }
+
+    /// Whether all builds that a new one replaces have the same difference to another build: what is broken anyway holds no
+    /// deployment.
+    fn is_as_before(&self, said: &Said, new: &Build, other: &Build) -> bool {
+        let mut replaced = self.running_of(new).peekable();
+        let has =
+            |running: &Running| self.between(&running.build, other, 1).iter().any(|before| before.key() == said.key());
+        replaced.peek().is_some() && replaced.all(has)
     }
 
     /// Migrations that were applied, and are other ones now.
@@ -192,8 +203,15 @@ impl System {
         for (at, new) in self.deploy.iter().enumerate() {
             let staying = staying.iter().map(|running| (&running.build, running.instances));
             for (other, instances) in staying.chain(self.deploy[at + 1..].iter().map(|other| (other, 0))) {
-                let said = self.between(new, other, instances).into_iter();
-                degraded.extend(said.filter(|said| said.severity == Severity::Degraded).map(|said| said.sentence()));
+                for said in self.between(new, other, instances) {
+                    match said.severity {
+                        Severity::Degraded => degraded.push(said.sentence()),
+                        Severity::Broken if self.is_as_before(&said, new, other) => {
+                            degraded.push(format!("{}, as before", said.sentence()));
+                        }
+                        Severity::Broken => {}
+                    }
+                }
             }
         }
         degraded.sort();
@@ -483,6 +501,16 @@ mod tests {
         assert_eq!(run(&[], &[&new]).verdict(), Verdict::Apart);
         let both = run(&[], &[&new, &before]);
         assert_eq!((both.verdict(), both.blocked.len()), (Verdict::Blocked, 1), "two new builds that do not fit");
+    }
+
+    #[test]
+    fn plan_is_not_blocked_by_what_is_broken_anyway() {
+        let (old, new) = (serves("1.0", &["GetSummary"]), serves("1.1", &["GetSummary", "ListTitles"]));
+        let phones = calls("0.9", GET);
+        let plan = run(&[(&phones, 1), (&old, 1)], &[&new]);
+        assert_eq!(plan.verdict(), Verdict::Apart);
+        let as_before = "catalog 1.1 does not serve CatalogService/GetTitle, which artwork 0.9 calls, as before";
+        assert_eq!(plan.degraded, [as_before]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use contracts::mesh::release::v1::{Manifest, Migration};
 use harness::{Consul, Process, command, output};
 use mesh_release::{View, complete};
 use prost::Message as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::operations_cli::{Finished, mesh};
@@ -283,5 +283,15 @@ fn release_show_finds_instances_by_consul() {
         shown.out.lines().find(|line| line.starts_with("catalog ") && line.contains(" 2 ")).map(str::to_owned)
     });
     assert!(found.contains(&manifest("catalog").digest[..12]), "{found}");
-    assert_eq!(running.len(), 2);
+    // An instance of artwork at the address of catalog.
+    let address = running[0].address;
+    let entry =
+        json!({"ID": "liar", "Name": "artwork", "Address": address.ip(), "Port": address.port(), "Tags": ["grpc"]});
+    consul.put("/v1/agent/service/register", &entry);
+    let unknown = harness::eventually("the lie is found", || {
+        let shown = mesh(target, &["release", "show"]);
+        shown.err.lines().find(|line| line.starts_with("UNKNOWN artwork: ")).map(str::to_owned)
+    });
+    assert!(unknown.contains("there is no service `artwork`"), "{unknown}");
+    assert_eq!(mesh(target, &["release", "show", "--strict"]).code, Some(1));
 }

@@ -4,7 +4,7 @@
 //! - Instances with one digest of their program are asked once.
 //! - An instance that does not answer within 2 s, or answers for another service, is listed as unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -125,14 +125,18 @@ impl Found {
     /// Asks a process for all of its services.
     async fn process(&mut self, process: &Process) {
         let services = match get(process, "").await {
-            Ok(Ok(answer)) => answer.services,
-            Ok(Err(why)) | Err(why) => {
-                return self.unknown.push(format!("the process at {}: {why:#}", process.address));
-            }
+            Ok(Ok(answer)) => Ok(answer.services),
+            Ok(Err(_)) => foreign_services(process).await,
+            Err(why) => Err(why),
         };
-        for service in services {
-            let answer = manifest(process, &service).await;
-            self.add(&service, 1, answer);
+        match services {
+            Ok(services) => {
+                for service in services {
+                    let answer = manifest(process, &service).await;
+                    self.add(&service, 1, answer);
+                }
+            }
+            Err(why) => self.unknown.push(format!("the process at {}: {why:#}", process.address)),
         }
     }
 
@@ -188,6 +192,14 @@ async fn manifest(process: &Process, service: &str) -> anyhow::Result<Build> {
         bail!("{} says that it is `{}`", process.address, shown::one_line(&manifest.service));
     }
     Ok(Build::read(&manifest.encode_to_vec())?)
+}
+
+/// The services of a process of another framework: the first segments of the packages that it serves.
+async fn foreign_services(process: &Process) -> anyhow::Result<Vec<String>> {
+    let served = timeout(LIMIT, reflection::served(process)).await??;
+    let names: BTreeSet<_> = served.iter().filter_map(|contract| contract.split('.').next()).collect();
+    let own = names.into_iter().filter(|name| !["google", "grpc", "mesh"].contains(name));
+    Ok(own.map(str::to_owned).collect())
 }
 
 /// The answer of a process; an inner error if it does not know the call.
