@@ -106,9 +106,10 @@ class Objects:
                 must(known, f"its {kind} asks for {asked.get('service')}, which is no contract of it")
         must(container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "admin"}, "its livenessProbe asks for more than life")
 
-        delay, limit = (seconds(settings.get(f"MESH__{key.upper()}", setting(key))) for key in ("drain_delay", "drain_limit"))
+        # It includes drain_delay. Databases close and spans are sent within 2 s after it.
+        limit = seconds(settings.get("MESH__DRAIN_LIMIT", setting("drain_limit")))
         grace = pod["terminationGracePeriodSeconds"]
-        must(grace >= delay + limit + 4, f"it is killed after {grace} s, and drains for {delay + limit + 4:g} s")
+        must(grace >= limit + 4, f"it is killed after {grace} s, and drains for {limit + 4:g} s")
         must("lifecycle" not in container, "drain_delay waits, not a hook")
         must(pod["securityContext"].get("runAsNonRoot") is True and pod["securityContext"].get("runAsUser"), "it may be root")
         must(container.get("securityContext") == HARDENED, f"its container is not {HARDENED}")

@@ -3,18 +3,20 @@
 //! See: docs/operate/releases.md
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use mesh_proto::mesh::release::v1::release_service_server::{self, ReleaseService, ReleaseServiceServer};
 use mesh_proto::mesh::release::v1::{self as wire, Call, GetManifestRequest, GetManifestResponse, Manifest, Schema};
-use mesh_rpc::call::error::{DOMAIN, status};
+use mesh_release::Refused;
+use mesh_rpc::call::error::{DOMAIN, internal, status};
 use mesh_rpc::call::{GrpcServices, Methods, add};
 use mesh_runtime::executable;
 use mesh_store::Migration;
 use prost::Message as _;
 use tonic::{Code, Request, Response, Status, async_trait};
 
+use crate::calls::ServiceCalls;
 use crate::process::Process;
 use crate::schema::SCHEMA;
 use crate::service::Service;
@@ -28,10 +30,15 @@ pub(crate) const CONTRACT: &str = release_service_server::SERVICE_NAME;
 ///
 /// The process does not run the service, or has several; or what a service declares does not exist.
 pub(crate) fn write(process: &Process, service: &str) -> anyhow::Result<Vec<u8>> {
-    let releases = Releases::of(process)?;
-    let which =
-        || format!("this process has several services: --manifest={}", releases.names().join(" or --manifest="));
-    Ok(releases.get(service)?.with_context(which)?.encode_to_vec())
+    let sets = process.descriptors();
+    let methods = Methods::of(&sets);
+    let releases = Releases::of(process, sets, &methods, &process.declared_calls(&methods)?);
+    let names = releases.names();
+    let manifest = releases.get(service).with_context(|| match service {
+        "" => format!("this process has several services: --manifest={}", names.join(" or --manifest=")),
+        _ => unknown(service, &names),
+    })?;
+    Ok(manifest?.encode_to_vec())
 }
 
 /// The manifests of the services of a process.
@@ -42,18 +49,11 @@ pub(crate) struct Releases {
 }
 
 impl Releases {
-    /// Of the services of `process`, or of the gateway that it is.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with a declared call: one line.
-    pub(crate) fn of(process: &Process) -> anyhow::Result<Self> {
-        let mut sets = process.descriptors();
-        let methods = Methods::of(&sets);
-        let mut calls = process.declared_calls(&methods)?;
+    /// Of the services of `process` with their calls, or of the gateway that it is.
+    pub(crate) fn of(process: &Process, mut sets: Vec<&'static [u8]>, methods: &Methods, calls: &ServiceCalls) -> Self {
         sets.push(mesh_proto::FILE_DESCRIPTOR_SET);
         let declared = process.services.iter().map(|service| {
-            let calls = calls.remove(service.name()).unwrap_or_default().into_iter();
+            let calls = calls.get(service.name()).into_iter().flatten();
             let calls = calls.map(|call| Call {
                 peer: call.peer.to_owned(),
                 method: format!("{}/{}", call.method.service, call.method.name),
@@ -61,9 +61,9 @@ impl Releases {
             });
             (service.name(), declared(service, calls.collect()))
         });
-        let gateway = process.gateway.map(|_| (process.name, gateway(process.name, &methods)));
+        let gateway = process.gateway.map(|_| (process.name, gateway(process.name, methods)));
         let services = declared.chain(gateway).map(|(name, manifest)| (name, (manifest, OnceLock::new())));
-        Ok(Self { sets, services: services.collect() })
+        Self { sets, services: services.collect() }
     }
 
     /// Adds the API to the services of a process.
@@ -75,23 +75,25 @@ impl Releases {
         self.services.keys().copied().collect()
     }
 
-    /// The manifest of a service. An empty name is that of the only service; `None`: there are several.
-    fn get(&self, service: &str) -> anyhow::Result<Option<&Manifest>> {
+    /// The manifest of a service. An empty name is that of the only service. `None`: there is none of this name, or without a
+    /// name there are several.
+    fn get(&self, service: &str) -> Option<Result<&Manifest, Refused>> {
         let mut all = self.services.iter();
-        let found = match (service, self.services.len()) {
+        let (_, (declared, whole)) = match (service, self.services.len()) {
             ("", 1) => all.next(),
-            ("", _) => return Ok(None),
+            ("", _) => None,
             _ => all.find(|(name, _)| **name == service),
-        };
-        let Some((_, (declared, whole))) = found else {
-            bail!("there is no service `{service}` in this process: expected {}", self.names().join(" or "));
-        };
+        }?;
         if let Some(whole) = whole.get() {
-            return Ok(Some(whole));
+            return Some(Ok(whole));
         }
-        let manifest = mesh_release::complete(declared.clone(), &self.sets)?;
-        Ok(Some(whole.get_or_init(|| manifest)))
+        let manifest = mesh_release::complete(declared.clone(), &self.sets);
+        Some(manifest.map(|manifest| whole.get_or_init(|| manifest)))
     }
+}
+
+fn unknown(service: &str, names: &[&str]) -> String {
+    format!("there is no service `{service}` in this process: expected {}", names.join(" or "))
 }
 
 #[async_trait]
@@ -100,10 +102,12 @@ impl ReleaseService for Releases {
         &self,
         request: Request<GetManifestRequest>,
     ) -> Result<Response<GetManifestResponse>, Status> {
-        let manifest = self
-            .get(&request.get_ref().service)
-            .map_err(|why| status(Code::NotFound, DOMAIN, "SERVICE_NOT_FOUND", why.to_string()))?;
-        let services = self.names().into_iter().map(str::to_owned).collect();
+        let (service, names) = (&*request.get_ref().service, self.names());
+        let manifest = self.get(service).transpose().map_err(|why| internal(Arc::new(why)))?;
+        if manifest.is_none() && !service.is_empty() {
+            return Err(status(Code::NotFound, DOMAIN, "SERVICE_NOT_FOUND", unknown(service, &names)));
+        }
+        let services = names.into_iter().map(str::to_owned).collect();
         Ok(Response::new(GetManifestResponse { manifest: manifest.cloned(), services }))
     }
 }

@@ -78,7 +78,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let sets = process.descriptors();
     let methods = Methods::of(&sets);
     let calls = process.declared_calls(&methods)?;
-    let releases = Releases::of(&process)?;
+    let releases = Releases::of(&process, sets.clone(), &methods, &calls);
     let listeners = NonZeroU64::MIN.saturating_add(u64::from(config.edge.own_listener().is_some()));
     let limits = config.limits.within(raise_open_files(), listeners);
     // Before the databases: a second process then reports the taken address, not a locked file.

@@ -72,8 +72,8 @@ pub(super) fn server<B>(call: &Call<B>) -> Span {
             http.request.method = http_method(request),
             http.request.method_original = http_original(request),
             url.scheme = "http",
+            // Without the query: an app may put a secret there.
             url.path = request.uri().path(),
-            url.query = request.uri().query(),
             server.address = address,
             server.port = port,
             network.peer.address = peer,
