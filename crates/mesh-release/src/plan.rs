@@ -166,13 +166,20 @@ impl System {
         blocked
     }
 
-    /// Whether all builds that a new one replaces have the same difference to another build: what is broken anyway holds no
-    /// deployment.
+    /// Whether each running build of the one service has the same difference to each of the other one: what is broken anyway
+    /// holds no deployment.
     fn is_as_before(&self, said: &Said, new: &Build, other: &Build) -> bool {
-        let mut replaced = self.running_of(new).peekable();
-        let has =
-            |running: &Running| self.between(&running.build, other, 1).iter().any(|before| before.key() == said.key());
-        replaced.peek().is_some() && replaced.all(has)
+        let is_deployed = self.deploy.iter().any(|build| build.service() == other.service());
+        let others: Vec<_> = if is_deployed {
+            self.running_of(other).map(|running| &running.build).collect()
+        } else {
+            // It stays, beside other builds of its service perhaps.
+            vec![other]
+        };
+        let pairs = self.running_of(new).flat_map(|own| others.iter().map(move |other| (&own.build, *other)));
+        let has = |(own, other): (&Build, &Build)| self.between(own, other, 1).iter().any(|it| it.key() == said.key());
+        let mut pairs = pairs.peekable();
+        pairs.peek().is_some() && pairs.all(has)
     }
 
     /// Migrations that were applied, and are other ones now.
@@ -412,6 +419,7 @@ fn short(place: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::descriptor::{File, FileSet, Message, Method, Service};
     use crate::samples::{Declared, catalog};
     use mesh_proto::mesh::release::v1::{Manifest, Migration, MigrationList, Schema};
     use prost::Message as _;
@@ -511,6 +519,106 @@ mod tests {
         assert_eq!(plan.verdict(), Verdict::Apart);
         let as_before = "catalog 1.1 does not serve CatalogService/GetTitle, which artwork 0.9 calls, as before";
         assert_eq!(plan.degraded, [as_before]);
+    }
+
+    #[test]
+    fn plan_is_blocked_by_a_new_break_in_any_order_of_what_is_deployed() {
+        let (old, new) = (serves("1.0", &["GetTitle"]), serves("1.1", &["GetSummary"]));
+        let (before, after) = (calls("1.0", GET), calls("1.1", GET));
+        let running = [(&before, 1), (&old, 1)];
+        for deploy in [[&after, &new], [&new, &after]] {
+            let plan = run(&running, &deploy);
+            assert_eq!((plan.verdict(), plan.blocked.len()), (Verdict::Blocked, 1), "{plan:?}");
+        }
+        // One instance that fails is no reason for all to fail.
+        let running = [(&before, 1), (&old, 1), (&new, 1)];
+        assert_eq!(run(&running, &[&after, &new]).verdict(), Verdict::Blocked);
+        let running = [(&before, 1), (&new, 1)];
+        assert_eq!(run(&running, &[&after, &new]).verdict(), Verdict::Apart, "it fails before, too");
+    }
+
+    /// What is broken between two builds.
+    fn broken(one: &Build, other: &Build) -> BTreeSet<(String, String, bool)> {
+        let found = System::default().between(one, other, 1);
+        found.into_iter().filter(|said| said.severity == Severity::Broken).map(|said| said.key()).collect()
+    }
+
+    /// Whether nothing is broken, with these builds in place of those that run, that is not broken already.
+    fn breaks_nothing(system: &System, deployed: &[&Build]) -> bool {
+        let is_replaced = |build: &Build| deployed.iter().any(|new| new.service() == build.service());
+        let own = |of: &Build| -> Vec<Build> { system.running_of(of).map(|running| running.build.clone()).collect() };
+        let staying = system.running.iter().map(|running| &running.build).filter(|build| !is_replaced(build));
+        let peers: Vec<_> = staying.chain(deployed.iter().copied()).collect();
+        let pairs = deployed.iter().flat_map(|new| peers.iter().map(move |peer| (*new, *peer)));
+        pairs.filter(|(new, peer)| new.service() != peer.service()).all(|(new, peer)| {
+            let will_be = system.deploy.iter().any(|build| build.service() == peer.service());
+            let peers = if will_be { own(peer) } else { vec![peer.clone()] };
+            let before = own(new).into_iter().flat_map(|own| peers.iter().map(move |peer| broken(&own, peer)));
+            let before = before.reduce(|all, of| all.intersection(&of).cloned().collect()).unwrap_or_default();
+            broken(new, peer).is_subset(&before)
+        })
+    }
+
+    #[test]
+    fn plan_of_random_systems_breaks_nothing_and_is_blocked_by_nothing_else() {
+        const METHODS: [&str; 3] = ["A", "B", "C"];
+        let mut random = fastrand::Rng::with_seed(26);
+        // Without the options, whose files take most of the time.
+        let set = |service: usize, methods: usize| {
+            let ask = format!(".s{service}.v1.Ask");
+            let methods = METHODS.iter().enumerate().filter(|(at, _)| methods >> at & 1 == 1);
+            let method = |name: &str| {
+                let (request, response) = (ask.clone(), ask.clone());
+                Method { name: name.to_owned(), request, response, ..Method::default() }
+            };
+            let methods = methods.map(|(_, name)| method(name)).collect();
+            let (name, package) = (format!("s{service}.proto"), format!("s{service}.v1"));
+            let services = vec![Service { name: "S".to_owned(), methods }];
+            let messages = vec![Message { name: "Ask".to_owned(), ..Message::default() }];
+            FileSet { files: vec![File { name, package, services, messages, ..File::default() }] }.encode_to_vec()
+        };
+        let sets: Vec<Vec<_>> = (0..4).map(|service| (0..8).map(|methods| set(service, methods)).collect()).collect();
+        let mut verdicts = [0; 3];
+        for round in 0..500 {
+            let services = random.usize(2..=4);
+            let mut build = |service: usize, version: usize| {
+                let serves = random.usize(..8) | random.usize(..8);
+                let declared = Declared::new(&format!("s{service}"), &format!("1.{version}"))
+                    .serves(&format!("s{service}.v1.S"), &sets[service][serves]);
+                let peers = (0..services).filter(|peer| *peer != service);
+                let calls = peers.flat_map(|peer| METHODS.map(|method| (peer, method)));
+                let calls: Vec<_> = calls.filter(|_| random.f64() < 0.12).collect();
+                let calls = calls.into_iter();
+                calls.fold(declared, |declared, (peer, method)| {
+                    declared.calls(&format!("s{peer}"), &format!("s{peer}.v1.S/{method}"), &sets[peer][7])
+                })
+            };
+            let mut system = System::default();
+            let mut random = fastrand::Rng::with_seed(round);
+            for service in 0..services {
+                let count = [1, 1, 1, 2, 0][random.usize(..5)];
+                let running = (0..count).map(|version| build(service, version).build());
+                system.running.extend(running.map(|build| Running { build, instances: 1 }));
+                if random.f64() < 0.8 {
+                    system.deploy.push(build(service, 2).build());
+                }
+            }
+            let plan = system.plan();
+            let all: Vec<_> = system.deploy.iter().collect();
+            assert_eq!(plan.verdict() == Verdict::Blocked, !breaks_nothing(&system, &all), "{round}: {plan:?}");
+            verdicts[plan.verdict() as usize] += 1;
+            if plan.verdict() != Verdict::Blocked {
+                let mut deployed = Vec::new();
+                for step in &plan.steps {
+                    let is_in = |build: &&Build| step.changes.iter().any(|change| change.service == build.service());
+                    deployed.extend(system.deploy.iter().filter(is_in));
+                    assert!(breaks_nothing(&system, &deployed), "{round}: {deployed:?} of {plan:?}");
+                }
+            }
+            random.shuffle(&mut system.deploy);
+            assert_eq!(plan.verdict(), system.plan().verdict(), "{round}");
+        }
+        assert!(verdicts.iter().all(|count| *count > 5), "{verdicts:?}");
     }
 
     #[test]
