@@ -161,6 +161,7 @@ impl System {
                     stored(&running.build, new).into_iter().filter(|finding| finding.severity == Severity::Broken);
                 blocked.extend(kept.map(|finding| self.reads(new, &running.build, &finding)));
                 blocked.extend(self.edited(new, &running.build));
+                blocked.extend(self.below_floor(new, &running.build));
             }
         }
         blocked
@@ -201,6 +202,19 @@ impl System {
             .collect()
     }
 
+    /// The lists of a schema behind which a program fails: `schema_of` breaks programs as old as this one.
+    fn below_floor(&self, program: &Build, schema_of: &Build) -> Vec<String> {
+        let known = program.schema();
+        let floors = schema_of.schema().into_iter().filter_map(|(list, (_, floor))| {
+            let (version, _) = known.get(list).copied().unwrap_or_default();
+            (floor > version).then(|| {
+                let (program, other) = (self.name(program), self.name(schema_of));
+                format!("{program} knows the migrations of {list} up to {version}, and {other} breaks programs before {floor}")
+            })
+        });
+        floors.collect()
+    }
+
     fn degraded(&self, edges: &[Edge]) -> Vec<String> {
         let for_a_while = edges.iter().flat_map(|edge| &edge.said).filter(|said| said.severity == Severity::Degraded);
         let mut degraded: Vec<_> = for_a_while.map(Said::sentence).collect();
@@ -208,6 +222,11 @@ impl System {
         let staying: Vec<_> =
             self.running.iter().filter(|running| !planned.contains(running.build.service())).collect();
         for (at, new) in self.deploy.iter().enumerate() {
+            for running in self.running_of(new) {
+                // The first new instance migrates the database, on which the old ones work until they are replaced.
+                let below = self.below_floor(&running.build, new).into_iter();
+                degraded.extend(below.map(|why| format!("{why}: its instances fail until they are replaced")));
+            }
             let staying = staying.iter().map(|running| (&running.build, running.instances));
             for (other, instances) in staying.chain(self.deploy[at + 1..].iter().map(|other| (other, 0))) {
                 for said in self.between(new, other, instances) {
@@ -304,16 +323,7 @@ impl System {
         let mut forbidden = Vec::new();
         for new in &self.deploy {
             let Some(old) = before.get(new.service()).map(|running| &running.build) else { continue };
-            let known = old.schema();
-            for (list, (_, floor)) in new.schema() {
-                let (version, _) = known.get(list).copied().unwrap_or_default();
-                if floor > version {
-                    let (old, new) = (self.name(old), self.name(new));
-                    forbidden.push(format!(
-                        "{old} knows the migrations of {list} up to {version}, and {new} breaks programs before {floor}"
-                    ));
-                }
-            }
+            forbidden.extend(self.below_floor(old, new));
             let kept = stored(new, old).into_iter().filter(|finding| finding.severity == Severity::Broken);
             forbidden.extend(kept.map(|finding| self.reads(old, new, &finding)));
         }
@@ -665,6 +675,15 @@ mod tests {
                 "library 1.0 does not have the step Rent/ship, and sagas of library 1.1 that have begun it are stuck",
             ]
         );
+        let below =
+            "library 1.0 knows the migrations of service_migrations up to 2, and library 1.1 breaks programs before 3";
+        assert_eq!(plan.degraded, [format!("{below}: its instances fail until they are replaced")]);
+        // The way back, as a plan: the store of the old build refuses to open.
+        let broke = build("1.1", 3, 3, &["Rent", "Rent/charge"]);
+        let back = run(&[(&broke, 1)], &[&old]);
+        assert_eq!((back.verdict(), back.blocked), (Verdict::Blocked, vec![below.to_owned()]));
+        let back = run(&[(&build("1.1", 3, 2, &["Rent", "Rent/charge"]), 1)], &[&old]);
+        assert_eq!((back.verdict(), back.degraded), (Verdict::Apart, vec![]));
         let plan = run(&[(&old, 1)], &[&build("1.1", 2, 0, &["Rent"])]);
         assert_eq!(
             plan.blocked,
