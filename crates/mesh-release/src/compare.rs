@@ -4,10 +4,11 @@
 //! - What is **broken** fails, or does something else, for some calls. What is **degraded** works with less.
 //! - Messages are compared by the numbers of their fields, recursively, each pair of types once: time is linear in the two
 //!   contracts, or the comparison is refused.
+//! - What differs in a message is found at each place that reaches it.
 //!
 //! Does not: know whether a caller sets a field, or reads it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 
 use mesh_proto::buf::validate::FieldRules;
 
@@ -36,7 +37,7 @@ pub struct Finding {
 }
 
 /// A message on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Way {
     /// From a caller to a service.
     Request,
@@ -68,19 +69,44 @@ impl Way {
 /// One comparison of two views.
 pub(crate) struct Comparison {
     findings: Vec<Finding>,
-    /// The pairs of types that were compared.
-    seen: BTreeSet<(Way, String, String)>,
+    /// The pairs of types that were met, by their names.
+    numbers: HashMap<(Way, String, String), usize>,
+    pairs: Vec<Pair>,
     /// The fields that may still be compared.
     left: usize,
+    /// The pairs and findings that may still be visited from further places.
+    visits: usize,
+    /// The places so far.
+    places: usize,
+}
+
+/// What a sender and a receiver take for one message.
+struct Pair {
+    sent: String,
+    read: String,
+    /// `None` before it is compared.
+    compared: Option<Compared>,
+    /// The last place from which it was visited.
+    visited: usize,
+    /// Neither it nor what it contains differs.
+    is_clean: bool,
+}
+
+/// What differs in one message, and the pairs that it contains.
+#[derive(Default)]
+struct Compared {
+    found: Vec<(Severity, String)>,
+    contains: Vec<usize>,
 }
 
 impl Comparison {
     /// Of these views.
     pub(crate) fn of(a: &View, b: &View) -> Self {
         let fields = |view: &View| view.messages.values().map(BTreeMap::len).sum::<usize>() + view.messages.len();
-        // Each message is compared with few others.
+        // Each message is compared with few others, and most places reach few that differ.
         let left = 1000 + 16 * (fields(a) + fields(b));
-        Self { findings: Vec::new(), seen: BTreeSet::new(), left }
+        let (visits, places) = (left + (1 << 18), 0);
+        Self { findings: Vec::new(), numbers: HashMap::new(), pairs: Vec::new(), left, visits, places }
     }
 
     pub(crate) fn finish(self) -> Vec<Finding> {
@@ -142,54 +168,98 @@ impl Comparison {
 
     /// Compares a message, and all that it contains, as the sender writes and the receiver reads it.
     pub(crate) fn messages(&mut self, place: &str, way: Way, sender: (&View, &str), receiver: (&View, &str)) {
-        let mut pending = vec![(sender.1.to_owned(), receiver.1.to_owned())];
-        while let Some((sent, read)) = pending.pop() {
-            if !self.seen.insert((way, sent.clone(), read.clone())) {
+        self.places += 1;
+        let before = self.findings.len();
+        let mut pending = vec![self.number(way, sender.1, receiver.1)];
+        let mut visited = Vec::new();
+        while let Some(at) = pending.pop() {
+            if self.pairs[at].is_clean || self.pairs[at].visited == self.places {
                 continue;
             }
-            let none = MessageView::new();
-            let from = sender.0.messages.get(&sent).unwrap_or(&none);
-            let to = receiver.0.messages.get(&read).unwrap_or(&none);
-            let cost = from.len() + to.len() + 1;
-            if self.left < cost {
+            self.pairs[at].visited = self.places;
+            visited.push(at);
+            let compared = match self.pairs[at].compared.take() {
+                Some(compared) => Some(compared).filter(|compared| spend(&mut self.visits, 1 + compared.found.len())),
+                None => self.compare(at, way, sender.0, receiver.0),
+            };
+            let Some(compared) = compared else {
                 self.note(Severity::Broken, place, "its messages are too entangled to compare".to_owned());
                 return;
+            };
+            for (severity, what) in &compared.found {
+                self.note(*severity, place, what.clone());
             }
-            self.left -= cost;
-            let message = read.rsplit('.').next().unwrap_or_default();
-            let mut field = Field { comparison: self, place, way, message };
-            for (number, field_sent) in from {
-                match to.get(number) {
-                    Some(field_read) => {
-                        let types = (&field_sent.type_name, &field_read.type_name);
-                        if field.both((sender.0, field_sent), (receiver.0, field_read))
-                            && field_sent.kind == kinds::MESSAGE
-                        {
-                            pending.push((types.0.clone(), types.1.clone()));
-                        }
+            pending.extend(&compared.contains);
+            self.pairs[at].compared = Some(compared);
+        }
+        if self.findings.len() == before {
+            visited.into_iter().for_each(|at| self.pairs[at].is_clean = true);
+        }
+    }
+
+    /// The number of a pair of types.
+    fn number(&mut self, way: Way, sent: &str, read: &str) -> usize {
+        let (sent, read) = (sent.to_owned(), read.to_owned());
+        *self.numbers.entry((way, sent.clone(), read.clone())).or_insert_with(|| {
+            self.pairs.push(Pair { sent, read, compared: None, visited: 0, is_clean: false });
+            self.pairs.len() - 1
+        })
+    }
+
+    /// Compares the fields of a pair; `None` if too many were compared before.
+    fn compare(&mut self, at: usize, way: Way, sender: &View, receiver: &View) -> Option<Compared> {
+        let none = MessageView::new();
+        let Pair { sent, read, .. } = &self.pairs[at];
+        let from = sender.messages.get(sent).unwrap_or(&none);
+        let to = receiver.messages.get(read).unwrap_or(&none);
+        if !spend(&mut self.left, from.len() + to.len() + 1) {
+            return None;
+        }
+        let message = read.rsplit('.').next().unwrap_or_default().to_owned();
+        let (mut compared, mut found) = (Compared::default(), Vec::new());
+        let mut field = Fields { found: &mut found, way, message: &message };
+        for (number, field_sent) in from {
+            match to.get(number) {
+                Some(field_read) => {
+                    if field.both((sender, field_sent), (receiver, field_read)) && field_sent.kind == kinds::MESSAGE {
+                        let number = self.number(way, &field_sent.type_name, &field_read.type_name);
+                        compared.contains.push(number);
                     }
-                    None => field.only_sent(field_sent),
                 }
-            }
-            for (_, field_read) in to.iter().filter(|(number, _)| !from.contains_key(number)) {
-                field.only_read(field_read);
+                None => field.only_sent(field_sent),
             }
         }
+        for (_, field_read) in to.iter().filter(|(number, _)| !from.contains_key(number)) {
+            field.only_read(field_read);
+        }
+        compared.found = found;
+        Some(compared)
+    }
+
+    /// The pairs of types that were met.
+    #[cfg(test)]
+    pub(crate) fn pairs(&self) -> usize {
+        self.pairs.len()
     }
 }
 
+/// Takes from what is left; `false` if that is too little.
+fn spend(left: &mut usize, cost: usize) -> bool {
+    let is_enough = *left >= cost;
+    *left = left.saturating_sub(cost);
+    is_enough
+}
+
 /// The fields of one message.
-struct Field<'a> {
-    comparison: &'a mut Comparison,
-    place: &'a str,
+struct Fields<'a> {
+    found: &'a mut Vec<(Severity, String)>,
     way: Way,
     message: &'a str,
 }
 
-impl Field<'_> {
+impl Fields<'_> {
     fn note(&mut self, severity: Severity, field: &FieldView, what: &str) {
-        let what = format!("`{}` of {} {what}", field.name, self.message);
-        self.comparison.note(severity, self.place, what);
+        self.found.push((severity, format!("`{}` of {} {what}", field.name, self.message)));
     }
 
     /// Compares a field that both have; `false` if its content cannot be compared.
@@ -231,8 +301,7 @@ impl Field<'_> {
         let (Some(from), Some(to)) = (a.enums.get(&sent.type_name), b.enums.get(&read.type_name)) else { return };
         let unknown: Vec<_> =
             from.iter().filter(|(number, _)| !to.contains_key(number)).map(|(_, name)| &**name).collect();
-        let key = (self.way, sent.type_name.clone(), read.type_name.clone());
-        if !unknown.is_empty() && self.comparison.seen.insert(key) {
+        if !unknown.is_empty() {
             let (_, end) = self.way.ends();
             self.note(
                 Severity::Degraded,
@@ -454,6 +523,26 @@ mod tests {
         // What only the service sets is not sent to it.
         let found = changed(&[("string made = 4 [(google.api.field_behavior) = OUTPUT_ONLY];", "")]);
         assert!(found.iter().all(|(_, what)| what.contains("not sent by the service")), "{found:?}");
+    }
+
+    #[test]
+    fn what_differs_in_a_shared_message_is_found_at_each_method() {
+        let text = |kind: &str| {
+            format!(
+                "service S {{ rpc Get(Ask) returns (Title); rpc List(Ask) returns (Titles); rpc Drop(Ask) returns (Ask); }}
+                 message Ask {{ string id = 1; }} message Titles {{ repeated Title titles = 1; }}
+                 message Title {{ Year year = 1; }} message Year {{ {kind} year = 1; }}"
+            )
+        };
+        let view = |kind: &str| View::read(&catalog(&text(kind))).unwrap();
+        let (a, b) = (view("int64"), view("string"));
+        let mut compared = Comparison::of(&a, &b);
+        for name in ["Drop", "Get", "List"] {
+            let method = format!("catalog.v1.S/{name}");
+            compared.method(&method, (&a, &a.methods[&method]), (&b, &b.methods[&method]), false);
+        }
+        let places: Vec<_> = compared.finish().into_iter().map(|finding| finding.place).collect();
+        assert_eq!(places, ["catalog.v1.S/Get", "catalog.v1.S/List"]);
     }
 
     #[test]

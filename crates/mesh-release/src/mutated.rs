@@ -135,17 +135,43 @@ fn sets_beyond_every_system_are_refused_in_words() {
 
 #[test]
 fn comparison_of_entangled_messages_is_linear() {
-    // Rings of 101 and 103 messages: each pair would be compared once.
+    // Rings whose lengths have no common divisor: each pair would be compared.
     let ring = |count: usize| file((0..count).map(|at| message(at, &[(at + 1) % count])).collect(), 1);
-    let time = |a: usize, b: usize| {
+    let pairs = |a: usize, b: usize| {
         let (a, b) = (View::read(&ring(a)).unwrap(), View::read(&ring(b)).unwrap());
-        let begun = Instant::now();
         let mut compared = Comparison::of(&a, &b);
         compared.method("a.v1.S/M0", (&a, &a.methods["a.v1.S/M0"]), (&b, &b.methods["a.v1.S/M0"]), false);
-        (begun.elapsed(), compared.finish())
+        let pairs = compared.pairs();
+        assert!(compared.finish().iter().any(|finding| finding.what.contains("too entangled")));
+        pairs
     };
-    let (short, found) = time(1009, 1013);
-    assert!(found.iter().any(|finding| finding.what.contains("too entangled")), "{found:?}");
-    let (long, _) = time(8009, 8011);
-    assert!(long < 20 * short + Duration::from_millis(100), "{short:?} {long:?}");
+    let (short, long) = (pairs(503, 509), pairs(4001, 4003));
+    assert!(short < 503 * 509 / 8 && long < 9 * short, "{short} {long}");
+}
+
+#[test]
+fn comparison_of_many_places_of_one_message_is_linear() {
+    // A chain, with a difference at its end.
+    let chain = |count: usize, last: i32| {
+        let mut messages: Vec<_> = (0..count).map(|at| message(at, &[at + 1])).collect();
+        let mut end = message(count, &[count]);
+        end.fields[0].number = last;
+        messages.push(end);
+        View::read(&file(messages, MOST_METHODS)).unwrap()
+    };
+    let found = |a: &View, b: &View| {
+        let mut compared = Comparison::of(a, b);
+        let mut methods: Vec<_> = a.methods.keys().collect();
+        methods.sort();
+        for path in methods {
+            compared.method(path, (a, &a.methods[path]), (b, &b.methods[path]), false);
+        }
+        compared.finish()
+    };
+    assert_eq!(found(&chain(1000, 1), &chain(1000, 1)), [], "nothing differs, and nothing is visited twice");
+    let few = found(&chain(10, 1), &chain(10, 2));
+    assert!(few.len() > MOST_METHODS && few.iter().all(|finding| !finding.what.contains("entangled")), "{}", few.len());
+    let many = found(&chain(1000, 1), &chain(1000, 2));
+    let refused = many.iter().filter(|finding| finding.what.contains("too entangled")).count();
+    assert!(refused > MOST_METHODS, "{refused} of {}", many.len());
 }
