@@ -6,6 +6,8 @@
 //! Guarantees:
 //! - A stale plan of the first statement of a transaction stays unseen: the transaction begins again, and the statement
 //!   is planned again.
+//! - So does a statement whose name another client of a pooler has taken, or replaced: it runs without one, and from then
+//!   on all do.
 //! - After a stale plan, each connection of the pool prepares its statements again before its next transaction.
 //!
 //! See: docs/decisions/0024-connections-to-postgres.md
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use futures_util::future;
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
+use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection as _, Either, Executor as _, PgConnection, Postgres, SqlStr};
@@ -43,7 +46,7 @@ impl Prepared {
     /// Looks for an error that says that clients share sessions, or that a plan is stale.
     fn seen<T>(&self, result: sqlx::Result<T>) -> sqlx::Result<T> {
         if let Err(sqlx::Error::Database(error)) = &result {
-            if error.code().is_some_and(|code| is_name_of_another_session(&code)) {
+            if is_of_another_session(&**error) {
                 self.kept.store(false, Ordering::Relaxed);
             }
             if is_stale_plan(&**error) {
@@ -111,7 +114,7 @@ impl PgLink {
         let again = arguments.clone();
         let steps = self.connection.fetch_many(query(sql.clone(), arguments, true)).try_collect().await;
         match self.prepared.seen(steps) {
-            Err(sqlx::Error::Database(error)) if is_stale_plan(&*error) => {
+            Err(sqlx::Error::Database(error)) if is_stale_plan(&*error) || is_of_another_session(&*error) => {
                 self.forget_statements().await?;
                 // Two constants and numbers.
                 let begin = AssertSqlSafe(format!("ROLLBACK; {}", begin.as_str()));
@@ -129,6 +132,11 @@ impl PgLink {
     }
 }
 
+/// Whether the session has the prepared statements of others.
+fn is_of_another_session(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| is_name_of_another_session(&code))
+}
+
 fn query(sql: SqlStr, arguments: PgArguments, persistent: bool) -> Query<'static, Postgres, PgArguments> {
     sqlx::query_with(sql, arguments).persistent(persistent)
 }
@@ -139,5 +147,39 @@ fn convert(step: Step) -> sqlx::Result<Either<AnyQueryResult, AnyRow>> {
             Ok(Either::Left(AnyQueryResult { rows_affected: done.rows_affected(), last_insert_id: None }))
         }
         Either::Right(row) => AnyRow::try_from(&row).map(Either::Right),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use harness::Postgres;
+    use sqlx::{Arguments as _, Row as _, SqlSafeStr as _};
+
+    /// A link to a session in which another client has prepared a statement. `None`, with a note, if no Postgres is installed.
+    async fn shared() -> Option<PgLink> {
+        // The start of a server blocks, so it runs outside of the runtime.
+        let url = tokio::task::spawn_blocking(|| Postgres::shared().map(|server| server.database("shared_session")));
+        let mut connection = PgConnection::connect(&url.await.unwrap()?).await.unwrap();
+        connection.execute("PREPARE sqlx_s_1 AS SELECT 'of another client'").await.unwrap();
+        Some(PgLink::new(connection, Arc::new(Prepared::new(true))))
+    }
+
+    async fn select(link: &mut PgLink, number: i64) -> sqlx::Result<i64> {
+        let mut arguments = AnyArguments::default();
+        arguments.add(number).unwrap();
+        let sql = AssertSqlSafe("SELECT $1").into_sql_str();
+        let steps: Vec<_> = link.run(sql, Some(arguments), true).try_collect().await?;
+        steps.into_iter().find_map(Either::right).unwrap().try_get(0)
+    }
+
+    #[tokio::test]
+    #[ignore = "needs Postgres: .ci/full"]
+    async fn first_statement_whose_name_is_taken_runs_without_one() {
+        let Some(mut link) = shared().await else { return };
+        link.begin(AssertSqlSafe("BEGIN").into_sql_str()).await.unwrap();
+        assert_eq!(select(&mut link, 7).await.unwrap(), 7);
+        assert!(!link.prepared.are_kept());
+        assert_eq!(select(&mut link, 8).await.unwrap(), 8, "in the same transaction");
     }
 }
