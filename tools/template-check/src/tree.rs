@@ -39,8 +39,9 @@ pub(crate) fn is_fixed_point(template: &Template) -> Result<()> {
 }
 
 /// What a working folder has and git does not. No project may have it, least of all the key of a certificate authority.
-const UNTRACKED: [&str; 17] = [
+const UNTRACKED: [&str; 18] = [
     ".env",
+    ".git",
     ".mesh/ca/ca.key",
     ".mesh/ca/catalog.pem",
     ".tools/bin/consul",
@@ -63,7 +64,7 @@ const UNTRACKED: [&str; 17] = [
 pub(crate) fn has_nothing_untracked(template: &Template) -> Result<()> {
     let ignored = fs::read_to_string(template.folder.join(".gitignore"))?;
     let patterns = fs::read_to_string(template.folder.join(".genignore"))?;
-    for pattern in patterns.lines().filter(|line| !line.starts_with('#') && !line.contains("examples/")) {
+    for pattern in patterns.lines().filter(|line| !line.starts_with('#') && !line.contains("examples/") && *line != "/.git") {
         let same = ignored.lines().any(|line| line.trim_matches('/') == pattern.trim_matches('/'));
         ensure!(same, ".gitignore has no {pattern}, which .genignore has");
     }
