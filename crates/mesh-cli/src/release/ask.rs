@@ -35,12 +35,24 @@ pub(crate) struct AskOptions {
     /// Ask this process, too, at all addresses of the host: for a registry `static` or `dns`. Several are given one by one
     #[arg(long = "at", value_name = "HOST:PORT")]
     at: Vec<Address>,
-    /// The folder with manifests of clients outside of the mesh, which count as running
-    #[arg(long, value_name = "FOLDER", default_value = "deploy/consumers")]
-    consumers: PathBuf,
+    /// The folder with manifests of clients outside of the mesh, which count as running [default: deploy/consumers, if it is
+    /// there]
+    #[arg(long, value_name = "FOLDER")]
+    consumers: Option<PathBuf>,
     /// Fail if an instance cannot say what it calls
     #[arg(long)]
     pub(super) strict: bool,
+}
+
+impl AskOptions {
+    /// The clients outside of the mesh.
+    ///
+    /// # Errors
+    ///
+    /// One cannot be read: one line.
+    pub(super) fn consumers(&self) -> Result<Vec<Build>, String> {
+        consumers(self.consumers.as_deref())
+    }
 }
 
 /// What runs.
@@ -52,13 +64,14 @@ pub(super) struct Found {
     pub(super) origin: String,
 }
 
-/// Asks what runs.
+/// Asks what runs, beside the clients `outside` of the mesh.
 ///
 /// # Errors
 ///
 /// Nobody could be asked.
 pub(super) async fn ask(
     options: &AskOptions,
+    outside: Vec<Build>,
     target: impl AsyncFnOnce() -> anyhow::Result<Target>,
 ) -> anyhow::Result<Found> {
     let mut found = Found { running: Vec::new(), unknown: Vec::new(), origin: String::new() };
@@ -73,7 +86,6 @@ pub(super) async fn ask(
     } else {
         found.at(&options.at).await?;
     }
-    let outside = consumers(&options.consumers).map_err(anyhow::Error::msg)?;
     found.running.extend(outside.into_iter().map(|build| Running { build, instances: 1 }));
     found.running.sort_by_key(|one| (one.build.service().to_owned(), one.build.manifest.version.clone()));
     Ok(found)

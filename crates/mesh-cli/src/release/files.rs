@@ -11,12 +11,17 @@ use mesh_release::Build;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::shown;
+
 /// The limit for a program that writes its manifest.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The begin of a program: ELF, Mach-O in two forms, and a script.
 const PROGRAMS: [&[u8]; 4] = [b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"#!"];
 /// A larger file is no manifest, in bytes.
 const LARGEST: u64 = 64 << 20;
+
+/// The folder with manifests of clients outside of the mesh.
+const CONSUMERS: &str = "deploy/consumers";
 
 /// A build as the command line gives it: `[SERVICE=]FILE`.
 #[derive(Clone, Debug)]
@@ -83,22 +88,34 @@ pub(super) async fn read(Given { service, path }: &Given) -> Result<Build, Strin
     }
 }
 
-/// The manifests in a folder, in the order of their names; none if there is no folder. Each is of a client outside of the
-/// mesh, whose name is that of its file.
+/// The manifests of clients outside of the mesh in a folder, by default [`CONSUMERS`], in the order of their names. The name of
+/// a client is that of its file. Files that are no manifests by their names are listed on standard error, but for README.md.
 ///
 /// # Errors
 ///
-/// What is wrong with one: one line.
-pub(super) fn consumers(folder: &Path) -> Result<Vec<Build>, String> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "manifest"));
-    paths.sort();
-    let read = paths.iter().map(|path| {
-        let bytes = std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+/// What is wrong with the folder, or with one of them: one line. There may be no default folder.
+pub(super) fn consumers(folder: Option<&Path>) -> Result<Vec<Build>, String> {
+    let path = folder.unwrap_or(Path::new(CONSUMERS));
+    let cannot = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_none() => return Ok(Vec::new()),
+        entries => entries.map_err(|error| cannot(path, error))?,
+    };
+    let entries: Result<Vec<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut entries = entries.map_err(|error| cannot(path, error))?;
+    entries.sort();
+    let (manifests, others): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|path| path.extension().is_some_and(|extension| extension == "manifest"));
+    for other in others {
+        let name = other.file_name().unwrap_or_default().to_string_lossy();
+        if name != "README.md" && !name.starts_with('.') {
+            shown::note(&format!("{} is ignored: the name of a manifest ends with .manifest", other.display()));
+        }
+    }
+    let read = manifests.iter().map(|path| {
+        let bytes = std::fs::read(path).map_err(|error| cannot(path, error))?;
         let mut build = Build::read(&bytes).map_err(|why| format!("{} {why}", path.display()))?;
         build.manifest.service = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        // What a gateway calls, its clients call.
         Ok(build)
     });
     read.collect()
@@ -131,6 +148,7 @@ async fn written_by(program: &Path, service: Option<&str>) -> Result<Vec<u8>, St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message as _;
 
     #[test]
     fn given_is_a_file_perhaps_of_a_service() {
@@ -141,6 +159,24 @@ mod tests {
         assert_eq!(given("catalog=target/monolith"), Ok((Some("catalog".to_owned()), "target/monolith".to_owned())));
         assert_eq!(given("./a=b/c"), Ok((None, "./a=b/c".to_owned())), "no name of a service");
         assert_eq!((given(""), given("catalog=")), (Err(()), Err(())));
+    }
+
+    #[test]
+    fn consumers_are_none_only_if_the_default_folder_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let names = |folder: &Path| {
+            consumers(Some(folder)).map(|builds| builds.iter().map(|build| build.service().to_owned()).collect::<Vec<_>>())
+        };
+        assert!(names(&path("mistyped")).unwrap_err().contains("mistyped cannot be read"));
+        let phones = Build::foreign("phones", Vec::new(), &[]).unwrap();
+        std::fs::write(path("phones-1.4.manifest"), phones.manifest.encode_to_vec()).unwrap();
+        std::fs::write(path("README.md"), "No manifest.").unwrap();
+        std::fs::write(path("phones-1.5.binpb"), "No manifest.").unwrap();
+        assert_eq!(names(folder.path()), Ok(vec!["phones-1.4".to_owned()]));
+        assert!(names(&path("README.md")).unwrap_err().contains("cannot be read"), "no folder");
+        std::fs::create_dir(path("phones-1.6.manifest")).unwrap();
+        assert!(names(folder.path()).unwrap_err().contains("phones-1.6.manifest cannot be read"));
     }
 
     #[tokio::test]

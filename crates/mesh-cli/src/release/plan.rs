@@ -18,11 +18,11 @@ pub(super) async fn plan(
     target: impl AsyncFnOnce() -> anyhow::Result<Target>,
 ) -> anyhow::Result<ExitCode> {
     // The files first: a mistake there needs no mesh.
-    let deploy = match read_all(deploy).await {
-        Ok(deploy) => deploy,
-        Err(why) => return Ok(usage(&why)),
+    let (deploy, outside) = match (read_all(deploy).await, options.consumers()) {
+        (Ok(deploy), Ok(outside)) => (deploy, outside),
+        (Err(why), _) | (_, Err(why)) => return Ok(usage(&why)),
     };
-    let found = ask(options, target).await?;
+    let found = ask(options, outside, target).await?;
     let (text, code) = planned(&found, deploy);
     write!(io::stdout(), "{text}")?;
     Ok(strictly(options, &found, code))
@@ -45,7 +45,11 @@ pub(super) async fn check(
         },
         None => None,
     };
-    let found = ask(options, target).await?;
+    let outside = match options.consumers() {
+        Ok(outside) => outside,
+        Err(why) => return Ok(usage(&why)),
+    };
+    let found = ask(options, outside, target).await?;
     if let Some(build) = deploy {
         let (text, code) = planned(&found, vec![build]);
         write!(io::stdout(), "{text}")?;

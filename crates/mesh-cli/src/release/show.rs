@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use super::ask::{AskOptions, ask};
+use super::exit::usage;
 use crate::shown::{self, Table, shortened};
 use crate::target::Target;
 
@@ -16,7 +17,11 @@ pub(super) async fn show(
     options: &AskOptions,
     target: impl AsyncFnOnce() -> anyhow::Result<Target>,
 ) -> anyhow::Result<ExitCode> {
-    let found = ask(options, target).await?;
+    let outside = match options.consumers() {
+        Ok(outside) => outside,
+        Err(why) => return Ok(usage(&why)),
+    };
+    let found = ask(options, outside, target).await?;
     let mut table = Table::new(["SERVICE", "VERSION", "INSTANCES", "MANIFEST", "REVISION", "USES"]);
     for running in &found.running {
         let manifest = &running.build.manifest;
