@@ -41,6 +41,10 @@ impl Build {
         if found != manifest.digest {
             return Err(Refused::Changed(manifest.digest, found));
         }
+        Self::of(manifest)
+    }
+
+    fn of(manifest: Manifest) -> Result<Self, Refused> {
         let view = View::read(&manifest.contracts)?;
         Ok(Self { manifest, view })
     }
@@ -53,8 +57,7 @@ impl Build {
     /// The set is refused.
     pub fn foreign(service: &str, serves: Vec<String>, contracts: &[u8]) -> Result<Self, Refused> {
         let manifest = Manifest { service: service.to_owned(), serves, ..Manifest::default() };
-        let manifest = complete(manifest, &[contracts])?;
-        Self::read(&manifest.encode_to_vec())
+        Self::of(complete(manifest, &[contracts])?)
     }
 
     /// The service.
@@ -147,4 +150,22 @@ fn digest(manifest: &[u8]) -> Result<String, prost::DecodeError> {
         }
     }
     Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::Declared;
+
+    #[test]
+    fn fields_of_a_later_version_belong_to_the_digest() {
+        let mut manifest = Declared::new("things", "1.0").build().manifest;
+        let later = [0xc2, 0x3e, 1, b'x'];
+        let encode = |manifest: &Manifest| [&manifest.encode_to_vec()[..], &later].concat();
+        manifest.digest = digest(&encode(&manifest)).unwrap();
+        assert_eq!(Build::read(&encode(&manifest)).unwrap().manifest, manifest);
+        // So a manifest is passed on as it is encoded.
+        let lost = Build::read(&manifest.encode_to_vec()).unwrap_err();
+        assert!(matches!(lost, Refused::Changed(..)), "{lost}");
+    }
 }

@@ -38,14 +38,14 @@ pub(crate) fn write(process: &Process, service: &str) -> anyhow::Result<Vec<u8>>
         "" => format!("this process has several services: --manifest={}", names.join(" or --manifest=")),
         _ => unknown(service, &names),
     })?;
-    Ok(manifest?.encode_to_vec())
+    Ok(manifest?.to_vec())
 }
 
 /// The manifests of the services of a process.
 pub(crate) struct Releases {
     sets: Vec<&'static [u8]>,
-    /// By service: what the services declare, and the whole manifest once it was asked for.
-    services: BTreeMap<&'static str, (Manifest, OnceLock<Manifest>)>,
+    /// By service: what the services declare, and the whole manifest, encoded, once it was asked for.
+    services: BTreeMap<&'static str, (Manifest, OnceLock<Vec<u8>>)>,
 }
 
 impl Releases {
@@ -75,9 +75,9 @@ impl Releases {
         self.services.keys().copied().collect()
     }
 
-    /// The manifest of a service. An empty name is that of the only service. `None`: there is none of this name, or without a
-    /// name there are several.
-    fn get(&self, service: &str) -> Option<Result<&Manifest, Refused>> {
+    /// The encoded manifest of a service. An empty name is that of the only service. `None`: there is none of this name, or
+    /// without a name there are several.
+    fn get(&self, service: &str) -> Option<Result<&[u8], Refused>> {
         let mut all = self.services.iter();
         let (_, (declared, whole)) = match (service, self.services.len()) {
             ("", 1) => all.next(),
@@ -88,7 +88,7 @@ impl Releases {
             return Some(Ok(whole));
         }
         let manifest = mesh_release::complete(declared.clone(), &self.sets);
-        Some(manifest.map(|manifest| whole.get_or_init(|| manifest)))
+        Some(manifest.map(|manifest| &**whole.get_or_init(|| manifest.encode_to_vec())))
     }
 }
 
@@ -108,7 +108,8 @@ impl ReleaseService for Releases {
             return Err(status(Code::NotFound, DOMAIN, "SERVICE_NOT_FOUND", unknown(service, &names)));
         }
         let services = names.into_iter().map(str::to_owned).collect();
-        Ok(Response::new(GetManifestResponse { manifest: manifest.cloned(), services }))
+        let manifest = manifest.unwrap_or_default().to_vec();
+        Ok(Response::new(GetManifestResponse { manifest, services }))
     }
 }
 

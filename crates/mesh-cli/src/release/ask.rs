@@ -2,7 +2,8 @@
 //!
 //! Guarantees:
 //! - Instances with one digest of their program are asked once.
-//! - An instance that does not answer within 2 s, or answers for another service, is listed as unknown.
+//! - An instance that does not answer within 2 s, or answers for another service, is listed as unknown. All are asked at the
+//!   same time, and of those with one digest the others if the first one fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,11 +12,10 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use consul_api_client::health::{CheckStatus, Instance};
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_ok};
 use mesh_proto::mesh::release::v1::release_service_client::ReleaseServiceClient;
 use mesh_proto::mesh::release::v1::{GetManifestRequest, GetManifestResponse};
 use mesh_release::{Build, Running};
-use prost::Message as _;
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -64,6 +64,9 @@ pub(super) struct Found {
     pub(super) origin: String,
 }
 
+/// The answers for the services of a process.
+type Builds = Vec<(String, anyhow::Result<Build>)>;
+
 /// Asks what runs, beside the clients `outside` of the mesh.
 ///
 /// # Errors
@@ -80,7 +83,7 @@ pub(super) async fn ask(
             Target::Consul(consul) => found.registered(&consul).await?,
             Target::Process(process) => {
                 found.origin = process.address.to_string();
-                found.process(&process).await;
+                found.process(builds(&process).await);
             }
         }
     } else {
@@ -119,36 +122,34 @@ impl Found {
     /// Asks all processes at these hosts.
     async fn at(&mut self, at: &[Address]) -> anyhow::Result<()> {
         self.origin = at.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        for host in at {
-            let addresses = tokio::net::lookup_host(host.to_string()).await;
-            let addresses = addresses.with_context(|| format!("{host} has no address"))?;
-            for address in addresses {
-                let address: Address = address.to_string().parse()?;
-                match timeout(LIMIT, Process::connect(address.clone(), None)).await {
-                    Ok(Ok(process)) => self.process(&process).await,
-                    Ok(Err(error)) => self.unknown.push(format!("{error:#}")),
-                    Err(_) => self.unknown.push(format!("{address} did not answer within {LIMIT:?}")),
-                }
+        let found = join_all(at.iter().map(|host| async move {
+            let found = within(host, async { Ok(tokio::net::lookup_host(host.to_string()).await?) }).await;
+            found.with_context(|| format!("{host} has no address"))
+        }));
+        let mut addresses = Vec::new();
+        for found in found.await {
+            for address in found? {
+                addresses.push(address.to_string().parse::<Address>()?);
+            }
+        }
+        let asked = addresses.into_iter().map(|address| async move {
+            let process = within(&address, Process::connect(address.clone(), None)).await?;
+            anyhow::Ok(builds(&process).await)
+        });
+        for answer in join_all(asked).await {
+            match answer {
+                Ok(builds) => self.process(builds),
+                Err(why) => self.unknown.push(format!("{why:#}")),
             }
         }
         Ok(())
     }
 
-    /// Asks a process for all of its services.
-    async fn process(&mut self, process: &Process) {
-        let services = match get(process, "").await {
-            Ok(Ok(answer)) => Ok(answer.services),
-            Ok(Err(_)) => foreign_services(process).await,
-            Err(why) => Err(why),
-        };
-        match services {
-            Ok(services) => {
-                for service in services {
-                    let answer = manifest(process, &service).await;
-                    self.add(&service, 1, answer);
-                }
-            }
-            Err(why) => self.unknown.push(format!("the process at {}: {why:#}", process.address)),
+    /// Adds the builds of a process.
+    fn process(&mut self, builds: anyhow::Result<Builds>) {
+        match builds {
+            Ok(builds) => builds.into_iter().for_each(|(service, answer)| self.add(&service, 1, answer)),
+            Err(why) => self.unknown.push(format!("{why:#}")),
         }
     }
 
@@ -173,55 +174,83 @@ fn is_a_service(instance: &Instance) -> bool {
     instance.service.kind.is_empty() || instance.service.kind == "typical"
 }
 
-/// The build of the first of equal instances that answers.
+/// The answer of an instance within the limit.
+async fn within<T>(address: &Address, answer: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    timeout(LIMIT, answer).await.unwrap_or_else(|_| Err(anyhow!("{address} did not answer within {LIMIT:?}")))
+}
+
+/// The build of equal instances: that of the first one, or if it fails, of the first of the others that answers.
 async fn first(service: &str, instances: &[Instance]) -> anyhow::Result<Build> {
-    let mut failed = anyhow!("it has no address");
-    for address in instances.iter().filter_map(Address::of) {
+    let mut addresses = instances.iter().filter_map(Address::of);
+    let ask = |address: Address| async move {
         let asked = async {
             let process = Process::connect(address.clone(), Some(service)).await?;
             manifest(&process, service).await
         };
-        match timeout(2 * LIMIT, asked).await {
-            Ok(Ok(build)) => return Ok(build),
-            Ok(Err(why)) => failed = why,
-            Err(_) => failed = anyhow!("{address} did not answer within {LIMIT:?}"),
-        }
+        within(&address, asked).await
+    };
+    let failed = match addresses.next() {
+        None => bail!("it has no address"),
+        Some(address) => match ask(address).await {
+            Ok(build) => return Ok(build),
+            Err(why) => why,
+        },
+    };
+    let others: Vec<_> = addresses.map(|address| Box::pin(ask(address))).collect();
+    if others.is_empty() {
+        return Err(failed);
     }
-    Err(failed)
+    Ok(select_ok(others).await?.0)
 }
 
 /// The build of a service at a process. One of another framework has no manifest: what it serves is known by reflection.
 async fn manifest(process: &Process, service: &str) -> anyhow::Result<Build> {
-    let answer = match get(process, service).await? {
-        Ok(answer) => answer,
-        Err(_) => {
-            let (serves, contracts) = timeout(LIMIT, reflection::contracts(process)).await??;
-            return Ok(Build::foreign(service, serves, &contracts)?);
+    let Some(answer) = get(process, service).await? else {
+        let (serves, contracts) = reflection::contracts(process).await?;
+        return Ok(Build::foreign(service, serves, &contracts)?);
+    };
+    if answer.manifest.is_empty() {
+        bail!("{} answers without a manifest", process.address);
+    }
+    let build = Build::read(&answer.manifest)?;
+    if build.service() != service {
+        bail!("{} says that it is `{}`", process.address, shown::one_line(build.service()));
+    }
+    Ok(build)
+}
+
+/// The builds of a process: each service with its answer.
+async fn builds(process: &Process) -> anyhow::Result<Builds> {
+    let services = async {
+        match get(process, "").await? {
+            Some(answer) => Ok(answer.services),
+            None => foreign_services(process).await,
         }
     };
-    let manifest = answer.manifest.with_context(|| format!("{} answers without a manifest", process.address))?;
-    if manifest.service != service {
-        bail!("{} says that it is `{}`", process.address, shown::one_line(&manifest.service));
-    }
-    Ok(Build::read(&manifest.encode_to_vec())?)
+    let services = within(&process.address, services).await;
+    let services = services.with_context(|| format!("the process at {}", process.address))?;
+    let asked = services.into_iter().map(|service| async move {
+        let answer = within(&process.address, manifest(process, &service)).await;
+        (service, answer)
+    });
+    Ok(join_all(asked).await)
 }
 
 /// The services of a process of another framework: the first segments of the packages that it serves.
 async fn foreign_services(process: &Process) -> anyhow::Result<Vec<String>> {
-    let served = timeout(LIMIT, reflection::served(process)).await??;
+    let served = reflection::served(process).await?;
     let names: BTreeSet<_> = served.iter().filter_map(|contract| contract.split('.').next()).collect();
     let own = names.into_iter().filter(|name| !["google", "grpc", "mesh"].contains(name));
     Ok(own.map(str::to_owned).collect())
 }
 
-/// The answer of a process; an inner error if it does not know the call.
-async fn get(process: &Process, service: &str) -> anyhow::Result<Result<GetManifestResponse, anyhow::Error>> {
+/// The answer of a process; `None` if it does not know the call.
+async fn get(process: &Process, service: &str) -> anyhow::Result<Option<GetManifestResponse>> {
     let request = GetManifestRequest { service: service.to_owned() };
     let mut client = ReleaseServiceClient::new(process.channel.clone()).max_decoding_message_size(LARGEST);
-    let answer = timeout(LIMIT, process.answer(client.get_manifest(request))).await;
-    match answer.map_err(|_| anyhow!("{} did not answer within {LIMIT:?}", process.address))?? {
-        Ok(answer) => Ok(Ok(answer)),
-        Err(status) if status.code() == Code::Unimplemented => Ok(Err(anyhow!(shown::status(&status)))),
+    match process.answer(client.get_manifest(request)).await? {
+        Ok(answer) => Ok(Some(answer)),
+        Err(status) if status.code() == Code::Unimplemented => Ok(None),
         Err(status) => bail!(shown::status(&status)),
     }
 }

@@ -166,7 +166,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let names = |folder: &Path| {
-            consumers(Some(folder)).map(|builds| builds.iter().map(|build| build.service().to_owned()).collect::<Vec<_>>())
+            consumers(Some(folder))
+                .map(|builds| builds.iter().map(|build| build.service().to_owned()).collect::<Vec<_>>())
         };
         assert!(names(&path("mistyped")).unwrap_err().contains("mistyped cannot be read"));
         let phones = Build::foreign("phones", Vec::new(), &[]).unwrap();
