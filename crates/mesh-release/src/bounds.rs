@@ -33,7 +33,7 @@ pub(crate) fn narrower(sent: &FieldRules, read: &FieldRules) -> Vec<(bool, Strin
         Type::String(read) => {
             let sent: StringRules = sent!(String);
             found.extend(most(sent.max_len, read.max_len, "has a length of at most"));
-            found.extend(least(sent.min_len, read.min_len, "has a length of at least"));
+            found.extend(least(sent.min_len.or(Some(0)), read.min_len, "has a length of at least"));
             if read.uuid() && !sent.uuid() {
                 found.push((true, "is a UUID".to_owned()));
             }
@@ -48,7 +48,7 @@ pub(crate) fn narrower(sent: &FieldRules, read: &FieldRules) -> Vec<(bool, Strin
         Type::Bytes(read) => {
             let sent: BytesRules = sent!(Bytes);
             found.extend(most(sent.max_len, read.max_len, "has a length of at most"));
-            found.extend(least(sent.min_len, read.min_len, "has a length of at least"));
+            found.extend(least(sent.min_len.or(Some(0)), read.min_len, "has a length of at least"));
         }
         Type::Enum(read) => {
             let sent: EnumRules = sent!(Enum);
@@ -63,7 +63,7 @@ pub(crate) fn narrower(sent: &FieldRules, read: &FieldRules) -> Vec<(bool, Strin
         Type::Repeated(read) => {
             let sent: Box<RepeatedRules> = sent!(Repeated);
             found.extend(most(sent.max_items, read.max_items, "has a number of elements of at most"));
-            found.extend(least(sent.min_items, read.min_items, "has a number of elements of at least"));
+            found.extend(least(sent.min_items.or(Some(0)), read.min_items, "has a number of elements of at least"));
             if let Some(items) = read.items.as_deref() {
                 let none = FieldRules::default();
                 found.extend(narrower(sent.items.as_deref().unwrap_or(&none), items));
@@ -86,11 +86,27 @@ fn most<T: PartialOrd + std::fmt::Display>(sent: Option<T>, read: Option<T>, wha
 }
 
 /// A new or higher lower bound.
-fn least<T: PartialOrd + std::fmt::Display + Default>(
-    sent: Option<T>,
-    read: Option<T>,
-    what: &str,
-) -> Option<(bool, String)> {
+fn least<T: PartialOrd + std::fmt::Display>(sent: Option<T>, read: Option<T>, what: &str) -> Option<(bool, String)> {
     let read = read?;
     sent.is_none_or(|sent| read > sent).then(|| (true, format!("{what} {read}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_bound_of_zero_is_none() {
+        let of = |rules: Type| FieldRules { r#type: Some(rules), ..FieldRules::default() };
+        let text = |min_len| of(Type::String(StringRules { min_len, ..StringRules::default() }));
+        let bytes = |min_len| of(Type::Bytes(BytesRules { min_len, ..BytesRules::default() }));
+        let list = |min_items| of(Type::Repeated(Box::new(RepeatedRules { min_items, ..RepeatedRules::default() })));
+        for rules in [&text as &dyn Fn(Option<u64>) -> FieldRules, &bytes, &list] {
+            for (sent, read, is_narrower) in
+                [(None, Some(0), false), (None, Some(1), true), (Some(0), Some(1), true), (Some(1), Some(0), false)]
+            {
+                assert_eq!(!narrower(&rules(sent), &rules(read)).is_empty(), is_narrower, "{sent:?} {read:?}");
+            }
+        }
+    }
 }

@@ -1,11 +1,47 @@
-//! Reads migrations: whether the programs before one can go on behind it, as far as its statements say.
+//! Reads migrations: whether the programs before one can go on behind it, as far as its statements say, and whether a build
+//! has those of another one.
 //!
 //! Additive are new tables, indexes that are not unique, and columns that are nullable or have a default. So is everything on
 //! a table that the same migrations create. All else is taken for a break, which a migration declares with `breaks_before`.
 //!
 //! Does not: parse SQL. A statement that is not understood is a break, too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::manifest::Build;
+
+/// How a migration that a build has differs in another build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Its statements are other ones.
+    Other,
+    /// It is gone, and later ones of its list are there.
+    Gone,
+    /// It is gone, and so are all behind it: an older program, whose floor is that of the schema.
+    Dropped,
+}
+
+/// The migrations of `before` that are not the same in `now`, each with its list and version.
+pub fn edits(before: &Build, now: &Build) -> Vec<(String, i64, Edit)> {
+    let all = |build: &Build| -> BTreeMap<(String, i64), String> {
+        let lists = build.manifest.schema.iter().flat_map(|schema| schema.lists.clone());
+        let all = lists
+            .flat_map(|list| list.migrations.into_iter().map(move |one| ((list.name.clone(), one.version), one.sql)));
+        all.collect()
+    };
+    let (known, newest) = (all(now), now.schema());
+    let edits = all(before).into_iter().filter_map(|((list, version), sql)| {
+        let key = (list, version);
+        let edit = match known.get(&key) {
+            Some(same) if *same == sql => return None,
+            Some(_) => Edit::Other,
+            None if newest.get(&*key.0).is_some_and(|(newest, _)| *newest > version) => Edit::Gone,
+            None => Edit::Dropped,
+        };
+        Some((key.0, version, edit))
+    });
+    edits.collect()
+}
 
 /// Statements of migrations that programs before them may not survive, each as a reason.
 ///
@@ -28,7 +64,7 @@ fn read(words: &[String], created: &mut BTreeSet<String>) -> Option<String> {
         [] => None,
         ["CREATE", "TABLE", "IF", "NOT", "EXISTS", ..] => none(created.insert(name(5))),
         ["CREATE", "TABLE", ..] => none(created.insert(name(2))),
-        ["CREATE", rest @ ..] if rest.contains(&"INDEX") => {
+        ["CREATE", rest @ ..] if rest.starts_with(&["INDEX"]) || rest.starts_with(&["UNIQUE", "INDEX"]) => {
             let on = rest.iter().position(|word| *word == "ON").map(|at| name(at + 2)).unwrap_or_default();
             let is_unique = rest[0] == "UNIQUE" && !is_new(&on, created);
             is_unique.then(|| format!("a UNIQUE index on {on} refuses rows that earlier programs write"))
@@ -195,6 +231,8 @@ mod tests {
             ("UPDATE titles SET name = ''", "`UPDATE titles"),
             ("INSERT INTO titles VALUES (1)", "`INSERT INTO titles"),
             ("CREATE TRIGGER t AFTER INSERT ON titles BEGIN SELECT 1; END", "`CREATE TRIGGER"),
+            ("CREATE TRIGGER t AFTER INSERT ON titles BEGIN UPDATE titles SET index = 1; END", "`CREATE TRIGGER"),
+            ("CREATE VIEW v AS SELECT index FROM titles", "`CREATE VIEW"),
             ("SELECT $$;$$; VACUUM", "`SELECT"),
         ] {
             let found = of_one(sql);

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::{Finding, Severity};
 use super::manifest::Build;
+use super::migrations::{self, Edit};
 use super::order::order;
 use super::pair::{stored, uses};
 
@@ -183,23 +184,19 @@ impl System {
         pairs.peek().is_some() && pairs.all(has)
     }
 
-    /// Migrations that were applied, and are other ones now.
+    /// Migrations that were applied, and are other ones now. A build that has fewer is an older one.
     fn edited(&self, new: &Build, old: &Build) -> Vec<String> {
-        let applied = |build: &Build| -> BTreeMap<(String, i64), String> {
-            let lists = build.manifest.schema.iter().flat_map(|schema| schema.lists.clone());
-            let all = lists.flat_map(|list| {
-                list.migrations.into_iter().map(move |one| ((list.name.clone(), one.version), one.sql))
-            });
-            all.collect()
-        };
-        let (before, after) = (applied(old), applied(new));
-        let edited = before.iter().filter(|(key, sql)| after.get(key).is_some_and(|now| now != *sql));
-        edited
-            .map(|((list, version), _)| {
-                let (new, old) = (self.name(new), self.name(old));
-                format!("{new} has another migration {version} in {list} than {old}: add one instead")
-            })
-            .collect()
+        let (name, other) = (self.name(new), self.name(old));
+        let said = migrations::edits(old, new).into_iter().filter_map(|(list, version, edit)| match edit {
+            Edit::Other => {
+                Some(format!("{name} has another migration {version} in {list} than {other}: add one instead"))
+            }
+            Edit::Gone => {
+                Some(format!("{name} does not have migration {version} in {list}, which {other} has applied"))
+            }
+            Edit::Dropped => None,
+        });
+        said.collect()
     }
 
     /// The lists of a schema behind which a program fails: `schema_of` breaks programs as old as this one.
@@ -431,7 +428,7 @@ mod tests {
     use super::*;
     use crate::descriptor::{File, FileSet, Message, Method, Service};
     use crate::samples::{Declared, catalog};
-    use mesh_proto::mesh::release::v1::{Manifest, Migration, MigrationList, Schema};
+    use mesh_proto::mesh::release::v1::{Migration, MigrationList, Schema};
     use prost::Message as _;
 
     const CONTRACT: &str = "catalog.v1.CatalogService";
@@ -689,17 +686,39 @@ mod tests {
             plan.blocked,
             ["library 1.1 does not have the step Rent/charge, and sagas of library 1.0 that have begun it are stuck"]
         );
-        let edited = build("1.1", 2, 0, &["Rent", "Rent/charge"]);
-        let mut manifest = edited.manifest.clone();
-        manifest.schema.as_mut().unwrap().lists[0].migrations[0].sql = "SELECT 2".to_owned();
-        let plan = run(
-            &[(&old, 1)],
-            &[&Build { manifest: Manifest { digest: "other".to_owned(), ..manifest }, view: edited.view }],
-        );
+        let edited = |edit: fn(&mut Vec<Migration>)| {
+            let new = Declared::new("library", "1.1").with(|manifest| {
+                (manifest.schema, manifest.stores) = (schema(2, 0), old.manifest.stores.clone());
+                edit(&mut manifest.schema.as_mut().unwrap().lists[0].migrations);
+            });
+            run(&[(&old, 1)], &[&new.build()]).blocked
+        };
         assert_eq!(
-            plan.blocked,
+            edited(|migrations| migrations[0].sql = "SELECT 2".to_owned()),
             ["library 1.1 has another migration 1 in service_migrations than library 1.0: add one instead"]
         );
+        assert_eq!(
+            edited(|migrations| drop(migrations.remove(0))),
+            ["library 1.1 does not have migration 1 in service_migrations, which library 1.0 has applied"]
+        );
+        assert_eq!(edited(|migrations| migrations.truncate(1)), Vec::<String>::new(), "an older build");
+    }
+
+    #[test]
+    fn check_says_what_does_not_fit_of_what_runs() {
+        let running = [serves("1.0", &["GetTitle"]), serves("1.1", &["GetSummary"]), calls("1.0", GET)];
+        let running = running.map(|build| Running { build, instances: 2 }).to_vec();
+        let system = System { running, deploy: Vec::new() };
+        let broken = |text: &str| vec![(Severity::Broken, text.to_owned())];
+        assert_eq!(
+            system.check("catalog"),
+            broken("catalog 1.1 does not serve CatalogService/GetTitle, which artwork 1.0 calls (2 instances)")
+        );
+        assert_eq!(
+            system.check("artwork"),
+            broken("artwork 1.0 calls CatalogService/GetTitle, which catalog 1.1 does not serve")
+        );
+        assert_eq!(system.check("library"), []);
     }
 
     #[test]
@@ -713,11 +732,8 @@ mod tests {
         let plan = run(&[(&source("1.0", false), 1)], &[&follower, &source("1.1", true)]);
         assert_eq!(steps(&plan), [["catalog"], ["library"]]);
         assert_eq!(plan.steps[1].after[0].1, "follows Added, which catalog 1.0 does not publish");
-        let system = System { running: vec![], deploy: vec![] };
-        assert_eq!(system.check("catalog"), []);
     }
 
-    /// The time is printed: `cargo test -p mesh-release sixty -- --nocapture`.
     #[test]
     fn plan_of_sixty_instances_of_twenty_services() {
         const SERVICES: usize = 20;
@@ -747,12 +763,7 @@ mod tests {
         };
         let running: Vec<_> = (0..SERVICES).map(|service| Running { build: build(service, 0), instances: 3 }).collect();
         let deploy: Vec<_> = (0..SERVICES).map(|service| build(service, 1)).collect();
-        let encoded: Vec<_> =
-            deploy.iter().chain(running.iter().map(|one| &one.build)).map(|one| one.manifest.encode_to_vec()).collect();
-        let begun = std::time::Instant::now();
-        let read = encoded.iter().filter(|bytes| Build::read(bytes).is_ok()).count();
         let plan = System { running, deploy }.plan();
-        println!("{read} manifests read and {} steps planned in {:?}", plan.steps.len(), begun.elapsed());
         assert_eq!((plan.verdict(), plan.steps.len(), plan.back.len()), (Verdict::Apart, SERVICES, SERVICES));
         assert_eq!(plan.steps[0].changes[0].service, "s19", "the one that calls no other goes first");
     }

@@ -79,7 +79,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ),
     (
         "crates/mesh-release",
-        &["descriptor migrations options order", "view", "bounds manifest", "compare", "pair", "plan"],
+        &["descriptor options order", "view", "bounds manifest", "compare migrations", "pair", "plan"],
     ),
     (
         "crates/mesh-runtime",

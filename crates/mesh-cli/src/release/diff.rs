@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use mesh_proto::mesh::release::v1::Migration;
-use mesh_release::{Build, Finding, Severity, migrations, pair};
+use mesh_release::migrations::{self, Edit};
+use mesh_release::{Build, Finding, Severity, pair};
 use serde_json::json;
 
 use super::exit::{BLOCKED, usage};
@@ -91,18 +92,16 @@ fn schema(old: &Build, new: &Build) -> Vec<Difference> {
     };
     let (before, now, mut found) = (lists(old), lists(new), Vec::new());
     let mut note = |severity, text: String| found.push(Difference { severity, text, file: None });
+    for (list, version, edit) in migrations::edits(old, new) {
+        let text = match edit {
+            Edit::Other => format!("migration {version} of {list} was edited: add one instead"),
+            // A build behind another one keeps its migrations.
+            Edit::Gone | Edit::Dropped => format!("migration {version} of {list} is gone"),
+        };
+        note(Some(Severity::Broken), text);
+    }
     for (list, now) in &now {
         let before = before.get(list).map(Vec::as_slice).unwrap_or_default();
-        for known in before {
-            match now.iter().find(|one| one.version == known.version) {
-                Some(same) if same.sql == known.sql => {}
-                Some(_) => note(
-                    Some(Severity::Broken),
-                    format!("migration {} of {list} was edited: add one instead", known.version),
-                ),
-                None => note(Some(Severity::Broken), format!("migration {} of {list} is gone", known.version)),
-            }
-        }
         let added: Vec<_> = now.iter().filter(|one| before.iter().all(|known| known.version != one.version)).collect();
         let breaks = migrations::breaks(added.iter().map(|one| &*one.sql));
         for (one, why) in added.iter().zip(breaks) {
