@@ -34,11 +34,10 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use events::followers;
+use mesh_runtime::command_line::USAGE;
 use release::Release;
 use target::{Address, Target};
 
-/// The exit code of a wrong command line, the same as clap's.
-const USAGE: u8 = 2;
 /// The exit code that a shell reports for a program that SIGPIPE ended.
 const CLOSED: u8 = 128 + 13;
 
@@ -290,25 +289,16 @@ impl Cli {
 async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> {
     // Connects only after the arguments of the command are parsed.
     let tls = credentials::wants_tls(options.tls);
-    let find = async || Target::find(options.address, options.consul).await;
-    let command = match command {
-        Command::Release(command) => {
-            credentials::read(tls)?;
-            return release::run(command, find).await;
-        }
-        command => command,
-    };
     let target = async || {
         credentials::read(tls)?;
-        find().await
+        Target::find(options.address, options.consul).await
     };
     match command {
         Command::Up { consul_port } => up::up(consul_port, tls).await,
         Command::Ca { services, rotate } => ca::ca(services, rotate),
         Command::Token { sub, scopes, lifetime } => token::token(&sub, &scopes, lifetime),
         Command::Doctor => doctor::doctor(),
-        // It has returned above.
-        Command::Release(_) => Ok(ExitCode::SUCCESS),
+        Command::Release(command) => release::run(command, tls, target).await,
         Command::Services => services::list(&target().await?).await,
         Command::Events(Events::List) => events::list(&target().await?).await,
         Command::Events(Events::Follow { source, types, snapshot, json }) => {

@@ -179,10 +179,22 @@ fn release_plan_counts_clients_outside_of_the_mesh() {
     std::fs::write(consumers.path().join("phones-1.4.manifest"), manifest("gateway").encode_to_vec()).expect("a file");
     std::fs::write(consumers.path().join("README.md"), "Not a manifest.").expect("a file");
     let (catalog, artwork) = (builds.catalog_without(), builds.artwork_that_lists());
-    let consumers = format!("--consumers={}", consumers.path().display());
-    let blocked = apart.release(&["plan", &consumers, "--deploy", &catalog, "--deploy", &artwork]);
+    let folder = format!("--consumers={}", consumers.path().display());
+    let blocked = apart.release(&["plan", &folder, "--deploy", &catalog, "--deploy", &artwork]);
     assert_eq!(blocked.code, Some(3), "{blocked:?}");
     assert!(blocked.out.contains("which phones-1.4 0.0.0 calls\n"), "{blocked:?}");
+
+    // What runs may be broken already.
+    let checked = apart.release(&["check", &folder, "catalog"]);
+    assert!(checked.code == Some(0) && checked.out.ends_with("\ncatalog fits all that runs\n"), "{checked:?}");
+    std::fs::copy(builds.renamed("gateway"), consumers.path().join("phones-1.5.manifest")).expect("a file");
+    let checked = apart.release(&["check", &folder, "catalog"]);
+    let broken = "BROKEN    catalog 0.0.0 does not serve CatalogService/GotTitle, which phones-1.5 1.1 calls";
+    assert!(checked.code == Some(3) && checked.out.lines().any(|line| line == broken), "{checked:?}");
+
+    // A folder that is mistyped is not one without clients.
+    let mistyped = apart.release(&["plan", "--consumers=mistyped", "--deploy", &catalog]);
+    assert_eq!((mistyped.code, mistyped.err.lines().count()), (Some(2), 1), "{mistyped:?}");
 }
 
 #[test]
@@ -237,6 +249,9 @@ fn release_diff_finds_breaks_of_contracts_and_migrations() {
     let diff = |new: &str, format: &str| release(&["diff", &catalog, new, "--format", format]);
     let same = diff(&catalog, "text");
     assert_eq!((same.code, &*same.out), (Some(0), "catalog 0.0.0 → 0.0.0\nthe same to others\n"));
+    // Nobody is asked, so there need not be a certificate.
+    let local = mesh(["--tls", "release"], &["diff", &catalog, &catalog]);
+    assert_eq!((local.code, &*local.err), (Some(0), ""), "{local:?}");
     let broken = diff(&without, "text");
     let line = "broken    catalog.v1.CatalogService/GetTitle: is gone";
     assert_eq!((broken.code, broken.out.lines().nth(1)), (Some(3), Some(line)), "{broken:?}");

@@ -20,9 +20,9 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::files::consumers;
-use crate::reflection;
 use crate::shown;
 use crate::target::{Address, Consul, Process, Target};
+use crate::{credentials, reflection};
 
 /// The limit for the answer of an instance.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -75,6 +75,7 @@ type Builds = Vec<(String, anyhow::Result<Build>)>;
 pub(super) async fn ask(
     options: &AskOptions,
     outside: Vec<Build>,
+    tls: bool,
     target: impl AsyncFnOnce() -> anyhow::Result<Target>,
 ) -> anyhow::Result<Found> {
     let mut found = Found { running: Vec::new(), unknown: Vec::new(), origin: String::new() };
@@ -87,6 +88,7 @@ pub(super) async fn ask(
             }
         }
     } else {
+        credentials::read(tls)?;
         found.at(&options.at).await?;
     }
     found.running.extend(outside.into_iter().map(|build| Running { build, instances: 1 }));
@@ -132,16 +134,9 @@ impl Found {
                 addresses.push(address.to_string().parse::<Address>()?);
             }
         }
-        let asked = addresses.into_iter().map(|address| async move {
-            let process = within(&address, Process::connect(address.clone(), None)).await?;
-            anyhow::Ok(builds(&process).await)
-        });
-        for answer in join_all(asked).await {
-            match answer {
-                Ok(builds) => self.process(builds),
-                Err(why) => self.unknown.push(format!("{why:#}")),
-            }
-        }
+        let asked =
+            addresses.into_iter().map(|address| async move { builds(&Process::connect(address, None).await?).await });
+        join_all(asked).await.into_iter().for_each(|answer| self.process(answer));
         Ok(())
     }
 

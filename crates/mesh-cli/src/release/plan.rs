@@ -15,6 +15,7 @@ use crate::target::Target;
 pub(super) async fn plan(
     options: &AskOptions,
     deploy: &[Given],
+    tls: bool,
     target: impl AsyncFnOnce() -> anyhow::Result<Target>,
 ) -> anyhow::Result<ExitCode> {
     // The files first: a mistake there needs no mesh.
@@ -22,7 +23,7 @@ pub(super) async fn plan(
         (Ok(deploy), Ok(outside)) => (deploy, outside),
         (Err(why), _) | (_, Err(why)) => return Ok(usage(&why)),
     };
-    let found = ask(options, outside, target).await?;
+    let found = ask(options, outside, tls, target).await?;
     let (text, code) = planned(&found, deploy);
     write!(io::stdout(), "{text}")?;
     Ok(strictly(options, &found, code))
@@ -33,6 +34,7 @@ pub(super) async fn check(
     service: &str,
     options: &AskOptions,
     deploy: Option<&Given>,
+    tls: bool,
     target: impl AsyncFnOnce() -> anyhow::Result<Target>,
 ) -> anyhow::Result<ExitCode> {
     let deploy = match deploy {
@@ -49,7 +51,7 @@ pub(super) async fn check(
         Ok(outside) => outside,
         Err(why) => return Ok(usage(&why)),
     };
-    let found = ask(options, outside, target).await?;
+    let found = ask(options, outside, tls, target).await?;
     if let Some(build) = deploy {
         let (text, code) = planned(&found, vec![build]);
         write!(io::stdout(), "{text}")?;

@@ -15,13 +15,14 @@ const SHOWN: usize = 12;
 /// Prints a line for each build.
 pub(super) async fn show(
     options: &AskOptions,
+    tls: bool,
     target: impl AsyncFnOnce() -> anyhow::Result<Target>,
 ) -> anyhow::Result<ExitCode> {
     let outside = match options.consumers() {
         Ok(outside) => outside,
         Err(why) => return Ok(usage(&why)),
     };
-    let found = ask(options, outside, target).await?;
+    let found = ask(options, outside, tls, target).await?;
     let mut table = Table::new(["SERVICE", "VERSION", "INSTANCES", "MANIFEST", "REVISION", "USES"]);
     for running in &found.running {
         let manifest = &running.build.manifest;
