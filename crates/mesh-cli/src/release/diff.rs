@@ -62,9 +62,10 @@ fn differences(old: &Build, new: &Build) -> Vec<Difference> {
         let file = file.flatten().map(|file| format!("proto/{file}"));
         Difference { severity: Some(finding.severity), text, file }
     };
-    let clients = pair::clients(old, new).into_iter().map(|finding| {
+    let clients = folded(pair::clients(old, new)).into_iter().map(|(finding, more)| {
         let what = if finding.what.is_empty() { "is gone" } else { &finding.what };
-        let text = format!("{}: {what}", finding.place);
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        let text = format!("{}{more}: {what}", finding.place);
         found(finding, text)
     });
     let stored = pair::stored(old, new).into_iter().map(|finding| {
@@ -82,6 +83,22 @@ fn differences(old: &Build, new: &Build) -> Vec<Difference> {
     let mut all: Vec<_> = clients.chain(stored).chain(back).chain(schema(old, new)).chain(told(old, new)).collect();
     all.sort_by(|a, b| (b.severity, &a.text).cmp(&(a.severity, &b.text)));
     all
+}
+
+/// What differs in a message is one difference, however many methods have it: the first one, and the number of others.
+fn folded(findings: Vec<Finding>) -> Vec<(Finding, usize)> {
+    let (mut folded, mut known) = (Vec::<(Finding, usize)>::new(), BTreeMap::new());
+    for finding in findings {
+        let next = folded.len();
+        // Each place that is gone is told.
+        let place = finding.what.is_empty().then(|| finding.place.clone());
+        let at = *known.entry((place, finding.severity, finding.what.clone())).or_insert(next);
+        match folded.get_mut(at) {
+            Some((_, more)) => *more += 1,
+            None => folded.push((finding, 0)),
+        }
+    }
+    folded
 }
 
 /// Differences of the migrations.
@@ -187,4 +204,22 @@ fn annotation(Difference { severity, text, file }: &Difference) -> Option<String
     let property = |text: &str| escaped(text).replace(':', "%3A").replace(',', "%2C");
     let file = file.as_ref().map(|file| format!("file={},", property(file))).unwrap_or_default();
     Some(format!("::{kind} {file}title=mesh release diff::{}\n", escaped(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn difference_of_a_shared_message_is_told_once() {
+        let finding = |place: &str, what: &str| Finding {
+            severity: Severity::Broken,
+            place: place.to_owned(),
+            what: what.to_owned(),
+        };
+        let findings = [finding("S/A", "x"), finding("S/B", ""), finding("S/B", "x"), finding("S/C", "")];
+        let folded = folded(findings.to_vec());
+        let folded: Vec<_> = folded.iter().map(|(finding, more)| (&*finding.place, &*finding.what, *more)).collect();
+        assert_eq!(folded, [("S/A", "x", 1), ("S/B", "", 0), ("S/C", "", 0)]);
+    }
 }
