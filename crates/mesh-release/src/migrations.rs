@@ -2,7 +2,8 @@
 //! has those of another one.
 //!
 //! Additive are new tables, indexes that are not unique, and columns that are nullable or have a default. So is everything on
-//! a table that the same migrations create. All else is taken for a break, which a migration declares with `breaks_before`.
+//! a table that the same migrations create, though not with IF NOT EXISTS, as it may be there. All else is taken for a break,
+//! which a migration declares with `breaks_before`.
 //!
 //! Does not: parse SQL. A statement that is not understood is a break, too.
 
@@ -62,8 +63,12 @@ fn read(words: &[String], created: &mut BTreeSet<String>) -> Option<String> {
     let shown = || words.iter().take(6).cloned().collect::<Vec<_>>().join(" ");
     match &upper[..] {
         [] => None,
-        ["CREATE", "TABLE", "IF", "NOT", "EXISTS", ..] => none(created.insert(name(5))),
-        ["CREATE", "TABLE", ..] => none(created.insert(name(2))),
+        ["CREATE", "TABLE", "IF", "NOT", "EXISTS", ..] => restricts(words, &name(5), created),
+        ["CREATE", "TABLE", ..] => {
+            let table = name(2);
+            created.insert(table.clone());
+            restricts(words, &table, created)
+        }
         ["CREATE", rest @ ..] if rest.starts_with(&["INDEX"]) || rest.starts_with(&["UNIQUE", "INDEX"]) => {
             let on = rest.iter().position(|word| *word == "ON").map(|at| name(at + 2)).unwrap_or_default();
             let is_unique = rest[0] == "UNIQUE" && !is_new(&on, created);
@@ -73,10 +78,11 @@ fn read(words: &[String], created: &mut BTreeSet<String>) -> Option<String> {
             let skipped = rest.iter().take_while(|word| ["IF", "EXISTS", "ONLY"].contains(word)).count();
             let table = name(2 + skipped);
             if is_new(&table, created) {
-                return None;
+                return restricts(words, &table, created);
             }
             let actions = rest.get(skipped + 1..).unwrap_or_default();
-            actions_of(actions).into_iter().find_map(|action| alters(action, &table))
+            let alters = actions_of(actions).into_iter().find_map(|action| alters(action, &table));
+            alters.or_else(|| restricts(words, &table, created))
         }
         ["INSERT", "INTO", ..] if is_new(&name(2), created) => None,
         ["UPDATE", ..] if is_new(&name(1), created) => None,
@@ -85,8 +91,26 @@ fn read(words: &[String], created: &mut BTreeSet<String>) -> Option<String> {
     }
 }
 
-fn none(_: bool) -> Option<String> {
-    None
+/// Why a table that refers to others breaks earlier programs: they cannot delete rows to which it refers.
+fn restricts(words: &[String], table: &str, created: &BTreeSet<String>) -> Option<String> {
+    let is = |at: usize, word: &str| words.get(at).is_some_and(|it| it.eq_ignore_ascii_case(word));
+    let lets_go = |at: usize| {
+        // Up to the end of the column or the constraint.
+        let (mut depth, mut at) = (0_i32, at);
+        while at < words.len() && depth >= 0 && !(depth == 0 && is(at, ",")) {
+            if is(at, "ON") && is(at + 1, "DELETE") {
+                return is(at + 2, "CASCADE") || is(at + 2, "SET");
+            }
+            depth += i32::from(is(at, "(")) - i32::from(is(at, ")"));
+            at += 1;
+        }
+        false
+    };
+    let refers = (0..words.len()).filter(|at| is(*at, "REFERENCES")).find_map(|at| {
+        let other = plain(words.get(at + 1)?);
+        (other != table && !created.contains(&other) && !lets_go(at + 2)).then_some(other)
+    });
+    refers.map(|other| format!("{table} refers to {other}, of which earlier programs can delete no row then"))
 }
 
 /// Why an action of ALTER TABLE breaks earlier programs.
@@ -100,7 +124,10 @@ fn alters(action: &[&str], table: &str) -> Option<String> {
         ));
     }
     let has = |words: &[&str]| action.windows(words.len()).any(|window| window == words);
-    if has(&["NOT", "NULL"]) && !has(&["DEFAULT"]) {
+    let default = action.iter().position(|word| *word == "DEFAULT").map(|at| &action[at + 1..]);
+    let default = default.and_then(|words| words.iter().find(|word| **word != "("));
+    let has_default = default.is_some_and(|value| *value != "NULL" && !value.starts_with("NULL::"));
+    if has(&["NOT", "NULL"]) && !has_default {
         return Some(format!(
             "a column of {table} that is NOT NULL without a DEFAULT refuses rows of earlier programs"
         ));
@@ -123,10 +150,19 @@ fn actions_of<'a, 'b>(words: &'b [&'a str]) -> Vec<&'b [&'a str]> {
     actions.collect()
 }
 
-/// A name without quotes and without its schema.
+/// A name with its schema, without quotes that change nothing.
 fn plain(name: &str) -> String {
-    let last = name.rsplit('.').next().unwrap_or_default();
-    last.trim_matches(['"', '`', '[', ']']).to_ascii_lowercase()
+    let part = |part: &str| {
+        let bare = part.trim_matches(['"', '`', '[', ']']);
+        let is_plain = bare.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        match part.len() - bare.len() {
+            0 => part.to_ascii_lowercase(),
+            2 if is_plain => bare.to_owned(),
+            // With quotes, case counts, and a dot is part of the name.
+            _ => part.to_owned(),
+        }
+    };
+    name.split('.').map(part).collect::<Vec<_>>().join(".")
 }
 
 /// The words of each statement: without comments, with texts and quoted names as one word, and with `(`, `)` and `,` as
@@ -204,7 +240,12 @@ mod tests {
     fn additions_are_no_breaks() {
         for sql in [
             "CREATE TABLE a (id BIGINT NOT NULL PRIMARY KEY, name TEXT UNIQUE); -- DROP TABLE b",
-            "CREATE TABLE IF NOT EXISTS a (id BIGINT); CREATE UNIQUE INDEX a_id ON a (id); INSERT INTO a VALUES (1);",
+            "CREATE TABLE a (id BIGINT); CREATE UNIQUE INDEX a_id ON a (id); INSERT INTO \"a\" VALUES (1);",
+            "CREATE TABLE x.a (id BIGINT); DELETE FROM x.a; ALTER TABLE X.A DROP COLUMN id",
+            "CREATE TABLE IF NOT EXISTS a (id BIGINT, above BIGINT REFERENCES a (id))",
+            "CREATE TABLE a (id BIGINT); CREATE TABLE b (a BIGINT REFERENCES a (id))",
+            "CREATE TABLE a (title TEXT, FOREIGN KEY (title) REFERENCES titles (id) ON DELETE CASCADE, note TEXT)",
+            "ALTER TABLE titles ADD COLUMN rating BIGINT DEFAULT NULL",
             "CREATE INDEX titles_by_name ON titles (name)",
             "alter table titles add column rating bigint",
             "ALTER TABLE titles ADD COLUMN rating BIGINT NOT NULL DEFAULT 0",
@@ -234,6 +275,21 @@ mod tests {
             ("CREATE TRIGGER t AFTER INSERT ON titles BEGIN UPDATE titles SET index = 1; END", "`CREATE TRIGGER"),
             ("CREATE VIEW v AS SELECT index FROM titles", "`CREATE VIEW"),
             ("SELECT $$;$$; VACUUM", "`SELECT"),
+            ("CREATE TABLE IF NOT EXISTS t (a TEXT); ALTER TABLE t DROP COLUMN b", "DROP COLUMN"),
+            ("CREATE TABLE IF NOT EXISTS t (a TEXT); DELETE FROM t", "`DELETE FROM t`"),
+            ("CREATE TABLE IF NOT EXISTS t (a TEXT); CREATE UNIQUE INDEX t_a ON t (a)", "UNIQUE index on t"),
+            ("CREATE TABLE IF NOT EXISTS t (a TEXT); ALTER TABLE t ADD b TEXT NOT NULL", "NOT NULL without a DEFAULT"),
+            ("CREATE TABLE audit.titles (a TEXT); DELETE FROM titles", "`DELETE FROM titles`"),
+            ("CREATE TABLE \"Titles\" (a TEXT); DELETE FROM titles", "`DELETE FROM titles`"),
+            ("CREATE TABLE \"a.b\" (a TEXT); DELETE FROM a.b", "`DELETE FROM a.b`"),
+            ("ALTER TABLE titles ADD COLUMN rating BIGINT NOT NULL DEFAULT NULL", "NOT NULL without a DEFAULT"),
+            ("ALTER TABLE titles ADD rating TEXT DEFAULT (NULL::text) NOT NULL", "NOT NULL without a DEFAULT"),
+            (
+                "CREATE TABLE a (title TEXT REFERENCES titles (id), b TEXT REFERENCES b ON DELETE CASCADE)",
+                "a refers to titles",
+            ),
+            ("CREATE TABLE a (title TEXT REFERENCES titles (id) ON DELETE RESTRICT)", "can delete no row"),
+            ("ALTER TABLE marks ADD title TEXT REFERENCES titles (id)", "marks refers to titles"),
         ] {
             let found = of_one(sql);
             assert!(found.first().is_some_and(|why| why.contains(words)), "{sql}: {found:?}");
