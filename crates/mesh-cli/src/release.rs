@@ -26,9 +26,9 @@ use files::Given;
 pub(crate) enum Release {
     /// Plan a deployment: which builds go alone, in which order, which only together, and the way back
     ///
-    /// Exits with 0 if each build can go alone in the order of the steps, with 1 if the mesh could not be asked or with
-    /// --strict something is UNKNOWN, with 2 if a file cannot be used, with 3 if the deployment is blocked, and with 4 if
-    /// builds must go together.
+    /// Exits with 0 if each build can go alone in the order of the steps, with 1 if no instance answered or with --strict
+    /// something is UNKNOWN, with 2 if a file cannot be used, with 3 if the deployment is blocked, and with 4 if builds
+    /// must go together.
     #[command(verbatim_doc_comment)]
     Plan {
         #[command(flatten)]
@@ -39,8 +39,8 @@ pub(crate) enum Release {
     },
     /// Check that a service fits all that runs: between two steps, or with --deploy before one
     ///
-    /// Exits with 0 if it does, with 3 if not, and with 1 if no instance runs, the mesh could not be asked, or with --strict
-    /// something is UNKNOWN. With --deploy as `plan` does.
+    /// Exits with 0 if it does, with 3 if not, and with 1 if no instance runs or answers, or with --strict something is
+    /// UNKNOWN. With --deploy as `plan` does.
     #[command(verbatim_doc_comment)]
     Check {
         /// The service

@@ -211,6 +211,30 @@ fn release_lists_what_it_does_not_know() {
     assert_eq!((strict.code, strict.err.lines().count()), (Some(1), 1), "{strict:?}");
     let nobody = mesh(["--address", "127.0.0.1:1"], &["release", "plan", "--deploy", &program]);
     assert!(nobody.error().contains("no process answers"), "{nobody:?}");
+    // A service may be the one that does not answer.
+    let mut other = manifest("catalog");
+    "billing".clone_into(&mut other.service);
+    let builds = Builds::new();
+    let plan = apart.release(&["plan", &at, "--deploy", &builds.write("billing", "1.0", other, &[])]);
+    assert!(plan.out.contains("billing 1.0 (what runs of it is UNKNOWN)"), "{plan:?}");
+}
+
+#[test]
+fn release_fails_if_no_instance_answers() {
+    let program = command("catalog").get_program().to_string_lossy().into_owned();
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = silent.local_addr().expect("an address").to_string();
+    let at = format!("--at={silent}");
+    for arguments in [vec!["plan", "--deploy", &program], vec!["check", "catalog", "--deploy", &program], vec!["show"]]
+    {
+        for closed in ["--at=127.0.0.1:1", &at] {
+            let failed = release(&[&arguments[..1], &[closed], &arguments[1..]].concat());
+            assert!(failed.error().starts_with("no instance answered"), "{failed:?}");
+            assert_eq!(failed.out, "", "nothing is planned");
+        }
+        let failed = mesh(["--address", &silent], &[&["release"], &arguments[..]].concat());
+        assert!(failed.error().starts_with("no instance answered"), "{failed:?}");
+    }
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub(super) struct Found {
     pub(super) running: Vec<Running>,
     /// Instances of which something is not known, a sentence each.
     pub(super) unknown: Vec<String>,
+    /// The services of which an instance did not answer; `None` stands for those of a process that did not.
+    silent: BTreeSet<Option<String>>,
     /// Who was asked.
     pub(super) origin: String,
 }
@@ -71,14 +73,14 @@ type Builds = Vec<(String, anyhow::Result<Build>)>;
 ///
 /// # Errors
 ///
-/// Nobody could be asked.
+/// Nobody could be asked, or no instance answered.
 pub(super) async fn ask(
     options: &AskOptions,
     outside: Vec<Build>,
     tls: bool,
     target: impl AsyncFnOnce() -> anyhow::Result<Target>,
 ) -> anyhow::Result<Found> {
-    let mut found = Found { running: Vec::new(), unknown: Vec::new(), origin: String::new() };
+    let mut found = Found { running: Vec::new(), unknown: Vec::new(), silent: BTreeSet::new(), origin: String::new() };
     if options.at.is_empty() {
         match target().await? {
             Target::Consul(consul) => found.registered(&consul).await?,
@@ -90,6 +92,12 @@ pub(super) async fn ask(
     } else {
         credentials::read(tls)?;
         found.at(&options.at).await?;
+    }
+    // With nothing registered it is the first deployment.
+    if let (true, Some(first)) = (found.running.is_empty(), found.unknown.first()) {
+        let more = found.unknown.len() - 1;
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        bail!("no instance answered, so it is not known what runs: {first}{more}");
     }
     found.running.extend(outside.into_iter().map(|build| Running { build, instances: 1 }));
     found.running.sort_by_key(|one| (one.build.service().to_owned(), one.build.manifest.version.clone()));
@@ -140,11 +148,19 @@ impl Found {
         Ok(())
     }
 
+    /// Whether it is not known if a service runs, or what of it.
+    pub(super) fn is_unknown(&self, service: &str) -> bool {
+        self.silent.contains(&None) || self.silent.contains(&Some(service.to_owned()))
+    }
+
     /// Adds the builds of a process.
     fn process(&mut self, builds: anyhow::Result<Builds>) {
         match builds {
             Ok(builds) => builds.into_iter().for_each(|(service, answer)| self.add(&service, 1, answer)),
-            Err(why) => self.unknown.push(format!("{why:#}")),
+            Err(why) => {
+                self.unknown.push(format!("{why:#}"));
+                self.silent.insert(None);
+            }
         }
     }
 
@@ -159,7 +175,10 @@ impl Found {
                     None => self.running.push(Running { build, instances }),
                 }
             }
-            Err(why) => self.unknown.push(format!("{service}: {why:#}")),
+            Err(why) => {
+                self.unknown.push(format!("{service}: {why:#}"));
+                self.silent.insert(Some(service.to_owned()));
+            }
         }
     }
 }

@@ -92,7 +92,7 @@ fn planned(found: &Found, deploy: Vec<mesh_release::Build>) -> (String, u8) {
         Verdict::Blocked => BLOCKED,
         Verdict::Together => TOGETHER,
     };
-    (running(found) + &text(&plan), code)
+    (running(found) + &text(&plan, found), code)
 }
 
 /// The line of what runs, and those of what is not known.
@@ -108,14 +108,14 @@ pub(super) fn running(found: &Found) -> String {
     format!("running ({}): {}\n{unknown}", found.origin, one_line(&all))
 }
 
-fn text(plan: &Plan) -> String {
+fn text(plan: &Plan, found: &Found) -> String {
     let mut lines = Vec::new();
     if !plan.blocked.is_empty() {
         lines.push("BLOCKED".to_owned());
         lines.extend(plan.blocked.iter().map(|why| format!("  {why}")));
     } else {
         for (number, step) in plan.steps.iter().enumerate() {
-            lines.extend(step_lines(number + 1, plan.steps.len(), step));
+            lines.extend(step_lines(number + 1, plan.steps.len(), step, found));
         }
         let groups = plan.back.iter().map(|group| group.join(" + ")).collect::<Vec<_>>().join(", ");
         if !groups.is_empty() {
@@ -133,11 +133,14 @@ fn line_of(line: &str) -> String {
     format!("{}{}", " ".repeat(line.len() - text.len()), one_line(text))
 }
 
-fn step_lines(number: usize, count: usize, step: &Step) -> Vec<String> {
+fn step_lines(number: usize, count: usize, step: &Step, found: &Found) -> Vec<String> {
     let change = |change: &mesh_release::Change| {
         let from: Vec<_> = change.from.iter().filter(|from| **from != change.to).cloned().collect();
         match (from.is_empty(), change.from.is_empty()) {
             (false, _) => format!("{} {} → {}", change.service, from.join(", "), change.to),
+            (true, true) if found.is_unknown(&change.service) => {
+                format!("{} {} (what runs of it is UNKNOWN)", change.service, change.to)
+            }
             (true, true) => format!("{} {} (new)", change.service, change.to),
             (true, false) => format!("{} {} (runs already)", change.service, change.to),
         }
