@@ -74,8 +74,10 @@ pub fn run(process: impl Into<Process>) -> ExitCode {
 fn write_manifest(process: &Process, service: &str) -> ExitCode {
     match release::write(process, service) {
         Ok(manifest) => {
-            let written = std::io::stdout().write_all(&manifest);
-            if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            let mut out = std::io::stdout();
+            let Err(error) = out.write_all(&manifest).and_then(|()| out.flush()) else { return ExitCode::SUCCESS };
+            print_error(&format!("the manifest cannot be written: {error}"));
+            ExitCode::FAILURE
         }
         Err(error) => {
             print_error(&format!("{error:#}"));
