@@ -1,6 +1,6 @@
 //! Reads builds from files: a manifest, or a program that writes its own.
 
-use std::fs::File;
+use std::fs::{File, FileType};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -8,17 +8,21 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use mesh_release::Build;
-use tokio::process::Command;
+use tokio::io::{AsyncReadExt as _, copy, sink};
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::shown;
 
-/// The limit for a program that writes its manifest.
+/// The limit for a program that writes its manifest, and for a pipe.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The begin of a program: ELF, Mach-O in two forms, and a script.
 const PROGRAMS: [&[u8]; 4] = [b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"#!"];
-/// A larger file is no manifest, in bytes.
+/// More is no manifest, in bytes.
 const LARGEST: u64 = 64 << 20;
+/// What is read of the errors of a program, in bytes.
+const ERRORS: u64 = 64 << 10;
 
 /// The folder with manifests of clients outside of the mesh.
 const CONSUMERS: &str = "deploy/consumers";
@@ -69,15 +73,11 @@ pub(super) async fn read_all(given: &[Given]) -> Result<Vec<Build>, String> {
 /// What is wrong with it: one line.
 pub(super) async fn read(Given { service, path }: &Given) -> Result<Build, String> {
     let shown = path.display();
-    let cannot = |error: io::Error| format!("{shown} cannot be read: {error}");
-    let bytes = if is_program(path).map_err(cannot)? {
-        written_by(path, service.as_deref()).await.map_err(|why| format!("{shown} writes no manifest: {why}"))?
-    } else {
-        let length = path.metadata().map_err(cannot)?.len();
-        if length > LARGEST {
-            return Err(format!("{shown} is no manifest: it has {length} bytes"));
+    let bytes = match content(path).await.map_err(|why| format!("{shown} cannot be read: {why}"))? {
+        Content::Program => {
+            written_by(path, service.as_deref()).await.map_err(|why| format!("{shown} writes no manifest: {why}"))?
         }
-        std::fs::read(path).map_err(cannot)?
+        Content::Manifest(bytes) => bytes,
     };
     let build = Build::read(&bytes).map_err(|why| format!("{shown} {why}"))?;
     match service {
@@ -113,7 +113,9 @@ pub(super) fn consumers(folder: Option<&Path>) -> Result<Vec<Build>, String> {
         }
     }
     let read = manifests.iter().map(|path| {
-        let bytes = std::fs::read(path).map_err(|error| cannot(path, error))?;
+        let Content::Manifest(bytes) = content_of(path, false).map_err(|error| cannot(path, error))? else {
+            return Err(format!("{} is a program, and no manifest", path.display()));
+        };
         let mut build = Build::read(&bytes).map_err(|why| format!("{} {why}", path.display()))?;
         build.manifest.service = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(build)
@@ -121,10 +123,49 @@ pub(super) fn consumers(folder: Option<&Path>) -> Result<Vec<Build>, String> {
     read.collect()
 }
 
-fn is_program(path: &Path) -> io::Result<bool> {
-    let mut begin = Vec::new();
-    File::open(path)?.take(4).read_to_end(&mut begin)?;
-    Ok(PROGRAMS.iter().any(|program| begin.starts_with(program)))
+/// What a file holds.
+enum Content {
+    /// A program, of which only the begin was read.
+    Program,
+    /// What may be a manifest.
+    Manifest(Vec<u8>),
+}
+
+/// Reads a file, or a pipe to its end, within the limit.
+async fn content(path: &Path) -> Result<Content, String> {
+    let (done, read) = oneshot::channel();
+    let path = path.to_owned();
+    // No thread of the runtime, whose end would wait for a pipe to which nobody writes.
+    std::thread::spawn(move || done.send(content_of(&path, true)));
+    match timeout(LIMIT, read).await {
+        Ok(Ok(read)) => read.map_err(|error| error.to_string()),
+        _ => Err(format!("it did not end within {LIMIT:?}")),
+    }
+}
+
+/// Reads a regular file, or a pipe to its end.
+fn content_of(path: &Path, takes_pipes: bool) -> io::Result<Content> {
+    let kind = path.metadata()?.file_type();
+    if !(kind.is_file() || takes_pipes && is_pipe(kind)) {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let (mut file, mut bytes) = (File::open(path)?, Vec::new());
+    file.by_ref().take(4).read_to_end(&mut bytes)?;
+    if kind.is_file() && PROGRAMS.iter().any(|program| bytes.starts_with(program)) {
+        return Ok(Content::Program);
+    }
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(io::Error::other(format!("it has more than {LARGEST} bytes")));
+    }
+    Ok(Content::Manifest(bytes))
+}
+
+fn is_pipe(kind: FileType) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileTypeExt::is_fifo(&kind);
+    #[cfg(not(unix))]
+    false
 }
 
 /// What a program writes with `--manifest`.
@@ -133,16 +174,45 @@ async fn written_by(program: &Path, service: Option<&str>) -> Result<Vec<u8>, St
     let program = program.canonicalize().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
     command.arg(service.map_or("--manifest".to_owned(), |service| format!("--manifest={service}")));
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = match timeout(LIMIT, command.output()).await {
-        Ok(output) => output.map_err(|error| error.to_string())?,
-        Err(_) => return Err(format!("it did not end within {LIMIT:?}")),
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    #[cfg(unix)]
+    command.process_group(0);
+    command.kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let group = child.id();
+    let failed = match timeout(LIMIT, output_of(&mut child)).await {
+        Ok(Ok(written)) => return written,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("it did not end within {LIMIT:?}"),
     };
-    if output.status.success() {
-        return Ok(output.stdout);
+    // What it started as well. The standard library sends signals to no group.
+    if let Some(group) = group {
+        let _ = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).stderr(Stdio::null()).status().await;
     }
-    let said = String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned();
-    Err(if said.is_empty() { output.status.to_string() } else { said.trim_start_matches("error: ").to_owned() })
+    Err(failed)
+}
+
+/// What a program writes, if it succeeds: the outer error is one of reading it, or that it writes too much.
+async fn output_of(child: &mut Child) -> io::Result<Result<Vec<u8>, String>> {
+    let (Some(out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else { return Ok(Ok(Vec::new())) };
+    let out = async {
+        let mut bytes = Vec::new();
+        out.take(LARGEST + 1).read_to_end(&mut bytes).await?;
+        let fits = bytes.len() as u64 <= LARGEST;
+        if fits { Ok(bytes) } else { Err(io::Error::other(format!("it writes more than {LARGEST} bytes"))) }
+    };
+    let said = async {
+        let mut said = Vec::new();
+        (&mut err).take(ERRORS).read_to_end(&mut said).await?;
+        copy(&mut err, &mut sink()).await?;
+        Ok(said)
+    };
+    let (out, said, status) = tokio::try_join!(out, said, child.wait())?;
+    if status.success() {
+        return Ok(Ok(out));
+    }
+    let said = String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned();
+    Ok(Err(if said.is_empty() { status.to_string() } else { said.trim_start_matches("error: ").to_owned() }))
 }
 
 #[cfg(test)]
@@ -178,6 +248,65 @@ mod tests {
         assert!(names(&path("README.md")).unwrap_err().contains("cannot be read"), "no folder");
         std::fs::create_dir(path("phones-1.6.manifest")).unwrap();
         assert!(names(folder.path()).unwrap_err().contains("phones-1.6.manifest cannot be read"));
+    }
+
+    fn pipe(path: &Path) {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
+
+    #[test]
+    fn consumers_are_regular_files_of_a_sensible_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("phones.manifest");
+        let refused = || consumers(Some(folder.path())).unwrap_err();
+        pipe(&path);
+        assert!(refused().ends_with("phones.manifest cannot be read: it is no regular file"), "{}", refused());
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("missing", &path).unwrap();
+        assert!(refused().contains("phones.manifest cannot be read"), "{}", refused());
+        std::fs::remove_file(&path).unwrap();
+        File::create(&path).unwrap().set_len(LARGEST + 1).unwrap();
+        assert!(refused().ends_with("it has more than 67108864 bytes"), "{}", refused());
+        std::fs::write(&path, "#!/bin/sh").unwrap();
+        assert!(refused().contains("is a program, and no manifest"), "{}", refused());
+    }
+
+    #[tokio::test]
+    async fn pipes_are_read_to_their_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        pipe(&path);
+        let written = Build::foreign("phones", Vec::new(), &[]).unwrap().manifest.encode_to_vec();
+        let (begin, end) = written.split_at(10);
+        let (to, begin, end) = (path.clone(), begin.to_vec(), end.to_vec());
+        let writer = std::thread::spawn(move || {
+            let mut pipe = File::options().write(true).open(to).unwrap();
+            for part in [begin, end] {
+                io::Write::write_all(&mut pipe, &part).unwrap();
+                std::thread::yield_now();
+            }
+        });
+        let build = read(&Given { service: None, path }).await.unwrap();
+        writer.join().unwrap();
+        assert_eq!(build.service(), "phones");
+        let refused = read(&Given { service: None, path: "/dev/zero".into() }).await.unwrap_err();
+        assert_eq!(refused, "/dev/zero cannot be read: it is no regular file");
+    }
+
+    #[tokio::test]
+    async fn program_that_writes_too_much_is_ended_with_what_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, pid) = (folder.path().join("script"), folder.path().join("pid"));
+        std::fs::write(&path, format!("#!/bin/sh\ncat /dev/zero & echo $! > {}; wait", pid.display())).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let refused = read(&Given { service: None, path }).await.unwrap_err();
+        assert!(refused.ends_with("writes no manifest: it writes more than 67108864 bytes"), "{refused}");
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let runs = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        // A zombie has ended.
+        while runs().is_ok_and(|stat| !stat.contains(") Z ")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     #[tokio::test]
