@@ -276,11 +276,14 @@ async fn main() -> ExitCode {
 }
 
 impl Cli {
-    /// Rejects `--address` with `--consul`. clap detects the conflict only on the same side of the command.
-    fn checked(self) -> Result<Self, clap::Error> {
-        if self.target.address.is_some() && self.target.consul.is_some() {
-            let conflict = "--address and --consul exclude each other: give only one of them\n";
-            return Err(Self::command().error(ErrorKind::ArgumentConflict, conflict));
+    /// Rejects `--address` with `--consul` or `--at`. clap detects the conflict only on the same side of the command.
+    fn checked(mut self) -> Result<Self, clap::Error> {
+        let has_at = if let Command::Release(release) = &mut self.command { release.has_at() } else { false };
+        for (is_given, option) in [(self.target.consul.is_some(), "--consul"), (has_at, "--at")] {
+            if self.target.address.is_some() && is_given {
+                let conflict = format!("--address and {option} exclude each other: give only one of them\n");
+                return Err(Self::command().error(ErrorKind::ArgumentConflict, conflict));
+            }
         }
         Ok(self)
     }
@@ -289,6 +292,7 @@ impl Cli {
 async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> {
     // Connects only after the arguments of the command are parsed.
     let tls = credentials::wants_tls(options.tls);
+    let consul = options.consul.is_some();
     let target = async || {
         credentials::read(tls)?;
         Target::find(options.address, options.consul).await
@@ -298,7 +302,7 @@ async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> 
         Command::Ca { services, rotate } => ca::ca(services, rotate),
         Command::Token { sub, scopes, lifetime } => token::token(&sub, &scopes, lifetime),
         Command::Doctor => doctor::doctor(),
-        Command::Release(command) => release::run(command, tls, target).await,
+        Command::Release(command) => release::run(command, tls, consul, target).await,
         Command::Services => services::list(&target().await?).await,
         Command::Events(Events::List) => events::list(&target().await?).await,
         Command::Events(Events::Follow { source, types, snapshot, json }) => {

@@ -74,12 +74,31 @@ pub(crate) enum Release {
     },
 }
 
-/// Runs a command. `tls`: processes are asked with a certificate.
+impl Release {
+    /// What says whom to ask.
+    fn ask(&mut self) -> Option<&mut AskOptions> {
+        match self {
+            Self::Plan { ask, .. } | Self::Check { ask, .. } | Self::Show { ask } => Some(ask),
+            Self::Diff { .. } => None,
+        }
+    }
+
+    /// Whether processes are given by `--at`.
+    pub(crate) fn has_at(&mut self) -> bool {
+        self.ask().is_some_and(|ask| !ask.at.is_empty())
+    }
+}
+
+/// Runs a command. `tls`: processes are asked with a certificate. `consul`: `--consul` was given.
 pub(crate) async fn run(
-    command: Release,
+    mut command: Release,
     tls: bool,
+    consul: bool,
     target: impl AsyncFnOnce() -> anyhow::Result<Target>,
 ) -> anyhow::Result<ExitCode> {
+    if let Some(ask) = command.ask() {
+        ask.consul = consul;
+    }
     match command {
         Release::Plan { ask, deploy } => plan::plan(&ask, &deploy, tls, target).await,
         Release::Check { service, ask, deploy } => plan::check(&service, &ask, deploy.as_ref(), tls, target).await,

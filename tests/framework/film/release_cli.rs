@@ -192,6 +192,15 @@ fn release_plan_counts_clients_outside_of_the_mesh() {
     let broken = "BROKEN    catalog 0.0.0 does not serve CatalogService/GotTitle, which phones-1.5 1.1 calls";
     assert!(checked.code == Some(3) && checked.out.lines().any(|line| line == broken), "{checked:?}");
 
+    // It would count as a build of the service.
+    let named = consumers.path().join("catalog.manifest");
+    std::fs::copy(consumers.path().join("phones-1.4.manifest"), &named).expect("a file");
+    for arguments in [vec!["plan", "--deploy", &artwork], vec!["check", "catalog"], vec!["show"]] {
+        let refused = apart.release(&[&arguments[..1], &[&folder], &arguments[1..]].concat());
+        assert_eq!((refused.code, refused.err.lines().count()), (Some(2), 1), "{refused:?}");
+        assert!(refused.err.contains("catalog.manifest of a client outside"), "{refused:?}");
+    }
+
     // A folder that is mistyped is not one without clients.
     let mistyped = apart.release(&["plan", "--consumers=mistyped", "--deploy", &catalog]);
     assert_eq!((mistyped.code, mistyped.err.lines().count()), (Some(2), 1), "{mistyped:?}");
@@ -234,6 +243,11 @@ fn release_fails_if_no_instance_answers() {
         }
         let failed = mesh(["--address", &silent], &[&["release"], &arguments[..]].concat());
         assert!(failed.error().starts_with("no instance answered"), "{failed:?}");
+        let both = mesh(["--address", &silent], &[&["release"], &arguments[..], &[&at]].concat());
+        assert!(both.code == Some(2) && both.err.contains("--address and --at exclude each other"), "{both:?}");
+        // Beside Consul, which is not there.
+        let both = mesh(["--consul", "127.0.0.1:1"], &[&["release"], &arguments[..], &[&at]].concat());
+        assert!(both.error().contains("no Consul agent answers"), "{both:?}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! Finds what runs: asks the instances that Consul knows, or those at given addresses, for their manifests.
 //!
 //! Guarantees:
-//! - Instances with one digest of their program are asked once.
+//! - Of instances with one digest of their program, the first answer counts.
 //! - An instance that does not answer within 2 s, or answers for another service, is listed as unknown. All are asked at the
-//!   same time, and of those with one digest the others if the first one fails.
+//!   same time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use clap::Args;
 use consul_api_client::health::{CheckStatus, Instance};
 use futures_util::future::{join_all, select_ok};
 use mesh_proto::mesh::release::v1::release_service_client::ReleaseServiceClient;
-use mesh_proto::mesh::release::v1::{GetManifestRequest, GetManifestResponse};
+use mesh_proto::mesh::release::v1::{GetManifestRequest, GetManifestResponse, Manifest};
 use mesh_release::{Build, Running};
 use tokio::time::timeout;
 use tonic::Code;
@@ -28,13 +28,21 @@ use crate::{credentials, reflection};
 const LIMIT: Duration = Duration::from_secs(2);
 /// The largest answer, in bytes.
 const LARGEST: usize = 64 << 20;
+/// Of so many instances with one digest, one answers.
+const EQUAL: usize = 32;
+/// No process has more services.
+const MOST: usize = 1000;
 
 /// Whom to ask, and for what else.
 #[derive(Args)]
 pub(crate) struct AskOptions {
-    /// Ask this process, too, at all addresses of the host: for a registry `static` or `dns`. Several are given one by one
+    /// Ask this process, at all addresses of the host, in place of those that `mesh` finds, or beside them if --consul is
+    /// given: for a registry `static` or `dns`, or a gateway. Several are given one by one
     #[arg(long = "at", value_name = "HOST:PORT")]
-    at: Vec<Address>,
+    pub(super) at: Vec<Address>,
+    /// Whether `--consul` was given.
+    #[arg(skip)]
+    pub(super) consul: bool,
     /// The folder with manifests of clients outside of the mesh, which count as running [default: deploy/consumers, if it is
     /// there]
     #[arg(long, value_name = "FOLDER")]
@@ -56,6 +64,7 @@ impl AskOptions {
 }
 
 /// What runs.
+#[derive(Default)]
 pub(super) struct Found {
     pub(super) running: Vec<Running>,
     /// Instances of which something is not known, a sentence each.
@@ -64,6 +73,10 @@ pub(super) struct Found {
     silent: BTreeSet<Option<String>>,
     /// Who was asked.
     pub(super) origin: String,
+    /// The names of services, by what runs.
+    services: BTreeSet<String>,
+    /// The names of clients outside of the mesh.
+    outside: BTreeSet<String>,
 }
 
 /// The answers for the services of a process.
@@ -80,8 +93,8 @@ pub(super) async fn ask(
     tls: bool,
     target: impl AsyncFnOnce() -> anyhow::Result<Target>,
 ) -> anyhow::Result<Found> {
-    let mut found = Found { running: Vec::new(), unknown: Vec::new(), silent: BTreeSet::new(), origin: String::new() };
-    if options.at.is_empty() {
+    let mut found = Found::default();
+    if options.at.is_empty() || options.consul {
         match target().await? {
             Target::Consul(consul) => found.registered(&consul).await?,
             Target::Process(process) => {
@@ -91,20 +104,49 @@ pub(super) async fn ask(
         }
     } else {
         credentials::read(tls)?;
-        found.at(&options.at).await?;
     }
+    found.at(&options.at).await?;
     // With nothing registered it is the first deployment.
     if let (true, Some(first)) = (found.running.is_empty(), found.unknown.first()) {
         let more = found.unknown.len() - 1;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
         bail!("no instance answered, so it is not known what runs: {first}{more}");
     }
+    let running = found.running.iter().map(|running| &running.build);
+    found.services = running.chain(&outside).flat_map(peers).map(str::to_owned).collect();
+    found.services.extend(found.running.iter().map(|running| running.build.service().to_owned()));
+    found.services.extend(found.silent.iter().flatten().cloned());
+    found.outside = outside.iter().map(|build| build.service().to_owned()).collect();
     found.running.extend(outside.into_iter().map(|build| Running { build, instances: 1 }));
     found.running.sort_by_key(|one| (one.build.service().to_owned(), one.build.manifest.version.clone()));
     Ok(found)
 }
 
+/// The services that a build calls and follows.
+fn peers(build: &Build) -> impl Iterator<Item = &str> {
+    let Manifest { calls, follows, .. } = &build.manifest;
+    calls.iter().map(|call| &*call.peer).chain(follows.iter().map(|followed| &*followed.source))
+}
+
 impl Found {
+    /// Checks that no client outside of the mesh has the name of a service: it would count as a build of it.
+    ///
+    /// # Errors
+    ///
+    /// One has: one line.
+    pub(super) fn distinct(&self, deploy: &[Build]) -> Result<(), String> {
+        let named = |service: &str| self.outside.contains(service).then(|| service.to_owned());
+        let deployed = deploy.iter().flat_map(|build| peers(build).chain([build.service()]));
+        let mut services = self.services.iter().map(String::as_str).chain(deployed);
+        match services.find_map(named) {
+            None => Ok(()),
+            Some(name) => Err(format!(
+                "{name}.manifest of a client outside of the mesh has the name of a service: name it after the client, such as \
+                 phones-1.4.manifest"
+            )),
+        }
+    }
+
     /// Asks the instances that Consul knows, but for those that are critical, which no service calls.
     async fn registered(&mut self, consul: &Consul) -> anyhow::Result<()> {
         self.origin = format!("Consul {}", consul.address);
@@ -131,7 +173,8 @@ impl Found {
 
     /// Asks all processes at these hosts.
     async fn at(&mut self, at: &[Address]) -> anyhow::Result<()> {
-        self.origin = at.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let origins = Some(std::mem::take(&mut self.origin)).filter(|origin| !origin.is_empty());
+        self.origin = origins.into_iter().chain(at.iter().map(ToString::to_string)).collect::<Vec<_>>().join(", ");
         let found = join_all(at.iter().map(|host| async move {
             let found = within(host, async { Ok(tokio::net::lookup_host(host.to_string()).await?) }).await;
             found.with_context(|| format!("{host} has no address"))
@@ -146,6 +189,12 @@ impl Found {
             addresses.into_iter().map(|address| async move { builds(&Process::connect(address, None).await?).await });
         join_all(asked).await.into_iter().for_each(|answer| self.process(answer));
         Ok(())
+    }
+
+    /// Whether an instance of a service runs.
+    pub(super) fn runs(&self, service: &str) -> bool {
+        let mut running = self.running.iter().map(|running| running.build.service());
+        running.any(|running| running == service) && !self.outside.contains(service)
     }
 
     /// Whether it is not known if a service runs, or what of it.
@@ -193,34 +242,31 @@ async fn within<T>(address: &Address, answer: impl Future<Output = anyhow::Resul
     timeout(LIMIT, answer).await.unwrap_or_else(|_| Err(anyhow!("{address} did not answer within {LIMIT:?}")))
 }
 
-/// The build of equal instances: that of the first one, or if it fails, of the first of the others that answers.
+/// The build of equal instances: that of the first one that answers.
 async fn first(service: &str, instances: &[Instance]) -> anyhow::Result<Build> {
-    let mut addresses = instances.iter().filter_map(Address::of);
-    let ask = |address: Address| async move {
-        let asked = async {
-            let process = Process::connect(address.clone(), Some(service)).await?;
-            manifest(&process, service).await
-        };
-        within(&address, asked).await
-    };
-    let failed = match addresses.next() {
-        None => bail!("it has no address"),
-        Some(address) => match ask(address).await {
-            Ok(build) => return Ok(build),
-            Err(why) => why,
-        },
-    };
-    let others: Vec<_> = addresses.map(|address| Box::pin(ask(address))).collect();
-    if others.is_empty() {
-        return Err(failed);
+    let asked = instances.iter().filter_map(Address::of).take(EQUAL).map(|address| {
+        Box::pin(async move {
+            let asked = async {
+                let process = Process::connect(address.clone(), Some(service)).await?;
+                manifest(&process, service).await
+            };
+            within(&address, asked).await
+        })
+    });
+    let asked: Vec<_> = asked.collect();
+    if asked.is_empty() {
+        bail!("it has no address");
     }
-    Ok(select_ok(others).await?.0)
+    Ok(select_ok(asked).await?.0)
 }
 
 /// The build of a service at a process. One of another framework has no manifest: what it serves is known by reflection.
 async fn manifest(process: &Process, service: &str) -> anyhow::Result<Build> {
     let Some(answer) = get(process, service).await? else {
         let (serves, contracts) = reflection::contracts(process).await?;
+        if serves.iter().all(|contract| contract.split('.').next() != Some(service)) {
+            bail!("{} serves nothing of it", process.address);
+        }
         return Ok(Build::foreign(service, serves, &contracts)?);
     };
     if answer.manifest.is_empty() {
@@ -243,6 +289,11 @@ async fn builds(process: &Process) -> anyhow::Result<Builds> {
     };
     let services = within(&process.address, services).await;
     let services = services.with_context(|| format!("the process at {}", process.address))?;
+    match services.len() {
+        0 => bail!("the process at {} names no service", process.address),
+        1..=MOST => {}
+        more => bail!("the process at {} names {more} services, and no process has more than {MOST}", process.address),
+    }
     let asked = services.into_iter().map(|service| async move {
         let answer = within(&process.address, manifest(process, &service)).await;
         (service, answer)

@@ -24,6 +24,9 @@ pub(super) async fn plan(
         (Err(why), _) | (_, Err(why)) => return Ok(usage(&why)),
     };
     let found = ask(options, outside, tls, target).await?;
+    if let Err(why) = found.distinct(&deploy) {
+        return Ok(usage(&why));
+    }
     let (text, code) = planned(&found, deploy);
     write!(io::stdout(), "{text}")?;
     Ok(strictly(options, &found, code))
@@ -52,12 +55,15 @@ pub(super) async fn check(
         Err(why) => return Ok(usage(&why)),
     };
     let found = ask(options, outside, tls, target).await?;
+    if let Err(why) = found.distinct(deploy.as_slice()) {
+        return Ok(usage(&why));
+    }
     if let Some(build) = deploy {
         let (text, code) = planned(&found, vec![build]);
         write!(io::stdout(), "{text}")?;
         return Ok(strictly(options, &found, code));
     }
-    if !found.running.iter().any(|running| running.build.service() == service) {
+    if !found.runs(service) {
         shown::error(&format!("no instance of `{service}` runs: --deploy checks a build before it is deployed"));
         return Ok(ExitCode::FAILURE);
     }

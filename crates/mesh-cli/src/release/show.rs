@@ -23,6 +23,9 @@ pub(super) async fn show(
         Err(why) => return Ok(usage(&why)),
     };
     let found = ask(options, outside, tls, target).await?;
+    if let Err(why) = found.distinct(&[]) {
+        return Ok(usage(&why));
+    }
     let mut table = Table::new(["SERVICE", "VERSION", "INSTANCES", "MANIFEST", "REVISION", "USES"]);
     for running in &found.running {
         let manifest = &running.build.manifest;
