@@ -166,6 +166,17 @@ impl Comparison {
         self.messages(place, Way::Response, (b, &to.response), (a, &from.response));
     }
 
+    /// Compares the HTTP rules of a method: a gateway serves them to clients outside of the mesh.
+    pub(crate) fn http(&mut self, place: &str, before: &MethodView, now: &MethodView) {
+        if before.options.access < Audience::Public {
+            return;
+        }
+        let now = &now.options.http;
+        for rule in before.options.http.iter().filter(|rule| !now.contains(rule)) {
+            self.note(Severity::Broken, place, format!("its HTTP rule {rule} is gone or another one"));
+        }
+    }
+
     /// Compares a message, and all that it contains, as the sender writes and the receiver reads it.
     pub(crate) fn messages(&mut self, place: &str, way: Way, sender: (&View, &str), receiver: (&View, &str)) {
         self.places += 1;
@@ -232,6 +243,14 @@ impl Comparison {
         for (_, field_read) in to.iter().filter(|(number, _)| !from.contains_key(number)) {
             field.only_read(field_read);
         }
+        apart(from, to, |read, other, name| {
+            let (sender, receiver) = way.ends();
+            field.note(
+                Severity::Degraded,
+                read,
+                &format!("is in the oneof `{name}` with `{other}` at the {receiver}, and the {sender} may send both"),
+            );
+        });
         compared.found = found;
         Some(compared)
     }
@@ -240,6 +259,20 @@ impl Comparison {
     #[cfg(test)]
     pub(crate) fn pairs(&self) -> usize {
         self.pairs.len()
+    }
+}
+
+/// Notes the fields that are in one oneof at the receiver with an earlier field, and not at the sender.
+fn apart(from: &MessageView, to: &MessageView, mut note: impl FnMut(&FieldView, &str, &str)) {
+    let mut firsts: BTreeMap<i32, (&FieldView, &FieldView)> = BTreeMap::new();
+    for (number, read) in to {
+        let (Some(oneof), Some(sent)) = (&read.oneof, from.get(number)) else { continue };
+        let (first_sent, first) = *firsts.entry(oneof.0).or_insert((sent, read));
+        let is_one =
+            sent.oneof.is_some() && sent.oneof.as_ref().map(|it| it.0) == first_sent.oneof.as_ref().map(|it| it.0);
+        if first.name != read.name && !is_one {
+            note(read, &first.name, &oneof.1);
+        }
     }
 }
 
@@ -276,7 +309,8 @@ impl Fields<'_> {
             self.note(Severity::Broken, read, &format!("is {sent} at the {from}, and {of} at the {to}"));
             return false;
         }
-        if sent.kind != read.kind && wires.0 == Class::Varint && loses(sent.kind, read.kind) {
+        let is_number = matches!(wires.0, Class::Varint | Class::ZigZag | Class::Fixed32 | Class::Fixed64);
+        if sent.kind != read.kind && is_number && loses(sent.kind, read.kind) {
             self.note(Severity::Degraded, read, &format!("is {} at the {from}, and {} at the {to}", kinds.0, kinds.1));
         }
         if self.way.is_checked() && !self.is_of_services(sent, read) {
@@ -395,15 +429,15 @@ fn kind(kind: i32) -> &'static str {
     usize::try_from(kind).ok().and_then(|kind| NAMES.get(kind)).copied().unwrap_or("?")
 }
 
-/// Whether varints of one type may lose something when they are read as another one.
+/// Whether numbers of one type may lose something when they are read as another one.
 fn loses(sent: i32, read: i32) -> bool {
     // Bits that a value may have: bool, those of 32, those of 64.
     let bits = |kind| match kind {
         8 => 1,
-        5 | 13 | 14 => 32,
+        5 | 7 | 13 | 14 | 15 | 17 => 32,
         _ => 64,
     };
-    let is_signed = |kind| matches!(kind, 3 | 5 | 14);
+    let is_signed = |kind| matches!(kind, 3 | 5 | 14..=18);
     bits(read) < bits(sent) || (bits(sent) > 1 && is_signed(sent) != is_signed(read)) || read == kinds::ENUM
 }
 
@@ -513,6 +547,10 @@ mod tests {
             (("FILM = 1;", "FILM = 1; SERIES = 2;"), "`kind` of Title may be SERIES, which the caller does not know"),
             (("FILM = 1;", ""), "`kind` of Ask may be FILM, which the service does not know"),
             (("int64 at = 2", "int32 at = 2"), "is int64 at the caller, and int32 at the service"),
+            (
+                ("int64 at = 2; Kind kind = 3;", "oneof by { int64 at = 2; Kind kind = 3; }"),
+                "`kind` of Ask is in the oneof `by` with `at` at the service, and the caller may send both",
+            ),
             (("seconds: 2", "seconds: 1"), "shorter default deadline"),
             (("ACCESS_PUBLIC", "ACCESS_INTERNAL"), "internal at the service, and public at the caller"),
         ] {
@@ -523,6 +561,39 @@ mod tests {
         // What only the service sets is not sent to it.
         let found = changed(&[("string made = 4 [(google.api.field_behavior) = OUTPUT_ONLY];", "")]);
         assert!(found.iter().all(|(_, what)| what.contains("not sent by the service")), "{found:?}");
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_degraded() {
+        let text = |kind: &str| format!("service S {{ rpc Get(Ask) returns (Ask); }} message Ask {{ {kind} at = 1; }}");
+        for (old, new, count) in [
+            ("sint64", "sint32", 1),
+            ("fixed32", "sfixed32", 2),
+            ("sfixed64", "fixed64", 2),
+            ("int64", "int32", 1),
+            ("uint32", "uint64", 1),
+            ("fixed64", "fixed64", 0),
+        ] {
+            let found = compared(&text(old), &text(new));
+            assert_eq!(found.len(), count, "{old} {new}: {found:?}");
+            assert!(found.iter().all(|(severity, _)| *severity == Degraded), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn fields_that_were_in_one_oneof_may_stay_there() {
+        let text = |fields: &str| {
+            format!("service S {{ rpc Get(Ask) returns (None); }} message Ask {{ {fields} }} message None {{}}")
+        };
+        let one = text("oneof a { string x = 1; string y = 2; }");
+        let found = compared(&one, &text("oneof b { string x = 1; string y = 2; string z = 3; }"));
+        assert_eq!(found, [], "only its name differs");
+        assert_eq!(compared(&text("string x = 1;"), &one), [], "one field cannot be sent twice");
+        assert_eq!(compared(&one, &text("string x = 1; string y = 2;")), [], "one of both is sent");
+        let optional = "optional string x = 1; optional string y = 2;";
+        assert_eq!(compared(&text(optional), &text(optional)), []);
+        assert_eq!(compared(&text(optional), &one).len(), 1);
+        assert_eq!(compared(&text("oneof a { string x = 1; } oneof b { string y = 2; }"), &one).len(), 1);
     }
 
     #[test]

@@ -112,6 +112,21 @@ pub(crate) struct Method {
     pub(crate) server_streaming: bool,
 }
 
+/// A `google.protobuf.OneofDescriptorProto`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Oneof {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+impl Message {
+    /// The name of a oneof; empty if it cannot be read.
+    pub(crate) fn oneof(&self, number: i32) -> String {
+        let encoded = usize::try_from(number).ok().and_then(|number| self.oneofs.get(number));
+        encoded.and_then(|encoded| Oneof::decode(&**encoded).ok()).unwrap_or_default().name
+    }
+}
+
 /// The name of something in a scope, in full.
 pub(crate) fn full(scope: &str, name: &str) -> String {
     if scope.is_empty() { name.to_owned() } else { format!("{scope}.{name}") }

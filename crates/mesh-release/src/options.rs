@@ -1,6 +1,8 @@
 //! The options of methods and fields that are compared: the part of `google.api`, `buf.validate` and `mesh.options.v1` that
 //! says what a caller may rely on.
 
+use std::iter;
+
 use mesh_proto::buf::validate::{FieldRules, Ignore};
 use mesh_proto::mesh::options::v1::{Access, Authorization};
 use prost::Message as _;
@@ -22,6 +24,8 @@ pub(crate) struct MethodOptions {
     pub(crate) scopes: Vec<String>,
     /// In nanoseconds.
     pub(crate) deadline: Option<i128>,
+    /// What is served by HTTP, as text: `GET /v1/titles/{title_id}`.
+    pub(crate) http: Vec<String>,
 }
 
 /// The callers that a method is for, the fewest first.
@@ -52,6 +56,58 @@ struct RawMethod {
     deadline: Option<Span>,
     #[prost(message, optional, tag = "50002")]
     authorization: Option<Authorization>,
+    #[prost(message, optional, tag = "72295728")]
+    http: Option<HttpRule>,
+}
+
+/// A `google.api.HttpRule`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct HttpRule {
+    #[prost(string, tag = "2")]
+    get: String,
+    #[prost(string, tag = "3")]
+    put: String,
+    #[prost(string, tag = "4")]
+    post: String,
+    #[prost(string, tag = "5")]
+    delete: String,
+    #[prost(string, tag = "6")]
+    patch: String,
+    #[prost(string, tag = "7")]
+    body: String,
+    #[prost(message, optional, tag = "8")]
+    custom: Option<CustomPattern>,
+    #[prost(message, repeated, tag = "11")]
+    more: Vec<HttpRule>,
+    #[prost(string, tag = "12")]
+    response_body: String,
+}
+
+/// A `google.api.CustomHttpPattern`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct CustomPattern {
+    #[prost(string, tag = "1")]
+    kind: String,
+    #[prost(string, tag = "2")]
+    path: String,
+}
+
+impl HttpRule {
+    /// Itself as text.
+    fn text(&self) -> String {
+        let Self { get, put, post, delete, patch, body, custom, response_body, .. } = self;
+        let plain = [("GET", get), ("PUT", put), ("POST", post), ("DELETE", delete), ("PATCH", patch)];
+        let custom = custom.iter().map(|custom| (&*custom.kind, &custom.path));
+        let mut patterns = plain.into_iter().chain(custom).filter(|(_, path)| !path.is_empty());
+        let (method, path) = patterns.next().map(|(method, path)| (method, &**path)).unwrap_or_default();
+        let mut text = format!("{method} {path}");
+        for (name, field) in [("body", body), ("response body", response_body)] {
+            if !field.is_empty() {
+                text += &format!(" with {name} `{field}`");
+            }
+        }
+        text
+    }
 }
 
 /// A `google.protobuf.Duration`.
@@ -92,7 +148,9 @@ impl MethodOptions {
             _ => Repeats::Never,
         };
         let nanos = |span: Span| i128::from(span.seconds) * 1_000_000_000 + i128::from(span.nanos);
-        Ok(Self { repeats, access, scopes: authorization.scopes, deadline: raw.deadline.map(nanos) })
+        let rules = raw.http.iter().flat_map(|rule| iter::once(rule).chain(&rule.more));
+        let http = rules.map(HttpRule::text).collect();
+        Ok(Self { repeats, access, scopes: authorization.scopes, deadline: raw.deadline.map(nanos), http })
     }
 }
 

@@ -45,7 +45,10 @@ pub fn clients(before: &Build, now: &Build) -> Vec<Finding> {
     for method in served {
         let Some(expected) = before.view.methods.get(method) else { continue };
         match now.view.methods.get(method) {
-            Some(served) => found.method(method, (&before.view, expected), (&now.view, served), true),
+            Some(served) => {
+                found.method(method, (&before.view, expected), (&now.view, served), true);
+                found.http(method, expected, served);
+            }
             None => found.note(Severity::Broken, method, String::new()),
         }
     }
@@ -70,4 +73,35 @@ pub fn stored(writer: &Build, reader: &Build) -> Vec<Finding> {
         }
     }
     found.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{Declared, set};
+
+    #[test]
+    fn http_rules_of_public_methods_stay() {
+        let build = |access: &str, rule: &str| {
+            let text = format!(
+                "import \"google/api/annotations.proto\"; service S {{ rpc Get(Ask) returns (Ask) {{ \
+                 option (google.api.http) = {{{rule}}}; option (mesh.options.v1.authorization) = {{access: {access}}}; }} }} \
+                 message Ask {{ string id = 1; string at = 2; }}"
+            );
+            Declared::new("catalog", "1.0").serves("catalog.v1.S", &set("catalog", &text)).build()
+        };
+        let found = |access: &str, now: &str| {
+            let found = clients(&build(access, "post: '/a/{id}' body: '*'"), &build(access, now));
+            found.into_iter().map(|finding| (finding.severity, finding.what)).collect::<Vec<_>>()
+        };
+        let public = "ACCESS_PUBLIC";
+        assert_eq!(found(public, "post: '/a/{id}' body: '*'"), []);
+        let more = "post: '/b/{id}' body: '*' additional_bindings { post: '/a/{id}' body: '*' }";
+        assert_eq!(found(public, more), []);
+        let gone = (Severity::Broken, "its HTTP rule POST /a/{id} with body `*` is gone or another one".to_owned());
+        for now in ["post: '/b/{id}' body: '*'", "post: '/a/{id}'", "put: '/a/{id}' body: '*'"] {
+            assert_eq!(found(public, now), std::slice::from_ref(&gone), "{now}");
+        }
+        assert_eq!(found("ACCESS_INTERNAL", "get: '/b'"), [], "no gateway serves it");
+    }
 }

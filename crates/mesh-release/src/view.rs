@@ -78,6 +78,8 @@ pub(crate) struct FieldView {
     pub(crate) repeated: bool,
     /// The full name of a message or an enum.
     pub(crate) type_name: String,
+    /// The oneof that it is in: its number and its name.
+    pub(crate) oneof: Option<(i32, String)>,
     pub(crate) options: FieldOptions,
 }
 
@@ -169,6 +171,8 @@ impl View {
                 kind: field.kind,
                 repeated: field.label == 3,
                 type_name: field.type_name.trim_start_matches('.').to_owned(),
+                // That of an `optional` field has no other.
+                oneof: field.oneof.filter(|_| !field.proto3_optional).map(|number| (number, message.oneof(number))),
                 options: FieldOptions::read(options).map_err(undecodable)?,
             };
             if fields.insert(field.number, view).is_some() {
