@@ -73,9 +73,24 @@ impl<const N: usize> fmt::Display for Table<N> {
     }
 }
 
-/// Replaces control characters by spaces, so that foreign text cannot move the cursor or start a line.
+/// Replaces control characters by spaces, so that foreign text cannot move the cursor or start a line, and drops those that
+/// change the direction of text.
 pub(crate) fn one_line(text: &str) -> String {
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let turns =
+        |c: &char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let kept = text.trim().chars().filter(|c| !turns(c));
+    // Lines end at U+2028 and U+2029 as well.
+    kept.map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c }).collect()
+}
+
+/// A foreign name or version on one line, cut at 200 characters.
+pub(crate) fn name(text: &str) -> String {
+    shortened(&one_line(text), 200)
+}
+
+/// A foreign sentence on one line, cut at 1,000 characters.
+pub(crate) fn sentence(text: &str) -> String {
+    shortened(&one_line(text), 1000)
 }
 
 /// The first `most` characters of a text, followed by an ellipsis if the text is longer.
@@ -128,6 +143,12 @@ mod tests {
         assert_eq!(table.to_string(), "NAME    STATE\ngrößer  a\n");
         table.row(["b".to_owned(), "failed".to_owned(), "two\nlines\u{1b}[2J".to_owned()]);
         assert_eq!(table.to_string(), "NAME    STATE   WHY\ngrößer  a\nb       failed  two lines [2J\n");
+    }
+
+    #[test]
+    fn foreign_text_stays_on_its_line_and_in_its_direction() {
+        assert_eq!(one_line(" a\u{202e}b\u{2066}c\u{200f}\u{1b}[2Jd\u{2028}e\r\nf "), "abc [2Jd e  f");
+        assert_eq!((name(&"ä".repeat(201)), name("a")), (format!("{}…", "ä".repeat(200)), "a".to_owned()));
     }
 
     #[test]

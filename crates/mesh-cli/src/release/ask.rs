@@ -110,7 +110,7 @@ pub(super) async fn ask(
     if let (true, Some(first)) = (found.running.is_empty(), found.unknown.first()) {
         let more = found.unknown.len() - 1;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-        bail!("no instance answered, so it is not known what runs: {first}{more}");
+        bail!("no instance answered, so it is not known what runs: {}{more}", shown::sentence(first));
     }
     let running = found.running.iter().map(|running| &running.build);
     found.services = running.chain(&outside).flat_map(peers).map(str::to_owned).collect();
@@ -274,7 +274,7 @@ async fn manifest(process: &Process, service: &str) -> anyhow::Result<Build> {
     }
     let build = Build::read(&answer.manifest)?;
     if build.service() != service {
-        bail!("{} says that it is `{}`", process.address, shown::one_line(build.service()));
+        bail!("{} says that it is `{}`", process.address, shown::name(build.service()));
     }
     Ok(build)
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::exit::{BLOCKED, usage};
 use super::files::{Given, read};
-use crate::shown::one_line;
+use crate::shown::{name, sentence};
 
 /// How differences are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -173,9 +173,10 @@ fn word(severity: Option<Severity>) -> &'static str {
 }
 
 fn text(old: &Build, new: &Build, differences: &[Difference]) -> String {
-    let mut lines = format!("{} {} → {}\n", new.service(), old.version([new]), new.version([old]));
+    let [service, before, now] = [new.service(), &old.version([new]), &new.version([old])].map(name);
+    let mut lines = format!("{service} {before} → {now}\n");
     for Difference { severity, text, .. } in differences {
-        lines += &format!("{:<8}  {}\n", word(*severity), one_line(text));
+        lines += &format!("{:<8}  {}\n", word(*severity), sentence(text));
     }
     if differences.is_empty() {
         lines += "the same to others\n";
@@ -200,7 +201,7 @@ fn annotation(Difference { severity, text, file }: &Difference) -> Option<String
         Severity::Degraded => "warning",
     };
     // GitHub's own escapes.
-    let escaped = |text: &str| one_line(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let escaped = |text: &str| sentence(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     let property = |text: &str| escaped(text).replace(':', "%3A").replace(',', "%2C");
     let file = file.as_ref().map(|file| format!("file={},", property(file))).unwrap_or_default();
     Some(format!("::{kind} {file}title=mesh release diff::{}\n", escaped(text)))
@@ -209,6 +210,12 @@ fn annotation(Difference { severity, text, file }: &Difference) -> Option<String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_builds_are_on_one_line() {
+        let build = Build::foreign("a\nb\u{1b}[2J", Vec::new(), &[]).unwrap();
+        assert_eq!(text(&build, &build, &[]), "a b [2J ? → ?\nthe same to others\n");
+    }
 
     #[test]
     fn difference_of_a_shared_message_is_told_once() {

@@ -109,7 +109,8 @@ pub(super) fn consumers(folder: Option<&Path>) -> Result<Vec<Build>, String> {
     for other in others {
         let name = other.file_name().unwrap_or_default().to_string_lossy();
         if name != "README.md" && !name.starts_with('.') {
-            shown::note(&format!("{} is ignored: the name of a manifest ends with .manifest", other.display()));
+            let shown = shown::one_line(&other.display().to_string());
+            shown::note(&format!("{shown} is ignored: the name of a manifest ends with .manifest"));
         }
     }
     let read = manifests.iter().map(|path| {

@@ -8,7 +8,7 @@ use mesh_release::{Plan, Running, Severity, Step, System, Verdict};
 use super::ask::{AskOptions, Found, ask};
 use super::exit::{BLOCKED, TOGETHER, usage};
 use super::files::{Given, read, read_all};
-use crate::shown::{self, one_line};
+use crate::shown::{self, name, one_line, sentence};
 use crate::target::Target;
 
 /// Plans a deployment.
@@ -69,9 +69,9 @@ pub(super) async fn check(
     }
     let (mut text, mut code) = (running(&found), 0);
     let system = System { running: found.running.clone(), deploy: Vec::new() };
-    for (severity, sentence) in system.check(service) {
+    for (severity, what) in system.check(service) {
         let word = if severity == Severity::Broken { "BROKEN  " } else { "degraded" };
-        text += &format!("{word}  {}\n", one_line(&sentence));
+        text += &format!("{word}  {}\n", sentence(&what));
         code = if severity == Severity::Broken { BLOCKED } else { code };
     }
     if code == 0 {
@@ -106,12 +106,12 @@ pub(super) fn running(found: &Found) -> String {
     let builds: Vec<_> = found.running.iter().map(|running| &running.build).collect();
     let shown = |Running { build, instances }: &Running| {
         let others = builds.iter().filter(|other| other.service() == build.service());
-        format!("{} {} ×{instances}", build.service(), build.version(others))
+        format!("{} {} ×{instances}", name(build.service()), name(&build.version(others)))
     };
     let all: Vec<_> = found.running.iter().map(shown).collect();
     let all = if all.is_empty() { "nothing".to_owned() } else { all.join(", ") };
-    let unknown: String = found.unknown.iter().map(|why| format!("UNKNOWN {}\n", one_line(why))).collect();
-    format!("running ({}): {}\n{unknown}", found.origin, one_line(&all))
+    let unknown: String = found.unknown.iter().map(|why| format!("UNKNOWN {}\n", sentence(why))).collect();
+    format!("running ({}): {all}\n{unknown}", one_line(&found.origin))
 }
 
 fn text(plan: &Plan, found: &Found) -> String {
@@ -136,7 +136,7 @@ fn text(plan: &Plan, found: &Found) -> String {
 /// A line without control characters, with the spaces at its begin.
 fn line_of(line: &str) -> String {
     let text = line.trim_start();
-    format!("{}{}", " ".repeat(line.len() - text.len()), one_line(text))
+    format!("{}{}", " ".repeat(line.len() - text.len()), sentence(text))
 }
 
 fn step_lines(number: usize, count: usize, step: &Step, found: &Found) -> Vec<String> {

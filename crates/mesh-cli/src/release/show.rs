@@ -38,8 +38,8 @@ pub(super) async fn show(
         let more: BTreeSet<_> = optional.filter(|peer| !uses.contains(peer)).map(|peer| format!("({peer})")).collect();
         uses.extend(more);
         table.row([
-            manifest.service.clone(),
-            or_none(manifest.version.clone()),
+            shown::name(&manifest.service),
+            or_none(shown::name(&manifest.version)),
             running.instances.to_string(),
             begin(&manifest.digest),
             or_none(begin(&manifest.revision)),
@@ -51,7 +51,7 @@ pub(super) async fn show(
     } else {
         write!(io::stdout(), "{table}")?;
     }
-    found.unknown.iter().for_each(|why| shown::note(&format!("UNKNOWN {}", shown::one_line(why))));
+    found.unknown.iter().for_each(|why| shown::note(&format!("UNKNOWN {}", shown::sentence(why))));
     let fails = options.strict && !found.unknown.is_empty();
     Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
