@@ -289,16 +289,21 @@ async fn builds(process: &Process) -> anyhow::Result<Builds> {
     };
     let services = within(&process.address, services).await;
     let services = services.with_context(|| format!("the process at {}", process.address))?;
-    match services.len() {
-        0 => bail!("the process at {} names no service", process.address),
-        1..=MOST => {}
-        more => bail!("the process at {} names {more} services, and no process has more than {MOST}", process.address),
-    }
+    is_sensible(&process.address, services.len())?;
     let asked = services.into_iter().map(|service| async move {
         let answer = within(&process.address, manifest(process, &service)).await;
         (service, answer)
     });
     Ok(join_all(asked).await)
+}
+
+/// Checks how many services a process names.
+fn is_sensible(address: &Address, services: usize) -> anyhow::Result<()> {
+    match services {
+        0 => bail!("the process at {address} names no service"),
+        1..=MOST => Ok(()),
+        _ => bail!("the process at {address} names {services} services, and no process has more than {MOST}"),
+    }
 }
 
 /// The services of a process of another framework: the first segments of the packages that it serves.
@@ -317,5 +322,38 @@ async fn get(process: &Process, service: &str) -> anyhow::Result<Option<GetManif
         Ok(answer) => Ok(Some(answer)),
         Err(status) if status.code() == Code::Unimplemented => Ok(None),
         Err(status) => bail!(shown::status(&status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn equal_instances_are_asked_at_the_same_time() {
+        let (mut silent, mut instances) = (Vec::new(), Vec::new());
+        for number in 0..20 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let instance = json!({
+                "Node": {"Node": "n", "Address": "127.0.0.1"}, "Checks": [],
+                "Service": {"ID": number.to_string(), "Service": "catalog", "Address": "127.0.0.1", "Port": port},
+            });
+            instances.push(serde_json::from_value::<Instance>(instance).unwrap());
+            silent.push(listener);
+        }
+        let begun = Instant::now();
+        first("catalog", &instances).await.unwrap_err();
+        assert!(begun.elapsed() < 2 * LIMIT, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn process_names_some_services() {
+        let named = |services| is_sensible(&"127.0.0.1:1".parse().unwrap(), services).is_ok();
+        assert_eq!([0, 1, MOST, MOST + 1].map(named), [false, true, true, false]);
     }
 }
