@@ -335,6 +335,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn equal_instances_are_asked_at_the_same_time() {
+        credentials::read(false).unwrap();
         let (mut silent, mut instances) = (Vec::new(), Vec::new());
         for number in 0..20 {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -348,7 +349,7 @@ mod tests {
         }
         let begun = Instant::now();
         first("catalog", &instances).await.unwrap_err();
-        assert!(begun.elapsed() < 2 * LIMIT, "{:?}", begun.elapsed());
+        assert!((LIMIT..2 * LIMIT).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     }
 
     #[test]
