@@ -25,7 +25,7 @@ use name::Name;
 use text::{described, metadata, row, state};
 
 /// The columns of a list, as [`text::row`] fills them.
-const COLUMNS: [&str; 6] = ["NAME", "STATE", "ATTEMPT", "PROGRESS", "UPDATED", "WHY"];
+const COLUMNS: [&str; 7] = ["NAME", "KIND", "STATE", "ATTEMPT", "PROGRESS", "UPDATED", "WHY"];
 type Row = [String; COLUMNS.len()];
 
 /// The largest answer that is accepted: 16 MiB, four times gRPC's default. An operation holds a response of any size.

@@ -85,8 +85,8 @@ fn operations_are_watched_listed_and_shown() {
 
     for list in [&["operations", "list"][..], &["operations", "list", "artwork"]] {
         let table = mesh(target, list).answer();
-        assert_eq!(line(&table, "NAME"), ["NAME", "STATE", "ATTEMPT", "PROGRESS", "UPDATED"]);
-        assert_eq!(line(&table, &name)[1..4], ["succeeded", "1", "4/4"]);
+        assert_eq!(line(&table, "NAME"), ["NAME", "KIND", "STATE", "ATTEMPT", "PROGRESS", "UPDATED"]);
+        assert_eq!(line(&table, &name)[1..5], ["RenderArtwork", "succeeded", "1", "4/4"]);
     }
     let shown = mesh(target, &["operations", "show", &name]).answer();
     assert_eq!(line(&shown, "state"), ["state", "succeeded"]);
@@ -153,7 +153,7 @@ fn failed_operation_shows_its_error() {
         "{why}"
     );
     let table = mesh(target, &["operations", "list"]).answer();
-    assert_eq!(line(&table, &name)[1], "failed");
+    assert_eq!(line(&table, &name)[2], "failed");
     assert!(table.contains("WHY") && table.contains("(UNDECODABLE_IMAGE)"), "{table}");
     let shown = mesh(target, &["operations", "show", &name]).answer();
     assert!(shown.contains(r#""reason": "UNDECODABLE_IMAGE""#), "{shown}");
@@ -308,7 +308,7 @@ fn services_and_operations_are_found_through_consul() {
     // The command prints the operations of reachable services, then the errors of the others.
     let listed = mesh(target, &["operations", "list"]);
     assert!(listed.error().starts_with("archive: no instance of `archive` is passing"), "{listed:?}");
-    assert_eq!(line(&listed.out, &name)[1], "succeeded");
+    assert_eq!(line(&listed.out, &name)[2], "succeeded");
     assert_eq!(listed.out.lines().count(), 2, "the catalog does no long work: {}", listed.out);
 }
 

@@ -14,7 +14,7 @@ use crate::shown;
 const PROGRESS: usize = 60;
 
 /// One operation as a row: name, state, attempt, progress, age of the last update, error.
-pub(super) fn row(operation: &Operation, types: &Types) -> [String; 6] {
+pub(super) fn row(operation: &Operation, types: &Types) -> [String; 7] {
     let metadata = metadata(operation);
     let why = match &operation.result {
         Some(operation::Result::Error(error)) if metadata.state() == State::Failed => shown::failed(error),
@@ -22,6 +22,7 @@ pub(super) fn row(operation: &Operation, types: &Types) -> [String; 6] {
     };
     [
         operation.name.clone(),
+        shown::one_line(&metadata.kind),
         state(&metadata),
         metadata.attempt.to_string(),
         progress(&metadata, types),
@@ -119,6 +120,7 @@ mod tests {
             create_time: Some(Timestamp { seconds: 100, nanos: 0 }),
             update_time: Some(Timestamp { seconds: 160, nanos: 0 }),
             progress: Any::from_msg(&Progress { done: 1, total: 4 }).ok(),
+            kind: "RenderArtwork".to_owned(),
             ..OperationMetadata::default()
         };
         let error =
@@ -134,8 +136,8 @@ mod tests {
     #[test]
     fn row_holds_the_error_of_a_failed_operation() {
         let row = row(&failed(), &types());
-        assert_eq!(row[..4], ["services/artwork/operations/1", "failed", "2", "1/4"]);
-        assert_eq!(row[5], "InvalidArgument: no\npicture");
+        assert_eq!(row[..5], ["services/artwork/operations/1", "RenderArtwork", "failed", "2", "1/4"]);
+        assert_eq!(row[6], "InvalidArgument: no\npicture");
     }
 
     #[test]
