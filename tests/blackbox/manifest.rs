@@ -128,7 +128,7 @@ fn manifest_of_a_running_process_is_that_of_its_program() {
 #[cfg(target_os = "linux")]
 fn manifest_that_cannot_be_written_fails_with_one_line() {
     let full = std::fs::File::options().write(true).open("/dev/full").expect("the device");
-    let mut program = command(&services()[0]);
+    let mut program = command("gateway");
     let failed = program.arg("--manifest").stdout(full).output().expect("it runs");
     let said = String::from_utf8_lossy(&failed.stderr);
     assert_eq!((failed.status.code(), said.lines().count()), (Some(1), 1), "{said}");
