@@ -1,15 +1,14 @@
 //! Starts work again and again: the housekeeping of a service.
 //!
-//! Each run is an operation of the service itself, and the next one starts at the given interval after the start of the last one. Its request
-//! id follows from the run before it, so that of all replicas that find it due, one starts it.
+//! Each run is an operation of the service itself. The next one is due at the interval after the start of the last one.
+//! Its request id follows from the run before it, so of all replicas that find it due, one starts it.
 //!
 //! Guarantees:
-//! - A run starts after the end of the run before it, however long that one takes. Until then, none is due.
-//! - Runs that were due while no process ran are one run. A restart does not make a run due.
-//! - A run is work as any other: its lease, its attempts and its deadline are those of its kind. After a failed run, the next one
-//!   is due as after any other.
+//! - A run starts after the end of the run before it, however long that one takes.
+//! - Runs that were due while no process ran are one run. A restart makes no run due.
+//! - A run has the lease, the attempts and the deadline of its kind. The run after a failed one is due as usual.
 //!
-//! Does not: start at times of the day, or prevent that an operator retries a failed run beside the next one.
+//! Does not: start at times of the day, or keep an operator from retrying a failed run beside the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +42,8 @@ pub(super) async fn start_due(runner: Arc<Runner>, schedule: Schedule) {
             Err(error) => {
                 // One warning an outage, not one a look.
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(kind = runner.kind.name, %error, "cannot start work that is due; it starts once the database answers");
+                    let kind = runner.kind.name;
+                    tracing::warn!(kind, %error, "cannot start work that is due; it starts once the database answers");
                 }
                 RETRY
             }
