@@ -239,3 +239,21 @@ fn scripts_refuse_what_they_do_not_know() {
         assert!(refused.lines().count() == 1 && refused.contains(why), "{script} {arguments:?}: {refused}");
     }
 }
+
+/// It finds the lists of migrations by the form of their lines, and nothing but .ci/full runs the rest of it.
+#[test]
+fn previous_adds_a_migration_to_each_list() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let later = folder.path().join("later");
+    let copied = Command::new(root().join("scripts/previous")).arg("--copy").arg(&later).output().expect("bash runs");
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    let read = |file: &str| std::fs::read_to_string(later.join(file)).expect("a file of the copy");
+    assert!(read("crates/mesh/src/schema.rs").contains("later_mesh"), "mesh's list has no later migration");
+    for service in std::fs::read_dir(root().join("services")).expect("a folder").flatten() {
+        let file = Path::new("services").join(service.file_name()).join("src/lib.rs");
+        // The processes have no library.
+        let own = std::fs::read_to_string(later.join(&file)).unwrap_or_default();
+        let has_later = own.contains("later_service");
+        assert_eq!(has_later, own.contains(".owns("), "{}: a list and no later migration", file.display());
+    }
+}
