@@ -17,7 +17,7 @@ use mesh_rpc::call::{Answering, Call, Connection, GrpcServer, GrpcServices, Hand
 use mesh_rpc::client::connections::{Connections, Dial, Unanswered};
 use mesh_rpc::client::deadline::Deadline;
 use mesh_rpc::client::failure::no_endpoints;
-use mesh_rpc::client::retry::Remote;
+use mesh_rpc::client::retry::{Attempts, Remote};
 use mesh_rpc::client::{Calling, Endpoints, Instance, Peers, attempt};
 use mesh_rpc::discovery::{Address, Discovery, Registry};
 use mesh_rpc::identity::Transport;
@@ -140,8 +140,8 @@ fn retry(authority: Authority) -> Handler {
     let metrics = Metrics::new();
     let remote = Arc::new(Remote::new(SERVICE, endpoints(authority, &metrics), false, metrics.peer(SERVICE)));
     handler(move |Call { method, request, .. }| {
-        let remote = Arc::clone(&remote);
-        async move { remote.call(method, request, Deadline::default()).await }
+        let (remote, edge) = (Arc::clone(&remote), metrics.edges.made("test", SERVICE, method, false));
+        async move { remote.call(method, request, Deadline::default(), &Attempts::at(edge)).await }
     })
 }
 

@@ -22,7 +22,7 @@ use mesh_rpc::client::Calling;
 use mesh_rpc::discovery::{Advertise, Registry, take_peers};
 use mesh_rpc::identity::Transport;
 use mesh_rpc::server::{Drain, Limits};
-use mesh_rpc::telemetry::{Log, Otlp};
+use mesh_rpc::telemetry::{KeepCalls, Log, Otlp};
 use mesh_runtime::settings::{Error, Key, Listing, Settings, Source, Values, parse, variable};
 use mesh_store::Database;
 
@@ -63,6 +63,8 @@ pub struct Config {
     pub log: Log,
     /// The destination of spans, if there is one.
     pub otlp: Option<Otlp>,
+    /// The calls that the process keeps.
+    pub keep_calls: KeepCalls,
     /// The discovery of services: how this process finds others, and is found.
     pub registry: Registry,
     /// The address that Consul gives to other processes, if it is not [`listen`](Self::listen).
@@ -136,6 +138,7 @@ impl Config {
         refuse_nats(process.services.iter().any(|service| service.published().is_some()), &mut settings);
         let log = Log::take(&mut settings);
         let otlp = Otlp::take(&mut settings);
+        let keep_calls = KeepCalls::take(&mut settings);
         let mut registry = Registry::take(process.has_peers_elsewhere(), &mut settings);
 
         let methods = Methods::of(&process.descriptors());
@@ -174,6 +177,7 @@ impl Config {
             auth,
             log,
             otlp,
+            keep_calls,
             registry,
             advertise,
             retention,

@@ -88,9 +88,11 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let addresses = ports.addresses()?;
     let (foreground, background) = (Tasks::default(), Tasks::default());
     let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
-    let (draining, metrics, notifier) = (CancellationToken::new(), Metrics::new(), Notifier::default());
+    let (draining, metrics, notifier) =
+        (CancellationToken::new(), Metrics::keeping(config.keep_calls), Notifier::default());
     let elsewhere = process.gateway.map(|_| methods.public_services()).unwrap_or_default();
     let (is_gateway, services) = (process.gateway.is_some(), process.services);
+    metrics.edges.runs(config.process, services.iter().map(Service::name));
     let names: Vec<_> = services.iter().map(|service| (service.name(), service.contracts())).collect();
     let own_contracts = own_contracts(&services);
     // A gateway has no service, and a certificate that may expire.

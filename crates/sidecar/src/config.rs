@@ -13,7 +13,7 @@ use mesh_rpc::client::Calling;
 use mesh_rpc::discovery::{Advertise, Registry};
 use mesh_rpc::identity::Transport;
 use mesh_rpc::server::{Drain, Limits};
-use mesh_rpc::telemetry::{Log, Otlp};
+use mesh_rpc::telemetry::{KeepCalls, Log, Otlp};
 use mesh_runtime::command_line::ConfigFlags;
 use mesh_runtime::settings::{Error, Key, Listing, Settings, Source, parse};
 
@@ -61,6 +61,7 @@ pub(crate) struct Config {
     pub(crate) auth: auth::Settings,
     pub(crate) log: Log,
     pub(crate) otlp: Option<Otlp>,
+    pub(crate) keep_calls: KeepCalls,
     pub(crate) registry: Registry,
     pub(crate) advertise: Option<Advertise>,
     pub(crate) print: bool,
@@ -105,6 +106,7 @@ impl Config {
         let limits = Limits::take(&mut settings);
         let log = Log::take(&mut settings);
         let otlp = Otlp::take(&mut settings);
+        let keep_calls = KeepCalls::take(&mut settings);
 
         let mut registry = Registry::take(true, &mut settings);
         let names = names(&sidecar, &methods);
@@ -141,6 +143,7 @@ impl Config {
             auth,
             log,
             otlp,
+            keep_calls,
             registry,
             advertise,
             print,

@@ -144,7 +144,7 @@ impl Running {
             app: Asks::new(config.sidecar.health.clone(), app_address),
             child: None,
             health: Health::starting([(service, config.methods.contracts_of(service))], own),
-            metrics: Metrics::new(),
+            metrics: Metrics::keeping(config.keep_calls),
             discovery: Discovery::new(&config.registry, &background)?,
             registered: None,
             draining: CancellationToken::new(),
@@ -167,6 +167,7 @@ impl Running {
     /// Answers other processes: with `STARTING`, until the app is healthy.
     fn accept_inbound(&self, ports: Ports, limits: Limits, passports: Option<Passports>) -> anyhow::Result<Ready> {
         let (config, metrics) = (&self.config, &self.metrics);
+        metrics.edges.runs(config.sidecar.service, [config.sidecar.service]);
         let Sidecar { service, protocol, .. } = config.sidecar;
         let gate = Gate::new(&config.auth, passports.clone(), metrics.clone());
         gate.keep_fresh(&self.background);

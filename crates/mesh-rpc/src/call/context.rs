@@ -4,6 +4,7 @@
 //! a trace and a cause reach the last hop without code in a service. The context is local to the task: work that a handler
 //! spawns outlives the call and does not inherit its deadline.
 
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -103,10 +104,10 @@ impl Context {
         CURRENT.try_with(|context| context.caller.clone()).unwrap_or_default()
     }
 
-    /// The context of a call that arrives now, in the trace of its caller.
-    pub(super) fn of_call(method: &'static Method, headers: &HeaderMap) -> Self {
+    /// The context of a call that arrives now, in the trace of its caller, and the caller's span.
+    pub(super) fn of_call(method: &'static Method, headers: &HeaderMap) -> (Self, Option<NonZeroU64>) {
         let caller = Trace::from_headers(headers);
-        Self {
+        let context = Self {
             method: Some(method),
             deadline: None,
             trace: caller.map_or_else(Trace::begin, Trace::child),
@@ -115,7 +116,8 @@ impl Context {
             cause: Cause::from_headers(headers),
             consistency: Consistency::from_headers(headers),
             answers: PeerAnswers::default(),
-        }
+        };
+        (context, caller.and_then(|caller| NonZeroU64::new(caller.span_id)))
     }
 
     /// The method and the trace of the call that this task serves; `None` outside of a call.

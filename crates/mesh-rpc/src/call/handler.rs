@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -95,6 +96,8 @@ pub struct Call<B = Body> {
     pub arrived: Instant,
     /// What is known of the call. The deadline is set on the way.
     pub context: Context,
+    /// The span of the caller, if the request names one.
+    pub parent: Option<NonZeroU64>,
     /// Headers and body of the request.
     pub request: Request<B>,
 }
@@ -102,8 +105,8 @@ pub struct Call<B = Body> {
 impl<B> Call<B> {
     /// A call that arrives now.
     pub fn new(method: &'static Method, connection: Option<Connection>, request: Request<B>) -> Self {
-        let context = Context::of_call(method, request.headers());
-        Self { method, connection, local: None, arrived: Instant::now(), context, request }
+        let (context, parent) = Context::of_call(method, request.headers());
+        Self { method, connection, local: None, arrived: Instant::now(), context, parent, request }
     }
 
     /// A call in memory that a service of this process makes now.
@@ -131,8 +134,8 @@ impl<B> Call<B> {
 
     /// Replaces the request body.
     pub fn map_body<C>(self, map: impl FnOnce(B) -> C) -> Call<C> {
-        let Self { method, connection, local, arrived, context, request } = self;
-        Call { method, connection, local, arrived, context, request: request.map(map) }
+        let Self { method, connection, local, arrived, context, parent, request } = self;
+        Call { method, connection, local, arrived, context, parent, request: request.map(map) }
     }
 }
 

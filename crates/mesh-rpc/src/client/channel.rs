@@ -27,22 +27,21 @@ use super::declared::{Calls, Declared};
 use super::discover::Discover;
 use super::endpoints::Endpoints;
 use super::failure;
-use super::retry::Remote;
+use super::retry::{Attempts, Remote};
 use crate::auth::{Passports, passports};
 use crate::call::error::exceeded;
 use crate::call::{Call, Context, Handler, Local, Method, Methods, peer};
 use crate::identity::Transport;
-use crate::telemetry::{ClientCall, Metrics, Observer as _};
-
-/// The `user-agent` of calls whose caller sets none, in gRPC's form.
-const AGENT: &str = concat!("grpc-rust-mesh/", env!("CARGO_PKG_VERSION"));
+use crate::telemetry::{self, ClientCall, Metrics, Observer as _};
 
 /// The services that this process can call. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {
     inner: Arc<PeersInner>,
-    /// The service that calls in memory.
+    /// The service that calls.
     caller: &'static str,
+    /// Its name in a header.
+    agent: HeaderValue,
     /// What the service declares to call. `None`: calls are not checked.
     declared: Option<Declared>,
 }
@@ -109,13 +108,14 @@ impl Peers {
     ) -> Self {
         let (stack, remotes) = (OnceLock::new(), Mutex::default());
         let inner = PeersInner { local, stack, discovery, remotes, passes_on, methods, calling };
-        Self { inner: Arc::new(inner), caller, declared: None }
+        Self { inner: Arc::new(inner), caller, agent: telemetry::agent(caller), declared: None }
     }
 
     /// The same peers, as `service` of this process calls them, which declares its calls.
     #[must_use]
     pub fn of(&self, service: &'static str, declared: Declared) -> Self {
-        Self { caller: service, declared: Some(declared), ..self.clone() }
+        let (agent, declared) = (telemetry::agent(service), Some(declared));
+        Self { inner: Arc::clone(&self.inner), caller: service, agent, declared }
     }
 
     /// Sets the layers around the services of this process. Later calls have no effect.
@@ -127,7 +127,8 @@ impl Peers {
     pub fn channel(&self, service: &'static str) -> Channel {
         let (caller, remote) = (self.caller, self.inner.follow(service));
         let declared = self.declared.as_ref().map(|declared| declared.of_peer(service));
-        Channel { service, caller, declared, remote, inner: Arc::downgrade(&self.inner) }
+        let agent = self.agent.clone();
+        Channel { service, caller, agent, declared, remote, inner: Arc::downgrade(&self.inner) }
     }
 }
 
@@ -168,8 +169,10 @@ impl PeersInner {
 #[derive(Clone)]
 pub struct Channel {
     service: &'static str,
-    /// The service that calls in memory.
+    /// The service that calls.
     caller: &'static str,
+    /// Its name in a header.
+    agent: HeaderValue,
     /// What the caller declares to call of the service. `None`: calls are not checked.
     declared: Option<Calls>,
     /// `None` for a service of this process.
@@ -202,7 +205,11 @@ impl Channel {
     pub fn send(&self, method: &'static Method, mut request: Request<Body>) -> Asking {
         // A handler may forward its own request: the extensions belong to the call being served.
         request.extensions_mut().clear();
-        request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+        let agent = match request.headers().get(USER_AGENT) {
+            Some(given) => telemetry::appended(given, &self.agent),
+            None => self.agent.clone(),
+        };
+        request.headers_mut().insert(USER_AGENT, agent);
         let service = self.service;
         let Some(inner) = self.inner.upgrade() else {
             return Box::pin(ready(Ok(failure::no_endpoints(service, None).into_http())));
@@ -210,8 +217,8 @@ impl Channel {
         let context = Context::current();
         let deadline = Deadline::of(&request, method, &context, inner.calling.deadline);
         // Outermost, so that a call without endpoints is observed too.
-        let metrics = inner.calling.metrics.client.clone();
-        let call = ClientCall::begin(metrics, service, method, &context, &mut request);
+        let edge = inner.calling.metrics.edges.made(self.caller, service, method, self.remote.is_none());
+        let call = ClientCall::begin(edge, &context, &mut request);
         if let Some(cause) = &context.cause {
             cause.write(request.headers_mut());
         }
@@ -240,12 +247,16 @@ impl Channel {
                 return asked.refuse(status);
             }
             // `Remote` writes the remaining time for each attempt.
-            return Box::pin(async move { asked.answer(deadline, pin!(remote.call(method, request, deadline))).await });
+            return Box::pin(async move {
+                let attempts = Attempts::at(edge);
+                let answering = pin!(remote.call(method, request, deadline, &attempts));
+                asked.answer(deadline, answering, Some(&attempts)).await
+            });
         }
         let Some(stack) = inner.stack.get() else { return asked.refuse(failure::no_endpoints(service, None)) };
         deadline.write(&mut request);
         let mut answering = stack(Call::in_memory(method, Local { caller: self.caller, called: service }, request));
-        Box::pin(async move { asked.answer(deadline, answering.as_mut()).await })
+        Box::pin(async move { asked.answer(deadline, answering.as_mut(), None).await })
     }
 }
 
@@ -258,12 +269,18 @@ struct Asked {
 
 impl Asked {
     /// Waits for the response, within the span of the call and until its deadline.
-    async fn answer<A>(self, deadline: Deadline, mut answering: Pin<&mut A>) -> Result<Response<Body>, Infallible>
+    async fn answer<A>(
+        mut self,
+        deadline: Deadline,
+        mut answering: Pin<&mut A>,
+        attempts: Option<&Attempts>,
+    ) -> Result<Response<Body>, Infallible>
     where
         A: Future<Output = Response<Body>> + ?Sized,
     {
         let answering = pin!(poll_fn(|cx| self.call.in_scope(|| answering.as_mut().poll(cx))));
         let response = deadline.enforce(answering).await;
+        self.call.attempted(attempts.map_or(1, Attempts::made));
         Ok(self.respond(response))
     }
 

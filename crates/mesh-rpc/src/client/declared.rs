@@ -43,6 +43,7 @@ impl Declared {
     ) -> Self {
         let mut numbers: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (peer, method) in calls {
+            metrics.edges.declares(service, method);
             numbers.entry(peer).or_default().push(method.number);
         }
         let peers = numbers.into_iter().map(|(peer, numbers)| (peer, Arc::new(Set::of(&numbers)))).collect();

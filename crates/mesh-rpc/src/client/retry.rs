@@ -16,6 +16,7 @@
 //! See: decision 0017.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ use super::retry_pause::Pauses;
 use crate::call::body::{PassedThrough, failure_of};
 use crate::call::compression::is_undecoded;
 use crate::call::{IdempotencyLevel, Method, peer};
-use crate::telemetry::{self, PeerMetrics, code_text};
+use crate::telemetry::{self, Edge, PeerMetrics, code_text};
 
 /// The largest number of attempts at one call, including the first.
 const MAX_ATTEMPTS: usize = 5;
@@ -55,6 +56,30 @@ pub struct Remote {
     metrics: PeerMetrics,
 }
 
+/// The attempts at one call.
+pub struct Attempts {
+    edge: &'static Edge,
+    made: AtomicU16,
+}
+
+impl Attempts {
+    /// Before the first.
+    pub fn at(edge: &'static Edge) -> Self {
+        Self { edge, made: AtomicU16::new(1) }
+    }
+
+    /// Another one follows.
+    fn repeat(&self) {
+        self.edge.retried();
+        self.made.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were made.
+    pub fn made(&self) -> u16 {
+        self.made.load(Ordering::Relaxed)
+    }
+}
+
 impl Remote {
     /// Calls `service` at `endpoints`. With `passes_on`, the calls are those of other hops: they retry what may have been
     /// received, and this hop only what no handler has begun.
@@ -70,20 +95,21 @@ impl Remote {
         method: &'static Method,
         mut request: Request<Body>,
         deadline: Deadline,
+        attempts: &Attempts,
     ) -> Response<Body> {
         self.budget.deposit();
         if !method.client_streaming {
             let message = std::mem::take(request.body_mut());
             match self.buffers.read(message).await {
                 Ok(Read::Whole(message, _, _reserved)) => {
-                    return self.call_with_retries(method, &mut request, &message, deadline).await;
+                    return self.call_with_retries(method, &mut request, &message, deadline, attempts).await;
                 }
                 Ok(Read::TooLarge(message)) => *request.body_mut() = message,
                 Err(status) => return status.into_http(),
             }
         }
         *request.body_mut() = Body::new(PassedThrough::of(std::mem::take(request.body_mut())));
-        self.call_once(method, &mut request, deadline).await
+        self.call_once(method, &mut request, deadline, attempts).await
     }
 
     async fn call_once(
@@ -91,6 +117,7 @@ impl Remote {
         method: &'static Method,
         request: &mut Request<Body>,
         deadline: Deadline,
+        attempts: &Attempts,
     ) -> Response<Body> {
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut unreachable = None;
@@ -108,7 +135,7 @@ impl Remote {
                 return self.respond(&endpoint, result, false);
             }
             // The request was not touched: another endpoint can have it.
-            self.repeats(&endpoint, &result);
+            self.repeats(&endpoint, &result, attempts);
             unreachable = Some(result);
             tried.push(endpoint);
         }
@@ -124,6 +151,7 @@ impl Remote {
         request: &mut Request<Body>,
         message: &Bytes,
         deadline: Deadline,
+        attempts: &Attempts,
     ) -> Response<Body> {
         let idempotent = !self.passes_on
             && matches!(method.idempotency, IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent);
@@ -159,7 +187,7 @@ impl Remote {
                 self.metrics.retry_denied();
                 return self.respond(&endpoint, result, sent > 0);
             }
-            self.repeats(&endpoint, &result);
+            self.repeats(&endpoint, &result, attempts);
             last = Some(result);
             sleep(pause).await;
         }
@@ -187,8 +215,9 @@ impl Remote {
     }
 
     /// Notes that another attempt follows.
-    fn repeats(&self, endpoint: &Endpoint, result: &Result<Response<Body>, Unanswered>) {
+    fn repeats(&self, endpoint: &Endpoint, result: &Result<Response<Body>, Unanswered>, attempts: &Attempts) {
         self.metrics.retried();
+        attempts.repeat();
         let error = match result {
             Ok(response) => failure_of(response.headers()).map_or("UNKNOWN", |status| code_text(status.code())),
             Err(Unanswered::Lost(_)) => peer::LOST,

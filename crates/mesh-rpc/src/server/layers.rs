@@ -59,7 +59,7 @@ pub fn stack(
         let next = Arc::clone(&next);
         async move { next.answer(arrived(call)).await }
     };
-    telemetry::observe(answer, metrics.server)
+    telemetry::observe(answer, metrics.edges)
 }
 
 /// Calls the service that the path names, or `others`.

@@ -1,5 +1,7 @@
 //! Telemetry of a call to a peer: its span, its metrics and its `traceparent`. Retries are part of the call.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
@@ -8,15 +10,18 @@ use tonic::Status;
 use tracing::Span;
 
 use super::completion::{self, ObservedBody, Observer};
-use super::metrics::RpcMetrics;
+use super::edge::{Edge, Ended};
 use super::span;
-use crate::call::Method;
-use crate::call::{Context, write_trace_state};
+use crate::call::{Context, Trace, write_trace_state};
 
 /// A call in progress.
 pub struct ClientCall {
-    method: &'static Method,
-    metrics: RpcMetrics,
+    edge: &'static Edge,
+    /// Its own position.
+    trace: Trace,
+    /// The span of the call that makes it.
+    parent: Option<NonZeroU64>,
+    attempts: u16,
     /// The exported span.
     span: Span,
     /// The code of an answer of HTTP.
@@ -26,21 +31,23 @@ pub struct ClientCall {
 }
 
 impl ClientCall {
-    /// Begins a call to `service` in the context `caller`, and writes its `traceparent`, whether or not its span is
-    /// exported.
-    pub fn begin<B>(
-        metrics: RpcMetrics,
-        service: &str,
-        method: &'static Method,
-        caller: &Context,
-        request: &mut Request<B>,
-    ) -> Self {
-        let span = span::client(method, service, request);
+    /// Begins a call in the context `caller`, and writes its `traceparent`, whether or not its span is exported.
+    pub fn begin<B>(edge: &'static Edge, caller: &Context, request: &mut Request<B>) -> Self {
+        let span = span::client(edge.ends.method, edge.ends.callee, request);
         let headers = request.headers_mut();
-        span::position(&span).unwrap_or_else(|| caller.trace.child()).write(headers);
+        let trace = span::position(&span).unwrap_or_else(|| caller.trace.child());
+        trace.write(headers);
         write_trace_state(headers, caller.trace_state.as_ref());
-        metrics.begin(method);
-        Self { method, metrics, span, answered: None, start: Instant::now(), completed: false }
+        // Outside of a call, the trace of the context has no span.
+        let parent = caller.method.and(NonZeroU64::new(caller.trace.span_id));
+        edge.begin();
+        let (answered, start, completed) = (None, Instant::now(), false);
+        Self { edge, trace, parent, attempts: 1, span, answered, start, completed }
+    }
+
+    /// Notes the number of attempts at the call.
+    pub fn attempted(&mut self, attempts: u16) {
+        self.attempts = attempts;
     }
 
     /// Ends the call with its response: now, or at the end of the body.
@@ -55,8 +62,9 @@ impl ClientCall {
 impl Observer for ClientCall {
     fn completed(&mut self, status: &Status) {
         if !std::mem::replace(&mut self.completed, true) {
-            self.metrics.end(self.method, status.code(), self.start.elapsed());
-            span::end_client(&self.span, self.method, status, self.answered);
+            let Self { edge, trace, parent, attempts, .. } = *self;
+            edge.end(&Ended { status, took: self.start.elapsed(), trace, parent, attempts });
+            span::end_client(&self.span, edge.ends.method, status, self.answered);
         }
     }
 
@@ -88,11 +96,16 @@ mod tests {
     fn client_call_sends_its_own_span_and_ends_when_it_is_dropped() {
         let (recorded, guard) = Recorded::begin();
         let (method, mut sent) = (Methods::of(&[]).find(&format!("/{GET}")), Request::new(()));
-        drop(ClientCall::begin(Metrics::new().client, "catalog", method, &Context::default(), &mut sent));
+        let metrics = Metrics::new();
+        let edge = metrics.edges.made("artwork", "catalog", method, false);
+        drop(ClientCall::begin(edge, &Context::default(), &mut sent));
         drop(guard);
         let span = recorded.named(GET);
         assert_eq!(span.span_context.span_id(), Trace::from_headers(sent.headers()).unwrap().span_id.into());
         let code = KeyValue::new("rpc.response.status_code", "CANCELLED");
         assert!(span.attributes.contains(&code), "not cancelled: {:?}", span.attributes);
+        let [kept] = metrics.edges.kept(2, None, true).0[..] else { panic!("not kept once") };
+        assert_eq!((kept.code, kept.attempts, kept.parent), (tonic::Code::Cancelled, 1, None));
+        assert_eq!(kept.span, u64::from_be_bytes(span.span_context.span_id().to_bytes()));
     }
 }

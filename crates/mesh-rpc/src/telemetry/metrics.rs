@@ -2,8 +2,7 @@
 //!
 //! The names are those of gRPC's own interceptors; [`Exposition`] has the formats.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mesh_runtime::executable;
 use mesh_token::Tokens;
@@ -13,28 +12,25 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tonic::Code;
 
 use super::carrier_metrics::{CarrierFamilies, CarrierMetrics};
+use super::edges::Edges;
 use super::exposition::Exposition;
 use super::follow_metrics::{FollowFamilies, FollowMetrics};
-use super::histogram::Histogram;
 use super::issuer_metrics::Issuers;
+use super::kept_settings::KeepCalls;
 use super::peer_metrics::{PeerFamilies, PeerMetrics};
 use super::process_metrics::ProcessMetrics;
+use super::rpc_metrics::RpcMetrics;
 use super::tls_metrics::TlsMetrics;
 use crate::call::Method;
-
-/// The methods whose metrics are found without a look-up by labels: more than the contracts of a process have.
-const METHODS: usize = 1024;
 
 /// The metrics of one process. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
-    /// Calls that the process serves, including calls in memory.
-    pub server: RpcMetrics,
-    /// Calls that the services of the process make. A call counts once, with all of its attempts.
-    pub client: RpcMetrics,
+    /// The calls that the process serves and makes, including calls in memory. A call that it makes counts once, with all of its
+    /// attempts.
+    pub edges: Edges,
     /// Certificates and handshakes.
     pub tls: TlsMetrics,
     shed: Family<MethodLabels, Counter>,
@@ -48,25 +44,6 @@ pub struct Metrics {
     followers: FollowFamilies,
     carriers: CarrierFamilies,
     registry: Arc<Mutex<Registry>>,
-}
-
-/// Rate, errors and duration of calls, on the server's or on the client's side. Cheap to clone.
-#[derive(Clone)]
-pub struct RpcMetrics(Arc<Families>);
-
-struct Families {
-    handled: Family<CodeLabels, Counter>,
-    seconds: Family<MethodLabels, Histogram>,
-    in_flight: Family<MethodLabels, Gauge>,
-    /// By the number of the method.
-    methods: Box<[OnceLock<MethodMetrics>]>,
-}
-
-/// The metrics that every call of a method updates. Cached, because a lookup by labels costs more than an update.
-struct MethodMetrics {
-    succeeded: Counter,
-    seconds: Histogram,
-    in_flight: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -106,13 +83,6 @@ struct KindLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct CodeLabels {
-    grpc_service: &'static str,
-    grpc_method: &'static str,
-    grpc_code: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
     digest: &'static str,
@@ -127,8 +97,14 @@ impl Default for Metrics {
 impl Metrics {
     /// Creates metrics without values.
     pub fn new() -> Self {
+        Self::keeping(KeepCalls::default())
+    }
+
+    /// Creates metrics without values, of a process that keeps these calls.
+    pub fn keeping(keep: KeepCalls) -> Self {
         let mut registry = Registry::default();
-        let (server, client) = (RpcMetrics::new("server", &mut registry), RpcMetrics::new("client", &mut registry));
+        let edges = Edges::keeping(keep);
+        registry.register_collector(Box::new(RpcMetrics(edges.clone())));
         let shed = Family::default();
         registry.register("grpc_server_shed", "RPCs refused because too many were in flight", shed.clone());
         let (ready, degraded) = (Family::default(), Family::default());
@@ -153,8 +129,7 @@ impl Metrics {
         registry.register_collector(Box::new(ProcessMetrics::starting()));
         let registry = Arc::new(Mutex::new(registry));
         Self {
-            server,
-            client,
+            edges,
             tls,
             shed,
             ready,
@@ -203,10 +178,7 @@ impl Metrics {
     /// compares codes has all of them.
     pub fn serves(&self, methods: impl IntoIterator<Item = &'static Method>) {
         for method in methods {
-            self.server.update(method, |_| ());
-            for code in (0..=16).map(Code::from_i32) {
-                drop(self.server.0.handled.get_or_create(&code_labels(method, code)));
-            }
+            self.edges.serves(method);
             drop(self.shed.get_or_create(&method_labels(method)));
         }
     }
@@ -256,84 +228,6 @@ impl Metrics {
     }
 }
 
-impl RpcMetrics {
-    fn new(side: &str, registry: &mut Registry) -> Self {
-        let handled = Family::default();
-        let seconds = Family::default();
-        let in_flight = Family::default();
-        let name = |what| format!("grpc_{side}_{what}");
-        registry.register(name("handled"), "RPCs completed, by the code they ended with", handled.clone());
-        registry.register(name("handling_seconds"), "Time from an RPC's start to its end", seconds.clone());
-        registry.register(name("in_flight"), "RPCs started and not yet ended", in_flight.clone());
-        Self(Arc::new(Families {
-            handled,
-            seconds,
-            in_flight,
-            methods: (0..METHODS).map(|_| OnceLock::new()).collect(),
-        }))
-    }
-
-    /// Counts the start of a call.
-    pub fn begin(&self, method: &'static Method) {
-        self.update(method, |metrics| _ = metrics.in_flight.inc());
-    }
-
-    /// Counts the end of a call that ended with `code` after `duration`.
-    pub fn end(&self, method: &'static Method, code: Code, duration: Duration) {
-        self.update(method, |metrics| {
-            metrics.in_flight.dec();
-            metrics.seconds.observe(duration);
-            if code == Code::Ok {
-                metrics.succeeded.inc();
-            } else {
-                self.0.handled.get_or_create(&code_labels(method, code)).inc();
-            }
-        });
-    }
-
-    fn update(&self, method: &'static Method, update: impl Fn(&MethodMetrics)) {
-        match self.0.methods.get(method.number) {
-            Some(metrics) => update(metrics.get_or_init(|| self.of(method))),
-            None => update(&self.of(method)),
-        }
-    }
-
-    fn of(&self, method: &'static Method) -> MethodMetrics {
-        MethodMetrics {
-            succeeded: self.0.handled.get_or_create_owned(&code_labels(method, Code::Ok)),
-            seconds: self.0.seconds.get_or_create_owned(&method_labels(method)),
-            in_flight: self.0.in_flight.get_or_create_owned(&method_labels(method)),
-        }
-    }
-}
-
 fn method_labels(method: &'static Method) -> MethodLabels {
     MethodLabels { grpc_service: method.service, grpc_method: method.name }
-}
-
-fn code_labels(method: &'static Method, code: Code) -> CodeLabels {
-    CodeLabels { grpc_service: method.service, grpc_method: method.name, grpc_code: code_name(code) }
-}
-
-/// A code as the metrics of other gRPC implementations spell it.
-pub(super) fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "Canceled",
-        Code::Unknown => "Unknown",
-        Code::InvalidArgument => "InvalidArgument",
-        Code::DeadlineExceeded => "DeadlineExceeded",
-        Code::NotFound => "NotFound",
-        Code::AlreadyExists => "AlreadyExists",
-        Code::PermissionDenied => "PermissionDenied",
-        Code::ResourceExhausted => "ResourceExhausted",
-        Code::FailedPrecondition => "FailedPrecondition",
-        Code::Aborted => "Aborted",
-        Code::OutOfRange => "OutOfRange",
-        Code::Unimplemented => "Unimplemented",
-        Code::Internal => "Internal",
-        Code::Unavailable => "Unavailable",
-        Code::DataLoss => "DataLoss",
-        Code::Unauthenticated => "Unauthenticated",
-    }
 }

@@ -5,6 +5,7 @@
 //! See: decision 0010.
 
 use std::collections::HashSet;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,12 +18,14 @@ use tonic_types::StatusExt as _;
 use tracing::{Instrument as _, Level, Span};
 
 use super::completion::{self, Observer};
-use super::metrics::{RpcMetrics, code_name};
+use super::edge::{Edge, Ended};
+use super::edges::Edges;
+use super::rpc_metrics::code_name;
 use super::span;
 use crate::call::{Call, Context, Handler, Method, Trace, handler};
 
 /// Observes every call through `next`.
-pub fn observe<A, B>(next: impl Fn(Call) -> A + Send + Sync + 'static, metrics: RpcMetrics) -> Handler
+pub fn observe<A, B>(next: impl Fn(Call) -> A + Send + Sync + 'static, edges: Edges) -> Handler
 where
     A: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
@@ -30,14 +33,13 @@ where
     let outages = Arc::new(Outages::default());
     let next = Arc::new(next);
     handler(move |mut call: Call| {
-        let (next, metrics, outages) = (Arc::clone(&next), metrics.clone(), Arc::clone(&outages));
+        let (next, edge, outages) = (Arc::clone(&next), edges.served(&call), Arc::clone(&outages));
         async move {
-            let method = call.method;
             let exported = span::server(&call);
             if let Some(trace) = span::position(&exported) {
                 call.context.trace = trace;
             }
-            let observer = ServerCall::begin(method, metrics, outages, call.context.trace, exported.clone());
+            let observer = ServerCall::begin(edge, outages, call.context.trace, call.parent, exported.clone());
             let response = next(call).instrument(exported).await;
             completion::observe(response, observer).map(tonic::body::Body::new)
         }
@@ -80,10 +82,11 @@ impl Outages {
 
 /// A call in progress.
 struct ServerCall {
-    method: &'static Method,
-    metrics: RpcMetrics,
+    edge: &'static Edge,
     outages: Arc<Outages>,
     trace: Trace,
+    /// The span of the caller.
+    parent: Option<NonZeroU64>,
     /// The exported span.
     exported: Span,
     /// The code of an answer of HTTP.
@@ -94,25 +97,25 @@ struct ServerCall {
 
 impl ServerCall {
     fn begin(
-        method: &'static Method,
-        metrics: RpcMetrics,
+        edge: &'static Edge,
         outages: Arc<Outages>,
         trace: Trace,
+        parent: Option<NonZeroU64>,
         exported: Span,
     ) -> Self {
-        metrics.begin(method);
+        edge.begin();
         let (answered, start) = (None, Instant::now());
-        Self { method, metrics, outages, trace, exported, answered, start, completed: false }
+        Self { edge, outages, trace, parent, exported, answered, start, completed: false }
     }
 
     fn log(&self, status: &Status) {
         let cause = std::error::Error::source(status);
         // A status with a cause hides that cause from the client: an operator has to see it.
         let level = match (cause, status.code()) {
-            (Some(_), _) if self.outages.is_repeat(self.method, status) => Level::DEBUG,
+            (Some(_), _) if self.outages.is_repeat(self.edge.ends.method, status) => Level::DEBUG,
             (Some(_), _) => Level::ERROR,
             (None, code) => {
-                self.outages.ends(self.method);
+                self.outages.ends(self.edge.ends.method);
                 let failed = matches!(code, Code::Internal | Code::Unknown | Code::DataLoss);
                 if failed { Level::ERROR } else { Level::DEBUG }
             }
@@ -128,7 +131,7 @@ impl ServerCall {
 
     /// Logs as the call, which has left its context by now.
     fn as_the_call(&self, log: impl FnOnce()) {
-        Context { method: Some(self.method), trace: self.trace, ..Context::default() }.enter(log);
+        Context { method: Some(self.edge.ends.method), trace: self.trace, ..Context::default() }.enter(log);
     }
 }
 
@@ -137,8 +140,9 @@ impl Observer for ServerCall {
         if std::mem::replace(&mut self.completed, true) {
             return;
         }
-        self.metrics.end(self.method, status.code(), self.start.elapsed());
-        span::end_server(&self.exported, self.method, status, self.answered);
+        let Self { edge, trace, parent, .. } = *self;
+        edge.end(&Ended { status, took: self.start.elapsed(), trace, parent, attempts: 0 });
+        span::end_server(&self.exported, edge.ends.method, status, self.answered);
         self.log(status);
     }
 

@@ -173,6 +173,15 @@ async fn call_counts_once_with_all_of_its_attempts() {
     let failing = server(|_| async { Status::unavailable("on purpose").into_http() }).await;
     let peers = peers_observed(&[], vec![failing], &metrics);
     call(&peers.channel("back"), GET, "10S").await;
-    let counted = r#"grpc_client_handled_total{grpc_service="google.longrunning.Operations",grpc_method="GetOperation",grpc_code="Unavailable"} 1"#;
+    let counted = r#"grpc_client_handled_total{grpc_service="google.longrunning.Operations",grpc_method="GetOperation",grpc_code="Unavailable",caller="test"} 1"#;
     assert!(metrics.render(Exposition::Text).contains(counted), "{}", metrics.render(Exposition::Text));
+    let edges = metrics.edges.all();
+    let [edge] = edges[..] else { panic!("{} edges", edges.len()) };
+    let (totals, failure) = (edge.totals(), edge.last_failure().unwrap());
+    let [kept] = metrics.edges.kept(2, None, true).0[..] else { panic!("not kept once") };
+    assert_eq!(
+        (totals.ended(), totals.retries, u64::from(kept.attempts)),
+        (1, totals.retries.max(1), totals.retries + 1)
+    );
+    assert_eq!((failure.code, failure.reason, failure.trace), (Code::Unavailable, "", kept.trace));
 }

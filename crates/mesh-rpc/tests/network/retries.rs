@@ -60,7 +60,8 @@ async fn retry_sends_the_number_of_attempts_before_it() {
 #[tokio::test]
 async fn call_names_the_client() {
     let (seen, _) = requests(GET, None).await;
-    assert!(seen[0]["user-agent"].to_str().unwrap().starts_with("grpc-rust-mesh/"), "{:?}", seen[0]);
+    let agent = seen[0]["user-agent"].to_str().unwrap();
+    assert!(agent.starts_with("grpc-rust-mesh/") && agent.ends_with(" (test)"), "{agent}");
 }
 
 #[tokio::test]

@@ -182,7 +182,8 @@ fn answers_of_http_pass_as_they_are() {
     let admin = caller.listener("admin");
     let metrics = exchange(admin, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let line = |method: &str, code: &str, count: usize| {
-        let labels = format!(r#"{{grpc_service="ratings",grpc_method="{method}",grpc_code="{code}"}} {count}"#);
+        let labels =
+            format!(r#"{{grpc_service="ratings",grpc_method="{method}",grpc_code="{code}",caller="shop"}} {count}"#);
         assert!(metrics.contains(&format!("grpc_client_handled_total{labels}")), "{labels}: {metrics}");
     };
     line("HTTP read", "NotFound", 1);

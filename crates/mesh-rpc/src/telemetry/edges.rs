@@ -1,0 +1,385 @@
+//! The edges of a process: every call that it serves or makes is counted here, once. `/metrics` and the inspect API read it.
+//!
+//! Guarantees:
+//! - An edge is found without a lock and without a hash: by the number of its method, then among the few that have it.
+//! - The number of edges is bounded. Methods that no contract has are one, and so are callers beyond [`CALLERS`] services
+//!   with a certificate, or [`CLAIMED`] that say what they are.
+//! - A caller is who its certificate says, or the service that calls in memory. What a caller says of itself is for display.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use http::HeaderMap;
+use http::header::USER_AGENT;
+
+use super::agent;
+use super::edge::Edge;
+use super::ends::{Ends, Measured};
+use super::kept::{Kept, KeptCall};
+use super::kept_settings::KeepCalls;
+use super::names::Names;
+use crate::call::{Call, Method};
+
+/// The services with a certificate that are told apart.
+const CALLERS: usize = 256;
+/// The services without a certificate that are told apart.
+const CLAIMED: usize = 64;
+
+/// The edges of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct Edges(Arc<Store>);
+
+struct Store {
+    methods: Table,
+    /// In the order in which they began.
+    all: RwLock<Vec<&'static Edge>>,
+    process: OnceLock<Process>,
+    expected: Mutex<Expected>,
+    callers: Names,
+    claimed: Names,
+    kept: Arc<Kept>,
+}
+
+/// What runs in the process.
+struct Process {
+    name: &'static str,
+    services: BTreeSet<&'static str>,
+}
+
+/// What is shown before its first call.
+#[derive(Clone, Default)]
+pub(super) struct Expected {
+    /// The methods that the process serves.
+    pub(super) served: Vec<&'static Method>,
+    /// The services of the process, with the methods that they declare to call.
+    pub(super) made: Vec<(&'static str, &'static Method)>,
+}
+
+impl Default for Edges {
+    fn default() -> Self {
+        Self::keeping(KeepCalls::default())
+    }
+}
+
+impl Edges {
+    /// No edge yet.
+    pub(super) fn keeping(keep: KeepCalls) -> Self {
+        Self(Arc::new(Store {
+            methods: Table::default(),
+            all: RwLock::default(),
+            process: OnceLock::new(),
+            expected: Mutex::default(),
+            callers: Names::at_most(CALLERS),
+            claimed: Names::at_most(CLAIMED),
+            kept: Arc::new(Kept::new(keep)),
+        }))
+    }
+
+    /// Names the process and its services, which are the callees of what it serves. Once, before the first call.
+    pub fn runs(&self, name: &'static str, services: impl IntoIterator<Item = &'static str>) {
+        let _ = self.0.process.set(Process { name, services: services.into_iter().collect() });
+    }
+
+    /// The process serves this method: it is shown before the first call.
+    pub(super) fn serves(&self, method: &'static Method) {
+        self.0.expected.lock().unwrap_or_else(PoisonError::into_inner).served.push(method);
+    }
+
+    /// A service of the process declares to call this method: it is shown before the first call.
+    pub(crate) fn declares(&self, service: &'static str, method: &'static Method) {
+        self.0.expected.lock().unwrap_or_else(PoisonError::into_inner).made.push((service, method));
+    }
+
+    pub(super) fn expected(&self) -> Expected {
+        self.0.expected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The edge of calls that a service of this process makes.
+    pub fn made(
+        &self,
+        caller: &'static str,
+        callee: &'static str,
+        method: &'static Method,
+        memory: bool,
+    ) -> &'static Edge {
+        let same = |ends: &Ends| {
+            ends.side == Measured::Made
+                && ends.memory == memory
+                && same(ends.caller, caller)
+                && same(ends.callee, callee)
+        };
+        let side = Measured::Made;
+        self.find(method, same, || Ends { side, caller, claimed: "", callee, method, memory })
+    }
+
+    /// The edge of a call that this process serves.
+    pub(super) fn served<B>(&self, call: &Call<B>) -> &'static Edge {
+        let method = call.method;
+        let side = Measured::Served;
+        if let Some(local) = call.local {
+            let (caller, callee) = (local.caller, local.called);
+            let same = |ends: &Ends| {
+                ends.side == side && ends.memory && same(ends.caller, caller) && same(ends.callee, callee)
+            };
+            return self.find(method, same, || Ends { side, caller, claimed: "", callee, method, memory: true });
+        }
+        let caller = call.service().unwrap_or_default();
+        let claimed = if caller.is_empty() { claimed(call.request.headers()) } else { "" };
+        let same = |caller: &str, claimed: &str, ends: &Ends| {
+            ends.side == side && !ends.memory && ends.caller == caller && ends.claimed == claimed
+        };
+        let list = self.list(method);
+        if let Some(known) = list.and_then(|list| list.find(|ends| same(caller, claimed, ends))) {
+            return known;
+        }
+        // Names beyond the bounds are empty ones.
+        let (caller, claimed) = (self.0.callers.keep(caller), self.0.claimed.keep(claimed));
+        let ends = || Ends { side, caller, claimed, callee: self.callee(method), method, memory: false };
+        self.find(method, |ends| same(caller, claimed, ends), ends)
+    }
+
+    /// All edges, in the order in which they began.
+    pub fn all(&self) -> Vec<&'static Edge> {
+        self.0.all.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// At most `most` of the calls that the process has kept, the newest first: of a method, and only those that failed or were
+    /// slow, if that is asked for. And since when it has all.
+    pub fn kept(&self, most: usize, method: Option<&str>, problems: bool) -> (Vec<KeptCall>, SystemTime) {
+        self.0.kept.list(most, method, problems)
+    }
+
+    /// The kept calls of a trace, by their begin.
+    pub fn trace(&self, trace: u128) -> Vec<KeptCall> {
+        self.0.kept.trace(trace)
+    }
+
+    /// The service that answers calls of a method: that of its package if it runs here, the only one, or the process.
+    fn callee(&self, method: &Method) -> &'static str {
+        let Some(process) = self.0.process.get() else { return method.package() };
+        match (process.services.get(method.package()), process.services.first()) {
+            (Some(service), _) => service,
+            (None, Some(only)) if process.services.len() == 1 => only,
+            _ => process.name,
+        }
+    }
+
+    fn list(&self, method: &Method) -> Option<&List> {
+        self.0.methods.get(method.number)
+    }
+
+    fn find(&self, method: &Method, same: impl Fn(&Ends) -> bool, ends: impl Fn() -> Ends) -> &'static Edge {
+        if let Some(list) = self.list(method) {
+            return list.find(&same).unwrap_or_else(|| list.add(&same, || self.begin(ends())));
+        }
+        // A process with more methods than the table: it has read its contracts again and again, as tests do.
+        let known = |edge: &&&'static Edge| edge.ends.method.number == method.number && same(&edge.ends);
+        let mut all = self.0.all.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.iter().find(known) {
+            return known;
+        }
+        let edge = self.edge(ends());
+        all.push(edge);
+        edge
+    }
+
+    fn edge(&self, ends: Ends) -> &'static Edge {
+        // Edges are bounded, and calls refer to them until they end.
+        Box::leak(Box::new(Edge::new(ends, Arc::clone(&self.0.kept))))
+    }
+
+    #[cold]
+    fn begin(&self, ends: Ends) -> &'static Edge {
+        let edge = self.edge(ends);
+        self.0.all.write().unwrap_or_else(PoisonError::into_inner).push(edge);
+        edge
+    }
+}
+
+/// Whether two names are the same. Those of one process are mostly at one address.
+fn same(a: &'static str, b: &'static str) -> bool {
+    std::ptr::eq(a, b) || a == b
+}
+
+/// The service that a caller without a certificate says it is.
+fn claimed(headers: &HeaderMap) -> &str {
+    headers.get(USER_AGENT).and_then(|value| agent::service(value.to_str().ok()?)).unwrap_or_default()
+}
+
+/// Edges by the number of their method.
+struct Table([OnceLock<Box<[List; PAGE]>>; PAGES]);
+
+const PAGE: usize = 64;
+const PAGES: usize = 64;
+
+impl Table {
+    fn get(&self, number: usize) -> Option<&List> {
+        let page = self.0.get(number / PAGE)?;
+        Some(&page.get_or_init(|| Box::new([const { List::new() }; PAGE]))[number % PAGE])
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self([const { OnceLock::new() }; PAGES])
+    }
+}
+
+/// The edges of a method. It only grows, at its end.
+struct List(OnceLock<Box<Node>>);
+
+struct Node {
+    edge: &'static Edge,
+    next: List,
+}
+
+impl List {
+    const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    fn find(&self, same: impl Fn(&Ends) -> bool) -> Option<&'static Edge> {
+        let mut list = self;
+        while let Some(node) = list.0.get() {
+            if same(&node.edge.ends) {
+                return Some(node.edge);
+            }
+            list = &node.next;
+        }
+        None
+    }
+
+    /// Adds an edge, unless another thread has added the same meanwhile.
+    fn add(&self, same: impl Fn(&Ends) -> bool, begin: impl Fn() -> &'static Edge) -> &'static Edge {
+        let mut list = self;
+        loop {
+            let node = list.0.get_or_init(|| Box::new(Node { edge: begin(), next: Self::new() }));
+            if same(&node.edge.ends) {
+                return node.edge;
+            }
+            list = &node.next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::tests::{CHECK, GET};
+    use crate::call::{Connection, Local, Methods};
+    use tonic::body::Body;
+
+    /// A call of the one method.
+    fn from_network(agent: Option<&str>) -> Call {
+        static METHODS: OnceLock<Methods> = OnceLock::new();
+        let method = METHODS.get_or_init(|| Methods::of(&[])).find(GET);
+        let mut call = Call::new(method, None, http::Request::new(Body::empty()));
+        if let Some(agent) = agent {
+            call.request.headers_mut().insert(USER_AGENT, agent.parse().unwrap());
+        }
+        call
+    }
+
+    #[test]
+    fn edges_tell_callers_sides_and_ways_apart() {
+        let edges = Edges::default();
+        edges.runs("monolith", ["artwork", "library"]);
+        let method = Call::to(GET, Body::empty()).method;
+        let memory = |caller, called| {
+            let call = Call { method, ..Call::in_memory(method, Local { caller, called }, http::Request::new(())) };
+            edges.served(&call)
+        };
+        let found = [
+            edges.made("artwork", "library", method, true),
+            edges.made("artwork", "library", method, false),
+            edges.made("library", "artwork", method, true),
+            memory("artwork", "library"),
+            memory("library", "artwork"),
+        ];
+        let again = [
+            edges.made("artwork", "library", method, true),
+            edges.made("artwork", "library", method, false),
+            edges.made("library", "artwork", method, true),
+            memory("artwork", "library"),
+            memory("library", "artwork"),
+        ];
+        for (at, edge) in found.iter().enumerate() {
+            assert!(std::ptr::eq(*edge, again[at]), "{:?}", edge.ends);
+            assert!(found.iter().skip(at + 1).all(|other| !std::ptr::eq(*edge, *other)), "{:?}", edge.ends);
+        }
+        assert_eq!(edges.all().len(), 5);
+    }
+
+    #[test]
+    fn edges_of_callers_outside_have_what_they_claim_for_display() {
+        let edges = Edges::default();
+        edges.runs("catalog", ["catalog"]);
+        let ends = |agent| {
+            let Ends { caller, claimed, callee, memory, .. } = edges.served(&from_network(agent)).ends;
+            (caller, claimed, callee, memory)
+        };
+        assert_eq!(ends(None), ("", "", "catalog", false));
+        assert_eq!(ends(Some("grpcurl/1.9.3")), ("", "", "catalog", false));
+        assert_eq!(ends(Some("grpc-rust-mesh/0.1.0 (artwork)")), ("", "artwork", "catalog", false));
+        for name in 0..2 * CLAIMED {
+            edges.served(&from_network(Some(&format!("grpc-rust-mesh/0.1.0 (name-{name})"))));
+        }
+        assert_eq!(edges.all().len(), CLAIMED + 1);
+    }
+
+    #[test]
+    fn edges_of_a_proven_caller_ignore_what_it_claims() {
+        let edges = Edges::default();
+        let of = |service: &str| {
+            let connection = Connection::of_service(
+                tokio_util::sync::CancellationToken::new(),
+                None,
+                Some(service.to_owned()),
+                tokio_util::sync::CancellationToken::new(),
+            );
+            let call = from_network(Some("grpc-rust-mesh/0.1.0 (library)"));
+            edges.served(&Call { connection: Some(connection), ..call }).ends
+        };
+        assert_eq!((of("artwork").caller, of("artwork").claimed), ("artwork", ""));
+        for name in 0..2 * CALLERS {
+            of(&format!("service-{name}"));
+        }
+        // The empty name is that of all beyond the bound.
+        assert_eq!(edges.all().len(), CALLERS + 1);
+    }
+
+    #[test]
+    fn callee_is_the_service_of_the_package_or_the_only_one_or_the_process() {
+        let callee = |services: &[&'static str], path| {
+            let edges = Edges::default();
+            edges.runs("monolith", services.iter().copied());
+            edges.served(&Call::to(path, Body::empty())).ends.callee
+        };
+        assert_eq!(callee(&["google", "artwork"], GET), "google");
+        assert_eq!(callee(&["artwork"], CHECK), "artwork");
+        assert_eq!(callee(&["artwork", "catalog"], CHECK), "monolith");
+        assert_eq!(callee(&[], GET), "monolith");
+    }
+
+    #[test]
+    fn edges_of_many_methods_and_threads_are_made_once() {
+        let edges = Edges::default();
+        let method = |number| -> &'static Method {
+            let name = "GetOperation";
+            let known =
+                Methods::of(&[]).of_contract("google.longrunning.Operations").find(|method| method.name == name);
+            let Method { service, name, .. } = known.unwrap();
+            Box::leak(Box::new(Method { number, service, name, scopes: &[], ..*Method::unknown() }))
+        };
+        // The last ones have no place in the table.
+        let methods: Vec<_> = (PAGE * PAGES - 100..PAGE * PAGES + 100).map(method).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| methods.iter().for_each(|method| edges.made("a", "b", method, true).begin()));
+            }
+        });
+        let all = edges.all();
+        assert!(all.len() == methods.len() && all.iter().all(|edge| edge.totals().begun == 8), "{}", all.len());
+    }
+}
