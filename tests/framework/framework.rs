@@ -7,6 +7,7 @@ mod doctor; // `mesh doctor`
 mod drain; // the drain
 mod film; // tests that need catalog and artwork
 mod frames; // malformed frames of HTTP/2
+mod inspect; // what a dashboard reads of a process
 mod metrics; // the formats of /metrics, and what is there from the start
 mod releases; // deployments by the plan of `mesh release`, and against it
 mod rentals; // tests that need library and billing, too

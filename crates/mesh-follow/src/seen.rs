@@ -121,6 +121,7 @@ impl Sight {
             seconds: self.behind.map(seconds).unwrap_or_default(),
             heard: seconds(self.heard.max(self.began)),
             parked: i64::try_from(self.parked).unwrap_or(i64::MAX),
+            connected: self.heard > 0 && self.error.is_empty(),
         }
     }
 
@@ -153,7 +154,9 @@ mod tests {
         seen.apply(&place(10), 2);
         let sight = seen.sight().unwrap();
         let lag = sight.lag(sight.heard + 3_000_000);
-        assert_eq!(lag, Lag { events: 0, seconds: 0.0, heard: 3.0, parked: 2 });
+        assert_eq!(lag, Lag { events: 0, seconds: 0.0, heard: 3.0, parked: 2, connected: true });
+        seen.fail("the source is away");
+        assert!(!seen.sight().unwrap().lag(now()).connected);
         seen.receive(&[]);
         seen.apply(&place(-1), 0);
         let lag = seen.sight().unwrap().lag(now());

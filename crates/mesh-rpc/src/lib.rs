@@ -9,12 +9,14 @@
 //! - [`client`]: the channel to a peer
 //! - [`discovery`]: finds peers and registers this process
 //! - [`server`]: accepts connections and answers calls
+//! - [`inspect`]: what the process does right now, for a dashboard
 
 pub mod auth;
 pub mod call;
 pub mod client;
 pub mod discovery;
 pub mod identity;
+pub mod inspect;
 mod reread;
 pub mod server;
 pub mod telemetry;

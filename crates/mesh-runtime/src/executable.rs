@@ -22,13 +22,19 @@ pub const REVISION: &str = match option_env!("MESH_REVISION") {
 /// The SHA-256 of the executable, in 64 hexadecimal digits; `None` if the file cannot be read. It is read once, in a
 /// thread of its own.
 pub async fn digest() -> Option<&'static str> {
-    static DIGEST: OnceCell<Option<String>> = OnceCell::const_new();
     let read = || async {
         let read = tokio::task::spawn_blocking(|| open().and_then(hash)).await;
         read.ok().and_then(Result::ok)
     };
     DIGEST.get_or_init(read).await.as_deref()
 }
+
+/// The [`digest`], if it was read already.
+pub fn known_digest() -> Option<&'static str> {
+    DIGEST.get()?.as_deref()
+}
+
+static DIGEST: OnceCell<Option<String>> = OnceCell::const_new();
 
 /// Opens the file that runs, also after a deployment has replaced it.
 fn open() -> io::Result<File> {

@@ -23,7 +23,7 @@ mod values;
 
 pub use key::Key;
 pub use line::{line_of, toml_mistake};
-pub use listing::{Listing, Shown};
+pub use listing::{InForce, Listing, Shown};
 pub use merged::{Settings, variable};
 pub use setting::{Setting, Value};
 pub use source::{Error, Problem, Source};

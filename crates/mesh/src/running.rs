@@ -15,6 +15,7 @@ use mesh_rpc::auth::{Gate, Passports};
 use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::{Calling, Declared, Peers};
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
+use mesh_rpc::inspect::Unmet;
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
     Admin, Answers, Check, Health, KnownPlaces, Listen, Ports, Readiness, Starting, certificate_check, health_service,
@@ -28,6 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::calls::{self, ServiceCalls};
 use crate::config::Config;
+use crate::inspect::{self, About};
 use crate::places::Places;
 use crate::process::Process;
 use crate::release::{self, Releases};
@@ -79,6 +81,8 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let methods = Methods::of(&sets);
     let calls = process.declared_calls(&methods)?;
     let releases = Releases::of(&process, sets.clone(), &methods, &calls);
+    // The gate of releases is to set it.
+    let unmet = Unmet::default();
     let listeners = NonZeroU64::MIN.saturating_add(u64::from(config.edge.own_listener().is_some()));
     let limits = config.limits.within(raise_open_files(), listeners);
     // Before the databases: a second process then reports the taken address, not a locked file.
@@ -86,6 +90,8 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let listen = Listen { services: config.listen, admin: config.admin_listen, edge: config.edge.own_listener() };
     let ports = Ports::bind(listen, &how).await?;
     let addresses = ports.addresses()?;
+    let about = About::of(&process, config, &calls, addresses);
+    let is_inspected = inspect::is_served(&process, config, addresses.services.ip());
     let (foreground, background) = (Tasks::default(), Tasks::default());
     let _cut_on_drop = [foreground.cut_on_drop(), background.cut_on_drop()];
     let (draining, metrics, notifier) =
@@ -94,7 +100,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let (is_gateway, services) = (process.gateway.is_some(), process.services);
     metrics.edges.runs(config.process, services.iter().map(Service::name));
     let names: Vec<_> = services.iter().map(|service| (service.name(), service.contracts())).collect();
-    let own_contracts = own_contracts(&services);
+    let own_contracts = own_contracts(&services, is_inspected);
     // A gateway has no service, and a certificate that may expire.
     let own_certificate = config.transport.certificates().filter(|_| is_gateway).map(|_| (config.process, Vec::new()));
     let health = Health::starting(names.iter().cloned().chain(own_certificate), own_contracts.clone());
@@ -181,6 +187,9 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         follow::serve(&built.followers, &mut grpc);
     }
     releases.serve(&mut grpc);
+    if is_inspected {
+        about.inspect(&metrics, &health, &unmet).serve(&mut grpc);
+    }
     health_service::serve(&health, &mut grpc);
     reflection::serve(&mut grpc, &elsewhere, &sets)?;
 
@@ -282,9 +291,11 @@ fn with_own(system: &[&'static [u8]]) -> Vec<&'static [u8]> {
 }
 
 /// The full names of the gRPC services of mesh that a process with `services` serves.
-fn own_contracts(services: &[Service]) -> Vec<&'static str> {
+fn own_contracts(services: &[Service], is_inspected: bool) -> Vec<&'static str> {
     let of_services: BTreeSet<_> = services.iter().flat_map(Service::contracts_of_mesh).collect();
-    of_services.into_iter().chain([release::CONTRACT, health_service::NAME]).chain(reflection::NAMES).collect()
+    let of_process =
+        [release::CONTRACT, health_service::NAME].into_iter().chain(is_inspected.then_some(inspect::CONTRACT));
+    of_services.into_iter().chain(of_process).chain(reflection::NAMES).collect()
 }
 
 struct Built {

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use mesh_proto::mesh::inspect::v1::{GetProcessResponse, Listener, Service};
 use mesh_rpc::auth::{Gate, Passports};
 use mesh_rpc::call::{GrpcServices, HttpMethods};
 use mesh_rpc::client::{Calling, Peers};
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
+use mesh_rpc::inspect::{self, CONTRACT, Inspect, Unmet};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
     Admin, Answers, Check, Health, KnownPlaces, Limits, Listen, Loopback, Ports, Readiness, Starting,
@@ -138,7 +140,8 @@ impl Running {
         let passports = Passports::of_process(&config.auth, &config.transport, service).map_err(anyhow::Error::msg)?;
         config.auth.warn_if_open([addresses.services]);
 
-        let (own, background) = ([health_service::NAME].into_iter().chain(reflection::NAMES), Tasks::default());
+        let (own, background) =
+            ([CONTRACT, health_service::NAME].into_iter().chain(reflection::NAMES), Tasks::default());
         let mut running = Self {
             addresses,
             app: Asks::new(config.sidecar.health.clone(), app_address),
@@ -189,8 +192,24 @@ impl Running {
 
         let mut grpc = GrpcServices::new();
         health_service::serve(&self.health, &mut grpc);
+        Inspect::new(self.about(), metrics.clone(), self.health.clone(), Unmet::default()).serve(&mut grpc);
         reflection::serve(&mut grpc, &contracts, &[config.descriptors])?;
         Ok(Ready { starting, grpc, app: App::new(service, protocol, self.app.address(), passports) })
+    }
+
+    /// What it says of itself to a dashboard.
+    fn about(&self) -> GetProcessResponse {
+        let (config, service) = (&self.config, self.config.sidecar.service);
+        let listeners = [("services", Some(self.addresses.services)), ("admin", self.addresses.admin)].into_iter();
+        let listeners = listeners.filter_map(|(name, at)| Some((name.to_owned(), at?.to_string())));
+        let contracts = config.methods.contracts_of(service).into_iter().map(str::to_owned).collect();
+        GetProcessResponse {
+            process: service.to_owned(),
+            listeners: listeners.map(|(name, address)| Listener { name, address }).collect(),
+            services: vec![Service { name: service.to_owned(), contracts, ..Service::default() }],
+            configuration: inspect::settings(&config.listing),
+            ..GetProcessResponse::default()
+        }
     }
 
     /// Lets the app call others.

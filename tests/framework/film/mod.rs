@@ -8,6 +8,7 @@ mod conditions; // a database that fails while its service runs
 mod consul; // registration and discovery through Consul
 mod contention; // statements of others, in locks, deadlocks and poolers
 mod database; // a database that cannot be opened or goes away
+mod edges; // who calls whom, for a dashboard
 mod events; // the events of what changes while processes are killed
 mod events_cli; // the commands of `mesh` for events
 mod faults; // long work while something dies, stalls or goes away

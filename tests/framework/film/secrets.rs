@@ -105,6 +105,15 @@ fn secrets_are_in_no_output() {
     for (admin, page) in admin.iter().flat_map(|admin| [(admin, "/metrics"), (admin, "/readyz")]) {
         check(page, &admin.get(page).text(), &token);
     }
+    for process in [&catalog, &artwork] {
+        let grpcurl = mesh.grpcurl(process, &token);
+        for (method, request) in
+            [("GetProcess", json!({})), ("ListCalls", json!({})), ("TailLogs", json!({"end": true}))]
+        {
+            let shown = grpcurl.call(&format!("mesh.inspect.v1.InspectService/{method}"), &request).text();
+            check(&format!("{method} of the inspect API"), &shown, &token);
+        }
+    }
     check("a span", &format!("{:?}", collector.all_spans()), &token);
 
     // A start that fails, and the configuration in force.

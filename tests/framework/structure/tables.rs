@@ -98,7 +98,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "tokens",
         ],
     ),
-    ("crates/mesh-rpc", &["call reread", "telemetry", "identity", "auth", "client", "discovery server"]),
+    ("crates/mesh-rpc", &["call reread", "telemetry", "identity", "auth", "client", "discovery server", "inspect"]),
     (
         "crates/mesh-edge",
         &[
@@ -181,6 +181,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "service",
             "process",
             "config release",
+            "inspect",
             "running",
             "announce testing",
             "run",

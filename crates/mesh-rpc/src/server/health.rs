@@ -178,6 +178,23 @@ impl Health {
         (state.is_ready(None), state.checked.iter().map(line).collect())
     }
 
+    /// Each service, whether it is ready, and why it is not or what of it does not work.
+    pub fn services(&self) -> Vec<(&'static str, bool, String)> {
+        let state = self.0.state.borrow();
+        let why = |found: &Readiness| match (state.phase, found) {
+            (Phase::Starting, _) => "the process starts".to_owned(),
+            (Phase::Draining, _) => "the process drains".to_owned(),
+            (Phase::Serving, Readiness::Ready) => String::new(),
+            (Phase::Serving, Readiness::Degraded(problem) | Readiness::NotReady(problem)) => problem.clone(),
+        };
+        state.checked.iter().map(|(name, found)| (*name, state.is_ready(Some(name)), why(found))).collect()
+    }
+
+    /// Whether the process drains.
+    pub fn is_draining(&self) -> bool {
+        self.0.state.borrow().phase == Phase::Draining
+    }
+
     /// Sets the metrics of the services.
     pub(super) fn measure(&self, metrics: &Metrics) {
         let state = self.0.state.borrow();

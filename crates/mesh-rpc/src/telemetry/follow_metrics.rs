@@ -1,6 +1,8 @@
 //! The metrics of followers: how far each is behind its source, and what it has applied.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -18,7 +20,12 @@ pub(super) struct FollowFamilies {
     applied: Family<SourceLabels, Counter>,
     unknown: Family<SourceLabels, Counter>,
     resets: Family<SourceLabels, Counter>,
+    /// What each follower last said.
+    followers: Arc<Mutex<Lags>>,
 }
+
+/// By service and source.
+type Lags = BTreeMap<(&'static str, &'static str), Option<Lag>>;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SourceLabels {
@@ -48,7 +55,20 @@ impl FollowFamilies {
         let applied = self.applied.get_or_create_owned(&labels);
         let unknown = self.unknown.get_or_create_owned(&labels);
         let resets = self.resets.get_or_create_owned(&labels);
-        FollowMetrics { labels, applied, unknown, resets, families: self.clone() }
+        let metrics = FollowMetrics { labels, applied, unknown, resets, families: self.clone() };
+        self.say(&metrics.labels, None);
+        metrics
+    }
+
+    /// The followers by service and source, with their lag if this process applies the events.
+    pub(super) fn followers(&self) -> Vec<(&'static str, &'static str, Option<Lag>)> {
+        let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.iter().map(|((service, source), lag)| (*service, *source, *lag)).collect()
+    }
+
+    fn say(&self, labels: &SourceLabels, lag: Option<Lag>) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.insert((labels.service, labels.source), lag);
     }
 }
 
@@ -76,11 +96,14 @@ pub struct Lag {
     pub heard: f64,
     /// The keys with parked events.
     pub parked: i64,
+    /// Whether the stream of the source is open.
+    pub connected: bool,
 }
 
 impl FollowMetrics {
     /// Sets the lag. Only the process that applies the events knows it.
     pub fn set(&self, lag: Lag) {
+        self.families.say(&self.labels, Some(lag));
         self.families.lag_events.get_or_create(&self.labels).set(lag.events);
         self.families.lag_seconds.get_or_create(&self.labels).set(lag.seconds);
         self.families.last_heard.get_or_create(&self.labels).set(lag.heard);
@@ -89,6 +112,7 @@ impl FollowMetrics {
 
     /// Removes the series of the lag: another process applies the events now.
     pub fn remove(&self) {
+        self.families.say(&self.labels, None);
         self.families.lag_events.remove(&self.labels);
         self.families.lag_seconds.remove(&self.labels);
         self.families.last_heard.remove(&self.labels);

@@ -1,4 +1,4 @@
-//! Starts the log on standard error, and the export of spans.
+//! Starts the log on standard error, with the lines that are kept of it, and the export of spans.
 
 use std::io::IsTerminal as _;
 
@@ -9,6 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
 use super::line::{JsonLine, PrettyLine};
+use super::log_lines::{KeepLines, LogLines};
 use super::log_settings::{Log, LogFormat};
 use super::otlp::Exporter;
 use super::otlp_settings::{Otlp, unused};
@@ -28,6 +29,7 @@ pub fn init(log: &Log, otlp: Option<&Otlp>, process: &'static str) -> anyhow::Re
         LogFormat::Pretty => lines.with_ansi(terminal).event_format(PrettyLine::new(terminal)).boxed(),
         LogFormat::Json => lines.fmt_fields(JsonFields::new()).event_format(JsonLine::default()).boxed(),
     };
+    let lines = lines.and_then(KeepLines(LogLines::of_process()));
     tracing_subscriber::registry()
         .with(exporter.as_ref().map(Exporter::layer))
         .with(lines.with_filter(log.filter()))

@@ -16,10 +16,10 @@ use prometheus_client::registry::Registry;
 use super::carrier_metrics::{CarrierFamilies, CarrierMetrics};
 use super::edges::Edges;
 use super::exposition::Exposition;
-use super::follow_metrics::{FollowFamilies, FollowMetrics};
+use super::follow_metrics::{FollowFamilies, FollowMetrics, Lag};
 use super::issuer_metrics::Issuers;
 use super::kept_settings::KeepCalls;
-use super::peer_metrics::{PeerFamilies, PeerMetrics};
+use super::peer_metrics::{EndpointCounts, PeerFamilies, PeerMetrics};
 use super::process_metrics::ProcessMetrics;
 use super::rpc_metrics::RpcMetrics;
 use super::tls_metrics::TlsMetrics;
@@ -166,6 +166,16 @@ impl Metrics {
     /// The metrics of a service's follower of a source.
     pub fn follower(&self, service: &'static str, source: &'static str) -> FollowMetrics {
         self.followers.follower(service, source)
+    }
+
+    /// The followers of the process, by service and source, with their lag if this process applies the events.
+    pub fn followers(&self) -> Vec<(&'static str, &'static str, Option<Lag>)> {
+        self.followers.followers()
+    }
+
+    /// The instances of peers that the process knows.
+    pub fn endpoints(&self) -> Vec<EndpointCounts> {
+        self.peers.endpoints()
     }
 
     /// Shows how the issuers of these tokens do. A process does so once.

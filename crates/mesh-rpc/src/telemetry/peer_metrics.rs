@@ -1,5 +1,8 @@
 //! The metrics of calls to peers: picks and ejections per endpoint, retries per peer.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,6 +15,8 @@ pub(super) struct PeerFamilies {
     ejections: Family<EndpointLabels, Counter>,
     retries: Family<PeerLabels, Counter>,
     retries_denied: Family<PeerLabels, Counter>,
+    /// The picks and ejections of each endpoint.
+    endpoints: Arc<Mutex<BTreeMap<EndpointLabels, (Counter, Counter)>>>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -19,7 +24,7 @@ struct PeerLabels {
     peer: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct EndpointLabels {
     peer: &'static str,
     endpoint: String,
@@ -41,6 +46,33 @@ impl PeerFamilies {
         let retries_denied = self.retries_denied.get_or_create_owned(&labels);
         PeerMetrics { peer, retries, retries_denied, families: self.clone() }
     }
+
+    pub(super) fn endpoints(&self) -> Vec<EndpointCounts> {
+        let counts = |(labels, (picks, ejections)): (&EndpointLabels, &(Counter, Counter))| EndpointCounts {
+            peer: labels.peer,
+            address: labels.endpoint.clone(),
+            picks: picks.get(),
+            ejections: ejections.get(),
+        };
+        self.all().iter().map(counts).collect()
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<EndpointLabels, (Counter, Counter)>> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was counted of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointCounts {
+    /// The service.
+    pub peer: &'static str,
+    /// The authority of the endpoint.
+    pub address: String,
+    /// The attempts at it.
+    pub picks: u64,
+    /// How often it was ejected.
+    pub ejections: u64,
 }
 
 /// The metrics of one peer. Cheap to clone.
@@ -68,6 +100,7 @@ impl PeerMetrics {
         let labels = EndpointLabels { peer: self.peer, endpoint: endpoint.to_owned() };
         let picks = self.families.picks.get_or_create_owned(&labels);
         let ejections = self.families.ejections.get_or_create_owned(&labels);
+        self.families.all().insert(labels.clone(), (picks.clone(), ejections.clone()));
         EndpointMetrics { labels, picks, ejections, families: self.families.clone() }
     }
 }
@@ -97,5 +130,6 @@ impl Drop for EndpointMetrics {
     fn drop(&mut self) {
         self.families.picks.remove(&self.labels);
         self.families.ejections.remove(&self.labels);
+        self.families.all().remove(&self.labels);
     }
 }

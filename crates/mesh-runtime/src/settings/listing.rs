@@ -76,6 +76,28 @@ impl Listing {
     }
 }
 
+/// A key in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce<'a> {
+    /// The name in the file.
+    pub key: &'a str,
+    /// The value as a file has it; `None` for a secret.
+    pub value: Option<String>,
+    /// Where it comes from.
+    pub source: &'a Source,
+}
+
+impl Listing {
+    /// The keys that have a value.
+    pub fn in_force(&self) -> impl Iterator<Item = InForce<'_>> {
+        self.0.iter().filter_map(|(key, entry)| match &entry.value {
+            Listed::Value(value, source) => Some(InForce { key, value: Some(toml(value)), source }),
+            Listed::Secret(source) => Some(InForce { key, value: None, source }),
+            Listed::Unset => None,
+        })
+    }
+}
+
 impl fmt::Display for Listing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (key, Entry { value, doc }) in &self.0 {
@@ -138,5 +160,14 @@ mod tests {
         }
         assert!(!table.contains_key("token") && text.contains("# token is set, and secret") && !text.contains("hush"));
         assert!(!table.contains_key("absent") && text.contains("# absent is not set"));
+        let in_force: Vec<_> = listing.in_force().collect();
+        assert_eq!(in_force.len(), values.len() + 1);
+        assert!(in_force.iter().all(|it| {
+            text.contains(&it.value.as_ref().map_or(it.key.to_owned(), |value| format!("{} = {value}", it.key)))
+        }));
+        assert!(
+            in_force.iter().any(|it| it.key == "token" && it.value.is_none())
+                && !format!("{in_force:?}").contains("hush")
+        );
     }
 }

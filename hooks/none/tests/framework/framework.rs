@@ -6,6 +6,7 @@ mod deploy; // the files of deploy/
 mod doctor; // `mesh doctor`
 mod drain; // the drain
 mod frames; // malformed frames of HTTP/2
+mod inspect; // what a dashboard reads of a process
 mod metrics; // the formats of /metrics, and what is there from the start
 mod releases; // deployments by the plan of `mesh release`, and against it
 mod serving; // reflection, health, admin pages, deadlines

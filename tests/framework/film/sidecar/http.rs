@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use harness::Process;
+use serde_json::{Value, json};
 
 use super::{app, beside, exchange};
 
@@ -189,6 +190,16 @@ fn answers_of_http_pass_as_they_are() {
     line("HTTP read", "NotFound", 1);
     line("HTTP", "Aborted", 2);
     line("HTTP", "OK", 8);
+    // A dashboard sees the same, at both sidecars.
+    for (sidecar, side, caller, codes) in
+        [(&ratings, "SIDE_SERVER", Value::Null, 5), (&caller, "SIDE_CLIENT", json!("shop"), 5)]
+    {
+        let request = json!({"problems": true, "method": "ratings/HTTP read"});
+        let kept = sidecar.grpcurl().call("mesh.inspect.v1.InspectService/ListCalls", &request).json();
+        let kept = kept["calls"].as_array().expect("calls");
+        let right = |call: &Value| call["side"] == side && call["caller"] == caller && call["callee"] == "ratings";
+        assert!(kept.len() == codes && kept.iter().all(right), "{kept:?}");
+    }
 }
 
 #[test]
