@@ -2,7 +2,8 @@
 //!
 //! Modules, in reading order: [`manifest`] is what a build says of itself, [`view`] its contracts, read by `descriptor` and
 //! `options`. [`compare`] compares two views of a contract, with `bounds`; [`pair`] two builds. [`order`] finds the steps, and
-//! [`plan`] puts all of it into words. [`migrations`] reads SQL.
+//! [`plan`] puts all of it into words. [`gate`] is for a build that starts.
+//! [`migrations`] reads SQL.
 //!
 //! Guarantees:
 //! - No input panics: a manifest that is cut or too large is refused, in words.
@@ -13,6 +14,7 @@
 mod bounds;
 pub mod compare;
 mod descriptor;
+pub mod gate;
 pub mod manifest;
 pub mod migrations;
 #[cfg(test)]
@@ -26,6 +28,7 @@ mod samples;
 pub mod view;
 
 pub use compare::{Finding, Severity};
+pub use gate::{Exempt, Unmet};
 pub use manifest::{Build, complete};
 pub use plan::{Change, Plan, Running, Step, System, Verdict};
 pub use view::{Refused, View};

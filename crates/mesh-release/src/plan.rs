@@ -170,7 +170,7 @@ impl System {
 
     /// Whether each running build of the one service has the same difference to each of the other one: what is broken anyway
     /// holds no deployment.
-    fn is_as_before(&self, said: &Said, new: &Build, other: &Build) -> bool {
+    pub(crate) fn is_as_before(&self, said: &Said, new: &Build, other: &Build) -> bool {
         let is_deployed = self.deploy.iter().any(|build| build.service() == other.service());
         let others: Vec<_> = if is_deployed {
             self.running_of(other).map(|running| &running.build).collect()
@@ -342,7 +342,7 @@ impl System {
     }
 
     /// What does not fit between two builds, with the first one as the subject.
-    fn between(&self, subject: &Build, other: &Build, instances: usize) -> Vec<Said> {
+    pub(crate) fn between(&self, subject: &Build, other: &Build, instances: usize) -> Vec<Said> {
         let (name, named) = (self.name(subject), self.name(other));
         let calls = uses(subject, other).into_iter().map(|finding| {
             let (verb, not) = if finding.place.contains('/') { ("calls", "serve") } else { ("follows", "publish") };
@@ -396,18 +396,18 @@ impl Edge {
 }
 
 /// A finding in words.
-struct Said {
+pub(crate) struct Said {
     subject: String,
     rest: String,
-    severity: Severity,
+    pub(crate) severity: Severity,
     /// What the subject no longer has.
     removed: Option<String>,
-    finding: Finding,
-    is_caller: bool,
+    pub(crate) finding: Finding,
+    pub(crate) is_caller: bool,
 }
 
 impl Said {
-    fn sentence(&self) -> String {
+    pub(crate) fn sentence(&self) -> String {
         format!("{} {}", self.subject, self.rest)
     }
 
