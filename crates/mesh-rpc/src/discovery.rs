@@ -13,12 +13,14 @@ mod agent;
 mod dns;
 mod entry;
 mod follow;
+mod look;
 mod register;
 mod settings;
 mod source;
 
 pub use address::{Address, Pattern};
 pub use entry::Registrant;
+pub use look::Seen;
 pub use register::Registered;
 pub use settings::{Advertise, Consul, Registry, take_peers};
 pub use source::Discovery;

@@ -78,7 +78,7 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 #[derive(Clone, Debug, Default)]
 pub struct Dial {
     /// The service: the server must have its identity.
-    pub service: &'static str,
+    pub service: Arc<str>,
     /// Where TLS is spoken, and the certificates of this process.
     pub transport: Transport,
     /// Where handshakes are counted.
@@ -178,7 +178,7 @@ impl Connections {
     /// The failure of a request to a peer that speaks another protocol: it has understood nothing. The log has it once.
     fn foreign(&self, foreign: &Foreign) -> Unanswered {
         if !self.is_foreign.swap(true, Ordering::Relaxed) {
-            tracing::warn!(error = %foreign, service = self.dial.service, authority = %self.authority, "no connection to a peer");
+            tracing::warn!(error = %foreign, service = &*self.dial.service, authority = %self.authority, "no connection to a peer");
         }
         Unanswered::Foreign(Arc::new(foreign.clone()))
     }
@@ -217,7 +217,7 @@ impl Connections {
                     // Once, until a connection is open again.
                     let failed = connected.as_ref().err();
                     if let Some(error) = failed.filter(|_| dial.transport.source.is_some() && !pool.is_reported) {
-                        tracing::warn!(%error, service = dial.service, %authority, "no connection to a peer");
+                        tracing::warn!(%error, service = &*dial.service, %authority, "no connection to a peer");
                     }
                     pool.is_reported = failed.is_some();
                     pool.open.extend(connected.as_ref().ok().cloned());
@@ -267,9 +267,9 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
                 Ok(((sender, distrusted, None), greeted))
             }
             Security::Mutual(source) => {
-                let name = ServerName::try_from(dial.service).map_err(unreachable)?;
+                let name = ServerName::try_from(dial.service.to_string()).map_err(unreachable)?;
                 let current = source.current();
-                let connector = TlsConnector::from(Arc::new(current.client(dial.service)));
+                let connector = TlsConnector::from(Arc::new(current.client(&dial.service)));
                 let authenticated = authenticated(connector.connect(name, stream), source, current).await;
                 dial.metrics.handshake(Side::Client, authenticated.is_ok());
                 authenticated.map(|opened| (opened, Greeted::default()))

@@ -1,6 +1,6 @@
-//! One address that is called as it is: without discovery, retries, balancing and records, and without TLS.
+//! One address that is called as it is: without discovery, retries, balancing and records.
 //!
-//! For an app beside this process, whose callers do all of that.
+//! For an app beside this process, whose callers do all of that, and for a question to one instance of a peer.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ pub struct Direct {
 }
 
 impl Direct {
-    /// Opens no connection yet.
+    /// To a program beside this process, without TLS. Opens no connection yet.
     ///
     /// # Panics
     ///
@@ -31,7 +31,12 @@ impl Direct {
     #[expect(clippy::unwrap_used)]
     pub fn to(address: SocketAddr) -> Self {
         let authority: Authority = address.to_string().parse().unwrap();
-        Self { connections: Connections::to(authority.clone(), Dial::default()), authority }
+        Self::to_instance(authority, Dial::default())
+    }
+
+    /// To one instance of a peer. Opens no connection yet.
+    pub fn to_instance(authority: Authority, dial: Dial) -> Self {
+        Self { connections: Connections::to(authority.clone(), dial), authority }
     }
 
     /// Sends a request, and waits for the head of its response. Dropping the future, or the body, resets the stream.

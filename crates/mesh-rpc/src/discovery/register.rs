@@ -2,7 +2,7 @@
 //!
 //! Guarantees:
 //! - An entry that the agent lost is registered again. A blocking query reports the loss at once.
-//! - No registration follows a deregistration, even with a request in flight.
+//! - No registration follows a deregistration, even with a request in flight. None comes before the process is open.
 //! - A drain waits at most one second for the agent.
 //!
 //! See: decisions 0011 and 0012.
@@ -65,17 +65,24 @@ impl Registered {
     }
 }
 
-/// Registers services in the background and keeps them registered.
+/// Registers services in the background, from when `open` is cancelled, and keeps them registered.
 pub(super) fn register(
     agent: &Agent,
     services: Vec<Registrant>,
     address: SocketAddr,
     advertise: Option<&Advertise>,
+    open: &CancellationToken,
 ) -> Registered {
     let registered = Registered::new(services.len());
     for registrant in services {
         let entry = Entry::new(&registrant, address, advertise);
-        registered.tasks.run(keep(agent.clone(), entry, registrant.ready, registered.leaving.clone()));
+        let (open, leaving) = (open.clone(), registered.leaving.clone());
+        let kept = keep(agent.clone(), entry, registrant.ready, leaving.clone());
+        registered.tasks.run(async move {
+            if leaving.run_until_cancelled(open.cancelled()).await.is_some() {
+                kept.await;
+            }
+        });
     }
     registered
 }

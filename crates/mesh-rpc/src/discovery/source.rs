@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mesh_runtime::Tasks;
+use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
 use super::agent::Agent;
 use super::entry::Registrant;
+use super::look::{self, Seen};
 use super::register::{self, Registered};
 use super::settings::{Advertise, Registry};
 use super::{dns, follow};
@@ -51,9 +53,52 @@ impl Discovery {
         address: SocketAddr,
         advertise: Option<&Advertise>,
     ) -> Registered {
+        let open = CancellationToken::new();
+        open.cancel();
+        self.register_when(&open, services, address, advertise)
+    }
+
+    /// Like [`register`](Self::register), from when `open` is cancelled.
+    pub fn register_when(
+        &self,
+        open: &CancellationToken,
+        services: Vec<Registrant>,
+        address: SocketAddr,
+        advertise: Option<&Advertise>,
+    ) -> Registered {
         match &self.0 {
-            Source::Consul(agent) => register::register(agent, services, address, advertise),
+            Source::Consul(agent) => register::register(agent, services, address, advertise, open),
             Source::Local | Source::Static(..) => Registered::none(),
+        }
+    }
+
+    /// Whether there may be services in other processes.
+    pub fn has_others(&self) -> bool {
+        !matches!(self.0, Source::Local)
+    }
+
+    /// The services of the mesh; `None` if the source has no list of them.
+    ///
+    /// # Errors
+    ///
+    /// Consul does not answer: why.
+    pub async fn services(&self) -> Result<Option<Vec<String>>, String> {
+        match &self.0 {
+            Source::Consul(agent) => look::services(agent).await.map(Some),
+            Source::Local | Source::Static(..) => Ok(None),
+        }
+    }
+
+    /// Looks once at the instances of a service.
+    ///
+    /// # Errors
+    ///
+    /// The source does not answer: why.
+    pub async fn look(&self, service: &str) -> Result<Vec<Seen>, String> {
+        match &self.0 {
+            Source::Consul(agent) => look::in_consul(agent, service).await,
+            Source::Static(addresses, _) => look::at_addresses(addresses, service).await,
+            Source::Local => Ok(Vec::new()),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Health of the services: ready while their checks pass, from the end of the start to the beginning of the drain.
+//! Health of the services: ready while their checks pass, from the end of the start to the beginning of the drain. A process
+//! that is held has started, and is not ready for a reason that no check finds.
 //!
 //! Three views show the same state: `grpc.health.v1.Health` by the full name of a contract, its empty name for the
 //! process, and `/readyz` over HTTP.
@@ -65,12 +66,15 @@ struct State {
     /// The result of the last check of each service.
     checked: BTreeMap<&'static str, Readiness>,
     phase: Phase,
+    /// Why the process is held, a sentence each.
+    held: Vec<String>,
 }
 
 /// The life of a process, in this order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Starting,
+    Held,
     Serving,
     Draining,
 }
@@ -100,14 +104,25 @@ impl Health {
             // Once the process serves, each database has answered.
             checked.insert(service, Readiness::Ready);
         }
-        let state = watch::Sender::new(State { checked, phase: Phase::Starting });
+        let state = watch::Sender::new(State { checked, phase: Phase::Starting, held: Vec::new() });
         Self(Arc::new(HealthInner { contracts, state }))
+    }
+
+    /// Reports NOT_SERVING for all services until [`started`](Self::started): all are built, and must not be called yet. `why`
+    /// are sentences for operators.
+    pub fn hold(&self, why: Vec<String>) {
+        self.0.state.send_if_modified(|state| {
+            if matches!(state.phase, Phase::Starting | Phase::Held) {
+                (state.phase, state.held) = (Phase::Held, why);
+            }
+            false
+        });
     }
 
     /// Reports the results of the checks from now on: all services are built and served.
     pub fn started(&self) {
         self.0.state.send_if_modified(|state| {
-            let starting = state.phase == Phase::Starting;
+            let starting = matches!(state.phase, Phase::Starting | Phase::Held);
             if starting {
                 state.phase = Phase::Serving;
             }
@@ -162,11 +177,13 @@ impl Health {
         self.0.state.borrow().is_ready(Some(service))
     }
 
-    /// Whether all services are ready, and one line for each service; one line for a process that starts or drains.
+    /// Whether all services are ready, and one line for each service; one line for a process that starts or drains, and one for
+    /// each reason of one that is held.
     pub fn summary(&self) -> (bool, String) {
         let state = self.0.state.borrow();
         match state.phase {
             Phase::Starting => return (false, "starting: the process opens and migrates its databases\n".to_owned()),
+            Phase::Held => return (false, state.held.iter().map(|why| format!("held: {why}\n")).collect()),
             Phase::Draining => return (false, "draining: the process finishes its calls and ends\n".to_owned()),
             Phase::Serving => {}
         }
@@ -183,6 +200,7 @@ impl Health {
         let state = self.0.state.borrow();
         let why = |found: &Readiness| match (state.phase, found) {
             (Phase::Starting, _) => "the process starts".to_owned(),
+            (Phase::Held, _) => state.held.join("; "),
             (Phase::Draining, _) => "the process drains".to_owned(),
             (Phase::Serving, Readiness::Ready) => String::new(),
             (Phase::Serving, Readiness::Degraded(problem) | Readiness::NotReady(problem)) => problem.clone(),
@@ -253,6 +271,26 @@ mod tests {
         health.drain();
         health.started();
         assert_eq!(serves(), [Some(false); 3]);
+    }
+
+    #[test]
+    fn health_of_a_process_that_is_held_says_why() {
+        let health = starting();
+        health.hold(vec!["it waits".to_owned()]);
+        health.record("film", Readiness::NotReady("the database is away".to_owned()));
+        assert_eq!((health.serves("film.v1.Film"), health.serves("")), (Some(false), Some(false)));
+        health.hold(vec!["one".to_owned(), "other".to_owned()]);
+        assert_eq!(health.summary(), (false, "held: one\nheld: other\n".to_owned()));
+        health.record("film", Readiness::Ready);
+        assert_eq!(health.serves("film.v1.Film"), Some(false));
+        let seen = health.0.state.subscribe();
+        health.started();
+        assert!(seen.has_changed().unwrap() && health.is_ready("film"));
+        health.hold(vec!["too late".to_owned()]);
+        assert!(health.is_ready("film"), "it holds no process that serves");
+        health.drain();
+        health.hold(Vec::new());
+        assert!(health.summary().1.starts_with("draining"));
     }
 
     #[tokio::test(start_paused = true)]

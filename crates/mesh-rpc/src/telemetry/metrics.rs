@@ -39,6 +39,7 @@ pub struct Metrics {
     refused: Family<ReasonLabels, Counter>,
     denied: Family<RuleLabels, Counter>,
     undeclared: Family<CallerLabels, Counter>,
+    unmet: Family<UnmetLabels, Gauge>,
     stuck: Family<KindLabels, Gauge>,
     peers: PeerFamilies,
     followers: FollowFamilies,
@@ -74,6 +75,12 @@ struct CallerLabels {
     service: &'static str,
     grpc_service: &'static str,
     grpc_method: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct UnmetLabels {
+    peer: String,
+    method: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -116,6 +123,9 @@ impl Metrics {
         registry.register("mesh_calls_denied", "RPCs refused because of their caller, by rule", denied.clone());
         let undeclared = Family::default();
         registry.register("mesh_calls_undeclared", "RPCs that their caller does not declare", undeclared.clone());
+        let unmet = Family::default();
+        let help = "Calls and events between this build and those of a peer that do not fit";
+        registry.register("mesh_release_unmet", help, unmet.clone());
         let stuck = Family::default();
         registry.register("mesh_saga_stuck", "Sagas that wait for an operator to resume them", stuck.clone());
         let peers = PeerFamilies::default();
@@ -137,6 +147,7 @@ impl Metrics {
             refused,
             denied,
             undeclared,
+            unmet,
             stuck,
             peers,
             followers,
@@ -213,6 +224,14 @@ impl Metrics {
     pub fn undeclared(&self, service: &'static str, method: &'static Method) {
         let labels = CallerLabels { service, grpc_service: method.service, grpc_method: method.name };
         self.undeclared.get_or_create(&labels).inc();
+    }
+
+    /// Shows these methods and events of peers as those that do not fit, and no others.
+    pub fn unmet<'a>(&self, unmet: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        self.unmet.clear();
+        for (peer, method) in unmet {
+            self.unmet.get_or_create(&UnmetLabels { peer: peer.to_owned(), method: method.to_owned() }).set(1);
+        }
     }
 
     /// Sets the readiness of a service of the process.
