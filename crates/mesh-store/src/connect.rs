@@ -96,7 +96,7 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let mut first = Connection::sqlite(first, sightings.clone());
     let discard = format!("delete the files whose names begin with {}", path.display());
     let target = migrate::Target { service, dialect: Dialect::Sqlite, discard: &discard };
-    migrate(target, &mut first, schema).await.map_err(|error| corrupt(path, error))?;
+    let is_newer = migrate(target, &mut first, schema).await.map_err(|error| corrupt(path, error))?;
     mark(&mut lock);
 
     // A write through a reader is a defect, and `query_only` makes it fail.
@@ -110,7 +110,7 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let probe = Arc::new(Probe::new(Target::Sqlite(options)));
     let (writes, _lock) = (Arc::new(Writes::of(sightings)), Some(Arc::new(lock)));
     let log = Log::of(service);
-    Ok(Store { connections, probe, dialect: Dialect::Sqlite, log, writes, file: Some(file), _lock })
+    Ok(Store { connections, probe, dialect: Dialect::Sqlite, is_newer, log, writes, file: Some(file), _lock })
 }
 
 /// A migration may be the first to read a page that is corrupt.
@@ -241,14 +241,15 @@ async fn postgres(service: &'static str, url: &str, limits: Limits, schema: Sche
     let sightings = Sightings::default();
     let mut first = Connection::postgres(first, Arc::default(), sightings.clone());
     let discard = "drop the database and create it again";
-    migrate(migrate::Target { service, dialect: Dialect::Postgres, discard }, &mut first, schema).await?;
+    let target = migrate::Target { service, dialect: Dialect::Postgres, discard };
+    let is_newer = migrate(target, &mut first, schema).await?;
     first.close().await;
     let cached = limits.statement_cache > 0 && !shares_sessions(&options).await.map_err(unreachable)?;
     let pool = Pool::new(options.clone(), limits, Prepared::new(cached), sightings.clone());
     let probe = Arc::new(Probe::new(Target::Postgres(Box::new(options))));
     let (connections, writes) = (Connections::Postgres(pool), Arc::new(Writes::of(sightings)));
     let log = Log::of(service);
-    Ok(Store { connections, probe, dialect: Dialect::Postgres, log, writes, file: None, _lock: None })
+    Ok(Store { connections, probe, dialect: Dialect::Postgres, is_newer, log, writes, file: None, _lock: None })
 }
 
 /// Whether clients get sessions in which others have prepared statements, as behind a pooler that neither keeps the

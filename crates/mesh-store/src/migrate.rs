@@ -122,12 +122,12 @@ pub(super) struct Target<'a> {
     pub(super) discard: &'a str,
 }
 
-/// Applies the missing migrations of both schemas.
+/// Applies the missing migrations of both schemas. Returns whether one of them is newer than this program.
 pub(super) async fn migrate(
     target: Target<'_>,
     connection: &mut Connection,
     schema: Schema<'_>,
-) -> Result<(), OpenError> {
+) -> Result<bool, OpenError> {
     let framework = List::new(target, "mesh_migrations", schema.framework);
     let service = List::new(target, "service_migrations", schema.service);
     let newer = [framework.apply(connection).await?, service.apply(connection).await?];
@@ -138,7 +138,7 @@ pub(super) async fn migrate(
             tracing::info!(service, list, found, known, "the schema is newer than this program, which it supports");
         }
     }
-    Ok(())
+    Ok(newer.iter().any(Option::is_some))
 }
 
 /// The migrations of one schema, and the table of those that were applied.

@@ -45,6 +45,8 @@ pub struct Store {
     pub(super) connections: Connections,
     pub(super) probe: Arc<Probe>,
     pub(super) dialect: Dialect,
+    /// Whether the schema was newer than this program when it was opened.
+    pub(super) is_newer: bool,
     pub(super) log: Arc<Log>,
     /// What statements and probing writes have shown.
     pub(super) writes: Arc<Writes>,
@@ -55,6 +57,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether a later program had migrated the database when this one opened it.
+    pub fn is_newer(&self) -> bool {
+        self.is_newer
+    }
+
     /// The connections for reads: `sqlx::query(…).fetch_one(store.reader())`.
     #[track_caller]
     pub fn reader(&self) -> Reader<'_> {
