@@ -37,19 +37,8 @@ impl System {
         Some(system)
     }
 
-    /// The program of a build.
     fn program(&self, build: &str) -> PathBuf {
-        let path = self.builds.path().join(build);
-        if !path.exists() {
-            let copied = path.with_extension("copied");
-            std::fs::copy(command("builds").get_program(), &copied).expect("a copy");
-            // Another program has another digest. The loader ignores what is behind the end.
-            let mut bytes = std::fs::OpenOptions::new().append(true).open(&copied).expect("a copy");
-            std::io::Write::write_all(&mut bytes, build.as_bytes()).expect("a file");
-            drop(bytes);
-            std::fs::rename(copied, &path).expect("a file");
-        }
-        path
+        program(&self.builds, build)
     }
 
     /// Starts an instance, and waits until Consul knows it.
@@ -113,6 +102,21 @@ impl System {
         let (_, front) = self.running.iter().find(|(build, _)| build == "front").expect("a front");
         Load::begin(front.address)
     }
+}
+
+/// The program of a build.
+fn program(builds: &TempDir, build: &str) -> PathBuf {
+    let path = builds.path().join(build);
+    if !path.exists() {
+        let copied = path.with_extension("copied");
+        std::fs::copy(command("builds").get_program(), &copied).expect("a copy");
+        // Another program has another digest. The loader ignores what is behind the end.
+        let mut bytes = std::fs::OpenOptions::new().append(true).open(&copied).expect("a copy");
+        std::io::Write::write_all(&mut bytes, build.as_bytes()).expect("a file");
+        drop(bytes);
+        std::fs::rename(copied, &path).expect("a file");
+    }
+    path
 }
 
 /// Calls of the front, 200 a second.
@@ -287,4 +291,152 @@ fn release_of_an_optional_call_and_a_first_one_go_alone() {
     // The soft order is the better one, and nothing fails before.
     system.follow(&["depot-Get-Sum", "shop-Get-Sum-optional"]);
     assert_eq!(load.end(), Vec::<String>::new());
+}
+
+/// The configuration of a build whose peer depot is at an address.
+fn at(depot: SocketAddr) -> [(&'static str, String); 2] {
+    [("MESH__REGISTRY", "static".to_owned()), ("MESH__STATIC__DEPOT", depot.to_string())]
+}
+
+/// Programs of builds, without a mesh that runs them.
+struct Programs(TempDir);
+
+impl Programs {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    /// Starts a build with a gate that does this.
+    fn start(&self, build: &str, gate: &str, environment: &[(&'static str, String)]) -> Process {
+        let service = build.split('-').next().expect("a service");
+        let mut program = std::process::Command::new(program(&self.0, build));
+        program.env("MESH__DRAIN_DELAY", "0s").env("MESH__RELEASE__GATE", gate);
+        program.env("MESH__RELEASE__GATE_LIMIT", "3s");
+        let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, &**value)).collect();
+        Process::spawn(program, tempfile::tempdir().expect("a folder"), service, &environment)
+    }
+}
+
+const UNMET: &str = r#"mesh_release_unmet{peer="depot",method="depot.v1.Depot/Sum"} 1"#;
+
+/// Waits until `/readyz` has these words.
+fn readiness(process: &Process, words: &str) {
+    let mut last = String::new();
+    eventually(&format!("/readyz says {words}"), || {
+        last = process.http("/readyz");
+        last.contains(words).then_some(())
+    });
+}
+
+/// Whether the process is ready.
+fn is_ready(process: &Process) -> bool {
+    process.http("/readyz").starts_with("HTTP/1.1 200")
+}
+
+#[test]
+fn gate_holds_a_build_until_its_peer_has_what_it_calls() {
+    let programs = Programs::new();
+    let mut depot = programs.start("depot-Get", "hold", &[("MESH__REGISTRY", "static".to_owned())]);
+    readiness(&depot, "depot: ready");
+    let address = depot.address;
+    let shop = programs.start("shop-Sum", "hold", &at(address));
+    readiness(&shop, "held: shop 0");
+    let why = shop.http("/readyz");
+    assert!(why.starts_with("HTTP/1.1 503") && why.contains("calls Depot/Sum, which depot 0"), "{why}");
+    let asked = serde_json::json!({"service": "shop.v1.Shop"});
+    let health = shop.grpcurl().call("grpc.health.v1.Health/Check", &asked).text();
+    assert!(health.contains("NOT_SERVING"), "{health}");
+    assert!(shop.http("/metrics").contains(UNMET));
+    // It is proven, so no time lets it pass.
+    let late = std::time::Instant::now() + Duration::from_secs(4);
+    eventually("the limit has passed", || (std::time::Instant::now() > late).then_some(()));
+    assert!(!is_ready(&shop));
+
+    depot.signal("TERM");
+    depot.ended();
+    let listen = [("MESH__REGISTRY", "static".to_owned()), ("MESH__LISTEN", address.to_string())];
+    let _depot = programs.start("depot-Get-Sum", "hold", &listen);
+    readiness(&shop, "shop: ready");
+    assert!(!shop.http("/metrics").contains("mesh_release_unmet{"));
+    assert!(shop.log().contains("release.gate passed"), "{}", shop.log());
+}
+
+#[test]
+fn gate_that_warns_holds_nothing_and_says_what_does_not_fit() {
+    let programs = Programs::new();
+    let depot = programs.start("depot-Get", "warn", &[("MESH__REGISTRY", "static".to_owned())]);
+    let shop = programs.start("shop-Sum", "warn", &at(depot.address));
+    assert!(is_ready(&shop));
+    eventually("the metric is there", || shop.http("/metrics").contains(UNMET).then_some(()));
+    let log = shop.log();
+    let said: Vec<_> = log.lines().filter(|line| line.contains("does not fit what runs")).collect();
+    assert!(said.len() == 1 && said[0].contains("calls Depot/Sum, which depot"), "{log}");
+    assert!(is_ready(&shop));
+    // What can do without fits.
+    let shop = programs.start("shop-Get-Sum-optional", "hold", &at(depot.address));
+    readiness(&shop, "shop: ready");
+    let shop = programs.start("shop-Sum", "off", &at(depot.address));
+    assert!(is_ready(&shop) && !shop.log().contains("does not fit"), "{}", shop.log());
+}
+
+#[test]
+fn gate_passes_after_its_limit_if_nobody_can_be_asked() {
+    let programs = Programs::new();
+    let nowhere = "127.0.0.1:1".parse().expect("an address");
+    let shop = programs.start("shop-Sum", "hold", &at(nowhere));
+    readiness(&shop, "held: release.gate waits for an answer: depot: 127.0.0.1:1 fails: Connection refused");
+    readiness(&shop, "shop: ready");
+    assert!(shop.log().contains("has not compared this build with all that runs"), "{}", shop.log());
+    // The agent is gone, too.
+    let shop = programs.start("shop-Sum", "hold", &[("MESH__REGISTRY", "consul://127.0.0.1:1".to_owned())]);
+    readiness(&shop, "held: release.gate waits for an answer: ");
+    readiness(&shop, "shop: ready");
+    // Without other processes nothing is asked.
+    let shop = programs.start("shop-Sum", "hold", &[("MESH__REGISTRY", "local".to_owned())]);
+    assert!(is_ready(&shop));
+}
+
+#[test]
+#[ignore = "needs Consul: .ci/full"]
+fn gate_registers_nothing_that_it_holds() {
+    let Some(mut system) = System::start(&["depot-Get", "shop-Get"]) else { return };
+    let registry = [("MESH__REGISTRY", system.consul.registry())];
+    let gated = |build: &str| Programs(tempfile::tempdir().expect("a folder")).start(build, "hold", &registry);
+    // Each needs the other one.
+    let (mut depot, shop) = (gated("depot-Sum"), gated("shop-Sum"));
+    readiness(&shop, "calls Depot/Sum, which depot 0");
+    readiness(&depot, "does not serve Depot/Get, which shop 0");
+    assert_eq!(["depot", "shop"].map(|service| system.consul.instances(service).len()), [1, 1]);
+    // A drain ends one that is held.
+    depot.signal("TERM");
+    assert!(depot.ended().0.success());
+
+    system.deploy("depot-Get-Sum");
+    readiness(&shop, "shop: ready");
+    system.consul.passing("shop", 2);
+    // What serves already, and what it replaces, are not held.
+    system.deploy("depot-Get");
+    let again = gated("shop-Sum");
+    readiness(&again, "shop: ready");
+    assert!(again.log().contains("holds no build that serves already"), "{}", again.log());
+}
+
+#[test]
+#[ignore = "needs Consul: .ci/full"]
+fn gate_holds_no_rollback() {
+    let Some(system) = System::start(&["depot-Get"]) else { return };
+    let registry = [("MESH__REGISTRY", system.consul.registry())];
+    let start = || Programs(tempfile::tempdir().expect("a folder")).start("shop-Sum", "hold", &registry);
+    let held = start();
+    readiness(&held, "held: shop");
+    drop(held);
+    let later = serde_json::json!({
+        "Name": "shop", "ID": "later", "Address": "127.0.0.1", "Port": 1, "Tags": ["grpc"],
+        "Meta": {"version": "99.0.0", "digest": "later"}, "Check": {"TTL": "1h", "Status": "critical"},
+    });
+    system.consul.put("/v1/agent/service/register", &later);
+    let back = start();
+    readiness(&back, "shop: ready");
+    assert!(back.log().contains("holds no rollback"), "{}", back.log());
+    assert!(back.http("/metrics").contains(UNMET), "it says what does not fit");
 }

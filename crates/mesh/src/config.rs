@@ -26,6 +26,7 @@ use mesh_rpc::telemetry::{KeepCalls, Log, Otlp};
 use mesh_runtime::settings::{Error, Key, Listing, Settings, Source, Values, parse, variable};
 use mesh_store::Database;
 
+use crate::gate::Gating;
 use crate::process::Process;
 use crate::service::Service;
 
@@ -69,6 +70,8 @@ pub struct Config {
     pub registry: Registry,
     /// The address that Consul gives to other processes, if it is not [`listen`](Self::listen).
     pub advertise: Option<Advertise>,
+    /// Whether the process looks if its builds fit what runs.
+    pub(crate) gating: Gating,
     /// The time that operations and their events are kept.
     pub retention: Retention,
     /// The time that events are kept.
@@ -130,6 +133,7 @@ impl Config {
         let call_deadline = Calling::take_deadline(&mut settings);
         let limits = Limits::take(&mut settings);
         let edge = Edge::take(&mut settings);
+        let gating = Gating::take(&mut settings);
         let retention = Retention::take(&mut settings);
         let keep_events = Keep::take(&mut settings);
         #[cfg(feature = "nats")]
@@ -180,6 +184,7 @@ impl Config {
             keep_calls,
             registry,
             advertise,
+            gating,
             retention,
             keep_events,
             #[cfg(feature = "nats")]

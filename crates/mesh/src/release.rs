@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context as _;
 use mesh_proto::mesh::release::v1::release_service_server::{self, ReleaseService, ReleaseServiceServer};
 use mesh_proto::mesh::release::v1::{self as wire, Call, GetManifestRequest, GetManifestResponse, Manifest, Schema};
-use mesh_release::Refused;
+use mesh_release::{Build, Refused};
 use mesh_rpc::call::error::{DOMAIN, internal, status};
 use mesh_rpc::call::{GrpcServices, Methods, add};
 use mesh_runtime::executable;
@@ -67,8 +67,17 @@ impl Releases {
     }
 
     /// Adds the API to the services of a process.
-    pub(crate) fn serve(self, grpc: &mut GrpcServices) {
-        add(grpc, ReleaseServiceServer::new(self));
+    pub(crate) fn serve(self: Arc<Self>, grpc: &mut GrpcServices) {
+        add(grpc, ReleaseServiceServer::from_arc(self));
+    }
+
+    /// The builds of the services.
+    ///
+    /// # Errors
+    ///
+    /// A contract is refused.
+    pub(crate) fn builds(&self) -> Result<Vec<Build>, Refused> {
+        self.names().into_iter().filter_map(|name| self.get(name)).map(|manifest| Build::read(manifest?)).collect()
     }
 
     fn names(&self) -> Vec<&'static str> {

@@ -29,6 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::calls::{self, ServiceCalls};
 use crate::config::Config;
+use crate::gate;
 use crate::inspect::{self, About};
 use crate::places::Places;
 use crate::process::Process;
@@ -80,8 +81,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let sets = process.descriptors();
     let methods = Methods::of(&sets);
     let calls = process.declared_calls(&methods)?;
-    let releases = Releases::of(&process, sets.clone(), &methods, &calls);
-    // The gate of releases is to set it.
+    let releases = Arc::new(Releases::of(&process, sets.clone(), &methods, &calls));
     let unmet = Unmet::default();
     let listeners = NonZeroU64::MIN.saturating_add(u64::from(config.edge.own_listener().is_some()));
     let limits = config.limits.within(raise_open_files(), listeners);
@@ -186,7 +186,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     if !built.followers.is_empty() {
         follow::serve(&built.followers, &mut grpc);
     }
-    releases.serve(&mut grpc);
+    Arc::clone(&releases).serve(&mut grpc);
     if is_inspected {
         about.inspect(&metrics, &health, &unmet).serve(&mut grpc);
     }
@@ -198,20 +198,21 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let _ = places.set(Box::new(built.places));
     starting.serve(grpc, others);
     peers.ready(stack);
-    for workers in built.workers {
-        workers.start(&draining, &foreground, &metrics).await?;
-    }
-    for follower in built.followers {
-        foreground.run(follower.run(draining.clone()));
-    }
     let mut checks = built.checks;
     if let Some(source) = config.transport.certificates() {
         let services = names.iter().map(|(service, _)| *service).chain(is_gateway.then_some(config.process));
         checks.extend(services.map(|service| (service, certificate_check(source.clone(), service))));
     }
     background.run(health.clone().watch(checks));
-    background.run(metrics.publish_build());
-    health.started();
+    background.run(metrics.clone().publish_build());
+    let transport = config.transport.clone();
+    let finds = (metrics.clone(), unmet);
+    let release_gate = gate::Gate::of(config.gating, releases, discovery.clone(), transport, health.clone(), finds);
+    let release_gate = release_gate.map(|gate| gate.on_newer(stores.iter().any(Store::is_newer)));
+    let work = Work { workers: built.workers, followers: built.followers };
+    let work = work.begin(draining.clone(), foreground.clone(), metrics.clone());
+    let tasks = (&foreground, &background);
+    let open = gate::open(release_gate, work, health.clone(), &draining, tasks).await?;
     // Last: a service that others find can be called.
     let check = config.inbound.is_mutual_at(addresses.services).then_some(addresses.admin).flatten();
     let registrant = |(service, contracts): (&'static str, _)| {
@@ -219,7 +220,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         Registrant { service, contracts, ready: Arc::new(move || health.is_ready(service)), check }
     };
     let registrants = names.into_iter().map(registrant).collect();
-    let registered = discovery.register(registrants, addresses.services, config.advertise.as_ref());
+    let registered = discovery.register_when(&open, registrants, addresses.services, config.advertise.as_ref());
     Ok(Running {
         address: addresses.services,
         admin_address: addresses.admin,
@@ -307,6 +308,25 @@ struct Built {
     workers: Vec<Workers>,
     followers: Vec<Arc<Follower>>,
     places: Places,
+}
+
+/// What a process begins by itself, rather than for a caller.
+struct Work {
+    workers: Vec<Workers>,
+    followers: Vec<Arc<Follower>>,
+}
+
+impl Work {
+    /// Begins it.
+    async fn begin(self, draining: CancellationToken, tasks: Tasks, metrics: Metrics) -> Result<(), mesh_store::Error> {
+        for workers in self.workers {
+            workers.start(&draining, &tasks, &metrics).await?;
+        }
+        for follower in self.followers {
+            tasks.run(follower.run(draining.clone()));
+        }
+        Ok(())
+    }
 }
 
 async fn build(

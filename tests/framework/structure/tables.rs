@@ -79,7 +79,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ),
     (
         "crates/mesh-release",
-        &["descriptor options order", "view", "bounds manifest", "compare migrations", "pair", "plan"],
+        &["descriptor options order", "view", "bounds manifest", "compare migrations", "pair", "plan", "gate"],
     ),
     (
         "crates/mesh-runtime",
@@ -180,7 +180,9 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "follows",
             "service",
             "process",
-            "config release",
+            "release",
+            "gate",
+            "config",
             "inspect",
             "running",
             "announce testing",
