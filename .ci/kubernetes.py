@@ -217,7 +217,9 @@ def main(paths):
             mistaken, count = re.subn(wanted, instead, text, count=1)
             assert count == 1 and mistaken != text, f"{path} has no {wanted}: mend the seeds of this script"
             found = Objects(mistaken).check()
-            assert any(expected in one for one in found), f"{path}: {instead!r} is taken: {found}"
+            said = next((one for one in found if expected in one), None)
+            assert said, f"{path}: {instead!r} is taken: {found}"
+            print(f"seeded: deploy/kubernetes, {path.split('/')[-1]}: {' '.join(instead.split())}: {said}")
         print(f"{path.split('/')[-1]}: {len(objects.all)} objects fit, {len(seeded)} seeded mistakes found")
 
 
