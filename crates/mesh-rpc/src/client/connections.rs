@@ -134,6 +134,12 @@ impl Connections {
         Self { authority, dial, pool: Arc::default(), is_foreign: AtomicBool::new(false) }
     }
 
+    /// The same, for a caller that reports failures itself.
+    pub(super) fn unlogged(self) -> Self {
+        lock(&self.pool).is_reported = true;
+        Self { is_foreign: AtomicBool::new(true), ..self }
+    }
+
     /// Takes a request, sends it, and waits for the response head. Dropping the future resets the stream. The caller
     /// keeps the [`InFlightGuard`] until the response ends.
     ///

@@ -31,12 +31,12 @@ impl Direct {
     #[expect(clippy::unwrap_used)]
     pub fn to(address: SocketAddr) -> Self {
         let authority: Authority = address.to_string().parse().unwrap();
-        Self::to_instance(authority, Dial::default())
+        Self { connections: Connections::to(authority.clone(), Dial::default()), authority }
     }
 
-    /// To one instance of a peer. Opens no connection yet.
+    /// To one instance of a peer, whose failures the caller reports. Opens no connection yet.
     pub fn to_instance(authority: Authority, dial: Dial) -> Self {
-        Self { connections: Connections::to(authority.clone(), dial), authority }
+        Self { connections: Connections::to(authority.clone(), dial).unlogged(), authority }
     }
 
     /// Sends a request, and waits for the head of its response. Dropping the future, or the body, resets the stream.
