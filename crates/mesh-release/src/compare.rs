@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, HashMap};
 use mesh_proto::buf::validate::FieldRules;
 
 use super::bounds;
+use super::kinds::{self, Class, class, kind, loses};
 use super::options::{Audience, Repeats};
-use super::view::{FieldView, MessageView, MethodView, View, kinds};
+use super::view::{FieldView, MessageView, MethodView, View};
 
 /// How bad a difference is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -299,7 +300,7 @@ impl Fields<'_> {
     fn both(&mut self, (a, sent): (&View, &FieldView), (b, read): (&View, &FieldView)) -> bool {
         let (from, to) = self.way.ends();
         let (wires, kinds) = ((class(sent.kind), class(read.kind)), (kind(sent.kind), kind(read.kind)));
-        if wires.0 != wires.1 || (sent.kind == BYTES && read.kind == STRING) {
+        if wires.0 != wires.1 || (sent.kind == kinds::BYTES && read.kind == kinds::STRING) {
             self.note(Severity::Broken, read, &format!("is {} at the {from}, and {} at the {to}", kinds.0, kinds.1));
             return false;
         }
@@ -368,77 +369,6 @@ impl Fields<'_> {
     fn is_of_services(&self, sent: &FieldView, read: &FieldView) -> bool {
         sent.options.output_only && read.options.output_only
     }
-}
-
-const STRING: i32 = 9;
-const BYTES: i32 = 12;
-
-/// What is on the wire.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Varint,
-    ZigZag,
-    Fixed32,
-    Fixed64,
-    Float,
-    Double,
-    Text,
-    Message,
-    Group,
-    Unknown,
-}
-
-fn class(kind: i32) -> Class {
-    match kind {
-        3 | 4 | 5 | 8 | 13 | 14 => Class::Varint,
-        17 | 18 => Class::ZigZag,
-        7 | 15 => Class::Fixed32,
-        6 | 16 => Class::Fixed64,
-        2 => Class::Float,
-        1 => Class::Double,
-        STRING | BYTES => Class::Text,
-        kinds::MESSAGE => Class::Message,
-        kinds::GROUP => Class::Group,
-        _ => Class::Unknown,
-    }
-}
-
-/// The name of a type, as contracts have it.
-fn kind(kind: i32) -> &'static str {
-    const NAMES: [&str; 19] = [
-        "?",
-        "double",
-        "float",
-        "int64",
-        "uint64",
-        "int32",
-        "fixed64",
-        "fixed32",
-        "bool",
-        "string",
-        "a group",
-        "a message",
-        "bytes",
-        "uint32",
-        "an enum",
-        "sfixed32",
-        "sfixed64",
-        "sint32",
-        "sint64",
-    ];
-    usize::try_from(kind).ok().and_then(|kind| NAMES.get(kind)).copied().unwrap_or("?")
-}
-
-/// Whether numbers of one type may lose something when they are read as another one.
-fn loses(sent: i32, read: i32) -> bool {
-    // Bits that a value may have: bool, those of 32, those of 64.
-    let bits = |kind| match kind {
-        8 => 1,
-        5 | 7 | 13 | 14 | 15 | 17 => 32,
-        _ => 64,
-    };
-    let is_signed = |kind| matches!(kind, 3 | 5 | 14..=18);
-    bits(read) < bits(sent) || (bits(sent) > 1 && is_signed(sent) != is_signed(read)) || read == kinds::ENUM
 }
 
 fn streams(method: &MethodView) -> &'static str {

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 
 use super::compare::Severity;
 use super::manifest::Build;
-use super::plan::{Running, System};
+use super::system::{Running, System};
 
 /// A call or an event that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,9 +9,10 @@ use prost::Message as _;
 use crate::compare::Comparison;
 use crate::compare::Way;
 use crate::descriptor::{Field, File, FileSet, Message, Method, Service};
+use crate::kinds;
 use crate::manifest::Build;
 use crate::samples::Declared;
-use crate::view::{MOST_METHODS, Refused, View, kinds};
+use crate::view::{MOST_METHODS, Refused, View};
 
 /// Compares all methods of two sets, and all messages.
 fn compare_all(a: &View, b: &View) -> usize {

@@ -75,10 +75,42 @@ pub fn stored(writer: &Build, reader: &Build) -> Vec<Finding> {
     found.finish()
 }
 
+/// What the contracts of a later build have in addition, in messages and enums that both know: fields and values.
+pub fn additions(before: &Build, now: &Build) -> Vec<String> {
+    let fields = now.view.messages.iter().flat_map(|(message, fields)| {
+        let known = before.view.messages.get(message);
+        let added = fields.iter().filter(move |(number, _)| known.is_some_and(|known| !known.contains_key(number)));
+        added.map(move |(_, field)| format!("`{}` to {message}", field.name))
+    });
+    let values = now.view.enums.iter().flat_map(|(of, values)| {
+        let known = before.view.enums.get(of);
+        let added = values.iter().filter(move |(number, _)| known.is_some_and(|known| !known.contains_key(number)));
+        added.map(move |(_, value)| format!("{value} to {of}"))
+    });
+    let mut additions: Vec<_> = fields.chain(values).collect();
+    additions.sort();
+    additions
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::samples::{Declared, set};
+
+    #[test]
+    fn additions_are_fields_and_values_of_what_both_know() {
+        let build = |fields: &str, values: &str, more: &str| {
+            let text = format!(
+                "service S {{ rpc Get(Ask) returns (Title); {more} }} message Ask {{ string id = 1; }} \
+                 message Title {{ Kind kind = 1; {fields} }} enum Kind {{ NONE = 0; {values} }} message Other {{ string x = 1; }}"
+            );
+            Declared::new("catalog", "1.0").serves("catalog.v1.S", &set("catalog", &text)).build()
+        };
+        let (before, now) =
+            (build("", "", ""), build("string name = 2;", "FILM = 1;", "rpc List(Ask) returns (Other);"));
+        assert_eq!(additions(&before, &now), ["FILM to catalog.v1.Kind", "`name` to catalog.v1.Title"]);
+        assert_eq!(additions(&now, &before), Vec::<String>::new());
+    }
 
     #[test]
     fn http_rules_of_public_methods_stay() {

@@ -8,29 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::compare::{Finding, Severity};
+use super::compare::Severity;
+use super::edges::Edge;
 use super::manifest::Build;
-use super::migrations::{self, Edit};
 use super::order::order;
-use super::pair::{stored, uses};
-
-/// A build, and how many instances of it run.
-#[derive(Clone, Debug)]
-pub struct Running {
-    /// The build.
-    pub build: Build,
-    /// Its instances.
-    pub instances: usize,
-}
-
-/// What runs, and what is to be deployed: one build a service at most.
-#[derive(Clone, Debug, Default)]
-pub struct System {
-    /// What runs.
-    pub running: Vec<Running>,
-    /// What is to be deployed.
-    pub deploy: Vec<Build>,
-}
+use super::sentences::{Said, short};
+use super::system::System;
 
 /// How a deployment goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,11 +83,7 @@ impl System {
     pub fn plan(&self) -> Plan {
         let names: Vec<_> = self.deploy.iter().map(Build::service).collect();
         let edges = self.edges();
-        let pairs = |severity| {
-            let found = edges.iter().filter(move |edge| edge.worst() == severity);
-            found.map(|edge| (edge.before, edge.behind)).collect::<Vec<_>>()
-        };
-        let (hard, soft) = (pairs(Severity::Broken), pairs(Severity::Degraded));
+        let [hard, soft] = [Severity::Broken, Severity::Degraded].map(|severity| Self::pairs(&edges, severity));
         let steps = order(names.len(), &hard, &soft);
         let mut plan = Plan { blocked: self.blocked(), degraded: self.degraded(&edges), ..Plan::default() };
         plan.steps = steps.iter().map(|group| self.step(group, &edges)).collect();
@@ -127,24 +106,6 @@ impl System {
         found
     }
 
-    /// For each pair of services that are deployed: why the first one goes before the second.
-    fn edges(&self) -> Vec<Edge> {
-        let mut edges = Vec::new();
-        for (behind, new) in self.deploy.iter().enumerate() {
-            for (before, peer) in self.deploy.iter().enumerate().filter(|(before, _)| *before != behind) {
-                let later: BTreeSet<_> = self.between(new, peer, 1).into_iter().map(|said| said.key()).collect();
-                let others = self.running_of(peer).filter(|running| !running.build.is_same(peer));
-                let said = others.flat_map(|running| self.between(new, &running.build, running.instances));
-                // What is the same behind the other step needs no order.
-                let said: Vec<_> = said.filter(|said| !later.contains(&said.key())).collect();
-                if !said.is_empty() {
-                    edges.push(Edge { before, behind, said });
-                }
-            }
-        }
-        edges
-    }
-
     fn blocked(&self) -> Vec<String> {
         let mut blocked = Vec::new();
         let planned: BTreeSet<_> = self.deploy.iter().map(Build::service).collect();
@@ -158,9 +119,7 @@ impl System {
                 blocked.extend(said.map(|said| said.sentence()));
             }
             for running in self.running_of(new).filter(|running| !running.build.is_same(new)) {
-                let kept =
-                    stored(&running.build, new).into_iter().filter(|finding| finding.severity == Severity::Broken);
-                blocked.extend(kept.map(|finding| self.reads(new, &running.build, &finding)));
+                blocked.extend(self.unread(new, &running.build));
                 blocked.extend(self.edited(new, &running.build));
                 blocked.extend(self.below_floor(new, &running.build));
             }
@@ -168,53 +127,10 @@ impl System {
         blocked
     }
 
-    /// Whether each running build of the one service has the same difference to each of the other one: what is broken anyway
-    /// holds no deployment.
-    pub(crate) fn is_as_before(&self, said: &Said, new: &Build, other: &Build) -> bool {
-        let is_deployed = self.deploy.iter().any(|build| build.service() == other.service());
-        let others: Vec<_> = if is_deployed {
-            self.running_of(other).map(|running| &running.build).collect()
-        } else {
-            // It stays, beside other builds of its service perhaps.
-            vec![other]
-        };
-        let pairs = self.running_of(new).flat_map(|own| others.iter().map(move |other| (&own.build, *other)));
-        let has = |(own, other): (&Build, &Build)| self.between(own, other, 1).iter().any(|it| it.key() == said.key());
-        let mut pairs = pairs.peekable();
-        pairs.peek().is_some() && pairs.all(has)
-    }
-
-    /// Migrations that were applied, and are other ones now. A build that has fewer is an older one.
-    fn edited(&self, new: &Build, old: &Build) -> Vec<String> {
-        let (name, other) = (self.name(new), self.name(old));
-        let said = migrations::edits(old, new).into_iter().filter_map(|(list, version, edit)| match edit {
-            Edit::Other => {
-                Some(format!("{name} has another migration {version} in {list} than {other}: add one instead"))
-            }
-            Edit::Gone => {
-                Some(format!("{name} does not have migration {version} in {list}, which {other} has applied"))
-            }
-            Edit::Dropped => None,
-        });
-        said.collect()
-    }
-
-    /// The lists of a schema behind which a program fails: `schema_of` breaks programs as old as this one.
-    fn below_floor(&self, program: &Build, schema_of: &Build) -> Vec<String> {
-        let known = program.schema();
-        let floors = schema_of.schema().into_iter().filter_map(|(list, (_, floor))| {
-            let (version, _) = known.get(list).copied().unwrap_or_default();
-            (floor > version).then(|| {
-                let (program, other) = (self.name(program), self.name(schema_of));
-                format!("{program} knows the migrations of {list} up to {version}, and {other} breaks programs before {floor}")
-            })
-        });
-        floors.collect()
-    }
-
     fn degraded(&self, edges: &[Edge]) -> Vec<String> {
+        let mut lines = Lines::default();
         let for_a_while = edges.iter().flat_map(|edge| &edge.said).filter(|said| said.severity == Severity::Degraded);
-        let mut degraded: Vec<_> = for_a_while.map(Said::sentence).collect();
+        for_a_while.for_each(|said| lines.add(said, ""));
         let planned: BTreeSet<_> = self.deploy.iter().map(Build::service).collect();
         let staying: Vec<_> =
             self.running.iter().filter(|running| !planned.contains(running.build.service())).collect();
@@ -222,24 +138,20 @@ impl System {
             for running in self.running_of(new) {
                 // The first new instance migrates the database, on which the old ones work until they are replaced.
                 let below = self.below_floor(&running.build, new).into_iter();
-                degraded.extend(below.map(|why| format!("{why}: its instances fail until they are replaced")));
+                lines.whole.extend(below.map(|why| format!("{why}: its instances fail until they are replaced")));
             }
             let staying = staying.iter().map(|running| (&running.build, running.instances));
             for (other, instances) in staying.chain(self.deploy[at + 1..].iter().map(|other| (other, 0))) {
                 for said in self.between(new, other, instances) {
                     match said.severity {
-                        Severity::Degraded => degraded.push(said.sentence()),
-                        Severity::Broken if self.is_as_before(&said, new, other) => {
-                            degraded.push(format!("{}, as before", said.sentence()));
-                        }
+                        Severity::Degraded => lines.add(&said, ""),
+                        Severity::Broken if self.is_as_before(&said, new, other) => lines.add(&said, ", as before"),
                         Severity::Broken => {}
                     }
                 }
             }
         }
-        degraded.sort();
-        degraded.dedup();
-        degraded
+        lines.all()
     }
 
     fn step(&self, group: &[usize], edges: &[Edge]) -> Step {
@@ -294,133 +206,36 @@ impl System {
             .collect();
         format!("{}; deploy {}; {}", keep.join(", "), deploy.join(", "), remove.join(", "))
     }
+}
 
-    /// The steps back from what is planned to what runs, and what forbids them.
-    fn back(&self) -> (Vec<Vec<String>>, Vec<String>) {
-        let mut before: BTreeMap<&str, &Running> = BTreeMap::new();
-        for new in &self.deploy {
-            let most = self
-                .running_of(new)
-                .filter(|running| !running.build.is_same(new))
-                .max_by_key(|running| running.instances);
-            before.extend(most.map(|most| (new.service(), most)));
-        }
-        let planned: BTreeSet<_> = self.deploy.iter().map(Build::service).collect();
-        let staying = self.running.iter().filter(|running| !planned.contains(running.build.service())).cloned();
-        let deployed = self.deploy.iter().map(|build| Running { build: build.clone(), instances: 1 });
-        let deploy: Vec<_> = before.values().map(|running| running.build.clone()).collect();
-        let reversed = System { running: staying.chain(deployed).collect(), deploy };
-        let edges = reversed.edges();
-        let pairs = |severity| {
-            let found = edges.iter().filter(move |edge| edge.worst() == severity);
-            found.map(|edge| (edge.before, edge.behind)).collect::<Vec<_>>()
-        };
-        let steps = order(reversed.deploy.len(), &pairs(Severity::Broken), &pairs(Severity::Degraded));
-        let named = |group: &Vec<usize>| group.iter().map(|at| reversed.deploy[*at].service().to_owned()).collect();
-        let mut forbidden = Vec::new();
-        for new in &self.deploy {
-            let Some(old) = before.get(new.service()).map(|running| &running.build) else { continue };
-            forbidden.extend(self.below_floor(old, new));
-            let kept = stored(new, old).into_iter().filter(|finding| finding.severity == Severity::Broken);
-            forbidden.extend(kept.map(|finding| self.reads(old, new, &finding)));
-        }
-        (steps.iter().map(named).collect(), forbidden)
-    }
+/// Sentences, in which what one build lacks of another one is a single line.
+#[derive(Default)]
+struct Lines {
+    whole: BTreeSet<String>,
+    /// By what is before and behind the place: the places.
+    missing: BTreeMap<(String, String), BTreeSet<String>>,
+}
 
-    fn running_of(&self, new: &Build) -> impl Iterator<Item = &Running> {
-        self.running.iter().filter(|running| running.build.service() == new.service())
-    }
-
-    /// The version of a build, told apart from others of the service.
-    fn version(&self, build: &Build) -> String {
-        let all = self.running.iter().map(|running| &running.build).chain(&self.deploy);
-        build.version(all.filter(|other| other.service() == build.service()))
-    }
-
-    fn name(&self, build: &Build) -> String {
-        format!("{} {}", build.service(), self.version(build))
-    }
-
-    /// What does not fit between two builds, with the first one as the subject.
-    pub(crate) fn between(&self, subject: &Build, other: &Build, instances: usize) -> Vec<Said> {
-        let (name, named) = (self.name(subject), self.name(other));
-        let calls = uses(subject, other).into_iter().map(|finding| {
-            let (verb, not) = if finding.place.contains('/') { ("calls", "serve") } else { ("follows", "publish") };
-            let place = short(&finding.place);
-            let rest = match &*finding.what {
-                "" => format!("{verb} {place}, which {named} does not {not}"),
-                what => format!("{verb} {place} of {named}: {what}"),
-            };
-            Said { subject: name.clone(), rest, severity: finding.severity, removed: None, finding, is_caller: true }
-        });
-        let is_called = uses(other, subject).into_iter().map(|finding| {
-            let (verb, uses) = if finding.place.contains('/') { ("serve", "calls") } else { ("publish", "follows") };
-            let place = short(&finding.place).to_owned();
-            let count = if instances > 1 { format!(" ({instances} instances)") } else { String::new() };
-            let (rest, removed) = match &*finding.what {
-                "" => (format!("does not {verb} {place}, which {named} {uses}{count}"), Some(place)),
-                what => (
-                    format!("{verb}{} {place} to {named}{count}: {what}", if verb == "publish" { "es" } else { "s" }),
-                    None,
-                ),
-            };
-            Said { subject: name.clone(), rest, severity: finding.severity, removed, finding, is_caller: false }
-        });
-        calls.chain(is_called).collect()
-    }
-
-    /// That one build cannot read what another one has stored.
-    fn reads(&self, reader: &Build, writer: &Build, finding: &Finding) -> String {
-        let (reader, writer, place) = (self.name(reader), self.name(writer), &finding.place);
-        match (&*finding.what, place.contains('/')) {
-            ("", true) => {
-                format!("{reader} does not have the step {place}, and sagas of {writer} that have begun it are stuck")
+impl Lines {
+    fn add(&mut self, said: &Said, end: &str) {
+        let (sentence, place) = (said.sentence(), short(&said.finding.place));
+        match sentence.split_once(place).filter(|_| said.finding.what.is_empty()) {
+            Some((before, behind)) => {
+                let key = (before.to_owned(), format!("{behind}{end}"));
+                self.missing.entry(key).or_default().insert(place.to_owned());
             }
-            ("", false) => format!("{reader} does not do {place}, and operations of {writer} wait for it"),
-            (what, _) => format!("{reader} reads {} that {writer} has stored: {what}", short(place)),
+            None => _ = self.whole.insert(format!("{sentence}{end}")),
         }
     }
-}
 
-/// Why one service goes before another one.
-struct Edge {
-    before: usize,
-    behind: usize,
-    said: Vec<Said>,
-}
-
-impl Edge {
-    fn worst(&self) -> Severity {
-        self.said.iter().map(|said| said.severity).max().unwrap_or(Severity::Degraded)
+    fn all(mut self) -> Vec<String> {
+        for ((before, behind), places) in self.missing {
+            let Some(first) = places.first() else { continue };
+            let more = if places.len() > 1 { format!(" (and {} more)", places.len() - 1) } else { String::new() };
+            self.whole.insert(format!("{before}{first}{more}{behind}"));
+        }
+        self.whole.into_iter().collect()
     }
-}
-
-/// A finding in words.
-pub(crate) struct Said {
-    subject: String,
-    rest: String,
-    pub(crate) severity: Severity,
-    /// What the subject no longer has.
-    removed: Option<String>,
-    pub(crate) finding: Finding,
-    pub(crate) is_caller: bool,
-}
-
-impl Said {
-    pub(crate) fn sentence(&self) -> String {
-        format!("{} {}", self.subject, self.rest)
-    }
-
-    /// Equal for the same difference to another build.
-    fn key(&self) -> (String, String, bool) {
-        (self.finding.place.clone(), self.finding.what.clone(), self.is_caller)
-    }
-}
-
-/// A method or a type without its package: `CatalogService/GetTitle`.
-fn short(place: &str) -> &str {
-    let (scope, _) = place.split_once('/').unwrap_or((place, ""));
-    scope.rfind('.').map_or(place, |at| &place[at + 1..])
 }
 
 #[cfg(test)]
@@ -428,6 +243,7 @@ mod tests {
     use super::*;
     use crate::descriptor::{File, FileSet, Message, Method, Service};
     use crate::samples::{Declared, catalog};
+    use crate::system::Running;
     use mesh_proto::mesh::release::v1::{Migration, MigrationList, Schema};
     use prost::Message as _;
 
@@ -516,6 +332,18 @@ mod tests {
         assert_eq!(run(&[], &[&new]).verdict(), Verdict::Apart);
         let both = run(&[], &[&new, &before]);
         assert_eq!((both.verdict(), both.blocked.len()), (Verdict::Blocked, 1), "two new builds that do not fit");
+    }
+
+    #[test]
+    fn plan_says_in_one_line_what_an_optional_peer_lacks() {
+        let old = serves("1.0", &["GetTitle"]);
+        let set = contract(&["GetTitle", "GetSummary", "ListTitles"]);
+        let optional = ["GetSummary", "ListTitles"].iter().fold(Declared::new("gateway", "1.0"), |declared, name| {
+            declared.calls("catalog", &format!("{CONTRACT}/{name}"), &set)
+        });
+        let new = optional.with(|it| it.calls.iter_mut().for_each(|call| call.optional = true)).build();
+        let line = "gateway 1.0 calls CatalogService/GetSummary (and 1 more), which catalog 1.0 does not serve";
+        assert_eq!(run(&[(&old, 1)], &[&new]).degraded, [line]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use prost::Message as _;
 use thiserror::Error;
 
 use super::descriptor::{self, Enum, File, FileSet, Message, Service, full};
+use super::kinds;
 use super::options::{FieldOptions, MethodOptions};
 
 /// More methods than a system has.
@@ -169,7 +170,7 @@ impl View {
             let view = FieldView {
                 name: field.name.clone(),
                 kind: field.kind,
-                repeated: field.label == 3,
+                repeated: field.label == LABEL_REPEATED,
                 type_name: field.type_name.trim_start_matches('.').to_owned(),
                 // That of an `optional` field has no other.
                 oneof: field.oneof.filter(|_| !field.proto3_optional).map(|number| (number, message.oneof(number))),
@@ -233,12 +234,8 @@ impl View {
     }
 }
 
-/// Numbers of `google.protobuf.FieldDescriptorProto.Type`.
-pub(crate) mod kinds {
-    pub(crate) const GROUP: i32 = 10;
-    pub(crate) const MESSAGE: i32 = 11;
-    pub(crate) const ENUM: i32 = 14;
-}
+/// `Label.LABEL_REPEATED` of `google.protobuf.FieldDescriptorProto`.
+const LABEL_REPEATED: i32 = 3;
 
 /// Reduces a message to what is reached; `false` if nothing of it is.
 fn keep(scope: &str, message: &mut Message, reached: &BTreeSet<&str>) -> bool {

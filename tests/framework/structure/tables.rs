@@ -79,7 +79,17 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ),
     (
         "crates/mesh-release",
-        &["descriptor options order", "view", "bounds manifest", "compare migrations", "pair", "plan", "gate"],
+        &[
+            "descriptor kinds options order",
+            "view",
+            "bounds manifest",
+            "compare migrations system",
+            "pair",
+            "sentences",
+            "edges",
+            "gate rollback",
+            "plan",
+        ],
     ),
     (
         "crates/mesh-runtime",
