@@ -161,6 +161,11 @@ fn told(old: &Build, new: &Build) -> Vec<Difference> {
             file: None,
         }));
     }
+    told.extend(pair::additions(old, new).into_iter().map(|what| Difference {
+        severity: None,
+        text: format!("adds {what}"),
+        file: None,
+    }));
     told
 }
 
@@ -179,7 +184,7 @@ fn text(old: &Build, new: &Build, differences: &[Difference]) -> String {
         lines += &format!("{:<8}  {}\n", word(*severity), sentence(text));
     }
     if differences.is_empty() {
-        lines += "the same to others\n";
+        lines += if old.is_same(new) { "the same to others\n" } else { "nothing that is compared differs\n" };
     }
     lines
 }
@@ -209,7 +214,55 @@ fn annotation(Difference { severity, text, file }: &Difference) -> Option<String
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+    use prost_types::field_descriptor_proto::Type;
+    use prost_types::{
+        DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto,
+        ServiceDescriptorProto,
+    };
+
     use super::*;
+
+    #[test]
+    fn field_that_an_answer_has_in_addition_is_told() {
+        let build = |fields: &[&str]| {
+            let message = |name: &str, fields: &[&str]| {
+                let field = |(name, number): (&&str, i32)| FieldDescriptorProto {
+                    name: Some((*name).to_owned()),
+                    number: Some(number),
+                    r#type: Some(Type::String.into()),
+                    ..FieldDescriptorProto::default()
+                };
+                DescriptorProto {
+                    name: Some(name.to_owned()),
+                    field: fields.iter().zip(1..).map(field).collect(),
+                    ..DescriptorProto::default()
+                }
+            };
+            let method = MethodDescriptorProto {
+                name: Some("Get".to_owned()),
+                input_type: Some(".a.v1.Ask".to_owned()),
+                output_type: Some(".a.v1.Title".to_owned()),
+                ..MethodDescriptorProto::default()
+            };
+            let service =
+                ServiceDescriptorProto { name: Some("A".to_owned()), method: vec![method], ..Default::default() };
+            let file = FileDescriptorProto {
+                name: Some("a/v1/a.proto".to_owned()),
+                package: Some("a.v1".to_owned()),
+                message_type: vec![message("Ask", &[]), message("Title", fields)],
+                service: vec![service],
+                ..FileDescriptorProto::default()
+            };
+            let set = FileDescriptorSet { file: vec![file] }.encode_to_vec();
+            Build::foreign("a", vec!["a.v1.A".to_owned()], &set).unwrap()
+        };
+        let (old, new) = (build(&["name"]), build(&["name", "tagline"]));
+        let lines =
+            |old, new| text(old, new, &differences(old, new)).lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(lines(&old, &new), ["change    adds `tagline` to a.v1.Title"]);
+        assert_eq!(lines(&old, &old), ["the same to others"]);
+    }
 
     #[test]
     fn names_of_builds_are_on_one_line() {
