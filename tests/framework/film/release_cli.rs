@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use contracts::mesh::release::v1::{Manifest, Migration};
-use harness::{Consul, Process, command, output};
+use harness::{Consul, Process, Secured, command, output};
 use mesh_release::{View, complete};
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -252,6 +252,35 @@ fn release_fails_if_no_instance_answers() {
 }
 
 #[test]
+fn release_says_what_a_process_asks_of_its_callers() {
+    let program = command("catalog").get_program().to_string_lossy().into_owned();
+    let plan = |at: &Process| release(&["plan", &format!("--at={}", at.address), "--deploy", &program]);
+    let secured = Secured::new(&["catalog"]);
+    let catalog = secured.start("catalog", &[]);
+    let refused = plan(&catalog);
+    assert!(refused.error().contains("if it speaks TLS, add --tls"), "{refused:?}");
+    // A user without a token, and one who is no operator.
+    let folder = tempfile::tempdir().expect("a folder");
+    let alice = harness::token(folder.path(), "alice", &[], "1h");
+    let keys = folder.path().join(".mesh/ca/issuer.json").display().to_string();
+    let issuer = format!("https://issuer.dev.mesh mesh {keys}");
+    let catalog = Process::start("monolith", &[("MESH__AUTH__MODE", "required"), ("MESH__AUTH__ISSUERS", &issuer)]);
+    let refused = plan(&catalog);
+    assert!(refused.error().contains("MESH_TOKEN"), "{refused:?}");
+    let mut asked = command("mesh");
+    asked.env("MESH_TOKEN", alice).args([
+        "release",
+        "plan",
+        &format!("--at={}", catalog.address),
+        "--deploy",
+        &program,
+    ]);
+    let asked = asked.current_dir(folder.path()).output().expect("mesh runs");
+    let said = String::from_utf8(asked.stderr).expect("UTF-8");
+    assert!(asked.status.code() == Some(1) && said.lines().count() == 1 && said.contains("mesh.operator"), "{said}");
+}
+
+#[test]
 fn release_refuses_files_that_are_no_builds() {
     let builds = Builds::new();
     let path = |program: &str| command(program).get_program().to_string_lossy().into_owned();
@@ -336,6 +365,12 @@ fn release_show_finds_instances_by_consul() {
         shown.out.lines().find(|line| line.starts_with("catalog ") && line.contains(" 2 ")).map(str::to_owned)
     });
     assert!(found.contains(&manifest("catalog").digest[..12]), "{found}");
+    // A gateway, which Consul does not know, is given beside it.
+    let gateway = Process::start("gateway", &environment);
+    let at = format!("--at={}", gateway.address);
+    let both = mesh(target, &["release", "show", &at]);
+    let row = |service: &str| both.out.lines().filter(|line| line.starts_with(service)).count();
+    assert_eq!((both.code, row("catalog "), row("gateway ")), (Some(0), 1, 1), "{both:?}");
     // An instance of artwork at the address of catalog.
     let address = running[0].address;
     let entry =

@@ -152,6 +152,18 @@ fn users_travel_between_processes() {
     }
 }
 
+#[test]
+fn gate_asks_peers_by_the_certificate_of_the_process() {
+    let apart = Apart::start(&[("MESH__RELEASE__GATE", "hold")]);
+    for process in [&apart.artwork, &apart.gateway] {
+        eventually("the gate passes", || process.log().contains("release.gate passed").then_some(()));
+        assert!(!process.log().contains("has not compared"), "{}", process.log());
+    }
+    for process in [&apart.catalog, &apart.artwork] {
+        assert!(!process.log().contains("a call was refused"), "{}", process.log());
+    }
+}
+
 /// As while a mesh is switched on process by process.
 #[test]
 fn gateway_that_asks_nobody_lends_its_identity_to_nobody() {
