@@ -23,7 +23,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 /// A document.
-pub(crate) struct Document {
+pub struct Document {
     media_type: &'static str,
     plain: Bytes,
     /// If that is smaller.
@@ -33,7 +33,7 @@ pub(crate) struct Document {
 
 impl Document {
     /// A text, or JSON.
-    pub(crate) fn text(media_type: &'static str, plain: Bytes) -> Self {
+    pub fn text(media_type: &'static str, plain: Bytes) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         // Writing to memory does not fail.
         let compressed = encoder.write_all(&plain).and_then(|()| encoder.finish()).ok().map(Bytes::from);
@@ -53,7 +53,7 @@ impl Document {
     }
 
     /// The answer to a GET. hyper leaves out the body of one to a HEAD.
-    pub(crate) fn answer(&self, request: &HeaderMap) -> Response<Body> {
+    pub fn answer(&self, request: &HeaderMap) -> Response<Body> {
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(VARY, HeaderValue::from_static("accept-encoding"));

@@ -3,9 +3,9 @@
 //! Two kinds: a name of the attacker's that resolves to this machine (DNS rebinding), noticed by the header `Host`; and a
 //! form or script that writes from a foreign origin, noticed by `Origin` and `Sec-Fetch-Site`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::header::{AUTHORIZATION, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -13,29 +13,23 @@ use tonic::Code;
 
 use crate::headers::{repeated, text};
 use crate::refusal::Refusal;
-
-/// The names of the machine itself.
-const OWN_NAMES: [&str; 1] = ["localhost"];
+use crate::site::{Site, authority, is_of};
 
 /// The longest name of DNS, in bytes.
 const MAX_NAME: usize = 253;
 
 /// What this process is called, and which origins may write.
 pub(crate) struct Guard {
-    /// The address of the edge.
-    listen: SocketAddr,
-    /// The names beside the machine's own.
-    hosts: Vec<String>,
+    site: Site,
     origins: Vec<String>,
     /// Whether this process speaks TLS, so that its own pages have `https` origins alone.
     tls: bool,
 }
 
 impl Guard {
-    /// On a loopback address only the machine's own names and `hosts` are taken. Elsewhere every name is, unless `hosts`
-    /// has some.
+    /// The guard of the edge at `listen`.
     pub(crate) fn new(listen: SocketAddr, tls: bool, hosts: &[String], origins: &[String]) -> Self {
-        Self { listen, hosts: hosts.to_vec(), origins: origins.to_vec(), tls }
+        Self { site: Site::new(listen, hosts), origins: origins.to_vec(), tls }
     }
 
     /// # Errors
@@ -66,8 +60,7 @@ impl Guard {
     ///
     /// 421: it is not one of this process.
     pub(crate) fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let restricts = self.listen.ip().is_loopback() || !self.hosts.is_empty();
-        if restricts { self.check_name(uri, headers) } else { Ok(()) }
+        if self.site.restricts() { self.check_name(uri, headers) } else { Ok(()) }
     }
 
     /// Checks the name by which a client knows the admin pages at `listen`. `edge.hosts` names the edge: on another
@@ -78,16 +71,16 @@ impl Guard {
     /// 421: it is not one of this process.
     pub(crate) fn check_page(&self, listen: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         match listen {
-            listen if listen == self.listen => self.check_host(uri, headers),
+            listen if listen == self.site.listen() => self.check_host(uri, headers),
             listen if listen.ip().is_loopback() => self.check_name(uri, headers),
             _ => Ok(()),
         }
     }
 
     fn check_name(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let authority = authority(uri, headers);
-        let host = authority.as_ref().map_or("", Authority::host);
-        if !self.knows(host) {
+        if !self.site.knows(uri, headers) {
+            let authority = authority(uri, headers);
+            let host = authority.as_ref().map_or("", Authority::host);
             let shown: String = host.chars().take(MAX_NAME).collect();
             let message = format!("this server is not called {shown:?}: edge.hosts lists its names");
             return Err(Refusal::new(
@@ -114,13 +107,7 @@ impl Guard {
     /// Whether a page of `origin` may write and read: its origin is this server's, or one of `edge.cors_origins`.
     fn allows(&self, origin: &HeaderValue, server: Option<&Authority>) -> bool {
         let Ok(origin) = origin.to_str() else { return false };
-        // A browser leaves out the port that its scheme has anyway, and a proxy may name it.
-        let same = |server: &Authority| match origin.split_once("://") {
-            Some(("https", rest)) => rest == server.as_str().trim_end_matches(":443"),
-            Some(("http", rest)) if !self.tls => rest == server.as_str().trim_end_matches(":80"),
-            _ => false,
-        };
-        server.is_some_and(same) || self.lists(origin)
+        server.is_some_and(|server| is_of(origin, server, !self.tls)) || self.lists(origin)
     }
 
     /// Whether there are origins whose pages may read answers.
@@ -132,20 +119,6 @@ impl Guard {
     pub(crate) fn lists(&self, origin: &str) -> bool {
         self.origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
     }
-
-    fn knows(&self, host: &str) -> bool {
-        // An address is no name, so nothing can be made to resolve to it.
-        let address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        address || OWN_NAMES.iter().any(|own| own.eq_ignore_ascii_case(host)) || {
-            self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
-        }
-    }
-}
-
-/// The server's name and port as its client knows them. A name of a user is no part of them.
-fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    let authority = uri.authority().cloned().or_else(|| text(headers, HOST)?.parse().ok());
-    authority.filter(|authority| !authority.as_str().contains('@'))
 }
 
 /// Checks that a gRPC call has one token at most.
@@ -174,6 +147,7 @@ fn foreign() -> Refusal {
 mod tests {
     use super::*;
     use http::Request;
+    use http::header::HOST;
 
     fn check(listen: &str, hosts: &[&str], method: &str, headers: &[(&str, &str)]) -> u16 {
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();

@@ -4,8 +4,8 @@
 //! call: limits, deadline, trace and metrics are theirs. The edge retries nothing and caches nothing.
 //!
 //! From the outside in:
-//! - [`Edge`] answers a request. `guard` refuses requests that other sites make a browser send, and `cors` has the
-//!   origins that may read answers.
+//! - [`Edge`] answers a request. `guard` refuses requests that other sites make a browser send, by the [`Site`], and `cors`
+//!   has the origins that may read answers.
 //! - `rate` has the limits of each client, `memory` what their bodies take, and `client` tells clients apart. `shares` counts
 //!   what each holds.
 //! - `contract` is what is public: the rules, and the tables for JSON.
@@ -14,7 +14,7 @@
 //! - `grpc_web` passes calls of gRPC-Web on.
 //! - `unary` answers with one message, `ndjson` and `sse` with a stream of them. `validators` has the entity tags.
 //! - `pages` are about the API itself: a start page, documentation, OpenAPI. `web` is a page of the project's own, of a
-//!   `folder`. `document` answers with such a file.
+//!   `folder`. [`Document`] answers with such a file.
 //! - `refusal` is the one error body: `application/problem+json`.
 //!
 //! See: decision 0032.
@@ -49,6 +49,7 @@ mod request;
 mod settings;
 mod shape;
 mod shares;
+mod site;
 mod sse;
 mod stream;
 mod unary;
@@ -58,5 +59,7 @@ mod websocket;
 
 pub use answer::Edge;
 pub use client::Network;
+pub use document::Document;
 pub use forward::{forward, from_outside};
 pub use settings::{Docs, Settings};
+pub use site::Site;

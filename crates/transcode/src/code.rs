@@ -25,8 +25,8 @@ pub fn http_status(code: i32) -> u16 {
     }
 }
 
-/// The name of a code of gRPC.
-pub(crate) fn code_name(code: i32) -> &'static str {
+/// The name of a code of gRPC. An unknown code is UNKNOWN.
+pub fn code_name(code: i32) -> &'static str {
     const NAMES: [&str; 17] = [
         "OK",
         "CANCELLED",

@@ -14,7 +14,7 @@ const UTF_8: &str = "the decoded text is not valid UTF-8";
 /// # Errors
 ///
 /// What is wrong: a broken escape, a NUL, or bytes that are not UTF-8.
-pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, &'static str> {
+pub fn decode(text: &str) -> Result<Cow<'_, str>, &'static str> {
     decode_but(text, |_| false)
 }
 
