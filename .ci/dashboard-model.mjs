@@ -1,0 +1,309 @@
+// What the page of the dashboard computes: rates, quantiles, the merge of changes, layers of the graph, traces, escapes.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+const PAGE = process.env.PAGE ?? `${import.meta.dirname}/../crates/mesh-dashboard/page`;
+const [model, { layersOf, layout }, { shown }] = await Promise.all(
+  ["model", "graph", "dom"].map((it) => import(`${PAGE}/${it}.js`)),
+);
+const { callsOf, emptyState, fails, histogram, linksOf, merge, quantile, rates, route, servicesOf, to, track, waterfall } = model;
+
+const edge = (at, codes, more = {}) => ({
+  key: "k",
+  start: "a",
+  side: "client",
+  caller: "artwork",
+  callee: "catalog",
+  method: "catalog.v1.C/Get",
+  process: "p",
+  codes,
+  buckets: [],
+  retries: 0,
+  at,
+  ...more,
+});
+const follow = (edges) => edges.reduce((old, it) => track(old, it, 0, false), undefined);
+const near = (found, wanted, part = 0.01) => assert.ok(Math.abs(found - wanted) <= part * wanted, `${found} is not ${wanted}`);
+const seconds = (count, of) => Array.from({ length: count }, (_, at) => of(at));
+
+test("rate is unknown after one measurement", () => assert.equal(rates(follow([edge(1000, { 0: 5 })]), 1000), null));
+
+test("rate of steady calls is theirs within 1 %", () => {
+  const it = follow(seconds(40, (at) => edge(at * 1003, { 0: at * 7, 14: at })));
+  near(rates(it, 39 * 1003).calls, 8 / 1.003);
+  near(rates(it, 39 * 1003).faults, 1 / 1.003);
+});
+
+test("rate falls to 0 when nothing changes", () => {
+  const it = follow(seconds(5, (at) => edge(at * 1000, { 0: at * 10 })));
+  assert.equal(rates(it, 4000).calls, 10);
+  assert.equal(rates(it, 30_000).calls, 0);
+});
+
+test("rate of a call after a long pause counts its span alone", () => {
+  const it = follow([edge(0, { 0: 5 }), edge(100_000, { 0: 6 })]);
+  near(rates(it, 100_000).calls, 0.1);
+});
+
+test("rate of an edge that is new begins at 0", () => {
+  const it = track(undefined, edge(2000, { 0: 3 }), 1000);
+  assert.equal(rates(it, 2000).calls, 3);
+});
+
+test("rate after a lost connection is the mean of that time", () => {
+  const it = track(follow([edge(0, { 0: 5 }), edge(1000, { 0: 6 })]), edge(101_000, { 0: 1006 }), 0, true);
+  assert.equal(rates(it, 101_000).calls, 10);
+});
+
+test("rate of a process that is found late does not begin at 0", () => {
+  const late = (seen) => {
+    const state = emptyState();
+    const processes = [{ id: "p", start: "a" }];
+    merge(state, { at: 1000, processes: seen < 2000 ? processes : [] }, true);
+    merge(state, { at: 9000, processes });
+    merge(state, { at: 10_000, edges: [edge(10_000, { 0: 1000 }, { process: "p" })] });
+    return rates(state.tracks.get("k"), 10_000);
+  };
+  assert.equal(late(9000), null, "its calls are older");
+  assert.equal(late(1000).calls, 1000);
+});
+
+test("rate does not depend on the clock of the process", () => {
+  for (const skew of [-30_000, 0, 30_000]) {
+    const state = emptyState();
+    for (let at = 0; at < 40; at++) {
+      // The hub reports some time after the process has measured.
+      const message = { at: 1e6 + at * 1000 + ((at * 37) % 300), edges: [edge(1e6 + at * 1000 - skew, { 0: at * 8 })] };
+      merge(state, message, at === 0);
+    }
+    near(rates(state.tracks.get("k"), state.at).calls, 8);
+  }
+});
+
+test("rate is never negative after a restart or a fallen counter", () => {
+  for (const next of [edge(3000, { 0: 2 }, { start: "b" }), edge(3000, { 0: 2 }), edge(3000, { 0: 200 }, { start: "b" })]) {
+    const it = follow([edge(1000, { 0: 100 }), edge(2000, { 0: 110 }), next]);
+    assert.equal(rates(it, 3000), null);
+    assert.equal(rates(track(it, { ...next, at: 4000, codes: { 0: next.codes[0] + 4 } }), 4000).calls, 4);
+  }
+});
+
+test("failing ends with a success, and after a minute", () => {
+  const failed = follow([edge(0, { 0: 1 }), edge(1000, { 0: 1, 14: 1 })]);
+  assert.ok(fails(failed, 2000) && fails(failed, 50_000));
+  assert.ok(!fails(failed, 62_000));
+  assert.ok(!fails(track(failed, edge(20_000, { 0: 2, 14: 1 })), 20_000));
+  assert.ok(!fails(follow([edge(0, { 0: 1 }), edge(1000, { 0: 1, 5: 1 })]), 2000), "NOT_FOUND is an answer");
+});
+
+// The buckets of times in seconds, as a process makes them.
+const bucketsOf = (times) => {
+  const counts = new Map();
+  for (const it of times) {
+    let n = 0;
+    while (n < 127 && it * 1e6 >= 2 ** Math.floor(n / 4) * (1 + (n % 4) / 4)) n++;
+    counts.set(n, (counts.get(n) ?? 0) + 1);
+  }
+  return [...counts];
+};
+
+test("quantiles of two instances are of their merged buckets", () => {
+  // A fast and busy one, a slow one with few calls: the mean of their p99 would be 26.6 ms.
+  const fast = seconds(9900, (at) => 0.001 + at * 1e-7);
+  const slow = seconds(200, (at) => 0.01 + at * 2e-4);
+  const tracks = [fast, slow].map((it) => follow([edge(1000, {}, { buckets: bucketsOf(it) })]));
+  const { buckets, isRecent } = histogram(tracks, 1000);
+  assert.ok(!isRecent);
+  const all = [...fast, ...slow].sort((a, b) => a - b);
+  for (const q of [0.5, 0.9, 0.99, 0.999]) near(quantile(buckets, q), all[Math.floor(q * all.length)], 0.1);
+});
+
+test("quantiles are of the last minute", () => {
+  const old = bucketsOf(seconds(100, () => 1));
+  const both = [...old, ...bucketsOf(seconds(10, () => 0.001))];
+  const it = follow([
+    edge(0, {}, { buckets: old }),
+    ...seconds(70, (at) => edge(1000 + at * 1000, {}, { buckets: at < 60 ? old : both })),
+  ]);
+  const { buckets, isRecent } = histogram([it], 70_000);
+  assert.ok(isRecent);
+  near(quantile(buckets, 0.99), 0.001, 0.2);
+});
+
+test("quantile has no number without a call, and a bound in the last bucket", () => {
+  assert.equal(quantile(new Float64Array(128), 0.5), null);
+  const last = new Float64Array(128);
+  last[127] = 1;
+  assert.equal(quantile(last, 0.5), model.bound(126));
+});
+
+test("bounds are those of the protocol", () =>
+  assert.deepEqual(
+    seconds(9, (n) => model.bound(n) * 1e6),
+    [1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4],
+  ));
+
+test("change merges rows by key, and state replaces all", () => {
+  const state = emptyState();
+  merge(
+    state,
+    {
+      at: 1000,
+      hub: { process: "hub" },
+      services: [
+        { name: "a", ready: 1 },
+        { name: "b", ready: 1 },
+      ],
+      edges: [edge(1000, { 0: 1 })],
+    },
+    true,
+  );
+  merge(state, { at: 2000, services: [{ name: "a", ready: 0 }], gone: { services: ["b"] } });
+  assert.deepEqual([...state.services.values()], [{ name: "a", ready: 0 }]);
+  assert.equal(state.hub.process, "hub");
+  merge(state, { at: 3000, hub: { process: "hub" }, edges: [edge(3000, { 0: 5 })] }, true);
+  assert.equal(state.services.size, 0);
+  assert.equal(rates(state.tracks.get("k"), 3000).calls, 2, "a reconnect keeps what is known of rates");
+  merge(state, { at: 4000, gone: { edges: ["k"] } });
+  assert.equal(state.tracks.size, 0);
+});
+
+test("calls and links are of callers; services know why they are down", () => {
+  const state = emptyState();
+  const last = { code: 14, reason: "NO_ENDPOINTS", trace: "t", at: 2000 };
+  const services = [
+    { name: "artwork", instances: 1, ready: 1, known: true, why: "" },
+    { name: "catalog", instances: 1, ready: 0, known: true, why: "" },
+    { name: "maps", instances: 0, ready: 0, known: false, why: "" },
+  ];
+  const declared = [
+    { caller: "artwork", callee: "catalog", method: "catalog.v1.C/Get", optional: false },
+    { caller: "artwork", callee: "maps", method: "maps.v1.M/Get", optional: true },
+  ];
+  merge(
+    state,
+    {
+      at: 1000,
+      services,
+      declared,
+      processes: [],
+      edges: [edge(1000, { 0: 1 }), edge(1000, { 0: 1 }, { key: "s", side: "server" })],
+    },
+    true,
+  );
+  merge(state, { at: 2000, edges: [edge(2000, { 0: 1, 14: 2 }, { last })] });
+  const calls = callsOf(state);
+  assert.deepEqual(
+    calls.map((it) => [it.callee, it.edges.length, it.servers.length, it.failing]),
+    [
+      ["catalog", 1, 1, true],
+      ["maps", 0, 0, false],
+    ],
+  );
+  assert.deepEqual(
+    linksOf(calls).map((it) => [it.key, it.used, Boolean(it.failed)]),
+    [
+      ["artwork catalog", true, true],
+      ["artwork maps", false, false],
+    ],
+  );
+  assert.deepEqual(
+    servicesOf(state, calls).map((it) => [it.name, it.health, it.last?.trace]),
+    [
+      ["artwork", "up", undefined],
+      ["catalog", "down", "t"],
+      ["maps", "absent", undefined],
+    ],
+  );
+});
+
+const link = (text) => (([caller, callee]) => ({ key: text, caller, callee }))(text.split(">"));
+
+test("layers are by the longest path, outside alone, circles cut", () => {
+  const layers = (names, links) => Object.fromEntries(layersOf(names, links.map(link)));
+  assert.deepEqual(layers(["", "a", "b", "c"], [">a", "a>b", "b>c", "a>c", ">c"]), { "": 0, a: 1, b: 2, c: 3 });
+  assert.deepEqual(layers(["", "a", "b"], ["a>b", "b>a", "a>a"]), { "": 0, a: 1, b: 2 });
+});
+
+test("layout keeps nodes of a layer apart", () => {
+  const names = ["", ...seconds(60, (at) => `s${at}`)];
+  const links = seconds(200, (at) => link(`s${at % 40}>s${(at % 40) + 1 + ((at * 7) % 19)}`)).filter(
+    (it, at, all) => all.findIndex((one) => one.key === it.key) === at,
+  );
+  const columns = new Map();
+  for (const it of layout(names, links).nodes.values()) columns.set(it.layer, [...(columns.get(it.layer) ?? []), it.y]);
+  for (const ys of columns.values())
+    ys.sort((a, b) => a - b)
+      .slice(1)
+      .forEach((y, at) => assert.ok(y - ys[at] >= 44));
+});
+
+const call = (side, span, parent, start, took) => ({ side, span, parent, start, took, code: 0 });
+
+test("trace has each call below the one that made it, with its own time", () => {
+  const calls = [call("client", "b", "a", 4, 0.09), call("server", "a", "", 0, 0.1), call("server", "c", "b", 6, 0.08)];
+  const { rows, seconds, longest } = waterfall(calls);
+  assert.deepEqual(
+    rows.map((it) => [it.span, it.depth, it.unseen]),
+    [
+      ["a", 0, false],
+      ["b", 1, false],
+      ["c", 2, false],
+    ],
+  );
+  near(seconds, 0.1);
+  assert.equal(longest.span, "c");
+  near(rows[0].own, 0.01);
+});
+
+test("trace with the same span on both sides, a gap, or a circle is shown once", () => {
+  assert.deepEqual(
+    waterfall([call("server", "a", "", 1, 1), call("client", "a", "", 0, 1.1)]).rows.map((it) => [it.side, it.depth]),
+    [
+      ["client", 0],
+      ["server", 1],
+    ],
+  );
+  assert.deepEqual(
+    waterfall([call("client", "b", "lost", 0, 1)]).rows.map((it) => it.unseen),
+    [true],
+  );
+  assert.equal(waterfall([call("client", "a", "b", 0, 1), call("client", "b", "a", 0, 1)]).rows.length, 2);
+  assert.deepEqual(waterfall([]).rows, []);
+});
+
+test("texts are cut, and show what cannot be seen", () => {
+  assert.equal(shown("a\u202Eb\u0000\u200D\uFEFF\u2028\uD800"), "a‹U+202E›b‹U+0000›‹U+200D›‹U+FEFF›‹U+2028›‹U+D800›");
+  assert.equal(shown("tab\tline\nž 🎬"), "tab\tline\nž 🎬");
+  const cut = shown("x".repeat(1 << 20));
+  assert.ok(cut.length < 4200 && cut.endsWith("1048576 characters)"));
+});
+
+test("addresses are read as they were written", () => {
+  for (const rest of ["", "a.v1.S/Get", "50%", "a+b ?#&", "\u202E"]) {
+    assert.deepEqual(route(to("view", { open: "a b&c=%", empty: "" }, rest)), { view: "view", rest, query: { open: "a b&c=%" } });
+  }
+  assert.deepEqual(route(""), { view: "", rest: "", query: {} });
+  assert.equal(route("#/traces/%E0%A4%A").view, "traces", "a broken address is no error");
+});
+
+test("numbers are for readers", () => {
+  assert.deepEqual([0, 0.0000123, 0.0143, 1.24, 75, 7260].map(model.duration), [
+    "0 µs",
+    "12.3 µs",
+    "14.3 ms",
+    "1.24 s",
+    "1 min 15 s",
+    "2 h 1 min",
+  ]);
+  assert.deepEqual([null, 0, 0.004, 0.333, 12.34, 1234.5].map(model.perSecond), [
+    "–",
+    "0/s",
+    "<0.01/s",
+    "0.33/s",
+    "12.3/s",
+    "1,235/s",
+  ]);
+  assert.equal(model.list(["a", "b", "c"]), "a, b and c");
+});

@@ -1,0 +1,545 @@
+// The page of the dashboard in Chromium: each view in both colour schemes and at two widths, without a mouse, with hostile texts,
+// over restarts and lost connections, and within its budget. See .ci/dashboard.
+
+import { readFileSync, readdirSync, mkdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { setTimeout as sleep } from "node:timers/promises";
+import { gzipSync } from "node:zlib";
+import puppeteer from "puppeteer-core";
+import { MARKUP, TURNED, serve } from "./dashboard-hub.mjs";
+
+const { CHROMIUM, DASHBOARD, ONLY, PAGE, SCREENSHOTS } = process.env;
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const VIEWS = ["", "services", "calls", "work", "events", "problems", "logs", "contracts", "configuration"];
+const UPDATES = 20;
+// Bytes of all files, and of each file gzipped; milliseconds for an update.
+const BUDGET = { files: 12, raw: 92_000, zipped: 34_000, update: 20 };
+
+let failed = 0;
+function check(name, passed, found = "") {
+  if (!passed) failed++;
+  console.log(passed ? `ok      ${name}` : `FAILED  ${name}: ${JSON.stringify(found)?.slice(0, 2000)}`);
+}
+
+// `pipe`: no other program of this machine can drive the browser.
+const browser = await puppeteer.launch({ executablePath: CHROMIUM, pipe: true, args: ["--no-sandbox"] });
+const [errors, foreign] = [[], []];
+
+// A page of its own, without what others keep.
+async function open(address, { width = 1200, scheme = "light", motion = "reduce", view = "" } = {}) {
+  const context = await browser.createBrowserContext();
+  const page = await context.newPage();
+  page.on("pageerror", (error) => errors.push(error.stack ?? String(error)));
+  page.on("console", (message) => {
+    // Also violations of the policy. That a hub is away, or does not know a trace, is expected.
+    const isExpected = /net::ERR_|Failed to load resource/.test(message.text());
+    if (["error", "warn"].includes(message.type()) && !isExpected) errors.push(message.text());
+  });
+  page.on("request", (request) => request.url().startsWith(new URL("/", address).href) || foreign.push(request.url()));
+  await page.emulateMediaFeatures([
+    { name: "prefers-color-scheme", value: scheme },
+    { name: "prefers-reduced-motion", value: motion },
+  ]);
+  await page.setViewport({ width, height: 900 });
+  await page.goto(`${address}#/${view}`);
+  await settled(page);
+  return page;
+}
+
+const close = (page) => page.browserContext().close();
+const text = (page, selector = "body") => page.$eval(selector, (it) => it.innerText);
+const shows = (page, words, timeout = 15_000) =>
+  page
+    .waitForFunction((it) => document.body.innerText.replaceAll("\u00a0", " ").includes(it), { timeout }, words)
+    .then(
+      () => true,
+      () => false,
+    );
+
+// Waits until a view has what it shows.
+async function settled(page) {
+  await page.waitForFunction(() => document.querySelector("main h1") && !/Loading…/.test(document.body.innerText), {
+    timeout: 15_000,
+  });
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+}
+
+async function go(page, view) {
+  await page.evaluate((it) => (location.hash = `#/${it}`), view);
+  await settled(page);
+}
+
+async function axe(page) {
+  await page.evaluate(`window.axe || (() => { ${AXE} })()`);
+  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  return violations.map(
+    (it) =>
+      `${it.id}: ${it.nodes
+        .slice(0, 3)
+        .map((one) => `${one.target} ${one.any[0]?.message ?? one.all[0]?.message ?? ""}`)
+        .join(" | ")}`,
+  );
+}
+
+// The views of a hub, also with what they open.
+async function viewsOf(page) {
+  const found = [...VIEWS];
+  for (const view of ["services", "calls", "work"]) {
+    await go(page, view);
+    const key = await page.$eval("[data-row]", (it) => it.dataset.row).catch(() => null);
+    if (key) found.push(`${view}?open=${encodeURIComponent(key)}`);
+  }
+  await go(page, "contracts");
+  found.push(...(await page.$$eval("tbody a", (all) => all.slice(0, 1).map((it) => it.hash.slice(2)))));
+  await go(page, "problems?show=all");
+  found.push(...(await page.$$eval("tbody a", (all) => all.slice(0, 1).map((it) => it.hash.slice(2)))));
+  return found;
+}
+
+// Each view of a hub, in each way.
+async function everyView(name, address) {
+  const views = [];
+  for (const scheme of ["light", "dark"]) {
+    for (const width of [1200, 400]) {
+      const page = await open(address, { width, scheme });
+      if (!views.length) views.push(...(await viewsOf(page)));
+      const [wide, violations] = [[], []];
+      for (const view of views) {
+        await go(page, view);
+        const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        if (over > 0) wide.push([view, over]);
+        violations.push(...(await axe(page)).map((it) => `${view}: ${it}`));
+        if (SCREENSHOTS) {
+          mkdirSync(SCREENSHOTS, { recursive: true });
+          await page.screenshot({
+            path: `${SCREENSHOTS}/${name}-${view.replace(/[/?].*/, "-open") || "overview"}-${scheme}-${width}.png`,
+            fullPage: true,
+          });
+        }
+      }
+      check(`${name}, ${scheme}, ${width} px: ${views.length} views fit the width`, !wide.length, wide);
+      check(`${name}, ${scheme}, ${width} px: axe finds no violation`, !violations.length, violations);
+      await close(page);
+    }
+  }
+}
+
+// --- Without the script of the hub -----------------------------------------------------------------------------------------
+
+async function keyboard(address) {
+  const page = await open(address);
+  const active = () =>
+    page.evaluate(() => {
+      const it = document.activeElement;
+      return {
+        tag: it.tagName,
+        text: it.innerText?.trim() ?? "",
+        id: it.id,
+        row: it.dataset?.row,
+        expanded: it.getAttribute("aria-expanded"),
+        outline: getComputedStyle(it).outlineStyle,
+      };
+    });
+  const tabTo = async (fits, most = 80) => {
+    for (let i = 0; i < most; i++) {
+      await page.keyboard.press("Tab");
+      const it = await active();
+      if (fits(it)) return it;
+    }
+    return null;
+  };
+  await page.keyboard.press("Tab");
+  const skip = await active();
+  await page.keyboard.press("Enter");
+  check("the first stop of the keyboard skips to the content", skip.id === "skip" && (await active()).id === "main", skip);
+  await page.reload();
+  await settled(page);
+  const link = await tabTo((it) => it.text.startsWith("Services"));
+  check("the focus can be seen", link?.outline === "solid", link);
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.querySelector("h1").innerText === "Services");
+  await page.waitForFunction(() => document.activeElement.tagName === "H1", { timeout: 3000 }).catch(() => {});
+  check("a view that opens has the focus", (await active()).tag === "H1", await active());
+  const row = await tabTo((it) => it.row);
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("tr.details");
+  check("a row opens by Enter", (await active()).expanded === "true", await active());
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(() => !document.querySelector("tr.details"));
+  check("Esc closes it, and the focus stays", (await active()).row === row.row, await active());
+  const hash = await page.evaluate(() => location.hash);
+  await go(page, "contracts");
+  await page.$eval("tbody a", (it) => it.click());
+  await settled(page);
+  check("a method that opens has the focus", (await active()).tag === "H1", await active());
+  await go(page, `services?open=${encodeURIComponent(row.row)}`);
+  check("an open row that a link leads to has the focus", (await active()).row === row.row, await active());
+  check("the address of a view can be shared", hash === "#/services", hash);
+  await close(page);
+}
+
+// --- With it ---------------------------------------------------------------------------------------------------------------
+
+async function traceOfRed(address) {
+  for (const [what, selector] of [
+    ["a red service", "a.node.down"],
+    ["a red arrow", "g.link.bad"],
+    ["the list of what is down", ".card li.down a"],
+  ]) {
+    const page = await open(address);
+    await page.waitForSelector(selector);
+    // Without the mouse: others may lie above the middle of an arrow, and rows move.
+    await page.$eval(selector, (it) => it.dispatchEvent(new MouseEvent("click", { bubbles: true })));
+    await sleep(200);
+    const trace = await page.$("main a[href^='#/traces/']");
+    await trace?.evaluate((it) => it.click());
+    check(
+      `from ${what}, its trace is two clicks away`,
+      trace && (await shows(page, "The innermost failure: NO_ENDPOINTS")),
+      await text(page, "main"),
+    );
+    await close(page);
+  }
+  const page = await open(address);
+  const words = await text(page, "main");
+  check("the start says what is down and why", /^catalog is down/.test(words) && words.includes("NO_ENDPOINTS"), words);
+  check("the start says where the time of the slowest call went", words.includes("Slowest call kept: 1.24 s"), words);
+  await go(page, "traces/00000000000000000000000000000000");
+  check("an unknown trace is said", (await text(page, "main")).includes("TRACE_NOT_FOUND"));
+  await close(page);
+}
+
+async function hostile() {
+  const hub = await serve("hostile");
+  const page = await open(hub.address);
+  const [found, missing] = [[], []];
+  const views = [
+    ...VIEWS,
+    `contracts/${encodeURIComponent(MARKUP)}`,
+    `services?open=${encodeURIComponent(MARKUP)}`,
+    `traces/${encodeURIComponent(MARKUP)}`,
+    "contracts/catalog.v1.CatalogService%2FGetTitle",
+  ];
+  for (const view of views) {
+    await go(page, view);
+    if (view.includes("GetTitle")) {
+      await page.click(".try [type=submit]");
+      await shows(page, "onerror");
+    }
+    const it = await page.evaluate(() => {
+      const texts = [];
+      for (
+        const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT);
+        walk.nextNode();
+      ) {
+        const node = walk.currentNode;
+        // The value of an option is sent, and not shown.
+        texts.push(...(node.data ? [node.data] : [...node.attributes].filter((it) => it.name !== "value").map((it) => it.value)));
+      }
+      return {
+        elements: [...document.querySelectorAll("img, body script, iframe, object, [onerror], [style*=url]")].map(
+          (it) => it.outerHTML,
+        ),
+        harm: window.harm,
+        turned: texts.some((it) => it.includes("\u202E")),
+        longest: Math.max(...texts.map((it) => it.length)),
+        words: document.body.innerText,
+      };
+    });
+    if (it.elements.length || it.harm || it.turned || it.longest > 13_000) found.push([view, { ...it, words: "" }]);
+    if (view !== "events" && !view.includes("%3C") && !it.words.includes("onerror=")) missing.push(view);
+  }
+  check("hostile texts make no element, and turn no text", !found.length, found);
+  check("hostile texts are shown as texts", !missing.length, missing);
+  await go(page, "calls");
+  const words = await text(page);
+  check("marks of direction can be seen", words.includes(TURNED.replace("\u202E", "‹U+202E›")), "");
+  check("a text of 1 MiB is cut", words.includes("characters)"), "");
+  check("hostile texts fit the width", await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+  await close(page);
+  hub.stop();
+}
+
+const numbers = (page) => page.$$eval("td.number", (all) => all.map((it) => it.innerText));
+
+async function restarts() {
+  const hub = await serve("restart");
+  hub.isManual = true;
+  const page = await open(hub.address, { view: "calls" });
+  const seen = [];
+  const tick = async () => {
+    hub.tick();
+    await sleep(60);
+    seen.push(...(await numbers(page)));
+  };
+  for (let i = 0; i < 6; i++) await tick();
+  for (const { id } of hub.scene.processes) hub.scene.restart(id);
+  for (let i = 0; i < 6; i++) await tick();
+  check(
+    "a restart makes no negative number",
+    seen.length > 500 && !seen.some((it) => /[-−]\d|NaN|undefined|Infinity/.test(it)),
+    seen.filter((it) => /[-−]\d|NaN|undefined/.test(it)),
+  );
+  check("rates come back after a restart", (await text(page, "tbody tr")).includes("/s"), await text(page, "tbody tr"));
+  await close(page);
+  hub.stop();
+}
+
+async function quantiles() {
+  const hub = await serve("frozen");
+  const [row] = hub.scene.edges.map((it) => it.row).filter((it) => it.side === "client");
+  const copy = (start, codes, buckets) => ({
+    ...row,
+    key: `copy ${start}`,
+    start,
+    process: start,
+    codes,
+    buckets,
+    at: hub.scene.at,
+  });
+  // 9,900 calls of 1 to 1.25 ms (number 40), 200 of 14.3 to 16.4 ms (55): the p99 is in the middle of the second bucket. The mean of both is 8 ms.
+  hub.scene.edges = [copy("a", { 0: 9900 }, [[41, 9900]]), copy("b", { 0: 200 }, [[55, 200]])].map((it) => ({ row: it }));
+  const page = await open(hub.address, { view: "calls" });
+  const p99 = await page.$$eval(
+    "tbody tr",
+    (all) =>
+      all[0].parentElement &&
+      [...document.querySelectorAll("tbody tr")].find((it) => it.innerText.includes("ms"))?.querySelectorAll("td")[3].innerText,
+  );
+  check("quantiles are read from merged buckets", /^1[3-6](\.\d+)? ms$/.test(p99 ?? ""), p99);
+  await close(page);
+  hub.stop();
+}
+
+async function reconnects() {
+  const hub = await serve("normal");
+  const page = await open(hub.address, { view: "calls" });
+  const live = () =>
+    page
+      .waitForFunction(() => /●\slive/.test(document.body.innerText), { timeout: 25_000 })
+      .then(
+        () => true,
+        () => false,
+      );
+  await live();
+  hub.isOpen = false;
+  let attempts = 0;
+  page.on("request", (request) => (attempts += request.url().endsWith("/events") ? 1 : 0));
+  hub.drop();
+  check("a lost connection is shown, with the age of what is shown", await shows(page, "reconnecting… this is of"));
+  check("old numbers are greyed", await page.evaluate(() => getComputedStyle(document.querySelector("main")).filter !== "none"));
+  check("what is greyed has no violation of axe", !(await axe(page)).length, await axe(page));
+  await sleep(5000);
+  check("attempts to reconnect are few", attempts >= 2 && attempts <= 5, attempts);
+  hub.isOpen = true;
+  check("the page reconnects by itself", await live());
+  check("the colours are back", await page.evaluate(() => getComputedStyle(document.querySelector("main")).filter === "none"));
+  hub.isManual = true;
+  await sleep(13_000);
+  const rates = await page.$$eval("tbody td:nth-child(2)", (all) => all.map((it) => it.innerText));
+  check(
+    "rates fall to 0 while the hub has nothing to say",
+    (await live()) && rates.every((it) => it === "0/s" || it === "–"),
+    rates,
+  );
+  check("a hub that has nothing to say is kept", hub.streams.size === 1 && attempts <= 6, [hub.streams.size, attempts]);
+  hub.isStopped = true;
+  check("a hub that hangs is left", await shows(page, "reconnecting…", 20_000));
+  hub.isStopped = false;
+  check("and found again", await live());
+  check("a page has one stream", hub.streams.size === 1, hub.streams.size);
+  await close(page);
+  await sleep(100);
+  check("a closed page leaves none", hub.streams.size === 0, hub.streams.size);
+  hub.stop();
+}
+
+async function actions() {
+  const hub = await serve("normal");
+  const page = await open(hub.address, { view: "contracts/catalog.v1.CatalogService%2FGetTitle" });
+  await page.click(".try [type=submit]");
+  check(
+    "a read is called by one click",
+    (await shows(page, "Metropolis")) && hub.scene.called.method === "catalog.v1.CatalogService/GetTitle",
+    hub.scene.called,
+  );
+  hub.scene.called = null;
+  await page.$$eval(".try button", (all) => all.find((it) => it.innerText === "Copy as grpcurl").click());
+  check("the call as grpcurl", await shows(page, "grpcurl -plaintext -d"), await text(page, ".try"));
+  await page.$$eval(".try button", (all) => all.find((it) => it.innerText === "Copy as curl").click());
+  check("the call as curl", await shows(page, `${hub.address}api/call`), await text(page, ".try"));
+  await go(page, "contracts/catalog.v1.CatalogService%2FCreateTitle");
+  await page.click(".try [type=submit]");
+  await shows(page, "Really call it?");
+  const early = hub.scene.called;
+  await page.click(".try [type=submit]");
+  check(
+    "a write is called by the second click",
+    early === null && (await shows(page, "Metropolis")) && hub.scene.called.confirmed === true,
+    [early, hub.scene.called],
+  );
+  await page.$eval("#request", (it) => ((it.value = "{"), it.dispatchEvent(new Event("input", { bubbles: true }))));
+  await page.click(".try [type=submit]");
+  check("a request that is no JSON is said", await shows(page, "JSON"), await text(page, ".try"));
+  await go(page, `work?open=${encodeURIComponent("services/artwork/operations/5f3c")}`);
+  const press = async (words) =>
+    (
+      await page.waitForFunction(
+        (it) => [...document.querySelectorAll(".facts button")].find((one) => one.textContent === it),
+        { timeout: 5000 },
+        words,
+      )
+    ).click();
+  await press("cancel");
+  await press("Really cancel?");
+  check("work is cancelled by the second click", await shows(page, "cancel: accepted"), await text(page, "main"));
+  hub.scene.mode = "read";
+  hub.drop();
+  await shows(page, "read only");
+  await go(page, "contracts/catalog.v1.CatalogService%2FGetTitle");
+  check("a hub that only reads calls nothing", await page.$eval(".try [type=submit]", (it) => it.disabled));
+  await close(page);
+  hub.stop();
+}
+
+async function motion(address) {
+  const moving = (page) => page.evaluate(() => document.getAnimations().filter((it) => it.playState === "running").length);
+  for (const [value, fits] of [
+    ["no-preference", (it) => it > 0],
+    ["reduce", (it) => it === 0],
+  ]) {
+    const page = await open(address, { motion: value, view: "calls" });
+    await page.waitForSelector("g.link.used");
+    await sleep(1500);
+    check(`prefers-reduced-motion: ${value}`, fits(await moving(page)), await moving(page));
+    await close(page);
+  }
+}
+
+// The median and the worst time of a drawing in ms, and what the browser spends on an update besides.
+async function drawings(page, hub) {
+  const before = await page.metrics();
+  await page.evaluate(() => (window.times.length = 0));
+  for (let i = 0; i < UPDATES; i++) {
+    hub.tick();
+    await sleep(100);
+  }
+  const after = await page.metrics();
+  const times = (await page.evaluate(() => window.times)).sort((a, b) => a - b);
+  const [median, worst] = [times[times.length >> 1], times.at(-1)];
+  const spent = ["LayoutDuration", "RecalcStyleDuration"].map((it) => (1000 * (after[it] - before[it])) / UPDATES);
+  return { count: times.length, median, worst, words: [median, worst, ...spent].map((it) => it?.toFixed(1)).join(", ") };
+}
+
+async function update() {
+  const hub = await serve("heavy");
+  hub.isManual = true;
+  for (const view of ["", "calls", "services"]) {
+    const name = view || "overview";
+    const page = await open(hub.address, { view });
+    const hasRow = await page.evaluate(() => {
+      window.times = [];
+      const observe = (entries) => window.times.push(...entries.getEntriesByName("render").map((it) => it.duration));
+      new PerformanceObserver(observe).observe({ type: "measure" });
+      return (window.before = document.querySelector("tbody tr, .graph a")) !== null;
+    });
+    // Other programs of this machine take time, too: the best of three.
+    let best;
+    for (let i = 0; i < 3 && !(best?.median < BUDGET.update); i++) {
+      const it = await drawings(page, hub);
+      if (!best || it.median < best.median) best = it;
+    }
+    console.log(`        ${name}, 60 processes, 200 edges: median, worst, layout and style ${best.words} ms`);
+    const isFast = best.count >= UPDATES / 2 && best.median < BUDGET.update;
+    check(`an update of ${name} takes less than ${BUDGET.update} ms`, isFast, best);
+    check(`${name} is updated in place`, hasRow && (await page.evaluate(() => window.before.isConnected)));
+    const drawn = () => page.evaluate(() => new Promise((done) => setTimeout(() => done(window.times.length), 100)));
+    await page.evaluate(() => Object.defineProperty(document, "hidden", { configurable: true, get: () => true }));
+    const seen = await drawn();
+    for (let i = 0; i < 3; i++) {
+      hub.tick();
+      await sleep(60);
+    }
+    const hidden = await drawn();
+    await page.evaluate(() => {
+      delete document.hidden;
+      document.dispatchEvent(new Event("visibilitychange"));
+    });
+    await sleep(100);
+    check(`${name} is not drawn while it is hidden`, hidden === seen && (await drawn()) > hidden, [seen, hidden]);
+    await close(page);
+  }
+  hub.stop();
+}
+
+async function same() {
+  const hub = await serve("frozen");
+  for (const scheme of ["light", "dark"]) {
+    for (const view of ["", "calls"]) {
+      const shots = [];
+      for (let i = 0; i < 2; i++) {
+        const page = await open(hub.address, { scheme, view });
+        await shows(page, "● live");
+        await sleep(300);
+        shots.push(Buffer.from(await page.screenshot({ fullPage: true })));
+        await close(page);
+      }
+      check(`two pictures of ${view || "overview"} in ${scheme} are equal`, shots[0].equals(shots[1]));
+    }
+  }
+  hub.stop();
+}
+
+function budget() {
+  const names = readdirSync(PAGE).filter((it) => /\.(html|css|js)$/.test(it));
+  const files = names.map((it) => readFileSync(`${PAGE}/${it}`));
+  const raw = files.reduce((sum, it) => sum + it.length, 0);
+  const zipped = files.reduce((sum, it) => sum + gzipSync(it, { level: 9 }).length, 0);
+  console.log(`        ${names.length} files, ${raw} bytes, ${zipped} gzipped`);
+  check("the page is within its budget", names.length <= BUDGET.files && raw <= BUDGET.raw && zipped <= BUDGET.zipped, {
+    files: names.length,
+    raw,
+    zipped,
+  });
+  const unsafe =
+    /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|createContextualFragment|setHTML|srcdoc|DOMParser|\sstyle="|setAttribute\("style/;
+  const found = names.filter((it, at) => unsafe.test(files[at].toString()));
+  check("the page makes elements of texts nowhere", !found.length, found);
+}
+
+// A check of a scene that is served for it.
+const on = (scene, run) => async () => {
+  const hub = await serve(scene);
+  await run(hub.address, scene);
+  hub.stop();
+};
+const views = (address, scene) => everyView(scene, address);
+const CHECKS = DASHBOARD
+  ? { views: () => views(DASHBOARD, "hub"), keyboard: () => keyboard(DASHBOARD) }
+  : {
+      budget,
+      views: on("normal", views),
+      viewsDown: on("down", views),
+      viewsEmpty: on("empty", views),
+      keyboard: on("normal", keyboard),
+      motion: on("normal", motion),
+      traces: on("down", traceOfRed),
+      hostile,
+      restarts,
+      quantiles,
+      reconnects,
+      actions,
+      update,
+      same,
+    };
+
+try {
+  for (const [name, run] of Object.entries(CHECKS)) if (!ONLY || ONLY.split(",").includes(name)) await run();
+  check("the page runs without an error, and within its policy", !errors.length, errors);
+  check("no request leaves the origin", !foreign.length, foreign);
+} catch (error) {
+  console.error(error);
+  failed++;
+}
+await browser.close();
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,100 @@
+//! What is known of a process: whether it answers, and what it has said.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use mesh_proto::mesh::inspect::v1::{GetProcessResponse, ServiceHealth, UnmetCall};
+use prost_types::Timestamp;
+
+use crate::members::{Channel, Member};
+
+/// What is known of the state of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answering {
+    /// It answers.
+    Up,
+    /// It finishes its calls and ends.
+    Draining,
+    /// It is there and does not answer.
+    Silent,
+    /// It does not run at its address.
+    Gone,
+}
+
+impl Answering {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Draining => "draining",
+            Self::Silent => "silent",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Whether it can be asked.
+    pub(crate) fn answers(self) -> bool {
+        matches!(self, Self::Up | Self::Draining)
+    }
+
+    /// Whether it counts as an instance.
+    pub(crate) fn is_there(self) -> bool {
+        self != Self::Gone
+    }
+}
+
+/// A process and its state.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) state: Answering,
+    /// Why it is in no better one.
+    pub(crate) why: String,
+    /// Since when, in milliseconds.
+    pub(crate) since: u64,
+    /// What it has said of itself; empty if it never did.
+    pub(crate) process: GetProcessResponse,
+    /// The services that discovery knows it by.
+    pub(crate) services: Vec<String>,
+    /// Why discovery does not take it for healthy; empty if it does.
+    pub(crate) checks: String,
+}
+
+impl Condition {
+    /// Why it is in no better state; empty if all is well.
+    pub(crate) fn why(&self) -> &str {
+        if self.why.is_empty() { &self.checks } else { &self.why }
+    }
+}
+
+/// What a process has said since its start.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) condition: Condition,
+    pub(crate) health: BTreeMap<String, ServiceHealth>,
+    pub(crate) unmet: Vec<UnmetCall>,
+    pub(crate) channel: Channel,
+}
+
+impl Followed {
+    pub(crate) fn new(member: &Member) -> Self {
+        let condition = Condition {
+            state: Answering::Silent,
+            why: "it has not answered yet".to_owned(),
+            since: now(),
+            process: GetProcessResponse::default(),
+            services: member.services.clone(),
+            checks: member.why.clone(),
+        };
+        Self { condition, health: BTreeMap::new(), unmet: Vec::new(), channel: member.channel.clone() }
+    }
+}
+
+/// The time in milliseconds since 1970.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A time in milliseconds since 1970; 0 without one.
+pub(crate) fn millis(at: Option<&Timestamp>) -> u64 {
+    at.map_or(0, |at| u64::try_from(at.seconds * 1000 + i64::from(at.nanos) / 1_000_000).unwrap_or_default())
+}

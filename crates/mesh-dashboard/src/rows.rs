@@ -1,0 +1,186 @@
+//! Rows of the page's state, from what processes say of themselves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mesh_proto::mesh::inspect::v1::{
+    Edge, Endpoint, Follower, GetProcessResponse, KeptCall, ServiceHealth, Side, UnmetCall,
+};
+use serde_json::{Map, Value, json};
+
+use crate::known::{Condition, millis};
+use crate::members::CALLER;
+
+/// The packages whose calls are about the process itself. They would be mostly those of the page.
+const OWN: [&str; 4] = ["mesh.inspect.", "mesh.release.", "grpc.health.", "grpc.reflection."];
+/// The packages of contracts that services call without a declaration.
+const SHARED: [&str; 3] = ["mesh.", "google.", "grpc."];
+
+/// The row of a process.
+pub(crate) fn process(
+    id: &str,
+    condition: &Condition,
+    health: &BTreeMap<String, ServiceHealth>,
+    unmet: &[UnmetCall],
+) -> Value {
+    let told = &condition.process;
+    let services = told.services.iter().map(|service| {
+        let health = health.get(&service.name);
+        json!({
+            "name": service.name, "contracts": service.contracts, "database": service.database, "follows": service.follows,
+            "ready": health.is_some_and(|health| health.ready),
+            "why": health.map_or("", |health| &health.why),
+        })
+    });
+    let listeners = told.listeners.iter().map(|it| json!({"name": it.name, "address": it.address}));
+    let unmet =
+        unmet.iter().map(|it| json!({"caller": it.caller, "peer": it.peer, "method": it.method, "why": it.why}));
+    json!({
+        "key": id, "id": id, "process": told.process, "start": told.start_id, "started": millis(told.started_at.as_ref()),
+        "version": told.version, "digest": told.digest, "address": id, "listeners": listeners.collect::<Vec<_>>(),
+        "state": condition.state.name(), "why": condition.why(), "since": condition.since,
+        "services": services.collect::<Vec<_>>(), "known": condition.services, "unmet": unmet.collect::<Vec<_>>(),
+    })
+}
+
+/// The key of an edge of a process, and its row. `None`: the call is about the process itself.
+pub(crate) fn edge(id: &str, process: &GetProcessResponse, edge: &Edge, at: u64) -> Option<(String, Value)> {
+    let side = side(edge.side());
+    let caller = if edge.caller.is_empty() { &*edge.claimed_caller } else { &*edge.caller };
+    let own = edge.method.starts_with("mesh.operations.") || edge.method.starts_with("google.longrunning.");
+    if OWN.iter().any(|package| edge.method.starts_with(package)) || caller == CALLER && own {
+        return None;
+    }
+    // What a reader tries is a call from outside.
+    let caller = if caller == CALLER { "" } else { caller };
+    let start = &process.start_id;
+    let key = format!("{id} {start} {side} {caller} {} {} {}", edge.callee, edge.method, edge.memory);
+    let shared = SHARED.iter().any(|package| edge.method.starts_with(package));
+    let declares = |it: &mesh_proto::mesh::inspect::v1::DeclaredCall| it.caller == *caller && it.method == edge.method;
+    let declares_some = process.services.iter().any(|service| service.name == *caller);
+    let declared = shared || side == "server" || !declares_some || process.calls.iter().any(declares);
+    let codes = edge.codes.iter().map(|it| (it.code.to_string(), json!(it.count)));
+    let buckets: Vec<_> = edge.buckets.iter().map(|it| json!([it.number, it.count])).collect();
+    let last = edge
+        .last_failure
+        .as_ref()
+        .map(|it| json!({"code": it.code, "reason": it.reason, "trace": it.trace, "at": millis(it.ended_at.as_ref())}));
+    let row = json!({
+        "key": key, "process": id, "start": start, "side": side, "caller": caller, "callee": edge.callee,
+        "method": edge.method, "memory": edge.memory, "codes": Map::from_iter(codes), "sum": seconds(edge.sum.as_ref()),
+        "buckets": buckets, "inFlight": edge.in_flight, "retries": edge.retries, "at": at, "last": last,
+        "declared": declared,
+    });
+    Some((key, row))
+}
+
+/// The key of an instance of a peer, as a process knows it, and its row.
+pub(crate) fn endpoint(id: &str, it: &Endpoint) -> (String, Value) {
+    let key = format!("{id} {} {}", it.peer, it.address);
+    let row = json!({
+        "key": key, "process": id, "peer": it.peer, "address": it.address, "picks": it.picks, "ejections": it.ejections,
+    });
+    (key, row)
+}
+
+/// The key of a copy of what another service publishes, and its row.
+pub(crate) fn follower(id: &str, it: &Follower) -> (String, Value) {
+    let key = format!("{id} {} {}", it.service, it.source);
+    let lag = (it.lag >= 0).then_some(it.lag);
+    let row = json!({
+        "key": key, "process": id, "service": it.service, "source": it.source, "lag": lag, "parked": it.parked,
+        "connected": it.connected,
+    });
+    (key, row)
+}
+
+/// The rows of services, by what runs them and what calls them.
+pub(crate) fn services<'a>(
+    conditions: impl Iterator<Item = (&'a Condition, &'a BTreeMap<String, ServiceHealth>)>,
+) -> BTreeMap<String, Value> {
+    #[derive(Default)]
+    struct Service {
+        instances: u32,
+        ready: u32,
+        versions: Vec<String>,
+        why: Vec<String>,
+    }
+    let mut services: BTreeMap<String, Service> = BTreeMap::new();
+    for (condition, health) in conditions {
+        let told = &condition.process;
+        let names = if told.services.is_empty() {
+            condition.services.clone()
+        } else {
+            told.services.iter().map(|service| service.name.clone()).collect()
+        };
+        for call in &told.calls {
+            services.entry(call.callee.clone()).or_default();
+        }
+        for name in names {
+            let service = services.entry(name.clone()).or_default();
+            if !condition.state.is_there() {
+                service.why.push(condition.why.clone());
+                continue;
+            }
+            let ready = condition.state.answers() && health.get(&name).is_some_and(|health| health.ready);
+            service.instances += 1;
+            service.ready += u32::from(ready);
+            if !told.version.is_empty() && !service.versions.contains(&told.version) {
+                service.versions.push(told.version.clone());
+            }
+            if !ready {
+                let own = health.get(&name).map(|health| health.why.clone()).filter(|_| condition.state.answers());
+                service.why.push(own.unwrap_or_else(|| condition.why.clone()));
+            }
+        }
+    }
+    let row = |(name, service): (String, Service)| {
+        let mut why: Vec<_> = service.why.into_iter().filter(|why| !why.is_empty()).collect();
+        why.dedup();
+        // One that is gone has been replaced.
+        if service.instances > 0 && service.ready == service.instances {
+            why.clear();
+        }
+        if service.instances == 0 && why.is_empty() {
+            why.push("no instance of it was found".to_owned());
+        }
+        let row = json!({
+            "key": name, "name": name, "instances": service.instances, "ready": service.ready, "versions": service.versions,
+            "known": service.instances > 0, "why": why.join("; "),
+        });
+        (name, row)
+    };
+    services.into_iter().map(row).collect()
+}
+
+/// The rows of the calls that services declare.
+pub(crate) fn declared<'a>(conditions: impl Iterator<Item = &'a Condition>) -> BTreeMap<String, Value> {
+    let calls = conditions.flat_map(|condition| &condition.process.calls);
+    let row = |it: &mesh_proto::mesh::inspect::v1::DeclaredCall| {
+        let key = format!("{} {} {}", it.caller, it.callee, it.method);
+        let row = json!({
+            "key": key, "caller": it.caller, "callee": it.callee, "method": it.method, "optional": it.optional,
+        });
+        (key, row)
+    };
+    calls.map(row).collect()
+}
+
+/// A call that a process has kept.
+pub(crate) fn call(id: &str, it: &KeptCall) -> Value {
+    json!({
+        "process": id, "side": side(it.side()), "trace": it.trace, "span": it.span, "parent": it.parent,
+        "caller": it.caller, "callee": it.callee, "method": it.method, "memory": it.memory,
+        "start": it.started_at.as_ref().map_or(0.0, |at| at.seconds as f64 * 1e3 + f64::from(at.nanos) / 1e6),
+        "took": seconds(it.took.as_ref()), "code": it.code, "reason": it.reason, "attempts": it.attempts, "slow": it.slow,
+    })
+}
+
+fn seconds(time: Option<&prost_types::Duration>) -> f64 {
+    let time = time.and_then(|time| Duration::try_from(*time).ok());
+    time.unwrap_or_default().as_secs_f64()
+}
+
+fn side(side: Side) -> &'static str {
+    if side == Side::Client { "client" } else { "server" }
+}

@@ -1,0 +1,170 @@
+//! The long work of one service, as rows.
+//!
+//! A subscription says that something has changed. What is shown is the list of the newest, which has more: the kind of the
+//! work, and what has ended. So a burst of changes costs one list a second.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_client::Subscription;
+use mesh_client::operation::metadata;
+use mesh_proto::google::longrunning::operations_client::OperationsClient;
+use mesh_proto::google::longrunning::operations_server;
+use mesh_proto::google::longrunning::{GetOperationRequest, ListOperationsRequest, Operation, operation};
+use mesh_proto::mesh::inspect::v1::Service;
+use mesh_proto::mesh::operations::v1::{OperationMetadata, Phase, State, Step};
+use prost_types::Any;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tonic::{Code, Status};
+use tonic_types::RpcStatusExt as _;
+
+use crate::answer::{code_name, cut};
+use crate::contracts::Contracts;
+use crate::hub::Hub;
+use crate::known::millis;
+use crate::members::{Channel, LARGEST};
+use crate::state::Section;
+
+/// The begin of the keys of notes about long work.
+pub(crate) const NOTE: &str = "work ";
+/// The operations of a service that are shown.
+const SHOWN: i32 = 100;
+/// The least time between two lists.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Without a change, the list is read again after this time: progress of others may be lost with their process.
+const AGAIN: Duration = Duration::from_secs(15);
+/// The limit for an answer.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Whether a service does long work.
+pub(crate) fn does(service: &Service) -> bool {
+    service.contracts.iter().any(|contract| contract == operations_server::SERVICE_NAME)
+}
+
+/// Follows the work of a service until the future is dropped, or the service does none.
+pub(crate) async fn follow(hub: Arc<Hub>, service: String) {
+    loop {
+        if let Some(channel) = hub.serving(&service) {
+            let status = follow_at(&hub, &service, channel).await;
+            match status.code() {
+                // It does no long work.
+                Code::Unimplemented | Code::NotFound => return,
+                Code::PermissionDenied | Code::Unauthenticated => {
+                    let text = format!("the long work of {service} is not shown: {}", status.message());
+                    let key = format!("{NOTE}{service}");
+                    hub.state().put(Section::Notes, &*key, json!({"key": key, "text": text}));
+                    return;
+                }
+                _ => {}
+            }
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn follow_at(hub: &Hub, service: &str, channel: Channel) -> Status {
+    let parent = format!("services/{service}");
+    let types = Contracts::of(&channel).await.unwrap_or_default();
+    let mut subscription = Subscription::new(channel.clone(), parent.clone(), Vec::new());
+    loop {
+        let listed = timeout(LIMIT, list(&channel, &parent, &types)).await;
+        let rows = match listed.unwrap_or_else(|_| Err(Status::deadline_exceeded("did not list its operations"))) {
+            Ok(rows) => rows,
+            Err(status) => return status,
+        };
+        let of = format!("{parent}/");
+        {
+            let mut state = hub.state();
+            state.remove(Section::Work, |key| key.starts_with(&of) && !rows.contains_key(key));
+            for (key, row) in rows {
+                state.put(Section::Work, key, row);
+            }
+        }
+        let (next, again) = (Instant::now() + PAUSE, Instant::now() + AGAIN);
+        tokio::select! {
+            frame = subscription.next() => if let Err(status) = frame { return status },
+            () = sleep_until(again) => {}
+        }
+        sleep_until(next).await;
+        // What has come meanwhile is in the next list.
+        while let Ok(frame) = timeout(Duration::ZERO, subscription.next()).await {
+            if let Err(status) = frame {
+                return status;
+            }
+        }
+    }
+}
+
+/// The newest operations, by their names.
+async fn list(channel: &Channel, parent: &str, types: &Contracts) -> Result<BTreeMap<String, Value>, Status> {
+    let mut client = OperationsClient::new(channel.clone()).max_decoding_message_size(LARGEST);
+    let request = ListOperationsRequest { name: parent.to_owned(), page_size: SHOWN, ..Default::default() };
+    let mut operations = client.list_operations(request).await?.into_inner().operations;
+    let mut rows = BTreeMap::new();
+    for operation in &mut operations {
+        let mut listed = metadata(operation);
+        // A list has no steps.
+        if listed.phase() != Phase::Unspecified {
+            let request = GetOperationRequest { name: operation.name.clone() };
+            listed.steps =
+                client.get_operation(request).await.map(|got| metadata(got.get_ref()).steps).unwrap_or_default();
+        }
+        rows.insert(operation.name.clone(), row(parent, operation, &listed, types));
+    }
+    Ok(rows)
+}
+
+fn row(parent: &str, operation: &Operation, it: &OperationMetadata, types: &Contracts) -> Value {
+    let error = match &operation.result {
+        Some(operation::Result::Error(error)) => {
+            let reason = error.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+            json!({"code": error.code, "reason": reason, "message": cut(&error.message)})
+        }
+        _ => Value::Null,
+    };
+    let saga = it.phase() != Phase::Unspecified;
+    let stuck = it.phase() == Phase::Stuck && !operation.done;
+    json!({
+        "key": operation.name, "name": operation.name, "service": parent.trim_start_matches("services/"), "kind": it.kind,
+        "state": state(operation.done, it), "percent": it.progress.as_ref().and_then(|progress| percent(progress, types)),
+        "phase": if saga { it.phase().as_str_name().trim_start_matches("PHASE_") } else { "" },
+        "attempt": it.attempt, "steps": it.steps.iter().map(step).collect::<Vec<_>>(), "error": error,
+        "created": millis(it.create_time.as_ref()), "updated": millis(it.update_time.as_ref()),
+        "cancelling": it.cancel_requested && !operation.done,
+        "canCancel": !operation.done && !it.cancel_requested && !stuck,
+        "canRetry": operation.done && it.state() == State::Failed, "canResume": stuck,
+    })
+}
+
+/// The state, or what a saga does in it.
+fn state(done: bool, it: &OperationMetadata) -> &'static str {
+    match it.phase() {
+        Phase::Stuck if !done => "STUCK",
+        Phase::Undoing if !done => "COMPENSATING",
+        _ => it.state().as_str_name().trim_start_matches("STATE_"),
+    }
+}
+
+fn step(it: &Step) -> Value {
+    let error = it.error.as_ref().map(|error| format!("{}: {}", code_name(error.code), cut(&error.message)));
+    json!({
+        "name": it.name, "state": it.state().as_str_name().trim_start_matches("STEP_STATE_"), "attempt": it.attempt,
+        "began": millis(it.begin_time.as_ref()), "ended": millis(it.end_time.as_ref()), "error": error,
+    })
+}
+
+/// How far the work is, if its progress says so by the fields `done` and `total`, or `percent`.
+fn percent(progress: &Any, types: &Contracts) -> Option<f64> {
+    let (_, name) = progress.type_url.rsplit_once('/')?;
+    let json = types.json(name, &progress.value)?;
+    let number = |name: &str| match json.get(name)? {
+        Value::Number(number) => number.as_f64(),
+        // 64 bits are text in JSON.
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    let of_total = number("total").filter(|total| *total > 0.0).and_then(|total| Some(number("done")? / total * 100.0));
+    of_total.or_else(|| number("percent")).map(|percent| percent.clamp(0.0, 100.0))
+}
