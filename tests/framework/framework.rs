@@ -2,6 +2,7 @@
 
 mod bad_start; // the errors of a process that cannot start
 mod branches; // two branches that add a service each, and scripts in odd environments
+mod dashboard; // the dashboard of a process
 mod deploy; // the files of deploy/
 mod doctor; // `mesh doctor`
 mod drain; // the drain

@@ -52,7 +52,7 @@ pub use head_limit::check as check_head;
 pub use health::{Check, Health, Readiness, certificate_check};
 pub use loopback::Loopback;
 pub use media_type::is_grpc;
-pub use ports::{Answers, Edge, Front, Guard, Listen, Ports};
+pub use ports::{Answers, Edge, Front, Guard, Listen, Page, Ports, Takes};
 pub use settings::{Drain, Limits};
 pub use starting::Starting;
 pub use tls::Tls;

@@ -41,6 +41,9 @@ fn addresses(out: &mut impl Write, config: &Config, running: &Running) -> io::Re
         let scheme = if config.edge.tls.is_some() { "https://" } else { "" };
         writeln!(out, "{} edge listening on {scheme}{edge}", config.process)?;
     }
+    if let Some(dashboard) = &running.dashboard {
+        writeln!(out, "{} dashboard at {}", config.process, dashboard.url())?;
+    }
     writeln!(out)
 }
 

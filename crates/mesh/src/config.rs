@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mesh_dashboard::Settings as Dashboard;
 use mesh_edge::Settings as Edge;
 use mesh_events::Keep;
 use mesh_operations::Retention;
@@ -52,6 +53,8 @@ pub struct Config {
     pub call_deadline: Duration,
     /// The limits of callers.
     pub limits: Limits,
+    /// The settings of the dashboard.
+    pub dashboard: Dashboard,
     /// The settings of the edge: HTTP for clients without gRPC.
     pub edge: Edge,
     /// The TLS of calls to other processes.
@@ -151,6 +154,7 @@ impl Config {
         let Services { listen: own_listen, databases, database_limits, own } =
             Services::take(process, &known, data_dir, &mut registry, &mut settings);
         let listen = take_listen(process, own_listen, &mut settings);
+        let dashboard = Dashboard::take(admin_listen.unwrap_or(listen), &mut settings);
         let transport = take_transport(process, listen, &mut settings);
         let auth = take_auth(process, (known, methods), (listen, &registry), &edge, &transport, &mut settings);
         if process.gateway.is_none()
@@ -175,6 +179,7 @@ impl Config {
             drain,
             call_deadline,
             limits,
+            dashboard,
             edge,
             inbound: if process.gateway.is_some() { Transport::default() } else { transport.clone() },
             transport,
@@ -225,7 +230,8 @@ fn take_auth(
     settings: &mut Settings,
 ) -> auth::Settings {
     let local: Vec<_> = process.services.iter().map(Service::name).collect();
-    let names = known.into_iter().chain([process.name, "gateway", "monolith", "mesh"]).collect();
+    let names =
+        known.into_iter().chain([process.name, "gateway", "monolith", "mesh", mesh_dashboard::CALLER]).collect();
     let system = auth::intentions::System { names, methods, local };
     let inside = process.gateway.is_none().then_some(listen);
     let outside = edge.own_listener().unwrap_or(listen);

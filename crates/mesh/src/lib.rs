@@ -28,6 +28,7 @@ mod announce;
 mod calls;
 pub mod compose;
 pub mod config;
+mod dashboard;
 mod follows;
 mod gate;
 mod inspect;

@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_dashboard::Dashboard;
 use mesh_edge::Edge;
 use mesh_events::{self as events, Keep, Published};
 use mesh_feed::notifier::Notifier;
@@ -29,6 +30,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::calls::{self, ServiceCalls};
 use crate::config::Config;
+use crate::dashboard;
 use crate::gate;
 use crate::inspect::{self, About};
 use crate::places::Places;
@@ -55,6 +57,8 @@ pub struct Running {
     pub edge_address: Option<SocketAddr>,
     /// The edge, if it answers.
     pub(crate) edge: Option<Edge>,
+    /// The dashboard, if there is one.
+    pub(crate) dashboard: Option<Dashboard>,
     /// The methods of the contracts.
     pub(crate) methods: Methods,
     peers: Peers,
@@ -137,10 +141,26 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     };
     // A gateway has no callers within the mesh.
     let layers = if is_gateway { mesh_edge::from_outside(stack.clone()) } else { stack.clone() };
+    let discovery = Discovery::new(&config.registry, &background)?;
+    let around = dashboard::Around {
+        addresses,
+        layers: &stack,
+        methods: &methods,
+        discovery: &discovery,
+        metrics: &metrics,
+        limits,
+        draining: &draining,
+        foreground: &foreground,
+    };
+    let (dashboard, page) = dashboard::open(config, around).await?;
+    if let Some(dashboard) = dashboard.clone() {
+        background.run(dashboard.run());
+    }
     let answers = Answers {
         layers,
         methods: methods.clone(),
         admin,
+        page,
         edge: edge.as_ref().map(Edge::answers),
         transport: config.inbound.clone(),
     };
@@ -150,7 +170,6 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     ports.accept(limits, &draining, &foreground, answers);
 
     let local = services.iter().map(Service::name).collect();
-    let discovery = Discovery::new(&config.registry, &background)?;
     let discover = Arc::new(discovery.clone());
     let (deadline, transport) = (config.call_deadline, config.transport.clone());
     let calling = Calling { deadline, transport, passports, metrics: metrics.clone() };
@@ -226,6 +245,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         admin_address: addresses.admin,
         edge_address: addresses.edge,
         edge,
+        dashboard,
         methods,
         peers,
         registered,

@@ -187,7 +187,7 @@ impl Running {
         let edge = http.map(|methods| inbound::http(methods, layers.clone()));
         let admin = Admin { health: self.health.clone(), metrics: metrics.clone() };
         let (methods, transport) = (config.methods.clone(), config.transport.clone());
-        let answers = Answers { layers, methods, admin, edge, transport };
+        let answers = Answers { layers, methods, admin, page: None, edge, transport };
         ports.accept(limits, &self.draining, &self.foreground, answers);
 
         let mut grpc = GrpcServices::new();

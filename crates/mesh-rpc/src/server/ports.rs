@@ -38,6 +38,8 @@ pub struct Answers {
     pub methods: Methods,
     /// The admin pages.
     pub admin: Admin,
+    /// A page beside the admin pages, for requests that it takes.
+    pub page: Option<Page>,
     /// Other requests. `None`: they are not found.
     pub edge: Option<Edge>,
     /// The certificates of the services.
@@ -57,6 +59,18 @@ pub struct Edge {
     pub tls: Option<Tls>,
 }
 
+/// Whether a page answers a request.
+pub type Takes = Arc<dyn Fn(&Request<Incoming>) -> bool + Send + Sync>;
+
+/// A page beside the admin pages. It guards itself.
+#[derive(Clone)]
+pub struct Page {
+    /// Which requests it answers.
+    pub takes: Takes,
+    /// Answers it.
+    pub front: Front,
+}
+
 /// The refusal of a request; `None`: it may be answered.
 pub type Guard = Arc<dyn Fn(&Request<Incoming>, SocketAddr) -> Option<Response<Body>> + Send + Sync>;
 
@@ -64,6 +78,7 @@ pub type Guard = Arc<dyn Fn(&Request<Incoming>, SocketAddr) -> Option<Response<B
 #[derive(Clone)]
 struct Pages {
     admin: Admin,
+    page: Option<Page>,
     guard: Option<(Guard, SocketAddr)>,
 }
 
@@ -151,12 +166,13 @@ impl Ports {
 
     /// Accepts connections until `draining` is cancelled, in `tasks`.
     pub fn accept(self, limits: Limits, draining: &CancellationToken, tasks: &Tasks, answers: Answers) {
-        let Answers { layers, methods, admin, edge, transport } = answers;
+        let Answers { layers, methods, admin, page, edge, transport } = answers;
         let bound = || Bound { most: limits.connections, name: "limits.connections" };
         let (here, own) = if self.edge.is_some() { (None, edge) } else { (edge, None) };
         let guard = here.as_ref().or(own.as_ref()).map(|edge| Arc::clone(&edge.guard));
         let pages_at = |listener: &TcpListener| Pages {
             admin: admin.clone(),
+            page: page.clone(),
             guard: guard.clone().zip(listener.local_addr().ok()),
         };
         let pages = self.admin.is_none().then(|| pages_at(&self.services));
@@ -225,6 +241,10 @@ fn answer(
                 return layers(Call::new(method, Some(connection), request.map(Body::new)));
             }
             admin::needs_http_2()
+        } else if let Some(page) =
+            pages.as_ref().and_then(|pages| pages.page.as_ref()).filter(|page| (page.takes)(&request))
+        {
+            return (page.front)(request, connection);
         } else {
             match (pages.as_ref().and_then(|pages| pages.answer(&request)), &edge) {
                 (Some(page), _) => page,

@@ -34,7 +34,8 @@ pub(crate) fn appended(given: &HeaderValue, own: &HeaderValue) -> HeaderValue {
 pub(super) fn service(agent: &str) -> Option<&str> {
     let (_, product) = agent.rsplit_once(PRODUCT)?;
     let (_, comment) = product.split_once(" (")?;
-    let name = comment.strip_suffix(')')?;
+    // A client of tonic appends its own product.
+    let (name, _) = comment.split_once(')')?;
     is_name(name).then_some(name)
 }
 

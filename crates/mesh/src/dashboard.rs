@@ -1,0 +1,183 @@
+//! The dashboard of a process: what it finds by the discovery of the process, and how it calls what it has found.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::join_all;
+use http::Request;
+use mesh_dashboard::{CALLER, Channel, Dashboard, Listed, Member, Members, Own, channel};
+use mesh_rpc::auth;
+use mesh_rpc::call::{Call, Handler, Local, Methods};
+use mesh_rpc::client::Direct;
+use mesh_rpc::client::connections::Dial;
+use mesh_rpc::discovery::{Discovery, Registry, Seen};
+use mesh_rpc::identity::Transport;
+use mesh_rpc::server::{Limits, Listen, Loopback, Page};
+use mesh_rpc::telemetry::{Metrics, TlsMetrics};
+use mesh_runtime::{Tasks, executable};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::config::Config;
+
+/// The dashboard of a process, and what its listener of admin pages shows of it.
+pub(crate) type Shown = (Option<Dashboard>, Option<Page>);
+
+/// What a dashboard needs of its process.
+pub(crate) struct Around<'a> {
+    pub(crate) addresses: Listen,
+    pub(crate) layers: &'a Handler,
+    pub(crate) methods: &'a Methods,
+    pub(crate) discovery: &'a Discovery,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) limits: Limits,
+    pub(crate) draining: &'a CancellationToken,
+    pub(crate) foreground: &'a Tasks,
+}
+
+/// Opens the dashboard of a process, if it has one: at a listener of its own, or else for that of the admin pages.
+///
+/// # Errors
+///
+/// Its address is taken, or its token cannot be read. The message is one line.
+pub(crate) async fn open(config: &Config, around: Around<'_>) -> anyhow::Result<Shown> {
+    if let Some(listen) = config.dashboard.listen {
+        let listener = Loopback::bind(listen, "dashboard.listen or MESH__DASHBOARD__LISTEN").await?;
+        let page = page(config, listener.address()?, &around)?;
+        if let Some(page) = &page {
+            listener.accept(around.limits, around.draining, around.foreground, page.page().front);
+        }
+        return Ok((page, None));
+    }
+    let Listen { services, admin, .. } = around.addresses;
+    // A browser has no certificate of the mesh.
+    if admin.is_none() && config.inbound.is_mutual_at(services) {
+        return Ok((None, None));
+    }
+    let page = page(config, admin.unwrap_or(services), &around)?;
+    let shown = page.as_ref().map(Dashboard::page);
+    Ok((page, shown))
+}
+
+fn page(config: &Config, listen: SocketAddr, around: &Around<'_>) -> anyhow::Result<Option<Dashboard>> {
+    let Around { addresses, layers, methods, discovery, metrics, draining, .. } = around;
+    let registry = match config.registry {
+        Registry::Local => "local",
+        Registry::Static(_) => "static",
+        Registry::Dns(..) => "dns",
+        Registry::Consul(_) => "consul",
+    };
+    let version = executable::VERSION.to_owned();
+    let own = Own { process: config.process.to_owned(), version, registry: registry.to_owned() };
+    let asks = (config.auth.mode == auth::Mode::Required).then(|| ASKS.to_owned());
+    let found = Found {
+        own: Member {
+            id: addresses.services.to_string(),
+            services: Vec::new(),
+            why: String::new(),
+            channel: in_memory(Arc::clone(layers), (*methods).clone(), config.process),
+        },
+        discovery: (*discovery).clone(),
+        services: methods.services().into_iter().map(str::to_owned).collect(),
+        transport: config.transport.clone(),
+        metrics: metrics.tls.clone(),
+        notes: asks.into_iter().collect(),
+        channels: Mutex::default(),
+    };
+    Dashboard::new(&config.dashboard, listen, own, found, (*draining).clone())
+}
+
+/// What a reader should know of a process that asks who calls.
+const ASKS: &str = "auth.mode is required, so this page shows only the long work of the process itself: \
+                    `mesh dashboard` with MESH_TOKEN of the scope mesh.operator shows that of all";
+
+/// The processes that a process knows: itself, in memory, and those that its discovery finds.
+struct Found {
+    own: Member,
+    discovery: Discovery,
+    /// The services to look for where the discovery has no list.
+    services: Vec<String>,
+    transport: Transport,
+    metrics: TlsMetrics,
+    /// What the reader should know in any case.
+    notes: Vec<String>,
+    /// By address.
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+impl Members for Found {
+    fn list(&self) -> Pin<Box<dyn Future<Output = Listed> + Send + '_>> {
+        Box::pin(async move {
+            let mut listed = Listed { members: vec![self.own.clone()], notes: self.notes.clone() };
+            let services = match self.discovery.services().await {
+                Ok(services) => services.unwrap_or_else(|| self.services.clone()),
+                Err(why) => {
+                    listed.notes.push(format!("the services of the mesh cannot be listed: {why}"));
+                    Vec::new()
+                }
+            };
+            let looks = services.iter().map(|service| async move { (service, self.discovery.look(service).await) });
+            let mut found: BTreeMap<String, (Vec<String>, Seen)> = BTreeMap::new();
+            for (service, seen) in join_all(looks).await {
+                match seen {
+                    Ok(seen) => {
+                        for one in seen {
+                            let (services, _) = found.entry(one.authority.to_string()).or_insert((Vec::new(), one));
+                            services.push(service.clone());
+                        }
+                    }
+                    Err(why) => listed.notes.push(format!("the instances of {service} cannot be found: {why}")),
+                }
+            }
+            self.lock().retain(|id, _| found.contains_key(id));
+            listed.members.extend(found.into_iter().map(|(id, (services, seen))| self.member(id, services, &seen)));
+            listed
+        })
+    }
+}
+
+impl Found {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Channel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn member(&self, id: String, services: Vec<String>, seen: &Seen) -> Member {
+        let mut channels = self.lock();
+        let opened = channels.entry(id.clone()).or_insert_with(|| {
+            let service = services.first().map(|service| Arc::from(&**service)).unwrap_or_default();
+            let dial = Dial { service, transport: self.transport.clone(), metrics: self.metrics.clone() };
+            over_network(Direct::to_instance(seen.authority.clone(), dial))
+        });
+        let why =
+            if seen.is_passing == Some(false) { "its checks in Consul do not pass".to_owned() } else { String::new() };
+        Member { id, services, why, channel: opened.clone() }
+    }
+}
+
+/// Calls the process itself, through its layers.
+fn in_memory(layers: Handler, methods: Methods, process: &'static str) -> Channel {
+    let local = Local { caller: CALLER, called: process };
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let method = methods.find(request.uri().path());
+        let answering = layers(Call::in_memory(method, local, request));
+        async move { Ok::<_, Infallible>(answering.await) }
+    });
+    channel(tower::ServiceExt::map_err(service, |never| match never {}))
+}
+
+fn over_network(direct: Direct) -> Channel {
+    let direct = Arc::new(direct);
+    channel(tower::service_fn(move |request: Request<Body>| {
+        let direct = Arc::clone(&direct);
+        async move {
+            match direct.send(request).await {
+                Ok(response) => Ok(response.map(Body::new)),
+                Err(error) => Err(Status::unavailable(error.to_string())),
+            }
+        }
+    }))
+}
