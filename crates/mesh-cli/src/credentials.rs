@@ -12,6 +12,7 @@ use mesh_token::development::FOLDER;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Endpoint, Uri};
 
 use crate::ca;
@@ -61,26 +62,49 @@ fn certificates() -> anyhow::Result<Arc<Snapshot>> {
 /// trust domain may answer.
 pub(crate) async fn connect(endpoint: Endpoint, service: Option<&str>) -> anyhow::Result<Channel> {
     let credentials = CREDENTIALS.get().context("the credentials have not been read")?;
-    let channel = match &credentials.certificates {
+    let channel = match connector(credentials, service)? {
         None => endpoint.connect().await?,
-        Some(certificates) => {
-            let config = Arc::new(match service {
-                Some(service) => certificates.client(service),
-                None => certificates.client_of_any(),
-            });
-            let name = ServerName::try_from(service.unwrap_or(ca::OWN).to_owned())?;
-            let connector = tower::service_fn(move |uri: Uri| {
-                let (connector, name) = (TlsConnector::from(Arc::clone(&config)), name.clone());
-                async move {
-                    let authority = uri.authority().ok_or(io::ErrorKind::InvalidInput)?;
-                    let stream = TcpStream::connect(authority.as_str()).await?;
-                    connector.connect(name, stream).await.map(TokioIo::new)
-                }
-            });
-            endpoint.connect_with_connector(connector).await?
-        }
+        Some(connector) => endpoint.connect_with_connector(connector).await?,
     };
     Ok(credentials.bearer.over(channel))
+}
+
+/// As [`connect`], with the first call.
+pub(crate) fn lazily(endpoint: Endpoint, service: Option<&str>) -> anyhow::Result<Channel> {
+    let credentials = CREDENTIALS.get().context("the credentials have not been read")?;
+    let channel = match connector(credentials, service)? {
+        None => endpoint.connect_lazy(),
+        Some(connector) => endpoint.connect_with_connector_lazy(connector),
+    };
+    Ok(credentials.bearer.over(channel))
+}
+
+/// Opens connections by TLS; `None` if they are without.
+fn connector(
+    credentials: &Credentials,
+    service: Option<&str>,
+) -> anyhow::Result<
+    Option<
+        impl tower::Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    >,
+> {
+    let Some(certificates) = &credentials.certificates else { return Ok(None) };
+    let config = Arc::new(match service {
+        Some(service) => certificates.client(service),
+        None => certificates.client_of_any(),
+    });
+    let name = ServerName::try_from(service.unwrap_or(ca::OWN).to_owned())?;
+    Ok(Some(tower::service_fn(move |uri: Uri| {
+        let (connector, name) = (TlsConnector::from(Arc::clone(&config)), name.clone());
+        async move {
+            let authority = uri.authority().ok_or(io::ErrorKind::InvalidInput)?;
+            let stream = TcpStream::connect(authority.as_str()).await?;
+            connector.connect(name, stream).await.map(TokioIo::new)
+        }
+    })))
 }
 
 /// Whether processes are asked with a certificate.

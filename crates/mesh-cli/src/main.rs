@@ -5,12 +5,14 @@
 //! - [`target`] finds the process or the Consul agent that answers; [`reflection`] lists the contracts of a process.
 //! - [`operations`] and [`watch`] show long work, [`events`] shows events, [`services`] shows services.
 //! - [`release`] plans deployments.
+//! - [`dashboard`] shows all of it as a page.
 //! - [`shown`] formats text, [`message`] formats messages of any type.
 //! - [`ca`] writes certificates for development, [`token`] signs tokens of users.
 //! - [`up`] starts a mesh for development, [`doctor`] checks this machine; [`programs`] finds installed programs.
 
 mod ca;
 mod credentials;
+mod dashboard;
 mod doctor;
 mod events;
 mod message;
@@ -33,6 +35,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use dashboard::DashboardOptions;
 use events::followers;
 use mesh_runtime::command_line::USAGE;
 use release::Release;
@@ -86,6 +89,12 @@ enum Command {
     /// Plan, check and compare deployments, by what builds say of themselves
     #[command(subcommand)]
     Release(Release),
+    /// Serve a page that shows the mesh at work: services, calls, long work, failures, logs and contracts
+    ///
+    /// Each process also serves it at its own port, as /dashboard/. This command does for all that Consul lists, and until
+    /// Ctrl-C.
+    #[command(verbatim_doc_comment)]
+    Dashboard(DashboardOptions),
     /// Check the tools and the ports of this machine, and print how to get the missing ones
     ///
     /// Prints one line for each tool and each port. Exits with 1 if `cargo run` or `cargo test` lacks something, else
@@ -278,7 +287,11 @@ async fn main() -> ExitCode {
 impl Cli {
     /// Rejects `--address` with `--consul` or `--at`. clap detects the conflict only on the same side of the command.
     fn checked(mut self) -> Result<Self, clap::Error> {
-        let has_at = if let Command::Release(release) = &mut self.command { release.has_at() } else { false };
+        let has_at = match &mut self.command {
+            Command::Release(release) => release.has_at(),
+            Command::Dashboard(options) => !options.at.is_empty(),
+            _ => false,
+        };
         for (is_given, option) in [(self.target.consul.is_some(), "--consul"), (has_at, "--at")] {
             if self.target.address.is_some() && is_given {
                 let conflict = format!("--address and {option} exclude each other: give only one of them\n");
@@ -302,6 +315,11 @@ async fn run(Cli { target: options, command }: Cli) -> anyhow::Result<ExitCode> 
         Command::Ca { services, rotate } => ca::ca(services, rotate),
         Command::Token { sub, scopes, lifetime } => token::token(&sub, &scopes, lifetime),
         Command::Doctor => doctor::doctor(),
+        Command::Dashboard(options) => {
+            let alone = !options.at.is_empty() && !consul;
+            let target = if alone { credentials::read(tls).map(|()| None)? } else { Some(target().await?) };
+            dashboard::serve(options, target).await
+        }
         Command::Release(command) => release::run(command, tls, consul, target).await,
         Command::Services => services::list(&target().await?).await,
         Command::Events(Events::List) => events::list(&target().await?).await,

@@ -122,8 +122,7 @@ impl Target {
 impl Process {
     /// Connects to a process. `service` is the one that is looked for there, if it is known.
     pub(crate) async fn connect(address: Address, service: Option<&str>) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::from(address.uri()).connect_timeout(CONNECT).tcp_nodelay(true);
-        match timeout(CONNECT, credentials::connect(endpoint, service)).await {
+        match timeout(CONNECT, credentials::connect(address.endpoint(), service)).await {
             Ok(Ok(channel)) => Ok(Self { address, channel }),
             Ok(Err(error)) if credentials::are_shown() => {
                 let root = error.root_cause();
@@ -251,6 +250,11 @@ pub(crate) struct Address(Uri);
 impl Address {
     fn uri(&self) -> Uri {
         self.0.clone()
+    }
+
+    /// How a process at this address is connected to.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::from(self.uri()).connect_timeout(CONNECT).tcp_nodelay(true)
     }
 
     /// The address of an instance; `None` if Consul has no usable host and port.

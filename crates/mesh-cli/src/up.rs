@@ -8,7 +8,9 @@ mod child;
 mod consul;
 mod program;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +23,7 @@ use mesh_token::development::{Development, FOLDER};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{ca, shown};
+use crate::{ca, dashboard, shown};
 use child::{Child, Event};
 use program::{Found, GATEWAY, Program};
 
@@ -38,6 +40,8 @@ const ONE_SIGNAL: Duration = Duration::from_millis(500);
 const OURSELVES: &str = "up";
 /// The label of lines that come from the agent.
 const CONSUL: &str = "consul";
+/// The label of lines that come from the dashboard.
+const DASHBOARD: &str = "dashboard";
 /// The default port of Consul's HTTP API.
 pub(crate) const DEFAULT_PORT: u16 = 8500;
 
@@ -83,8 +87,8 @@ struct Up {
     agent: Option<Child>,
     events: mpsc::UnboundedReceiver<Event>,
     sender: mpsc::UnboundedSender<Event>,
-    /// The address of the gateway, once it has printed it.
-    gateway: Arc<Mutex<Option<String>>>,
+    /// What the gateway and the dashboard have printed of where they are.
+    printed: Arc<Mutex<BTreeMap<&'static str, String>>>,
     /// The width of the labels.
     width: usize,
     stopping: bool,
@@ -144,13 +148,13 @@ impl Up {
     fn new(programs: &[Program]) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let names = programs.iter().map(|program| program.service.len());
-        let width = names.chain([CONSUL.len()]).max().unwrap_or_default();
+        let width = names.chain([CONSUL.len(), DASHBOARD.len()]).max().unwrap_or_default();
         Self {
             services: Vec::new(),
             agent: None,
             events,
             sender,
-            gateway: Arc::default(),
+            printed: Arc::default(),
             width,
             stopping: false,
             certificates: None,
@@ -193,16 +197,17 @@ impl Up {
             places.push((name, format!("{}:{}", instance.address(), instance.service.port)));
         }
         if let Some(name) = programs.iter().map(|program| &program.service).find(|name| *name == GATEWAY) {
-            let gateway = Arc::clone(&self.gateway);
-            let listens = async || gateway.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            places.push((name, self.until(GATEWAY, listens).await?));
+            places.push((name, self.until_printed(GATEWAY).await?));
         }
+        self.services.push(Child::spawn(DASHBOARD, self.dashboard(&agent.address.to_string())?, &self.sender)?);
+        let dashboard = self.until_printed(DASHBOARD).await?;
         let took = started.elapsed().as_secs_f64();
         self.say(OURSELVES, &format!("all services are passing in Consul, after {took:.1} s:"));
         for (name, place) in places {
             self.say(OURSELVES, &format!("  {name:width$}  {place}", width = self.width));
         }
         self.say(OURSELVES, &format!("  {CONSUL:width$}  {}", agent.address, width = self.width));
+        self.say(OURSELVES, &format!("the dashboard shows it: {dashboard}"));
         if port != DEFAULT_PORT {
             self.say(
                 OURSELVES,
@@ -211,6 +216,26 @@ impl Up {
         }
         self.say(OURSELVES, &format!("in another terminal: {} services. Ctrl-C ends all of it.", this_program()));
         Ok(())
+    }
+
+    /// The program that serves the dashboard: at its default address, or at another one if that is taken.
+    fn dashboard(&self, agent: &str) -> anyhow::Result<std::process::Command> {
+        let default = dashboard::DEFAULT.parse::<SocketAddr>().ok();
+        let listen = default.filter(|listen| TcpListener::bind(listen).is_ok());
+        let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut command = std::process::Command::new(std::env::current_exe().context("this program has no path")?);
+        command.args(["dashboard", "--consul", agent, "--listen", &listen.to_string()]);
+        if self.certificates.is_some() {
+            command.arg("--tls");
+        }
+        Ok(command)
+    }
+
+    /// Waits until a program has printed where it is.
+    async fn until_printed(&mut self, name: &'static str) -> anyhow::Result<String> {
+        let printed = Arc::clone(&self.printed);
+        let ask = async || printed.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        self.until(name, ask).await
     }
 
     /// Repeats `ask` until it has an answer, and prints the output of the children meanwhile.
@@ -275,8 +300,13 @@ impl Up {
         match event {
             Event::Line { name, line } => {
                 // Not the line of its admin pages.
-                if let Some(("gateway", address)) = line.split_once(" listening on ").filter(|_| name == GATEWAY) {
-                    *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.to_owned());
+                let printed = match line.split_once(" listening on ").or_else(|| line.split_once(" at ")) {
+                    Some(("gateway", address)) if name == GATEWAY => Some((GATEWAY, address)),
+                    Some(("dashboard", url)) if name == DASHBOARD => Some((DASHBOARD, url)),
+                    _ => None,
+                };
+                if let Some((name, place)) = printed {
+                    self.printed.lock().unwrap_or_else(PoisonError::into_inner).insert(name, place.to_owned());
                 }
                 // While it ends, an agent without peers logs errors about missing peers.
                 if !(self.stopping && name == CONSUL) {

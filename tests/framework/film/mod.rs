@@ -7,6 +7,7 @@ mod compute; // the drain while a call computes
 mod conditions; // a database that fails while its service runs
 mod consul; // registration and discovery through Consul
 mod contention; // statements of others, in locks, deadlocks and poolers
+mod dashboard; // the dashboard of services that call each other
 mod database; // a database that cannot be opened or goes away
 mod edges; // who calls whom, for a dashboard
 mod events; // the events of what changes while processes are killed

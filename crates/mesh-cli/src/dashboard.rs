@@ -1,0 +1,172 @@
+//! Serves the dashboard of a mesh, from outside of its processes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+
+use clap::Args;
+use consul_api_client::health::CheckStatus;
+use mesh_dashboard::{Channel, Dashboard, Listed, Member, Members, Mode, Own, Settings};
+use mesh_rpc::server::{Limits, Loopback};
+use mesh_runtime::Tasks;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+use tower::ServiceExt as _;
+
+use crate::credentials;
+use crate::shown;
+use crate::target::{Address, Consul, Target};
+
+/// The default address.
+pub(crate) const DEFAULT: &str = "127.0.0.1:8090";
+
+/// Where the page is.
+#[derive(Args)]
+pub(crate) struct DashboardOptions {
+    /// The address of the page; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value = DEFAULT)]
+    listen: SocketAddr,
+    /// Show only: make no calls, and change no long work
+    #[arg(long)]
+    read: bool,
+    /// The file with a token of at least 32 characters, which readers need; required if others can reach the address
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A host name by which readers reach the page, beside those of this machine; several are given one by one
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// Show this process, too, for a registry `static` or `dns`; several are given one by one
+    #[arg(long = "at", value_name = "HOST:PORT")]
+    pub(crate) at: Vec<Address>,
+}
+
+/// Serves the page until Ctrl-C.
+pub(crate) async fn serve(options: DashboardOptions, target: Option<Target>) -> anyhow::Result<ExitCode> {
+    let DashboardOptions { listen, read, token_file, hosts, at } = options;
+    let mode = if read { Mode::Read } else { Mode::Call };
+    let settings = Settings { mode: Some(mode), listen: Some(listen), hosts, token_file };
+    if !listen.ip().is_loopback() && settings.token_file.is_none() {
+        anyhow::bail!("others can reach {listen}: give --token-file FILE, or --listen with a loopback address");
+    }
+    let registry = match &target {
+        Some(Target::Consul(_)) => "consul",
+        _ => "static",
+    };
+    let own = Own {
+        process: "mesh".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        registry: registry.to_owned(),
+    };
+    let listener = Loopback::bind(listen, "--listen").await?;
+    let (address, draining, tasks) = (listener.address()?, CancellationToken::new(), Tasks::default());
+    let members = Asked { target, at, channels: Mutex::default() };
+    let Some(page) = Dashboard::new(&settings, address, own, members, draining.clone())? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    listener.accept(Limits::default(), &draining, &tasks, page.page().front);
+    // Whoever starts this program reads the address of this line.
+    writeln!(io::stdout(), "dashboard at {}", page.url())?;
+    io::stdout().flush()?;
+    tokio::select! {
+        () = page.run() => {}
+        signal = ended() => signal?,
+    }
+    draining.cancel();
+    tokio::select! {
+        () = tasks.finish() => {}
+        () = sleep(std::time::Duration::from_secs(1)) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn ended() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+/// The processes that Consul lists, and those at addresses.
+struct Asked {
+    target: Option<Target>,
+    at: Vec<Address>,
+    /// By address.
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+impl Members for Asked {
+    fn list(&self) -> Pin<Box<dyn Future<Output = Listed> + Send + '_>> {
+        Box::pin(async {
+            let mut listed = Listed::default();
+            let mut found: BTreeMap<String, (Option<Address>, Vec<String>, String)> = BTreeMap::new();
+            match &self.target {
+                Some(Target::Consul(consul)) => {
+                    if let Err(error) = registered(consul, &mut found).await {
+                        listed.notes.push(shown::one_line(&format!("{error:#}")));
+                    }
+                }
+                Some(Target::Process(process)) => {
+                    let address = process.address.clone();
+                    found.insert(address.to_string(), (Some(address), Vec::new(), String::new()));
+                }
+                None => {}
+            }
+            for address in &self.at {
+                found.entry(address.to_string()).or_insert((Some(address.clone()), Vec::new(), String::new()));
+            }
+            for (id, (address, services, why)) in found {
+                let Some(address) = address else { continue };
+                match self.channel(&id, &address, services.first()) {
+                    Ok(channel) => listed.members.push(Member { id, services, why, channel }),
+                    Err(error) => listed.notes.push(format!("{id}: {error:#}")),
+                }
+            }
+            listed
+        })
+    }
+}
+
+impl Asked {
+    fn channel(&self, id: &str, address: &Address, service: Option<&String>) -> anyhow::Result<Channel> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(id) {
+            return Ok(channel.clone());
+        }
+        let channel = credentials::lazily(address.endpoint(), service.map(String::as_str))?;
+        let channel = channel.map_response(|response| response.map(Body::new));
+        let channel = channel.map_err(|error: tonic::transport::Error| Status::from_error(Box::new(error)));
+        let channel = mesh_dashboard::channel(channel);
+        channels.insert(id.to_owned(), channel.clone());
+        Ok(channel)
+    }
+}
+
+/// The instances in Consul, by address.
+async fn registered(
+    consul: &Consul,
+    found: &mut BTreeMap<String, (Option<Address>, Vec<String>, String)>,
+) -> anyhow::Result<()> {
+    for service in consul.grpc_services().await? {
+        for instance in consul.instances(&service).await? {
+            let address = Address::of(&instance);
+            let failing = instance.status() == CheckStatus::Critical;
+            let why = if failing { "its checks in Consul do not pass".to_owned() } else { String::new() };
+            let id = address.as_ref().map_or_else(|| instance.service.id.clone(), ToString::to_string);
+            found.entry(id).or_insert((address, Vec::new(), why)).1.push(service.clone());
+        }
+    }
+    Ok(())
+}
