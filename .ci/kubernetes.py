@@ -219,7 +219,8 @@ def main(paths):
             found = Objects(mistaken).check()
             said = next((one for one in found if expected in one), None)
             assert said, f"{path}: {instead!r} is taken: {found}"
-            print(f"seeded: deploy/kubernetes, {path.split('/')[-1]}: {' '.join(instead.split())}: {said}")
+            seed = " ".join(re.search(wanted, text).expand(instead).split())
+            print(f"seeded: deploy/kubernetes, {path.split('/')[-1]}: {seed[-60:]}: {said}")
         print(f"{path.split('/')[-1]}: {len(objects.all)} objects fit, {len(seeded)} seeded mistakes found")
 
 
