@@ -30,7 +30,7 @@ export const overview = {
   // The calls that processes have kept: the slowest of them has a trace. And the contracts: they know the streams.
   async load(page, signal) {
     page.contracts ??= await page.get("api/contracts", signal).catch(() => null);
-    return page.get("api/calls?problems=1&limit=200", signal);
+    return page.get("api/calls?order=slowest&limit=50", signal);
   },
   draw(page) {
     const { calls, services, state } = page;

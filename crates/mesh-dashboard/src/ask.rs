@@ -21,6 +21,8 @@ use crate::rows;
 
 /// The limit for the answer of a process.
 const LIMIT: Duration = Duration::from_secs(2);
+/// The calls that a process answers at once.
+pub(crate) const MOST: i32 = 1000;
 /// The lines of all processes that are answered at once.
 const LINES: usize = 2000;
 
@@ -58,13 +60,26 @@ fn parted<T>(answered: Vec<Answered<T>>, none: Option<Code>) -> (Vec<(String, T)
     (answers, silent)
 }
 
-/// The calls that processes have kept, newest first.
+/// What is asked of the calls that processes have kept.
+pub(crate) struct Calls<'a> {
+    /// Only those that failed or were slow.
+    pub(crate) problems: bool,
+    /// One method; empty for all.
+    pub(crate) method: &'a str,
+    /// The slowest first, of the newest that each process answers; else the newest.
+    pub(crate) slowest_first: bool,
+    pub(crate) limit: i32,
+}
+
+/// The calls that processes have kept.
 ///
 /// # Errors
 ///
 /// No process takes the request.
-pub(crate) async fn calls(hub: &Hub, problems: bool, method: &str, limit: i32) -> Result<Value, Status> {
-    let request = ListCallsRequest { page_size: limit, problems, method: method.to_owned() };
+pub(crate) async fn calls(hub: &Hub, asked: &Calls<'_>) -> Result<Value, Status> {
+    let Calls { problems, method, slowest_first, limit } = *asked;
+    let page_size = if slowest_first { MOST } else { limit };
+    let request = ListCallsRequest { page_size, problems, method: method.to_owned() };
     let ask = |mut client: Client, _| {
         let request = request.clone();
         async move { Ok(client.list_calls(request).await?.into_inner()) }
@@ -75,7 +90,8 @@ pub(crate) async fn calls(hub: &Hub, problems: bool, method: &str, limit: i32) -
     let since = answers.iter().map(|(_, answer)| millis(answer.kept_since.as_ref())).max();
     let calls = answers.iter().flat_map(|(id, answer)| answer.calls.iter().map(|it| rows::call(id, it)));
     let mut calls: Vec<_> = calls.collect();
-    calls.sort_by(|a, b| start(b).total_cmp(&start(a)));
+    let rank = |call: &Value| if slowest_first { took(call) } else { start(call) };
+    calls.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
     calls.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(json!({"calls": calls, "since": since, "silent": silent}))
 }
@@ -107,6 +123,10 @@ pub(crate) async fn trace(hub: &Hub, trace: &str) -> Result<Value, Status> {
 
 fn start(call: &Value) -> f64 {
     call["start"].as_f64().unwrap_or_default()
+}
+
+fn took(call: &Value) -> f64 {
+    call["took"].as_f64().unwrap_or_default()
 }
 
 /// A mistake in the request is one for all.

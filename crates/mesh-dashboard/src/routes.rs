@@ -16,7 +16,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::answer::{self, failure, refusal};
-use crate::ask::{self, Logs};
+use crate::ask::{self, Calls, Logs};
 use crate::attempt;
 use crate::events;
 use crate::files::Files;
@@ -28,8 +28,6 @@ use crate::settings::Mode;
 const LARGEST: usize = 4 << 20;
 /// The limit for its arrival.
 const ARRIVAL: Duration = Duration::from_secs(10);
-/// The calls that are answered at once.
-const MOST: i32 = 1000;
 
 /// A body that is sent to the page.
 pub(crate) trait Sent:
@@ -83,8 +81,8 @@ impl Routes {
         };
         let hub = &self.hub;
         let answered = match path.split_once('/') {
-            None if path == "calls" => match query.limit() {
-                Ok(limit) => ask::calls(hub, query.one("problems") == "1", query.one("method"), limit).await,
+            None if path == "calls" => match query.calls() {
+                Ok(calls) => ask::calls(hub, &calls).await,
                 Err(status) => Err(status),
             },
             None if path == "logs" => match query.logs() {
@@ -195,11 +193,21 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
+    fn calls(&self) -> Result<Calls<'_>, Status> {
+        let slowest_first = match self.one("order") {
+            "" | "newest" => false,
+            "slowest" => true,
+            _ => return Err(Status::invalid_argument("`order` is newest or slowest")),
+        };
+        let (problems, method) = (self.one("problems") == "1", self.one("method"));
+        Ok(Calls { problems, method, slowest_first, limit: self.limit()? })
+    }
+
     fn limit(&self) -> Result<i32, Status> {
         let limit = self.one("limit");
         let number = if limit.is_empty() { Some(200) } else { limit.parse().ok() };
-        let number = number.filter(|number| (1..=MOST).contains(number));
-        number.ok_or_else(|| Status::invalid_argument(format!("`limit` is a number from 1 to {MOST}")))
+        let number = number.filter(|number| (1..=ask::MOST).contains(number));
+        number.ok_or_else(|| Status::invalid_argument(format!("`limit` is a number from 1 to {}", ask::MOST)))
     }
 
     fn logs(&self) -> Result<Logs<'_>, Status> {

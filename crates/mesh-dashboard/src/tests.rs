@@ -384,6 +384,8 @@ async fn questions_are_asked_of_all() {
     assert_eq!((status, &unknown["error"]["code"]), (StatusCode::NOT_FOUND, &json!("NOT_FOUND")));
     let (status, _) = page.get("/dashboard/api/calls?method=nonsense").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(page.get("/dashboard/api/calls?order=nonsense").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(page.get("/dashboard/api/calls?order=slowest").await.0, StatusCode::OK);
     for limit in ["0", "-1", "1001", "x"] {
         let (status, _) = page.get(&format!("/dashboard/api/calls?limit={limit}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{limit}");
