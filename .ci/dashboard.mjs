@@ -8,7 +8,7 @@ import { gzipSync } from "node:zlib";
 import puppeteer from "puppeteer-core";
 import { MARKUP, TURNED, serve } from "./dashboard-hub.mjs";
 
-const { CHROMIUM, DASHBOARD, ONLY, PAGE, SCREENSHOTS } = process.env;
+const { CHROMIUM, DASHBOARD, ONLY, PAGE, PICTURE, SCREENSHOTS } = process.env;
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const VIEWS = ["", "services", "calls", "work", "events", "problems", "logs", "contracts", "configuration"];
 const UPDATES = 20;
@@ -482,6 +482,10 @@ async function same() {
         await shows(page, "● live");
         await sleep(300);
         shots.push(Buffer.from(await page.screenshot({ fullPage: true })));
+        // That of the README.
+        if (PICTURE && !view && scheme === "light" && !i) {
+          await page.screenshot({ path: PICTURE, type: "webp", quality: 80, fullPage: true });
+        }
         await close(page);
       }
       check(`two pictures of ${view || "overview"} in ${scheme} are equal`, shots[0].equals(shots[1]));
