@@ -4,6 +4,8 @@ use harness::film::small_picture;
 use harness::{Collector, Consul, Curl, Page, Postgres, Secured, eventually, output, uuid};
 use serde_json::json;
 
+use crate::dashboard::Events;
+
 const CONSUL_TOKEN: &str = "c0ffee00-0000-4000-8000-canaryconsul";
 const PASSWORD: &str = "canary-database-password";
 const COOKIE: &str = "canary-cookie";
@@ -113,6 +115,17 @@ fn secrets_are_in_no_output() {
             let shown = grpcurl.call(&format!("mesh.inspect.v1.InspectService/{method}"), &request).text();
             check(&format!("{method} of the inspect API"), &shown, &token);
         }
+    }
+    for (process, admin) in [&catalog, &artwork, &gateway].into_iter().zip(&admin) {
+        let configuration = format!("processes/{}/configuration", process.address);
+        for asked in ["calls?limit=1000", "logs", "contracts", &configuration] {
+            let shown = admin.get(&format!("/dashboard/api/{asked}"));
+            assert_eq!(shown.status, 200, "{asked}: {shown:?}");
+            check(asked, &shown.text(), &token);
+        }
+        let mut events = Events::open(admin);
+        events.until("processes are known", |events| events.rows("processes", "state", "up").next().map(drop));
+        check("the stream of the dashboard", &events.state.to_string(), &token);
     }
     check("a span", &format!("{:?}", collector.all_spans()), &token);
 
