@@ -4,7 +4,7 @@
 //! returns a constant message, so the measurement is of everything around it.
 //!
 //! Modules: [`loopback`] measures mesh and tonic over the network; [`memory`] a peer in the same process; [`layers`]
-//! each layer alone, with the stacks that [`partial`] builds. [`peer`] is the service, and the servers of both sides in
+//! each layer alone, with the stacks that [`partial`] builds; [`recording`] what counting calls and watching the counters costs. [`peer`] is the service, and the servers of both sides in
 //! processes of their own.
 
 mod layers;
@@ -13,6 +13,7 @@ mod memory;
 pub(crate) mod partial;
 pub(crate) mod peer;
 mod plan;
+mod recording;
 
 use anyhow::Context as _;
 
@@ -26,6 +27,7 @@ pub(crate) enum Part {
     Loopback,
     Memory,
     Layers,
+    Recording,
 }
 
 pub(crate) async fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<()> {
@@ -33,7 +35,7 @@ pub(crate) async fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<(
     // As in every process: a span costs nothing without a subscriber, and here there is one.
     mesh::testing::log();
     let mut report = Report::default();
-    for part in [Part::Loopback, Part::Memory, Part::Layers] {
+    for part in [Part::Loopback, Part::Memory, Part::Layers, Part::Recording] {
         if only.is_some_and(|only| only != part) {
             continue;
         }
@@ -41,6 +43,7 @@ pub(crate) async fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<(
             Part::Loopback => loopback::measure(&plan, &mut report).await,
             Part::Memory => memory::measure(&plan, &mut report).await,
             Part::Layers => layers::measure(&plan, &mut report).await,
+            Part::Recording => recording::measure(&plan, &mut report).await,
         };
         measured.with_context(|| format!("{part:?}"))?;
     }

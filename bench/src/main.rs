@@ -62,7 +62,7 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         data_dir: Option<PathBuf>,
     },
-    /// Calls between services: one table, in three minutes
+    /// Calls between services: one table, in four minutes
     Calls {
         /// Takes seconds instead of minutes: shows that everything works; the numbers do not count
         #[arg(long)]

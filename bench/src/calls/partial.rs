@@ -12,8 +12,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::Map;
 use http::uri::{Authority, Scheme, Uri};
 use http::{Request, Response};
+use mesh_proto::google::longrunning::operations_server::OperationsServer;
+use mesh_proto::mesh::inspect::v1::GetProcessResponse;
 use mesh_rpc::auth::Gate;
-use mesh_rpc::call::{Answering, Call, Connection, GrpcServer, GrpcServices, Handler, Methods, add, handler};
+use mesh_rpc::call::{self, Call, Connection, GrpcServer, GrpcServices, Handler, Methods, add, handler};
 use mesh_rpc::client::connections::{Connections, Dial, Unanswered};
 use mesh_rpc::client::deadline::Deadline;
 use mesh_rpc::client::failure::no_endpoints;
@@ -21,13 +23,16 @@ use mesh_rpc::client::retry::{Attempts, Remote};
 use mesh_rpc::client::{Calling, Endpoints, Instance, Peers, attempt};
 use mesh_rpc::discovery::{Address, Discovery, Registry};
 use mesh_rpc::identity::Transport;
-use mesh_rpc::server::{KnownPlaces, Limits, layers};
+use mesh_rpc::inspect::{Inspect, Unmet};
+use mesh_rpc::server::{Health, KnownPlaces, Limits, layers};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service as _;
+
+use super::peer::Answering;
 
 /// A call with some of its layers, as the transport of a typed client. Cheap to clone.
 #[derive(Clone)]
@@ -44,15 +49,7 @@ pub(super) fn serving<S: GrpcServer>(contracts: &'static [u8], service: S) -> Ve
     let methods = Methods::of(&[contracts]);
     let mut services = GrpcServices::new();
     add(&mut services, service);
-    let bare = layers::dispatch(services, None);
-    let whole = layers::stack(
-        bare.clone(),
-        Limits::default(),
-        Metrics::new(),
-        CancellationToken::new(),
-        KnownPlaces::default(),
-        Gate::open(),
-    );
+    let (bare, whole) = (layers::dispatch(services.clone(), None), stack(services, Metrics::new()));
     let all = [("dispatch", bare), ("all of mesh", whole)].into_iter();
     all.map(|(name, handler)| Layered { methods: methods.clone(), name, handler: from_the_network(handler) }).collect()
 }
@@ -82,7 +79,7 @@ pub(crate) fn whole_channel(server: SocketAddr, transport: Transport) -> Layered
 impl tower::Service<Request<Body>> for Layered {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Map<Answering, fn(Response<Body>) -> Result<Response<Body>, Infallible>>;
+    type Future = Map<call::Answering, fn(Response<Body>) -> Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -167,6 +164,43 @@ fn channel(server: SocketAddr, methods: Methods, transport: Transport) -> Handle
             response
         }
     })
+}
+
+/// A channel to the service in the same process, as services have it, with these metrics at both sides.
+pub(super) fn in_memory(metrics: Metrics) -> Layered {
+    let methods = Methods::of(&[]);
+    // Creating local discovery never fails.
+    let Ok(discovery) = Discovery::new(&Registry::Local, &Tasks::default()) else { unreachable!() };
+    let calling =
+        Calling { deadline: DEADLINE, transport: Transport::default(), passports: None, metrics: metrics.clone() };
+    let peers = Peers::new("test", [SERVICE].into(), Arc::new(discovery), methods.clone(), calling);
+    let mut services = GrpcServices::new();
+    add(&mut services, OperationsServer::new(Answering::default()));
+    peers.ready(stack(services, metrics));
+    let channel = peers.channel(SERVICE);
+    let handler = handler(move |Call { request, .. }| {
+        // A channel does not own its peers, so the handler does.
+        let _alive = &peers;
+        let answering = channel.clone().call(request);
+        async move {
+            let Ok(response) = answering.await;
+            response
+        }
+    });
+    Layered { methods, name: "in memory", handler }
+}
+
+/// The inspect API of a process with these metrics.
+pub(super) fn inspected(metrics: &Metrics) -> Layered {
+    let (mut services, health) = (GrpcServices::new(), Health::starting([], []));
+    Inspect::new(GetProcessResponse::default(), metrics.clone(), health, Unmet::default()).serve(&mut services);
+    let handler = from_the_network(stack(services, Metrics::new()));
+    Layered { methods: Methods::of(&[]), name: "inspect", handler }
+}
+
+fn stack(services: GrpcServices, metrics: Metrics) -> Handler {
+    let (draining, places) = (CancellationToken::new(), KnownPlaces::default());
+    layers::stack(layers::dispatch(services, None), Limits::default(), metrics, draining, places, Gate::open())
 }
 
 fn endpoints(authority: Authority, metrics: &Metrics) -> Endpoints {

@@ -4,6 +4,8 @@
 //! Guarantees:
 //! - A counter of a shard has one writer. Threads above [`OWN`] share the last shard, and count there with atomic additions.
 //! - A shard exists from the first call that its thread counts.
+//!
+//! See: decision 0047.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};

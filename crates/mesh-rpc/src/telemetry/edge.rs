@@ -19,6 +19,7 @@ pub struct Edge {
     /// What its calls have in common.
     pub ends: Ends,
     counters: Counters,
+    counts: bool,
     last_failure: Mutex<Option<Failure>>,
     kept: Arc<Kept>,
 }
@@ -37,29 +38,36 @@ pub struct Failure {
 }
 
 /// The end of a call.
-pub(super) struct Ended<'a> {
+pub struct Ended<'a> {
     /// As the caller sees it.
-    pub(super) status: &'a Status,
-    pub(super) took: Duration,
+    pub status: &'a Status,
+    /// The time that it took.
+    pub took: Duration,
     /// Its own position.
-    pub(super) trace: Trace,
+    pub trace: Trace,
     /// The span within which it was made.
-    pub(super) parent: Option<NonZeroU64>,
-    pub(super) attempts: u16,
+    pub parent: Option<NonZeroU64>,
+    /// The attempts, for a call that is made.
+    pub attempts: u16,
 }
 
 impl Edge {
-    pub(super) fn new(ends: Ends, kept: Arc<Kept>) -> Self {
-        Self { ends, counters: Counters::new(), last_failure: Mutex::default(), kept }
+    pub(super) fn new(ends: Ends, kept: Arc<Kept>, counts: bool) -> Self {
+        Self { ends, counters: Counters::new(), counts, last_failure: Mutex::default(), kept }
     }
 
     /// Counts the begin of a call.
-    pub(super) fn begin(&self) {
-        self.counters.begin();
+    pub fn begin(&self) {
+        if self.counts {
+            self.counters.begin();
+        }
     }
 
     /// Counts the end of a call, and keeps it if it is worth that.
-    pub(super) fn end(&'static self, ended: &Ended<'_>) {
+    pub fn end(&'static self, ended: &Ended<'_>) {
+        if !self.counts {
+            return;
+        }
         let Ended { status, took, trace, .. } = ended;
         let code = status.code();
         self.counters.end(code as usize, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));

@@ -3,8 +3,10 @@
 //! Guarantees:
 //! - An edge is found without a lock and without a hash: by the number of its method, then among the few that have it.
 //! - The number of edges is bounded. Methods that no contract has are one, and so are callers beyond [`CALLERS`] services
-//!   with a certificate, or [`CLAIMED`] that say what they are.
+//!   with a certificate, or [`CLAIMED`] that say what they are, and all of them beyond [`MOST`] edges.
 //! - A caller is who its certificate says, or the service that calls in memory. What a caller says of itself is for display.
+//!
+//! See: decision 0047.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -15,6 +17,7 @@ use http::header::USER_AGENT;
 
 use super::agent;
 use super::edge::Edge;
+use super::edge_table::{List, Table};
 use super::ends::{Ends, Measured};
 use super::kept::{Kept, KeptCall};
 use super::kept_settings::KeepCalls;
@@ -25,6 +28,8 @@ use crate::call::{Call, Method};
 const CALLERS: usize = 256;
 /// The services without a certificate that are told apart.
 const CLAIMED: usize = 64;
+/// The edges from which on callers over the network are told apart no more: each claims a name for each method otherwise.
+const MOST: usize = 2048;
 
 /// The edges of one process. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +44,7 @@ struct Store {
     callers: Names,
     claimed: Names,
     kept: Arc<Kept>,
+    counts: bool,
 }
 
 /// What runs in the process.
@@ -58,13 +64,13 @@ pub(super) struct Expected {
 
 impl Default for Edges {
     fn default() -> Self {
-        Self::keeping(KeepCalls::default())
+        Self::new(KeepCalls::default(), true)
     }
 }
 
 impl Edges {
-    /// No edge yet.
-    pub(super) fn keeping(keep: KeepCalls) -> Self {
+    /// No edge yet. Without `counts`, nothing is counted or kept.
+    pub(super) fn new(keep: KeepCalls, counts: bool) -> Self {
         Self(Arc::new(Store {
             methods: Table::default(),
             all: RwLock::default(),
@@ -73,6 +79,7 @@ impl Edges {
             callers: Names::at_most(CALLERS),
             claimed: Names::at_most(CLAIMED),
             kept: Arc::new(Kept::new(keep)),
+            counts,
         }))
     }
 
@@ -134,6 +141,8 @@ impl Edges {
             return known;
         }
         // Names beyond the bounds are empty ones.
+        let is_full = self.0.all.read().unwrap_or_else(PoisonError::into_inner).len() >= MOST;
+        let (caller, claimed) = if is_full { ("", "") } else { (caller, claimed) };
         let (caller, claimed) = (self.0.callers.keep(caller), self.0.claimed.keep(claimed));
         let ends = || Ends { side, caller, claimed, callee: self.callee(method), method, memory: false };
         self.find(method, |ends| same(caller, claimed, ends), ends)
@@ -186,7 +195,7 @@ impl Edges {
 
     fn edge(&self, ends: Ends) -> &'static Edge {
         // Edges are bounded, and calls refer to them until they end.
-        Box::leak(Box::new(Edge::new(ends, Arc::clone(&self.0.kept))))
+        Box::leak(Box::new(Edge::new(ends, Arc::clone(&self.0.kept), self.0.counts)))
     }
 
     #[cold]
@@ -207,64 +216,9 @@ fn claimed(headers: &HeaderMap) -> &str {
     headers.get(USER_AGENT).and_then(|value| agent::service(value.to_str().ok()?)).unwrap_or_default()
 }
 
-/// Edges by the number of their method.
-struct Table([OnceLock<Box<[List; PAGE]>>; PAGES]);
-
-const PAGE: usize = 64;
-const PAGES: usize = 64;
-
-impl Table {
-    fn get(&self, number: usize) -> Option<&List> {
-        let page = self.0.get(number / PAGE)?;
-        Some(&page.get_or_init(|| Box::new([const { List::new() }; PAGE]))[number % PAGE])
-    }
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self([const { OnceLock::new() }; PAGES])
-    }
-}
-
-/// The edges of a method. It only grows, at its end.
-struct List(OnceLock<Box<Node>>);
-
-struct Node {
-    edge: &'static Edge,
-    next: List,
-}
-
-impl List {
-    const fn new() -> Self {
-        Self(OnceLock::new())
-    }
-
-    fn find(&self, same: impl Fn(&Ends) -> bool) -> Option<&'static Edge> {
-        let mut list = self;
-        while let Some(node) = list.0.get() {
-            if same(&node.edge.ends) {
-                return Some(node.edge);
-            }
-            list = &node.next;
-        }
-        None
-    }
-
-    /// Adds an edge, unless another thread has added the same meanwhile.
-    fn add(&self, same: impl Fn(&Ends) -> bool, begin: impl Fn() -> &'static Edge) -> &'static Edge {
-        let mut list = self;
-        loop {
-            let node = list.0.get_or_init(|| Box::new(Node { edge: begin(), next: Self::new() }));
-            if same(&node.edge.ends) {
-                return node.edge;
-            }
-            list = &node.next;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::edge_table::METHODS;
     use super::*;
     use crate::call::tests::{CHECK, GET};
     use crate::call::{Connection, Local, Methods};
@@ -363,6 +317,17 @@ mod tests {
     }
 
     #[test]
+    fn edges_of_callers_from_the_network_are_bounded_together() {
+        let edges = Edges::default();
+        for number in 0..MOST {
+            let method = Method { number, scopes: &[], ..*Method::unknown() };
+            edges.made("a", "b", Box::leak(Box::new(method)), false);
+        }
+        let served = edges.served(&from_network(Some("grpc-rust-mesh/0.1.0 (artwork)"))).ends;
+        assert_eq!((served.claimed, edges.all().len()), ("", MOST + 1));
+    }
+
+    #[test]
     fn edges_of_many_methods_and_threads_are_made_once() {
         let edges = Edges::default();
         let method = |number| -> &'static Method {
@@ -373,7 +338,7 @@ mod tests {
             Box::leak(Box::new(Method { number, service, name, scopes: &[], ..*Method::unknown() }))
         };
         // The last ones have no place in the table.
-        let methods: Vec<_> = (PAGE * PAGES - 100..PAGE * PAGES + 100).map(method).collect();
+        let methods: Vec<_> = (METHODS - 100..METHODS + 100).map(method).collect();
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| methods.iter().for_each(|method| edges.made("a", "b", method, true).begin()));

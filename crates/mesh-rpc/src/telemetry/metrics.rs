@@ -109,8 +109,16 @@ impl Metrics {
 
     /// Creates metrics without values, of a process that keeps these calls.
     pub fn keeping(keep: KeepCalls) -> Self {
+        Self::of(Edges::new(keep, true))
+    }
+
+    /// Creates metrics that count no call: a benchmark compares what counting costs.
+    pub fn counting_no_calls() -> Self {
+        Self::of(Edges::new(KeepCalls::default(), false))
+    }
+
+    fn of(edges: Edges) -> Self {
         let mut registry = Registry::default();
-        let edges = Edges::keeping(keep);
         registry.register_collector(Box::new(RpcMetrics(edges.clone())));
         let shed = Family::default();
         registry.register("grpc_server_shed", "RPCs refused because too many were in flight", shed.clone());
