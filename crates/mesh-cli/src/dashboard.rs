@@ -1,18 +1,18 @@
 //! Serves the dashboard of a mesh, from outside of its processes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 
 use clap::Args;
 use consul_api_client::health::CheckStatus;
-use mesh_dashboard::{Channel, Dashboard, Listed, Member, Members, Mode, Own, Settings};
+use mesh_dashboard::{Channel, Channels, Dashboard, Listed, Member, Members, Mode, Own, Settings};
 use mesh_rpc::server::{Limits, Loopback};
 use mesh_runtime::Tasks;
+use mesh_runtime::signals::Stop;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -32,6 +32,9 @@ pub(crate) struct DashboardOptions {
     /// The address of the page; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = DEFAULT)]
     listen: SocketAddr,
+    /// Take a free port if that of the address is taken
+    #[arg(long, hide = true)]
+    or_free: bool,
     /// Show only: make no calls, and change no long work
     #[arg(long)]
     read: bool,
@@ -48,7 +51,7 @@ pub(crate) struct DashboardOptions {
 
 /// Serves the page until Ctrl-C.
 pub(crate) async fn serve(options: DashboardOptions, target: Option<Target>) -> anyhow::Result<ExitCode> {
-    let DashboardOptions { listen, read, token_file, hosts, at } = options;
+    let DashboardOptions { listen, or_free, read, token_file, hosts, at } = options;
     let mode = if read { Mode::Read } else { Mode::Call };
     let settings = Settings { mode: Some(mode), listen: Some(listen), hosts, token_file };
     if !listen.ip().is_loopback() && settings.token_file.is_none() {
@@ -62,20 +65,25 @@ pub(crate) async fn serve(options: DashboardOptions, target: Option<Target>) -> 
         process: "mesh".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         registry: registry.to_owned(),
+        links: Vec::new(),
     };
-    let listener = Loopback::bind(listen, "--listen").await?;
+    let listener = match Loopback::bind(listen, "--listen").await {
+        Err(_) if or_free => Loopback::bind(SocketAddr::new(listen.ip(), 0), "--listen").await?,
+        bound => bound?,
+    };
     let (address, draining, tasks) = (listener.address()?, CancellationToken::new(), Tasks::default());
-    let members = Asked { target, at, channels: Mutex::default() };
+    let members = Asked { target, at, channels: Channels::default() };
     let Some(page) = Dashboard::new(&settings, address, own, members, draining.clone())? else {
         return Ok(ExitCode::SUCCESS);
     };
+    let mut stop = Stop::listen()?;
     listener.accept(Limits::default(), &draining, &tasks, page.page().front);
-    // Whoever starts this program reads the address of this line.
+    // `mesh up` reads this line.
     writeln!(io::stdout(), "dashboard at {}", page.url())?;
     io::stdout().flush()?;
     tokio::select! {
         () = page.run() => {}
-        signal = ended() => signal?,
+        _ = stop.signal() => {}
     }
     draining.cancel();
     tokio::select! {
@@ -85,26 +93,11 @@ pub(crate) async fn serve(options: DashboardOptions, target: Option<Target>) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits for SIGINT or SIGTERM.
-async fn ended() -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted,
-            _ = terminate.recv() => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
-}
-
 /// The processes that Consul lists, and those at addresses.
 struct Asked {
     target: Option<Target>,
     at: Vec<Address>,
-    /// By address.
-    channels: Mutex<HashMap<String, Channel>>,
+    channels: Channels,
 }
 
 impl Members for Asked {
@@ -127,6 +120,7 @@ impl Members for Asked {
             for address in &self.at {
                 found.entry(address.to_string()).or_insert((Some(address.clone()), Vec::new(), String::new()));
             }
+            self.channels.retain(|id| found.contains_key(id));
             for (id, (address, services, why)) in found {
                 let Some(address) = address else { continue };
                 match self.channel(&id, &address, services.first()) {
@@ -141,16 +135,13 @@ impl Members for Asked {
 
 impl Asked {
     fn channel(&self, id: &str, address: &Address, service: Option<&String>) -> anyhow::Result<Channel> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = channels.get(id) {
-            return Ok(channel.clone());
-        }
-        let channel = credentials::lazily(address.endpoint(), service.map(String::as_str))?;
-        let channel = channel.map_response(|response| response.map(Body::new));
-        let channel = channel.map_err(|error: tonic::transport::Error| Status::from_error(Box::new(error)));
-        let channel = mesh_dashboard::channel(channel);
-        channels.insert(id.to_owned(), channel.clone());
-        Ok(channel)
+        let service = service.map(String::as_str);
+        self.channels.get(id, service.unwrap_or_default(), || {
+            let channel = credentials::lazily(address.endpoint(), service)?;
+            let channel = channel.map_response(|response| response.map(Body::new));
+            let channel = channel.map_err(|error: tonic::transport::Error| Status::from_error(Box::new(error)));
+            Ok(mesh_dashboard::channel(channel))
+        })
     }
 }
 

@@ -91,7 +91,7 @@ enum Command {
     Release(Release),
     /// Serve a page that shows the mesh at work: services, calls, long work, failures, logs and contracts
     ///
-    /// Each process also serves it at its own port, as /dashboard/. This command does for all that Consul lists, and until
+    /// Each process of services also serves it on loopback, as /dashboard/. This command shows all that Consul lists, until
     /// Ctrl-C.
     #[command(verbatim_doc_comment)]
     Dashboard(DashboardOptions),

@@ -10,7 +10,6 @@ mod program;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +22,7 @@ use mesh_token::development::{Development, FOLDER};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{ca, dashboard, shown};
+use crate::{ca, shown};
 use child::{Child, Event};
 use program::{Found, GATEWAY, Program};
 
@@ -199,15 +198,18 @@ impl Up {
         if let Some(name) = programs.iter().map(|program| &program.service).find(|name| *name == GATEWAY) {
             places.push((name, self.until_printed(GATEWAY).await?));
         }
-        self.services.push(Child::spawn(DASHBOARD, self.dashboard(&agent.address.to_string())?, &self.sender)?);
-        let dashboard = self.until_printed(DASHBOARD).await?;
         let took = started.elapsed().as_secs_f64();
         self.say(OURSELVES, &format!("all services are passing in Consul, after {took:.1} s:"));
         for (name, place) in places {
             self.say(OURSELVES, &format!("  {name:width$}  {place}", width = self.width));
         }
         self.say(OURSELVES, &format!("  {CONSUL:width$}  {}", agent.address, width = self.width));
-        self.say(OURSELVES, &format!("the dashboard shows it: {dashboard}"));
+        self.services.push(Child::spawn(DASHBOARD, self.dashboard(&agent.address.to_string())?, &self.sender)?);
+        match self.until_printed(DASHBOARD).await {
+            Ok(url) => self.say(OURSELVES, &format!("the dashboard shows it: {url}")),
+            // The services go on without it.
+            Err(error) => self.say(OURSELVES, &format!("there is no dashboard: {error:#}")),
+        }
         if port != DEFAULT_PORT {
             self.say(
                 OURSELVES,
@@ -218,13 +220,10 @@ impl Up {
         Ok(())
     }
 
-    /// The program that serves the dashboard: at its default address, or at another one if that is taken.
+    /// The program that serves the dashboard, at its default address or at a free port.
     fn dashboard(&self, agent: &str) -> anyhow::Result<std::process::Command> {
-        let default = dashboard::DEFAULT.parse::<SocketAddr>().ok();
-        let listen = default.filter(|listen| TcpListener::bind(listen).is_ok());
-        let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
         let mut command = std::process::Command::new(std::env::current_exe().context("this program has no path")?);
-        command.args(["dashboard", "--consul", agent, "--listen", &listen.to_string()]);
+        command.args(["dashboard", "--consul", agent, "--or-free"]);
         if self.certificates.is_some() {
             command.arg("--tls");
         }

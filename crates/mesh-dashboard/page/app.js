@@ -36,7 +36,9 @@ const page = {
 };
 
 async function ask(path, options) {
-  const response = await fetch(path, options);
+  const response = await fetch(path, options).catch((error) => {
+    throw error.name === "AbortError" ? error : new Error("the hub cannot be reached");
+  });
   const { error, ...body } = await response.json().catch(() => ({}));
   if (response.ok && !error) return body;
   throw new Error([error?.reason || error?.code || response.status, error?.message].filter(Boolean).join(": "));
@@ -46,7 +48,7 @@ async function ask(path, options) {
 
 let source = null;
 // The clock of the hub in its last message, and when that came; and when the hub last was known to be there.
-let [told, heard, checked] = [0, 0, 0];
+let [reported, heard, checked] = [0, 0, 0];
 let [failures, isLive, timer] = [0, false];
 
 function connect() {
@@ -57,7 +59,7 @@ function connect() {
       heard = checked = Date.now();
       [failures, isLive] = [0, true];
       merge(page.state, JSON.parse(data), name === "state");
-      told = page.state.at;
+      reported = page.state.at;
       redraw();
     });
   }
@@ -83,7 +85,7 @@ setInterval(() => {
   if (source && now - checked > SILENCE) check();
   // Rates fall while nothing happens.
   if (!isLive || now - heard < QUIET) return;
-  page.state.at = told + now - heard;
+  page.state.at = reported + now - heard;
   redraw();
 }, 1000);
 
@@ -165,6 +167,7 @@ function render() {
     h("a.brand", { href: "#/" }, hub?.process ?? "Dashboard"),
     words,
     hub && h("p", `${hub.version} · ${hub.mode === "call" ? "read and call" : "read only"} · knows since ${clock(hub.since)}`),
+    hub?.links?.length > 0 && h("p.links", hub.links.map((it) => h("a", { key: it.url, href: it.url }, it.name))),
   );
   draw($("views"), navigation(down));
   draw(
@@ -230,7 +233,7 @@ addEventListener("hashchange", () => {
   requestAnimationFrame(() => (rowOf(page.query.open) || document.querySelector("h1"))?.focus());
 });
 addEventListener("resize", redraw);
-// A page that nobody looks at leaves its connection to others: browsers have six for an origin.
+// A hidden page leaves its connection to others: browsers have six for an origin.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden && source) timer = setTimeout(rest, HIDDEN);
   if (!document.hidden) {

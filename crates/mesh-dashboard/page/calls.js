@@ -161,7 +161,7 @@ export const problems = {
   of: ({ query }) => [query.show === "all", query.method],
   load: ({ query, get }, signal) =>
     get(
-      `api/calls?${new URLSearchParams({ problems: query.show === "all" ? 0 : 1, method: query.method ?? "", limit: 200 })}`,
+      `api/calls?${new URLSearchParams({ problems: query.show === "all" ? 0 : 1, method: query.method ?? "", limit: 1000 })}`,
       signal,
     ),
   draw(page) {
@@ -208,7 +208,7 @@ export const gaps = (data) =>
   h(
     "ul.notice",
     { key: "gaps" },
-    data.silent.map((it) => h("li", { key: it.process }, state("part", `${it.process} did not answer: ${it.why}`))),
+    data.silent.map((it) => h("li", { key: it.process }, state("part", `${it.process}: ${it.why}`))),
   );
 
 const result = (it) => [

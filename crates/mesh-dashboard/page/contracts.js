@@ -73,7 +73,7 @@ function methodOf(page, it) {
     title(it.name),
     comment(it.comment),
     facts([
-      ["Called by", callers.length ? h("ul", callers) : "nobody yet"],
+      ["Called by", callers.length ? h("ul", callers) : "no service yet"],
       ["Access", it.access],
       ["Effect", it.idempotency.toLowerCase().replaceAll("_", " ")],
       ["Deadline", it.deadline && duration(it.deadline)],
@@ -138,7 +138,7 @@ function trial(page, it) {
   const hint = it.clientStreaming
     ? "It takes a stream of requests: use grpcurl."
     : !canCall
-      ? 'dashboard = "call" allows calls.'
+      ? 'dashboard.mode = "call" allows calls.'
       : isRead(it)
         ? "It only reads."
         : "It may change data: the button asks once more.";
@@ -184,7 +184,7 @@ function trial(page, it) {
           answer.trace && link(to("traces", {}, answer.trace), "its trace"),
         ),
         h("p", answer.message),
-        answer.code === 0 && h("pre", { tabindex: "0", "aria-label": "Answer" }, text(answer.responses ?? answer.response)),
+        answer.code === 0 && h("pre", { tabindex: "0", "aria-label": "Answer" }, text(answer.response)),
       ],
     ),
   );

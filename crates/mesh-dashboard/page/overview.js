@@ -42,7 +42,7 @@ export const overview = {
       title(headline(page)),
       h(
         "p.lead",
-        `${plural(services.length, "service")} in ${plural(state.processes.size, "process", "processes")}, at ${clock(state.at)}`,
+        `${plural(services.filter((it) => it.known !== false).length, "service")} in ${plural(state.processes.size, "process", "processes")}, at ${clock(state.at)}`,
       ),
       notes(page),
       h(

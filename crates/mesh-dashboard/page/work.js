@@ -193,7 +193,7 @@ export const logs = {
             ),
           ),
       ),
-      !data?.lines.length && h("p.empty", loading(page, "No line fits.")),
+      !data?.lines.length && h("p.empty", loading(page, "No line fits. A process logs each call at the level debug alone.")),
     ];
   },
 };

@@ -25,12 +25,12 @@ pub(crate) fn failure(status: &Status) -> Response<Body> {
 
 /// A refusal of the page itself.
 pub(crate) fn refusal(http: StatusCode, code: Code, reason: &str, message: &str) -> Response<Body> {
-    of(http, &json!({"error": {"code": code_name(code as i32), "reason": reason, "message": message}}))
+    of(http, &json!({"error": {"code": transcode::code_name(code as i32), "reason": reason, "message": message}}))
 }
 
 /// A status as the page shows it.
 pub(crate) fn error(status: &Status) -> Value {
-    json!({"code": code_name(status.code() as i32), "reason": reason(status), "message": cut(status.message())})
+    json!({"code": transcode::code_name(status.code() as i32), "reason": reason(status), "message": cut(status.message())})
 }
 
 /// The reason of a status; empty if it has none.
@@ -41,11 +41,6 @@ pub(crate) fn reason(status: &Status) -> String {
 /// A text that is not too long to show.
 pub(crate) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(LONGEST)]
-}
-
-/// The name of a gRPC code.
-pub(crate) fn code_name(code: i32) -> &'static str {
-    transcode::code_name(code)
 }
 
 fn of(http: StatusCode, value: &Value) -> Response<Body> {

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::answer::cut;
-use crate::contracts::{Contracts, Described, Known};
+use crate::contracts::Contracts;
+use crate::described::{Described, Known};
 use crate::hub::Hub;
 use crate::known::millis;
 use crate::members::{Channel, LARGEST};
@@ -37,9 +38,13 @@ where
     T: Send,
 {
     let asked = hub.asked().await.into_iter().map(|(id, channel)| {
-        let asking = ask(Client::new(channel).max_decoding_message_size(LARGEST), id.clone());
+        let client = channel.map(|channel| Client::new(channel).max_decoding_message_size(LARGEST));
+        let asking = client.map(|client| ask(client, id.clone()));
         async move {
-            let answer = timeout(LIMIT, asking).await;
+            let answer = match asking {
+                Ok(asking) => timeout(LIMIT, asking).await,
+                Err(why) => Ok(Err(Status::unavailable(why))),
+            };
             let silent = |_| Err(Status::deadline_exceeded(format!("did not answer within {} s", LIMIT.as_secs())));
             (id, answer.unwrap_or_else(silent))
         }
@@ -88,7 +93,7 @@ pub(crate) async fn calls(hub: &Hub, asked: &Calls<'_>) -> Result<Value, Status>
     refused(&answered)?;
     let (answers, silent) = parted(answered, None);
     let since = answers.iter().map(|(_, answer)| millis(answer.kept_since.as_ref())).max();
-    let calls = answers.iter().flat_map(|(id, answer)| answer.calls.iter().map(|it| rows::call(id, it)));
+    let calls = answers.iter().flat_map(|(id, answer)| answer.calls.iter().filter_map(|it| rows::call(id, it)));
     let mut calls: Vec<_> = calls.collect();
     let rank = |call: &Value| if slowest_first { took(call) } else { start(call) };
     calls.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
@@ -112,7 +117,7 @@ pub(crate) async fn trace(hub: &Hub, trace: &str) -> Result<Value, Status> {
     let unknown =
         answered.iter().find_map(|(_, answer)| answer.as_ref().err().filter(|it| it.code() == Code::NotFound).cloned());
     let (answers, silent) = parted(answered, Some(Code::NotFound));
-    let calls = answers.iter().flat_map(|(id, answer)| answer.calls.iter().map(|it| rows::call(id, it)));
+    let calls = answers.iter().flat_map(|(id, answer)| answer.calls.iter().filter_map(|it| rows::call(id, it)));
     let mut calls: Vec<_> = calls.collect();
     if let (true, Some(unknown)) = (calls.is_empty() && silent.is_empty(), unknown) {
         return Err(unknown);
@@ -197,7 +202,8 @@ fn row(id: &str, line: &LogLine) -> Value {
 /// There is no such process, or it does not answer.
 pub(crate) async fn configuration(hub: &Hub, id: &str) -> Result<Value, Status> {
     let channel = hub.asked().await.into_iter().find(|(known, _)| known == id).map(|(_, channel)| channel);
-    let channel = channel.ok_or_else(|| Status::not_found("no process that answers has this address"))?;
+    let channel = channel.ok_or_else(|| Status::not_found("no process has this address"))?;
+    let channel = channel.map_err(Status::unavailable)?;
     let process = process(channel).await?;
     let settings = process
         .configuration
@@ -216,18 +222,27 @@ async fn process(channel: Channel) -> Result<GetProcessResponse, Status> {
 /// The contracts of all processes.
 pub(crate) async fn contracts(hub: &Hub) -> Value {
     let asked = hub.asked().await.into_iter().map(|(id, channel)| async move {
-        let answer =
-            timeout(LIMIT * 2, async { (process(channel.clone()).await.ok(), Contracts::of(&channel).await) }).await;
-        (id, answer)
+        let channel = match channel {
+            Ok(channel) => channel,
+            Err(why) => return (id, Err(why)),
+        };
+        let asking = async { (process(channel.clone()).await, Contracts::of(&channel).await) };
+        (id, timeout(LIMIT * 2, asking).await.map_err(|_| "did not answer in time".to_owned()))
     });
     let (mut serving, mut declared) = (BTreeMap::new(), BTreeMap::<_, BTreeSet<_>>::new());
     let (mut found, mut silent) = (Vec::new(), Vec::new());
     for (id, answer) in join_all(asked).await {
-        let Ok((process, contracts)) = answer else {
-            silent.push(json!({"process": id, "why": "did not answer in time"}));
-            continue;
+        let (process, contracts) = match answer {
+            Ok(answer) => answer,
+            Err(why) => {
+                silent.push(json!({"process": id, "why": why}));
+                continue;
+            }
         };
-        let process = process.unwrap_or_default();
+        let process = process.unwrap_or_else(|status| {
+            silent.push(json!({"process": id, "why": cut(status.message())}));
+            GetProcessResponse::default()
+        });
         for service in process.services {
             serving.extend(service.contracts.into_iter().map(|contract| (contract, service.name.clone())));
         }

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
-use crate::hub::{Hub, Page};
+use crate::hub::{Hub, Reader};
 
 /// The time after which an idle stream says that it is alive.
 const ALIVE: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const ALIVE: Duration = Duration::from_secs(10);
 /// An open stream.
 struct Stream {
     hub: Arc<Hub>,
-    _page: Page,
+    _reader: Reader,
     changes: Receiver<Bytes>,
     /// Whether the page has the whole state.
     has_state: bool,
@@ -35,8 +35,9 @@ struct Stream {
 
 /// The answer to a page. It ends with a drain, and the page connects again.
 pub(crate) fn answer(hub: &Arc<Hub>, draining: &CancellationToken) -> Response<Body> {
-    let (page, changes) = hub.open();
-    let stream = Stream { hub: Arc::clone(hub), _page: page, changes, has_state: false, draining: draining.clone() };
+    let (reader, changes) = hub.open();
+    let stream =
+        Stream { hub: Arc::clone(hub), _reader: reader, changes, has_state: false, draining: draining.clone() };
     let frames = stream::unfold(stream, |mut stream| async move {
         let data = stream.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(data)), stream))
@@ -53,11 +54,11 @@ pub(crate) fn answer(hub: &Arc<Hub>, draining: &CancellationToken) -> Response<B
 impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
         if !std::mem::replace(&mut self.has_state, true) {
+            self.hub.settled().await;
             return Some(event("state", &self.hub.whole()));
         }
-        let draining = self.draining.clone();
         tokio::select! {
-            () = draining.cancelled() => None,
+            () = self.draining.cancelled() => None,
             received = timeout(ALIVE, self.changes.recv()) => Some(match received {
                 Ok(Ok(changes)) => event("change", &changes),
                 Ok(Err(RecvError::Lagged(_))) => event("state", &self.hub.whole()),

@@ -1,6 +1,6 @@
 //! Follows all processes while a page is open, and sends what has changed to all pages, once a second.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
 use crate::hub::Hub;
-use crate::known::{Answering, Followed, now};
+use crate::known::Followed;
 use crate::member;
 use crate::members::Listed;
 use crate::state::Section;
@@ -20,10 +20,12 @@ use crate::work;
 const TICK: Duration = Duration::from_secs(1);
 /// The time between two questions which processes there are.
 const LOOK: Duration = Duration::from_secs(2);
+/// The time between two looks whether all have answered.
+const SETTLING: Duration = Duration::from_millis(100);
 /// Without a page for so long, nothing is followed.
 pub(crate) const IDLE: Duration = Duration::from_secs(30);
-/// A process that is gone is shown for so long.
-const REMEMBERED: Duration = Duration::from_secs(600);
+/// A process that does not answer, and that discovery does not know, is shown for so long.
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// Follows while there are pages, until the future is dropped.
 pub(crate) async fn run(hub: Arc<Hub>) {
@@ -43,6 +45,7 @@ async fn follow(hub: &Arc<Hub>) {
     let mut ticks = interval(TICK);
     // In a task: an agent that hangs stops no update.
     let (mut looks, mut looked) = (JoinSet::new(), None::<Instant>);
+    let mut settles = interval(SETTLING);
     loop {
         if looks.is_empty() && looked.is_none_or(|at| at.elapsed() >= LOOK) {
             let hub = Arc::clone(hub);
@@ -57,6 +60,7 @@ async fn follow(hub: &Arc<Hub>) {
                 looked = Some(Instant::now());
                 following.found(listed.unwrap_or_default());
             }
+            _ = settles.tick(), if looked.is_some() => hub.settle(),
             Some(_) = following.tasks.join_next() => {}
         }
     }
@@ -81,13 +85,13 @@ struct Following {
     tasks: JoinSet<()>,
     /// By the id of the process.
     members: HashMap<String, AbortHandle>,
-    /// By the service.
-    work: HashMap<String, AbortHandle>,
+    /// The services whose long work is followed.
+    work: HashSet<String>,
 }
 
 impl Following {
     fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, tasks: JoinSet::new(), members: HashMap::new(), work: HashMap::new() }
+        Self { hub, tasks: JoinSet::new(), members: HashMap::new(), work: HashSet::new() }
     }
 
     /// Follows what was found, and no longer what is gone for a while.
@@ -102,20 +106,28 @@ impl Following {
                 self.members.insert(member.id.clone(), self.tasks.spawn(task));
             }
         }
-        let remembered = u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX);
         known.retain(|id, followed| {
             if listed.members.iter().any(|member| member.id == *id) {
                 return true;
             }
+            // Discovery adds processes. What removes one is its own silence: an agent that is away, and a process that has
+            // deregistered and drains, are no reason.
             let condition = &followed.condition;
-            let keep = condition.state == Answering::Gone && now().saturating_sub(condition.since) < remembered;
-            self.members.remove(id).inspect(AbortHandle::abort);
+            let keep = condition.state.answers() || condition.lasts() < REMEMBERED;
+            if !keep {
+                self.members.remove(id).inspect(AbortHandle::abort);
+            }
             keep
         });
         let mut state = self.hub.state();
         for section in [Section::Processes, Section::Edges, Section::Endpoints, Section::Followers] {
             state.remove(section, |key| !known.contains_key(key.split(' ').next().unwrap_or_default()));
         }
+        let runs = |service: &str| {
+            let mut services = known.values().flat_map(|followed| &followed.condition.process.services);
+            services.any(|it| it.name == service)
+        };
+        state.remove(Section::Work, |key| !runs(key.split('/').nth(1).unwrap_or_default()));
         // Those of long work are kept.
         state
             .remove(Section::Notes, |key| !key.starts_with(work::NOTE) && !listed.notes.iter().any(|text| text == key));
@@ -129,11 +141,11 @@ impl Following {
         let known = self.hub.known();
         let answering = known.values().filter(|it| it.condition.state.answers());
         let services = answering.flat_map(|it| &it.condition.process.services).filter(|it| work::does(it));
-        let new: Vec<_> = services.map(|it| it.name.clone()).filter(|name| !self.work.contains_key(name)).collect();
+        let new: Vec<_> = services.map(|it| it.name.clone()).filter(|name| !self.work.contains(name)).collect();
         drop(known);
         for service in new {
-            let task = work::follow(Arc::clone(&self.hub), service.clone());
-            self.work.insert(service, self.tasks.spawn(task));
+            self.tasks.spawn(work::follow(Arc::clone(&self.hub), service.clone()));
+            self.work.insert(service);
         }
     }
 }

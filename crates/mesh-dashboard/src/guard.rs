@@ -28,7 +28,7 @@ const NAME: &str = "mesh_dashboard";
 /// The header that the page sends with all that changes something. No form of another site can.
 const OWN: &str = "x-dashboard";
 
-/// Refuses requests of strangers.
+/// Refuses requests that are not its readers'.
 pub(crate) struct Guard {
     site: Site,
     sessions: Option<Mutex<Sessions>>,
@@ -50,7 +50,7 @@ impl Guard {
     }
 
     /// The refusal of a request, if it is refused.
-    pub(crate) fn refuse(&self, head: &Parts) -> Option<Response<Body>> {
+    pub(crate) fn refuse_site(&self, head: &Parts) -> Option<Response<Body>> {
         if !self.site.is_own(&head.uri, &head.headers) {
             let message = "this server has another name: dashboard.hosts lists those that it has";
             return Some(refusal(StatusCode::MISDIRECTED_REQUEST, Code::PermissionDenied, "HOST_NOT_ALLOWED", message));
@@ -63,7 +63,7 @@ impl Guard {
     }
 
     /// The refusal of a reader who shows no token, if one is needed.
-    pub(crate) fn unknown(&self, headers: &HeaderMap) -> Option<Response<Body>> {
+    pub(crate) fn refuse_reader(&self, headers: &HeaderMap) -> Option<Response<Body>> {
         let sessions = self.sessions.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let bearer = text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
@@ -77,7 +77,7 @@ impl Guard {
     }
 
     /// The refusal of a request that changes something, if it does not come from the page.
-    pub(crate) fn changes(headers: &HeaderMap) -> Option<Response<Body>> {
+    pub(crate) fn refuse_form(headers: &HeaderMap) -> Option<Response<Body>> {
         let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if media_type.split(';').next().map(str::trim) != Some("application/json") {
             let message = "the body is JSON, with content-type: application/json";
@@ -149,7 +149,7 @@ fn random() -> Option<String> {
     Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Compares without telling by the time how much is right.
+/// Compares in a time that does not depend on how much is right.
 fn equal(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |different, (a, b)| different | (a ^ b)) == 0
 }

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::sync::{broadcast, watch};
+use tokio::time::timeout;
 
-use crate::known::{Answering, Followed, now};
+use crate::known::{Followed, Reachability, now};
 use crate::members::{Channel, Listed, Members};
 use crate::rows;
 use crate::settings::Mode;
 use crate::state::{Section, State};
 
+/// A new page waits so long for the first answers.
+const SETTLES: Duration = Duration::from_secs(3);
 /// Pages that are so many updates behind get the whole state again.
 const BEHIND: usize = 16;
 
@@ -25,6 +29,8 @@ pub struct Own {
     pub version: String,
     /// How it finds others: local, static, dns or consul.
     pub registry: String,
+    /// Other pages of the process, with their names.
+    pub links: Vec<(String, String)>,
 }
 
 /// What is known of the mesh. All pages share it.
@@ -37,13 +43,15 @@ pub(crate) struct Hub {
     state: Mutex<State>,
     changes: broadcast::Sender<Bytes>,
     pages: watch::Sender<usize>,
+    /// Whether each process that was found has answered, or was given up once: before that, much looks as if it were down.
+    settled: watch::Sender<bool>,
     since: u64,
 }
 
-/// An open page. While there is one, the hub follows.
-pub(crate) struct Page(Arc<Hub>);
+/// A reader with an open page. While there is one, the hub follows.
+pub(crate) struct Reader(Arc<Hub>);
 
-impl Drop for Page {
+impl Drop for Reader {
     fn drop(&mut self) {
         self.0.pages.send_modify(|pages| *pages -= 1);
     }
@@ -59,14 +67,15 @@ impl Hub {
             state: Mutex::default(),
             changes: broadcast::Sender::new(BEHIND),
             pages: watch::Sender::new(0),
+            settled: watch::Sender::new(false),
             since: now(),
         })
     }
 
     /// Opens a page, with what it needs to follow.
-    pub(crate) fn open(self: &Arc<Self>) -> (Page, broadcast::Receiver<Bytes>) {
+    pub(crate) fn open(self: &Arc<Self>) -> (Reader, broadcast::Receiver<Bytes>) {
         self.pages.send_modify(|pages| *pages += 1);
-        (Page(Arc::clone(self)), self.changes.subscribe())
+        (Reader(Arc::clone(self)), self.changes.subscribe())
     }
 
     /// How many pages are open.
@@ -79,10 +88,11 @@ impl Hub {
         self.members.list().await
     }
 
-    /// Forgets all, when nobody looks any more.
+    /// Forgets all, when no page is open any more.
     pub(crate) fn forget(&self) {
         self.known().clear();
         *self.state() = State::default();
+        self.settled.send_replace(false);
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -99,6 +109,24 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until there is something to show, but for at most [`SETTLES`].
+    pub(crate) async fn settled(&self) {
+        let mut settled = self.settled.subscribe();
+        let _ = timeout(SETTLES, settled.wait_for(|settled| *settled)).await;
+    }
+
+    /// Notes that the processes were found, and sends what has changed.
+    pub(crate) fn settle(&self) {
+        if *self.settled.borrow() {
+            return;
+        }
+        let asks = self.known().values().any(|followed| followed.condition.state == Reachability::Asked);
+        if !asks {
+            self.tick();
+            self.settled.send_replace(true);
+        }
+    }
+
     /// The whole state, as JSON.
     pub(crate) fn whole(&self) -> Bytes {
         let mut whole = self.state().whole(now());
@@ -106,24 +134,43 @@ impl Hub {
             "hub".to_owned(),
             json!({
                 "process": self.own.process, "version": self.own.version, "registry": self.own.registry, "since": self.since,
+                "links": self.own.links.iter().map(|(url, name)| json!({"url": url, "name": name})).collect::<Vec<_>>(),
                 "mode": if self.mode == Mode::Call { "call" } else { "read" },
             }),
         );
         encoded(whole)
     }
 
-    /// The processes that can be asked now, with their ids: those that answer, or without an open page all that are found.
-    pub(crate) async fn asked(&self) -> Vec<(String, Channel)> {
+    /// The processes that are there, with their ids: how to call one, or why it does not answer. Without an open page, all that
+    /// are found.
+    pub(crate) async fn asked(&self) -> Vec<(String, Result<Channel, String>)> {
+        let of = |followed: &Followed| match followed.condition.state.answers() {
+            true => Ok(followed.channel.clone()),
+            false => Err(followed.condition.why.clone()),
+        };
         let known: Vec<_> = self
             .known()
             .iter()
-            .filter(|(_, followed)| followed.condition.state != Answering::Gone)
-            .map(|(id, followed)| (id.clone(), followed.channel.clone()))
+            .filter(|(_, followed)| followed.condition.state.is_there())
+            .map(|(id, followed)| (id.clone(), of(followed)))
             .collect();
         if !known.is_empty() {
             return known;
         }
-        self.list().await.members.into_iter().map(|member| (member.id, member.channel)).collect()
+        self.list().await.members.into_iter().map(|member| (member.id, Ok(member.channel))).collect()
+    }
+
+    /// The processes that answer and serve a contract; all that answer, if none says so.
+    pub(crate) async fn serving_contract(&self, contract: &str) -> Vec<Channel> {
+        let serves = |followed: &&Followed| {
+            let mut services = followed.condition.process.services.iter();
+            followed.condition.state.answers() && services.any(|it| it.contracts.iter().any(|own| own == contract))
+        };
+        let known: Vec<_> = self.known().values().filter(serves).map(|followed| followed.channel.clone()).collect();
+        if !known.is_empty() {
+            return known;
+        }
+        self.asked().await.into_iter().filter_map(|(_, channel)| channel.ok()).collect()
     }
 
     /// An instance of a service that answers.

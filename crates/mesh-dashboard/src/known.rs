@@ -1,33 +1,40 @@
 //! What is known of a process: whether it answers, and what it has said.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mesh_proto::mesh::inspect::v1::{GetProcessResponse, ServiceHealth, UnmetCall};
 use prost_types::Timestamp;
+use tokio::time::Instant;
 
 use crate::members::{Channel, Member};
 
 /// What is known of the state of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answering {
+pub(crate) enum Reachability {
     /// It answers.
     Up,
     /// It finishes its calls and ends.
     Draining,
+    /// It was asked for the first time, and has not answered yet.
+    Asked,
     /// It is there and does not answer.
     Silent,
     /// It does not run at its address.
     Gone,
+    /// It is known by another address, and shown there.
+    Same,
 }
 
-impl Answering {
+impl Reachability {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Up => "up",
             Self::Draining => "draining",
+            Self::Asked => "asked",
             Self::Silent => "silent",
             Self::Gone => "gone",
+            Self::Same => "same",
         }
     }
 
@@ -38,18 +45,19 @@ impl Answering {
 
     /// Whether it counts as an instance.
     pub(crate) fn is_there(self) -> bool {
-        self != Self::Gone
+        !matches!(self, Self::Asked | Self::Gone | Self::Same)
     }
 }
 
 /// A process and its state.
 #[derive(Debug)]
 pub(crate) struct Condition {
-    pub(crate) state: Answering,
+    pub(crate) state: Reachability,
     /// Why it is in no better one.
     pub(crate) why: String,
-    /// Since when, in milliseconds.
+    /// Since when, in milliseconds, and by the clock of the runtime.
     pub(crate) since: u64,
+    entered: Instant,
     /// What it has said of itself; empty if it never did.
     pub(crate) process: GetProcessResponse,
     /// The services that discovery knows it by.
@@ -59,6 +67,20 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
+    /// Changes the state, and why it is in no better one.
+    pub(crate) fn enter(&mut self, state: Reachability, why: &str) {
+        if self.state != state {
+            (self.since, self.entered) = (now(), Instant::now());
+        }
+        self.state = state;
+        why.clone_into(&mut self.why);
+    }
+
+    /// How long it has been in its state.
+    pub(crate) fn lasts(&self) -> Duration {
+        self.entered.elapsed()
+    }
+
     /// Why it is in no better state; empty if all is well.
     pub(crate) fn why(&self) -> &str {
         if self.why.is_empty() { &self.checks } else { &self.why }
@@ -77,9 +99,10 @@ pub(crate) struct Followed {
 impl Followed {
     pub(crate) fn new(member: &Member) -> Self {
         let condition = Condition {
-            state: Answering::Silent,
-            why: "it has not answered yet".to_owned(),
+            state: Reachability::Asked,
+            why: String::new(),
             since: now(),
+            entered: Instant::now(),
             process: GetProcessResponse::default(),
             services: member.services.clone(),
             checks: member.why.clone(),

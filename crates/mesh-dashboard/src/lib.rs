@@ -6,11 +6,11 @@
 //! counters with it, and history is for Prometheus.
 //!
 //! From the outside in:
-//! - `routes` answers a request, after `guard` has refused strangers. `files` has the page, `events` its stream, `answer` is
+//! - `routes` answers a request, after `guard` has let it pass. `files` has the page, `events` its stream, `answer` is
 //!   JSON and its errors.
 //! - `follow` follows the processes: `member` one of them, `work` the long work of one service. `hub` has what is `known`, and
 //!   `state` the same as rows of JSON, which `rows` makes.
-//! - `ask` answers what a page asks for once, `contracts` describes methods and messages, `attempt` makes a call for a reader.
+//! - `ask` answers what a page asks for once, `contracts` and `described` are those of processes, `trial` makes a call for a reader.
 //! - [`Members`] finds processes, [`Settings`] are the keys under `dashboard`.
 //!
 //! Guarantees:
@@ -22,9 +22,9 @@
 
 mod answer;
 mod ask;
-mod attempt;
 mod contracts;
 mod dashboard;
+mod described;
 mod events;
 mod files;
 mod follow;
@@ -39,9 +39,10 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod work;
 
 pub use dashboard::Dashboard;
 pub use hub::Own;
-pub use members::{CALLER, Channel, Listed, Member, Members, channel};
+pub use members::{CALLER, Channel, Channels, Listed, Member, Members, channel};
 pub use settings::{Mode, Settings};

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
 use crate::hub::Hub;
-use crate::known::{Answering, millis, now};
+use crate::known::{Reachability, millis};
 use crate::members::{LARGEST, Member};
 use crate::rows;
 use crate::state::Section;
@@ -39,7 +39,7 @@ async fn follow_once(hub: &Hub, member: &Member) -> Status {
         Ok(answer) => answer.into_inner(),
         Err(status) => return status,
     };
-    let knows_digest = !process.digest.is_empty();
+    let (knows_digest, start) = (!process.digest.is_empty(), process.start_id.clone());
     if !hub.process(&member.id, process) {
         return Status::already_exists("another address leads to the same process");
     }
@@ -52,6 +52,7 @@ async fn follow_once(hub: &Hub, member: &Member) -> Status {
     let mut frames = 0_u32;
     loop {
         match timeout(SILENT, stream.message()).await {
+            Ok(Ok(Some(frame))) if frame.start_id != start => return Status::unavailable("it was started again"),
             Ok(Ok(Some(frame))) => hub.frame(&member.id, &frame),
             Ok(Ok(None)) => return Status::unavailable("it has ended the stream"),
             Ok(Err(status)) => return status,
@@ -72,18 +73,19 @@ fn silent() -> Status {
     Status::deadline_exceeded(format!("did not answer for {} s", SILENT.as_secs()))
 }
 
-/// The state of a process that answers with `status`, and why.
-fn said(status: &Status) -> (Answering, String) {
+/// The state of a process by the status of a call, and why.
+fn said(status: &Status) -> (Reachability, String) {
     match status.code() {
         Code::Unimplemented => (
-            Answering::Silent,
+            Reachability::Silent,
             "it does not serve mesh.inspect.v1: it is another program, or of an older version".to_owned(),
         ),
         Code::PermissionDenied | Code::Unauthenticated => {
-            (Answering::Silent, format!("it refuses to be inspected: {}", status.message()))
+            (Reachability::Silent, format!("it refuses to be inspected: {}", status.message()))
         }
-        Code::DeadlineExceeded => (Answering::Silent, status.message().to_owned()),
-        _ => (Answering::Gone, root(status)),
+        Code::AlreadyExists => (Reachability::Same, String::new()),
+        Code::DeadlineExceeded => (Reachability::Silent, status.message().to_owned()),
+        _ => (Reachability::Gone, root(status)),
     }
 }
 
@@ -107,17 +109,14 @@ impl Hub {
         });
         let Some(followed) = known.get_mut(id) else { return false };
         if same {
-            // Its rows are those of the other address.
-            drop(known);
-            self.state().remove(Section::Processes, |key| key == id);
             return false;
         }
         let restarted = followed.condition.process.start_id != process.start_id;
         followed.condition.process = process;
-        followed.condition.state = Answering::Up;
-        followed.condition.why.clear();
+        if restarted || followed.condition.state != Reachability::Draining {
+            followed.condition.enter(Reachability::Up, "");
+        }
         if restarted {
-            followed.condition.since = now();
             followed.health.clear();
         }
         let mut state = self.state();
@@ -136,11 +135,8 @@ impl Hub {
         let mut known = self.known();
         let Some(followed) = known.get_mut(id) else { return };
         let condition = &mut followed.condition;
-        let is = if frame.draining { Answering::Draining } else { Answering::Up };
-        if condition.state != is {
-            (condition.state, condition.since) = (is, now());
-            condition.why = if frame.draining { "it finishes its calls and ends".to_owned() } else { String::new() };
-        }
+        let is = if frame.draining { Reachability::Draining } else { Reachability::Up };
+        condition.enter(is, if frame.draining { "it finishes its calls and ends" } else { "" });
         for health in &frame.services {
             followed.health.insert(health.service.clone(), health.clone());
         }
@@ -168,18 +164,17 @@ impl Hub {
     }
 
     /// Notes that a process does not answer.
-    fn condition(&self, id: &str, is: Answering, why: &str) {
+    fn condition(&self, id: &str, is: Reachability, why: &str) {
         let mut known = self.known();
         let Some(followed) = known.get_mut(id) else { return };
         let condition = &mut followed.condition;
         if condition.state == is && condition.why == why {
             return;
         }
-        // Each failed attempt has words of its own.
-        if condition.state != is {
-            condition.since = now();
+        condition.enter(is, why);
+        if is == Reachability::Same {
+            return self.state().remove(Section::Processes, |key| key == id);
         }
-        (condition.state, condition.why) = (is, why.to_owned());
         let row = rows::process(id, condition, &followed.health, &followed.unmet);
         self.state().put(Section::Processes, id, row);
     }

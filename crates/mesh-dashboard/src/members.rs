@@ -1,6 +1,8 @@
 //! The processes of a mesh, and how to call them.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response};
@@ -34,6 +36,36 @@ where
     BoxCloneSyncService::new(service.map_request(named))
 }
 
+/// The channels that are open, by the id of a process and the service that its certificate is to name.
+#[derive(Default)]
+pub struct Channels(Mutex<BTreeMap<(String, String), Channel>>);
+
+impl Channels {
+    /// The channel to a process, which is opened if there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// That of `open`.
+    pub fn get<E>(&self, id: &str, service: &str, open: impl FnOnce() -> Result<Channel, E>) -> Result<Channel, E> {
+        let (mut channels, key) = (self.lock(), (id.to_owned(), service.to_owned()));
+        if let Some(channel) = channels.get(&key) {
+            return Ok(channel.clone());
+        }
+        let channel = open()?;
+        channels.insert(key, channel.clone());
+        Ok(channel)
+    }
+
+    /// Closes those to other processes.
+    pub fn retain(&self, is_known: impl Fn(&str) -> bool) {
+        self.lock().retain(|(id, _), _| is_known(id));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Channel>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The largest message of a process that is read, in bytes.
 pub(crate) const LARGEST: usize = 16 << 20;
 
@@ -61,7 +93,6 @@ pub struct Listed {
 
 /// Finds the processes of a mesh.
 pub trait Members: Send + Sync + 'static {
-    /// Lists those that are known now. A [`Channel`] is cloned from an earlier answer where there was one, so that its connection
-    /// stays open.
+    /// Lists those that are known now. [`Channels`] keeps their connections open.
     fn list(&self) -> Pin<Box<dyn Future<Output = Listed> + Send + '_>>;
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, LOCATION, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -17,12 +17,12 @@ use tonic::{Code, Status};
 
 use crate::answer::{self, failure, refusal};
 use crate::ask::{self, Calls, Logs};
-use crate::attempt;
 use crate::events;
 use crate::files::Files;
 use crate::guard::Guard;
 use crate::hub::Hub;
 use crate::settings::Mode;
+use crate::trial;
 
 /// The largest body that is read, in bytes.
 const LARGEST: usize = 4 << 20;
@@ -48,14 +48,14 @@ pub(crate) struct Routes {
 impl Routes {
     /// Answers a request whose path begins with `/dashboard/`.
     pub(crate) async fn answer<B: Sent>(&self, head: &Parts, body: B) -> Response<Body> {
-        if let Some(refused) = self.guard.refuse(head) {
+        if let Some(refused) = self.guard.refuse_site(head) {
             return refused;
         }
         let path = head.uri.path().strip_prefix("/dashboard/").unwrap_or_default();
         if path == "open" {
             return self.open(head);
         }
-        if let Some(refused) = self.guard.unknown(&head.headers) {
+        if let Some(refused) = self.guard.refuse_reader(&head.headers) {
             return refused;
         }
         match (&head.method, path) {
@@ -91,8 +91,9 @@ impl Routes {
             },
             None if path == "contracts" => Ok(ask::contracts(hub).await),
             Some(("traces", trace)) => ask::trace(hub, trace).await,
-            Some(("processes", rest)) if rest.ends_with("/configuration") => {
-                match transcode::decode_percent(rest.trim_end_matches("/configuration")) {
+            Some(("processes", rest)) => {
+                let Some(id) = rest.strip_suffix("/configuration") else { return not_found() };
+                match transcode::decode_percent(id) {
                     Ok(id) => ask::configuration(hub, &id).await,
                     Err(why) => Err(Status::invalid_argument(why)),
                 }
@@ -107,17 +108,24 @@ impl Routes {
 
     /// Answers a request that changes something.
     async fn change<B: Sent>(&self, path: &str, head: &Parts, body: B) -> Response<Body> {
-        if let Some(refused) = Guard::changes(&head.headers) {
+        if let Some(refused) = Guard::refuse_form(&head.headers) {
             return refused;
         }
         if self.hub.mode() != Mode::Call {
             let message = "the page only shows: dashboard.mode is read";
             return refusal(StatusCode::FORBIDDEN, Code::PermissionDenied, "READ_ONLY", message);
         }
-        let read = timeout(ARRIVAL, Limited::new(body, LARGEST).collect()).await;
-        let Ok(Ok(body)) = read else {
-            let message = "the body has more than 4 MiB, or did not arrive within 10 s";
-            return refusal(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidArgument, "BODY_TOO_LARGE", message);
+        let body = match timeout(ARRIVAL, Limited::new(body, LARGEST).collect()).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let message = "the body has more than 4 MiB";
+                return refusal(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidArgument, "BODY_TOO_LARGE", message);
+            }
+            Ok(Err(_)) => return failure(&Status::invalid_argument("the body broke off")),
+            Err(_) => {
+                let message = "the body did not arrive within 10 s";
+                return refusal(StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded, "BODY_TOO_SLOW", message);
+            }
         };
         let Ok(asked) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
             return failure(&Status::invalid_argument("the body is no JSON"));
@@ -126,9 +134,9 @@ impl Routes {
         let changed = if path == "api/call" {
             let empty = json!({});
             let request = asked.get("request").unwrap_or(&empty);
-            attempt::call(&self.hub, text("method"), request, asked["confirmed"] == true).await
+            trial::call(&self.hub, text("method"), request, asked["confirmed"] == true).await
         } else {
-            attempt::operation(&self.hub, text("name"), text("action")).await
+            trial::operation(&self.hub, text("name"), text("action")).await
         };
         changed.map_or_else(|status| failure(&status), |json| answer::json(&json))
     }
@@ -138,7 +146,8 @@ impl Routes {
         let query = Query::read(head.uri.query().unwrap_or_default());
         let cookie = query.ok().and_then(|query| self.guard.open(query.one("key")));
         let Some(cookie) = cookie.and_then(|cookie| HeaderValue::from_str(&cookie).ok()) else {
-            let message = "this link was used, or is too old: make another one by POST /dashboard/link with the token";
+            let message =
+                "this link was used, or 64 later ones exist: POST /dashboard/link with the token makes another one";
             return refusal(StatusCode::UNAUTHORIZED, Code::Unauthenticated, "LINK_USED", message);
         };
         let mut response = redirect("/dashboard/");

@@ -8,11 +8,13 @@ use mesh_proto::mesh::inspect::v1::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::known::{Condition, millis};
+use crate::known::{Condition, Reachability, millis};
 use crate::members::CALLER;
 
 /// The packages whose calls are about the process itself. They would be mostly those of the page.
 const OWN: [&str; 4] = ["mesh.inspect.", "mesh.release.", "grpc.health.", "grpc.reflection."];
+/// The packages by which the page follows long work.
+const FOLLOWED: [&str; 2] = ["google.longrunning.", "mesh.operations."];
 /// The packages of contracts that services call without a declaration.
 const SHARED: [&str; 3] = ["mesh.", "google.", "grpc."];
 
@@ -23,8 +25,8 @@ pub(crate) fn process(
     health: &BTreeMap<String, ServiceHealth>,
     unmet: &[UnmetCall],
 ) -> Value {
-    let told = &condition.process;
-    let services = told.services.iter().map(|service| {
+    let reported = &condition.process;
+    let services = reported.services.iter().map(|service| {
         let health = health.get(&service.name);
         json!({
             "name": service.name, "contracts": service.contracts, "database": service.database, "follows": service.follows,
@@ -32,12 +34,12 @@ pub(crate) fn process(
             "why": health.map_or("", |health| &health.why),
         })
     });
-    let listeners = told.listeners.iter().map(|it| json!({"name": it.name, "address": it.address}));
+    let listeners = reported.listeners.iter().map(|it| json!({"name": it.name, "address": it.address}));
     let unmet =
         unmet.iter().map(|it| json!({"caller": it.caller, "peer": it.peer, "method": it.method, "why": it.why}));
     json!({
-        "key": id, "id": id, "process": told.process, "start": told.start_id, "started": millis(told.started_at.as_ref()),
-        "version": told.version, "digest": told.digest, "address": id, "listeners": listeners.collect::<Vec<_>>(),
+        "key": id, "id": id, "process": reported.process, "start": reported.start_id, "started": millis(reported.started_at.as_ref()),
+        "version": reported.version, "digest": reported.digest, "address": id, "listeners": listeners.collect::<Vec<_>>(),
         "state": condition.state.name(), "why": condition.why(), "since": condition.since,
         "services": services.collect::<Vec<_>>(), "known": condition.services, "unmet": unmet.collect::<Vec<_>>(),
     })
@@ -47,14 +49,15 @@ pub(crate) fn process(
 pub(crate) fn edge(id: &str, process: &GetProcessResponse, edge: &Edge, at: u64) -> Option<(String, Value)> {
     let side = side(edge.side());
     let caller = if edge.caller.is_empty() { &*edge.claimed_caller } else { &*edge.caller };
-    let own = edge.method.starts_with("mesh.operations.") || edge.method.starts_with("google.longrunning.");
-    if OWN.iter().any(|package| edge.method.starts_with(package)) || caller == CALLER && own {
+    if is_own(&edge.method, caller) {
         return None;
     }
     // What a reader tries is a call from outside.
     let caller = if caller == CALLER { "" } else { caller };
     let start = &process.start_id;
-    let key = format!("{id} {start} {side} {caller} {} {} {}", edge.callee, edge.method, edge.memory);
+    // By what was measured: two edges may be shown under one caller.
+    let ends = format!("{} {} {} {} {}", edge.caller, edge.claimed_caller, edge.callee, edge.method, edge.memory);
+    let key = format!("{id} {start} {side} {ends}");
     let shared = SHARED.iter().any(|package| edge.method.starts_with(package));
     let declares = |it: &mesh_proto::mesh::inspect::v1::DeclaredCall| it.caller == *caller && it.method == edge.method;
     let declares_some = process.services.iter().any(|service| service.name == *caller);
@@ -72,6 +75,12 @@ pub(crate) fn edge(id: &str, process: &GetProcessResponse, edge: &Edge, at: u64)
         "declared": declared,
     });
     Some((key, row))
+}
+
+/// Whether a call is one about the process itself, or of this page.
+fn is_own(method: &str, caller: &str) -> bool {
+    let of = |packages: &[&str]| packages.iter().any(|package| method.starts_with(package));
+    of(&OWN) || caller == CALLER && of(&FOLLOWED)
 }
 
 /// The key of an instance of a peer, as a process knows it, and its row.
@@ -107,26 +116,28 @@ pub(crate) fn services<'a>(
     }
     let mut services: BTreeMap<String, Service> = BTreeMap::new();
     for (condition, health) in conditions {
-        let told = &condition.process;
-        let names = if told.services.is_empty() {
+        let reported = &condition.process;
+        let names = if reported.services.is_empty() {
             condition.services.clone()
         } else {
-            told.services.iter().map(|service| service.name.clone()).collect()
+            reported.services.iter().map(|service| service.name.clone()).collect()
         };
-        for call in &told.calls {
+        for call in &reported.calls {
             services.entry(call.callee.clone()).or_default();
         }
         for name in names {
             let service = services.entry(name.clone()).or_default();
             if !condition.state.is_there() {
-                service.why.push(condition.why.clone());
+                if condition.state == Reachability::Gone {
+                    service.why.push(condition.why.clone());
+                }
                 continue;
             }
             let ready = condition.state.answers() && health.get(&name).is_some_and(|health| health.ready);
             service.instances += 1;
             service.ready += u32::from(ready);
-            if !told.version.is_empty() && !service.versions.contains(&told.version) {
-                service.versions.push(told.version.clone());
+            if !reported.version.is_empty() && !service.versions.contains(&reported.version) {
+                service.versions.push(reported.version.clone());
             }
             if !ready {
                 let own = health.get(&name).map(|health| health.why.clone()).filter(|_| condition.state.answers());
@@ -166,14 +177,15 @@ pub(crate) fn declared<'a>(conditions: impl Iterator<Item = &'a Condition>) -> B
     calls.map(row).collect()
 }
 
-/// A call that a process has kept.
-pub(crate) fn call(id: &str, it: &KeptCall) -> Value {
-    json!({
+/// A call that a process has kept. `None`: it is about the process itself.
+pub(crate) fn call(id: &str, it: &KeptCall) -> Option<Value> {
+    let row = json!({
         "process": id, "side": side(it.side()), "trace": it.trace, "span": it.span, "parent": it.parent,
         "caller": it.caller, "callee": it.callee, "method": it.method, "memory": it.memory,
         "start": it.started_at.as_ref().map_or(0.0, |at| at.seconds as f64 * 1e3 + f64::from(at.nanos) / 1e6),
         "took": seconds(it.took.as_ref()), "code": it.code, "reason": it.reason, "attempts": it.attempts, "slow": it.slow,
-    })
+    });
+    (!is_own(&it.method, &it.caller)).then_some(row)
 }
 
 fn seconds(time: Option<&prost_types::Duration>) -> f64 {

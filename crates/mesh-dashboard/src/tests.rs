@@ -21,11 +21,12 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use crate::files::Files;
-use crate::follow::{self, IDLE};
+use crate::follow::{self, IDLE, REMEMBERED};
 use crate::guard::Guard;
 use crate::hub::{Hub, Own};
 use crate::members::{Channel, Listed, Member, Members};
 use crate::routes::Routes;
+use crate::rows;
 use crate::settings::Mode;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -34,6 +35,8 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 #[derive(Clone)]
 struct Process {
     name: &'static str,
+    /// What discovery knows it by.
+    id: &'static str,
     /// Its start, and how many calls it has made. `None`: it is stopped, and answers nothing.
     calls: watch::Sender<Option<(u32, i64)>>,
     watched: Arc<AtomicUsize>,
@@ -41,7 +44,7 @@ struct Process {
 
 impl Process {
     fn new(name: &'static str) -> Self {
-        Self { name, calls: watch::Sender::new(Some((1, 0))), watched: Arc::default() }
+        Self { name, id: name, calls: watch::Sender::new(Some((1, 0))), watched: Arc::default() }
     }
 
     fn set(&self, start: u32, calls: i64) {
@@ -74,7 +77,7 @@ impl Process {
         let own = Edge { method: "mesh.inspect.v1.InspectService/Watch".to_owned(), ..edge.clone() };
         let health = ServiceHealth { service: self.name.to_owned(), ready: true, why: String::new() };
         WatchResponse {
-            start_id: start.to_string(),
+            start_id: format!("{} {start}", self.name),
             edges: vec![edge, own],
             services: vec![health],
             ..WatchResponse::default()
@@ -184,7 +187,7 @@ struct Known(watch::Sender<Vec<Process>>);
 impl Members for Known {
     fn list(&self) -> Pin<Box<dyn Future<Output = Listed> + Send + '_>> {
         let member = |process: &Process| Member {
-            id: process.name.to_owned(),
+            id: process.id.to_owned(),
             services: vec![process.name.to_owned()],
             why: String::new(),
             channel: process.channel(),
@@ -207,7 +210,12 @@ impl Page {
 
     fn with(processes: &[Process], mode: Mode, token: Option<&str>) -> Self {
         let known = Known(watch::Sender::new(processes.to_vec()));
-        let own = Own { process: "test".to_owned(), version: "1".to_owned(), registry: "local".to_owned() };
+        let own = Own {
+            process: "test".to_owned(),
+            version: "1".to_owned(),
+            registry: "local".to_owned(),
+            links: vec![("/docs".to_owned(), "documentation".to_owned())],
+        };
         let hub = Hub::new(Box::new(known.clone()), own, mode);
         tokio::spawn(follow::run(Arc::clone(&hub)));
         let site = mesh_edge::Site::new("127.0.0.1:8080".parse().unwrap(), &[]);
@@ -299,11 +307,12 @@ async fn page_gets_what_processes_say() {
     events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"0": 7})).await;
     let state = &events.state;
     assert_eq!(state["hub"]["mode"], "call");
+    assert_eq!(state["hub"]["links"], json!([{"url": "/docs", "name": "documentation"}]));
     assert_eq!(state["edges"].as_array().unwrap().len(), 1, "calls about the process itself are left out");
     assert_eq!(row(state, "processes", "artwork")["state"], "up");
     let services = |name| (&row(state, "services", name)["ready"], &row(state, "services", name)["known"]);
     assert_eq!(services("artwork"), (&json!(1), &json!(true)));
-    assert_eq!(services("catalog"), (&json!(0), &json!(false)), "it is called, and nobody knows an instance");
+    assert_eq!(services("catalog"), (&json!(0), &json!(false)), "it is called, and no instance is known");
     assert_eq!(row(state, "declared", "artwork")["callee"], "catalog");
     assert_eq!(row(state, "notes", "a note")["text"], "a note");
 }
@@ -339,14 +348,49 @@ async fn restart_begins_the_counters_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn process_that_discovery_forgets_is_gone() {
+async fn process_that_discovery_forgets_is_shown_while_it_answers() {
     let artwork = Process::new("artwork");
     let page = Page::new(std::slice::from_ref(&artwork));
     let mut events = page.open().await;
     events.until(|state| row(state, "processes", "artwork")["state"] == "up").await;
     page.known.0.send_replace(Vec::new());
+    artwork.set(1, 5);
+    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"0": 5})).await;
+    sleep(Duration::from_secs(30)).await;
+    artwork.set(1, 6);
+    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"0": 6})).await;
+    artwork.stop();
+    events.until(|state| row(state, "processes", "artwork")["state"] == "silent").await;
+    sleep(REMEMBERED).await;
     events.until(|state| row(state, "processes", "artwork").is_null()).await;
     assert!(row(&events.state, "edges", "artwork").is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn second_address_of_a_process_is_not_shown() {
+    let (artwork, mut other) = (Process::new("artwork"), Process::new("artwork"));
+    other.id = "by another address";
+    let page = Page::new(&[artwork, other]);
+    let mut events = page.open().await;
+    events.until(|state| row(state, "processes", "artwork")["state"] == "up").await;
+    sleep(Duration::from_secs(10)).await;
+    events.until(|state| row(state, "services", "artwork")["ready"] == 1).await;
+    assert!(row(&events.state, "processes", "by another").is_null(), "{:#}", events.state);
+    assert_eq!(row(&events.state, "services", "artwork")["instances"], 1);
+    assert_eq!(page.get("/dashboard/api/calls").await.1["calls"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn edges_that_are_shown_under_one_caller_have_a_key_each() {
+    let process = GetProcessResponse::default();
+    let edge = |caller: &str, claimed: &str| {
+        let edge = Edge { caller: caller.to_owned(), claimed_caller: claimed.to_owned(), ..Edge::default() };
+        rows::edge("id", &process, &edge, 0).unwrap()
+    };
+    let ((proven, first), (claimed, second)) = (edge("artwork", ""), edge("", "artwork"));
+    assert!(proven != claimed && first["caller"] == second["caller"]);
+    let ((tried, first), (outside, second)) = (edge("dashboard", ""), edge("", ""));
+    assert!(tried != outside && first["caller"] == "" && second["caller"] == "");
 }
 
 #[tokio::test(start_paused = true)]
@@ -372,7 +416,8 @@ async fn stream_ends_with_a_drain() {
     let mut events = page.open().await;
     assert!(events.body.frame().await.is_some());
     page.routes.draining.cancel();
-    assert!(events.body.frame().await.is_none());
+    let ended = async { while events.body.frame().await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(1), ended).await.expect("the stream has ended");
 }
 
 #[tokio::test(start_paused = true)]

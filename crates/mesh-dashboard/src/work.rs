@@ -3,10 +3,11 @@
 //! A subscription says that something has changed. What is shown is the list of the newest, which has more: the kind of the
 //! work, and what has ended. So a burst of changes costs one list a second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use mesh_client::Subscription;
 use mesh_client::operation::metadata;
 use mesh_proto::google::longrunning::operations_client::OperationsClient;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Code, Status};
 use tonic_types::RpcStatusExt as _;
 
-use crate::answer::{code_name, cut};
+use crate::answer::cut;
 use crate::contracts::Contracts;
 use crate::hub::Hub;
 use crate::known::millis;
@@ -33,8 +34,10 @@ pub(crate) const NOTE: &str = "work ";
 const SHOWN: i32 = 100;
 /// The least time between two lists.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Without a change, the list is read again after this time: progress of others may be lost with their process.
+/// Without a change, the list is read again after this time.
 const AGAIN: Duration = Duration::from_secs(15);
+/// The sagas whose steps are asked for at once.
+const AT_ONCE: usize = 8;
 /// The limit for an answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -43,19 +46,17 @@ pub(crate) fn does(service: &Service) -> bool {
     service.contracts.iter().any(|contract| contract == operations_server::SERVICE_NAME)
 }
 
-/// Follows the work of a service until the future is dropped, or the service does none.
+/// Follows the work of a service until the future is dropped.
 pub(crate) async fn follow(hub: Arc<Hub>, service: String) {
     loop {
         if let Some(channel) = hub.serving(&service) {
             let status = follow_at(&hub, &service, channel).await;
             match status.code() {
-                // It does no long work.
-                Code::Unimplemented | Code::NotFound => return,
                 Code::PermissionDenied | Code::Unauthenticated => {
                     let text = format!("the long work of {service} is not shown: {}", status.message());
                     let key = format!("{NOTE}{service}");
                     hub.state().put(Section::Notes, &*key, json!({"key": key, "text": text}));
-                    return;
+                    sleep(AGAIN).await;
                 }
                 _ => {}
             }
@@ -66,10 +67,11 @@ pub(crate) async fn follow(hub: Arc<Hub>, service: String) {
 
 async fn follow_at(hub: &Hub, service: &str, channel: Channel) -> Status {
     let parent = format!("services/{service}");
-    let types = Contracts::of(&channel).await.unwrap_or_default();
+    let types = timeout(LIMIT, Contracts::of(&channel)).await.ok().and_then(Result::ok);
+    let mut steps = HashMap::new();
     let mut subscription = Subscription::new(channel.clone(), parent.clone(), Vec::new());
     loop {
-        let listed = timeout(LIMIT, list(&channel, &parent, &types)).await;
+        let listed = timeout(LIMIT, list(&channel, &parent, types.as_ref(), &mut steps)).await;
         let rows = match listed.unwrap_or_else(|_| Err(Status::deadline_exceeded("did not list its operations"))) {
             Ok(rows) => rows,
             Err(status) => return status,
@@ -97,26 +99,41 @@ async fn follow_at(hub: &Hub, service: &str, channel: Channel) -> Status {
     }
 }
 
-/// The newest operations, by their names.
-async fn list(channel: &Channel, parent: &str, types: &Contracts) -> Result<BTreeMap<String, Value>, Status> {
-    let mut client = OperationsClient::new(channel.clone()).max_decoding_message_size(LARGEST);
+/// The newest operations, by their names. `known` has the steps of sagas, by the revision that they are of.
+async fn list(
+    channel: &Channel,
+    parent: &str,
+    types: Option<&Contracts>,
+    known: &mut HashMap<String, (i64, Vec<Step>)>,
+) -> Result<BTreeMap<String, Value>, Status> {
+    let client = OperationsClient::new(channel.clone()).max_decoding_message_size(LARGEST);
     let request = ListOperationsRequest { name: parent.to_owned(), page_size: SHOWN, ..Default::default() };
-    let mut operations = client.list_operations(request).await?.into_inner().operations;
-    let mut rows = BTreeMap::new();
-    for operation in &mut operations {
-        let mut listed = metadata(operation);
-        // A list has no steps.
-        if listed.phase() != Phase::Unspecified {
-            let request = GetOperationRequest { name: operation.name.clone() };
-            listed.steps =
-                client.get_operation(request).await.map(|got| metadata(got.get_ref()).steps).unwrap_or_default();
-        }
-        rows.insert(operation.name.clone(), row(parent, operation, &listed, types));
+    let operations = client.clone().list_operations(request).await?.into_inner().operations;
+    known.retain(|name, _| operations.iter().any(|operation| operation.name == *name));
+    // A list has no steps.
+    let changed = operations.iter().filter_map(|operation| {
+        let (listed, name) = (metadata(operation), operation.name.clone());
+        let is_known = known.get(&name).is_some_and(|(revision, _)| *revision == listed.revision);
+        (listed.phase() != Phase::Unspecified && !is_known).then_some(name)
+    });
+    let asked = changed.collect::<Vec<_>>().into_iter().map(|name| {
+        let mut client = client.clone();
+        async move { client.get_operation(GetOperationRequest { name }).await }
+    });
+    let got: Vec<_> = stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
+    for operation in got.into_iter().flatten().map(tonic::Response::into_inner) {
+        let whole = metadata(&operation);
+        known.insert(operation.name, (whole.revision, whole.steps));
     }
-    Ok(rows)
+    let rows = operations.iter().map(|operation| {
+        let mut listed = metadata(operation);
+        listed.steps = known.get(&operation.name).map(|(_, steps)| steps.clone()).unwrap_or_default();
+        (operation.name.clone(), row(parent, operation, &listed, types))
+    });
+    Ok(rows.collect())
 }
 
-fn row(parent: &str, operation: &Operation, it: &OperationMetadata, types: &Contracts) -> Value {
+fn row(parent: &str, operation: &Operation, it: &OperationMetadata, types: Option<&Contracts>) -> Value {
     let error = match &operation.result {
         Some(operation::Result::Error(error)) => {
             let reason = error.get_details_error_info().map(|info| info.reason).unwrap_or_default();
@@ -148,7 +165,7 @@ fn state(done: bool, it: &OperationMetadata) -> &'static str {
 }
 
 fn step(it: &Step) -> Value {
-    let error = it.error.as_ref().map(|error| format!("{}: {}", code_name(error.code), cut(&error.message)));
+    let error = it.error.as_ref().map(|error| format!("{}: {}", transcode::code_name(error.code), cut(&error.message)));
     json!({
         "name": it.name, "state": it.state().as_str_name().trim_start_matches("STEP_STATE_"), "attempt": it.attempt,
         "began": millis(it.begin_time.as_ref()), "ended": millis(it.end_time.as_ref()), "error": error,
@@ -156,9 +173,9 @@ fn step(it: &Step) -> Value {
 }
 
 /// How far the work is, if its progress says so by the fields `done` and `total`, or `percent`.
-fn percent(progress: &Any, types: &Contracts) -> Option<f64> {
+fn percent(progress: &Any, types: Option<&Contracts>) -> Option<f64> {
     let (_, name) = progress.type_url.rsplit_once('/')?;
-    let json = types.json(name, &progress.value)?;
+    let json = types?.json(name, &progress.value)?;
     let number = |name: &str| match json.get(name)? {
         Value::Number(number) => number.as_f64(),
         // 64 bits are text in JSON.

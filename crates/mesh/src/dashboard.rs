@@ -1,14 +1,15 @@
 //! The dashboard of a process: what it finds by the discovery of the process, and how it calls what it has found.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use http::Request;
-use mesh_dashboard::{CALLER, Channel, Dashboard, Listed, Member, Members, Own, channel};
+use mesh_dashboard::{CALLER, Channel, Channels, Dashboard, Listed, Member, Members, Own, channel};
+use mesh_edge::{Docs, Edge};
 use mesh_rpc::auth;
 use mesh_rpc::call::{Call, Handler, Local, Methods};
 use mesh_rpc::client::Direct;
@@ -30,6 +31,7 @@ pub(crate) type Shown = (Option<Dashboard>, Option<Page>);
 /// What a dashboard needs of its process.
 pub(crate) struct Around<'a> {
     pub(crate) addresses: Listen,
+    pub(crate) edge: Option<&'a Edge>,
     pub(crate) layers: &'a Handler,
     pub(crate) methods: &'a Methods,
     pub(crate) discovery: &'a Discovery,
@@ -72,7 +74,13 @@ fn page(config: &Config, listen: SocketAddr, around: &Around<'_>) -> anyhow::Res
         Registry::Consul(_) => "consul",
     };
     let version = executable::VERSION.to_owned();
-    let own = Own { process: config.process.to_owned(), version, registry: registry.to_owned() };
+    let at = addresses.edge.unwrap_or(addresses.services);
+    let docs = around.edge.filter(|_| config.edge.docs != Docs::Off).map(|edge| format!("{}/docs", edge.url(at)));
+    let links = docs.map(|url| (url, "API documentation".to_owned())).into_iter();
+    let links =
+        links.chain(around.edge.and_then(|edge| edge.page(at)).map(|url| (url, "page of the project".to_owned())));
+    let own =
+        Own { process: config.process.to_owned(), version, registry: registry.to_owned(), links: links.collect() };
     let asks = (config.auth.mode == auth::Mode::Required).then(|| ASKS.to_owned());
     let found = Found {
         own: Member {
@@ -86,7 +94,7 @@ fn page(config: &Config, listen: SocketAddr, around: &Around<'_>) -> anyhow::Res
         transport: config.transport.clone(),
         metrics: metrics.tls.clone(),
         notes: asks.into_iter().collect(),
-        channels: Mutex::default(),
+        channels: Channels::default(),
     };
     Dashboard::new(&config.dashboard, listen, own, found, (*draining).clone())
 }
@@ -105,8 +113,7 @@ struct Found {
     metrics: TlsMetrics,
     /// What the reader should know in any case.
     notes: Vec<String>,
-    /// By address.
-    channels: Mutex<HashMap<String, Channel>>,
+    channels: Channels,
 }
 
 impl Members for Found {
@@ -133,7 +140,7 @@ impl Members for Found {
                     Err(why) => listed.notes.push(format!("the instances of {service} cannot be found: {why}")),
                 }
             }
-            self.lock().retain(|id, _| found.contains_key(id));
+            self.channels.retain(|id| found.contains_key(id));
             listed.members.extend(found.into_iter().map(|(id, (services, seen))| self.member(id, services, &seen)));
             listed
         })
@@ -141,20 +148,16 @@ impl Members for Found {
 }
 
 impl Found {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Channel>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn member(&self, id: String, services: Vec<String>, seen: &Seen) -> Member {
-        let mut channels = self.lock();
-        let opened = channels.entry(id.clone()).or_insert_with(|| {
-            let service = services.first().map(|service| Arc::from(&**service)).unwrap_or_default();
-            let dial = Dial { service, transport: self.transport.clone(), metrics: self.metrics.clone() };
-            over_network(Direct::to_instance(seen.authority.clone(), dial))
+        let service = services.first().map(String::as_str).unwrap_or_default();
+        let Ok(channel) = self.channels.get(&id, service, || {
+            let dial =
+                Dial { service: Arc::from(service), transport: self.transport.clone(), metrics: self.metrics.clone() };
+            Ok::<_, Infallible>(over_network(Direct::to_instance(seen.authority.clone(), dial)))
         });
         let why =
             if seen.is_passing == Some(false) { "its checks in Consul do not pass".to_owned() } else { String::new() };
-        Member { id, services, why, channel: opened.clone() }
+        Member { id, services, why, channel }
     }
 }
 

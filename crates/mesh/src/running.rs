@@ -144,6 +144,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let discovery = Discovery::new(&config.registry, &background)?;
     let around = dashboard::Around {
         addresses,
+        edge: edge.as_ref(),
         layers: &stack,
         methods: &methods,
         discovery: &discovery,

@@ -140,9 +140,9 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
         &[
             "answer members settings state",
             "contracts files guard known",
-            "rows",
+            "described rows",
             "hub",
-            "ask attempt events member work",
+            "ask events member trial work",
             "follow routes",
             "dashboard",
             "tests",

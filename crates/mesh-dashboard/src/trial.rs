@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status};
 
-use crate::answer::{code_name, cut, reason};
+use crate::answer::{cut, reason};
 use crate::contracts::Contracts;
 use crate::hub::Hub;
 use crate::members::LARGEST;
@@ -35,8 +35,9 @@ const READ: Duration = Duration::from_secs(10);
 /// not confirmed that.
 pub(crate) async fn call(hub: &Hub, method: &str, request: &Value, confirmed: bool) -> Result<Value, Status> {
     let unknown = || Status::not_found(format!("no process that answers has the method {}", cut(method)));
+    let contract = method.split('/').next().unwrap_or_default();
     let mut found = None;
-    for (_, channel) in hub.asked().await {
+    for channel in hub.serving_contract(contract).await {
         let Ok(Ok(contracts)) = timeout(Duration::from_secs(2), Contracts::of(&channel)).await else { continue };
         if let Some(method) = contracts.method(method) {
             found = Some((channel, contracts, method));
@@ -50,12 +51,11 @@ pub(crate) async fn call(hub: &Hub, method: &str, request: &Value, confirmed: bo
     if !confirmed && !contracts.only_reads(&descriptor) {
         return Err(Status::failed_precondition("the method may change something: confirm the call"));
     }
-    let schema = contracts.schema().ok_or_else(unknown)?;
-    let types = [descriptor.input(), descriptor.output()].map(|it| schema.message(it.full_name()));
+    let types = [descriptor.input(), descriptor.output()].map(|it| contracts.schema().message(it.full_name()));
     let [Some(input), Some(output)] = types else { return Err(unknown()) };
     let mut wire = Vec::new();
     if let Err(mistakes) = input.to_wire(request.to_string().as_bytes(), &mut wire) {
-        return Err(Status::invalid_argument(format!("the request is none of {}: {mistakes}", input.full_name())));
+        return Err(Status::invalid_argument(format!("the request does not match {}: {mistakes}", input.full_name())));
     }
     let trace = Trace::begin();
     let mut request = Request::new(Bytes::from(wire));
@@ -73,8 +73,9 @@ pub(crate) async fn call(hub: &Hub, method: &str, request: &Value, confirmed: bo
         while let Some(message) = stream.message().await? {
             let mut json = Vec::new();
             let written = output.to_json(&message, &mut json);
-            written
-                .map_err(|error| Status::data_loss(format!("the answer is none of {}: {error}", output.full_name())))?;
+            written.map_err(|error| {
+                Status::data_loss(format!("the answer does not match {}: {error}", output.full_name()))
+            })?;
             responses.push(serde_json::from_slice::<Value>(&json).unwrap_or_default());
             if responses.len() == SHOWN {
                 break;
@@ -91,10 +92,11 @@ pub(crate) async fn call(hub: &Hub, method: &str, request: &Value, confirmed: bo
         Err(_) => Status::deadline_exceeded("the call did not end in time"),
     };
     let streams = descriptor.is_server_streaming();
-    let response = if streams { Value::Null } else { responses.first().cloned().unwrap_or_default() };
+    // A failed call may have answered before.
+    let response = if streams { Value::Array(responses) } else { responses.pop().unwrap_or_default() };
     Ok(json!({
-        "code": status.code() as i32, "name": code_name(status.code() as i32), "reason": reason(&status), "message": cut(status.message()),
-        "response": response, "responses": if streams { responses } else { Vec::new() },
+        "code": status.code() as i32, "name": transcode::code_name(status.code() as i32), "reason": reason(&status), "message": cut(status.message()),
+        "response": response,
         "took": began.elapsed().as_secs_f64(), "trace": trace.trace_id().to_string(),
     }))
 }
