@@ -20,7 +20,7 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn open(curl: &Curl) -> Self {
-        let mut child = curl.open("/dashboard/events", &[]);
+        let mut child = curl.open("/dashboard/events", &["--max-time", "120"]);
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         Self { child, lines, state: Value::Null }
     }

@@ -165,7 +165,9 @@ fn dashboard_shows_which_service_is_down_and_why() {
     let dashboard = Dashboard::of(&[&catalog, &artwork], &[]);
     let mut events = Events::open(&dashboard.curl);
     events.until("both are up", |events| (events.rows("processes", "state", "up").count() == 2).then_some(()));
-    let before = events.rows("edges", "process", &peer).next().expect("an edge")["start"].clone();
+    let before = events.until("it has an edge", |events| {
+        events.rows("edges", "process", &peer).next().map(|edge| edge["start"].clone())
+    });
 
     catalog.signal("STOP");
     let silent =
@@ -207,7 +209,11 @@ fn dashboard_shows_which_service_is_down_and_why() {
     events.until("the catalog is up again", |events| {
         (events.rows("processes", "state", "up").count() == 2).then_some(())
     });
-    assert!(events.rows("edges", "process", &peer).all(|edge| edge["start"] != before), "{:#}", events.state);
+    create(&again.grpcurl(), "Metropolis");
+    events.until("its edges are new", |events| {
+        let mut edges = events.rows("edges", "process", &peer).peekable();
+        (edges.peek().is_some() && edges.all(|edge| edge["start"] != before)).then_some(())
+    });
     drop(again);
 }
 
