@@ -4,6 +4,7 @@
 //! Guarantees:
 //! - A counter of a shard has one writer. Threads above [`OWN`] share the last shard, and count there with atomic additions.
 //! - A shard exists from the first call that its thread counts.
+//! - A reader that sees the end of a call, by its code, sees its time, and what its thread has written before.
 //!
 //! See: decision 0047.
 
@@ -65,10 +66,10 @@ impl Counters {
     /// Counts the end of a call.
     pub(super) fn end(&self, code: usize, nanos: u64) {
         let writer = self.writer();
-        // Every code of tonic is below; a later one is the code UNKNOWN.
-        writer.add(writer.shard.codes.get(code).unwrap_or(&writer.shard.codes[2]), 1);
         writer.add(&writer.shard.buckets[bucket(nanos)], 1);
         writer.add(&writer.shard.nanos, nanos);
+        // Last. Every code of tonic is below; a later one is the code UNKNOWN.
+        writer.add(writer.shard.codes.get(code).unwrap_or(&writer.shard.codes[2]), 1);
     }
 
     /// Counts an attempt after the first.
@@ -118,15 +119,15 @@ impl Counters {
 impl Writer<'_> {
     fn add(&self, counter: &AtomicU64, more: u64) {
         if self.only {
-            counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Release);
         } else {
-            counter.fetch_add(more, Ordering::Relaxed);
+            counter.fetch_add(more, Ordering::Release);
         }
     }
 }
 
 fn read(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
+    counter.load(Ordering::Acquire)
 }
 
 impl Default for Shard {
@@ -236,6 +237,21 @@ mod tests {
         assert_eq!((totals.begun, totals.codes[5], totals.retries, totals.in_flight()), (calls, calls, calls, 0));
         assert_eq!((totals.buckets[0], totals.nanos), (calls, calls / 1000 * (0..1000).sum::<u64>()));
         assert_eq!(counters.mark(), (calls, calls, calls));
+    }
+
+    #[test]
+    fn counters_show_the_time_of_every_call_that_they_show() {
+        let counters = Counters::new();
+        let calls = 1_000_000;
+        thread::scope(|scope| {
+            scope.spawn(|| (0..calls).for_each(|_| counters.end(0, 1)));
+            let mut ended = 0;
+            while ended < calls {
+                ended = counters.mark().1;
+                let Totals { buckets, nanos, .. } = counters.totals();
+                assert!(buckets[0] >= ended && nanos >= ended, "{ended} calls, {} and {nanos} times", buckets[0]);
+            }
+        });
     }
 
     #[test]

@@ -63,19 +63,19 @@ impl Edge {
         }
     }
 
-    /// Counts the end of a call, and keeps it if it is worth that.
+    /// Keeps a call that has ended, if it is worth that, and counts it: a reader that sees it counted sees its failure.
     pub fn end(&'static self, ended: &Ended<'_>) {
         if !self.counts {
             return;
         }
         let Ended { status, took, trace, .. } = ended;
         let code = status.code();
-        self.counters.end(code as usize, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
-        // What waits lasts as long as nothing happens.
+        // A method that waits lasts as long as nothing happens.
         let slow = *took >= self.kept.keep.slow && !self.ends.method.waits;
-        if code != Code::Ok || slow || self.kept.keep.samples(trace.trace_id) {
+        if self.ends.is_failure(code) || slow || self.kept.keep.samples(trace.trace_id) {
             self.keep(ended, slow);
         }
+        self.counters.end(code as usize, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Counts an attempt after the first.
@@ -101,22 +101,58 @@ impl Edge {
     #[cold]
     fn keep(&'static self, ended: &Ended<'_>, slow: bool) {
         let (code, trace, ended_at) = (ended.status.code(), ended.trace.trace_id, SystemTime::now());
-        // A client leaves a stream when it has seen enough.
-        let left = code == Code::Cancelled && self.ends.method.server_streaming;
-        if left && !self.kept.keep.samples(trace) {
-            return;
-        }
         let reason = match code {
             Code::Ok => None,
             _ => ended.status.get_details_error_info().map(|info| info.reason),
         };
         let reason = self.kept.reasons.keep(&reason.unwrap_or_default());
-        if code != Code::Ok && !left {
+        if self.ends.is_failure(code) {
             let failure = Failure { code, reason, trace, ended_at };
             *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
         }
         let attempts = if self.ends.side == Measured::Made { ended.attempts } else { 0 };
         let (span, parent, took) = (ended.trace.span_id, ended.parent, ended.took);
         self.kept.add(KeptCall { ends: &self.ends, trace, span, parent, ended_at, took, code, reason, attempts, slow });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Methods;
+    use crate::telemetry::{Edges, KeepCalls};
+    use std::thread;
+
+    fn end(edge: &'static Edge, code: Code) {
+        let (status, took, trace) = (Status::new(code, ""), Duration::ZERO, Trace::begin());
+        edge.end(&Ended { status: &status, took, trace, parent: None, attempts: 1 });
+    }
+
+    #[test]
+    fn edge_has_the_failure_of_every_call_that_it_has_counted() {
+        let edges = Edges::default();
+        let method = Methods::of(&[]).find("/google.longrunning.Operations/GetOperation");
+        let names: Vec<&'static str> = (0..200).map(|number| &*format!("service-{number}").leak()).collect();
+        for name in names {
+            let edge = edges.made("film", name, method, false);
+            thread::scope(|scope| {
+                scope.spawn(|| end(edge, Code::NotFound));
+                while edge.mark().1 == 0 {
+                    std::hint::spin_loop();
+                }
+                assert!(edge.last_failure().is_some(), "{name}");
+            });
+        }
+    }
+
+    #[test]
+    fn stream_that_its_client_leaves_is_no_problem() {
+        let edges = Edges::new(KeepCalls { sample: 1, ..KeepCalls::default() }, true);
+        let edge = edges.made("film", "artwork", Methods::of(&[]).find("/grpc.health.v1.Health/Watch"), false);
+        end(edge, Code::Cancelled);
+        let kept = |problems| edges.kept(10, None, problems).0.len();
+        assert_eq!((kept(false), kept(true), edge.last_failure().is_none()), (1, 0, true));
+        end(edge, Code::Unavailable);
+        assert_eq!((kept(false), kept(true), edge.last_failure().is_some()), (2, 1, true));
     }
 }

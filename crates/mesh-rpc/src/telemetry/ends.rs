@@ -1,8 +1,10 @@
 //! The two ends of calls, their method and the side that measures: what makes two calls those of one edge.
 
+use tonic::Code;
+
 use crate::call::Method;
 
-/// Who has measured.
+/// The side that has measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measured {
     /// The process served the calls.
@@ -29,6 +31,15 @@ pub struct Ends {
 }
 
 impl Ends {
+    /// Whether a call that has ended with this code has failed. A client may leave a stream when it has seen enough.
+    pub(super) fn is_failure(&self, code: Code) -> bool {
+        match code {
+            Code::Ok => false,
+            Code::Cancelled => !self.method.server_streaming,
+            _ => true,
+        }
+    }
+
     /// The name of the method as messages and traces have it: `catalog.v1.CatalogService/GetTitle`, or `unknown`.
     pub fn method_name(&self) -> String {
         let Method { service, name, .. } = self.method;

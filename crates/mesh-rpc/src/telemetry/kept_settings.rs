@@ -7,7 +7,7 @@ use mesh_runtime::settings::{Key, Settings, parse};
 /// Which calls a process keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepCalls {
-    /// The most calls. 0 to 16384: a call takes 80 bytes.
+    /// The most calls. 0 to 16384: a call takes 96 bytes.
     pub calls: usize,
     /// One trace in so many is kept although it went well. 0 to 1000000; 0: none.
     pub sample: u32,
@@ -39,7 +39,7 @@ impl KeepCalls {
 
     /// Whether a trace is one of the sample. All processes with the same setting choose the same traces.
     pub(super) fn samples(self, trace: u128) -> bool {
-        // The last digits of a trace are random, whoever has begun it.
+        // The last digits of a trace are random in every implementation.
         let random = u64::from(trace as u32);
         self.sample > 0 && (random * u64::from(self.sample)) >> 32 == 0
     }
