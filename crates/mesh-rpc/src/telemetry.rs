@@ -37,6 +37,7 @@ mod span;
 mod span_tests;
 mod tls_metrics;
 
+pub use agent::DASHBOARD;
 pub(crate) use agent::{appended, of as agent};
 pub use buckets::BUCKETS;
 pub use carrier_metrics::{CarrierLag, CarrierMetrics};

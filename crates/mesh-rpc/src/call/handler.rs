@@ -92,6 +92,8 @@ pub struct Call<B = Body> {
     pub connection: Option<Connection>,
     /// The services of a call in memory.
     pub local: Option<Local>,
+    /// Whether the caller is outside of the mesh.
+    pub is_outside: bool,
     /// When the call arrived.
     pub arrived: Instant,
     /// What is known of the call. The deadline is set on the way.
@@ -106,7 +108,8 @@ impl<B> Call<B> {
     /// A call that arrives now.
     pub fn new(method: &'static Method, connection: Option<Connection>, request: Request<B>) -> Self {
         let (context, parent) = Context::of_call(method, request.headers());
-        Self { method, connection, local: None, arrived: Instant::now(), context, parent, request }
+        let (local, is_outside, arrived) = (None, false, Instant::now());
+        Self { method, connection, local, is_outside, arrived, context, parent, request }
     }
 
     /// A call in memory that a service of this process makes now.
@@ -124,9 +127,10 @@ impl<B> Call<B> {
         self.local.map(|local| local.called)
     }
 
-    /// Removes what a caller outside of the mesh must not say of a call: its cause, and identities.
+    /// The call of a caller outside of the mesh, without what that must not say: its cause, and identities.
     #[must_use]
     pub fn from_outside(mut self) -> Self {
+        self.is_outside = true;
         self.context.cause = None;
         outside::strip(self.request.headers_mut());
         self
@@ -134,8 +138,8 @@ impl<B> Call<B> {
 
     /// Replaces the request body.
     pub fn map_body<C>(self, map: impl FnOnce(B) -> C) -> Call<C> {
-        let Self { method, connection, local, arrived, context, parent, request } = self;
-        Call { method, connection, local, arrived, context, parent, request: request.map(map) }
+        let Self { method, connection, local, is_outside, arrived, context, parent, request } = self;
+        Call { method, connection, local, is_outside, arrived, context, parent, request: request.map(map) }
     }
 }
 

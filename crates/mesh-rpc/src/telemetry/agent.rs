@@ -1,8 +1,11 @@
 //! The `user-agent` of calls between services, which names the one that calls: `grpc-rust-mesh/0.1.0 (artwork)`.
 //!
-//! It is for display, to a process whose callers have no certificate. Any client may say anything there.
+//! It is for display, to a process whose callers have no certificate. Any client may send any name.
 
 use http::HeaderValue;
+
+/// The name in calls of a dashboard.
+pub const DASHBOARD: &str = "dashboard";
 
 const PRODUCT: &str = "grpc-rust-mesh/";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -52,6 +55,7 @@ mod tests {
     fn agent_names_the_service_that_calls() {
         let own = of("artwork");
         assert_eq!(service(own.to_str().unwrap()), Some("artwork"));
+        assert_eq!(service("grpc-rust-mesh/1 (artwork) tonic/0.14"), Some("artwork"));
         assert_eq!(service(of("A b)(").to_str().unwrap()), None);
         let given = HeaderValue::from_static("grpc-python/1.60 grpc-c/37.0 (linux; chttp2)");
         let appended_to = |given: &HeaderValue| appended(given, &own).to_str().unwrap().to_owned();
@@ -74,7 +78,6 @@ mod tests {
             "grpc-rust-mesh/1 (Artwork)",
             "grpc-rust-mesh/1 (art work)",
             "grpc-rust-mesh/1 (<img>)",
-            "grpc-rust-mesh/1 (artwork) x",
             "Mozilla/5.0 (artwork)",
             &long,
         ] {

@@ -1,10 +1,11 @@
 //! The edges of a process: every call that it serves or makes is counted here, once. `/metrics` and the inspect API read it.
 //!
 //! Guarantees:
-//! - An edge is found without a lock and without a hash: by the number of its method, then among the few that have it.
+//! - A known edge is found without a lock and without a hash: by the number of its method, then among the few that have it.
 //! - The number of edges is bounded. Methods that no contract has are one, and so are callers beyond [`CALLERS`] services
 //!   with a certificate, or [`CLAIMED`] that say what they are, and all of them beyond [`MOST`] edges.
-//! - A caller is who its certificate says, or the service that calls in memory. What a caller says of itself is for display.
+//! - A caller is the service of its certificate, or the one that calls in memory. What a caller within the mesh says of itself is
+//!   for display; what one outside of it says is not read.
 //!
 //! See: decision 0047.
 
@@ -15,7 +16,7 @@ use std::time::SystemTime;
 use http::HeaderMap;
 use http::header::USER_AGENT;
 
-use super::agent;
+use super::agent::{self, DASHBOARD};
 use super::edge::Edge;
 use super::edge_table::{List, Table};
 use super::ends::{Ends, Measured};
@@ -24,11 +25,11 @@ use super::kept_settings::KeepCalls;
 use super::names::Names;
 use crate::call::{Call, Method};
 
-/// The services with a certificate that are told apart.
+/// The most services with a certificate. Further ones are one caller.
 const CALLERS: usize = 256;
-/// The services without a certificate that are told apart.
+/// The most services without a certificate. Further ones are one caller.
 const CLAIMED: usize = 64;
-/// The edges from which on callers over the network are told apart no more: each claims a name for each method otherwise.
+/// From so many edges on, further callers over the network are one: without a bound each could claim a name for each method.
 const MOST: usize = 2048;
 
 /// The edges of one process. Cheap to clone.
@@ -132,7 +133,9 @@ impl Edges {
             return self.find(method, same, || Ends { side, caller, claimed: "", callee, method, memory: true });
         }
         let caller = call.service().unwrap_or_default();
-        let claimed = if caller.is_empty() { claimed(call.request.headers()) } else { "" };
+        let claimed = if call.is_outside { "" } else { claimed(call.request.headers()) };
+        // A dashboard calls with the certificate of its process.
+        let claimed = if caller.is_empty() || claimed == DASHBOARD { claimed } else { "" };
         let same = |caller: &str, claimed: &str, ends: &Ends| {
             ends.side == side && !ends.memory && ends.caller == caller && ends.claimed == claimed
         };
@@ -211,7 +214,7 @@ fn same(a: &'static str, b: &'static str) -> bool {
     std::ptr::eq(a, b) || a == b
 }
 
-/// The service that a caller without a certificate says it is.
+/// The service that a caller says it is.
 fn claimed(headers: &HeaderMap) -> &str {
     headers.get(USER_AGENT).and_then(|value| agent::service(value.to_str().ok()?)).unwrap_or_default()
 }
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_tell_callers_sides_and_ways_apart() {
+    fn edges_of_each_caller_side_and_way_differ() {
         let edges = Edges::default();
         edges.runs("monolith", ["artwork", "library"]);
         let method = Call::to(GET, Body::empty()).method;
@@ -283,24 +286,37 @@ mod tests {
     }
 
     #[test]
+    fn edges_of_calls_from_outside_have_no_claim() {
+        let edges = Edges::default();
+        for name in 0..3 {
+            let call = from_network(Some(&format!("grpc-rust-mesh/0.1.0 (name-{name})"))).from_outside();
+            assert!(call.request.headers().contains_key(USER_AGENT));
+            assert_eq!(edges.served(&call.map_body(|_| ())).ends.claimed, "");
+        }
+        assert_eq!(edges.all().len(), 1);
+    }
+
+    #[test]
     fn edges_of_a_proven_caller_ignore_what_it_claims() {
         let edges = Edges::default();
-        let of = |service: &str| {
+        let of_agent = |service: &str, agent| {
             let connection = Connection::of_service(
                 tokio_util::sync::CancellationToken::new(),
                 None,
                 Some(service.to_owned()),
                 tokio_util::sync::CancellationToken::new(),
             );
-            let call = from_network(Some("grpc-rust-mesh/0.1.0 (library)"));
-            edges.served(&Call { connection: Some(connection), ..call }).ends
+            edges.served(&Call { connection: Some(connection), ..from_network(Some(agent)) }).ends
         };
+        let of = |service: &str| of_agent(service, "grpc-rust-mesh/0.1.0 (library)");
         assert_eq!((of("artwork").caller, of("artwork").claimed), ("artwork", ""));
+        let dashboard = of_agent("artwork", "grpc-rust-mesh/0.1.0 (dashboard)");
+        assert_eq!((dashboard.caller, dashboard.claimed), ("artwork", "dashboard"));
         for name in 0..2 * CALLERS {
             of(&format!("service-{name}"));
         }
         // The empty name is that of all beyond the bound.
-        assert_eq!(edges.all().len(), CALLERS + 1);
+        assert_eq!(edges.all().len(), CALLERS + 2);
     }
 
     #[test]
