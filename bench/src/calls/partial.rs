@@ -23,7 +23,7 @@ use mesh_rpc::client::retry::{Attempts, Remote};
 use mesh_rpc::client::{Calling, Endpoints, Instance, Peers, attempt};
 use mesh_rpc::discovery::{Address, Discovery, Registry};
 use mesh_rpc::identity::Transport;
-use mesh_rpc::inspect::{Inspect, Unmet};
+use mesh_rpc::inspect::Inspect;
 use mesh_rpc::server::{Health, KnownPlaces, Limits, layers};
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::Tasks;
@@ -193,7 +193,7 @@ pub(super) fn in_memory(metrics: Metrics) -> Layered {
 /// The inspect API of a process with these metrics.
 pub(super) fn inspected(metrics: &Metrics) -> Layered {
     let (mut services, health) = (GrpcServices::new(), Health::starting([], []));
-    Inspect::new(GetProcessResponse::default(), metrics.clone(), health, Unmet::default()).serve(&mut services);
+    Inspect::new(GetProcessResponse::default(), metrics.clone(), health).serve(&mut services);
     let handler = from_the_network(stack(services, Metrics::new()));
     Layered { methods: Methods::of(&[]), name: "inspect", handler }
 }

@@ -36,6 +36,7 @@ mod span;
 #[cfg(test)]
 mod span_tests;
 mod tls_metrics;
+mod unmet_metrics;
 
 pub use agent::DASHBOARD;
 pub(crate) use agent::{appended, of as agent};

@@ -1,10 +1,12 @@
-//! The gate of releases: a process that starts looks whether its builds fit what runs, and says so, or is not ready before.
+//! The gate of releases: a process that starts checks whether its builds fit what runs. It reports what does not, or is not ready before
+//! they fit.
 //!
 //! It asks the passing instances of the services that its own ones call for their manifests, and those that call its own. What
 //! it compares are contracts, and never health: a peer that is away holds nothing for longer than `release.gate_limit`.
 //!
 //! Guarantees:
-//! - A process looks each second until it fits what runs, and does not look again: what is deployed behind it is for that gate.
+//! - A process looks each second until it fits what runs, and does not look again: what is deployed later has a gate of its own.
+//!   One that serves and does not fit looks every 10 s after the limit.
 //! - A mismatch that is proven holds; what cannot be asked within the limit does not.
 //! - It holds no build that serves already, and no rollback: decision 0046.
 //!
@@ -13,7 +15,7 @@
 mod ask;
 mod settings;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,6 @@ use mesh_release::gate::{exempt, is_later, unmet};
 use mesh_release::{Build, Exempt, Running, Unmet};
 use mesh_rpc::discovery::Discovery;
 use mesh_rpc::identity::Transport;
-use mesh_rpc::inspect;
 use mesh_rpc::server::Health;
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, executable};
@@ -32,59 +33,45 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::release::Releases;
-use ask::{Asks, Found, within};
+use ask::{Asks, Found, Known, within};
 
 pub(crate) use settings::{Gating, Mode};
 
 /// The interval of looks.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The interval of those of a process that serves, and has been told for long that it does not fit.
+/// The interval of looks after the limit, of a process that serves and does not fit.
 const LATER: Duration = Duration::from_secs(10);
-/// So many differences are kept.
+/// The most differences that a look keeps.
 const MOST: usize = 100;
 
 /// The gate of a process.
-pub(crate) struct Gate {
+pub(crate) struct ReleaseGate {
     gating: Gating,
     releases: Arc<Releases>,
     /// Whether a later program has migrated a database of the process.
     is_newer: bool,
     health: Health,
     metrics: Metrics,
-    inspected: inspect::Unmet,
-    /// What the log has.
-    told: Vec<Unmet>,
+    /// The differences that the log has.
+    logged: Vec<Unmet>,
     asks: Asks,
 }
 
-impl Gate {
-    /// The gate of a process that serves these releases, and what it finds; `None` if there is nobody to ask.
+impl ReleaseGate {
+    /// The gate of a process that serves these releases; `None` if it is off, or if the process knows no other one. `is_newer`: a later
+    /// program has migrated a database of the process.
     pub(crate) fn of(
         gating: Gating,
         releases: Arc<Releases>,
         discovery: Discovery,
         transport: Transport,
         health: Health,
-        (metrics, inspected): (Metrics, inspect::Unmet),
+        metrics: Metrics,
+        is_newer: bool,
     ) -> Option<Self> {
-        let asks = Asks { discovery, transport, metrics: metrics.tls.clone(), known: BTreeMap::new() };
+        let asks = Asks { discovery, transport, metrics: metrics.tls.clone(), known: Known::default() };
         let is_wanted = gating.mode != Mode::Off && asks.discovery.has_others();
-        is_wanted.then_some(Self {
-            gating,
-            releases,
-            is_newer: false,
-            health,
-            metrics,
-            inspected,
-            told: Vec::new(),
-            asks,
-        })
-    }
-
-    /// Tells the gate whether a later program has migrated a database of the process.
-    #[must_use]
-    pub(crate) fn on_newer(self, is_newer: bool) -> Self {
-        Self { is_newer, ..self }
+        is_wanted.then_some(Self { gating, releases, is_newer, health, metrics, logged: Vec::new(), asks })
     }
 
     /// Whether it holds the process before it has looked.
@@ -107,11 +94,11 @@ impl Gate {
         loop {
             ticks.tick().await;
             let look = self.look(&own).await;
-            self.tell(&look.unmet);
+            self.report(&look.unmet);
             let late = begun.elapsed() >= self.gating.limit;
             if !passed.is_cancelled() {
                 match look.verdict(late) {
-                    Verdict::Passes => self.pass(&look, &passed),
+                    Verdict::Passes => Self::pass(&look, &passed),
                     Verdict::Held(why) if why != held => {
                         tracing::warn!(why = why.join("; "), "release.gate holds this process: it is not ready");
                         held.clone_from(&why);
@@ -149,6 +136,7 @@ impl Gate {
             look.exempt = look.exempt.or(exempt);
             look.unmet.extend(found);
         }
+        self.asks.known.end_look();
         look.unmet.truncate(MOST);
         look.holding.truncate(MOST);
         look
@@ -157,7 +145,7 @@ impl Gate {
     /// The builds of its own service that serve, and whether one of its instances exempts a build.
     async fn same(&mut self, own: &Build) -> (Vec<Running>, Option<Exempt>) {
         let service = own.service();
-        // What Consul does not answer is said of the peers.
+        // A failure of Consul is reported for the peers.
         let seen = within(self.asks.discovery.look(service)).await.unwrap_or_default();
         let digest = executable::digest().await;
         // Only a process that has passed is registered. It may be an earlier run at this address.
@@ -180,42 +168,39 @@ impl Gate {
         (found.running, exempt)
     }
 
-    /// Says what is new, and what fits by now.
-    fn tell(&mut self, found: &[Unmet]) {
-        if self.told == found {
+    /// Reports what does not fit: new differences, and those that are gone, to the log; all to the metrics and the inspect API.
+    fn report(&mut self, found: &[Unmet]) {
+        if self.logged == found {
             return;
         }
         let has = |all: &[Unmet], one: &Unmet| all.iter().any(|it| it.why == one.why);
-        for Unmet { service, peer, method, why, .. } in found.iter().filter(|one| !has(&self.told, one)) {
+        for Unmet { service, peer, method, why, .. } in found.iter().filter(|one| !has(&self.logged, one)) {
             tracing::warn!(service, peer, method, "this build does not fit what runs: {why}");
         }
-        for Unmet { service, peer, method, .. } in self.told.iter().filter(|one| !has(found, one)) {
+        for Unmet { service, peer, method, .. } in self.logged.iter().filter(|one| !has(found, one)) {
             tracing::info!(service, peer, method, "this build fits what runs there by now");
         }
-        self.metrics.unmet(found.iter().map(|unmet| (&*unmet.peer, &*unmet.method)));
         let shown = |Unmet { caller, peer, method, why, .. }: &Unmet| UnmetCall {
             caller: caller.clone(),
             peer: peer.clone(),
             method: method.clone(),
             why: why.clone(),
         };
-        self.inspected.set(found.iter().map(shown).collect());
-        self.told = found.to_vec();
+        self.metrics.set_unmet(found.iter().map(shown).collect());
+        self.logged = found.to_vec();
     }
 
-    /// Lets the process serve.
-    fn pass(&self, look: &Look, passed: &CancellationToken) {
-        if self.holds() {
-            match look.exempt.filter(|_| look.unmet.iter().any(|unmet| !unmet.as_before)) {
-                Some(Exempt::Serves) => tracing::warn!("release.gate holds no build that serves already"),
-                Some(Exempt::GoesBack) => tracing::warn!("release.gate holds no rollback: a later build was here"),
-                None => tracing::info!("release.gate passed: the process serves"),
-            }
+    /// Lets a process serve that was held.
+    fn pass(look: &Look, passed: &CancellationToken) {
+        match look.exempt.filter(|_| look.unmet.iter().any(|unmet| !unmet.as_before)) {
+            Some(Exempt::Serves) => tracing::warn!("release.gate holds no build that serves already"),
+            Some(Exempt::GoesBack) => tracing::warn!("release.gate holds no rollback: a later build was here"),
+            None => tracing::info!("release.gate passed: the process serves"),
         }
         passed.cancel();
     }
 
-    /// Says what was never asked.
+    /// Logs what was not compared.
     fn done(&self, Look { silent, foreign, .. }: &Look) {
         if !silent.is_empty() {
             let (silent, limit) = (joined(silent), self.gating.limit);
@@ -240,7 +225,7 @@ impl Gate {
 ///
 /// Those of the work, if the process is not held.
 pub(crate) async fn open<E: Display>(
-    gate: Option<Gate>,
+    gate: Option<ReleaseGate>,
     work: impl Future<Output = Result<(), E>> + Send + 'static,
     health: Health,
     draining: &CancellationToken,
@@ -288,11 +273,11 @@ struct Look {
     foreign: BTreeSet<String>,
 }
 
-/// What becomes of a process that is held.
+/// Whether a process that is held passes.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Passes,
-    /// Why it is held on.
+    /// Why it stays held.
     Held(Vec<String>),
 }
 
@@ -327,7 +312,7 @@ mod tests {
         let waits = held("release.gate waits for an answer: catalog has no instance that passes");
         assert_eq!([false, true].map(|late| look.verdict(late)), [waits, Verdict::Passes]);
         let look = Look { silent: silent(), exempt: Some(Exempt::GoesBack), ..Look::default() };
-        assert_eq!(look.verdict(false), Verdict::Passes, "a rollback waits for nobody");
+        assert_eq!(look.verdict(false), Verdict::Passes, "a rollback does not wait");
         let look = Look { holding: vec!["it lacks".to_owned()], silent: silent(), ..Look::default() };
         assert_eq!([false, true].map(|late| look.verdict(late)), [held("it lacks"), held("it lacks")]);
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use mesh_proto::mesh::inspect::v1::{DeclaredCall, GetProcessResponse, Listener, Service as Shown};
 use mesh_rpc::auth::Mode;
-use mesh_rpc::inspect::{self, Inspect, Unmet};
+use mesh_rpc::inspect::{self, Inspect};
 use mesh_rpc::server::{Health, Listen};
 use mesh_rpc::telemetry::Metrics;
 use mesh_store::Database;
@@ -42,9 +42,9 @@ impl About {
         })
     }
 
-    /// The API. `unmet` is what the gate of releases finds.
-    pub(crate) fn inspect(self, metrics: &Metrics, health: &Health, unmet: &Unmet) -> Inspect {
-        Inspect::new(self.0, metrics.clone(), health.clone(), unmet.clone())
+    /// The API.
+    pub(crate) fn inspect(self, metrics: &Metrics, health: &Health) -> Inspect {
+        Inspect::new(self.0, metrics.clone(), health.clone())
     }
 }
 

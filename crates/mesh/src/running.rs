@@ -16,7 +16,6 @@ use mesh_rpc::auth::{Gate, Passports};
 use mesh_rpc::call::{GrpcServices, Methods};
 use mesh_rpc::client::{Calling, Declared, Peers};
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
-use mesh_rpc::inspect::Unmet;
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
     Admin, Answers, Check, Health, KnownPlaces, Listen, Ports, Readiness, Starting, certificate_check, health_service,
@@ -31,7 +30,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::calls::{self, ServiceCalls};
 use crate::config::Config;
 use crate::dashboard;
-use crate::gate;
+use crate::gate::{self, ReleaseGate};
 use crate::inspect::{self, About};
 use crate::places::Places;
 use crate::process::Process;
@@ -86,7 +85,6 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let methods = Methods::of(&sets);
     let calls = process.declared_calls(&methods)?;
     let releases = Arc::new(Releases::of(&process, sets.clone(), &methods, &calls));
-    let unmet = Unmet::default();
     let listeners = NonZeroU64::MIN.saturating_add(u64::from(config.edge.own_listener().is_some()));
     let limits = config.limits.within(raise_open_files(), listeners);
     // Before the databases: a second process then reports the taken address, not a locked file.
@@ -208,7 +206,7 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     }
     Arc::clone(&releases).serve(&mut grpc);
     if is_inspected {
-        about.inspect(&metrics, &health, &unmet).serve(&mut grpc);
+        about.inspect(&metrics, &health).serve(&mut grpc);
     }
     health_service::serve(&health, &mut grpc);
     reflection::serve(&mut grpc, &elsewhere, &sets)?;
@@ -226,9 +224,16 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     background.run(health.clone().watch(checks));
     background.run(metrics.clone().publish_build());
     let transport = config.transport.clone();
-    let finds = (metrics.clone(), unmet);
-    let release_gate = gate::Gate::of(config.gating, releases, discovery.clone(), transport, health.clone(), finds);
-    let release_gate = release_gate.map(|gate| gate.on_newer(stores.iter().any(Store::is_newer)));
+    let is_newer = stores.iter().any(Store::is_newer);
+    let release_gate = ReleaseGate::of(
+        config.gating,
+        releases,
+        discovery.clone(),
+        transport,
+        health.clone(),
+        metrics.clone(),
+        is_newer,
+    );
     let work = Work { workers: built.workers, followers: built.followers };
     let work = work.begin(draining.clone(), foreground.clone(), metrics.clone());
     let tasks = (&foreground, &background);

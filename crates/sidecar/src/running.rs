@@ -13,7 +13,7 @@ use mesh_rpc::auth::{Gate, Passports};
 use mesh_rpc::call::{GrpcServices, HttpMethods};
 use mesh_rpc::client::{Calling, Peers};
 use mesh_rpc::discovery::{Discovery, Registered, Registrant};
-use mesh_rpc::inspect::{self, CONTRACT, Inspect, Unmet};
+use mesh_rpc::inspect::{self, CONTRACT, Inspect};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
     Admin, Answers, Check, Health, KnownPlaces, Limits, Listen, Loopback, Ports, Readiness, Starting,
@@ -105,6 +105,7 @@ struct Running {
     config: Config,
     /// The address of the services, and of the admin pages.
     addresses: Listen,
+    outbound_address: SocketAddr,
     app: Asks,
     child: Option<Child>,
     health: Health,
@@ -144,6 +145,7 @@ impl Running {
             ([CONTRACT, health_service::NAME].into_iter().chain(reflection::NAMES), Tasks::default());
         let mut running = Self {
             addresses,
+            outbound_address,
             app: Asks::new(config.sidecar.health.clone(), app_address),
             child: None,
             health: Health::starting([(service, config.methods.contracts_of(service))], own),
@@ -192,7 +194,7 @@ impl Running {
 
         let mut grpc = GrpcServices::new();
         health_service::serve(&self.health, &mut grpc);
-        Inspect::new(self.about(), metrics.clone(), self.health.clone(), Unmet::default()).serve(&mut grpc);
+        Inspect::new(self.about(), metrics.clone(), self.health.clone()).serve(&mut grpc);
         reflection::serve(&mut grpc, &contracts, &[config.descriptors])?;
         Ok(Ready { starting, grpc, app: App::new(service, protocol, self.app.address(), passports) })
     }
@@ -200,8 +202,12 @@ impl Running {
     /// What it says of itself to a dashboard.
     fn about(&self) -> GetProcessResponse {
         let (config, service) = (&self.config, self.config.sidecar.service);
-        let listeners = [("services", Some(self.addresses.services)), ("admin", self.addresses.admin)].into_iter();
-        let listeners = listeners.filter_map(|(name, at)| Some((name.to_owned(), at?.to_string())));
+        let listeners = [
+            ("services", Some(self.addresses.services)),
+            ("admin", self.addresses.admin),
+            ("outbound", Some(self.outbound_address)),
+        ];
+        let listeners = listeners.into_iter().filter_map(|(name, at)| Some((name.to_owned(), at?.to_string())));
         let contracts = config.methods.contracts_of(service).into_iter().map(str::to_owned).collect();
         GetProcessResponse {
             process: service.to_owned(),

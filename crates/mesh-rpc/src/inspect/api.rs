@@ -15,7 +15,6 @@ use tonic::{Code, Request, Response, Status, async_trait};
 use tracing::Level;
 use uuid::Uuid;
 
-use super::unmet::Unmet;
 use super::watch::{Live, Reader};
 use super::{logs, wire};
 use crate::call::error::{DOMAIN, invalid_fields, status};
@@ -44,14 +43,14 @@ pub struct Inspect {
 
 impl Inspect {
     /// `about` has the process, its listeners, services, calls and configuration. The rest is filled in.
-    pub fn new(about: GetProcessResponse, metrics: Metrics, health: Health, unmet: Unmet) -> Self {
+    pub fn new(about: GetProcessResponse, metrics: Metrics, health: Health) -> Self {
         let about = GetProcessResponse {
             start_id: Uuid::new_v4().simple().to_string(),
             started_at: Some(wire::time(SystemTime::now())),
             version: executable::VERSION.to_owned(),
             ..about
         };
-        let live = Live { start_id: about.start_id.clone(), metrics, health, unmet };
+        let live = Live { start_id: about.start_id.clone(), metrics, health };
         Self { about, live }
     }
 

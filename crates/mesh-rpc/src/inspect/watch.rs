@@ -7,7 +7,6 @@ use std::time::SystemTime;
 
 use mesh_proto::mesh::inspect::v1::{Edge, Endpoint, Follower, ServiceHealth, WatchResponse};
 
-use super::unmet::Unmet;
 use super::wire;
 use crate::server::Health;
 use crate::telemetry::Metrics;
@@ -18,7 +17,6 @@ pub(super) struct Live {
     pub(super) start_id: String,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
-    pub(super) unmet: Unmet,
 }
 
 /// What a reader knows.
@@ -50,7 +48,7 @@ impl Reader {
             followers: self.followers(),
             endpoints: self.endpoints(),
             draining: self.live.health.is_draining(),
-            unmet: self.live.unmet.get(),
+            unmet: self.live.metrics.unmet(),
         }
     }
 
@@ -111,7 +109,7 @@ mod tests {
 
     fn live() -> Live {
         let health = Health::starting([("film", vec!["film.v1.Film"])], []);
-        Live { start_id: "1".to_owned(), metrics: Metrics::new(), health, unmet: Unmet::default() }
+        Live { start_id: "1".to_owned(), metrics: Metrics::new(), health }
     }
 
     /// Makes a call that ends with a code.
@@ -152,7 +150,7 @@ mod tests {
 
         drop(endpoint);
         live.health.drain();
-        live.unmet.set(vec![UnmetCall { peer: "artwork".to_owned(), ..UnmetCall::default() }]);
+        live.metrics.set_unmet(vec![UnmetCall { peer: "artwork".to_owned(), ..UnmetCall::default() }]);
         let last = reader.next();
         assert_eq!((rows(&last), last.draining, last.unmet.len()), ([0, 1, 0, 1], true, 1));
         assert!(last.endpoints[0].gone && !last.services[0].ready, "{last:?}");

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mesh_proto::mesh::inspect::v1::UnmetCall;
 use mesh_runtime::executable;
 use mesh_token::Tokens;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -23,6 +24,7 @@ use super::peer_metrics::{EndpointCounts, PeerFamilies, PeerMetrics};
 use super::process_metrics::ProcessMetrics;
 use super::rpc_metrics::RpcMetrics;
 use super::tls_metrics::TlsMetrics;
+use super::unmet_metrics::UnmetMetrics;
 use crate::call::Method;
 
 /// The metrics of one process. Cheap to clone.
@@ -39,7 +41,7 @@ pub struct Metrics {
     refused: Family<ReasonLabels, Counter>,
     denied: Family<RuleLabels, Counter>,
     undeclared: Family<CallerLabels, Counter>,
-    unmet: Family<UnmetLabels, Gauge>,
+    unmet: UnmetMetrics,
     stuck: Family<KindLabels, Gauge>,
     peers: PeerFamilies,
     followers: FollowFamilies,
@@ -75,12 +77,6 @@ struct CallerLabels {
     service: &'static str,
     grpc_service: &'static str,
     grpc_method: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct UnmetLabels {
-    peer: String,
-    method: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -131,9 +127,8 @@ impl Metrics {
         registry.register("mesh_calls_denied", "RPCs refused because of their caller, by rule", denied.clone());
         let undeclared = Family::default();
         registry.register("mesh_calls_undeclared", "RPCs that their caller does not declare", undeclared.clone());
-        let unmet = Family::default();
-        let help = "Calls and events between this build and those of a peer that do not fit";
-        registry.register("mesh_release_unmet", help, unmet.clone());
+        let unmet = UnmetMetrics::default();
+        registry.register_collector(Box::new(unmet.clone()));
         let stuck = Family::default();
         registry.register("mesh_saga_stuck", "Sagas that wait for an operator to resume them", stuck.clone());
         let peers = PeerFamilies::default();
@@ -234,12 +229,14 @@ impl Metrics {
         self.undeclared.get_or_create(&labels).inc();
     }
 
-    /// Shows these methods and events of peers as those that do not fit, and no others.
-    pub fn unmet<'a>(&self, unmet: impl IntoIterator<Item = (&'a str, &'a str)>) {
-        self.unmet.clear();
-        for (peer, method) in unmet {
-            self.unmet.get_or_create(&UnmetLabels { peer: peer.to_owned(), method: method.to_owned() }).set(1);
-        }
+    /// Shows these calls and events between builds as those that do not fit, and no others.
+    pub fn set_unmet(&self, found: Vec<UnmetCall>) {
+        self.unmet.set(found);
+    }
+
+    /// The calls and events that do not fit, as the gate of releases has found.
+    pub fn unmet(&self) -> Vec<UnmetCall> {
+        self.unmet.get()
     }
 
     /// Sets the readiness of a service of the process.

@@ -30,12 +30,37 @@ const AT_ONCE: usize = 16;
 /// Of so many instances with one program, one answers.
 const EQUAL: usize = 8;
 
-/// Asks what runs. It keeps the answers of programs that it knows by their digest.
+/// Asks what runs. It keeps the answers of programs that it knows by their digest, while they run.
 pub(super) struct Asks {
     pub(super) discovery: Discovery,
     pub(super) transport: Transport,
     pub(super) metrics: TlsMetrics,
-    pub(super) known: BTreeMap<(String, String), Answer>,
+    pub(super) known: Known,
+}
+
+/// A service, and the digest of its program.
+type Program = (String, String);
+
+/// The answers of programs that the last look and this one have found.
+#[derive(Default)]
+pub(super) struct Known {
+    last: BTreeMap<Program, Answer>,
+    this: BTreeMap<Program, Answer>,
+}
+
+impl Known {
+    fn get(&self, program: &Program) -> Option<&Answer> {
+        self.this.get(program).or_else(|| self.last.get(program))
+    }
+
+    fn add(&mut self, program: Program, answer: Answer) {
+        self.this.insert(program, answer);
+    }
+
+    /// Forgets the programs that this look has not found.
+    pub(super) fn end_look(&mut self) {
+        self.last = std::mem::take(&mut self.this);
+    }
 }
 
 /// What runs.
@@ -59,14 +84,13 @@ pub(super) enum Answer {
 /// The answer of equal instances.
 pub(super) struct Asked {
     /// The service and the digest of the program, if that is known.
-    program: Option<(String, String)>,
+    program: Option<Program>,
     instances: usize,
     answer: Result<Answer, String>,
 }
 
 impl Asks {
-    /// Asks the passing instances of `peers`, and of whatever else the source of instances lists, but for the services
-    /// `own`. Of those that are `needed`, one must be there.
+    /// Asks the passing instances of `peers`, and of all other services that discovery lists, but for the services `own`. Of those that are `needed`, one must be there.
     pub(super) async fn others(&mut self, peers: BTreeSet<String>, needed: &BTreeSet<String>, own: &[String]) -> Found {
         let mut found = Found::default();
         let mut services = peers;
@@ -122,7 +146,9 @@ impl Asks {
             match answer {
                 Ok(answer) => {
                     found.add(service, instances, &answer);
-                    self.known.extend(program.map(|program| (program, answer)));
+                    if let Some(program) = program {
+                        self.known.add(program, answer);
+                    }
                 }
                 Err(why) => _ = found.silent.insert(format!("{service}: {why}")),
             }
@@ -193,4 +219,21 @@ pub(super) async fn within<T>(answer: impl Future<Output = Result<T, String>>) -
 fn said(status: &Status) -> String {
     let text: String = status.message().chars().filter(|char| !char.is_control()).take(200).collect();
     if text.is_empty() { status.code().to_string() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_answers_are_those_of_programs_that_still_run() {
+        let program = |digest: &str| ("depot".to_owned(), digest.to_owned());
+        let mut known = Known::default();
+        for digest in ["1", "2", "3"] {
+            known.add(program(digest), Answer::NoManifest);
+            known.end_look();
+        }
+        let found = ["1", "2", "3"].map(|digest| known.get(&program(digest)).is_some());
+        assert_eq!(found, [false, false, true]);
+    }
 }
