@@ -9,13 +9,14 @@ use consul_api_client::health::{CheckStatus, HealthCheck, Instance};
 use mesh_proto::grpc::health::v1::HealthCheckRequest;
 use mesh_proto::grpc::health::v1::health_check_response::ServingStatus;
 use mesh_proto::grpc::health::v1::health_client::HealthClient;
+use mesh_rpc::discovery::is_service;
 use tonic::Code;
 
 use crate::reflection;
 use crate::shown::{self, Table};
 use crate::target::{Address, Consul, Process, Target};
 
-/// The digits of a digest that are shown: enough to tell the builds of one service apart.
+/// The digits of a digest that are shown: enough to distinguish the builds of one service.
 const SHOWN_DIGITS: usize = 12;
 
 /// Prints a line for each instance in Consul, or for each contract of one process.
@@ -32,7 +33,7 @@ async fn registered(consul: &Consul) -> anyhow::Result<()> {
     let probes = Probes::of(consul).await;
     let mut table = Table::new(["SERVICE", "INSTANCE", "ADDRESS", "VERSION", "BUILD", "HEALTH", "WHY"]);
     for service in services {
-        for instance in consul.instances(&service).await?.into_iter().filter(is_a_service) {
+        for instance in consul.instances(&service).await?.into_iter().filter(is_service) {
             let address = Address::of(&instance).map_or("-".to_owned(), |address| address.to_string());
             let (health, why) = health(&instance, &probes);
             let [version, build] = build(&instance);
@@ -46,11 +47,6 @@ async fn registered(consul: &Consul) -> anyhow::Result<()> {
         write!(io::stdout(), "{table}")?;
     }
     Ok(())
-}
-
-/// Whether an instance is a service, and no proxy or gateway of Consul Connect.
-fn is_a_service(instance: &Instance) -> bool {
-    instance.service.kind.is_empty() || instance.service.kind == "typical"
 }
 
 /// The version of an instance, and the begin of the digest of its executable; `-` if it registers none, as a service of
@@ -152,16 +148,6 @@ mod tests {
         assert_eq!(health(&instance(json!([node])), &none), ("passing", String::new()));
         let refused = json!({"CheckID": "service:a-1", "Status": "critical", "Output": "\nrefused\nby 10.0.0.7"});
         assert_eq!(health(&instance(json!([node, refused])), &none), ("critical", "refused".to_owned()));
-    }
-
-    #[test]
-    fn proxies_of_connect_are_no_services() {
-        let mut instance = instance(json!([]));
-        assert!(is_a_service(&instance));
-        for (kind, is) in [("connect-proxy", false), ("mesh-gateway", false), ("typical", true)] {
-            instance.service.kind = kind.to_owned();
-            assert_eq!(is_a_service(&instance), is, "{kind}");
-        }
     }
 
     #[test]

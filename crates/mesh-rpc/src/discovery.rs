@@ -20,7 +20,7 @@ mod source;
 
 pub use address::{Address, Pattern};
 pub use entry::Registrant;
-pub use look::Seen;
+pub use look::{Seen, is_passing, is_service};
 pub use register::Registered;
 pub use settings::{Advertise, Consul, Registry, take_peers};
 pub use source::Discovery;

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use consul_api_client::health::{CheckStatus, Instance};
+use consul_api_client::health::Instance;
 use futures_util::future::{join_all, select_ok};
 use mesh_proto::mesh::release::v1::release_service_client::ReleaseServiceClient;
 use mesh_proto::mesh::release::v1::{GetManifestRequest, GetManifestResponse, Manifest};
 use mesh_release::{Build, Running};
+use mesh_rpc::discovery::{is_passing, is_service};
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -33,7 +34,7 @@ const EQUAL: usize = 32;
 /// No process has more services.
 const MOST: usize = 1000;
 
-/// Whom to ask, and for what else.
+/// The processes to ask, and the clients outside of the mesh.
 #[derive(Args)]
 pub(crate) struct AskOptions {
     /// Ask this process, at all addresses of the host, in place of those that `mesh` finds, or beside them if --consul is
@@ -71,7 +72,7 @@ pub(super) struct Found {
     pub(super) unknown: Vec<String>,
     /// The services of which an instance did not answer; `None` stands for those of a process that did not.
     silent: BTreeSet<Option<String>>,
-    /// Who was asked.
+    /// What was asked.
     pub(super) origin: String,
     /// The names of services, by what runs.
     services: BTreeSet<String>,
@@ -86,7 +87,7 @@ type Builds = Vec<(String, anyhow::Result<Build>)>;
 ///
 /// # Errors
 ///
-/// Nobody could be asked, or no instance answered.
+/// No process could be asked, or no instance answered.
 pub(super) async fn ask(
     options: &AskOptions,
     outside: Vec<Build>,
@@ -153,7 +154,7 @@ impl Found {
         let mut groups: BTreeMap<(String, String), Vec<Instance>> = BTreeMap::new();
         for service in consul.grpc_services().await? {
             for instance in consul.instances(&service).await? {
-                if instance.status() == CheckStatus::Critical || !is_a_service(&instance) {
+                if !is_passing(&instance) || !is_service(&instance) {
                     continue;
                 }
                 // Programs with one digest are the same.
@@ -230,11 +231,6 @@ impl Found {
             }
         }
     }
-}
-
-/// Whether an instance is a service, and no proxy or gateway of Consul Connect.
-fn is_a_service(instance: &Instance) -> bool {
-    instance.service.kind.is_empty() || instance.service.kind == "typical"
 }
 
 /// The answer of an instance within the limit.
