@@ -230,8 +230,7 @@ fn take_auth(
     settings: &mut Settings,
 ) -> auth::Settings {
     let local: Vec<_> = process.services.iter().map(Service::name).collect();
-    let names =
-        known.into_iter().chain([process.name, "gateway", "monolith", "mesh", mesh_dashboard::CALLER]).collect();
+    let names = known.into_iter().chain([process.name]).chain(auth::intentions::KNOWN_CALLERS).collect();
     let system = auth::intentions::System { names, methods, local };
     let inside = process.gateway.is_none().then_some(listen);
     let outside = edge.own_listener().unwrap_or(listen);

@@ -181,8 +181,7 @@ fn take_auth(
     transport: &Transport,
     settings: &mut Settings,
 ) -> auth::Settings {
-    let others = ["gateway", "monolith", "mesh"];
-    let names = names.into_iter().chain(others).collect();
+    let names = names.into_iter().chain(auth::intentions::KNOWN_CALLERS).collect();
     let system = auth::intentions::System { names, methods: methods.clone(), local: vec![sidecar.service] };
     let around = auth::settings::Around {
         inside: Some(listen),

@@ -25,9 +25,14 @@ use toml::Spanned;
 
 use crate::call::{Call, Method, Methods};
 use crate::reread::reread;
+use crate::telemetry::DASHBOARD;
 
 /// The interval at which the file is read again. A new file counts once two reads have found the same.
 const READ: Duration = Duration::from_millis(300);
+
+/// The callers that every system knows beside its services: a gateway, a process of several services, the command `mesh`, and the
+/// dashboard of a process, which calls in memory.
+pub const KNOWN_CALLERS: [&str; 4] = ["gateway", "monolith", "mesh", DASHBOARD];
 
 /// The intentions in use. Cheap to clone; the clones share them.
 #[derive(Clone, Debug)]
