@@ -75,7 +75,7 @@ pub(crate) enum Release {
 }
 
 impl Release {
-    /// What says whom to ask.
+    /// The options that select the processes to ask.
     fn ask(&mut self) -> Option<&mut AskOptions> {
         match self {
             Self::Plan { ask, .. } | Self::Check { ask, .. } | Self::Show { ask } => Some(ask),

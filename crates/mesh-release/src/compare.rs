@@ -365,7 +365,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Whether only services set the field, so that nobody sends it.
+    /// Whether only services set the field, so that no caller sends it.
     fn is_of_services(&self, sent: &FieldView, read: &FieldView) -> bool {
         sent.options.output_only && read.options.output_only
     }

@@ -14,7 +14,7 @@ use super::view::{Refused, View, undecodable};
 
 /// The first field that the digest is of.
 const FIRST: u32 = 5;
-/// The digits of a digest that tell builds apart for people.
+/// The digits of a digest that are shown to distinguish builds.
 const SHOWN: usize = 8;
 
 /// A build of a service.

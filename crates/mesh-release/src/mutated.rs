@@ -1,5 +1,4 @@
-//! Reads and compares descriptor sets that were cut or changed at random: a test of what nobody thought of. `SEED` chooses
-//! others.
+//! Reads and compares descriptor sets that were cut or changed at random. `SEED` chooses others.
 
 use std::time::{Duration, Instant};
 

@@ -26,7 +26,7 @@ impl System {
         self.running.iter().filter(|running| running.build.service() == new.service())
     }
 
-    /// The version of a build, told apart from others of the service.
+    /// The version of a build, with its digest if another build of the service has the same version.
     pub(super) fn version(&self, build: &Build) -> String {
         let all = self.running.iter().map(|running| &running.build).chain(&self.deploy);
         build.version(all.filter(|other| other.service() == build.service()))

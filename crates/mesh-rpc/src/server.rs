@@ -6,7 +6,7 @@
 //!   `body_limit`, `compression`, `shed`, `details`, `panics`. They share the request body of `request`, whose parts are `arrival`, with
 //!   `one_message`, and `permit`, and the response body of `answer`. `permits` has the concurrency permits.
 //! - `form` refuses ambiguous heads, and `media_type` what is no call although its path is that of a method.
-//! - [`Loopback`] is the listener for an app that the process stands beside.
+//! - [`Loopback`] is a listener without TLS, for the app beside a sidecar and for a dashboard.
 //! - [`Starting`] answers until the services are built.
 //! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the admin pages.
 

@@ -1,5 +1,5 @@
-//! The gate of releases: a process that starts checks whether its builds fit what runs. It reports what does not, or is not ready before
-//! they fit.
+//! The gate of releases: a process that starts checks whether its builds fit what runs. It reports what does not,
+//! or is not ready before they fit.
 //!
 //! It asks the passing instances of the services that its own ones call for their manifests, and those that call its own. What
 //! it compares are contracts, and never health: a peer that is away holds nothing for longer than `release.gate_limit`.

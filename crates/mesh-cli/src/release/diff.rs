@@ -27,7 +27,7 @@ pub(crate) enum Format {
 
 /// One difference.
 struct Difference {
-    /// `None`: it is only told.
+    /// `None`: it breaks nothing.
     severity: Option<Severity>,
     text: String,
     /// The file of the contract, if it is one of a contract.
@@ -80,7 +80,7 @@ fn differences(old: &Build, new: &Build) -> Vec<Difference> {
             let text = format!("stored {}, read by the old build after a rollback: {what}", finding.place);
             found(Finding { severity: Severity::Degraded, ..finding }, text)
         });
-    let mut all: Vec<_> = clients.chain(stored).chain(back).chain(schema(old, new)).chain(told(old, new)).collect();
+    let mut all: Vec<_> = clients.chain(stored).chain(back).chain(schema(old, new)).chain(harmless(old, new)).collect();
     all.sort_by(|a, b| (b.severity, &a.text).cmp(&(a.severity, &b.text)));
     all
 }
@@ -90,7 +90,7 @@ fn folded(findings: Vec<Finding>) -> Vec<(Finding, usize)> {
     let (mut folded, mut known) = (Vec::<(Finding, usize)>::new(), BTreeMap::new());
     for finding in findings {
         let next = folded.len();
-        // Each place that is gone is told.
+        // Each place that is gone is a difference of its own.
         let place = finding.what.is_empty().then(|| finding.place.clone());
         let at = *known.entry((place, finding.severity, finding.what.clone())).or_insert(next);
         match folded.get_mut(at) {
@@ -140,7 +140,7 @@ fn schema(old: &Build, new: &Build) -> Vec<Difference> {
 }
 
 /// What is added, and what is called no more.
-fn told(old: &Build, new: &Build) -> Vec<Difference> {
+fn harmless(old: &Build, new: &Build) -> Vec<Difference> {
     let methods = |build: &Build| -> BTreeSet<String> {
         build.view.methods_of(&build.manifest.serves).into_iter().map(str::to_owned).collect()
     };
@@ -148,25 +148,25 @@ fn told(old: &Build, new: &Build) -> Vec<Difference> {
         build.manifest.calls.iter().map(|call| format!("{} of {}", call.method, call.peer)).collect()
     };
     let events = |build: &Build| -> BTreeSet<String> { build.manifest.publishes.iter().cloned().collect() };
-    let mut told = Vec::new();
+    let mut found = Vec::new();
     for (verb, before, now) in [
         ("serves", methods(old), methods(new)),
         ("publishes", events(old), events(new)),
         ("calls", calls(old), calls(new)),
         ("no longer calls", calls(new), calls(old)),
     ] {
-        told.extend(now.difference(&before).map(|what| Difference {
+        found.extend(now.difference(&before).map(|what| Difference {
             severity: None,
             text: format!("{verb} {what}"),
             file: None,
         }));
     }
-    told.extend(pair::additions(old, new).into_iter().map(|what| Difference {
+    found.extend(pair::additions(old, new).into_iter().map(|what| Difference {
         severity: None,
         text: format!("adds {what}"),
         file: None,
     }));
-    told
+    found
 }
 
 fn word(severity: Option<Severity>) -> &'static str {
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_that_an_answer_has_in_addition_is_told() {
+    fn field_that_an_answer_has_in_addition_is_listed() {
         let build = |fields: &[&str]| {
             let message = |name: &str, fields: &[&str]| {
                 let field = |(name, number): (&&str, i32)| FieldDescriptorProto {
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn difference_of_a_shared_message_is_told_once() {
+    fn difference_of_a_shared_message_is_listed_once() {
         let finding = |place: &str, what: &str| Finding {
             severity: Severity::Broken,
             place: place.to_owned(),

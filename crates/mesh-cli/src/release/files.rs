@@ -136,7 +136,7 @@ enum Content {
 async fn content(path: &Path) -> Result<Content, String> {
     let (done, read) = oneshot::channel();
     let path = path.to_owned();
-    // No thread of the runtime, whose end would wait for a pipe to which nobody writes.
+    // No thread of the runtime: its end would wait for a pipe without a writer.
     std::thread::spawn(move || done.send(content_of(&path, true)));
     match timeout(LIMIT, read).await {
         Ok(Ok(read)) => read.map_err(|error| error.to_string()),

@@ -1,4 +1,5 @@
-//! A listener for the app that this process stands beside: HTTP/1.1 and HTTP/2 on loopback, without TLS.
+//! A listener without TLS for HTTP/1.1 and HTTP/2: for the app beside a sidecar, and for a dashboard. It is meant for loopback;
+//! the dashboard asks readers for a token on another address.
 //!
 //! Guarantees: a request with an ambiguous head is refused, as on the other listeners.
 

@@ -20,7 +20,8 @@ pub struct Ends {
     pub side: Measured,
     /// The service that calls, as it has proven; empty for a caller outside of the mesh.
     pub caller: &'static str,
-    /// The service that an unproven caller within the mesh says it is, or [`DASHBOARD`](super::DASHBOARD) of any caller, for display.
+    /// The service that an unproven caller within the mesh says it is, for display. A proven one has
+    /// [`DASHBOARD`](super::DASHBOARD), if it says that.
     pub claimed: &'static str,
     /// The service that is called.
     pub callee: &'static str,
