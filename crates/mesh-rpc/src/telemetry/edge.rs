@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use mesh_proto::mesh::inspect::v1::inspect_service_server;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -13,6 +14,9 @@ use super::counters::{Counters, Totals};
 use super::ends::{Ends, Measured};
 use super::kept::{Kept, KeptCall};
 use crate::call::Trace;
+
+/// The contract by which a dashboard asks.
+const CONTRACT: &str = inspect_service_server::SERVICE_NAME;
 
 /// The calls of one edge.
 pub struct Edge {
@@ -72,10 +76,15 @@ impl Edge {
         let code = status.code();
         // A method that waits lasts as long as nothing happens.
         let slow = *took >= self.kept.keep.slow && !self.ends.method.waits;
-        if self.ends.is_failure(code) || slow || self.kept.keep.samples(trace.trace_id) {
+        if (self.ends.is_failure(code) || slow || self.kept.keep.samples(trace.trace_id)) && !self.is_looked_by() {
             self.keep(ended, slow);
         }
         self.counters.end(code as usize, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Whether its calls are those of a dashboard, which would take the place of what it looks for.
+    fn is_looked_by(&self) -> bool {
+        self.ends.method.service == CONTRACT
     }
 
     /// Counts an attempt after the first.

@@ -36,11 +36,14 @@ impl Log {
 
 /// A client that reports each of its attempts to connect, where a relay reports an outage once.
 const CHATTY: &str = "async_nats";
+/// A parser of database URLs that logs the values of keys that it does not know.
+const LEAKY: &str = "sqlx_postgres::options";
 
 impl Log {
     /// The filter of the log: the level, and warnings alone of a chatty client that the level does not name.
     pub(super) fn filter(&self) -> Targets {
-        let level = self.level.clone();
+        // It warns of a key of a URL that it does not know, with the value, which may be a secret.
+        let level = self.level.clone().with_target(LEAKY, LevelFilter::ERROR);
         if level.iter().any(|(target, _)| target.starts_with(CHATTY)) {
             return level;
         }
@@ -95,6 +98,14 @@ mod tests {
         }
         assert!(!enabled("error", tracing::Level::WARN));
         assert!(enabled("info,async_nats=debug", tracing::Level::DEBUG));
+    }
+
+    #[test]
+    fn log_filter_never_shows_values_of_a_database_url() {
+        for level in ["info", "trace", "warn,sqlx_postgres=trace"] {
+            let log = Log { format: None, level: parse_level(level).unwrap().0 };
+            assert!(!log.filter().would_enable("sqlx_postgres::options::parse", &tracing::Level::WARN), "{level}");
+        }
     }
 
     #[test]
