@@ -209,6 +209,26 @@ fn dashboard_asks_for_its_token() {
 }
 
 #[test]
+fn dashboard_of_a_process_that_asks_for_tokens_asks_for_its_link() {
+    if !Curl::installed() {
+        return;
+    }
+    let process = Process::start("monolith", &[("MESH__AUTH__MODE", "required")]);
+    let url = url(&process);
+    let (_, path) = url.trim_start_matches("http://").split_once('/').expect("a path");
+    let curl = process.curl();
+    for path in ["/dashboard/", "/dashboard/events", "/dashboard/api/logs"] {
+        assert_eq!(curl.get(path).status, 401, "{path}");
+    }
+    let call = json!({"method": "grpc.health.v1.Health/Check"});
+    let own = ["--header", "Content-Type: application/json", "--header", "x-dashboard: 1", "--data-binary", "@-"];
+    assert_eq!(curl.send("/dashboard/api/call", &own, call.to_string().as_bytes()).status, 401);
+    let opened = curl.get(&format!("/{path}"));
+    let cookie = opened.header("set-cookie").expect("a cookie").split(';').next().expect("a value").to_owned();
+    assert_eq!(curl.send("/dashboard/", &["--header", &format!("Cookie: {cookie}")], b"").status, 200);
+}
+
+#[test]
 fn dashboard_without_a_token_is_on_loopback_alone() {
     let all = "--set=tls.mode=plaintext";
     let open = ["--listen=0.0.0.0:0", all, "--set=dashboard.mode=read"];

@@ -112,6 +112,11 @@ pub(crate) fn are_shown() -> bool {
     CREDENTIALS.get().is_some_and(|credentials| credentials.certificates.is_some())
 }
 
+/// Whether `mesh` shows a certificate or a token.
+pub(crate) fn are_shown_at_all() -> bool {
+    CREDENTIALS.get().is_some_and(|it| it.certificates.is_some() || it.bearer.has_token())
+}
+
 /// Whether processes take `mesh` for a service, and not for a user.
 pub(crate) fn are_of_mesh() -> bool {
     CREDENTIALS.get().is_some_and(|credentials| credentials.certificates.is_some() && !credentials.bearer.has_token())

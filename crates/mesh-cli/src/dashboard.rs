@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::Args;
-use consul_api_client::health::CheckStatus;
 use mesh_dashboard::{Channel, Channels, Dashboard, Listed, Member, Members, Mode, Own, Settings};
+use mesh_rpc::discovery::{is_passing, is_service};
 use mesh_rpc::server::{Limits, Loopback};
 use mesh_runtime::Tasks;
 use mesh_runtime::signals::Stop;
@@ -73,7 +73,9 @@ pub(crate) async fn serve(options: DashboardOptions, target: Option<Target>) -> 
     };
     let (address, draining, tasks) = (listener.address()?, CancellationToken::new(), Tasks::default());
     let members = Asked { target, at, channels: Channels::default() };
-    let Some(page) = Dashboard::new(&settings, address, own, members, draining.clone())? else {
+    let Some(page) =
+        Dashboard::new(&settings, address, own, members, credentials::are_shown_at_all(), draining.clone())?
+    else {
         return Ok(ExitCode::SUCCESS);
     };
     let mut stop = Stop::listen()?;
@@ -107,9 +109,8 @@ impl Members for Asked {
             let mut found: BTreeMap<String, (Option<Address>, Vec<String>, String)> = BTreeMap::new();
             match &self.target {
                 Some(Target::Consul(consul)) => {
-                    if let Err(error) = registered(consul, &mut found).await {
-                        listed.notes.push(shown::one_line(&format!("{error:#}")));
-                    }
+                    let failed = registered(consul, &mut found).await;
+                    listed.notes.extend(failed.iter().map(|error| shown::one_line(&format!("{error:#}"))));
                 }
                 Some(Target::Process(process)) => {
                     let address = process.address.clone();
@@ -145,19 +146,31 @@ impl Asked {
     }
 }
 
-/// The instances in Consul, by address.
+/// Adds the instances in Consul, by address. Returns why services could not be asked for.
 async fn registered(
     consul: &Consul,
     found: &mut BTreeMap<String, (Option<Address>, Vec<String>, String)>,
-) -> anyhow::Result<()> {
-    for service in consul.grpc_services().await? {
-        for instance in consul.instances(&service).await? {
+) -> Vec<anyhow::Error> {
+    let services = match consul.grpc_services().await {
+        Ok(services) => services,
+        Err(error) => return vec![error],
+    };
+    let mut failed = Vec::new();
+    for service in services {
+        let instances = match consul.instances(&service).await {
+            Ok(instances) => instances,
+            Err(error) => {
+                failed.push(error);
+                continue;
+            }
+        };
+        for instance in instances.into_iter().filter(is_service) {
             let address = Address::of(&instance);
-            let failing = instance.status() == CheckStatus::Critical;
-            let why = if failing { "its checks in Consul do not pass".to_owned() } else { String::new() };
+            let passes = is_passing(&instance);
+            let why = if passes { String::new() } else { "its checks in Consul do not pass".to_owned() };
             let id = address.as_ref().map_or_else(|| instance.service.id.clone(), ToString::to_string);
             found.entry(id).or_insert((address, Vec::new(), why)).1.push(service.clone());
         }
     }
-    Ok(())
+    failed
 }

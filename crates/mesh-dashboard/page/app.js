@@ -109,7 +109,7 @@ let loading;
 // Shows the view of the address.
 function show() {
   Object.assign(page, route(location.hash));
-  VIEWS[page.view] ?? (page.view = "");
+  if (!Object.hasOwn(VIEWS, page.view)) page.view = "";
   redraw();
 }
 

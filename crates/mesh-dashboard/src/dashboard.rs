@@ -11,7 +11,6 @@ use mesh_rpc::call::{Answering, Connection};
 use mesh_rpc::server::{Front, Page};
 use tokio_util::sync::CancellationToken;
 
-use crate::files::Files;
 use crate::follow;
 use crate::guard::{self, Guard};
 use crate::hub::{Hub, Own};
@@ -27,7 +26,8 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// The page at `listen`, which ends its streams when `draining` is cancelled. `None`: the settings have no page there.
+    /// The page at `listen`, which ends its streams when `draining` is cancelled. `None`: the settings have no page there. `asks`:
+    /// the process asks its callers who they are, so readers need the link of the log or the token, also on loopback.
     ///
     /// # Errors
     ///
@@ -37,6 +37,7 @@ impl Dashboard {
         listen: SocketAddr,
         own: Own,
         members: impl Members,
+        asks: bool,
         draining: CancellationToken,
     ) -> anyhow::Result<Option<Self>> {
         let mode = settings.mode_at(listen);
@@ -44,9 +45,10 @@ impl Dashboard {
             return Ok(None);
         }
         let token = settings.token_file.as_deref().map(guard::token).transpose().map_err(anyhow::Error::msg)?;
+        let token = if asks && token.is_none() { guard::random() } else { token };
         let guard = Guard::new(Site::new(listen, &settings.hosts), token);
         let hub = Hub::new(Box::new(members), own, mode);
-        let routes = Routes { hub, guard, files: Files::new(), draining };
+        let routes = Routes::new(hub, guard, draining);
         Ok(Some(Self { routes: Arc::new(routes), listen }))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::StreamBody;
 use http_body_util::combinators::BoxBody;
 use hyper::body::Frame;
@@ -16,8 +16,10 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tonic::body::Body;
 
+use crate::answer::refusal;
 use crate::hub::{Hub, Reader};
 
 /// The time after which an idle stream says that it is alive.
@@ -35,7 +37,10 @@ struct Stream {
 
 /// The answer to a page. It ends with a drain, and the page connects again.
 pub(crate) fn answer(hub: &Arc<Hub>, draining: &CancellationToken) -> Response<Body> {
-    let (reader, changes) = hub.open();
+    let Some((reader, changes)) = hub.open() else {
+        let message = "too many pages are open: close one";
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, Code::ResourceExhausted, "OVERLOADED", message);
+    };
     let stream =
         Stream { hub: Arc::clone(hub), _reader: reader, changes, has_state: false, draining: draining.clone() };
     let frames = stream::unfold(stream, |mut stream| async move {

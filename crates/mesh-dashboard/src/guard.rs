@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use mesh_edge::Site;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::Code;
@@ -23,7 +23,7 @@ use crate::answer::refusal;
 const SHORTEST: usize = 32;
 /// The readers with a cookie: the first ones have to sign in again.
 const SESSIONS: usize = 64;
-/// The name of the cookie.
+/// The beginning of the name of the cookie.
 const NAME: &str = "mesh_dashboard";
 /// The header that the page sends with all that changes something. No form of another site can.
 const OWN: &str = "x-dashboard";
@@ -31,6 +31,8 @@ const OWN: &str = "x-dashboard";
 /// Refuses requests that are not its readers'.
 pub(crate) struct Guard {
     site: Site,
+    /// The name of the cookie.
+    cookie: String,
     sessions: Option<Mutex<Sessions>>,
 }
 
@@ -44,9 +46,11 @@ struct Sessions {
 impl Guard {
     /// With a token, a reader needs it.
     pub(crate) fn new(site: Site, token: Option<String>) -> Self {
+        // Cookies are of a host, and not of a port.
+        let cookie = format!("{NAME}_{}", site.port());
         let sessions =
             token.map(|token| Mutex::new(Sessions { token, links: VecDeque::new(), cookies: VecDeque::new() }));
-        Self { site, sessions }
+        Self { site, cookie, sessions }
     }
 
     /// The refusal of a request, if it is refused.
@@ -55,7 +59,13 @@ impl Guard {
             let message = "this server has another name: dashboard.hosts lists those that it has";
             return Some(refusal(StatusCode::MISDIRECTED_REQUEST, Code::PermissionDenied, "HOST_NOT_ALLOWED", message));
         }
-        if self.site.is_foreign(&head.uri, &head.headers) {
+        // A link to the page is no danger: the page is framed by no other, and shows nothing to it.
+        let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let follows_a_link = head.method == Method::GET
+            && head.uri.path() == "/dashboard/"
+            && header("sec-fetch-mode") == Some("navigate")
+            && header("sec-fetch-dest") == Some("document");
+        if !follows_a_link && self.site.is_foreign(&head.uri, &head.headers) {
             let message = "a page of another site may not read this one";
             return Some(refusal(StatusCode::FORBIDDEN, Code::PermissionDenied, "ORIGIN_NOT_ALLOWED", message));
         }
@@ -70,9 +80,10 @@ impl Guard {
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut cookies = cookies.flat_map(|all| all.split(';')).filter_map(|one| one.trim().split_once('='));
         let is_known = bearer.is_some_and(|token| equal(token, &sessions.token))
-            || cookies.any(|(name, value)| name == NAME && sessions.cookies.iter().any(|known| equal(known, value)));
-        let message = "the page needs the token of dashboard.token_file: open the link of the log, or make another one with \
-                       `curl -X POST -H \"authorization: Bearer TOKEN\" ADDRESS/dashboard/link`";
+            || cookies
+                .any(|(name, value)| name == self.cookie && sessions.cookies.iter().any(|known| equal(known, value)));
+        let message = "the page needs a token: open the link that the process has printed, or make another one with the token of \
+                       dashboard.token_file: `curl -X POST -H \"authorization: Bearer TOKEN\" ADDRESS/dashboard/link`";
         (!is_known).then(|| refusal(StatusCode::UNAUTHORIZED, Code::Unauthenticated, "TOKEN_MISSING", message))
     }
 
@@ -113,7 +124,8 @@ impl Guard {
         sessions.links.remove(at);
         let cookie = random()?;
         keep(&mut sessions.cookies, cookie.clone());
-        Some(format!("{NAME}={cookie}; Path=/dashboard/; HttpOnly; SameSite=Strict"))
+        let name = &self.cookie;
+        Some(format!("{name}={cookie}; Path=/dashboard/; HttpOnly; SameSite=Strict"))
     }
 }
 
@@ -143,7 +155,7 @@ fn keep(all: &mut VecDeque<String>, one: String) {
     all.push_back(one);
 }
 
-fn random() -> Option<String> {
+pub(crate) fn random() -> Option<String> {
     let mut bytes = [0; 24];
     SystemRandom::new().fill(&mut bytes).ok()?;
     Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -17,6 +17,8 @@ use crate::state::{Section, State};
 
 /// A new page waits so long for the first answers.
 const SETTLES: Duration = Duration::from_secs(3);
+/// The pages that may be open: less than half of the connections of `admin.listen`, which probes need.
+const PAGES: usize = 24;
 /// Pages that are so many updates behind get the whole state again.
 const BEHIND: usize = 16;
 
@@ -72,10 +74,14 @@ impl Hub {
         })
     }
 
-    /// Opens a page, with what it needs to follow.
-    pub(crate) fn open(self: &Arc<Self>) -> (Reader, broadcast::Receiver<Bytes>) {
-        self.pages.send_modify(|pages| *pages += 1);
-        (Reader(Arc::clone(self)), self.changes.subscribe())
+    /// Opens a page, with what it needs to follow. `None`: too many are open.
+    pub(crate) fn open(self: &Arc<Self>) -> Option<(Reader, broadcast::Receiver<Bytes>)> {
+        let opened = self.pages.send_if_modified(|pages| {
+            let opens = *pages < PAGES;
+            *pages += usize::from(opens);
+            opens
+        });
+        opened.then(|| (Reader(Arc::clone(self)), self.changes.subscribe()))
     }
 
     /// How many pages are open.

@@ -1,6 +1,6 @@
 //! What is known of a process: whether it answers, and what it has said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mesh_proto::mesh::inspect::v1::{GetProcessResponse, ServiceHealth, UnmetCall};
@@ -93,6 +93,8 @@ pub(crate) struct Followed {
     pub(crate) condition: Condition,
     pub(crate) health: BTreeMap<String, ServiceHealth>,
     pub(crate) unmet: Vec<UnmetCall>,
+    /// The keys of its edges that are shown.
+    pub(crate) edges: BTreeSet<String>,
     pub(crate) channel: Channel,
 }
 
@@ -107,7 +109,13 @@ impl Followed {
             services: member.services.clone(),
             checks: member.why.clone(),
         };
-        Self { condition, health: BTreeMap::new(), unmet: Vec::new(), channel: member.channel.clone() }
+        Self {
+            condition,
+            health: BTreeMap::new(),
+            unmet: Vec::new(),
+            edges: BTreeSet::new(),
+            channel: member.channel.clone(),
+        }
     }
 }
 
@@ -119,5 +127,6 @@ pub(crate) fn now() -> u64 {
 
 /// A time in milliseconds since 1970; 0 without one.
 pub(crate) fn millis(at: Option<&Timestamp>) -> u64 {
-    at.map_or(0, |at| u64::try_from(at.seconds * 1000 + i64::from(at.nanos) / 1_000_000).unwrap_or_default())
+    let of = |at: &Timestamp| at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000);
+    at.map_or(0, |at| u64::try_from(of(at)).unwrap_or_default())
 }

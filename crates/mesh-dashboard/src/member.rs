@@ -18,6 +18,8 @@ use crate::state::Section;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A process that says nothing for so long is silent. The kernel keeps the connections of one that is stopped.
 const SILENT: Duration = Duration::from_secs(3);
+/// The edges of a process that are shown: more than the contracts of a system have.
+const EDGES: usize = 2000;
 /// The pause before a process is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -118,6 +120,7 @@ impl Hub {
         }
         if restarted {
             followed.health.clear();
+            followed.edges.clear();
         }
         let mut state = self.state();
         if restarted {
@@ -143,8 +146,10 @@ impl Hub {
         followed.unmet = frame.unmet.clone();
         let at = millis(frame.measured_at.as_ref());
         let mut state = self.state();
-        for edge in &frame.edges {
-            if let Some((key, row)) = rows::edge(id, &condition.process, edge, at) {
+        for edge in frame.edges.iter().take(EDGES) {
+            let Some((key, row)) = rows::edge(id, &condition.process, edge, at) else { continue };
+            if followed.edges.contains(&key) || followed.edges.len() < EDGES {
+                followed.edges.insert(key.clone());
                 state.put(Section::Edges, key, row);
             }
         }

@@ -16,7 +16,7 @@ use tower::util::BoxCloneSyncService;
 pub type Channel = BoxCloneSyncService<Request<Body>, Response<Body>, Status>;
 
 /// The service that the hub says it is.
-pub const CALLER: &str = "dashboard";
+pub const CALLER: &str = mesh_rpc::telemetry::DASHBOARD;
 /// What the hub calls itself, in the form that services of the mesh name themselves.
 const AGENT: &str = concat!("grpc-rust-mesh/", env!("CARGO_PKG_VERSION"), " (", "dashboard", ")");
 

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -25,7 +26,9 @@ use crate::settings::Mode;
 use crate::trial;
 
 /// The largest body that is read, in bytes.
-const LARGEST: usize = 4 << 20;
+const LARGEST: usize = 256 << 10;
+/// The requests with a body that are answered at once.
+const BODIES: usize = 16;
 /// The limit for its arrival.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
@@ -43,6 +46,14 @@ pub(crate) struct Routes {
     pub(crate) guard: Guard,
     pub(crate) files: Files,
     pub(crate) draining: CancellationToken,
+    /// Permits for requests with a body.
+    pub(crate) bodies: Semaphore,
+}
+
+impl Routes {
+    pub(crate) fn new(hub: Arc<Hub>, guard: Guard, draining: CancellationToken) -> Self {
+        Self { hub, guard, files: Files::new(), draining, bodies: Semaphore::new(BODIES) }
+    }
 }
 
 impl Routes {
@@ -52,7 +63,7 @@ impl Routes {
             return refused;
         }
         let path = head.uri.path().strip_prefix("/dashboard/").unwrap_or_default();
-        if path == "open" {
+        if path == "open" && head.method == Method::GET {
             return self.open(head);
         }
         if let Some(refused) = self.guard.refuse_reader(&head.headers) {
@@ -115,10 +126,14 @@ impl Routes {
             let message = "the page only shows: dashboard.mode is read";
             return refusal(StatusCode::FORBIDDEN, Code::PermissionDenied, "READ_ONLY", message);
         }
+        let Ok(_permit) = self.bodies.try_acquire() else {
+            let message = "too many requests at once: try again";
+            return refusal(StatusCode::SERVICE_UNAVAILABLE, Code::ResourceExhausted, "OVERLOADED", message);
+        };
         let body = match timeout(ARRIVAL, Limited::new(body, LARGEST).collect()).await {
             Ok(Ok(body)) => body,
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let message = "the body has more than 4 MiB";
+                let message = "the body has more than 256 KiB";
                 return refusal(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidArgument, "BODY_TOO_LARGE", message);
             }
             Ok(Err(_)) => return failure(&Status::invalid_argument("the body broke off")),

@@ -13,6 +13,8 @@ use crate::members::CALLER;
 
 /// The packages whose calls are about the process itself. They would be mostly those of the page.
 const OWN: [&str; 4] = ["mesh.inspect.", "mesh.release.", "grpc.health.", "grpc.reflection."];
+/// The longest name, in bytes.
+const LONGEST: usize = 256;
 /// The packages by which the page follows long work.
 const FOLLOWED: [&str; 2] = ["google.longrunning.", "mesh.operations."];
 /// The packages of contracts that services call without a declaration.
@@ -48,7 +50,7 @@ pub(crate) fn process(
 /// The key of an edge of a process, and its row. `None`: the call is about the process itself.
 pub(crate) fn edge(id: &str, process: &GetProcessResponse, edge: &Edge, at: u64) -> Option<(String, Value)> {
     let side = side(edge.side());
-    let caller = if edge.caller.is_empty() { &*edge.claimed_caller } else { &*edge.caller };
+    let caller = name(if edge.caller.is_empty() { &edge.claimed_caller } else { &edge.caller });
     if is_own(&edge.method, caller) {
         return None;
     }
@@ -56,7 +58,9 @@ pub(crate) fn edge(id: &str, process: &GetProcessResponse, edge: &Edge, at: u64)
     let caller = if caller == CALLER { "" } else { caller };
     let start = &process.start_id;
     // By what was measured: two edges may be shown under one caller.
-    let ends = format!("{} {} {} {} {}", edge.caller, edge.claimed_caller, edge.callee, edge.method, edge.memory);
+    let [proven, claimed, callee, method] =
+        [&edge.caller, &edge.claimed_caller, &edge.callee, &edge.method].map(|it| name(it));
+    let ends = format!("{proven} {claimed} {callee} {method} {}", edge.memory);
     let key = format!("{id} {start} {side} {ends}");
     let shared = SHARED.iter().any(|package| edge.method.starts_with(package));
     let declares = |it: &mesh_proto::mesh::inspect::v1::DeclaredCall| it.caller == *caller && it.method == edge.method;
@@ -69,12 +73,17 @@ pub(crate) fn edge(id: &str, process: &GetProcessResponse, edge: &Edge, at: u64)
         .as_ref()
         .map(|it| json!({"code": it.code, "reason": it.reason, "trace": it.trace, "at": millis(it.ended_at.as_ref())}));
     let row = json!({
-        "key": key, "process": id, "start": start, "side": side, "caller": caller, "callee": edge.callee,
-        "method": edge.method, "memory": edge.memory, "codes": Map::from_iter(codes), "sum": seconds(edge.sum.as_ref()),
+        "key": key, "process": id, "start": start, "side": side, "caller": caller, "callee": callee,
+        "method": method, "memory": edge.memory, "codes": Map::from_iter(codes), "sum": seconds(edge.sum.as_ref()),
         "buckets": buckets, "inFlight": edge.in_flight, "retries": edge.retries, "at": at, "last": last,
         "declared": declared,
     });
     Some((key, row))
+}
+
+/// A name, which is cut if it is longer than any.
+fn name(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST)]
 }
 
 /// Whether a call is one about the process itself, or of this page.

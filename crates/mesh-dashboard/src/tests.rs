@@ -220,7 +220,7 @@ impl Page {
         tokio::spawn(follow::run(Arc::clone(&hub)));
         let site = mesh_edge::Site::new("127.0.0.1:8080".parse().unwrap(), &[]);
         let guard = Guard::new(site, token.map(str::to_owned));
-        Self { routes: Routes { hub, guard, files: Files::new(), draining: CancellationToken::new() }, known }
+        Self { routes: Routes::new(hub, guard, CancellationToken::new()), known }
     }
 
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response<Body> {
@@ -459,6 +459,9 @@ async fn strangers_are_refused() {
     for foreign in [("origin", "http://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
         assert_eq!(sent("GET", "/dashboard/", &[foreign]).await, 403, "{foreign:?}");
     }
+    let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+    assert_eq!(sent("GET", "/dashboard/", &link).await, 200, "a link on another page");
+    assert_eq!(sent("GET", "/dashboard/api/calls", &link).await, 403);
     let (head, ()) = Request::get("/dashboard/").header("host", "evil.example").body(()).unwrap().into_parts();
     assert_eq!(page.routes.answer(&head, Empty::new()).await.status(), 421);
     let json = ("content-type", "application/json");
@@ -483,13 +486,14 @@ async fn link_is_good_once_and_its_cookie_opens_the_page() {
     let bearer = format!("Bearer {token}");
     let response = page.send("POST", "/dashboard/link", &[("authorization", &bearer)], "").await;
     let path = body(response).await["path"].as_str().unwrap().to_owned();
+    assert_ne!(page.send("HEAD", &path, &[], "").await.status(), 303, "a preview of a link does not use it");
     let opened = page.send("GET", &path, &[], "").await;
     assert_eq!(opened.status(), 303);
     let cookie = opened.headers()["set-cookie"].to_str().unwrap();
     assert!(cookie.ends_with("; HttpOnly; SameSite=Strict") && !cookie.contains(token), "{cookie}");
     let cookie = cookie.split(';').next().unwrap();
     assert_eq!(page.send("GET", "/dashboard/", &[("cookie", &format!("a=b; {cookie}"))], "").await.status(), 200);
-    assert_eq!(page.send("GET", "/dashboard/", &[("cookie", "mesh_dashboard=0")], "").await.status(), 401);
+    assert_eq!(page.send("GET", "/dashboard/", &[("cookie", "mesh_dashboard_8080=0")], "").await.status(), 401);
     assert_eq!(page.send("GET", &path, &[], "").await.status(), 401, "a link is good once");
     assert_eq!(page.send("GET", "/dashboard/", &[("authorization", &bearer)], "").await.status(), 200);
 }

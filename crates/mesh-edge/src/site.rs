@@ -39,6 +39,11 @@ impl Site {
         origin == Some(false) || text(headers, "sec-fetch-site") == Some("cross-site")
     }
 
+    /// The port of the server.
+    pub fn port(&self) -> u16 {
+        self.listen.port()
+    }
+
     pub(crate) fn listen(&self) -> SocketAddr {
         self.listen
     }

@@ -81,7 +81,7 @@ fn page(config: &Config, listen: SocketAddr, around: &Around<'_>) -> anyhow::Res
         links.chain(around.edge.and_then(|edge| edge.page(at)).map(|url| (url, "page of the project".to_owned())));
     let own =
         Own { process: config.process.to_owned(), version, registry: registry.to_owned(), links: links.collect() };
-    let asks = (config.auth.mode == auth::Mode::Required).then(|| ASKS.to_owned());
+    let asks = config.auth.mode == auth::Mode::Required || config.inbound.is_mutual_at(addresses.services);
     let found = Found {
         own: Member {
             id: addresses.services.to_string(),
@@ -93,15 +93,10 @@ fn page(config: &Config, listen: SocketAddr, around: &Around<'_>) -> anyhow::Res
         services: methods.services().into_iter().map(str::to_owned).collect(),
         transport: config.transport.clone(),
         metrics: metrics.tls.clone(),
-        notes: asks.into_iter().collect(),
         channels: Channels::default(),
     };
-    Dashboard::new(&config.dashboard, listen, own, found, (*draining).clone())
+    Dashboard::new(&config.dashboard, listen, own, found, asks, (*draining).clone())
 }
-
-/// What a reader should know of a process that asks who calls.
-const ASKS: &str = "auth.mode is required, so this page shows only the long work of the process itself: \
-                    `mesh dashboard` with MESH_TOKEN of the scope mesh.operator shows that of all";
 
 /// The processes that a process knows: itself, in memory, and those that its discovery finds.
 struct Found {
@@ -111,15 +106,13 @@ struct Found {
     services: Vec<String>,
     transport: Transport,
     metrics: TlsMetrics,
-    /// What the reader should know in any case.
-    notes: Vec<String>,
     channels: Channels,
 }
 
 impl Members for Found {
     fn list(&self) -> Pin<Box<dyn Future<Output = Listed> + Send + '_>> {
         Box::pin(async move {
-            let mut listed = Listed { members: vec![self.own.clone()], notes: self.notes.clone() };
+            let mut listed = Listed { members: vec![self.own.clone()], notes: Vec::new() };
             let services = match self.discovery.services().await {
                 Ok(services) => services.unwrap_or_else(|| self.services.clone()),
                 Err(why) => {

@@ -10,6 +10,7 @@ const CONSUL_TOKEN: &str = "c0ffee00-0000-4000-8000-canaryconsul";
 const PASSWORD: &str = "canary-database-password";
 const COOKIE: &str = "canary-cookie";
 const FORGED_TOKEN: &str = "canary-bearer";
+const PAGE_TOKEN: &str = "canary-page-token-0123456789abcdef";
 const FORGED_PASSPORT: &str = "canary-passport";
 /// The beginning of each token and passport: a JSON object in base64.
 const JWS: &str = "eyJ";
@@ -17,7 +18,7 @@ const JWS: &str = "eyJ";
 /// Panics if a text has a secret.
 fn check(what: &str, text: &str, token: &str) {
     let (_, signature) = token.rsplit_once('.').expect("a signature");
-    for secret in [CONSUL_TOKEN, PASSWORD, COOKIE, FORGED_TOKEN, FORGED_PASSPORT, JWS, token, signature] {
+    for secret in [CONSUL_TOKEN, PASSWORD, COOKIE, FORGED_TOKEN, FORGED_PASSPORT, PAGE_TOKEN, JWS, token, signature] {
         if let Some(at) = text.find(secret) {
             let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
             let shown: String = text[line..].chars().take(2000).collect();
@@ -46,6 +47,7 @@ fn secrets_are_in_no_output() {
     let collector = Collector::start();
     let endpoint = format!("http://{}", collector.address);
     let (token_file, url_file) = (file("consul", CONSUL_TOKEN), file("url", &with_password("catalog")));
+    let page_file = file("page", PAGE_TOKEN);
     let (registry, url) = (consul.registry(), with_password("artwork"));
     let all = [
         ("MESH__LOG__LEVEL", "trace"),
@@ -55,9 +57,11 @@ fn secrets_are_in_no_output() {
         ("MESH__SERVICES__CATALOG__DATABASE_URL_FILE", &*url_file),
         ("MESH__SERVICES__ARTWORK__DATABASE_URL", &*url),
         ("MESH__ADMIN__LISTEN", "127.0.0.1:0"),
+        ("MESH__DASHBOARD__TOKEN_FILE", &*page_file),
     ];
     let [catalog, artwork, gateway] = ["catalog", "artwork", "gateway"].map(|name| mesh.start(name, &all));
-    let admin = [&catalog, &artwork, &gateway].map(|process| Curl::to(process.listener("admin")));
+    let pages = [&catalog, &artwork, &gateway].map(|process| process.listener("admin"));
+    let admin = pages.map(Curl::to);
     consul.passing("catalog", 1);
     consul.passing("artwork", 1);
 
@@ -116,7 +120,9 @@ fn secrets_are_in_no_output() {
             check(&format!("{method} of the inspect API"), &shown, &token);
         }
     }
-    for (process, admin) in [&catalog, &artwork, &gateway].into_iter().zip(&admin) {
+    for (process, at) in [&catalog, &artwork, &gateway].into_iter().zip(pages) {
+        assert_eq!(Curl::to(at).get("/dashboard/api/logs").status, 401, "auth.mode is required");
+        let admin = &Curl::to(at).with_token(PAGE_TOKEN);
         let configuration = format!("processes/{}/configuration", process.address);
         for asked in ["calls?limit=1000", "logs", "contracts", &configuration] {
             let shown = admin.get(&format!("/dashboard/api/{asked}"));
