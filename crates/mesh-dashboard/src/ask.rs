@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use mesh_proto::mesh::inspect::v1::inspect_service_client::InspectServiceClient;
 use mesh_proto::mesh::inspect::v1::{
     GetProcessRequest, GetProcessResponse, GetTraceRequest, ListCallsRequest, LogLine, TailLogsRequest,
@@ -22,6 +23,8 @@ use crate::rows;
 
 /// The limit for the answer of a process.
 const LIMIT: Duration = Duration::from_secs(2);
+/// The processes whose contracts are read at once.
+const AT_ONCE: usize = 4;
 /// The calls that a process answers at once.
 pub(crate) const MOST: i32 = 1000;
 /// The lines of all processes that are answered at once.
@@ -224,39 +227,38 @@ pub(crate) async fn contracts(hub: &Hub) -> Value {
     let asked = hub.asked().await.into_iter().map(|(id, channel)| async move {
         let channel = match channel {
             Ok(channel) => channel,
-            Err(why) => return (id, Err(why)),
+            Err(why) => return (id, Err(Status::unavailable(why))),
         };
-        let asking = async { (process(channel.clone()).await, Contracts::of(&channel).await) };
-        (id, timeout(LIMIT * 2, asking).await.map_err(|_| "did not answer in time".to_owned()))
+        let process = process(channel.clone()).await;
+        (id, process.map(|process| (process, channel)))
     });
+    let (answers, mut silent) = parted(join_all(asked).await, None);
     let (mut serving, mut declared) = (BTreeMap::new(), BTreeMap::<_, BTreeSet<_>>::new());
-    let (mut found, mut silent) = (Vec::new(), Vec::new());
-    for (id, answer) in join_all(asked).await {
-        let (process, contracts) = match answer {
-            Ok(answer) => answer,
-            Err(why) => {
-                silent.push(json!({"process": id, "why": why}));
-                continue;
-            }
-        };
-        let process = process.unwrap_or_else(|status| {
-            silent.push(json!({"process": id, "why": cut(status.message())}));
-            GetProcessResponse::default()
-        });
+    // One process of each build: the contracts of a large mesh are megabytes.
+    let mut builds = BTreeMap::new();
+    for (id, (process, channel)) in answers {
+        let build = if process.digest.is_empty() { process.start_id } else { process.process + &process.digest };
+        builds.entry(build).or_insert((id, channel));
         for service in process.services {
             serving.extend(service.contracts.into_iter().map(|contract| (contract, service.name.clone())));
         }
         for call in process.calls {
             declared.entry(call.method).or_default().insert(call.caller);
         }
-        match contracts {
-            Ok(contracts) => found.push(contracts),
-            Err(status) => silent.push(json!({"process": id, "why": cut(status.message())})),
-        }
     }
     let known = Known { serving: &serving, declared: &declared };
     let mut described = Described::default();
-    found.iter().for_each(|contracts| described.add(contracts, &known));
+    let read = builds.into_values().map(|(id, channel)| async move {
+        let late = |_| Err(Status::deadline_exceeded("did not answer in time"));
+        (id, timeout(LIMIT, Contracts::of(&channel)).await.unwrap_or_else(late))
+    });
+    let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
+    while let Some((id, contracts)) = read.next().await {
+        match contracts {
+            Ok(contracts) => described.add(&contracts, &known),
+            Err(status) => silent.push(json!({"process": id, "why": cut(status.message())})),
+        }
+    }
     let mut json = described.json();
     json["silent"] = json!(silent);
     json
