@@ -31,8 +31,8 @@ const READ: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// The call was not made: no process has the method, the request is none of its, or it changes something and the reader has
-/// not confirmed that.
+/// The call was not made: no process that answers has the method, the request does not match it, or it may change something
+/// and is not confirmed.
 pub(crate) async fn call(hub: &Hub, method: &str, request: &Value, confirmed: bool) -> Result<Value, Status> {
     let unknown = || Status::not_found(format!("no process that answers has the method {}", cut(method)));
     let contract = method.split('/').next().unwrap_or_default();
