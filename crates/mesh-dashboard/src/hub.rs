@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use mesh_proto::mesh::inspect::v1::Service;
 use serde_json::{Map, Value, json};
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
@@ -168,11 +169,7 @@ impl Hub {
 
     /// The processes that answer and serve a contract; all that answer, if none says so.
     pub(crate) async fn serving_contract(&self, contract: &str) -> Vec<Channel> {
-        let serves = |followed: &&Followed| {
-            let mut services = followed.condition.process.services.iter();
-            followed.condition.state.answers() && services.any(|it| it.contracts.iter().any(|own| own == contract))
-        };
-        let known: Vec<_> = self.known().values().filter(serves).map(|followed| followed.channel.clone()).collect();
+        let known = self.running(|service| service.contracts.iter().any(|own| own == contract));
         if !known.is_empty() {
             return known;
         }
@@ -181,11 +178,15 @@ impl Hub {
 
     /// An instance of a service that answers.
     pub(crate) fn serving(&self, service: &str) -> Option<Channel> {
+        self.running(|it| it.name == service).into_iter().next()
+    }
+
+    /// The processes that answer and run such a service.
+    fn running(&self, is: impl Fn(&Service) -> bool) -> Vec<Channel> {
         let known = self.known();
-        let mut serving = known.values().filter(|it| {
-            it.condition.state.answers() && it.condition.process.services.iter().any(|it| it.name == service)
-        });
-        serving.next().map(|it| it.channel.clone())
+        let answering = known.values().filter(|followed| followed.condition.state.answers());
+        let running = answering.filter(|followed| followed.condition.process.services.iter().any(&is));
+        running.map(|followed| followed.channel.clone()).collect()
     }
 
     /// Sends what has changed.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use mesh_client::Subscription;
-use mesh_client::operation::metadata;
+use mesh_client::operation::{metadata, reason};
 use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use mesh_proto::google::longrunning::operations_server;
 use mesh_proto::google::longrunning::{GetOperationRequest, ListOperationsRequest, Operation, operation};
@@ -19,7 +19,6 @@ use prost_types::Any;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Code, Status};
-use tonic_types::RpcStatusExt as _;
 
 use crate::answer::cut;
 use crate::contracts::Contracts;
@@ -136,8 +135,7 @@ async fn list(
 fn row(parent: &str, operation: &Operation, it: &OperationMetadata, types: Option<&Contracts>) -> Value {
     let error = match &operation.result {
         Some(operation::Result::Error(error)) => {
-            let reason = error.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-            json!({"code": error.code, "reason": reason, "message": cut(&error.message)})
+            json!({"code": error.code, "reason": reason(operation), "message": cut(&error.message)})
         }
         _ => Value::Null,
     };
