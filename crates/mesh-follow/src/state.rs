@@ -10,8 +10,10 @@ use super::row;
 
 /// The state of a follower: by what this process knows if it has the lease, or else by what its holder last wrote.
 pub(super) async fn of(follower: &Follower) -> Result<Shown, Error> {
-    let Follower { service, source, store, seen, .. } = follower;
+    let Follower { service, source, store, seen, copied, .. } = follower;
     let row = row::read(store.reader(), store.dialect(), source).await?;
+    // Whoever reads here that the copy is complete finds it so in the next call to this process.
+    copied.move_to(&row.place);
     let parked_keys = parked::keys(store, source).await?.len();
     let sight = seen.sight().unwrap_or(row.sight);
     let state = if parked_keys > MOST_PARKED {

@@ -97,6 +97,19 @@ async fn follower_is_shown_while_it_builds_follows_and_misses_its_source(databas
     until(&follower, |shown| !shown.error.is_empty()).await;
 }
 
+on_both!(copy_that_is_shown_as_complete_is_served);
+async fn copy_that_is_shown_as_complete_is_served(databases: Databases) {
+    let proxy = Proxy::to(Source::start(&databases).await.address());
+    proxy.refuse();
+    let follower = Follower::start(&databases, proxy.address).await;
+    until(&follower, |shown| !shown.error.is_empty()).await;
+    follower.copied.complete().unwrap_err();
+    // As after the commit that ends a snapshot, before the process that applied it goes on.
+    follower.execute("UPDATE mesh_followers SET whole = generation").await;
+    assert_eq!(shown(&follower).await.state(), State::Following);
+    follower.copied.complete().unwrap();
+}
+
 on_both!(parked_events_are_listed_retried_in_order_and_skipped);
 async fn parked_events_are_listed_retried_in_order_and_skipped(databases: Databases) {
     let (source, follower) = failing(&databases).await;
