@@ -16,6 +16,7 @@
 pub mod carrier;
 mod lease;
 pub mod message;
+#[cfg(feature = "nats")]
 pub mod nats;
 mod place;
 pub mod relay;
@@ -23,10 +24,12 @@ mod seen;
 pub mod settings;
 
 /// The client, for tests that read what a relay has published.
+#[cfg(feature = "nats")]
 pub use async_nats;
 pub use carrier::{Carrier, Failure};
 pub use lease::RELAY;
 pub use message::{Last, Message};
+#[cfg(feature = "nats")]
 pub use nats::Nats;
 pub use relay::Relay;
 pub use settings::Servers;

@@ -12,10 +12,17 @@ use tempfile::TempDir;
 
 use super::{Curl, Grpcurl, LIMIT, eventually, root};
 
-/// The binaries and examples of the workspace by name, built once: `cargo test` alone would leave stale or missing ones.
-static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| {
+/// The programs that users start, and the examples, by name. Built once: `cargo test` alone would leave stale or missing
+/// ones. They are those of the default members: with the whole workspace, cargo would unify more features, and compile
+/// every crate again.
+static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| build(&["--bins", "--examples"]));
+
+/// The programs that only tests of mesh start.
+static EXAMPLES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| build(&["--package=mesh", "--examples"]));
+
+fn build(targets: &[&str]) -> HashMap<String, PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--workspace", "--bins", "--examples", "--message-format=json"]).current_dir(root());
+    cargo.args(["build", "--message-format=json"]).args(targets).current_dir(root());
     forget_cargo(&mut cargo);
     let built = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
     assert!(built.status.success(), "the binaries do not build");
@@ -27,7 +34,7 @@ static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| {
         }
     }
     binaries
-});
+}
 
 /// Removes the variables that cargo set for this test. A cargo that the command runs would pass them on to build
 /// scripts, which would run again and cause a rebuild.
@@ -42,7 +49,8 @@ pub fn forget_cargo(command: &mut Command) {
 
 /// A binary of the workspace, with only the configuration that the test gives it.
 pub fn command(binary: &str) -> Command {
-    let path = BINARIES.get(binary).unwrap_or_else(|| panic!("the workspace has no binary `{binary}`"));
+    let path = BINARIES.get(binary).or_else(|| EXAMPLES.get(binary));
+    let path = path.unwrap_or_else(|| panic!("the workspace has no binary `{binary}`"));
     let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         if ["MESH_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
