@@ -75,7 +75,7 @@ fn sets_that_were_changed_are_refused_or_compared() {
 }
 
 #[test]
-#[ignore = "takes a minute: .ci/full"]
+#[ignore = "takes a minute: .ci/foreign"]
 fn sets_that_were_changed_are_refused_or_compared_for_a_minute() {
     let begun = Instant::now();
     changes_until(|_| begun.elapsed() > Duration::from_secs(60));

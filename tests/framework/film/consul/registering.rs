@@ -78,7 +78,7 @@ fn killed_instance_is_critical_until_its_successor_registers() {
 }
 
 #[test]
-#[ignore = "needs Consul, and up to two minutes: .ci/full"]
+#[ignore = "needs Consul, and up to two minutes: .ci/foreign"]
 fn killed_instance_is_removed_after_a_minute() {
     let Some(consul) = Consul::start() else { return };
     let catalog = start("catalog", &consul);
