@@ -50,7 +50,7 @@ impl Builder {
         self
     }
 
-    /// Sets the datacenter for catalog, health, keys and sessions. Default: the agent's own.
+    /// Sets the datacenter for catalog, health, keys, sessions and intentions. Default: the agent's own.
     #[must_use]
     pub fn datacenter(mut self, datacenter: impl Into<String>) -> Self {
         self.datacenter = Some(datacenter.into());

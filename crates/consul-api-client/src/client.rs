@@ -8,6 +8,7 @@ use crate::builder::Builder;
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::health::Health;
+use crate::intentions::Intentions;
 use crate::kv::Kv;
 use crate::session::Sessions;
 use crate::status::Status;
@@ -57,6 +58,11 @@ impl Client {
     /// Reads, writes and locks keys.
     pub fn kv(&self) -> Kv<'_> {
         Kv::new(&self.transport)
+    }
+
+    /// Reads which services may call which.
+    pub fn intentions(&self) -> Intentions<'_> {
+        Intentions::new(&self.transport)
     }
 
     /// Manages the sessions that hold locks.

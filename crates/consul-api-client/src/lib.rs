@@ -3,7 +3,8 @@
 //! # Modules
 //!
 //! [`Client`] is the entry point. [`agent`] registers services and their checks, [`health`] finds instances,
-//! [`blocking`] waits for changes. [`catalog`], [`status`], [`kv`] and [`session`] cover the remaining endpoints.
+//! [`blocking`] waits for changes. [`catalog`], [`status`], [`kv`], [`session`] and [`intentions`] cover the remaining
+//! endpoints.
 //! [`error`] classifies failures.
 //!
 //! # Guarantees
@@ -33,6 +34,7 @@ mod check;
 mod client;
 pub mod error;
 pub mod health;
+pub mod intentions;
 pub mod kv;
 mod registration;
 pub mod session;

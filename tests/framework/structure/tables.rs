@@ -71,7 +71,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "builder check",
             "registration tls",
             "transport",
-            "agent catalog health kv session status",
+            "agent catalog health intentions kv session status",
             "client",
         ],
     ),

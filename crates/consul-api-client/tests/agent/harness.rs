@@ -74,6 +74,13 @@ impl Agent {
         false
     }
 
+    /// Runs a command of Consul with this agent, such as `intention create`.
+    pub(crate) fn consul(&self, arguments: &[&str]) {
+        let mut command = Command::new(&self.program);
+        let done = command.args(arguments).env("CONSUL_HTTP_ADDR", &self.url).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
     pub(crate) fn client(&self) -> Client {
         Client::new(&self.url).unwrap()
     }

@@ -5,6 +5,7 @@
 mod discovery;
 mod failures;
 mod harness;
+mod intentions;
 mod keys;
 mod registering;
 #[cfg(feature = "tls")]
