@@ -13,6 +13,7 @@ mod agent;
 mod dns;
 mod entry;
 mod follow;
+mod intentions;
 mod look;
 mod register;
 mod settings;

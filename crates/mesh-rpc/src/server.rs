@@ -49,7 +49,7 @@ mod tls;
 pub use admin::Admin;
 pub use consistency::{KnownPlaces, Pending, Places};
 pub use head_limit::check as check_head;
-pub use health::{Check, Health, Readiness, certificate_check};
+pub use health::{Check, Health, Readiness, certificate_check, intentions_check};
 pub use loopback::Loopback;
 pub use media_type::is_grpc;
 pub use ports::{Answers, Edge, Front, Guard, Listen, Page, Ports, Takes};

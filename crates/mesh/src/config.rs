@@ -231,13 +231,19 @@ fn take_auth(
 ) -> auth::Settings {
     let local: Vec<_> = process.services.iter().map(Service::name).collect();
     let names = known.into_iter().chain([process.name]).chain(auth::intentions::KNOWN_CALLERS).collect();
-    let system = auth::intentions::System { names, methods, local };
+    let system = auth::intentions::System { process: process.name, names, methods, local };
     let inside = process.gateway.is_none().then_some(listen);
     let outside = edge.own_listener().unwrap_or(listen);
     let outside = edge.answers_at(outside).then_some(outside);
     let has_peers_elsewhere = process.has_peers_elsewhere() || !matches!(registry, Registry::Local);
-    let around =
-        auth::settings::Around { inside, outside: outside.as_slice(), system: &system, transport, has_peers_elsewhere };
+    let around = auth::settings::Around {
+        inside,
+        outside: outside.as_slice(),
+        system: &system,
+        transport,
+        has_peers_elsewhere,
+        has_consul: matches!(registry, Registry::Consul(_)),
+    };
     auth::Settings::take(&around, settings)
 }
 

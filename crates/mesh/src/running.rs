@@ -19,7 +19,7 @@ use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
     Admin, Answers, Check, Health, KnownPlaces, Listen, Ports, Readiness, Starting, certificate_check, health_service,
-    reflection,
+    intentions_check, reflection,
 };
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::{Tasks, alarm, raise_open_files};
@@ -140,6 +140,9 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     // A gateway has no callers within the mesh.
     let layers = if is_gateway { mesh_edge::from_outside(stack.clone()) } else { stack.clone() };
     let discovery = Discovery::new(&config.registry, &background)?;
+    if let Some(intentions) = &config.auth.intentions {
+        discovery.follow_intentions(intentions);
+    }
     let around = dashboard::Around {
         addresses,
         edge: edge.as_ref(),
@@ -217,10 +220,15 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     starting.serve(grpc, others);
     peers.ready(stack);
     let mut checks = built.checks;
+    let own: Vec<_> = names.iter().map(|(service, _)| *service).chain(is_gateway.then_some(config.process)).collect();
     if let Some(source) = config.transport.certificates() {
-        let services = names.iter().map(|(service, _)| *service).chain(is_gateway.then_some(config.process));
-        checks.extend(services.map(|service| (service, certificate_check(source.clone(), service))));
+        checks.extend(own.iter().map(|service| (*service, certificate_check(source.clone(), service))));
     }
+    if let Some(intentions) = &config.auth.intentions {
+        intentions.settled().await;
+        checks.extend(own.iter().map(|service| (*service, intentions_check(intentions.clone()))));
+    }
+    health.look(&checks).await;
     background.run(health.clone().watch(checks));
     background.run(metrics.clone().publish_build());
     let transport = config.transport.clone();

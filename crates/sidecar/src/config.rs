@@ -125,7 +125,7 @@ impl Config {
         }
 
         let transport = Transport::take(&[sidecar.service], Some(listen), &mut settings);
-        let auth = take_auth(&sidecar, names.clone(), (listen, &methods), &transport, &mut settings);
+        let auth = take_auth(&sidecar, names.clone(), (listen, &methods, &registry), &transport, &mut settings);
         let advertise = Advertise::take(&registry, listen, &mut settings);
         let listing = settings.finish()?;
         let (print, check_only) = (flags.config.print_config, flags.config.check_config);
@@ -177,18 +177,20 @@ fn read_set(file: &Path, settings: &mut Settings) -> Option<(&'static [u8], Meth
 fn take_auth(
     sidecar: &Sidecar,
     names: BTreeSet<&'static str>,
-    (listen, methods): (SocketAddr, &Methods),
+    (listen, methods, registry): (SocketAddr, &Methods, &Registry),
     transport: &Transport,
     settings: &mut Settings,
 ) -> auth::Settings {
     let names = names.into_iter().chain(auth::intentions::KNOWN_CALLERS).collect();
-    let system = auth::intentions::System { names, methods: methods.clone(), local: vec![sidecar.service] };
+    let (process, local) = (sidecar.service, vec![sidecar.service]);
+    let system = auth::intentions::System { process, names, methods: methods.clone(), local };
     let around = auth::settings::Around {
         inside: Some(listen),
         outside: &[],
         system: &system,
         transport,
         has_peers_elsewhere: true,
+        has_consul: matches!(registry, Registry::Consul(_)),
     };
     auth::Settings::take(&around, settings)
 }

@@ -17,7 +17,7 @@ use mesh_rpc::inspect::{self, CONTRACT, Inspect};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
     Admin, Answers, Check, Health, KnownPlaces, Limits, Listen, Loopback, Ports, Readiness, Starting,
-    certificate_check, health_service, reflection,
+    certificate_check, health_service, intentions_check, reflection,
 };
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::signals::{Signal, Stop};
@@ -62,7 +62,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<u8> {
     let end = match end {
         Some(end) => end,
         None => {
-            running.enter(ready);
+            running.enter(ready).await;
             notify(State::Ready);
             tokio::select! {
                 signal = stop.signal() => {
@@ -176,6 +176,9 @@ impl Running {
         let Sidecar { service, protocol, .. } = config.sidecar;
         let gate = Gate::new(&config.auth, passports.clone(), metrics.clone());
         gate.keep_fresh(&self.background);
+        if let Some(intentions) = &config.auth.intentions {
+            self.discovery.follow_intentions(intentions);
+        }
         if let Some(source) = config.transport.source.clone() {
             self.background.run(source.renew(metrics.tls.clone()));
         }
@@ -266,13 +269,18 @@ impl Running {
     }
 
     /// Lets the calls of others reach the app, and registers the service.
-    fn enter(&mut self, ready: Ready) {
+    async fn enter(&mut self, ready: Ready) {
         let service = self.config.sidecar.service;
         ready.starting.serve(ready.grpc, Some(ready.app.answers()));
         let mut checks: Vec<(&'static str, Check)> = vec![(service, self.app.clone().check())];
         if let Some(source) = self.config.transport.certificates().cloned() {
             checks.push((service, certificate_check(source, service)));
         }
+        if let Some(intentions) = &self.config.auth.intentions {
+            intentions.settled().await;
+            checks.push((service, intentions_check(intentions.clone())));
+        }
+        self.health.look(&checks).await;
         self.background.run(self.health.clone().watch(checks));
         self.background.run(self.metrics.clone().publish_build());
         self.health.started();

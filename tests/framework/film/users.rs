@@ -18,7 +18,7 @@ fn send(curl: &Curl, token: &str, method: &str, path: &str, body: &Value) -> Pag
     curl.send(path, &[&arguments[..], &["--data-binary", "@-"]].concat(), body.to_string().as_bytes())
 }
 
-fn get(curl: &Curl, token: &str, path: &str) -> Page {
+pub(super) fn get(curl: &Curl, token: &str, path: &str) -> Page {
     curl.send(path, &["--header", &format!("Authorization: Bearer {token}")], b"")
 }
 
@@ -27,7 +27,7 @@ fn title() -> Value {
 }
 
 /// The status, and the reason in the details.
-fn refusal(page: &Page) -> (u16, String) {
+pub(super) fn refusal(page: &Page) -> (u16, String) {
     let body = page.json();
     let details = body["details"].as_array().expect("details");
     let reason = details.iter().find_map(|detail| detail["reason"].as_str()).expect("a reason").to_owned();
@@ -187,7 +187,7 @@ fn gateway_that_asks_nobody_lends_its_identity_to_nobody() {
 }
 
 /// The head of a stream's output and what follows it, read until it ends.
-fn rest(mut stream: Child) -> String {
+pub(super) fn rest(mut stream: Child) -> String {
     let mut text = String::new();
     stream.stdout.take().expect("piped").read_to_string(&mut text).expect("UTF-8");
     let _ = stream.wait();
@@ -296,6 +296,10 @@ fn mistakes_in_auth_stop_the_start_with_a_line_each() {
         (vec!["--set=auth.vouchers=gatewya"], vec!["`auth.vouchers`", "gatewya"]),
         (vec![&*file, "--set=auth.mode=required"], vec!["`auth.intentions`", "unknown caller", "nobody"]),
         (vec![&*file], vec!["`auth.intentions`", "auth.mode is off"]),
+        (
+            vec!["--set=auth.intentions=consul", "--set=auth.mode=required", "--set=registry=static"],
+            vec!["`auth.intentions`", "registry names no agent"],
+        ),
         (
             vec!["--set=auth.issuers=https://a.test mesh", "--set=auth.mode=off"],
             vec!["`auth.mode`", "nobody would ask"],

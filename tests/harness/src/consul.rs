@@ -130,10 +130,16 @@ impl Consul {
 
     /// Registers a service from a file by `consul services register`.
     pub fn register_file(&self, file: &Path) {
-        let mut register = Command::new(find_program("consul", &[]).expect("Consul"));
-        register.args(["services", "register", &format!("-http-addr=http://{}", self.address)]).arg(file);
-        let register = register.output().expect("Consul runs");
-        assert!(register.status.success(), "{}", String::from_utf8_lossy(&register.stderr));
+        self.run(&["services", "register", file.to_str().expect("UTF-8")]);
+    }
+
+    /// Runs a command of Consul for this agent, such as `intention create`, with the token of the test.
+    pub fn run(&self, arguments: &[&str]) {
+        let mut command = Command::new(find_program("consul", &[]).expect("Consul"));
+        command.args(arguments).env("CONSUL_HTTP_ADDR", self.address.to_string());
+        command.envs(self.token.iter().map(|token| ("CONSUL_HTTP_TOKEN", token)));
+        let output = command.output().expect("Consul runs");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Kills the agent without warning.

@@ -14,10 +14,11 @@ use tonic::Status;
 
 use super::denials::Denials;
 use super::denied::Denied;
-use super::intentions::{Intended, Intentions};
+use super::intentions::Intentions;
 use super::passports::{self, Passports};
 use super::rules::{decide, is_for_all};
 use super::settings::{Mode, Settings};
+use super::table::Intended;
 use crate::call::{Call, Caller, Connection, Method};
 use crate::telemetry::Metrics;
 

@@ -1,34 +1,39 @@
-//! Intentions: which services may call which, and what of it, in a file that may be replaced while the process runs.
-//!
-//! ```toml
-//! catalog = ["artwork", "composer: catalog.v1.CatalogService/BatchGetTitles"]
-//! ```
+//! Intentions: which services may call which, and what of it, in a file that may be replaced while the process runs, or in
+//! Consul.
 //!
 //! Guarantees:
-//! - A service that the file does not name is called by no other one.
+//! - A service that is not named is called by no other one.
 //! - A change is in force a second after it was written, at the latest, also for open streams.
 //! - A file that cannot be used leaves the intentions in use, with one warning. So does one that is being written: it counts once two
 //!   reads have found the same, and not without a line.
 //! - What a new file names and this process does not know allows nothing: services are replaced one by one. The log says it of
 //!   a file that changes something.
+//! - Those of Consul stay in use while it is away. Before it has answered, no service may call another one.
 //! - Reflection is not restricted.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::collections::BTreeMap;
+use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mesh_runtime::settings::{line_of, toml_mistake};
+use consul_api_client::intentions::Intention;
 use tokio::sync::watch;
-use toml::Spanned;
+use tokio::time::timeout;
 
-use crate::call::{Call, Method, Methods};
+pub use super::table::System;
+use super::table::{Intended, Table};
+use super::{consul, file};
+use crate::call::Method;
 use crate::reread::reread;
 use crate::telemetry::DASHBOARD;
 
 /// The interval at which the file is read again. A new file counts once two reads have found the same.
 const READ: Duration = Duration::from_millis(300);
+/// The time that a start gives Consul to answer. Most have the answer before they have opened their databases.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
+/// Why there are none before the first answer.
+const UNASKED: &str = "Consul has not answered yet";
 
 /// The callers that every system knows beside its services: a gateway, a process of several services, the command `mesh`, and the
 /// dashboard of a process, which calls in memory.
@@ -40,33 +45,23 @@ pub struct Intentions(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    path: PathBuf,
+    source: Source,
     system: System,
     table: watch::Sender<Arc<Table>>,
-    /// What was read last.
-    last: Mutex<Option<Table>>,
 }
 
-/// The names that a file may have.
-#[derive(Clone, Debug)]
-pub struct System {
-    /// The services and processes of the system.
-    pub names: BTreeSet<&'static str>,
-    /// The methods.
-    pub methods: Methods,
-    /// The services of this process.
-    pub local: Vec<&'static str>,
-}
-
-/// Who may call, by the service that is called.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Table(BTreeMap<String, Vec<Caller>>);
-
-#[derive(Debug, PartialEq, Eq)]
-struct Caller {
-    service: String,
-    /// The path of the one method that it may call. `None`: all.
-    method: Option<String>,
+/// Where intentions are.
+#[derive(Debug)]
+enum Source {
+    File {
+        path: PathBuf,
+        /// What was read last.
+        last: Mutex<Option<Table>>,
+    },
+    Consul {
+        /// Why there are none yet.
+        missing: watch::Sender<Option<String>>,
+    },
 }
 
 impl Intentions {
@@ -76,22 +71,36 @@ impl Intentions {
     ///
     /// All of its mistakes, each as the end of a sentence that the key begins.
     pub fn read(path: &Path, system: System) -> Result<Self, Vec<String>> {
-        let (table, mistakes) = read(path, &system).map_err(|mistake| vec![mistake])?;
+        let (table, mistakes) = file::read(path, &system).map_err(|mistake| vec![mistake])?;
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let (table, last) = (watch::Sender::new(Arc::new(table)), Mutex::default());
-        Ok(Self(Arc::new(Shared { path: path.to_owned(), system, table, last })))
+        let source = Source::File { path: path.to_owned(), last: Mutex::default() };
+        Ok(Self::of(source, system, table))
+    }
+
+    /// Those of Consul, which discovery sets.
+    pub fn in_consul(system: System) -> Self {
+        let source = Source::Consul { missing: watch::Sender::new(Some(UNASKED.to_owned())) };
+        Self::of(source, system, Table::default())
+    }
+
+    fn of(source: Source, system: System, table: Table) -> Self {
+        Self(Arc::new(Shared { source, system, table: watch::Sender::new(Arc::new(table)) }))
     }
 
     /// Reads the file again and again, and uses what is new. Never returns.
     pub async fn renew(self) {
-        reread(READ, "intentions", move || self.read_again()).await;
+        match &self.0.source {
+            Source::File { .. } => reread(READ, "intentions", move || self.read_again()).await,
+            Source::Consul { .. } => pending().await,
+        }
     }
 
     fn read_again(&self) -> Result<(), String> {
-        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = read(&self.0.path, &self.0.system);
+        let Source::File { path, last } = &self.0.source else { return Ok(()) };
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = file::read(path, &self.0.system);
         let seen = last.take();
         let (new, unknown) = read?;
         if new == **self.0.table.borrow() {
@@ -110,12 +119,66 @@ impl Intentions {
         Ok(())
     }
 
+    /// The services whose intentions are read in Consul: those of this process, and the process itself. `None` for a file.
+    pub(crate) fn asked_of_consul(&self) -> Option<Vec<&'static str>> {
+        let System { process, local, .. } = &self.0.system;
+        let others = local.iter().filter(|service| *service != process);
+        matches!(self.0.source, Source::Consul { .. }).then(|| others.chain([process]).copied().collect())
+    }
+
+    /// Uses what Consul has answered, by the service that is called.
+    pub(crate) fn answered(&self, found: BTreeMap<String, Vec<Intention>>) {
+        let Source::Consul { missing } = &self.0.source else { return };
+        let is_first = missing.borrow().is_some();
+        let count = found.values().map(Vec::len).sum::<usize>();
+        let (new, unknown) = consul::table(found);
+        if !is_first && new == **self.0.table.borrow() {
+            return;
+        }
+        self.0.table.send_replace(Arc::new(new));
+        missing.send_replace(None);
+        match count {
+            0 => tracing::warn!("Consul has no intention for calls of this process: no service may call it"),
+            _ => tracing::info!(count, "the intentions of Consul are in use"),
+        }
+        if !unknown.is_empty() {
+            let unknown = unknown.into_iter().collect::<Vec<_>>().join("; ");
+            tracing::warn!(unknown, "intentions of Consul with what mesh does not know deny");
+        }
+    }
+
+    /// Keeps those in use, although Consul did not answer, or not with intentions.
+    pub(crate) fn unanswered(&self, why: String) {
+        if let Source::Consul { missing } = &self.0.source {
+            missing.send_if_modified(|missing| missing.as_mut().map(|missing| *missing = why).is_some());
+        }
+    }
+
+    /// Why there are none, if so: no service may call another one.
+    pub(crate) fn missing(&self) -> Option<String> {
+        match &self.0.source {
+            Source::File { .. } => None,
+            Source::Consul { missing } => missing.borrow().clone(),
+        }
+    }
+
+    /// Waits for the first answer of Consul, or a failure, for a second at most.
+    pub async fn settled(&self) {
+        let Source::Consul { missing } = &self.0.source else { return };
+        let mut missing = missing.subscribe();
+        // The sender lives as long as this.
+        let _ = timeout(FIRST_ANSWER, missing.wait_for(|why| why.as_deref() != Some(UNASKED))).await;
+    }
+
     /// Whether the file, as far as it says, refuses calls of `service` to another one. A file with services of this process
-    /// alone says nothing of others.
+    /// alone says nothing of others, and Consul is not asked for theirs.
     pub fn refuse(&self, service: &str, called: &'static str, method: &'static Method) -> bool {
         let (table, local) = (self.0.table.borrow(), &self.0.system.local);
         let is_local = |name: &str| local.contains(&name);
-        let says = is_local(called) || table.0.keys().any(|name| !is_local(name));
+        let says = match self.0.source {
+            Source::File { .. } => is_local(called) || table.0.keys().any(|name| !is_local(name)),
+            Source::Consul { .. } => false,
+        };
         says && !table.allows(&Intended { service: service.to_owned(), called: Some(called), method }, local)
     }
 
@@ -132,97 +195,15 @@ impl Intentions {
     }
 }
 
-/// A call of a service.
-pub(super) struct Intended {
-    service: String,
-    /// The service that is called, if the call is in memory.
-    called: Option<&'static str>,
-    method: &'static Method,
-}
-
-impl Intended {
-    pub(super) fn of<B>(call: &Call<B>, service: &str) -> Self {
-        Self { service: service.to_owned(), called: call.called(), method: call.method }
-    }
-}
-
-impl Table {
-    /// A contract that many services serve is that of each service of the process, unless the call says which.
-    fn allows(&self, Intended { service, called, method }: &Intended, local: &[&'static str]) -> bool {
-        if method.is_of_processes() {
-            return true;
-        }
-        let own = [called.unwrap_or(method.package())];
-        let called = if method.is_shared() && called.is_none() { local } else { &own };
-        called.iter().any(|called| *called == service || self.names(called, service, method))
-    }
-
-    fn names(&self, called: &str, service: &str, method: &Method) -> bool {
-        let is_of = |path: &str| path.split_once('/') == Some((method.service, method.name));
-        let mut callers = self.0.get(called).into_iter().flatten();
-        callers.any(|caller| caller.service == service && caller.method.as_deref().is_none_or(is_of))
-    }
-}
-
-/// The table in a file, without what is unknown, and what that is. Each is the end of a sentence that the key begins.
-fn read(path: &Path, system: &System) -> Result<(Table, Vec<String>), String> {
-    let shown = path.display();
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("names a file that cannot be read, {shown}: {error}"))?;
-    let lists: BTreeMap<Spanned<String>, Vec<Spanned<String>>> = toml::from_str(&text).map_err(|error| {
-        format!("names a file that is no table of lists of texts, {shown}: {}", toml_mistake(&text, &error))
-    })?;
-    if lists.is_empty() {
-        return Err(format!("names a file without a line, {shown}: nobody could call anything"));
-    }
-    let (mut table, mut unknown) = (Table::default(), Vec::new());
-    let line = |span: Range<usize>| line_of(&text, span.start);
-    for (called, callers) in lists {
-        let (at, called) = (line(called.span()), called.into_inner());
-        if !system.names.contains(called.as_str()) {
-            unknown.push(format!(
-                "names a file with an unknown service, {shown}: line {at}: `{called}`; name one without a contract in \
-                 sidecar.peers"
-            ));
-        }
-        let callers = callers.iter().filter_map(|named| {
-            let (at, named) = (line(named.span()), named.get_ref());
-            let mistake = |why| format!("names a file with {why}, {shown}: line {at}: `{named}` of {called}");
-            caller(named, &called, system).map_err(|why| unknown.push(mistake(why))).ok()
-        });
-        let callers = callers.collect();
-        table.0.insert(called, callers);
-    }
-    Ok((table, unknown))
-}
-
-/// `SERVICE`, or `SERVICE: PACKAGE.Service/Method`.
-fn caller(text: &str, called: &str, system: &System) -> Result<Caller, &'static str> {
-    let (service, method) = text.split_once(':').map_or((text, None), |(service, method)| (service, Some(method)));
-    let (service, method) = (service.trim(), method.map(str::trim));
-    if !system.names.contains(service) {
-        return Err("an unknown caller");
-    }
-    if let Some(path) = method {
-        let known = system.methods.find(&format!("/{path}"));
-        if path.split_once('/') != Some((known.service, known.name)) {
-            return Err("an unknown method");
-        }
-        if known.package() != called && !known.is_shared() {
-            return Err("a method of another service");
-        }
-    }
-    Ok(Caller { service: service.to_owned(), method: method.map(str::to_owned) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Methods;
 
     const GET: &str = "google.longrunning.Operations/GetOperation";
 
     fn system() -> System {
-        System { names: ["a", "b", "gateway"].into(), methods: Methods::of(&[]), local: vec!["a"] }
+        System { process: "a", names: ["a", "b", "gateway"].into(), methods: Methods::of(&[]), local: vec!["a"] }
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -308,6 +289,50 @@ mod tests {
             assert!(!mistake.contains('\n'), "{mistake}");
         }
         assert!(Intentions::read(Path::new("/no/such/file"), system()).unwrap_err()[0].contains("cannot be read"));
+    }
+
+    fn allowed_by_consul(source: &str) -> BTreeMap<String, Vec<Intention>> {
+        let found =
+            serde_json::json!({"SourceName": source, "DestinationName": "a", "Action": "allow", "Precedence": 9});
+        BTreeMap::from([("a".to_owned(), vec![serde_json::from_value(found).unwrap()])])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn intentions_of_consul_are_missing_until_it_answers() {
+        let intentions = Intentions::in_consul(System { process: "monolith", ..system() });
+        assert_eq!(intentions.asked_of_consul(), Some(vec!["a", "monolith"]));
+        let allowed = |service| intentions.allow(&call(service, GET));
+        assert!(!allowed("b") && allowed("a"), "a service calls itself");
+        let waiting = tokio::time::Instant::now();
+        intentions.settled().await;
+        assert_eq!((waiting.elapsed(), intentions.missing().as_deref()), (FIRST_ANSWER, Some(UNASKED)));
+
+        intentions.unanswered("it is away".to_owned());
+        intentions.settled().await;
+        assert_eq!((waiting.elapsed(), intentions.missing().as_deref()), (FIRST_ANSWER, Some("it is away")));
+        intentions.answered(allowed_by_consul("b"));
+        assert!(allowed("b") && intentions.missing().is_none());
+        intentions.unanswered("it is away".to_owned());
+        assert!(allowed("b") && intentions.missing().is_none(), "the last ones hold");
+
+        let waiting = tokio::spawn({
+            let intentions = intentions.clone();
+            async move { intentions.revoked(&call("b", GET)).await }
+        });
+        tokio::task::yield_now().await;
+        intentions.answered(allowed_by_consul("gateway"));
+        waiting.await.unwrap();
+        assert!(!allowed("b") && allowed("gateway"));
+        intentions.answered(BTreeMap::new());
+        assert!(!allowed("gateway") && intentions.missing().is_none(), "none at all is an answer");
+    }
+
+    #[test]
+    fn answer_without_intentions_is_an_answer() {
+        let intentions = Intentions::in_consul(system());
+        intentions.answered(BTreeMap::from([("a".to_owned(), Vec::new())]));
+        assert_eq!(intentions.missing(), None);
+        assert!(!intentions.allow(&call("b", GET)));
     }
 
     #[tokio::test]

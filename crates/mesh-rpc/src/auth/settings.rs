@@ -16,6 +16,8 @@ const ISSUER_BUNDLE: &str = "auth.issuer_bundle";
 const VOUCHERS: &str = "auth.vouchers";
 const REFLECTION: &str = "auth.reflection";
 const INTENTIONS: &str = "auth.intentions";
+/// The value of `auth.intentions` for those of Consul.
+const CONSUL: &str = "consul";
 /// The processes that clients from outside of the mesh call, unless other ones are named.
 const DEFAULT_VOUCHERS: &str = "gateway, monolith";
 
@@ -58,6 +60,8 @@ pub struct Around<'a> {
     pub transport: &'a Transport,
     /// Whether other processes call this one, or the other way round.
     pub has_peers_elsewhere: bool,
+    /// Whether a Consul agent is known.
+    pub has_consul: bool,
 }
 
 impl Settings {
@@ -138,10 +142,18 @@ fn issuer_bundle(has_issuers: bool, keys: &mut Keys) -> Option<PathBuf> {
 
 fn intentions(mode: Mode, around: &Around<'_>, keys: &mut Keys) -> Option<Intentions> {
     let source = keys.source(INTENTIONS).cloned();
-    let (path, source) = keys.optional(&Key::new(INTENTIONS, "a file"), parse::path).zip(source)?;
+    let (path, source) = keys.optional(&Key::new(INTENTIONS, "a file, or consul"), parse::path).zip(source)?;
     if mode == Mode::Off {
         keys.problem(INTENTIONS, source, "is set, and auth.mode is off: nobody would be asked who calls".to_owned());
         return None;
+    }
+    if path == Path::new(CONSUL) {
+        if !around.has_consul {
+            let message =
+                "is consul, and registry names no agent of it: set registry to consul://HOST:PORT; ./consul is a file";
+            keys.problem(INTENTIONS, source, message.to_owned());
+        }
+        return Some(Intentions::in_consul(around.system.clone()));
     }
     let read = Intentions::read(&path, around.system.clone());
     let noted = read.map_err(|mistakes| {

@@ -61,7 +61,7 @@ impl Agent {
 
     /// The attempts of one task. `purpose` completes the sentence "Consul does not let us …".
     pub(super) fn attempts(&self, purpose: String) -> Attempts {
-        Attempts { agent: self.clone(), purpose, failures: 0, refused: None }
+        Attempts { agent: self.clone(), purpose, rule: None, failures: 0, refused: None }
     }
 
     /// The source of the token, for the log.
@@ -78,12 +78,19 @@ impl Agent {
 pub(super) struct Attempts {
     agent: Agent,
     purpose: String,
+    /// The permission that the requests need. `None`: Consul names it.
+    rule: Option<String>,
     /// Consecutive failures.
     failures: u32,
     refused: Option<String>,
 }
 
 impl Attempts {
+    /// Names the permission that the requests need, for the log.
+    pub(super) fn needing(self, rule: String) -> Self {
+        Self { rule: Some(rule), ..self }
+    }
+
     /// Records a successful request.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
@@ -138,7 +145,8 @@ impl Attempts {
         let Self { agent, purpose, .. } = self;
         match error {
             Error::Permission { .. } => {
-                let rule = error.missing_rule().unwrap_or_else(|| "unknown: Consul does not name it".to_owned());
+                let rule = self.rule.clone().or_else(|| error.missing_rule());
+                let rule = rule.unwrap_or_else(|| "unknown: Consul does not name it".to_owned());
                 tracing::error!(%error, rule, token = agent.token_origin(), "Consul does not let us {purpose}");
             }
             _ => tracing::error!(%error, "Consul does not let us {purpose}"),

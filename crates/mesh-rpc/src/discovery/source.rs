@@ -13,7 +13,8 @@ use super::entry::Registrant;
 use super::look::{self, Seen};
 use super::register::{self, Registered};
 use super::settings::{Advertise, Registry};
-use super::{dns, follow};
+use super::{dns, follow, intentions};
+use crate::auth::intentions::Intentions;
 use crate::client::{Discover, Endpoints};
 
 /// Finds peers and registers services. Cheap to clone.
@@ -69,6 +70,13 @@ impl Discovery {
         match &self.0 {
             Source::Consul(agent) => register::register(agent, services, address, advertise, open),
             Source::Local | Source::Static(..) => Registered::none(),
+        }
+    }
+
+    /// Keeps the intentions up to date, if they are those of Consul.
+    pub fn follow_intentions(&self, kept: &Intentions) {
+        if let (Source::Consul(agent), Some(services)) = (&self.0, kept.asked_of_consul()) {
+            agent.tasks().run(intentions::follow(agent.clone(), kept.clone(), services));
         }
     }
 

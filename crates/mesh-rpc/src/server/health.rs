@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::auth::intentions::Intentions;
 use crate::identity::Source;
 use crate::telemetry::Metrics;
 
@@ -38,6 +39,14 @@ pub fn certificate_check(source: Source, service: &'static str) -> Check {
     Box::new(move |_| {
         let found = source.ended(service).map_or(Readiness::Ready, Readiness::NotReady);
         Box::pin(std::future::ready(found))
+    })
+}
+
+/// The readiness check of the intentions, without which no other service may call.
+pub fn intentions_check(intentions: Intentions) -> Check {
+    Box::new(move |_| {
+        let missing = intentions.missing().map(|why| format!("there are no intentions, so no service may call: {why}"));
+        Box::pin(std::future::ready(missing.map_or(Readiness::Ready, Readiness::NotReady)))
     })
 }
 
@@ -137,17 +146,22 @@ impl Health {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let mut worst = BTreeMap::new();
-            for (service, check) in &checks {
-                let found = check(CHECK_TIMEOUT).await;
-                match worst.get(service) {
-                    Some(before) if found <= *before => {}
-                    _ => _ = worst.insert(*service, found),
-                }
+            self.look(&checks).await;
+        }
+    }
+
+    /// Runs these checks once. Before [`started`](Self::started): a service that cannot work is never ready then.
+    pub async fn look(&self, checks: &[(&'static str, Check)]) {
+        let mut worst = BTreeMap::new();
+        for (service, check) in checks {
+            let found = check(CHECK_TIMEOUT).await;
+            match worst.get(service) {
+                Some(before) if found <= *before => {}
+                _ => _ = worst.insert(*service, found),
             }
-            for (service, found) in worst {
-                self.record(service, found);
-            }
+        }
+        for (service, found) in worst {
+            self.record(service, found);
         }
     }
 
@@ -271,6 +285,16 @@ mod tests {
         health.drain();
         health.started();
         assert_eq!(serves(), [Some(false); 3]);
+    }
+
+    #[tokio::test]
+    async fn service_that_cannot_work_at_the_start_is_never_ready() {
+        let health = starting();
+        let missing: Check =
+            Box::new(|_| Box::pin(std::future::ready(Readiness::NotReady("no intentions".to_owned()))));
+        health.look(&[("film", missing)]).await;
+        health.started();
+        assert_eq!(health.summary(), (false, "film: not ready: no intentions\n".to_owned()));
     }
 
     #[test]

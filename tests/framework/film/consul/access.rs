@@ -10,7 +10,7 @@ const SECRET: &str = "11111111-1111-1111-1111-111111111111";
 
 /// An agent with the access rules of deploy/consul/agent.hcl; every version understands `master`. `None` without that folder,
 /// which the owner of a project may delete.
-fn guarded() -> Option<Consul> {
+pub(super) fn guarded() -> Option<Consul> {
     if !root().join("deploy/consul/policies").is_dir() {
         return None;
     }
@@ -24,7 +24,7 @@ fn token(consul: &Consul, name: &str) -> String {
     token_for(consul, name, &std::fs::read_to_string(rules).expect("a policy"))
 }
 
-fn token_for(consul: &Consul, name: &str, rules: &str) -> String {
+pub(super) fn token_for(consul: &Consul, name: &str, rules: &str) -> String {
     // An agent has a leader a moment before it knows its first token.
     eventually("the agent knows its token", || {
         consul.try_put("/v1/acl/policy", &json!({"Name": name, "Rules": rules}))
@@ -33,7 +33,7 @@ fn token_for(consul: &Consul, name: &str, rules: &str) -> String {
     token["SecretID"].as_str().expect("a token").to_owned()
 }
 
-/// Everything at once: access rules of Consul, certificates and tokens of users. Consul has no certificate, and checks health
+/// Everything at once: access rules and intentions of Consul, certificates and tokens of users. Consul has no certificate, and checks health
 /// at the listener of the admin pages.
 #[test]
 #[ignore = "needs Consul: .ci/full"]
@@ -43,11 +43,16 @@ fn policies_are_enough_for_a_mesh_with_tls_and_users() {
     }
     let Some(consul) = guarded() else { return };
     let mesh = Secured::new(&["catalog", "artwork", "gateway"]);
+    consul.run(&["intention", "create", "-allow", "*", "*"]);
     let registry = consul.registry();
     let start = |binary: &str| {
         let token = token(&consul, if binary == "gateway" { "operator" } else { binary });
-        let settings =
-            [("MESH__REGISTRY", &*registry), ("MESH__CONSUL__TOKEN", &*token), ("MESH__ADMIN__LISTEN", "127.0.0.1:0")];
+        let settings = [
+            ("MESH__REGISTRY", &*registry),
+            ("MESH__CONSUL__TOKEN", &*token),
+            ("MESH__ADMIN__LISTEN", "127.0.0.1:0"),
+            ("MESH__AUTH__INTENTIONS", "consul"),
+        ];
         mesh.start(binary, &settings)
     };
     let (catalog, artwork, gateway) = (start("catalog"), start("artwork"), start("gateway"));

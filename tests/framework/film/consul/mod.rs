@@ -29,10 +29,14 @@
 //! | an unchanged instance keeps its connections | [`finding`]: `unchanged_instance_keeps_its_connections` |
 //! | falls back to the node's address, uses weights, tags and meta | [`finding`]: `instance_without_an_address_…`, `weight_sets_…`; `agent`: `instances_are_listed_until_they_deregister` |
 //! | the error names the missing permission and the token's setting | [`access`]: `policies_allow_what_services_do_and_no_more` |
+//! | follows a change of intentions within a second, also of open streams | [`intentions`]: `intention_revoked_in_consul_ends_streams_and_calls` |
+//! | keeps its intentions while Consul is away, and has none before an answer | [`intentions`]: `intentions_of_consul_hold_while_it_is_away` |
+//! | names the permission that intentions need | [`intentions`]: `token_without_intentions_read_is_named_and_denies` |
 //! | warns if the token cannot read the service's own node | [`access`]: `token_without_node_read_is_warned_about` |
 
 mod access; // tokens
 mod finding; // discovery
+mod intentions; // who may call
 mod leaving; // deregistration
 mod outages; // an agent that starts late, restarts, fails, stops or is away
 mod registering; // registration
