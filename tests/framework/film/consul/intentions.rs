@@ -1,5 +1,7 @@
 //! Intentions of Consul: they deny and allow, also open streams, and hold while it is away.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -191,4 +193,58 @@ fn token_without_intentions_read_is_named_and_denies() {
     called.until("");
     eventually("it is ready", || (ready().status == 200).then_some(()));
     assert_eq!(times(&catalog.log(), "Consul does not let us read intentions"), 1, "{}", catalog.log());
+}
+
+/// An agent of a later version than that of Debian: it has these intentions for each service, and nothing else.
+fn agent_with(intentions: &Value) -> SocketAddr {
+    let matched = json!({"catalog": intentions}).to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    // The threads end with the test's process.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let matched = matched.clone();
+            std::thread::spawn(move || {
+                let mut head = [0; 4096];
+                let read = stream.read(&mut head).unwrap_or_default();
+                let head = String::from_utf8_lossy(&head[..read]).into_owned();
+                let (status, body) = match head.split(' ').nth(1).unwrap_or_default() {
+                    path if path.starts_with("/v1/connect/intentions/match") => ("200 OK", &*matched),
+                    "/v1/connect/intentions" => ("200 OK", "[]"),
+                    // Nothing changes: the query is held until the client gives up.
+                    path if path.starts_with("/v1/connect/intentions?") => return drop(stream.read(&mut [0])),
+                    _ => ("500 Internal Server Error", "No cluster leader"),
+                };
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nX-Consul-Index: 7\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                );
+                let _ = stream.write_all(answer.as_bytes());
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn permissions_of_an_intention_allow_single_methods() {
+    if !Grpcurl::installed() {
+        return;
+    }
+    let list =
+        json!({"Action": "allow", "HTTP": {"PathExact": "/catalog.v1.CatalogService/ListTitles", "Methods": ["POST"]}});
+    let others = json!({"Action": "allow", "HTTP": {"PathRegex": "/catalog[.]v1.*"}});
+    let agent = agent_with(&json!([{"SourceName": "client", "SourceNS": "default", "DestinationName": "catalog",
+        "DestinationNS": "default", "SourceType": "consul", "Precedence": 9, "Permissions": [list, others]}]));
+    let mesh = Secured::new(&["catalog"]);
+    let registry = format!("consul://{agent}");
+    let settings = [("MESH__REGISTRY", &*registry), ("MESH__ADMIN__LISTEN", "127.0.0.1:0"), INTENTIONS];
+    let catalog = mesh.start("catalog", &settings);
+    let called = Called::new(&mesh, &catalog);
+    called.until("");
+    let get =
+        mesh.grpcurl(&catalog, &called.token).call("catalog.v1.CatalogService/GetTitle", &json!({"title_id": "a"}));
+    assert_eq!(get.failure().1, NOT_ALLOWED);
+    let named = |line: &&str| line.contains("WARN") && line.contains("client to catalog: PathRegex");
+    assert_eq!(catalog.log().lines().filter(named).count(), 1, "{}", catalog.log());
 }
