@@ -53,7 +53,7 @@ pub(crate) async fn follow(hub: Arc<Hub>, service: String) {
             match status.code() {
                 Code::PermissionDenied | Code::Unauthenticated => {
                     let text = format!("the long work of {service} is not shown: {}", status.message());
-                    let key = format!("{NOTE}{service}");
+                    let key = note_key(&service);
                     hub.state().put(Section::Notes, &*key, json!({"key": key, "text": text}));
                     sleep(AGAIN).await;
                 }
@@ -62,6 +62,11 @@ pub(crate) async fn follow(hub: Arc<Hub>, service: String) {
         }
         sleep(PAUSE).await;
     }
+}
+
+/// The key of the note that the work of a service is not shown.
+fn note_key(service: &str) -> String {
+    format!("{NOTE}{service}")
 }
 
 async fn follow_at(hub: &Hub, service: &str, channel: Channel) -> Status {
@@ -78,6 +83,8 @@ async fn follow_at(hub: &Hub, service: &str, channel: Channel) -> Status {
         let of = format!("{parent}/");
         {
             let mut state = hub.state();
+            // The reader is allowed to see it, again.
+            state.remove(Section::Notes, |key| key == note_key(service));
             state.remove(Section::Work, |key| key.starts_with(&of) && !rows.contains_key(key));
             for (key, row) in rows {
                 state.put(Section::Work, key, row);
@@ -135,19 +142,18 @@ async fn list(
 fn row(parent: &str, operation: &Operation, it: &OperationMetadata, types: Option<&Contracts>) -> Value {
     let error = match &operation.result {
         Some(operation::Result::Error(error)) => {
-            json!({"code": error.code, "reason": reason(operation), "message": cut(&error.message)})
+            let reason = reason(operation).unwrap_or_else(|| transcode::code_name(error.code).to_owned());
+            json!({"reason": reason, "message": cut(&error.message)})
         }
         _ => Value::Null,
     };
-    let saga = it.phase() != Phase::Unspecified;
     let stuck = it.phase() == Phase::Stuck && !operation.done;
     json!({
         "key": operation.name, "name": operation.name, "service": parent.trim_start_matches("services/"), "kind": it.kind,
         "state": state(operation.done, it), "percent": it.progress.as_ref().and_then(|progress| percent(progress, types)),
-        "phase": if saga { it.phase().as_str_name().trim_start_matches("PHASE_") } else { "" },
+        "phase": phase(operation.done, it),
         "attempt": it.attempt, "steps": it.steps.iter().map(step).collect::<Vec<_>>(), "error": error,
         "created": millis(it.create_time.as_ref()), "updated": millis(it.update_time.as_ref()),
-        "cancelling": it.cancel_requested && !operation.done,
         "canCancel": !operation.done && !it.cancel_requested && !stuck,
         "canRetry": operation.done && it.state() == State::Failed, "canResume": stuck,
     })
@@ -158,7 +164,25 @@ fn state(done: bool, it: &OperationMetadata) -> &'static str {
     match it.phase() {
         Phase::Stuck if !done => "STUCK",
         Phase::Undoing if !done => "COMPENSATING",
+        // The failure of a step may have come before the cancellation did.
+        _ if done && it.cancel_requested && it.state() == State::Failed && it.phase() != Phase::Unspecified => {
+            "CANCELLED"
+        }
         _ => it.state().as_str_name().trim_start_matches("STATE_"),
+    }
+}
+
+/// What it does now, in words; empty if there is no more to say than its state.
+fn phase(done: bool, it: &OperationMetadata) -> &'static str {
+    match it.phase() {
+        _ if done => "",
+        Phase::Stuck => "waits for somebody to resume it",
+        Phase::Undoing if it.cancel_requested => "was cancelled, undoes its steps",
+        Phase::Undoing => "undoes its steps",
+        Phase::Committed => "can only go on",
+        _ if it.cancel_requested => "is being cancelled",
+        Phase::Unspecified => "",
+        Phase::Forward => "makes its steps",
     }
 }
 
@@ -182,4 +206,39 @@ fn percent(progress: &Any, types: Option<&Contracts>) -> Option<f64> {
     };
     let of_total = number("total").filter(|total| *total > 0.0).and_then(|total| Some(number("done")? / total * 100.0));
     of_total.or_else(|| number("percent")).map(|percent| percent.clamp(0.0, 100.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(phase: Phase, state: State, cancel_requested: bool, done: bool) -> [String; 2] {
+        let it = OperationMetadata {
+            phase: phase.into(),
+            state: state.into(),
+            cancel_requested,
+            ..OperationMetadata::default()
+        };
+        let row = row("services/a", &Operation { done, ..Operation::default() }, &it, None);
+        ["state", "phase"].map(|name| row[name].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn saga_says_in_words_what_it_does() {
+        let words = |phase, cancel| said(phase, State::Running, cancel, false);
+        assert_eq!(words(Phase::Unspecified, false), ["RUNNING", ""]);
+        assert_eq!(words(Phase::Forward, false), ["RUNNING", "makes its steps"]);
+        assert_eq!(words(Phase::Forward, true), ["RUNNING", "is being cancelled"]);
+        assert_eq!(words(Phase::Undoing, false), ["COMPENSATING", "undoes its steps"]);
+        assert_eq!(words(Phase::Undoing, true), ["COMPENSATING", "was cancelled, undoes its steps"]);
+        assert_eq!(words(Phase::Stuck, false)[0], "STUCK");
+    }
+
+    #[test]
+    fn saga_that_was_cancelled_is_no_failed_one() {
+        let end = |cancel| said(Phase::Undoing, State::Failed, cancel, true);
+        assert_eq!(end(true), ["CANCELLED", ""]);
+        assert_eq!(end(false), ["FAILED", ""]);
+        assert_eq!(said(Phase::Committed, State::Succeeded, true, true)[0], "SUCCEEDED", "it was too late");
+    }
 }
