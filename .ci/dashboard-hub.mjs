@@ -47,6 +47,8 @@ const CALLS = [
   ["artwork", "catalog", "GetTitle", 0.3, 2.5],
   ["library", "billing", "Charge", 0.5, 26],
   ["library", "billing", "Refund", 0, 0],
+  // A stream, which lasts as long as somebody watches.
+  ["", "tv", "WatchHome", 0.1, 40_000],
 ];
 
 const bucketOf = (micros) => {
@@ -73,21 +75,22 @@ class Edge {
     const { row } = this;
     for (; this.debt >= 1; this.debt--) {
       const micros = this.median * 1000 * Math.exp(1.1 * (next() + next() + next() - 1.5)) * (next() > 0.985 ? 6 : 1);
-      const code = fault ? 14 : next() > 0.995 ? 5 : 0;
+      const code = fault ? "UNAVAILABLE" : next() > 0.995 ? "NOT_FOUND" : "OK";
       row.codes[code] = (row.codes[code] ?? 0) + 1;
       row.sum += micros / 1e6;
-      const n = bucketOf(code === 14 ? 300 : micros);
+      const n = bucketOf(fault ? 300 : micros);
       this.histogram.set(n, (this.histogram.get(n) ?? 0) + 1);
-      if (code) row.last = { code, reason: fault ? "NO_ENDPOINTS" : "TITLE_NOT_FOUND", trace: TRACE, at };
+      if (code !== "OK") row.last = { code, reason: fault ? "NO_ENDPOINTS" : "TITLE_NOT_FOUND", trace: TRACE, at };
       if (fault && row.side === "client") row.retries++;
     }
     row.buckets = [...this.histogram].sort(([a], [b]) => a - b);
     row.at = at;
-    row.inFlight = row.side === "client" && this.rate > 2 ? 1 : 0;
+    row.inFlight = row.method.includes("Watch") ? 2 : row.side === "client" && this.rate > 2 ? 1 : 0;
   }
 }
 
 const process_ = (id, name, services, at) => ({
+  key: id,
   id,
   process: name,
   start: `${id}-1`,
@@ -134,8 +137,9 @@ export class Scene {
           process_("127.0.0.1:8080", "gateway", [], BEGIN),
         ]
       : [process_("127.0.0.1:50051", "monolith", names, BEGIN)];
-    this.services = names.map((name) => ({ name, instances: 1, ready: 1, versions: ["0.1.0"], known: true, why: "" }));
+    this.services = names.map((name) => ({ key: name, name, instances: 1, ready: 1, versions: ["0.1.0"], known: true, why: "" }));
     this.services.push({
+      key: "recommendations",
       name: "recommendations",
       instances: 0,
       ready: 0,
@@ -144,6 +148,7 @@ export class Scene {
       why: "NO_ENDPOINTS: no instance of recommendations has been found",
     });
     this.declared = CALLS.filter(([caller]) => caller).map(([caller, callee, method, , , optional = false]) => ({
+      key: `${caller} ${callee} ${full(callee, method)}`,
       caller,
       callee,
       method: full(callee, method),
@@ -166,6 +171,7 @@ export class Scene {
     if (this.name === "hostile") this.poison();
     this.work = [
       {
+        key: "services/artwork/operations/5f3c",
         name: "services/artwork/operations/5f3c",
         service: "artwork",
         kind: "RenderArtwork",
@@ -181,6 +187,7 @@ export class Scene {
         canResume: false,
       },
       {
+        key: "services/library/operations/77ab",
         name: "services/library/operations/77ab",
         service: "library",
         kind: "RentTitle",
@@ -188,9 +195,9 @@ export class Scene {
         percent: null,
         phase: "undoes reserve",
         steps: [
-          { name: "reserve", state: "COMPENSATING" },
+          { name: "reserve", state: "UNDOING" },
           { name: "charge", state: "FAILED" },
-          { name: "grant", state: "PENDING" },
+          { name: "grant", state: "UNDONE" },
         ],
         error: { code: "FAILED_PRECONDITION", reason: "CARD_DECLINED", message: "The card was declined." },
         created: BEGIN - 4_000,
@@ -200,6 +207,7 @@ export class Scene {
         canResume: false,
       },
       {
+        key: "services/library/operations/61d0",
         name: "services/library/operations/61d0",
         service: "library",
         kind: "RentTitle",
@@ -207,9 +215,9 @@ export class Scene {
         percent: null,
         phase: "cannot undo charge",
         steps: [
-          { name: "reserve", state: "SUCCEEDED" },
-          { name: "charge", state: "SUCCEEDED" },
-          { name: "grant", state: "STUCK" },
+          { name: "reserve", state: "DONE" },
+          { name: "charge", state: "DONE" },
+          { name: "grant", state: "UNDOING" },
         ],
         error: { code: "UNAVAILABLE", reason: "ATTEMPTS_EXHAUSTED", message: "billing did not answer ten times." },
         created: BEGIN - 300_000,
@@ -219,6 +227,7 @@ export class Scene {
         canResume: true,
       },
       {
+        key: "services/artwork/operations/10aa",
         name: "services/artwork/operations/10aa",
         service: "artwork",
         kind: "RenderArtwork",
@@ -254,7 +263,15 @@ export class Scene {
     ]) {
       this.edges.push(new Edge({ process: id, start, side: "client", caller: "catalog", callee, method, declared: false }, 1, 3));
     }
-    this.services.push({ name: MARKUP, instances: 1, ready: 0, versions: [MARKUP], known: true, why: `${TURNED} ${LONG}` });
+    this.services.push({
+      key: MARKUP,
+      name: MARKUP,
+      instances: 1,
+      ready: 0,
+      versions: [MARKUP],
+      known: true,
+      why: `${TURNED} ${LONG}`,
+    });
     Object.assign(this.processes[0], { version: MARKUP, why: TURNED });
     this.notes = [{ key: MARKUP, text: `${MARKUP} ${TURNED}` }];
   }
@@ -263,7 +280,7 @@ export class Scene {
   heavy() {
     const names = Array.from({ length: 60 }, (_, at) => `service-${at}`);
     this.processes = names.map((it, at) => process_(`10.0.0.${at}:50051`, it, [it], BEGIN));
-    this.services = names.map((name) => ({ name, instances: 1, ready: 1, versions: ["0.1.0"], known: true, why: "" }));
+    this.services = names.map((name) => ({ key: name, name, instances: 1, ready: 1, versions: ["0.1.0"], known: true, why: "" }));
     [this.declared, this.work, this.followers, this.endpoints] = [[], [], [], []];
     for (let at = 0; at < 200; at++) {
       // Five tiers of twelve; most call the next one.
@@ -271,7 +288,7 @@ export class Scene {
       const from = tier * 12 + Math.floor(this.next() * 12);
       const to = (tier + (this.next() > 0.9 && tier < 3 ? 2 : 1)) * 12 + Math.floor(this.next() * 12);
       const method = `${names[to]}.v1.Service/Call${at}`;
-      this.declared.push({ caller: names[from], callee: names[to], method, optional: false });
+      this.declared.push({ key: `${names[from]} ${method}`, caller: names[from], callee: names[to], method, optional: false });
       this.edges.push(
         new Edge(
           {
@@ -358,6 +375,7 @@ export class Scene {
   }
 
   change() {
+    if (this.isIdle) return { at: (this.at += 1000), gone: {} };
     this.step();
     const edges = [...this.changed].map((it) => it.row);
     this.changed.clear();
@@ -377,23 +395,24 @@ export class Scene {
 
 // --- What is asked for -----------------------------------------------------------------------------------------------------
 
-const call = (more) => ({
+export const call = (more) => ({
   process: "127.0.0.1:50051",
   side: "client",
   trace: TRACE,
   memory: false,
   attempts: 1,
   slow: false,
-  code: 0,
+  code: "OK",
   reason: "",
   ...more,
+  key: `${more.process ?? "127.0.0.1:50051"} ${more.side ?? "client"} ${more.span}`,
 });
 
 function trace(scene) {
   if (!scene.processes.length) return [];
   const at = scene.at - 3_000;
   const id = (name) => (scene.processes.find((it) => it.process === name) ?? scene.processes[0]).id;
-  const fault = scene.isDown ? { code: 14, reason: "NO_ENDPOINTS", attempts: 3 } : {};
+  const fault = scene.isDown ? { code: "UNAVAILABLE", reason: "NO_ENDPOINTS", attempts: 3 } : {};
   return [
     call({
       process: id("composer"),
@@ -526,6 +545,7 @@ function logs(scene, query) {
     .flatMap(({ id, process }) =>
       Array.from({ length: 12 }, (_, at) => ({
         process: id,
+        key: `${id} ${at + 1}`,
         number: at + 1,
         at: scene.at - 12_000 + at * 1000,
         level: ["info", "warn", "error"][at % 5 > 2 ? (at % 2) + 1 : 0],
@@ -571,7 +591,7 @@ function answer(scene, method, { pathname, searchParams }, body) {
               method: MARKUP,
               start: scene.at,
               took: 0.1,
-              code: 14,
+              code: "UNAVAILABLE",
               reason: MARKUP,
             }),
           ]
@@ -580,7 +600,8 @@ function answer(scene, method, { pathname, searchParams }, body) {
       200,
       {
         calls: trace(scene)
-          .filter((it) => it.slow || it.code || searchParams.get("problems") === "0")
+          .concat(scene.kept ?? [])
+          .filter((it) => it.slow || it.code !== "OK" || searchParams.get("problems") === "0")
           .concat(hostile)
           .filter((it) => !wanted || it.method === wanted),
         since: BEGIN - 600_000,
@@ -615,7 +636,7 @@ function answer(scene, method, { pathname, searchParams }, body) {
     const title = scene.name === "hostile" ? MARKUP : "Metropolis";
     return [
       200,
-      { code: 0, reason: "", message: "", response: { title: { name: title, kind: "KIND_FILM" } }, took: 0.0042, trace: TRACE },
+      { reason: "", message: "", response: { title: { name: title, kind: "KIND_FILM" } }, took: 0.0042, trace: TRACE },
     ];
   }
   return missing("UNKNOWN_PATH");

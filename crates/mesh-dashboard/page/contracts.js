@@ -1,7 +1,7 @@
 // The contracts: what services offer, who calls it, and a form to try it.
 
-import { button, facts, filters, find, h, has, link, loading, state, table, title, why } from "./dom.js";
-import { all, by, callerName, codeName, duration, list, perSecond, sum, to, unique } from "./model.js";
+import { button, facts, filters, find, h, has, items, link, loading, state, table, title, traceLink, why } from "./dom.js";
+import { all, by, callerName, duration, list, perSecond, sum, to, unique } from "./model.js";
 
 // What a reader has entered and got, by method; and the write that waits for its second click.
 const trials = new Map();
@@ -10,75 +10,63 @@ let armed;
 export const contracts = {
   name: "Contracts",
   of: () => "",
-  load: async (page, signal) => (page.contracts = await page.get("api/contracts", signal)),
+  load: (page) => page.learn(),
   draw(page) {
     const services = page.contracts?.services ?? [];
-    const methods = services.flatMap((it) => it.methods);
-    const one = methods.find((it) => it.full === page.rest);
+    const one = services.flatMap((it) => it.methods).find((it) => it.full === page.rest);
     if (one) return methodOf(page, one);
     const found = services
       .map((it) => ({ ...it, methods: it.methods.filter((method) => has(page, method.full)) }))
-      .filter((it) => it.methods.length);
+      .filter((it) => it.methods.length)
+      .sort(by((it) => it.name));
+    const section = (it) =>
+      h(
+        "section",
+        { key: it.name },
+        h("h2", it.name),
+        comment(it.comment),
+        table(page, `Methods of ${it.name}`, it.methods, {
+          Method: (method) => link(to("contracts", {}, method.full), method.name),
+          "What it does": (method) => method.comment.split("\n\n")[0],
+          "*Access": (method) => method.access,
+          "*Called by": (method) => callersOf(page, method).map(callerName).join(", ") || "–",
+        }),
+      );
     return [
       title("Contracts"),
       page.rest && page.contracts && h("p.notice", `No running service has ${page.rest}.`),
       filters(find(page, "words", "Find a method")),
-      found.sort(by((it) => it.name)).map((it) =>
-        h(
-          "section",
-          { key: it.name },
-          h("h2", it.name),
-          comment(it.comment),
-          table(
-            page,
-            `Methods of ${it.name}`,
-            ["Method", "What it does", "*Access", "*Called by"],
-            it.methods.map((method) => ({
-              key: method.full,
-              cells: [
-                link(to("contracts", {}, method.full), method.name),
-                method.comment.split("\n\n")[0],
-                method.access,
-                callersOf(page, method).map(callerName).join(", ") || "–",
-              ],
-            })),
-          ),
-        ),
-      ),
+      found.map(section),
       !found.length && h("p.empty", loading(page, "No method fits.")),
     ];
   },
 };
 
 const comment = (text) => text && h("p.comment", text);
+const callsOf = ({ calls }, it) => calls.filter((call) => call.method === it.full && call.used);
 // Who calls a method: those that declare it, and those that do.
-const callersOf = ({ calls }, it) =>
-  unique([
-    ...(it.declaredBy ?? []),
-    ...calls.filter((call) => call.method === it.full && call.used).map((call) => call.caller),
-  ]).sort();
+const callersOf = (page, it) => unique([...(it.declaredBy ?? []), ...callsOf(page, it).map((call) => call.caller)]).sort();
 
 function methodOf(page, it) {
-  const callers = callersOf(page, it).map((caller) => {
-    const own = page.calls.filter((call) => call.method === it.full && call.caller === caller && call.used);
-    return h(
-      "li",
-      { key: caller },
-      link(to("calls", { words: `${callerName(caller)} → ${it.full}` }), callerName(caller)),
+  const service = it.full.split("/")[0];
+  const caller = (name) => {
+    const own = callsOf(page, it).filter((call) => call.caller === name);
+    return [
+      link(to("calls", { words: `${callerName(name)} → ${it.full}` }), callerName(name)),
       own.length ? ` ${perSecond(sum(own, (call) => call.rate))}, p99 ${duration(own[0].p99)}` : " declares it, no call yet",
-    );
-  });
+    ];
+  };
   return [
-    h("p.crumb", link(to("contracts", { words: it.full.split("/")[0] }), it.full.split("/")[0])),
+    h("p.crumb", link(to("contracts", { words: service }), service)),
     title(it.name),
     comment(it.comment),
-    facts([
-      ["Called by", callers.length ? h("ul", callers) : "no service yet"],
-      ["Access", it.access],
-      ["Effect", it.idempotency.toLowerCase().replaceAll("_", " ")],
-      ["Deadline", it.deadline && duration(it.deadline)],
-      ["Streams", list([it.clientStreaming && "requests", it.serverStreaming && "answers"].filter(Boolean))],
-    ]),
+    facts({
+      "Called by": items(callersOf(page, it), caller) || "no service yet",
+      Access: it.access,
+      Effect: it.idempotency.toLowerCase().replaceAll("_", " "),
+      Deadline: it.deadline && duration(it.deadline),
+      Streams: list([it.clientStreaming && "requests", it.serverStreaming && "answers"].filter(Boolean)),
+    }),
     trial(page, it),
     h("h2", "Request ", h("code", it.request)),
     message(page, it.request),
@@ -90,35 +78,25 @@ function methodOf(page, it) {
 // The fields of a message. One within itself is described once.
 function message(page, name, above = []) {
   const { messages, enums = {} } = page.contracts;
+  const path = [...above, name];
   if (!messages[name]) return h("p.empty", "It is not described.");
-  const within = (type) =>
-    messages[type] &&
-    ![...above, name].includes(type) &&
-    h("details", h("summary", "its fields"), message(page, type, [...above, name]));
   return [
     comment(messages[name].comment),
     table(
       page,
-      `Fields of ${[...above, name].join(", ")}`,
-      ["Field", "Type", "Meaning"],
-      messages[name].fields.map((it) => ({
-        key: it.name,
-        cells: [
-          [h("code", it.name), it.required && why("required")],
-          [it.repeated && "repeated ", h("code", it.type)],
-          [
-            it.comment,
-            it.bounds && why(it.bounds),
-            enums[it.type] &&
-              h(
-                "ul",
-                enums[it.type].values.map((one) => h("li", { key: one.name }, h("code", one.name), ` ${one.comment}`)),
-              ),
-            within(it.type),
-          ],
+      `Fields of ${path.join(", ")}`,
+      messages[name].fields,
+      {
+        Field: (it) => [h("code", it.name), it.required && why("required")],
+        Type: (it) => [it.repeated && "repeated ", h("code", it.type)],
+        Meaning: (it) => [
+          it.comment,
+          it.bounds && why(it.bounds),
+          items(enums[it.type]?.values, (one) => [h("code", one.name), ` ${one.comment}`]),
+          messages[it.type] && !path.includes(it.type) && h("details", h("summary", "its fields"), message(page, it.type, path)),
         ],
-      })),
-      "It has no fields.",
+      },
+      { none: "It has no fields." },
     ),
   ];
 }
@@ -127,12 +105,11 @@ function message(page, name, above = []) {
 
 const text = (it) => JSON.stringify(it, null, 2);
 const isRead = (it) => it.idempotency === "NO_SIDE_EFFECTS";
-// A text as one word of a shell.
-const quoted = (it) => `'${it.replaceAll("'", "'\\''")}'`;
 
 function trial(page, it) {
   const now = trials.get(it.full) ?? { request: text(it.example ?? {}) };
   trials.set(it.full, now);
+  const { request, answer, error, copied } = now;
   const isArmed = armed === it.full;
   const canCall = page.state.hub.mode === "call" && !it.clientStreaming;
   const hint = it.clientStreaming
@@ -142,23 +119,22 @@ function trial(page, it) {
       : isRead(it)
         ? "It only reads."
         : "It may change data: the button asks once more.";
-  const enter = ({ target }) => {
+  const oninput = ({ target }) => {
     now.request = target.value;
     armed = null;
     page.redraw();
   };
-  const { answer, error, copied } = now;
   return h(
     "form.try",
-    { key: `try ${it.full}`, onsubmit: (event) => (event.preventDefault(), call(page, it, now)) },
+    { key: it.full, onsubmit: (event) => (event.preventDefault(), call(page, it, now)) },
     h("h2", "Try it"),
     h("label", { for: "request" }, "Request, as JSON"),
     h("textarea", {
       id: "request",
       spellcheck: "false",
-      rows: Math.min(16, now.request.split("\n").length + 1),
-      value: now.request,
-      oninput: enter,
+      rows: Math.min(16, request.split("\n").length + 1),
+      value: request,
+      oninput,
     }),
     h(
       "p.links",
@@ -167,24 +143,22 @@ function trial(page, it) {
         { type: "submit", disabled: !canCall || now.isBusy },
         isArmed ? "Really call it? It may change data" : "Call",
       ),
-      button("Copy as grpcurl", () => copy(page, now, grpcurl(page, it, now.request))),
-      button("Copy as curl", () => copy(page, now, curl(it, now.request))),
-      h("span.why", hint),
+      button("Copy as grpcurl", () => copy(page, it, now)),
+      why(hint),
     ),
     h(
       "div",
       { role: "status" },
-      copied && [why(copied.words), h("pre", { tabindex: "0" }, copied.command)],
+      copied && [why(copied), h("pre", { tabindex: "0" }, grpcurl(page, it, request))],
       error && state("down", error),
       answer && [
         h(
           "p",
-          answer.code === 0 ? state("up", "OK") : state("down", answer.reason || codeName(answer.code)),
+          answer.reason ? state("down", answer.reason) : state("up", "OK"),
           ` in ${duration(answer.took)} `,
-          answer.trace && link(to("traces", {}, answer.trace), "its trace"),
+          traceLink(answer.trace, "its trace"),
         ),
-        h("p", answer.message),
-        answer.code === 0 && h("pre", { tabindex: "0", "aria-label": "Answer" }, text(answer.response)),
+        answer.reason ? h("p", answer.message) : h("pre", { tabindex: "0", "aria-label": "Answer" }, text(answer.response)),
       ],
     ),
   );
@@ -198,7 +172,7 @@ async function call(page, it, now) {
     armed = null;
     now.isBusy = true;
     page.redraw();
-    now.answer = await page.post("api/call", { method: it.full, request, confirmed: !isRead(it) });
+    now.answer = await page.ask("api/call", { method: it.full, request, confirmed: !isRead(it) });
   } catch (error) {
     now.error = error.message;
   }
@@ -209,20 +183,16 @@ async function call(page, it, now) {
 function grpcurl({ state }, it, request) {
   const serving = all(state.processes).find((one) => one.services.some((own) => own.contracts.includes(it.full.split("/")[0])));
   const address = serving?.listeners?.find((one) => one.name === "services")?.address ?? serving?.address ?? "ADDRESS";
-  return `grpcurl -plaintext -d ${quoted(request)} ${address} ${it.full}`;
-}
-
-function curl(it, request) {
-  const body = `{"method":${JSON.stringify(it.full)},"request":${request},"confirmed":true}`;
-  return `curl -sS -H 'content-type: application/json' -H 'x-dashboard: 1' -d ${quoted(body)} ${new URL("api/call", document.baseURI)}`;
+  return `grpcurl -plaintext -d '${request.replaceAll("'", "'\\''")}' ${address} ${it.full}`;
 }
 
 // A page needs loopback or TLS to write to the clipboard.
-async function copy(page, now, command) {
-  const isCopied = await navigator.clipboard?.writeText(command).then(
-    () => true,
-    () => false,
-  );
-  now.copied = { command, words: isCopied ? "Copied:" : "Copy this:" };
+async function copy(page, it, now) {
+  const copying = navigator.clipboard?.writeText(grpcurl(page, it, now.request));
+  now.copied =
+    (await copying?.then(
+      () => "Copied:",
+      () => "Copy this:",
+    )) ?? "Copy this:";
   page.redraw();
 }

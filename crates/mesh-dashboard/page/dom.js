@@ -3,47 +3,39 @@
 // A view is a function from the state to a tree. `draw` changes only what differs from the tree before; children are matched by
 // key, so focus, scroll positions and selections stay. Texts of others become text nodes and attributes, never markup.
 
+import { to } from "./model.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 // The characters of a text that are shown.
 const LIMIT = 4096;
 // Control characters, and what turns or hides text: marks of direction and of zero width, lone surrogates.
 const HIDDEN = /[^\P{Cc}\t\n]|[\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu;
 const trees = new WeakMap();
-// What names of elements mean, such as td.number: views make thousands of them each second.
-const names = new Map();
 
 // A text as the page shows it: cut, and with what cannot be seen as ‹U+202E›.
 export function shown(text) {
-  const whole = String(text);
-  const cut = whole.length > LIMIT ? `${whole.slice(0, LIMIT)}… (cut, of ${whole.length} characters)` : whole;
+  const cut = text.length > LIMIT ? `${text.slice(0, LIMIT)}… (cut, of ${text.length} characters)` : text;
   return cut.replace(HIDDEN, (it) => `‹U+${it.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`);
 }
 
 // An element: `h("td.number", { title: "…" }, 12)`; the properties may be left out. They are attributes, except `key`, handlers
-// (`onclick`), `style` (an object) and `value`. A child is an element, a text, an array of them, or nothing (null, false).
+// (`onclick`), `style` (an object) and `value`. A child is an element, a text, an array of them, or nothing (null, false, 0).
 export function h(name, ...rest) {
-  if (!names.has(name)) {
-    const [tag, ...classes] = name.split(".");
-    names.set(name, { tag, own: classes.length ? { class: classes.join(" ") } : {} });
-  }
-  const { tag, own } = names.get(name);
-  const [first] = rest;
-  const isGiven = first && typeof first === "object" && !first.tag && !Array.isArray(first);
-  const properties = isGiven ? Object.assign(rest.shift(), own) : own;
-  return { tag, key: properties.key, properties, children: flat(rest) };
+  const [tag, ...classes] = name.split(".");
+  const isGiven = rest[0]?.constructor === Object && !rest[0].tag;
+  const { key, ...properties } = isGiven ? rest.shift() : {};
+  if (classes.length) properties.class = classes.join(" ");
+  return { tag, key, properties, children: flat(rest) };
 }
 
 // Children without gaps. The key of one without is its position, so that one that comes and goes moves no other.
-function flat(children, prefix = "", into = []) {
-  children.forEach((it, at) => {
-    if (it === null || it === undefined || it === false || it === "") return;
-    if (Array.isArray(it)) return flat(it, `${prefix || "#"}${at}.`, into);
+const flat = (children) =>
+  children.flat(Infinity).flatMap((it, at) => {
+    if (!it) return [];
     const child = it.tag ? it : { text: String(it) };
-    child.key ??= prefix ? prefix + at : at;
-    into.push(child);
+    child.key ??= at;
+    return child;
   });
-  return into;
-}
 
 export function draw(parent, ...children) {
   const focused = document.activeElement;
@@ -51,20 +43,17 @@ export function draw(parent, ...children) {
   patch(parent, trees.get(parent) ?? [], next);
   trees.set(parent, next);
   // A row that has moved loses the focus.
-  if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
+  if (focused !== document.activeElement) focused?.focus({ preventScroll: true });
 }
 
 function patch(parent, old, next) {
   // Most often the values differ alone.
-  if (next.length === old.length && next.every((it, at) => it.key === old[at].key && it.tag === old[at].tag)) {
+  if (next.length === old.length && next.every((it, at) => it.key === old[at].key && it.tag === old[at].tag))
     return next.forEach((it, at) => apply(it, old[at], parent));
-  }
   const before = new Map(old.map((it) => [it.key, it]));
   const pairs = next.map((it) => {
     const was = before.get(it.key);
-    if (was?.tag !== it.tag) return [it];
-    before.delete(it.key);
-    return [it, was];
+    return was?.tag === it.tag && before.delete(it.key) ? [it, was] : [it];
   });
   // First, so that what stays is in place already.
   const kept = new Set(pairs.map(([, was]) => was));
@@ -87,18 +76,16 @@ function apply(it, was, parent) {
   it.dom = was?.dom ?? (isSvg ? document.createElementNS(SVG, it.tag) : document.createElement(it.tag));
   patch(it.dom, was?.children ?? [], it.children);
   const before = was?.properties ?? {};
-  if (it.properties === before) return;
-  for (const name in before) if (!(name in it.properties)) set(it.dom, name, null);
-  for (const name in it.properties) if (it.properties[name] !== before[name]) set(it.dom, name, it.properties[name]);
+  for (const name in { ...before, ...it.properties })
+    if (it.properties[name] !== before[name]) set(it.dom, name, it.properties[name] ?? false);
 }
 
 function set(dom, name, value) {
-  if (name === "key") return;
   if (name.startsWith("on")) dom[name] = value;
   else if (name === "style") for (const key in value) dom.style.setProperty(key, value[key]);
-  else if (name === "value" || name === "checked") dom[name] = value ?? "";
-  else if (value === null || value === undefined || value === false) dom.removeAttribute(name);
-  else dom.setAttribute(name, value === true ? "" : shown(value));
+  else if (name === "value") dom.value = value || "";
+  else if (value === false) dom.removeAttribute(name);
+  else dom.setAttribute(name, value === true ? "" : shown(String(value)));
 }
 
 // --- Parts ---
@@ -106,22 +93,45 @@ function set(dom, name, value) {
 const MARKS = { up: "●", busy: "●", part: "▲", down: "✕", absent: "○", odd: "?" };
 // A state: the colour has a mark and a word beside it.
 export const state = (kind, words) => h(`span.state.${kind}`, `${MARKS[kind]}\u00a0${words}`);
-export const title = (...words) => h("h1", { key: "title", tabindex: "-1" }, ...words);
-export const link = (href, ...words) => h("a", { href }, ...words);
-export const why = (...words) => h("p.why", ...words);
+const KINDS = {
+  up: "up",
+  draining: "part",
+  silent: "down",
+  gone: "down",
+  RUNNING: "busy",
+  COMPENSATING: "part",
+  STUCK: "down",
+  SUCCEEDED: "up",
+  DONE: "up",
+  FAILED: "down",
+};
+// The kind of a state of a process, of work or of a step; and that state.
+export const kindOf = (name) => KINDS[name] ?? "absent";
+export const stateOf = (name) => state(kindOf(name), name.toLowerCase());
+
+export const title = (...words) => h("h1", { key: "title", tabindex: "-1" }, words);
+export const link = (href, ...words) => h("a", { href }, words);
+export const traceLink = (trace, words = "trace") => trace && link(to("traces", {}, trace), words);
+export const why = (...words) => h("p.why", words);
+export const button = (words, onclick, more) => h("button", { type: "button", onclick, ...more }, words);
+export const items = (list, of) =>
+  list?.length > 0 &&
+  h(
+    "ul",
+    list.map((it) => h("li", { key: it.key }, of(it))),
+  );
 // A method without its package. It may break after the slash.
 export function code(method) {
   const [service, name] = method.replace(/^.*\.(?=[^./]+\/)/, "").split(/\/(.*)/s);
   return h("code", { title: method }, service, name && ["/", h("wbr"), name]);
 }
-export const button = (words, onclick, more) => h("button", { type: "button", onclick, ...more }, words);
 
 // Names with values; those without a value are left out.
 export const facts = (all) =>
   h(
     "dl.facts",
     { key: "facts" },
-    all.filter((it) => it?.[1]).map(([name, ...value]) => h("div", { key: name }, h("dt", name), h("dd", value))),
+    Object.entries(all).map(([name, value]) => value && h("div", { key: name }, h("dt", name), h("dd", value))),
   );
 
 // A bar for a part of 1, from another part on. A text beside it has the same.
@@ -129,79 +139,70 @@ export const bar = (part, kind = "", from = 0) =>
   h(`div.bar.${kind}`, { "aria-hidden": "true" }, h("div", { style: { "margin-left": percent(from), width: percent(part) } }));
 const percent = (part) => `${(100 * Math.min(1, Math.max(0, part || 0))).toFixed(2)}%`;
 
-// A table. The name of a column may have flags: `*` for one that narrow pages leave out, `#` for numbers; or it is an object that
-// has a `sort`, too. A row is { key, kind, cells, more, below }: `more` makes the details, which the first cell opens, and `below`
-// is what that cell has outside of its button.
-export function table(page, caption, columns, rows, none = "Nothing yet.") {
-  const heads = columns.map((it) => (it.name ? it : { name: it }));
-  const kinds = heads.map(({ name }) => (name.includes("*") ? ".extra" : "") + (name.includes("#") ? ".number" : ""));
-  const head = heads.map(({ name, sort }, at) => {
-    const words = name.replace(/^[*#]+/, "");
-    const isSorted = sort && page.query.sort === sort;
-    if (!words) return h("td");
-    return h(
-      `th${kinds[at]}`,
-      { scope: "col", "aria-sort": isSorted && "descending" },
-      sort ? button(isSorted ? `${words} ▾` : words, () => page.set({ sort: isSorted ? null : sort }), { class: "sort" }) : words,
-    );
+// A table of rows, which have a `key` or a `name`. A column has a name and makes the cell of a row. Flags before the name: `*`
+// narrow pages leave it out, `#` numbers, `^` sorts. `kind` is the class of a row, `more` makes the details that the first cell
+// opens, `below` what that cell has outside of its button.
+export function table(page, caption, rows, columns, { none = "Nothing yet.", kind, more, below } = {}) {
+  const { open, sort } = page.query;
+  const [first, ...others] = Object.values(columns);
+  const heads = Object.keys(columns).map((name) => {
+    const [, flags, words] = name.match(/^([*#^]*)(.*)/);
+    const has = (flag, yes) => (flags.includes(flag) ? yes : "");
+    return { words, sorts: has("^", true), kind: has("*", ".extra") + has("#", ".number") };
   });
-  const body = rows.flatMap(({ key, kind = "", cells: [first, ...cells], more, below }) => {
-    const isOpen = more && page.query.open === key;
-    const opener = () =>
-      button(
-        [h("span.arrow", { "aria-hidden": "true" }, isOpen ? "▾" : "▸"), h("span", first)],
-        () => page.set({ open: isOpen ? null : key }),
-        { class: "opener", "aria-expanded": String(isOpen), "data-row": key },
-      );
+  const head = ({ words, sorts, kind }) => {
+    const isSorted = sort === words;
+    const sorter = () => button(words, () => page.set({ sort: isSorted ? null : words }), { class: "sort" });
+    if (!words) return h("td");
+    return h(`th${kind}`, { scope: "col", "aria-sort": sorts && isSorted && "descending" }, sorts ? sorter() : words);
+  };
+  const row = (it) => {
+    const key = it.key ?? it.name;
+    const isOpen = key === open;
+    const opener = { class: "opener", "aria-expanded": String(isOpen), "data-row": key };
+    const words = more ? button(h("span", first(it)), () => page.set({ open: isOpen ? null : key }), opener) : first(it);
     return [
       h(
         "tr",
-        { key, class: kind },
-        h("th", { scope: "row" }, more ? opener() : first, below),
-        cells.map((it, at) => h(`td${kinds[at + 1]}`, it)),
+        { key, class: kind?.(it) },
+        h("th", { scope: "row" }, words, below?.(it)),
+        others.map((cell, at) => h(`td${heads[at + 1].kind}`, cell(it))),
       ),
-      isOpen && h("tr.details", { key: `${key} details` }, h("td", { colspan: columns.length }, more())),
+      more && isOpen && h("tr.details", { key: `${key} details` }, h("td", { colspan: heads.length }, more(it))),
     ];
-  });
+  };
   return h(
     "div.scroll",
     { key: caption, tabindex: "0", role: "region", "aria-label": caption },
     h(
       "table",
       h("caption", caption),
-      h("thead", h("tr", head)),
-      h("tbody", rows.length ? body : h("tr", h("td.empty", { colspan: columns.length }, none))),
+      h("thead", h("tr", heads.map(head))),
+      h("tbody", rows.length ? rows.map(row) : h("tr", h("td.empty", { colspan: heads.length }, none))),
     ),
   );
 }
 
 export const loading = ({ data, error }, none) => (data ? none : error ? "There is no answer." : "Loading…");
+export const notice = (list, of) => list?.length > 0 && h("div.notice", { key: "notice" }, items(list, of));
+// The processes that did not answer: what they know is missing.
+export const gaps = (data) => notice(data?.silent, (it) => state("part", `${it.process}: ${it.why}`));
 
 // What filters a view; each is a key of the address.
-export const filters = (...all) => h("div.filters", { key: "filters" }, ...all);
+export const filters = (...all) => h("div.filters", { key: "filters" }, all);
 // Whether a text has each of the words that a reader looks for.
-export const has = ({ query }, text) =>
-  (query.words ?? "")
+export const has = ({ query: { words = "" } }, text) =>
+  words
     .toLowerCase()
     .split(" ")
     .every((it) => text.toLowerCase().includes(it));
-export const find = (page, name, words) =>
-  h(
-    "label",
-    words,
-    h("input", {
-      type: "search",
-      value: page.query[name] ?? "",
-      oninput: ({ target }) => page.set({ [name]: target.value.trim() }),
-    }),
-  );
-export const choice = (page, name, words, options) =>
-  h(
-    "label",
-    words,
-    h(
-      "select",
-      { value: page.query[name] ?? options[0]?.[0], onchange: ({ target }) => page.set({ [name]: target.value }) },
-      options.map(([key, text]) => h("option", { key, value: key }, text)),
-    ),
-  );
+export const find = (page, name, words) => {
+  const oninput = ({ target }) => page.set({ [name]: target.value.trim() });
+  return h("label", words, h("input", { type: "search", value: page.query[name], oninput }));
+};
+// `options` are their words by key.
+export const choice = (page, name, words, options) => {
+  const all = Object.entries(options).map(([key, text]) => h("option", { key, value: key }, text));
+  const value = page.query[name] ?? Object.keys(options)[0];
+  return h("label", words, h("select", { value, onchange: ({ target }) => page.set({ [name]: target.value }) }, all));
+};

@@ -1,132 +1,121 @@
 // What the page knows, without the document: the state, rates and quantiles of its counters, and what follows from them.
 
-// How far rates and quantiles look back, in ms.
-const RATE = 10_000;
-const RECENT = 60_000;
-// Counters that come each second have no gap.
-const GAP = 2_500;
+// How far rates and quantiles look back, in ms; and for how long a counter may be silent before it is taken as unchanged.
+const [RATE, RECENT, GAP] = [10_000, 60_000, 2_500];
+// The part of calls that has to fail, and the codes by which they do: others, such as NOT_FOUND, are mistakes of the caller.
+const FAILING = 0.05;
+const FAULTS = ["UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"];
 const LISTS = ["processes", "services", "declared", "edges", "endpoints", "work", "followers", "notes"];
-const COUNTERS = ["ok", "faults", "refused", "retries"];
-const CODES =
-  `OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED
-  FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED`.split(/\s+/);
-// Of these the service is the cause; of others, such as NOT_FOUND, the caller.
-const FAULTS = [2, 4, 8, 12, 13, 14, 15];
+const COUNTERS = ["ok", "faults", "refused"];
 
-export const isFault = (code) => FAULTS.includes(Number(code));
-export const codeName = (code) => CODES[code] ?? `CODE_${code}`;
-export const reasonOf = (failure) => (failure ? failure.reason || codeName(failure.code) : "");
-export const order = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
-export const by = (of) => (a, b) => order(of(a), of(b));
+export const isFault = (code) => FAULTS.includes(code);
+export const by = (of) => (a, b) => (of(a) < of(b) ? -1 : of(a) > of(b) ? 1 : 0);
 export const all = (map) => [...map.values()];
 export const sum = (list, of) => list.reduce((total, it) => total + (of(it) ?? 0), 0);
 export const unique = (list) => [...new Set(list)];
+const newest = (list, of) => list.filter(Boolean).sort(by((it) => -of(it)))[0];
+
+function grouped(list, of) {
+  const groups = new Map();
+  for (const it of list) groups.set(of(it), [...(groups.get(of(it)) ?? []), it]);
+  return [...groups];
+}
 
 // --- The state ---
 
+// `streams` are the methods that last as long as somebody listens.
 export const emptyState = () => ({
   at: 0,
   hub: null,
   tracks: new Map(),
-  seen: new Map(),
-  skews: new Map(),
+  streams: new Set(),
   ...Object.fromEntries(LISTS.map((it) => [it, new Map()])),
 });
 
-// Merges a message of the hub: `state` (whole) or `change`.
+// Merges a message of the hub: `state` (whole) or, each second, `change`. Times are those of the clock of the hub.
 export function merge(state, message, isWhole) {
-  const before = isWhole ? 0 : state.at;
-  state.at = message.at ?? state.at;
+  state.at = message.at;
   state.hub = message.hub ?? state.hub;
   for (const name of LISTS) {
     if (isWhole) state[name].clear();
-    for (const it of message[name] ?? []) state[name].set(it.key ?? it.id ?? it.name ?? callOf(it), it);
+    for (const it of message[name] ?? []) state[name].set(it.key, it);
     for (const key of message.gone?.[name] ?? []) state[name].delete(key);
   }
-  // A process reports all its edges at first: one that comes some seconds later had no calls before.
-  const startOf = ({ start }, id) => `${id} ${start}`;
-  for (const it of all(state.processes)) if (!state.seen.has(startOf(it, it.id))) state.seen.set(startOf(it, it.id), state.at);
-  // Processes have clocks of their own. The least distance to the hub's is the skew; the others had to wait.
-  const latest = new Map();
-  for (const { process, at } of message.edges ?? []) latest.set(process, Math.max(at, latest.get(process) ?? 0));
-  for (const [process, at] of latest) state.skews.set(process, Math.min(state.at - at, state.skews.get(process) ?? Infinity));
-  for (const it of message.edges ?? []) {
-    const isNew = state.seen.get(startOf(it, it.process)) + GAP < before;
-    state.tracks.set(it.key, track(state.tracks.get(it.key), it, isNew ? before : 0, isWhole, state.skews.get(it.process)));
+  for (const it of message.edges ?? []) state.tracks.set(it.key, track(state.tracks.get(it.key), it, isWhole));
+  for (const [key, it] of state.tracks) {
+    const last = it.samples.at(-1);
+    if (!state.edges.has(key)) state.tracks.delete(key);
+    // Counters that do not change are not sent. After a time without connection nothing is known of that time.
+    else if (!isWhole && state.at - last.at > GAP) it.samples = recent([...it.samples, { ...last, at: state.at - 1000 }]);
   }
-  for (const key of state.tracks.keys()) if (!state.edges.has(key)) state.tracks.delete(key);
 }
 
-const callOf = ({ caller, callee, method }) => `${caller} ${callee} ${method}`;
+// The samples of the last minute, and the one before it.
+const recent = (samples) =>
+  samples.slice(
+    Math.max(
+      0,
+      samples.findLastIndex((it) => it.at <= samples.at(-1).at - RECENT),
+    ),
+  );
 
-// The counters of an edge over the last minute. They begin again with another start of the process, and when one has fallen.
-// `before` is when a new edge had no calls yet, or 0. After a time without connection (`isWhole`) nothing is known of that time.
-// `skew` is what the clock of the process is behind.
-export function track(old, edge, before, isWhole, skew = 0) {
-  const now = {
-    at: edge.at + skew,
-    isWhole,
-    ok: 0,
-    faults: 0,
-    refused: 0,
-    retries: edge.retries ?? 0,
-    buckets: edge.buckets ?? [],
-  };
-  for (const [code, count] of Object.entries(edge.codes ?? {}))
-    now[code === "0" ? "ok" : isFault(code) ? "faults" : "refused"] += count;
+// The counters of an edge over the last minute. They begin again with another start of the process, and when one has fallen. A new
+// edge had no calls at its time `since`.
+export function track(old, { start, at, since, codes = {}, buckets = [], last: failure }, isWhole) {
+  const now = { at, ok: 0, faults: 0, refused: 0, buckets };
+  for (const code in codes) now[code === "OK" ? "ok" : isFault(code) ? "faults" : "refused"] += codes[code];
   const last = old?.samples.at(-1);
-  const begin = { start: edge.start, samples: [now], faultAt: isFault(edge.last?.code) ? edge.last.at + skew : 0, okAt: 0 };
-  if (!last && before && before < now.at)
-    begin.samples.unshift({ at: before, ok: 0, faults: 0, refused: 0, retries: 0, buckets: [] });
-  if (!last || old.start !== edge.start || COUNTERS.some((it) => now[it] < last[it])) return begin;
-  if (now.at <= last.at) return old;
-  // The last one before the minute is the base of differences.
-  const base = old.samples.findLastIndex((it) => it.at <= now.at - RECENT);
+  if (!last || old.start !== start || COUNTERS.some((it) => now[it] < last[it])) {
+    const none = { at: since, ok: 0, faults: 0, refused: 0, buckets: [] };
+    return {
+      start,
+      samples: since && !last && !isWhole ? [none, now] : [now],
+      faultAt: isFault(failure?.code) ? failure.at : 0,
+      okAt: 0,
+    };
+  }
+  now.at = Math.max(at, last.at + 1);
   return {
-    start: edge.start,
-    samples: [...old.samples.slice(Math.max(0, base)), now],
+    start,
+    samples: recent([...old.samples, now]),
     faultAt: now.faults > last.faults ? now.at : old.faultAt,
     okAt: now.ok > last.ok ? now.at : old.okAt,
   };
 }
 
-// The samples between which a span until now lies, and their distance in seconds; 0 if there is one alone.
-function ends({ samples }, now, span) {
+// The samples between which a span until now lies.
+function ends({ samples }, span) {
   const last = samples.at(-1);
-  const end = now - last.at > GAP ? now : last.at;
-  const base = samples.findLastIndex((it) => it.at <= end - span);
-  const at = Math.max(0, base);
-  const first = samples[at];
-  // Counters that do not change are not sent: they held until shortly before the next sample, or until now.
-  const held = !samples[at + 1]?.isWhole && (samples[at + 1]?.at ?? end) - first.at > GAP;
-  return { first, last, seconds: (end - (held ? Math.max(first.at, end - span) : first.at)) / 1000 };
+  return [samples.findLast((it) => it.at <= last.at - span) ?? samples[0], last];
 }
 
-// Calls, faults, refused calls and retries per second; null while there is one measurement alone.
-export function rates(track, now) {
-  const { first, last, seconds } = ends(track, now, RATE);
-  if (seconds <= 0) return null;
-  const rate = Object.fromEntries(COUNTERS.map((it) => [it, (last[it] - first[it]) / seconds]));
-  return { ...rate, calls: rate.ok + rate.faults + rate.refused };
+// What the counters have gained in a span, and the seconds of it.
+function gains(track, span) {
+  const [first, last] = ends(track, span);
+  const [ok, faults, refused] = COUNTERS.map((it) => last[it] - first[it]);
+  return { calls: ok + faults + refused, faults, problems: faults + refused, seconds: (last.at - first.at) / 1000 };
 }
 
-// Whether calls fail now: some did within the minute, and none has succeeded since, or it was a moment ago.
-export function fails({ faultAt, okAt }, now) {
-  return faultAt > 0 && now - faultAt < RECENT && (now - faultAt < RATE || okAt < faultAt);
+// Calls and faults per second; null after one measurement.
+export function rates(track) {
+  const { calls, faults, seconds } = gains(track, RATE);
+  return seconds > 0 ? { calls: calls / seconds, faults: faults / seconds } : null;
+}
+
+// Whether calls fail now: some did within the minute, and none has succeeded since, or more than a few of the last seconds.
+export function fails(track, now) {
+  const { faultAt, okAt } = track;
+  const { calls, faults } = gains(track, RATE);
+  return faultAt > 0 && now - faultAt < RECENT && (okAt < faultAt || (faults > 0 && faults >= FAILING * calls));
 }
 
 // The times of several edges, added: those of the last minute; if there are none, all since the start.
-export function histogram(tracks, now) {
+export function histogram(tracks) {
   const buckets = new Float64Array(128);
-  const add = (it, sign) => it.forEach(([number, count]) => (buckets[number] += sign * count));
-  for (const it of tracks) {
-    const { first, last } = ends(it, now, RECENT);
-    if (now - last.at > RECENT) continue;
-    add(last.buckets, 1);
-    add(first.buckets, -1);
-  }
+  const add = (it, sign) => it.buckets.forEach(([number, count]) => (buckets[number] += sign * count));
+  for (const it of tracks) ends(it, RECENT).forEach((end, at) => add(end, at ? 1 : -1));
   const isRecent = buckets.some((it) => it > 0);
-  if (!isRecent) for (const it of tracks) add(it.samples.at(-1).buckets, 1);
+  if (!isRecent) for (const it of tracks) add(it.samples.at(-1), 1);
   return { buckets, isRecent };
 }
 
@@ -144,108 +133,114 @@ export function quantile(buckets, q) {
 
 // --- What follows ---
 
+const callOf = ({ caller, callee, method }) => `${caller} ${callee} ${method}`;
+
 // The calls by caller, callee and method. Callers within the mesh have measured them; of those outside ("") the server has.
 // `servers` are the edges that the server has measured of the others.
 export function callsOf(state) {
-  const calls = new Map();
-  const of = (it) => {
-    const { caller, callee, method } = it;
-    const key = callOf(it);
-    if (!calls.has(key)) calls.set(key, { key, caller, callee, method, edges: [], servers: [], declared: null });
-    return calls.get(key);
-  };
-  for (const it of all(state.declared)) of(it).declared = it;
-  for (const it of all(state.edges)) of(it)[it.side === "client" || !it.caller ? "edges" : "servers"].push(it);
-  return all(calls)
+  return grouped([...all(state.declared), ...all(state.edges)], callOf)
+    .map(([key, rows]) => {
+      const { caller, callee, method } = rows[0];
+      const measured = rows.filter((it) => it.side);
+      const edges = measured.filter((it) => it.side === "client" || !it.caller);
+      const servers = measured.filter((it) => !edges.includes(it));
+      const declared = rows.find((it) => !it.side);
+      return { key, caller, callee, method, edges, servers, declared, isStream: state.streams.has(method) };
+    })
     .filter((it) => it.edges.length || it.declared)
-    .map((it) => Object.assign(it, measured(state, it)))
+    .map((it) => ({ ...it, ...measured(state, it) }))
     .sort(by((it) => it.key));
 }
 
-function measured(state, { caller, edges, declared }) {
+function measured(state, { caller, edges, declared, isStream }) {
   const tracks = edges.map((it) => state.tracks.get(it.key));
-  const known = tracks.map((it) => rates(it, state.at)).filter(Boolean);
-  const { buckets, isRecent } = histogram(tracks, state.at);
+  const known = tracks.map(rates).filter(Boolean);
+  const { buckets, isRecent } = histogram(tracks);
   const codes = {};
-  for (const [code, count] of edges.flatMap((it) => Object.entries(it.codes ?? {}))) codes[code] = (codes[code] ?? 0) + count;
-  const count = sum(Object.values(codes), (it) => it);
+  for (const it of edges) for (const code in it.codes) codes[code] = (codes[code] ?? 0) + it.codes[code];
   const inFlight = sum(edges, (it) => it.inFlight);
   return {
     codes,
-    count,
     inFlight,
     isRecent,
     rate: known.length ? sum(known, (it) => it.calls) : null,
     faultRate: sum(known, (it) => it.faults),
     faults: sum(Object.keys(codes).filter(isFault), (it) => codes[it]),
+    problems: sum(tracks, (it) => gains(it, RECENT).problems),
     retries: sum(edges, (it) => it.retries),
-    p50: quantile(buckets, 0.5),
-    p99: quantile(buckets, 0.99),
-    last:
-      edges
-        .map((it) => it.last)
-        .filter(Boolean)
-        .sort(by((it) => -it.at))[0] ?? null,
+    p50: isStream ? null : quantile(buckets, 0.5),
+    p99: isStream ? null : quantile(buckets, 0.99),
+    last: newest(
+      edges.map((it) => it.last),
+      (it) => it.at,
+    ),
     failing: tracks.some((it) => fails(it, state.at)),
-    used: count + inFlight > 0,
+    used: inFlight > 0 || Object.keys(codes).length > 0,
     undeclared: caller !== "" && !declared && edges.some((it) => it.declared === false),
     path: unique(edges.map((it) => (it.memory ? "memory" : "network"))).join(", "),
   };
 }
 
 // The arrows of the graph: the calls from one service to another.
-export function linksOf(calls) {
-  const links = new Map();
-  for (const it of calls) {
-    const key = `${it.caller} ${it.callee}`;
-    links.set(key, [...(links.get(key) ?? []), it]);
-  }
-  return [...links].map(([key, own]) => {
-    const [{ caller, callee }] = own;
-    const some = (name) => own.some((it) => it[name]);
-    return {
-      key,
-      caller,
-      callee,
-      failed: own.find((it) => it.failing),
-      rate: sum(own, (it) => it.rate),
-      used: some("used"),
-      undeclared: some("undeclared"),
-    };
+export const linksOf = (calls) =>
+  grouped(calls, (it) => `${it.caller} ${it.callee}`).map(([key, own]) => ({
+    key,
+    caller: own[0].caller,
+    callee: own[0].callee,
+    failed: own.find((it) => it.failing),
+    rate: sum(own, (it) => it.rate),
+    used: own.some((it) => it.used),
+    undeclared: own.some((it) => it.undeclared),
+  }));
+
+// The services with their health: `up`, `part` (some of it works), `down`, or `absent` (no instance, and its callers work without).
+export const servicesOf = (state, calls) =>
+  all(state.services)
+    .map((it) => {
+      const callers = calls.filter((call) => call.callee === it.name);
+      const failing = callers.filter((call) => call.failing);
+      const processes = all(state.processes);
+      const own = processes.flatMap((process) =>
+        process.services.filter((one) => one.name === it.name).map((one) => ({ ...one, process })),
+      );
+      const away = own.find(({ process }) => process.state !== "up")?.process;
+      const unmet = processes.flatMap((one) => one.unmet ?? []).filter((one) => one.caller === it.name);
+      const isOptional = !it.known && !own.length && callers.every((call) => !call.caller || call.declared?.optional);
+      const isWhole = it.ready >= it.instances && !unmet.length && (!away || away.state === "gone");
+      return {
+        ...it,
+        health: it.ready ? (isWhole ? "up" : "part") : isOptional ? "absent" : "down",
+        own,
+        unmet,
+        callers: unique(callers.map((call) => call.caller)).filter(Boolean),
+        failing,
+        last: newest(
+          failing.map((call) => call.last),
+          (one) => one.at,
+        ),
+        since: away?.since ?? 0,
+        why: it.why || away?.why || unmet[0]?.why || "",
+      };
+    })
+    .sort(by((it) => it.name));
+
+// The calls that were kept, equal ones as one row. What a server has kept is left out if its caller has kept it, too.
+export function problemsOf(calls) {
+  const spans = new Set(calls.filter((it) => it.side === "client").map((it) => `${it.trace} ${it.span}`));
+  const own = calls.filter(
+    (it) => it.side === "client" || ![it.span, it.parent].some((span) => spans.has(`${it.trace} ${span}`)),
+  );
+  return grouped(own, (it) => `${callOf(it)} ${it.code} ${it.reason} ${it.slow}`).map(([key, all]) => {
+    all.sort(by((it) => -it.start));
+    return { ...all[0], key, all, last: endOf(all[0]), most: Math.max(...all.map((it) => it.took)) };
   });
 }
 
-// The services with their health: `up`, `part` (some of it works), `down`, or `absent` (no instance, and its callers work without).
-export function servicesOf(state, calls) {
-  return all(state.services)
-    .map((it) => {
-      const to = calls.filter((call) => call.callee === it.name);
-      const callers = to.filter((call) => call.caller);
-      const failing = to.filter((call) => call.failing);
-      const processes = all(state.processes).filter((one) => one.services.some((own) => own.name === it.name));
-      const own = processes.map((one) => ({ ...one.services.find((own) => own.name === it.name), process: one }));
-      const away = processes.find((one) => one.state !== "up");
-      const unmet = processes.flatMap((one) => one.unmet ?? []).filter((one) => one.caller === it.name);
-      const isOptional = !it.known && !own.length && callers.every((call) => call.declared?.optional);
-      const isWhole = it.ready >= it.instances && !unmet.length && (!away || away.state === "gone");
-      const health = it.ready ? (isWhole ? "up" : "part") : isOptional ? "absent" : "down";
-      const words = [
-        it.why,
-        own.find((one) => one.why)?.why,
-        away && `${away.process} ${away.why || away.state}`,
-        unmet[0] && `${unmet[0].method}: ${unmet[0].why}`,
-      ];
-      const last = failing
-        .map((call) => call.last)
-        .filter(Boolean)
-        .sort(by((one) => -one.at))[0];
-      return { ...it, health, own, unmet, callers, failing, last, why: words.find(Boolean) ?? "", since: away?.since ?? 0 };
-    })
-    .sort(by((it) => it.name));
-}
+// When a call ended.
+export const endOf = (call) => call.start + call.took * 1000;
 
-// The calls of a trace, each below the one that made it: with its depth, its own time (without the calls within it, in seconds),
-// and whether the server has no record of it.
+// The calls of a trace, each below the one that made it: with its depth, its own seconds, without the calls within it, and whether
+// the server has no record of it.
 export function waterfall(calls) {
   const [spans, within, seen, rows] = [new Map(), new Map(calls.map((it) => [it, []])), new Set(), []];
   for (const it of calls) spans.set(`${it.side} ${it.span}`, it);

@@ -1,6 +1,6 @@
 // The start: what is down and why, what fails, what is slow, what is under way. And the services with their instances.
 
-import { bar, code, facts, h, link, state, table, title, why } from "./dom.js";
+import { bar, code, facts, h, items, link, state, stateOf, table, title, traceLink, why } from "./dom.js";
 import { graph } from "./graph.js";
 import {
   all,
@@ -14,30 +14,30 @@ import {
   number,
   perSecond,
   plural,
-  reasonOf,
   sum,
   to,
   unique,
 } from "./model.js";
-import { isOpen, notes, percentOf, stateOf } from "./work.js";
+import { isOpen, notes, percentOf } from "./work.js";
 
 const WORDS = { up: "up", part: "impaired", down: "down", absent: "absent" };
-const traceLink = (failure) => failure?.trace && link(to("traces", {}, failure.trace), "trace");
 
 export const overview = {
   name: "Overview",
   every: 5000,
-  // The calls that processes have kept: the slowest of them has a trace. And the contracts: they know the streams.
-  async load(page, signal) {
-    page.contracts ??= await page.get("api/contracts", signal).catch(() => null);
-    return page.get("api/calls?order=slowest&limit=50", signal);
-  },
+  // The calls that processes have kept: the slowest of them has a trace.
+  load: (page) => page.ask("api/calls?order=slowest&limit=50"),
   draw(page) {
     const { calls, services, state } = page;
-    const fine = card("Down or failing", [], "● Every service is up, and no call fails.");
-    const work = running(all(state.work));
-    const known = calls.some((it) => it.rate !== null);
-    const faults = sum(calls, (it) => it.faultRate);
+    const rate = (of) => (calls.some((it) => it.rate !== null) ? perSecond(sum(calls, of)) : "–");
+    const failed = sum(calls, (it) => it.faultRate);
+    const [streams, others] = [true, false].map((is) =>
+      sum(
+        calls.filter((it) => it.isStream === is),
+        (it) => it.inFlight,
+      ),
+    );
+    const figure = (name, value, more) => h("div", h("dt", name), h("dd", value, more && why(more)));
     return [
       title(headline(page)),
       h(
@@ -47,18 +47,18 @@ export const overview = {
       notes(page),
       h(
         "dl.figures",
-        [
-          ["Calls", known ? perSecond(sum(calls, (it) => it.rate)) : "–"],
-          ["Failed", known ? perSecond(faults) : "–", faults > 0 && ".bad"],
-          ["In flight", number(sum(calls, (it) => it.inFlight))],
-          ["Work under way", number(all(state.work).filter(isOpen).length)],
-        ].map(([name, value, kind]) => h(`div${kind || ""}`, { key: name }, h("dt", name), h("dd", value))),
+        figure(
+          "Calls",
+          rate((it) => it.rate),
+        ),
+        figure("Failed", failed ? h("span.down", perSecond(failed)) : rate(() => 0)),
+        figure("In flight", number(others), streams > 0 && `and ${plural(streams, "stream")} open`),
+        figure("Work under way", number(all(state.work).filter(isOpen).length)),
       ),
       h(
         "div.cards",
-        isFine(page)
-          ? [h("div", fine, work), h("div", slow(page))]
-          : [h("div", troubles(services), failures(page)), h("div", slow(page), work)],
+        h("div", troubles(services), failures(page), running(all(state.work))),
+        h("div", slow(page)),
       ),
       h("h2", "Call graph"),
       graph(page, services, linksOf(calls)),
@@ -77,101 +77,68 @@ function headline({ services, calls, state }) {
   return part.length ? `${are(part)} impaired` : "All services are up";
 }
 
-// A part of the start: rows of [key, kind, address, name, words beside it, what is below]. It has the first five.
-const card = (words, rows, none, more) =>
+// A part of the start: the first five of some entries, which are a key, an address, a name, words beside it, and what is below.
+const card = (words, entries, none, more) =>
   h(
     "section.card",
     { key: words },
     h("h2", words),
-    rows.length
-      ? h(
-          "ul",
-          rows
-            .slice(0, 5)
-            .map(([key, kind, href, name, beside, ...below]) =>
-              h(`li.${kind}`, { key }, h("p.line", link(href, name), h("span", beside)), below),
-            ),
-        )
-      : h("p.empty", none),
-    rows.length > 5 && why(`and ${rows.length - 5} more`),
+    items(
+      entries.slice(0, 5).map(([key, ...parts]) => ({ key, parts })),
+      ({ parts: [href, name, beside, ...below] }) => [h("p.line", link(href, name), h("span", beside)), below],
+    ) || h("p.empty", none),
+    entries.length > 5 && why(`and ${entries.length - 5} more`),
     more,
   );
 
-const isBad = ({ health }) => health === "down" || health === "part";
-const isFine = ({ calls, services }) => !services.some(isBad) && !calls.some((it) => it.failing);
-
 function troubles(services) {
-  const bad = services.filter(isBad).sort(by((it) => it.health));
-  return card(
-    "Down or impaired",
-    bad.map((it) => {
-      const hit = unique(it.failing.map((call) => callerName(call.caller)));
-      return [
-        it.name,
-        it.health,
-        to("services", { open: it.name }),
-        it.name,
-        [state(it.health, WORDS[it.health]), it.since > 0 && ` since ${clock(it.since)}`],
-        h(
-          "p",
-          [it.why.includes(reasonOf(it.last)) ? "" : reasonOf(it.last), it.why].filter(Boolean).join(": ") ||
-            "no reason is known",
-        ),
-        h(
-          "p.links",
-          hit.length > 0 && h("span", `hits ${list(hit)}`),
-          traceLink(it.last),
-          link(to("logs", { level: "warn" }), "logs"),
-        ),
-      ];
-    }),
-    "Every service is up.",
-  );
+  const bad = services.filter(({ health }) => health === "down" || health === "part").sort(by((it) => it.health));
+  const entry = (it) => {
+    const hit = unique(it.failing.map((call) => callerName(call.caller)));
+    const reason = it.last && !it.why.includes(it.last.reason) && it.last.reason;
+    return [
+      it.name,
+      to("services", { open: it.name }),
+      it.name,
+      [state(it.health, WORDS[it.health]), it.since && ` since ${clock(it.since)}`],
+      h("p", [reason, it.why].filter(Boolean).join(": ") || "no reason is known"),
+      h(
+        "p.links",
+        hit.length && h("span", `hits ${list(hit)}`),
+        traceLink(it.last?.trace),
+        link(to("logs", { level: "warn" }), "logs"),
+      ),
+    ];
+  };
+  return card("Down or impaired", bad.map(entry), "● Every service is up.");
 }
+
+const opened = (it) => to("calls", { open: it.key });
 
 function failures({ calls, services }) {
   // Calls of what is down are the cause of others.
   const isCause = (it) => services.some((one) => one.name === it.callee && one.health === "down");
   const failing = calls.filter((it) => it.failing).sort(by((it) => -it.faultRate - 1e9 * isCause(it)));
-  return card(
-    "Failing",
-    failing.map((it) => [
-      it.key,
-      "down",
-      to("calls", { open: it.key }),
-      arrow(it),
-      it.faultRate || !it.last ? `${perSecond(it.faultRate)} failed` : `at ${clock(it.last.at)}`,
-      code(it.method),
-      h("p.links", state("down", reasonOf(it.last)), traceLink(it.last)),
-    ]),
-    "No call fails.",
-  );
+  const entry = (it) => [
+    it.key,
+    opened(it),
+    arrow(it),
+    it.faultRate || !it.last ? `${perSecond(it.faultRate)} failed` : `at ${clock(it.last.at)}`,
+    code(it.method),
+    h("p.links", state("down", it.last?.reason), traceLink(it.last?.trace)),
+  ];
+  return card("Failing", failing.map(entry), "● No call fails.");
 }
 
-// The quantiles are of all calls; a trace has only a call that was kept. Streams last as long as their readers want.
-function slow({ calls, data, contracts }) {
-  const streams =
-    contracts?.services
-      .flatMap((it) => it.methods)
-      .filter((it) => it.serverStreaming || it.clientStreaming)
-      .map((it) => it.full) ?? [];
-  const isCall = (it) => !streams.includes(it.method);
-  const timed = calls.filter((it) => it.p99 && isCall(it)).sort(by((it) => -it.p99 - 1e9 * it.isRecent));
+// The quantiles are of all calls; a trace has only a call that was kept.
+function slow({ calls, data, state }) {
+  const timed = calls.filter((it) => it.p99).sort(by((it) => -it.p99 - 1e9 * it.isRecent));
   const most = Math.max(...timed.map((it) => it.p99));
-  const [kept] = (data?.calls ?? []).filter(isCall).sort(by((it) => -it.took));
+  const kept = data?.calls.find((it) => !state.streams.has(it.method));
+  const entry = (it) => [it.key, opened(it), arrow(it), `p99 ${duration(it.p99)}`, code(it.method), bar(it.p99 / most)];
   return card(
     "Slowest",
-    timed
-      .slice(0, 4)
-      .map((it) => [
-        it.key,
-        "",
-        to("calls", { open: it.key }),
-        arrow(it),
-        `p99 ${duration(it.p99)}`,
-        code(it.method),
-        bar(it.p99 / most, "thin"),
-      ]),
+    timed.slice(0, 4).map(entry),
     "No call yet.",
     kept &&
       h(
@@ -179,117 +146,70 @@ function slow({ calls, data, contracts }) {
         "Slowest call kept: ",
         h("b", duration(kept.took)),
         ` ${arrow(kept)}. `,
-        link(to("traces", {}, kept.trace), "Where its time went"),
+        traceLink(kept.trace, "Where its time went"),
       ),
   );
 }
 
 function running(work) {
-  return card(
-    "Under way",
-    work
-      .filter(isOpen)
-      .sort(by((it) => -it.updated))
-      .map((it) => [
-        it.name,
-        it.state === "STUCK" ? "down" : "",
-        to("work", { open: it.name }),
-        it.kind,
-        percentOf(it),
-        h("p", stateOf(it.state), ` ${it.service}`, it.phase && `: ${it.phase}`),
-        percentOf(it) && bar(it.percent / 100),
-      ]),
-    "No long work.",
-  );
+  const open = work.filter(isOpen).sort(by((it) => -it.updated));
+  const entry = (it) => [
+    it.name,
+    to("work", { open: it.name }),
+    it.kind,
+    percentOf(it),
+    h("p", stateOf(it.state), ` ${it.service}`, it.phase && `: ${it.phase}`),
+    percentOf(it) && bar(it.percent / 100),
+  ];
+  return card("Under way", open.map(entry), "No long work.");
 }
+
+const links = ({ id }) =>
+  h("span.links", link(to("configuration", { process: id }), "configuration"), link(to("logs", { process: id }), "logs"));
 
 export const services = {
   name: "Services",
   draw(page) {
+    const processes = all(page.state.processes).sort(by((it) => it.process + it.id));
     return [
       title("Services"),
       table(
         page,
         "Services, with what is wrong with them",
-        ["Service", "State", "#Ready", "Version", "*Database", "*Follows"],
-        page.services.map((it) => ({
-          key: it.name,
-          kind: it.health,
-          cells: [
-            it.name,
-            [state(it.health, WORDS[it.health]), it.why && why(it.why)],
-            `${it.ready} of ${it.instances}`,
-            [it.versions.join(", "), it.versions.length > 1 && why("rolling: two versions run")],
-            it.own[0]?.database || "–",
-            it.own[0]?.follows?.join(", ") || "–",
-          ],
-          more: () => details(page, it),
-        })),
+        page.services,
+        {
+          Service: (it) => it.name,
+          State: (it) => [state(it.health, WORDS[it.health]), it.why && why(it.why)],
+          "#Ready": (it) => `${it.ready} of ${it.instances}`,
+          Version: (it) => [it.versions.join(", "), it.versions.length > 1 && why("rolling: two versions run")],
+          "*Database": (it) => it.own[0]?.database || "–",
+          "*Follows": (it) => it.own[0]?.follows?.join(", ") || "–",
+        },
+        { kind: (it) => it.health, more: details },
       ),
       h("h2", "Processes"),
-      table(
-        page,
-        "Processes that run the services",
-        ["Process", "State", "Version", "*Since", "*Services", ""],
-        all(page.state.processes)
-          .sort(by((it) => it.process + it.id))
-          .map((it) => ({
-            key: it.id,
-            cells: [
-              [it.process, why(it.address || it.id)],
-              [stateOf(it.state), it.why && why(it.why)],
-              it.version,
-              clock(it.started),
-              it.services.map((one) => one.name).join(", ") || "none",
-              links(it),
-            ],
-          })),
-      ),
+      table(page, "Processes that run the services", processes, {
+        Process: (it) => [it.process, why(it.address || it.id)],
+        State: (it) => [stateOf(it.state), it.why && why(it.why)],
+        Version: (it) => it.version,
+        "*Since": (it) => clock(it.started),
+        "*Services": (it) => it.services.map((one) => one.name).join(", ") || "none",
+        "": links,
+      }),
     ];
   },
 };
 
-const links = ({ id }) =>
-  h("span.links", link(to("configuration", { process: id }), "configuration"), link(to("logs", { process: id }), "logs"));
-
-function details(page, it) {
-  const contracts = unique(it.own.flatMap((one) => one.contracts));
-  const callers = unique(it.callers.map((one) => one.caller));
-  return facts([
-    [
-      "Contracts",
-      contracts.length &&
-        h(
-          "ul",
-          contracts.map((one) => h("li", link(to("contracts", { words: one }), one))),
-        ),
-    ],
-    ["Called by", callers.length ? link(to("calls", { words: `→ ${it.name}` }), list(callers)) : "no other service"],
-    ["Last failure", it.last && [reasonOf(it.last), " ", traceLink(it.last)]],
-    [
-      "Unmet calls",
-      it.unmet.length &&
-        h(
-          "ul",
-          it.unmet.map((one) => h("li", code(one.method), ` ${one.why}`)),
-        ),
-    ],
-    [
-      "Instances",
-      it.own.length
-        ? h(
-            "ul",
-            it.own.map(({ process, ready, why }) =>
-              h(
-                "li",
-                { key: process.id },
-                stateOf(process.state),
-                ` ${process.address || process.id}, ${ready ? "ready" : "not ready"}${why ? `: ${why}` : ""} `,
-                links(process),
-              ),
-            ),
-          )
-        : "none",
-    ],
-  ]);
-}
+const details = (it) =>
+  facts({
+    Contracts: items(unique(it.own.flatMap((one) => one.contracts)), (one) => link(to("contracts", { words: one }), one)),
+    "Called by": it.callers.length ? link(to("calls", { words: `→ ${it.name}` }), list(it.callers)) : "no other service",
+    "Last failure": it.last && [it.last.reason, " ", traceLink(it.last.trace)],
+    "Unmet calls": items(it.unmet, (one) => [code(one.method), ` ${one.why}`]),
+    Instances:
+      items(it.own, ({ process, ready, why }) => [
+        stateOf(process.state),
+        ` ${process.address || process.id}, ${ready ? "ready" : "not ready"}${why && `: ${why}`} `,
+        links(process),
+      ]) || "none",
+  });

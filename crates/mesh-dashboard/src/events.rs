@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream;
@@ -14,16 +13,12 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::Frame;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::body::Body;
 
 use crate::answer::refusal;
 use crate::hub::{Hub, Reader};
-
-/// The time after which an idle stream says that it is alive.
-const ALIVE: Duration = Duration::from_secs(10);
 
 /// An open stream.
 struct Stream {
@@ -64,11 +59,10 @@ impl Stream {
         }
         tokio::select! {
             () = self.draining.cancelled() => None,
-            received = timeout(ALIVE, self.changes.recv()) => Some(match received {
-                Ok(Ok(changes)) => event("change", &changes),
-                Ok(Err(RecvError::Lagged(_))) => event("state", &self.hub.whole()),
-                Ok(Err(RecvError::Closed)) => return None,
-                Err(_) => Bytes::from_static(b": alive\n\n"),
+            received = self.changes.recv() => Some(match received {
+                Ok(changes) => event("change", &changes),
+                Err(RecvError::Lagged(_)) => event("state", &self.hub.whole()),
+                Err(RecvError::Closed) => return None,
             }),
         }
     }

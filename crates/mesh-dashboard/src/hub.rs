@@ -198,11 +198,10 @@ impl Hub {
         state.replace(Section::Services, services);
         state.replace(Section::Declared, declared);
         drop(known);
-        if let Some(changes) = state.changes(now()) {
-            drop(state);
-            // Without a receiver it is not needed.
-            let _ = self.changes.send(encoded(changes));
-        }
+        let changes = state.changes(now());
+        drop(state);
+        // Also without a change: pages know by it that the hub is there. Without a receiver it is not needed.
+        let _ = self.changes.send(encoded(changes));
     }
 }
 

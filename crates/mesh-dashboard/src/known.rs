@@ -1,6 +1,6 @@
 //! What is known of a process: whether it answers, and what it has said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mesh_proto::mesh::inspect::v1::{GetProcessResponse, ServiceHealth, UnmetCall};
@@ -93,8 +93,11 @@ pub(crate) struct Followed {
     pub(crate) condition: Condition,
     pub(crate) health: BTreeMap<String, ServiceHealth>,
     pub(crate) unmet: Vec<UnmetCall>,
-    /// The keys of its edges that are shown.
-    pub(crate) edges: BTreeSet<String>,
+    /// The keys of its edges that are shown, with a time at which each had no calls; 0 if none is known.
+    pub(crate) edges: BTreeMap<String, u64>,
+    pub(crate) clock: Clock,
+    /// When it measured what it has said last, by the clock here; 0 before that.
+    pub(crate) measured: u64,
     pub(crate) channel: Channel,
 }
 
@@ -113,9 +116,35 @@ impl Followed {
             condition,
             health: BTreeMap::new(),
             unmet: Vec::new(),
-            edges: BTreeSet::new(),
+            edges: BTreeMap::new(),
+            clock: Clock::default(),
+            measured: 0,
             channel: member.channel.clone(),
         }
+    }
+}
+
+/// What the clock of a process is behind the one here, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock(i64);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self(i64::MAX)
+    }
+}
+
+impl Clock {
+    /// Notes that a process has said `there` what comes `here`. The least distance of both is that of the clocks; other messages
+    /// had to wait.
+    pub(crate) fn note(&mut self, there: u64, here: u64) {
+        let signed = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
+        self.0 = self.0.min(signed(here) - signed(there));
+    }
+
+    /// The time here.
+    pub(crate) fn here(self, there: u64) -> u64 {
+        there.saturating_add_signed(self.0)
     }
 }
 
@@ -129,4 +158,20 @@ pub(crate) fn now() -> u64 {
 pub(crate) fn millis(at: Option<&Timestamp>) -> u64 {
     let of = |at: &Timestamp| at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000);
     at.map_or(0, |at| u64::try_from(of(at)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_a_process_do_not_depend_on_its_clock() {
+        for there in [1_000_000, 1_030_000, 970_000] {
+            let mut clock = Clock::default();
+            for (at, late) in [(0, 300), (1000, 0), (2000, 200)] {
+                clock.note(there + at, 1_000_000 + at + late);
+            }
+            assert_eq!(clock.here(there + 3000), 1_003_000);
+        }
+    }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use mesh_proto::mesh::inspect::v1::inspect_service_client::InspectServiceClient;
 use mesh_proto::mesh::inspect::v1::{GetProcessRequest, GetProcessResponse, WatchRequest, WatchResponse};
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
 use crate::hub::Hub;
-use crate::known::{Reachability, millis};
+use crate::known::{Clock, Reachability, millis, now};
 use crate::members::{LARGEST, Member};
 use crate::rows;
 use crate::state::Section;
@@ -121,6 +122,7 @@ impl Hub {
         if restarted {
             followed.health.clear();
             followed.edges.clear();
+            (followed.clock, followed.measured) = (Clock::default(), 0);
         }
         let mut state = self.state();
         if restarted {
@@ -144,12 +146,18 @@ impl Hub {
             followed.health.insert(health.service.clone(), health.clone());
         }
         followed.unmet = frame.unmet.clone();
-        let at = millis(frame.measured_at.as_ref());
+        let measured = millis(frame.measured_at.as_ref());
+        followed.clock.note(measured, now());
+        let at = followed.clock.here(measured);
+        // A process says all its edges at first. One that comes later had no calls when it said something before.
+        let before = std::mem::replace(&mut followed.measured, at);
+        let condition = &followed.condition;
         let mut state = self.state();
         for edge in frame.edges.iter().take(EDGES) {
-            let Some((key, row)) = rows::edge(id, &condition.process, edge, at) else { continue };
-            if followed.edges.contains(&key) || followed.edges.len() < EDGES {
-                followed.edges.insert(key.clone());
+            let edge = rows::edge(id, &condition.process, edge, at, followed.clock);
+            let Some((key, mut row)) = edge else { continue };
+            if followed.edges.contains_key(&key) || followed.edges.len() < EDGES {
+                row["since"] = json!(followed.edges.entry(key.clone()).or_insert(before));
                 state.put(Section::Edges, key, row);
             }
         }

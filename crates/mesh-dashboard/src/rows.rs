@@ -7,8 +7,9 @@ use mesh_proto::mesh::inspect::v1::{
     Edge, Endpoint, Follower, GetProcessResponse, KeptCall, ServiceHealth, Side, UnmetCall,
 };
 use serde_json::{Map, Value, json};
+use transcode::code_name;
 
-use crate::known::{Condition, Reachability, millis};
+use crate::known::{Clock, Condition, Reachability, millis};
 use crate::members::CALLER;
 
 /// The packages whose calls are about the process itself. They would be mostly those of the page.
@@ -48,7 +49,15 @@ pub(crate) fn process(
 }
 
 /// The key of an edge of a process, and its row. `None`: the call is about the process itself.
-pub(crate) fn edge(id: &str, process: &GetProcessResponse, edge: &Edge, at: u64) -> Option<(String, Value)> {
+///
+/// `at` is when it was measured, here.
+pub(crate) fn edge(
+    id: &str,
+    process: &GetProcessResponse,
+    edge: &Edge,
+    at: u64,
+    clock: Clock,
+) -> Option<(String, Value)> {
     let side = side(edge.side());
     let caller = name(if edge.caller.is_empty() { &edge.claimed_caller } else { &edge.caller });
     if is_own(&edge.method, caller) {
@@ -66,12 +75,14 @@ pub(crate) fn edge(id: &str, process: &GetProcessResponse, edge: &Edge, at: u64)
     let declares = |it: &mesh_proto::mesh::inspect::v1::DeclaredCall| it.caller == *caller && it.method == edge.method;
     let declares_some = process.services.iter().any(|service| service.name == *caller);
     let declared = shared || side == "server" || !declares_some || process.calls.iter().any(declares);
-    let codes = edge.codes.iter().map(|it| (it.code.to_string(), json!(it.count)));
+    let codes = edge.codes.iter().map(|it| (code_name(it.code).to_owned(), json!(it.count)));
     let buckets: Vec<_> = edge.buckets.iter().map(|it| json!([it.number, it.count])).collect();
-    let last = edge
-        .last_failure
-        .as_ref()
-        .map(|it| json!({"code": it.code, "reason": it.reason, "trace": it.trace, "at": millis(it.ended_at.as_ref())}));
+    let last = edge.last_failure.as_ref().map(|it| {
+        json!({
+            "code": code_name(it.code), "reason": reason(&it.reason, it.code), "trace": it.trace,
+            "at": clock.here(millis(it.ended_at.as_ref())),
+        })
+    });
     let row = json!({
         "key": key, "process": id, "start": start, "side": side, "caller": caller, "callee": callee,
         "method": method, "memory": edge.memory, "codes": Map::from_iter(codes), "sum": seconds(edge.sum.as_ref()),
@@ -188,13 +199,19 @@ pub(crate) fn declared<'a>(conditions: impl Iterator<Item = &'a Condition>) -> B
 
 /// A call that a process has kept. `None`: it is about the process itself.
 pub(crate) fn call(id: &str, it: &KeptCall) -> Option<Value> {
+    let key = format!("{id} {} {}", side(it.side()), it.span);
     let row = json!({
-        "process": id, "side": side(it.side()), "trace": it.trace, "span": it.span, "parent": it.parent,
+        "key": key, "process": id, "side": side(it.side()), "trace": it.trace, "span": it.span, "parent": it.parent,
         "caller": it.caller, "callee": it.callee, "method": it.method, "memory": it.memory,
         "start": it.started_at.as_ref().map_or(0.0, |at| at.seconds as f64 * 1e3 + f64::from(at.nanos) / 1e6),
-        "took": seconds(it.took.as_ref()), "code": it.code, "reason": it.reason, "attempts": it.attempts, "slow": it.slow,
+        "took": seconds(it.took.as_ref()), "code": code_name(it.code), "reason": reason(&it.reason, it.code), "attempts": it.attempts, "slow": it.slow,
     });
     (!is_own(&it.method, &it.caller)).then_some(row)
+}
+
+/// The reason of a failure; without one, the name of its code.
+fn reason(reason: &str, code: i32) -> &str {
+    if reason.is_empty() && code != 0 { code_name(code) } else { reason }
 }
 
 fn seconds(time: Option<&prost_types::Duration>) -> f64 {

@@ -48,8 +48,6 @@ impl Section {
 pub(crate) struct State {
     rows: BTreeMap<(Section, String), Row>,
     gone: BTreeMap<&'static str, Vec<String>>,
-    /// Whether a row has changed.
-    changed: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +62,6 @@ impl State {
         let row = self.rows.entry((section, key.into())).or_insert(Row { value: Value::Null, changed: false });
         if row.value != value {
             *row = Row { value, changed: true };
-            self.changed = true;
         }
     }
 
@@ -74,7 +71,6 @@ impl State {
         for key in gone {
             self.rows.remove(&(section, key.clone()));
             self.gone.entry(section.name()).or_default().push(key);
-            self.changed = true;
         }
     }
 
@@ -103,11 +99,8 @@ impl State {
         whole
     }
 
-    /// The rows that have changed since this was last asked; `None` if there are none.
-    pub(crate) fn changes(&mut self, at: u64) -> Option<Map<String, Value>> {
-        if !std::mem::take(&mut self.changed) {
-            return None;
-        }
+    /// The rows that have changed since this was last asked.
+    pub(crate) fn changes(&mut self, at: u64) -> Map<String, Value> {
         let mut changes = Map::from_iter([("at".to_owned(), json!(at))]);
         for ((section, _), row) in self.rows.iter_mut().filter(|(_, row)| row.changed) {
             row.changed = false;
@@ -123,7 +116,7 @@ impl State {
             (name.to_owned(), json!(keys))
         });
         changes.insert("gone".to_owned(), Value::Object(gone.collect()));
-        Some(changes)
+        changes
     }
 }
 
@@ -134,15 +127,15 @@ mod tests {
     #[test]
     fn changes_are_told_once_and_the_whole_has_them() {
         let mut state = State::default();
-        assert_eq!(state.changes(1), None);
+        assert!(!state.changes(1).contains_key("edges"));
         state.put(Section::Edges, "a", json!({"key": "a", "n": 1}));
         state.put(Section::Edges, "b", json!({"key": "b"}));
-        let changes = state.changes(2).unwrap();
+        let changes = state.changes(2);
         assert_eq!(changes["edges"], json!([{"key": "a", "n": 1}, {"key": "b"}]));
         state.put(Section::Edges, "a", json!({"key": "a", "n": 1}));
-        assert_eq!(state.changes(3), None, "it is the same");
+        assert!(!state.changes(3).contains_key("edges"), "it is the same");
         state.put(Section::Edges, "a", json!({"key": "a", "n": 2}));
-        let changes = state.changes(4).unwrap();
+        let changes = state.changes(4);
         assert_eq!(changes["edges"], json!([{"key": "a", "n": 2}]));
         assert!(!changes.contains_key("work"));
         assert_eq!(state.whole(5)["edges"].as_array().unwrap().len(), 2);
@@ -157,10 +150,10 @@ mod tests {
         state.changes(1);
         state.remove(Section::Work, |_| true);
         state.put(Section::Work, "b", json!({"name": "b"}));
-        let changes = state.changes(2).unwrap();
+        let changes = state.changes(2);
         assert_eq!((&changes["gone"], &changes["work"]), (&json!({"work": ["a"]}), &json!([{"name": "b"}])));
         state.replace(Section::Work, BTreeMap::from([("c".to_owned(), json!({"name": "c"}))]));
-        let changes = state.changes(3).unwrap();
+        let changes = state.changes(3);
         assert_eq!((&changes["gone"], &changes["work"]), (&json!({"work": ["b"]}), &json!([{"name": "c"}])));
     }
 }

@@ -24,12 +24,16 @@ use crate::files::Files;
 use crate::follow::{self, IDLE, REMEMBERED};
 use crate::guard::Guard;
 use crate::hub::{Hub, Own};
+use crate::known::Clock;
 use crate::members::{Channel, Listed, Member, Members};
 use crate::routes::Routes;
 use crate::rows;
 use crate::settings::Mode;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+/// A process with so many calls has another edge.
+const LATE: i64 = 100;
 
 /// A process that a test changes.
 #[derive(Clone)]
@@ -75,10 +79,12 @@ impl Process {
             ..Edge::default()
         };
         let own = Edge { method: "mesh.inspect.v1.InspectService/Watch".to_owned(), ..edge.clone() };
+        let late = Edge { method: "catalog.v1.CatalogService/CreateTitle".to_owned(), ..edge.clone() };
+        let late = Some(late).filter(|_| calls >= LATE);
         let health = ServiceHealth { service: self.name.to_owned(), ready: true, why: String::new() };
         WatchResponse {
             start_id: format!("{} {start}", self.name),
-            edges: vec![edge, own],
+            edges: [edge, own].into_iter().chain(late).collect(),
             services: vec![health],
             ..WatchResponse::default()
         }
@@ -277,6 +283,13 @@ impl Events {
         }
     }
 
+    /// The edges, by their keys.
+    fn edges(&self) -> Vec<Value> {
+        let mut edges = self.state["edges"].as_array().unwrap().clone();
+        edges.sort_by_key(|edge| edge["key"].to_string());
+        edges
+    }
+
     fn merge(&mut self, changes: &Value) {
         for (section, rows) in changes.as_object().unwrap().iter().filter(|(name, _)| *name != "at" && *name != "gone")
         {
@@ -302,9 +315,9 @@ async fn page_gets_what_processes_say() {
     let artwork = Process::new("artwork");
     let page = Page::new(std::slice::from_ref(&artwork));
     let mut events = page.open().await;
-    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"0": 0})).await;
+    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"OK": 0})).await;
     artwork.set(1, 7);
-    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"0": 7})).await;
+    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"OK": 7})).await;
     let state = &events.state;
     assert_eq!(state["hub"]["mode"], "call");
     assert_eq!(state["hub"]["links"], json!([{"url": "/docs", "name": "documentation"}]));
@@ -340,11 +353,28 @@ async fn restart_begins_the_counters_again() {
     artwork.set(1, 9);
     let page = Page::new(std::slice::from_ref(&artwork));
     let mut events = page.open().await;
-    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"0": 9})).await;
+    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"OK": 9})).await;
     artwork.set(2, 1);
-    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"0": 1})).await;
+    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"OK": 1})).await;
     assert_eq!(row(&events.state, "edges", "artwork")["start"], "artwork 2");
     assert_eq!(events.state["edges"].as_array().unwrap().len(), 1, "the old edge is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn edge_that_comes_later_says_since_when_it_has_calls() {
+    let artwork = Process::new("artwork");
+    let page = Page::new(std::slice::from_ref(&artwork));
+    let mut events = page.open().await;
+    let has = |state: &Value, count: usize| state["edges"].as_array().is_some_and(|edges| edges.len() == count);
+    events.until(|state| has(state, 1)).await;
+    artwork.set(1, LATE);
+    events.until(|state| has(state, 2)).await;
+    let since = |edge: &Value| edge["since"].as_u64().unwrap();
+    let edges = events.edges();
+    let [late, first] = [0, 1].map(|at| &edges[at]);
+    assert_eq!(late["method"], "catalog.v1.CatalogService/CreateTitle");
+    assert_eq!(since(first), 0, "the calls of what comes at first are older");
+    assert!(since(late) > 0 && since(late) <= late["at"].as_u64().unwrap(), "{late}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -355,10 +385,10 @@ async fn process_that_discovery_forgets_is_shown_while_it_answers() {
     events.until(|state| row(state, "processes", "artwork")["state"] == "up").await;
     page.known.0.send_replace(Vec::new());
     artwork.set(1, 5);
-    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"0": 5})).await;
+    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"OK": 5})).await;
     sleep(Duration::from_secs(30)).await;
     artwork.set(1, 6);
-    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"0": 6})).await;
+    events.until(|state| row(state, "edges", "artwork")["codes"] == json!({"OK": 6})).await;
     artwork.stop();
     events.until(|state| row(state, "processes", "artwork")["state"] == "silent").await;
     sleep(REMEMBERED).await;
@@ -385,7 +415,7 @@ fn edges_that_are_shown_under_one_caller_have_a_key_each() {
     let process = GetProcessResponse::default();
     let edge = |caller: &str, claimed: &str| {
         let edge = Edge { caller: caller.to_owned(), claimed_caller: claimed.to_owned(), ..Edge::default() };
-        rows::edge("id", &process, &edge, 0).unwrap()
+        rows::edge("id", &process, &edge, 0, Clock::default()).unwrap()
     };
     let ((proven, first), (claimed, second)) = (edge("artwork", ""), edge("", "artwork"));
     assert!(proven != claimed && first["caller"] == second["caller"]);
@@ -525,5 +555,5 @@ fn page_obeys_its_policy() {
         let answered = Files::new().answer(path, &head).unwrap_or_else(|| panic!("{name} is not in the program"));
         assert!(answered.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
     }
-    assert!(size <= 92_000, "{size} bytes");
+    assert!(size <= 80_000, "{size} bytes");
 }

@@ -94,8 +94,12 @@ pub(crate) async fn call(hub: &Hub, method: &str, request: &Value, confirmed: bo
     let streams = descriptor.is_server_streaming();
     // A failed call may have answered before.
     let response = if streams { Value::Array(responses) } else { responses.pop().unwrap_or_default() };
+    let error = (status.code() != Code::Ok).then(|| {
+        let reason = Some(reason(&status)).filter(|reason| !reason.is_empty());
+        reason.unwrap_or_else(|| transcode::code_name(status.code() as i32).to_owned())
+    });
     Ok(json!({
-        "code": status.code() as i32, "name": transcode::code_name(status.code() as i32), "reason": reason(&status), "message": cut(status.message()),
+        "code": status.code() as i32, "name": transcode::code_name(status.code() as i32), "reason": error.unwrap_or_default(), "message": cut(status.message()),
         "response": response,
         "took": began.elapsed().as_secs_f64(), "trace": trace.trace_id().to_string(),
     }))

@@ -210,7 +210,53 @@ fn percent(progress: &Any, types: Option<&Contracts>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, Request, Response};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use tonic::body::Body;
+    use tower::service_fn;
+    use tower::util::BoxCloneSyncService;
+
     use super::*;
+    use crate::hub::Own;
+    use crate::members::{Listed, Members};
+    use crate::settings::Mode;
+
+    struct Nobody;
+
+    impl Members for Nobody {
+        fn list(&self) -> Pin<Box<dyn Future<Output = Listed> + Send + '_>> {
+            Box::pin(async { Listed::default() })
+        }
+    }
+
+    /// Answers each call with an empty message.
+    fn empty() -> Channel {
+        BoxCloneSyncService::new(service_fn(|_: Request<Body>| async {
+            let mut end = HeaderMap::new();
+            end.insert("grpc-status", HeaderValue::from_static("0"));
+            let frames = [Frame::data(Bytes::from_static(&[0; 5])), Frame::trailers(end)].map(Ok::<_, Infallible>);
+            let mut response = Response::new(Body::new(StreamBody::new(stream::iter(frames))));
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            Ok(response)
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn note_goes_when_the_work_can_be_seen_again() {
+        let own = Own { process: String::new(), version: String::new(), registry: String::new(), links: Vec::new() };
+        let hub = Hub::new(Box::new(Nobody), own, Mode::Read);
+        for service in ["a", "b"] {
+            hub.state().put(Section::Notes, note_key(service), json!({"key": service}));
+        }
+        // It goes on until the service does not answer.
+        let _ = timeout(Duration::from_secs(10), follow_at(&hub, "a", empty())).await;
+        assert_eq!(hub.state().whole(0)["notes"], json!([{"key": "b"}]));
+    }
 
     fn said(phase: Phase, state: State, cancel_requested: bool, done: bool) -> [String; 2] {
         let it = OperationMetadata {
