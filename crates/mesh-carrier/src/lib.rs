@@ -21,6 +21,7 @@ pub mod nats;
 mod place;
 pub mod relay;
 mod seen;
+#[cfg(feature = "nats")]
 pub mod settings;
 
 /// The client, for tests that read what a relay has published.
@@ -32,4 +33,5 @@ pub use message::{Last, Message};
 #[cfg(feature = "nats")]
 pub use nats::Nats;
 pub use relay::Relay;
+#[cfg(feature = "nats")]
 pub use settings::Servers;
