@@ -444,7 +444,7 @@ async function problems() {
 
 async function words() {
   const hub = await serve("down");
-  const reason = "A_REASON_THAT_IS_MUCH_LONGER_THAN_THE_ARROW_THAT_IT_IS_THE_TEXT_OF";
+  const reason = "A_REASON_THAT_IS_LONGER_THAN_THE_ARROW_THAT_IT_IS_THE_TEXT_OF_AND_THAN_ALL_THAT_IS_AT_ITS_RIGHT_SIDE";
   for (const { row } of hub.scene.edges) if (row.last) row.last.reason = reason;
   const [, , saga] = hub.scene.work;
   Object.assign(saga, { state: "CANCELLED", phase: "", error: { reason: "CARD_DECLINED", message: "The card was declined." } });

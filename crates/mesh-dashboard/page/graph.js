@@ -4,7 +4,7 @@ import { h, why } from "./dom.js";
 import { all, arrow, by, callerName, perSecond, plural, sum, to, unique } from "./model.js";
 
 // Of nodes, the least gaps between them, and the room at the sides; the characters of a name, and the width of those of a label.
-const [WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN, NAME, CHARACTER] = [148, 44, 40, 18, 12, 16, 6.4];
+const [WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN, NAME, CHARACTER] = [148, 44, 40, 18, 12, 16, 8];
 // Beyond so many arrows, only those that fail have a text, and nothing moves.
 const FEW = 30;
 
