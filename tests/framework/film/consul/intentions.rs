@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::access::{guarded, token_for};
 use super::{SLACK, times};
+use crate::film::sidecar::catalog;
 use crate::film::users::{get, refusal, rest, work_belongs_to_its_user};
 
 /// How late a change may be in force.
@@ -193,6 +194,26 @@ fn token_without_intentions_read_is_named_and_denies() {
     called.until("");
     eventually("it is ready", || (ready().status == 200).then_some(()));
     assert_eq!(times(&catalog.log(), "Consul does not let us read intentions"), 1, "{}", catalog.log());
+}
+
+#[test]
+#[ignore = "needs Consul: .ci/full"]
+fn intentions_of_consul_hold_for_an_app_behind_a_sidecar() {
+    let Some(consul) = Consul::start().filter(|_| Grpcurl::installed()) else { return };
+    let mesh = Secured::new(&["catalog"]);
+    let registry = consul.registry();
+    // The app is no process of the mesh: it asks nobody.
+    let app =
+        format!("unset $(env | sed -n 's/^\\(MESH__[A-Z_]*\\)=.*/\\1/p')\nexport MESH__REGISTRY=local\n{}", catalog());
+    let sidecar = mesh.start_sidecar("catalog", &[("MESH__REGISTRY", &registry), INTENTIONS], Some(&app));
+    let called = Called::new(&mesh, &sidecar);
+    called.until(NOT_ALLOWED);
+    intend(&consul, "-allow", "client", "catalog");
+    called.until("");
+    intend(&consul, "-deny", "*", "*");
+    assert_eq!(called.answer(), "", "the exact one goes before");
+    intend(&consul, "-deny", "client", "catalog");
+    assert!(called.until(NOT_ALLOWED) < IN_FORCE + SLACK);
 }
 
 /// An agent of a later version than that of Debian: it has these intentions for each service, and nothing else.

@@ -24,7 +24,7 @@ use tonic::transport::Endpoint;
 use tonic_types::StatusExt as _;
 
 /// The command of a catalog behind a sidecar, with its database in the folder of the sidecar.
-fn catalog() -> String {
+pub(super) fn catalog() -> String {
     format!("exec {} --listen $SIDECAR_APP", command("catalog").get_program().display())
 }
 
