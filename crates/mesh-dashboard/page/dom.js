@@ -76,8 +76,8 @@ function apply(it, was, parent) {
   it.dom = was?.dom ?? (isSvg ? document.createElementNS(SVG, it.tag) : document.createElement(it.tag));
   patch(it.dom, was?.children ?? [], it.children);
   const before = was?.properties ?? {};
-  for (const name in { ...before, ...it.properties })
-    if (it.properties[name] !== before[name]) set(it.dom, name, it.properties[name] ?? false);
+  for (const name in before) if (!(name in it.properties)) set(it.dom, name, false);
+  for (const name in it.properties) if (it.properties[name] !== before[name]) set(it.dom, name, it.properties[name] ?? false);
 }
 
 function set(dom, name, value) {

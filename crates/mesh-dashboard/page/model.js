@@ -194,17 +194,16 @@ export const linksOf = (calls) =>
   }));
 
 // The services with their health: `up`, `part` (some of it works), `down`, or `absent` (no instance, and its callers work without).
-export const servicesOf = (state, calls) =>
-  all(state.services)
+export function servicesOf(state, calls) {
+  const instances = all(state.processes).flatMap((process) => process.services.map((it) => ({ ...it, process })));
+  const lacking = all(state.processes).flatMap((it) => it.unmet ?? []);
+  return all(state.services)
     .map((it) => {
       const callers = calls.filter((call) => call.callee === it.name);
       const failing = callers.filter((call) => call.failing);
-      const processes = all(state.processes);
-      const own = processes.flatMap((process) =>
-        process.services.filter((one) => one.name === it.name).map((one) => ({ ...one, process })),
-      );
+      const own = instances.filter((one) => one.name === it.name);
       const away = own.find(({ process }) => process.state !== "up")?.process;
-      const unmet = processes.flatMap((one) => one.unmet ?? []).filter((one) => one.caller === it.name);
+      const unmet = lacking.filter((one) => one.caller === it.name);
       const isOptional = !it.known && !own.length && callers.every((call) => !call.caller || call.declared?.optional);
       const isWhole = it.ready >= it.instances && !unmet.length && (!away || away.state === "gone");
       return {
@@ -223,6 +222,7 @@ export const servicesOf = (state, calls) =>
       };
     })
     .sort(by((it) => it.name));
+}
 
 // The calls that were kept, equal ones as one row. What a server has kept is left out if its caller has kept it, too.
 export function problemsOf(calls) {
