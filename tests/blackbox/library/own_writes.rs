@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use contracts::catalog::v1::CreateTitleRequest;
-use harness::{Curl, Grpcurl, Process, uuid};
+use harness::{Curl, Grpcurl, Process, eventually, uuid};
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -18,12 +18,15 @@ fn title() -> Value {
     json!({"request_id": uuid(), "name": "Metropolis", "year": 1927, "price_cents": 399})
 }
 
-/// Creates a title; returns its id and the header with the token, as `grpcurl -v` prints them.
+/// Creates a title; returns its id and the header with the token, as `grpcurl -v` prints them. On a busy machine an answer
+/// goes without its token, and the first one again has it.
 fn create(catalog: &Grpcurl, title: &Value) -> (String, String) {
-    let printed = catalog.run(&["-v", "-H", WANT, "-d", &title.to_string()], &[CREATE]).text();
-    let token = printed.lines().find(|line| line.starts_with("mesh-consistency: catalog="));
-    let id = printed.split_once("\"titleId\": \"").and_then(|(_, rest)| rest.split_once('"')).expect("an id").0;
-    (id.to_owned(), token.unwrap_or_else(|| panic!("no token: {printed}")).to_owned())
+    eventually("the answer has a token", || {
+        let printed = catalog.run(&["-v", "-H", WANT, "-d", &title.to_string()], &[CREATE]).text();
+        let id = printed.split_once("\"titleId\": \"").and_then(|(_, rest)| rest.split_once('"')).expect("an id").0;
+        let token = printed.lines().find(|line| line.starts_with("mesh-consistency: catalog="))?;
+        Some((id.to_owned(), token.to_owned()))
+    })
 }
 
 /// What each topology must do, by gRPC.
@@ -58,9 +61,11 @@ fn finds_own_writes(catalog: &Grpcurl, library: &Grpcurl) {
 fn finds_own_writes_over_http(curl: &Curl) {
     let write = |path: &str, media_type: &str, body: &[u8]| {
         let arguments = ["--header", WANT, "--header", &format!("Content-Type: {media_type}"), "--data-binary", "@-"];
-        let page = curl.send(path, &arguments, body);
-        let token = page.header("mesh-consistency").unwrap_or_else(|| panic!("no token: {page:?}")).to_owned();
-        (page, format!("mesh-consistency: {token}"))
+        eventually("the answer has a token", || {
+            let page = curl.send(path, &arguments, body);
+            let token = format!("mesh-consistency: {}", page.header("mesh-consistency")?);
+            Some((page, token))
+        })
     };
     let found = |id: &str, header: &str| curl.send(&format!("/v1/library/titles/{id}"), &["--header", header], b"");
     for _ in 0..20 {
