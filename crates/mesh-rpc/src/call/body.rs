@@ -168,6 +168,8 @@ pub fn status_of(headers: &HeaderMap) -> Option<Status> {
 
 /// The failure in a head or in trailers, if there is one.
 pub fn failure_of(headers: &HeaderMap) -> Option<Status> {
+    // Without a status in between: each layer asks, and most calls succeed.
+    headers.get(Status::GRPC_STATUS).filter(|code| code.as_bytes() != b"0")?;
     status_of(headers).filter(|status| status.code() != Code::Ok)
 }
 
