@@ -12,6 +12,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::method::{Method, Protocol};
+
 /// Ends `body` with the status of `end`, if `end` resolves before the body ends.
 pub fn take_until(body: Body, end: impl Future<Output = Status> + Send + 'static) -> Body {
     Body::new(TakeUntil { body: Some(body), end: Box::pin(end) })
@@ -119,6 +121,33 @@ impl http_body::Body for PassedThrough {
     }
 }
 
+/// A body that is in memory. Its length is a header of HTTP, and none of gRPC, which has it in front of the message.
+pub fn body_in_memory<B>(method: &Method, body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
+{
+    if method.protocol == Protocol::Http { Body::new(body) } else { Body::new(Unsized(body)) }
+}
+
+/// A body of a length that hyper does not know: it would add the header to each call.
+struct Unsized<B>(B);
+
+impl<B> http_body::Body for Unsized<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+}
+
 /// A body that most calls have as it is, and some in another one.
 pub enum Either<A, B> {
     /// The body as it is.
@@ -187,7 +216,7 @@ pub fn trailers(status: &Status) -> HeaderMap {
 mod tests {
     use super::*;
     use futures_util::{StreamExt as _, stream};
-    use http_body_util::{BodyExt as _, StreamBody};
+    use http_body_util::{BodyExt as _, Full, StreamBody};
 
     fn data(text: &'static str) -> Result<Frame<Bytes>, Status> {
         Ok(Frame::data(Bytes::from_static(text.as_bytes())))
@@ -207,6 +236,16 @@ mod tests {
             ));
         }
         passed
+    }
+
+    #[test]
+    fn length_of_a_body_in_memory_is_known_of_http_alone() {
+        let length = |method: &Method| {
+            let body = Full::new(Bytes::from_static(b"message")).map_err(|never| match never {});
+            body_in_memory(method, body).size_hint().exact()
+        };
+        let http = Method { protocol: Protocol::Http, ..*Method::unknown() };
+        assert_eq!((length(&http), length(Method::unknown())), (Some(7), None));
     }
 
     #[tokio::test]

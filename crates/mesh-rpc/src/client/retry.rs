@@ -34,7 +34,7 @@ use super::endpoint::Endpoint;
 use super::endpoints::Endpoints;
 use super::failure;
 use super::retry_pause::Pauses;
-use crate::call::body::{PassedThrough, failure_of};
+use crate::call::body::{PassedThrough, body_in_memory, failure_of};
 use crate::call::compression::is_undecoded;
 use crate::call::{IdempotencyLevel, Method, peer};
 use crate::telemetry::{self, Edge, PeerMetrics, code_text};
@@ -166,13 +166,14 @@ impl Remote {
                 return self.respond(endpoint, result, sent > 0);
             };
             // An attempt takes the request.
-            *request = Request::from_parts(head.clone(), Body::new(Full::new(message.clone())));
+            let body = body_in_memory(method, Full::new(message.clone()).map_err(|never| match never {}));
+            *request = Request::from_parts(head.clone(), body);
             if sent > 0 {
                 request.headers_mut().insert(PREVIOUS_ATTEMPTS, sent.into());
             }
             let result = attempt::call(Arc::clone(&endpoint), method, request, deadline).await;
             let result = if idempotent && !method.server_streaming {
-                self.buffer(result, deadline).await
+                self.buffer(method, result, deadline).await
             } else {
                 result.map(|response| response.map(|body| deadline.enforce_body(Body::new(body))))
             };
@@ -196,13 +197,14 @@ impl Remote {
     /// Buffers the whole response, unless it is above the bound.
     async fn buffer(
         &self,
+        method: &Method,
         result: Result<Response<Attempted>, Unanswered>,
         deadline: Deadline,
     ) -> Result<Response<Body>, Unanswered> {
         let (head, body) = result?.into_parts();
         match self.buffers.read(body).await {
             // The caller takes the message over.
-            Ok(Read::Whole(message, trailers, _)) => Ok(whole(head, message, trailers)),
+            Ok(Read::Whole(message, trailers, _)) => Ok(whole(method, head, message, trailers)),
             Ok(Read::TooLarge(body)) => Ok(Response::from_parts(head, deadline.enforce_body(body))),
             // The peer answered, and would answer so again.
             Err(status) if is_undecoded(&status) => Ok(status.into_http()),
@@ -234,7 +236,7 @@ impl Remote {
 }
 
 /// A response that has arrived. Retries look for the status in the head: a status in the trailers moves there.
-fn whole(mut head: response::Parts, message: Bytes, trailers: Option<HeaderMap>) -> Response<Body> {
+fn whole(method: &Method, mut head: response::Parts, message: Bytes, trailers: Option<HeaderMap>) -> Response<Body> {
     if let Some(failed) = trailers.as_ref().and_then(failure_of) {
         let mut response = failed.into_http();
         head.headers.extend(std::mem::take(response.headers_mut()));
@@ -243,8 +245,8 @@ fn whole(mut head: response::Parts, message: Bytes, trailers: Option<HeaderMap>)
     }
     let message = Full::new(message).map_err(|never| match never {});
     let body = match trailers {
-        Some(trailers) => Body::new(message.with_trailers(std::future::ready(Some(Ok(trailers))))),
-        None => Body::new(message),
+        Some(trailers) => body_in_memory(method, message.with_trailers(std::future::ready(Some(Ok(trailers))))),
+        None => body_in_memory(method, message),
     };
     Response::from_parts(head, body)
 }
@@ -261,7 +263,12 @@ mod tests {
 
     #[tokio::test]
     async fn failure_behind_a_message_moves_to_the_head() {
-        let failed = whole(head(), Bytes::from_static(b"message"), Some(trailers(&Status::unavailable("away"))));
+        let failed = whole(
+            Method::unknown(),
+            head(),
+            Bytes::from_static(b"message"),
+            Some(trailers(&Status::unavailable("away"))),
+        );
         let status = failure_of(failed.headers()).unwrap();
         assert_eq!((status.code(), status.message()), (Code::Unavailable, "away"));
         assert_eq!(failed.headers()["x-of-the-head"], "a");
@@ -272,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn whole_answer_keeps_its_message_and_its_trailers() {
         for of_a_call in [None, Some(trailers(&Status::ok("")))] {
-            let answer = whole(head(), Bytes::from_static(b"message"), of_a_call.clone());
+            let answer = whole(Method::unknown(), head(), Bytes::from_static(b"message"), of_a_call.clone());
             assert!(failure_of(answer.headers()).is_none() && answer.headers()["x-of-the-head"] == "a");
             let body = answer.into_body().collect().await.unwrap();
             assert_eq!(body.trailers(), of_a_call.as_ref());
