@@ -177,7 +177,7 @@ export class Scene {
         kind: "RenderArtwork",
         state: "RUNNING",
         percent: 62,
-        phase: "renders size 3 of 5",
+        phase: "",
         steps: [],
         error: null,
         created: BEGIN - 9_000,
@@ -193,7 +193,7 @@ export class Scene {
         kind: "RentTitle",
         state: "COMPENSATING",
         percent: null,
-        phase: "undoes reserve",
+        phase: "undoes its steps",
         steps: [
           { name: "reserve", state: "UNDOING" },
           { name: "charge", state: "FAILED" },
@@ -213,7 +213,7 @@ export class Scene {
         kind: "RentTitle",
         state: "STUCK",
         percent: null,
-        phase: "cannot undo charge",
+        phase: "is stuck: resume it",
         steps: [
           { name: "reserve", state: "DONE" },
           { name: "charge", state: "DONE" },
@@ -223,7 +223,7 @@ export class Scene {
         created: BEGIN - 300_000,
         updated: BEGIN - 200_000,
         canCancel: false,
-        canRetry: true,
+        canRetry: false,
         canResume: true,
       },
       {

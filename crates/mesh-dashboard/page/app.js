@@ -49,6 +49,8 @@ async function ask(path, send) {
 
 let [source, timer] = [];
 let [heard, isLive] = [0, false];
+// Whether the contracts of the processes are known, or asked for.
+let isLearnt = false;
 
 function connect() {
   source = new EventSource("events");
@@ -56,8 +58,13 @@ function connect() {
   for (const name of ["state", "change"]) {
     source.addEventListener(name, ({ data }) => {
       [heard, isLive] = [Date.now(), true];
-      merge(page.state, JSON.parse(data), name === "state");
-      if (name === "state") page.learn().catch(() => {});
+      const message = JSON.parse(data);
+      merge(page.state, message, name === "state");
+      if (message.processes) isLearnt = false;
+      if (!isLearnt) {
+        isLearnt = true;
+        page.learn().catch(() => (isLearnt = false));
+      }
       redraw();
     });
   }

@@ -32,7 +32,7 @@ export const emptyState = () => ({
   ...Object.fromEntries(LISTS.map((it) => [it, new Map()])),
 });
 
-// Merges a message of the hub: `state` (whole) or, each second, `change`. Times are those of the clock of the hub.
+// Merges a message of the hub: `state` (whole) or, each second, `change`. Times of edges are those of the clock of the hub.
 export function merge(state, message, isWhole) {
   state.at = message.at;
   state.hub = message.hub ?? state.hub;
