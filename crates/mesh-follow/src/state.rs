@@ -8,14 +8,17 @@ use super::follower::Follower;
 use super::parked::{self, MOST_PARKED};
 use super::row;
 
-/// The state of a follower: by what this process knows if it has the lease, or else by what its holder last wrote.
+/// The state of a follower: by what this process knows if it has the lease, or else by what its holder last wrote. Calls that
+/// read the copy know of it from then on.
 pub(super) async fn of(follower: &Follower) -> Result<Shown, Error> {
     let Follower { service, source, store, seen, copied, .. } = follower;
+    // First: what is shown beside a position is not older than it.
+    let sight = seen.sight();
     let row = row::read(store.reader(), store.dialect(), source).await?;
-    // Whoever reads here that the copy is complete finds it so in the next call to this process.
+    // A reader that sees FOLLOWING is served by its next call.
     copied.move_to(&row.place);
     let parked_keys = parked::keys(store, source).await?.len();
-    let sight = seen.sight().unwrap_or(row.sight);
+    let sight = sight.unwrap_or(row.sight);
     let state = if parked_keys > MOST_PARKED {
         State::Stopped
     } else if row.place.whole == 0 {
