@@ -14,6 +14,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use tonic::body::Body;
@@ -47,13 +48,15 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// Removes `grpc-encoding`. `None`: no message is compressed.
+    /// Removes `grpc-encoding`, and the length of what will be decompressed. `None`: no message is compressed.
     pub fn take(headers: &mut HeaderMap) -> Option<Self> {
-        match headers.remove(GRPC_ENCODING)?.as_bytes() {
-            b"identity" => None,
-            b"gzip" => Some(Self::Gzip),
-            _ => Some(Self::Unsupported),
-        }
+        let encoding = match headers.remove(GRPC_ENCODING)?.as_bytes() {
+            b"identity" => return None,
+            b"gzip" => Self::Gzip,
+            _ => Self::Unsupported,
+        };
+        headers.remove(CONTENT_LENGTH);
+        Some(encoding)
     }
 }
 
