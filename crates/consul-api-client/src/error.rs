@@ -76,6 +76,9 @@ pub enum Error {
     },
 }
 
+/// The most bytes of a body that are a message.
+const LONGEST: usize = 400;
+
 impl Error {
     /// Whether the same request can succeed later without a change: `Unreachable`, `Timeout`, and status 5xx or 429.
     pub fn is_transient(&self) -> bool {
@@ -95,7 +98,9 @@ impl Error {
     }
 
     pub(crate) fn status(request: String, status: u16, body: &[u8]) -> Self {
-        let message = String::from_utf8_lossy(body).trim().to_owned();
+        // One line: the body may be of another program, and large.
+        let text = String::from_utf8_lossy(&body[..body.len().min(LONGEST)]);
+        let message = text.trim().lines().next().unwrap_or_default().to_owned();
         // Older versions, 1.8 among them, answer 500 and differ in the message only.
         let unknown = ["Unknown service", "Unknown check"].iter().any(|words| message.starts_with(words))
             || message.contains("does not have associated TTL");

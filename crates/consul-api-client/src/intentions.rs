@@ -16,6 +16,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -63,7 +64,29 @@ pub struct Intention {
     /// before an exact source, and both before `*`.
     #[serde(default)]
     pub precedence: i32,
+    #[serde(flatten)]
+    other: BTreeMap<String, Value>,
 }
+
+/// The fields of an intention that are no condition, beside those of [`Intention`].
+const NO_CONDITIONS: [&str; 16] = [
+    "ID",
+    "Description",
+    "SourceType",
+    "DestinationNS",
+    "DestinationPartition",
+    "DefaultAddr",
+    "DefaultPort",
+    "Meta",
+    "CreatedAt",
+    "UpdatedAt",
+    "Hash",
+    "CreateIndex",
+    "ModifyIndex",
+    "LegacyID",
+    "LegacyMeta",
+    "LegacyCreateTime",
+];
 
 /// A decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -110,6 +133,14 @@ pub struct HttpPermission {
     other: BTreeMap<String, Value>,
 }
 
+impl Intention {
+    /// The names of further conditions, those that this crate does not know.
+    pub fn other_conditions(&self) -> impl Iterator<Item = &str> {
+        let others = self.other.iter().filter(|(name, _)| !NO_CONDITIONS.contains(&name.as_str()));
+        others.filter(|(_, value)| !is_empty(value)).map(|(name, _)| name.as_str())
+    }
+}
+
 impl Permission {
     /// The names of further conditions, such as `PathRegex`, `Header` and `JWT`, and of those that this crate does not know.
     pub fn other_conditions(&self) -> impl Iterator<Item = &str> {
@@ -137,6 +168,13 @@ impl<'a> Intentions<'a> {
         Self { transport }
     }
 
+    /// Waits for a change of any intention, and returns only the index. The intentions need not be those that this crate knows.
+    pub async fn changed(self, blocking: impl Into<Option<Blocking>>) -> Result<Indexed<()>, Error> {
+        let request = Request::get("/v1/connect/intentions").blocking(blocking.into());
+        let found: Indexed<IgnoredAny> = self.transport.send_dc(request).await?.indexed()?;
+        Ok(found.map(drop))
+    }
+
     /// Returns all intentions. With ACLs, Consul silently omits those of services whose intentions the token may not read.
     pub async fn list(self, blocking: impl Into<Option<Blocking>>) -> Result<Indexed<Vec<Intention>>, Error> {
         self.transport.send_dc(Request::get("/v1/connect/intentions").blocking(blocking.into())).await?.indexed()
@@ -147,7 +185,13 @@ impl<'a> Intentions<'a> {
     pub async fn of_destinations(self, names: &[&str]) -> Result<BTreeMap<String, Vec<Intention>>, Error> {
         let request = Request::get("/v1/connect/intentions/match").parameter("by", "destination");
         let request = names.iter().fold(request, |request, name| request.parameter("name", name));
-        let found: BTreeMap<String, Option<Vec<Intention>>> = self.transport.send_dc(request).await?.json()?;
+        let response = self.transport.send_dc(request).await?;
+        let request = response.request().to_owned();
+        let found: BTreeMap<String, Option<Vec<Intention>>> = response.json()?;
+        if let Some(missing) = names.iter().find(|name| !found.contains_key(**name)) {
+            let source = serde_json::Error::custom(format!("it says nothing of `{missing}`"));
+            return Err(Error::Undecodable { request, source });
+        }
         Ok(found.into_iter().map(|(name, found)| (name, found.unwrap_or_default())).collect())
     }
 }
@@ -168,10 +212,11 @@ mod tests {
         let old: Intention = serde_json::from_value(old).unwrap();
         assert_eq!((&*old.source_name, old.action, old.precedence), ("artwork", Action::Allow, 9));
         assert!(old.permissions.is_empty() && !old.needs_token && old.source_peer.is_empty());
+        assert_eq!(old.other_conditions().count(), 0);
 
         // The shape since 1.9, with conditions of later versions.
         let new = json!({"SourceNS": "default", "SourceName": "*", "SourcePeer": "west", "DestinationName": "catalog",
-        "JWT": {"Providers": [{"Name": "okta"}]}, "Precedence": 8, "Permissions": [
+        "JWT": {"Providers": [{"Name": "okta"}]}, "Until": "noon", "Precedence": 8, "Permissions": [
             {"Action": "deny", "HTTP": {"PathExact": "/a", "Methods": ["POST"], "Header": [], "PathRegex": ""}},
             {"Action": "allow", "HTTP": {"PathRegex": "/a.*", "Header": [{"Name": "a", "Present": true}]},
              "JWT": {"Providers": []}},
@@ -179,6 +224,7 @@ mod tests {
         ]});
         let new: Intention = serde_json::from_value(new).unwrap();
         assert_eq!((new.action, new.needs_token, &*new.source_peer), (Action::None, true, "west"));
+        assert_eq!(new.other_conditions().collect::<Vec<_>>(), ["Until"]);
         let conditions = |at: usize| new.permissions[at].other_conditions().collect::<Vec<_>>();
         assert_eq!(new.permissions[0].http.methods, ["POST"]);
         assert_eq!((conditions(0).len(), conditions(1)), (0, vec!["Header", "PathRegex", "JWT"]));

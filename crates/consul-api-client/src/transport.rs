@@ -177,6 +177,11 @@ impl Response {
         serde_json::from_slice(&self.body).map_err(|source| Error::Undecodable { request: self.request, source })
     }
 
+    /// Method and path.
+    pub(crate) fn request(&self) -> &str {
+        &self.request
+    }
+
     pub(crate) fn indexed<T: DeserializeOwned>(self) -> Result<Indexed<T>, Error> {
         Ok(Indexed { index: self.index(), value: self.json()? })
     }

@@ -1,8 +1,9 @@
 //! Who calls, and whether it may: tokens of users at the first hop, passports between processes, and the access that
 //! contracts declare.
 //!
-//! Modules, in order of dependency: [`settings`] has the keys `auth`, `denied` the refusals, `denials` their log, `rules` decides by contract, caller and calling
-//! service, `table` has who may call whom, `file` and `consul` read it, [`intentions`] keeps it up to date, [`passports`] carries users from process to process, [`gate`] applies all of it to a call.
+//! Modules, in order of dependency: [`settings`] has the keys `auth`, `denied` the refusals, `denials` their log, `rules`
+//! decides by contract, caller and calling service, [`intentions`] has who may call whom, [`passports`] carries users from
+//! process to process, [`gate`] applies all of it to a call.
 //!
 //! Guarantees, with `auth.mode = "required"`:
 //! - A caller is known by a token of a configured issuer, a passport of a service that may vouch, or a certificate of the
@@ -13,16 +14,13 @@
 //!
 //! See: decision 0043, docs/operate/auth.md
 
-mod consul;
 mod denials;
 mod denied;
-mod file;
 pub mod gate;
 pub mod intentions;
 pub mod passports;
 mod rules;
 pub mod settings;
-mod table;
 
 pub use gate::Gate;
 pub use passports::Passports;

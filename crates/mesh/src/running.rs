@@ -217,8 +217,6 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let others = is_gateway.then(|| mesh_edge::forward(&peers, &with_own(&sets), &methods)).transpose()?;
     // It is empty: the process is built once.
     let _ = places.set(Box::new(built.places));
-    starting.serve(grpc, others);
-    peers.ready(stack);
     let mut checks = built.checks;
     let own: Vec<_> = names.iter().map(|(service, _)| *service).chain(is_gateway.then_some(config.process)).collect();
     if let Some(source) = config.transport.certificates() {
@@ -229,6 +227,9 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
         checks.extend(own.iter().map(|service| (*service, intentions_check(intentions.clone()))));
     }
     health.look(&checks).await;
+    // Until here, a signal ends the process without a drain.
+    starting.serve(grpc, others);
+    peers.ready(stack);
     background.run(health.clone().watch(checks));
     background.run(metrics.clone().publish_build());
     let transport = config.transport.clone();

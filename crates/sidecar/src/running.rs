@@ -49,20 +49,17 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<u8> {
         // The supervisor starts the app then, which needs outbound alone.
         notify(State::Ready);
     }
-    let end = tokio::select! {
-        began = running.app_is_ready() => match began {
-            Ok(()) => None,
-            Err(why) => Some(End::App(why)),
-        },
+    let began = tokio::select! {
+        began = running.can_serve() => began.map_err(End::App),
         signal = stop.signal() => {
             tracing::info!(signal = signal.name(), "stopped before the app was ready");
-            Some(End::Signal(Duration::ZERO))
+            Err(End::Signal(Duration::ZERO))
         }
     };
-    let end = match end {
-        Some(end) => end,
-        None => {
-            running.enter(ready).await;
+    let end = match began {
+        Err(end) => end,
+        Ok(checks) => {
+            running.enter(ready, checks);
             notify(State::Ready);
             tokio::select! {
                 signal = stop.signal() => {
@@ -91,6 +88,9 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<u8> {
         }
     }
 }
+
+/// The checks of readiness, each of a service.
+type Checks = Vec<(&'static str, Check)>;
 
 /// Why a sidecar ends.
 enum End {
@@ -268,11 +268,11 @@ impl Running {
         }
     }
 
-    /// Lets the calls of others reach the app, and registers the service.
-    async fn enter(&mut self, ready: Ready) {
+    /// Waits until the app is ready, and for the first checks. Fails if the app has ended before.
+    async fn can_serve(&mut self) -> Result<Checks, String> {
+        self.app_is_ready().await?;
         let service = self.config.sidecar.service;
-        ready.starting.serve(ready.grpc, Some(ready.app.answers()));
-        let mut checks: Vec<(&'static str, Check)> = vec![(service, self.app.clone().check())];
+        let mut checks: Checks = vec![(service, self.app.clone().check())];
         if let Some(source) = self.config.transport.certificates().cloned() {
             checks.push((service, certificate_check(source, service)));
         }
@@ -281,6 +281,13 @@ impl Running {
             checks.push((service, intentions_check(intentions.clone())));
         }
         self.health.look(&checks).await;
+        Ok(checks)
+    }
+
+    /// Lets the calls of others reach the app, and registers the service.
+    fn enter(&mut self, ready: Ready, checks: Checks) {
+        let service = self.config.sidecar.service;
+        ready.starting.serve(ready.grpc, Some(ready.app.answers()));
         self.background.run(self.health.clone().watch(checks));
         self.background.run(self.metrics.clone().publish_build());
         self.health.started();

@@ -14,11 +14,11 @@ use tonic::Status;
 
 use super::denials::Denials;
 use super::denied::Denied;
+use super::intentions::Intended;
 use super::intentions::Intentions;
 use super::passports::{self, Passports};
 use super::rules::{decide, is_for_all};
 use super::settings::{Mode, Settings};
-use super::table::Intended;
 use crate::call::{Call, Caller, Connection, Method};
 use crate::telemetry::Metrics;
 
@@ -123,7 +123,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// UNAUTHENTICATED, PERMISSION_DENIED or, if the keys of an issuer are not known, UNAVAILABLE.
+    /// UNAUTHENTICATED, PERMISSION_DENIED or, if the keys of an issuer or the intentions are not known, UNAVAILABLE.
     pub(crate) async fn admit<B>(&self, call: &mut Call<B>) -> Result<Option<Lasts>, Status> {
         let Some(required) = self.0.as_ref().filter(|_| !is_for_all(call.method)) else {
             // What a peer says of its caller is for processes that ask.
@@ -171,7 +171,7 @@ impl Required {
         if let (Some(service), Some(intentions)) = (service, &self.intentions)
             && !intentions.allow(&Intended::of(call, service))
         {
-            return Err(Denied::CallerNotAllowed);
+            return Err(intentions.missing().map_or(Denied::CallerNotAllowed, Denied::IntentionsUnavailable));
         }
         // A gateway lends its identity to nobody.
         let service = service.filter(|_| !known.passed_on);

@@ -10,8 +10,14 @@
 //!   a file that changes something.
 //! - Those of Consul stay in use while it is away. Before it has answered, no service may call another one.
 //! - Reflection is not restricted.
+//!
+//! `table` has the rules, and `file` and `consul` read them.
 
-use std::collections::BTreeMap;
+mod consul;
+mod file;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,9 +27,9 @@ use consul_api_client::intentions::Intention;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-pub use super::table::System;
-use super::table::{Intended, Table};
-use super::{consul, file};
+pub(super) use self::table::Intended;
+pub use self::table::System;
+use self::table::Table;
 use crate::call::Method;
 use crate::reread::reread;
 use crate::telemetry::DASHBOARD;
@@ -32,8 +38,6 @@ use crate::telemetry::DASHBOARD;
 const READ: Duration = Duration::from_millis(300);
 /// The time that a start gives Consul to answer. Most have the answer before they have opened their databases.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// Why there are none before the first answer.
-const UNASKED: &str = "Consul has not answered yet";
 
 /// The callers that every system knows beside its services: a gateway, a process of several services, the command `mesh`, and the
 /// dashboard of a process, which calls in memory.
@@ -58,10 +62,20 @@ enum Source {
         /// What was read last.
         last: Mutex<Option<Table>>,
     },
-    Consul {
-        /// Why there are none yet.
-        missing: watch::Sender<Option<String>>,
-    },
+    Consul(watch::Sender<Answer>),
+}
+
+/// What Consul has last answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Nothing yet.
+    None,
+    /// Never intentions, and why.
+    Never(String),
+    /// Intentions, with what is not understood of them.
+    Intentions(BTreeSet<String>),
+    /// No intentions any more, and why. The last ones are in use.
+    NoLonger(String),
 }
 
 impl Intentions {
@@ -81,8 +95,7 @@ impl Intentions {
 
     /// Those of Consul, which discovery sets.
     pub fn in_consul(system: System) -> Self {
-        let source = Source::Consul { missing: watch::Sender::new(Some(UNASKED.to_owned())) };
-        Self::of(source, system, Table::default())
+        Self::of(Source::Consul(watch::Sender::new(Answer::None)), system, Table::default())
     }
 
     fn of(source: Source, system: System, table: Table) -> Self {
@@ -93,7 +106,7 @@ impl Intentions {
     pub async fn renew(self) {
         match &self.0.source {
             Source::File { .. } => reread(READ, "intentions", move || self.read_again()).await,
-            Source::Consul { .. } => pending().await,
+            Source::Consul(_) => pending().await,
         }
     }
 
@@ -123,51 +136,67 @@ impl Intentions {
     pub(crate) fn asked_of_consul(&self) -> Option<Vec<&'static str>> {
         let System { process, local, .. } = &self.0.system;
         let others = local.iter().filter(|service| *service != process);
-        matches!(self.0.source, Source::Consul { .. }).then(|| others.chain([process]).copied().collect())
+        matches!(self.0.source, Source::Consul(_)).then(|| others.chain([process]).copied().collect())
     }
 
     /// Uses what Consul has answered, by the service that is called.
     pub(crate) fn answered(&self, found: BTreeMap<String, Vec<Intention>>) {
-        let Source::Consul { missing } = &self.0.source else { return };
-        let is_first = missing.borrow().is_some();
-        let count = found.values().map(Vec::len).sum::<usize>();
+        let Source::Consul(answer) = &self.0.source else { return };
+        let is_empty = found.values().all(Vec::is_empty);
         let (new, unknown) = consul::table(found);
-        if !is_first && new == **self.0.table.borrow() {
-            return;
+        let is_new = new != **self.0.table.borrow();
+        if is_new {
+            self.0.table.send_replace(Arc::new(new));
         }
-        self.0.table.send_replace(Arc::new(new));
-        missing.send_replace(None);
-        match count {
-            0 => tracing::warn!("Consul has no intention for calls of this process: no service may call it"),
-            _ => tracing::info!(count, "the intentions of Consul are in use"),
+        let before = answer.send_replace(Answer::Intentions(unknown.clone()));
+        let is_first = matches!(before, Answer::None | Answer::Never(_));
+        if is_empty && (is_first || is_new) {
+            tracing::warn!("Consul has no intention for calls of this process: no service may call it");
+        } else if is_first || is_new {
+            tracing::info!("the intentions of Consul are in use");
         }
-        if !unknown.is_empty() {
+        if !unknown.is_empty() && before != Answer::Intentions(unknown.clone()) {
             let unknown = unknown.into_iter().collect::<Vec<_>>().join("; ");
-            tracing::warn!(unknown, "intentions of Consul with what mesh does not know deny");
+            tracing::warn!(unknown, "what mesh does not understand of the intentions of Consul allows nothing");
         }
     }
 
     /// Keeps those in use, although Consul did not answer, or not with intentions.
     pub(crate) fn unanswered(&self, why: String) {
-        if let Source::Consul { missing } = &self.0.source {
-            missing.send_if_modified(|missing| missing.as_mut().map(|missing| *missing = why).is_some());
-        }
+        let Source::Consul(answer) = &self.0.source else { return };
+        answer.send_modify(|answer| {
+            *answer = match answer {
+                Answer::None | Answer::Never(_) => Answer::Never(why),
+                Answer::Intentions(_) | Answer::NoLonger(_) => Answer::NoLonger(why),
+            };
+        });
     }
 
     /// Why there are none, if so: no service may call another one.
     pub(crate) fn missing(&self) -> Option<String> {
-        match &self.0.source {
-            Source::File { .. } => None,
-            Source::Consul { missing } => missing.borrow().clone(),
+        let Source::Consul(answer) = &self.0.source else { return None };
+        match &*answer.borrow() {
+            Answer::None => Some("Consul has not answered yet".to_owned()),
+            Answer::Never(why) => Some(why.clone()),
+            Answer::Intentions(_) | Answer::NoLonger(_) => None,
+        }
+    }
+
+    /// Why those in use may be old.
+    pub(crate) fn stale(&self) -> Option<String> {
+        let Source::Consul(answer) = &self.0.source else { return None };
+        match &*answer.borrow() {
+            Answer::NoLonger(why) => Some(why.clone()),
+            _ => None,
         }
     }
 
     /// Waits for the first answer of Consul, or a failure, for a second at most.
     pub async fn settled(&self) {
-        let Source::Consul { missing } = &self.0.source else { return };
-        let mut missing = missing.subscribe();
+        let Source::Consul(answer) = &self.0.source else { return };
+        let mut answer = answer.subscribe();
         // The sender lives as long as this.
-        let _ = timeout(FIRST_ANSWER, missing.wait_for(|why| why.as_deref() != Some(UNASKED))).await;
+        let _ = timeout(FIRST_ANSWER, answer.wait_for(|answer| *answer != Answer::None)).await;
     }
 
     /// Whether the file, as far as it says, refuses calls of `service` to another one. A file with services of this process
@@ -177,7 +206,7 @@ impl Intentions {
         let is_local = |name: &str| local.contains(&name);
         let says = match self.0.source {
             Source::File { .. } => is_local(called) || table.0.keys().any(|name| !is_local(name)),
-            Source::Consul { .. } => false,
+            Source::Consul(_) => false,
         };
         says && !table.allows(&Intended { service: service.to_owned(), called: Some(called), method }, local)
     }
@@ -305,7 +334,10 @@ mod tests {
         assert!(!allowed("b") && allowed("a"), "a service calls itself");
         let waiting = tokio::time::Instant::now();
         intentions.settled().await;
-        assert_eq!((waiting.elapsed(), intentions.missing().as_deref()), (FIRST_ANSWER, Some(UNASKED)));
+        assert_eq!(
+            (waiting.elapsed(), intentions.missing().as_deref()),
+            (FIRST_ANSWER, Some("Consul has not answered yet"))
+        );
 
         intentions.unanswered("it is away".to_owned());
         intentions.settled().await;
@@ -314,6 +346,7 @@ mod tests {
         assert!(allowed("b") && intentions.missing().is_none());
         intentions.unanswered("it is away".to_owned());
         assert!(allowed("b") && intentions.missing().is_none(), "the last ones hold");
+        assert_eq!(intentions.stale().as_deref(), Some("it is away"));
 
         let waiting = tokio::spawn({
             let intentions = intentions.clone();

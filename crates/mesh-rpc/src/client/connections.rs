@@ -333,8 +333,7 @@ where
     http2.max_header_list_size(MAX_HEADER_BYTES);
     http2.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
-    // In a box: hyper makes a task of each request that has room for the connection, so that a call would move and hold the
-    // state of TLS.
+    // Boxed: hyper has room for the connection in the task of each request, and the state of TLS is large.
     let stream = TokioIo::new(Box::new(stream));
     let (sender, connection) = http2.handshake(stream).await.map_err(unreachable)?;
     let distrusted = Arc::new(AtomicBool::new(false));

@@ -49,6 +49,6 @@ pub(super) async fn follow(agent: Agent, intentions: Intentions, services: Vec<&
 /// Waits for a change after `index`, and reads the intentions. Returns the index of the next one, too.
 async fn read(agent: &Agent, index: u64, services: &[&str]) -> Result<(u64, BTreeMap<String, Vec<Intention>>), Error> {
     let asked = agent.client().intentions();
-    let changed = asked.list(Blocking { index, wait: QUERY_WAIT }).await?;
+    let changed = asked.changed(Blocking { index, wait: QUERY_WAIT }).await?;
     Ok((changed.next(index), asked.of_destinations(services).await?))
 }

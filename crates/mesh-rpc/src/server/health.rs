@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::auth::intentions::Intentions;
@@ -46,7 +47,9 @@ pub fn certificate_check(source: Source, service: &'static str) -> Check {
 pub fn intentions_check(intentions: Intentions) -> Check {
     Box::new(move |_| {
         let missing = intentions.missing().map(|why| format!("there are no intentions, so no service may call: {why}"));
-        Box::pin(std::future::ready(missing.map_or(Readiness::Ready, Readiness::NotReady)))
+        let stale = intentions.stale().map(|why| format!("the last intentions are in use: {why}"));
+        let found = missing.map(Readiness::NotReady).or(stale.map(Readiness::Degraded));
+        Box::pin(std::future::ready(found.unwrap_or(Readiness::Ready)))
     })
 }
 
@@ -150,14 +153,15 @@ impl Health {
         }
     }
 
-    /// Runs these checks once. Before [`started`](Self::started): a service that cannot work is never ready then.
+    /// Runs these checks once. Before [`started`](Self::started), so that a service that fails its first check is never
+    /// reported ready.
     pub async fn look(&self, checks: &[(&'static str, Check)]) {
         let mut worst = BTreeMap::new();
-        for (service, check) in checks {
-            let found = check(CHECK_TIMEOUT).await;
+        let found = checks.iter().map(|(service, check)| async { (*service, check(CHECK_TIMEOUT).await) });
+        for (service, found) in join_all(found).await {
             match worst.get(service) {
                 Some(before) if found <= *before => {}
-                _ => _ = worst.insert(*service, found),
+                _ => _ = worst.insert(service, found),
             }
         }
         for (service, found) in worst {

@@ -17,6 +17,7 @@ use crate::film::users::{get, refusal, rest, work_belongs_to_its_user};
 const IN_FORCE: Duration = Duration::from_secs(1);
 const INTENTIONS: (&str, &str) = ("MESH__AUTH__INTENTIONS", "consul");
 const NOT_ALLOWED: &str = "CALLER_NOT_ALLOWED";
+const UNKNOWN: &str = "INTENTIONS_UNAVAILABLE";
 
 /// A process that has its intentions in Consul.
 fn start(mesh: &Secured, binary: &str, consul: &Consul, more: &[(&str, &str)]) -> Process {
@@ -143,11 +144,14 @@ fn intentions_of_consul_hold_while_it_is_away() {
     consul.kill();
     eventually("the outage is logged", || (times(&catalog.log(), "Consul is away") == 1).then_some(()));
     assert_eq!((called.answer(), ready().status), (String::new(), 200), "the last intentions hold");
+    eventually("it says so", || {
+        ready().text().contains("degraded: catalog: the last intentions are in use").then_some(())
+    });
     let late = start(&mesh, "catalog", &consul, &[]);
     let late_ready = readyz(&late);
     let page = late_ready();
     assert!(page.status == 503 && page.text().contains("there are no intentions"), "{page:?}");
-    assert_eq!(Called::new(&mesh, &late).answer(), NOT_ALLOWED, "none are known");
+    assert_eq!(Called::new(&mesh, &late).answer(), UNKNOWN, "none are known");
 
     // It has lost its data: nothing is allowed any more.
     consul.restart();
@@ -184,7 +188,7 @@ fn token_without_intentions_read_is_named_and_denies() {
     let text = page.text();
     assert!(text.contains("there are no intentions") && text.contains("intentions:read on catalog"), "{text}");
     let called = Called::new(&mesh, &catalog);
-    assert_eq!(called.answer(), NOT_ALLOWED);
+    assert_eq!(called.answer(), UNKNOWN);
 
     // The policy of the folder is enough.
     let policies = consul.get("/v1/acl/policies");

@@ -38,8 +38,11 @@ fn rule(intention: &Intention, note: &mut dyn FnMut(&str)) -> Option<Rule> {
         return None;
     }
     let caller = (intention.source_name != ALL).then(|| intention.source_name.clone());
-    let permissions = if intention.needs_token {
-        note("JWT");
+    let mut unknown: Vec<_> = intention.other_conditions().collect();
+    unknown.extend(intention.needs_token.then_some("JWT"));
+    unknown.extend((!intention.source_sameness_group.is_empty()).then_some("SourceSamenessGroup"));
+    unknown.iter().for_each(|condition| note(condition));
+    let permissions = if !unknown.is_empty() {
         Vec::new()
     } else if intention.permissions.is_empty() {
         vec![Permission { calls: Calls::All, allows: allows(intention.action, note) }]
@@ -51,10 +54,9 @@ fn rule(intention: &Intention, note: &mut dyn FnMut(&str)) -> Option<Rule> {
 
 /// The kind of place that a caller is in, if it is not that of this mesh.
 fn elsewhere(intention: &Intention) -> Option<&'static str> {
-    let Intention { source_peer, source_sameness_group, source_partition, source_namespace, .. } = intention;
+    let Intention { source_peer, source_partition, source_namespace, .. } = intention;
     let places = [
         ("SourcePeer", source_peer, &[""][..]),
-        ("SourceSamenessGroup", source_sameness_group, &[""]),
         ("SourcePartition", source_partition, &["", DEFAULT]),
         ("SourceNS", source_namespace, &["", DEFAULT, ALL]),
     ];
@@ -93,8 +95,8 @@ fn calls(HttpPermission { path_exact, path_prefix, methods, .. }: &HttpPermissio
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::table::Intended;
     use super::*;
-    use crate::auth::table::Intended;
     use crate::call::{HttpMethods, Methods};
 
     const GET: &str = "/google.longrunning.Operations/GetOperation";
@@ -156,6 +158,21 @@ mod tests {
         }
     }
 
+    /// A contract that all services of a process serve.
+    #[test]
+    fn denial_of_one_service_counts_for_what_several_serve() {
+        let allows = |of_a: &str, of_c: &str| {
+            let found = [("a", of_a), ("c", of_c)].map(|(to, decision)| {
+                let found = if decision.is_empty() { Vec::new() } else { vec![action("b", to, decision)] };
+                (to.to_owned(), found)
+            });
+            let intended = Intended { service: "b".to_owned(), called: None, method: Methods::of(&[]).find(GET) };
+            table(found.into()).0.allows(&intended, &["a", "c"])
+        };
+        assert!(allows("allow", "") && allows("allow", "allow"));
+        assert!(!allows("allow", "deny") && !allows("deny", "allow") && !allows("", ""));
+    }
+
     #[test]
     fn permissions_allow_methods_by_their_paths() {
         let below = "/google.longrunning.Operations/Get";
@@ -207,6 +224,24 @@ mod tests {
             (permissions(json!([{"Action": "log", "HTTP": {"PathPrefix": "/"}}])), DENIED, "Action"),
             (vec![action("b", "a", "log")], DENIED, "Action"),
             (vec![intention("b", "a", json!({"Action": "allow", "JWT": {"Providers": []}}))], DENIED, "JWT"),
+            (
+                vec![
+                    intention("b", "a", json!({"Action": "deny", "SourceSamenessGroup": "x"})),
+                    action(ALL, "a", "allow"),
+                ],
+                DENIED,
+                "SourceSamenessGroup",
+            ),
+            (
+                vec![intention("b", "a", json!({"Action": "allow", "Until": "noon"})), action(ALL, "a", "allow")],
+                DENIED,
+                "Until",
+            ),
+            (
+                vec![intention("b", "a", json!({"Action": "deny", "SourcePeer": "west"})), action(ALL, "a", "allow")],
+                ALLOWED,
+                "SourcePeer",
+            ),
             (vec![intention("b", "a", json!({"Action": "allow", "SourcePeer": "west"}))], DENIED, "SourcePeer"),
             (vec![intention("b", "a", json!({"Action": "allow", "SourcePartition": "x"}))], DENIED, "SourcePartition"),
             (vec![intention("b", "a", json!({"Action": "allow", "SourceNS": "x"}))], DENIED, "SourceNS"),

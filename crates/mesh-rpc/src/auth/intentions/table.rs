@@ -3,16 +3,18 @@
 //! Guarantees:
 //! - A call that no rule allows is denied. A service may call itself.
 //! - The first rule for a caller decides, and within it the first permission that matches.
-//! - Health and reflection are not restricted.
+//! - Health, reflection and the manifests of builds are not restricted.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_proto::mesh::release::v1::release_service_server::SERVICE_NAME as RELEASES;
 
 use crate::call::{Call, Method, Methods, Protocol};
 
 /// The names that intentions are about.
 #[derive(Clone, Debug)]
 pub struct System {
-    /// The process.
+    /// The name of this process, which may be that of a service.
     pub process: &'static str,
     /// The services and processes of the system.
     pub names: BTreeSet<&'static str>,
@@ -54,7 +56,7 @@ pub(super) enum Calls {
 }
 
 /// A call of a service.
-pub(super) struct Intended {
+pub(in crate::auth) struct Intended {
     pub(super) service: String,
     /// The service that is called, if the call is in memory.
     pub(super) called: Option<&'static str>,
@@ -62,27 +64,38 @@ pub(super) struct Intended {
 }
 
 impl Intended {
-    pub(super) fn of<B>(call: &Call<B>, service: &str) -> Self {
+    pub(in crate::auth) fn of<B>(call: &Call<B>, service: &str) -> Self {
         Self { service: service.to_owned(), called: call.called(), method: call.method }
     }
 }
 
 impl Table {
-    /// A contract that many services serve is that of each service of the process, unless the call says which.
+    /// A contract that many services serve is that of each service of the process, unless the call says which: one of them
+    /// has to allow the call, and none may deny it.
     pub(super) fn allows(&self, Intended { service, called, method }: &Intended, local: &[&'static str]) -> bool {
-        if method.is_of_processes() {
+        if method.is_of_processes() || method.service == RELEASES {
             return true;
         }
         let own = [called.unwrap_or(method.package())];
         let called = if method.is_shared() && called.is_none() { local } else { &own };
-        called.iter().any(|called| *called == service || self.permits(called, service, method))
+        let decided = called
+            .iter()
+            .map(|called| if called == service { Some(true) } else { self.decision(called, service, method) });
+        decided.fold(None, |all, one| match one {
+            Some(allows) => Some(all.unwrap_or(true) && allows),
+            None => all,
+        }) == Some(true)
     }
 
-    fn permits(&self, called: &str, service: &str, method: &Method) -> bool {
-        let mut rules = self.0.get(called).into_iter().flatten();
-        let rule = rules.find(|rule| rule.caller.as_deref().is_none_or(|caller| caller == service));
-        let mut permissions = rule.into_iter().flat_map(|rule| &rule.permissions);
-        permissions.find(|permission| permission.is_about(method)).is_some_and(|permission| permission.allows)
+    /// Whether a rule allows or denies a call. `None`: no rule is about it.
+    fn decision(&self, called: &str, service: &str, method: &Method) -> Option<bool> {
+        let mut rules = self.0.get(called)?.iter();
+        let rule = rules.find(|rule| rule.caller.as_deref().is_none_or(|caller| caller == service))?;
+        if rule.permissions.is_empty() {
+            return Some(false);
+        }
+        let found = rule.permissions.iter().find(|permission| permission.is_about(method));
+        found.map(|permission| permission.allows)
     }
 }
 
