@@ -12,7 +12,7 @@
 //! A server with `auth.mode = "required"` asks for a token, which the example reads from `MESH_TOKEN`. Its user is the viewer:
 //!
 //! ```sh
-//! export MESH_TOKEN=$(cargo run -q -p mesh-cli -- token --sub alice --scope catalog.write)
+//! export MESH_TOKEN=$(cargo run -q --bin mesh -- token --sub alice --scope catalog.write)
 //! ```
 
 use std::error::Error;

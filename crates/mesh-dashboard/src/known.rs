@@ -124,27 +124,26 @@ impl Followed {
     }
 }
 
-/// What the clock of a process is behind the one here, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock(i64);
+/// What the clock of a process is behind the one here, in milliseconds; `None` until it has said something.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clock(Option<i64>);
 
-impl Default for Clock {
-    fn default() -> Self {
-        Self(i64::MAX)
-    }
-}
+/// Messages come within this time, in milliseconds. One of the clocks was set after a longer one.
+const SET: i64 = 5_000;
 
 impl Clock {
     /// Notes that a process has said `there` what comes `here`. The least distance of both is that of the clocks; other messages
     /// had to wait.
     pub(crate) fn note(&mut self, there: u64, here: u64) {
         let signed = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
-        self.0 = self.0.min(signed(here) - signed(there));
+        let distance = signed(here) - signed(there);
+        let known = self.0.filter(|known| (*known..known + SET).contains(&distance));
+        self.0 = known.or(Some(distance));
     }
 
     /// The time here.
     pub(crate) fn here(self, there: u64) -> u64 {
-        there.saturating_add_signed(self.0)
+        there.saturating_add_signed(self.0.unwrap_or_default())
     }
 }
 
@@ -172,6 +171,9 @@ mod tests {
                 clock.note(there + at, 1_000_000 + at + late);
             }
             assert_eq!(clock.here(there + 3000), 1_003_000);
+            // The clock there is set back by a minute.
+            clock.note(there - 57_000, 1_003_000);
+            assert_eq!(clock.here(there - 56_000), 1_004_000);
         }
     }
 }

@@ -164,10 +164,6 @@ fn state(done: bool, it: &OperationMetadata) -> &'static str {
     match it.phase() {
         Phase::Stuck if !done => "STUCK",
         Phase::Undoing if !done => "COMPENSATING",
-        // The failure of a step may have come before the cancellation did.
-        _ if done && it.cancel_requested && it.state() == State::Failed && it.phase() != Phase::Unspecified => {
-            "CANCELLED"
-        }
         _ => it.state().as_str_name().trim_start_matches("STATE_"),
     }
 }
@@ -176,10 +172,10 @@ fn state(done: bool, it: &OperationMetadata) -> &'static str {
 fn phase(done: bool, it: &OperationMetadata) -> &'static str {
     match it.phase() {
         _ if done => "",
-        Phase::Stuck => "waits for somebody to resume it",
+        Phase::Stuck => "is stuck: resume it",
         Phase::Undoing if it.cancel_requested => "was cancelled, undoes its steps",
         Phase::Undoing => "undoes its steps",
-        Phase::Committed => "can only go on",
+        Phase::Committed => "completes its steps",
         _ if it.cancel_requested => "is being cancelled",
         Phase::Unspecified => "",
         Phase::Forward => "makes its steps",
@@ -277,14 +273,15 @@ mod tests {
         assert_eq!(words(Phase::Forward, true), ["RUNNING", "is being cancelled"]);
         assert_eq!(words(Phase::Undoing, false), ["COMPENSATING", "undoes its steps"]);
         assert_eq!(words(Phase::Undoing, true), ["COMPENSATING", "was cancelled, undoes its steps"]);
-        assert_eq!(words(Phase::Stuck, false)[0], "STUCK");
+        assert_eq!(words(Phase::Stuck, false), ["STUCK", "is stuck: resume it"]);
     }
 
     #[test]
-    fn saga_that_was_cancelled_is_no_failed_one() {
-        let end = |cancel| said(Phase::Undoing, State::Failed, cancel, true);
-        assert_eq!(end(true), ["CANCELLED", ""]);
-        assert_eq!(end(false), ["FAILED", ""]);
+    fn saga_that_has_ended_is_what_its_service_says() {
+        for state in [State::Failed, State::Cancelled] {
+            let name = state.as_str_name().trim_start_matches("STATE_");
+            assert_eq!(said(Phase::Undoing, state, true, true), [name, ""]);
+        }
         assert_eq!(said(Phase::Committed, State::Succeeded, true, true)[0], "SUCCEEDED", "it was too late");
     }
 }

@@ -148,7 +148,7 @@ impl Calls<'_> {
             None
         } else if self.config.auth.is_development {
             let scopes = with(" --scope ", ",");
-            Some(format!("export {TOKEN}=$(cargo run -q -p mesh-cli -- token --sub alice{scopes})"))
+            Some(format!("export {TOKEN}=$(cargo run -q --bin mesh -- token --sub alice{scopes})"))
         } else {
             let scopes = with(", with the scopes ", " and ");
             Some(format!("# {TOKEN} is a token of an issuer that auth.issuers names{scopes}"))

@@ -15,7 +15,7 @@ fn monolith() -> Process {
 
 /// Runs lines as if they were copied into a shell in the folder of a project.
 fn paste(lines: &str, project: &Path) -> Output {
-    let lines = lines.replace("cargo run -q -p mesh-cli --", &command("mesh").get_program().to_string_lossy());
+    let lines = lines.replace("cargo run -q --bin mesh --", &command("mesh").get_program().to_string_lossy());
     let tools = find_program("grpcurl", &[]).expect("grpcurl");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = tools.parent().map(ToOwned::to_owned).into_iter().chain(std::env::split_paths(&path));
@@ -36,7 +36,7 @@ fn printed_calls_work_when_they_are_copied() {
     let is_call = |line: &&str| !line.is_empty() && !line.contains(" dashboard at ");
     let lines: Vec<_> = printed.iter().map(|line| line.trim()).filter(is_call).collect();
     let [login, list, ..] = lines[..] else { panic!("{lines:?}") };
-    assert!(login.starts_with("export MESH_TOKEN=$(cargo run -q -p mesh-cli -- token --sub "), "{lines:?}");
+    assert!(login.starts_with("export MESH_TOKEN=$(cargo run -q --bin mesh -- token --sub "), "{lines:?}");
     assert!(login.contains("catalog.write") && list.ends_with(" list"), "{lines:?}");
     for program in ["grpcurl", "curl"] {
         let calls: Vec<_> = lines.iter().filter(|line| line.starts_with(program) && !line.ends_with(" list")).collect();

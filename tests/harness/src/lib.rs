@@ -2,7 +2,7 @@
 //!
 //! - No test uses a fixed port, and none sleeps until a process is ready. A process prints the address it listens on;
 //!   every other condition is polled until it holds or [`LIMIT`] is reached.
-//! - [`command`] and [`Process`] build the binaries of the workspace once for each test program.
+//! - [`command`] and [`Process`] build the programs of the default members once for each test program.
 //! - A test whose tool is missing prints a note and passes; with `CI=true` it fails. A test that needs a program of
 //!   `.ci/foreign` fails with `CI=foreign` only.
 

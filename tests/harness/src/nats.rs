@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{eventually, find_program, skip};
+use super::{eventually, find_program, skip_foreign};
 
 /// A running server with JetStream, whose store is in a temporary folder. It is killed when this is dropped.
 pub struct Nats {
@@ -22,7 +22,7 @@ impl Nats {
     /// Starts a server. Without an installed one it prints a note and returns `None`.
     pub fn start() -> Option<Self> {
         if find_program("nats-server", &[]).is_none() {
-            skip("NATS", "`scripts/tools nats` installs it");
+            skip_foreign("NATS", "`scripts/tools nats` installs it");
             return None;
         }
         // Another process may take a free port before the server binds it.

@@ -50,7 +50,8 @@ pub fn forget_cargo(command: &mut Command) {
 /// A binary of the workspace, with only the configuration that the test gives it.
 pub fn command(binary: &str) -> Command {
     let path = BINARIES.get(binary).or_else(|| EXAMPLES.get(binary));
-    let path = path.unwrap_or_else(|| panic!("the workspace has no binary `{binary}`"));
+    let path = path
+        .unwrap_or_else(|| panic!("no default member of the workspace has a binary `{binary}`, nor mesh an example"));
     let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         if ["MESH_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {

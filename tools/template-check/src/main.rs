@@ -34,7 +34,7 @@ use template::Template;
 const TEST_WORDS: [&str; 6] = ["test", "--locked", "--test=blackbox", "--", "docs::", "architecture::"];
 /// The tests of the project's own code.
 const TEST: [&str; 2] = ["test", "--locked"];
-/// The same without the tests of what the example's own services do, which others beside them do not change.
+/// The same without the black-box tests of the example's own services, which others beside them do not change.
 const TEST_OTHERS: [&str; 11] = [
     "test",
     "--locked",

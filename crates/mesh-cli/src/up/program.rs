@@ -65,7 +65,7 @@ fn services(services: &Path) -> anyhow::Result<Vec<Program>> {
 fn beside(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe().context("cannot find the path of this program")?;
     let program = this.with_file_name(name).with_extension(std::env::consts::EXE_EXTENSION);
-    ensure!(program.is_file(), "`{name}` is not built: run scripts/up, or `cargo build --workspace --bins`");
+    ensure!(program.is_file(), "`{name}` is not built: run scripts/up, or `cargo build --bins`");
     Ok(program)
 }
 

@@ -8,7 +8,7 @@ use mesh_carrier::{Carrier as _, Nats as Carrier, Servers};
 use crate::fixture::{Broker, Things, eventually, server, within_limit};
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn broker_that_is_away_fails_no_call_and_leaves_the_service_ready() {
     if find_program("nats-server", &[]).is_none() {
         // Prints the note.
@@ -30,7 +30,7 @@ async fn broker_that_is_away_fails_no_call_and_leaves_the_service_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn broker_that_is_killed_gets_each_event_once() {
     let Some(mut server) = server().await else { return };
     within_limit(async {
@@ -55,7 +55,7 @@ async fn broker_that_is_killed_gets_each_event_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn broker_that_stands_still_delays_no_call_and_the_lag_shows_it() {
     let Some(server) = server().await else { return };
     within_limit(async {
@@ -90,7 +90,7 @@ async fn broker_that_refuses_is_named_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn broker_that_is_killed_is_named_at_once() {
     let Some(mut server) = server().await else { return };
     within_limit(async {

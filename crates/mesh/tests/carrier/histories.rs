@@ -3,7 +3,7 @@
 use crate::fixture::{Broker, Things, attribute, positions, server, within_limit};
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn log_of_another_history_follows_a_reset() {
     let Some(server) = server().await else { return };
     within_limit(async {
@@ -36,7 +36,7 @@ async fn log_of_another_history_follows_a_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn events_that_were_deleted_before_the_broker_had_them_follow_a_reset() {
     let Some(server) = server().await else { return };
     within_limit(async {

@@ -16,7 +16,7 @@ async fn meanwhile(mut server: Nats, change: impl FnOnce(&Nats) + Send + 'static
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn broker_that_lost_its_last_messages_gets_them_again() {
     let Some(server) = server().await else { return };
     within_limit(async {
@@ -36,7 +36,7 @@ async fn broker_that_lost_its_last_messages_gets_them_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn broker_whose_store_was_emptied_gets_all_events_again() {
     let Some(server) = server().await else { return };
     within_limit(async {
@@ -59,7 +59,7 @@ async fn broker_whose_store_was_emptied_gets_all_events_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn broker_whose_last_messages_were_deleted_gets_them_again() {
     let Some(server) = server().await else { return };
     within_limit(async {

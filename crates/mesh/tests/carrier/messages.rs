@@ -7,7 +7,7 @@ use crate::fixture::{Broker, Things, attribute, server, within_limit};
 use crate::things::{Made, make, remove};
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn carrier_publishes_each_event_once_in_order_as_a_cloud_event() {
     let Some(server) = server().await else { return };
     within_limit(async {
@@ -50,7 +50,7 @@ async fn carrier_publishes_each_event_once_in_order_as_a_cloud_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn carrier_waits_while_a_message_of_another_program_is_the_last_one() {
     let Some(server) = server().await else { return };
     within_limit(async {

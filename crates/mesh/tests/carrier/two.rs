@@ -18,7 +18,7 @@ fn event(position: i64) -> Message {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn relay_behind_another_one_is_refused_until_it_has_asked_again() {
     let Some(server) = server().await else { return };
     within_limit(async {
@@ -37,7 +37,7 @@ async fn relay_behind_another_one_is_refused_until_it_has_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn relays_that_publish_at_once_leave_no_position_out() {
     const HEAD: i64 = 2000;
     let Some(server) = server().await else { return };
@@ -61,7 +61,7 @@ async fn relays_that_publish_at_once_leave_no_position_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs NATS: .ci/full"]
+#[ignore = "needs NATS: .ci/foreign"]
 async fn replicas_publish_each_event_once_however_often_the_lease_changes_hands() {
     let Some(server) = server().await else { return };
     let name = format!("carrier_{}", Uuid::new_v4().simple());

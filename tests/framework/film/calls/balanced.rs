@@ -16,8 +16,8 @@ const RESTARTS: usize = 6;
 const DRAIN_DELAY: (&str, &str) = ("MESH__DRAIN_DELAY", "3s");
 
 #[test]
-#[ignore = "takes a minute: .ci/full"]
-fn restarts_behind_a_balancer_fail_no_call() {
+#[ignore = "takes a minute: .ci/foreign"]
+fn restarts_behind_a_balancer_fail_no_call_for_a_minute() {
     let mut processes = start();
     let balancer = Balancer::to(&addresses(&processes));
     restart(&mut processes, balancer.address, |process| balancer.is_healthy(process));
