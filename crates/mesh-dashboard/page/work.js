@@ -35,11 +35,12 @@ export const work = {
 };
 
 function details(page, it) {
-  const can = { cancel: it.canCancel, retry: it.canRetry, resume: it.canResume };
+  const isCancelled = answers.get(it.name) === "cancel: accepted";
+  const can = { cancel: it.canCancel && !isCancelled, retry: it.canRetry, resume: it.canResume };
   const actions = Object.keys(can).filter((action) => can[action] && page.state.hub.mode === "call");
   const took = Math.max(0, (isOpen(it) ? page.state.at : it.updated) - it.created) / 1000;
   return facts({
-    Started: `${clock(it.created)}, ${isOpen(it) ? "runs for" : "took"} ${duration(took)}`,
+    Started: `${clock(it.created)}, ${it.state === "PENDING" ? "waits for" : isOpen(it) ? "runs for" : "took"} ${duration(took)}`,
     Steps: items(it.steps, (one) => [one.name, " ", stateOf(one.state)]),
     Error: it.error && [h("b", it.error.reason), ` ${it.error.message}`],
     Actions: actions.length && actions.map((action) => actionOf(page, it.name, action)),
@@ -79,7 +80,7 @@ export const events = {
       {
         "Follower ← source": (it) => `${it.service} ← ${it.source}`,
         Connection: (it) => (it.connected ? state("up", "connected") : state("down", "not connected")),
-        "#Behind": (it) => (Number.isFinite(it.lag) ? plural(it.lag, "event") : "not known"),
+        "#Behind": (it) => (it.connected && Number.isFinite(it.lag) ? plural(it.lag, "event") : "unknown"),
         "#Parked keys": (it) => (it.parked ? state("down", number(it.parked)) : "none"),
       },
       { none: "No service follows another one." },
@@ -125,6 +126,8 @@ export const logs = {
         ),
         it.text,
       );
+    const isGone = page.state.processes.get(query.process)?.state === "gone";
+    const none = isGone ? "It has ended, and its lines with it." : "No line fits. Calls are logged at the level debug alone.";
     return [
       title("Logs"),
       filters(
@@ -136,7 +139,7 @@ export const logs = {
       gaps(data),
       h("p.lead", `The newest first. A process keeps its last ${number(LINES)} lines.`),
       h("ol.lines", { key: "lines", tabindex: "0", "aria-label": "Lines of the log" }, data?.lines.toReversed().map(line)),
-      !data?.lines.length && h("p.empty", loading(page, "No line fits. A process logs each call at the level debug alone.")),
+      !data?.lines.length && h("p.empty", loading(page, none)),
     ];
   },
 };
