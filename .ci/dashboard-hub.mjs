@@ -410,7 +410,7 @@ export const call = (more) => ({
 
 function trace(scene) {
   if (!scene.processes.length) return [];
-  const at = scene.at - 3_000;
+  const at = scene.traceAt ?? scene.at - 3_000;
   const id = (name) => (scene.processes.find((it) => it.process === name) ?? scene.processes[0]).id;
   const fault = scene.isDown ? { code: "UNAVAILABLE", reason: "NO_ENDPOINTS", attempts: 3 } : {};
   return [
@@ -541,7 +541,7 @@ function logs(scene, query) {
   const after = new Map(query.getAll("after").map((it) => it.split("~")));
   const isHostile = scene.name === "hostile";
   const lines = scene.processes
-    .filter((it) => !query.get("process") || it.id === query.get("process"))
+    .filter((it) => it.state !== "gone" && (!query.get("process") || it.id === query.get("process")))
     .flatMap(({ id, process }) =>
       Array.from({ length: 12 }, (_, at) => ({
         process: id,
@@ -601,9 +601,10 @@ function answer(scene, method, { pathname, searchParams }, body) {
       {
         calls: trace(scene)
           .concat(scene.kept ?? [])
-          .filter((it) => it.slow || it.code !== "OK" || searchParams.get("problems") === "0")
+          .filter((it) => it.slow || it.code !== "OK" || searchParams.get("problems") !== "1")
           .concat(hostile)
-          .filter((it) => !wanted || it.method === wanted),
+          .filter((it) => !wanted || it.method === wanted)
+          .sort((a, b) => (searchParams.get("order") === "slowest" ? b.took - a.took : b.start - a.start)),
         since: BEGIN - 600_000,
         silent: scene.isDown ? [{ process: "127.0.0.1:50051", why: "connection refused" }] : [],
       },
@@ -614,7 +615,7 @@ function answer(scene, method, { pathname, searchParams }, body) {
       200,
       {
         trace: TRACE,
-        calls: trace(scene),
+        calls: scene.traced ?? trace(scene),
         silent: scene.isDown ? [{ process: "127.0.0.1:50051", why: "connection refused" }] : [],
       },
     ];
@@ -642,7 +643,8 @@ function answer(scene, method, { pathname, searchParams }, body) {
   return missing("UNKNOWN_PATH");
 }
 
-// Serves a scene. `control` is for tests: its `scene`, whether it answers, and the streams that it has open.
+// Serves a scene. `control` is for tests: its `scene`, whether it answers, and the streams that it has open; the contracts wait for
+// `contracts`, a promise.
 export async function serve(name = "normal", port = 0) {
   const control = { scene: new Scene(name), streams: new Set(), isOpen: true };
   const server = createServer(async (request, response) => {
@@ -659,6 +661,7 @@ export async function serve(name = "normal", port = 0) {
     } else if (url.pathname.startsWith("/dashboard/api/")) {
       let body = "";
       for await (const part of request) body += part;
+      if (url.pathname.endsWith("/contracts")) await control.contracts;
       const isRight =
         request.method === "GET" ||
         (request.headers["x-dashboard"] === "1" && request.headers["content-type"] === "application/json");

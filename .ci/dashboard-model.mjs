@@ -226,17 +226,43 @@ test("streams have no times, so that none is the slowest call", () => {
   const state = emptyState();
   const buckets = [[100, 1]];
   merge(state, { at: 1000, edges: [edge(1000, { OK: 1 }, { buckets, inFlight: 2 })] }, true);
-  assert.ok(callsOf(state)[0].p99 > 10);
-  state.streams.add("catalog.v1.C/Get");
-  const [it] = callsOf(state);
-  assert.deepEqual([it.p50, it.p99, it.isStream, it.inFlight], [null, null, true, 2]);
+  const times = () => (({ p50, p99, isStream, inFlight }) => [p50, p99, isStream, inFlight])(callsOf(state)[0]);
+  assert.deepEqual(times(), [null, null, null, 2], "nothing is known of the method");
+  state.isLearnt = true;
+  assert.ok(callsOf(state)[0].p99 > 10, "no contract has it");
+  state.methods.set("catalog.v1.C/Get", true);
+  assert.deepEqual(times(), [null, null, true, 2]);
+  Object.assign(state, { isLearnt: false }).methods.set("catalog.v1.C/Get", false);
+  assert.ok(callsOf(state)[0].p99 > 10, "while others are asked for");
 });
 
-test("problems of a call are counted for a minute", () => {
+test("times say what they are of", () => {
+  const state = emptyState();
+  const old = [[30, 7]];
+  merge(state, { at: 500_000, edges: [edge(500_000, { OK: 7 }, { buckets: old })] }, true);
+  state.isLearnt = true;
+  assert.equal(model.lately(state), "measured for 0 s");
+  assert.match(model.timesIn(callsOf(state)[0]), /^p50 .*, p99 .* of 7 calls since the start$/);
+  merge(state, { at: 509_000, edges: [edge(509_000, { OK: 8 }, { buckets: [[30, 8]] })] });
+  assert.equal(model.lately(state), "measured for 9 s");
+  assert.match(model.timesIn(callsOf(state)[0]), /of 1 call$/);
+  merge(state, { at: 560_000, hub: {} }, true);
+  assert.equal(model.lately(state), "of the last minute");
+});
+
+test("kept calls of the last minute are those that began in it", () => {
+  const calls = [call("client", "a", "", 39_000, 30), call("client", "b", "", 41_000, 1)];
+  assert.deepEqual(
+    model.recentOf({ at: 100_000 }, calls).map((it) => it.span),
+    ["b"],
+  );
+});
+
+test("faults of a call are counted for a minute, answers such as NOT_FOUND are not", () => {
   const state = hub([[edge(0, {})], [edge(1000, { OK: 9, UNAVAILABLE: 2, NOT_FOUND: 1 })]]);
-  assert.equal(callsOf(state)[0].problems, 3);
+  assert.equal(callsOf(state)[0].recentFaults, 2);
   for (let at = 2; at < 70; at++) merge(state, { at: at * 1000 });
-  assert.equal(callsOf(state)[0].problems, 0);
+  assert.equal(callsOf(state)[0].recentFaults, 0);
 });
 
 test("problems that are equal are one row, and a call is one of them", () => {
@@ -246,18 +272,18 @@ test("problems that are equal are one row, and a call is one of them", () => {
   });
   const calls = [
     kept("server", "2", "1", 1),
-    kept("client", "1", "", 1),
-    kept("client", "3", "", 5),
+    kept("client", "1", "", 1, { took: 0.02 }),
+    kept("client", "3", "", 5, { took: 0.008 }),
     kept("client", "4", "", 3),
     kept("client", "5", "", 9, { reason: "OVERLOADED" }),
     kept("server", "6", "elsewhere", 2, { caller: "" }),
   ];
   assert.deepEqual(
-    problemsOf(calls).map((it) => [it.caller, it.reason, it.all.length, it.last, it.most, it.span]),
+    problemsOf(calls).map((it) => [it.caller, it.reason, it.all.length, it.last, it.slowest.span, it.span]),
     [
-      ["a", "NO_ENDPOINTS", 3, 10, 0.005, "3"],
-      ["a", "OVERLOADED", 1, 18, 0.009, "5"],
-      ["", "NO_ENDPOINTS", 1, 4, 0.002, "6"],
+      ["a", "NO_ENDPOINTS", 3, 13, "1", "3"],
+      ["a", "OVERLOADED", 1, 18, "5", "5"],
+      ["", "NO_ENDPOINTS", 1, 4, "6", "6"],
     ],
   );
 });
@@ -299,6 +325,24 @@ test("trace has each call below the one that made it, with its own time", () => 
   near(seconds, 0.1);
   assert.equal(longest.span, "c");
   near(rows[0].own, 0.01);
+});
+
+test("trace takes the time of its first call, as the caller measured it", () => {
+  // The caller gave up after 1 s; the server went on for two more, and another call began after the end.
+  const calls = [
+    call("client", "a", "", 1000, 1),
+    call("server", "b", "a", 1010, 2.99),
+    call("client", "c", "b", 2500, 1.2),
+    call("server", "d", "gap", 2100, 9),
+  ];
+  const { rows, root, longest } = waterfall(calls);
+  assert.deepEqual([root.side, root.span, root.took], ["client", "a", 1]);
+  assert.equal(longest.span, "b");
+  near(longest.own, 0.99);
+  assert.deepEqual(
+    rows.filter((it) => "cd".includes(it.span)).map((it) => it.own),
+    [0, 0],
+  );
 });
 
 test("trace with the same span on both sides, a gap, or a circle is shown once", () => {

@@ -18,11 +18,13 @@ const page = {
   state: emptyState(),
   redraw,
   ask,
-  // Asks for the contracts. They also say which methods are streams.
+  // Asks for the contracts, which also say what is a stream. A call that they lack is none.
   async learn() {
     page.contracts = await ask("api/contracts");
     const methods = page.contracts.services.flatMap((it) => it.methods);
-    page.state.streams = new Set(methods.filter((it) => it.serverStreaming || it.clientStreaming).map((it) => it.full));
+    const others = all(page.state.edges).map((it) => [it.method, false]);
+    page.state.methods = new Map([...others, ...methods.map((it) => [it.full, it.serverStreaming || it.clientStreaming])]);
+    page.state.isLearnt = true;
     redraw();
     return page.contracts;
   },
@@ -49,8 +51,8 @@ async function ask(path, send) {
 
 let [source, timer] = [];
 let [heard, isLive] = [0, false];
-// Whether the contracts of the processes are known, or asked for.
-let isLearnt = false;
+// Whether the contracts have been asked for.
+let isAsked = false;
 
 function connect() {
   source = new EventSource("events");
@@ -60,10 +62,10 @@ function connect() {
       [heard, isLive] = [Date.now(), true];
       const message = JSON.parse(data);
       merge(page.state, message, name === "state");
-      if (message.processes) isLearnt = false;
-      if (!isLearnt) {
-        isLearnt = true;
-        page.learn().catch(() => (isLearnt = false));
+      if (message.processes) isAsked = page.state.isLearnt = false;
+      if (!isAsked) {
+        isAsked = true;
+        page.learn().catch(() => (isAsked = false));
       }
       redraw();
     });
@@ -183,8 +185,8 @@ function navigation(down) {
     calls: page.calls.filter((it) => it.failing).length,
     work: all(page.state.work).filter((it) => it.state === "STUCK").length,
     events: all(page.state.followers).filter((it) => it.parked || !it.connected).length,
-    // Of the last minute.
-    problems: sum(page.calls, (it) => it.problems),
+    // Of the last minute, without answers such as NOT_FOUND.
+    problems: sum(page.calls, (it) => it.recentFaults),
   };
   const current = VIEWS[page.view].within ?? page.view;
   const entry = ([key, { name }]) =>

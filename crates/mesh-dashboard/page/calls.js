@@ -3,8 +3,8 @@
 import { bar, button, choice, code, facts, filters, find, gaps, h, has, items, link } from "./dom.js";
 import { loading, state, table, title, traceLink, why } from "./dom.js";
 import { graph } from "./graph.js";
-import { all, arrow, by, clock, duration, endOf, histogram, isFault, linksOf, number } from "./model.js";
-import { perSecond, plural, problemsOf, quantile, to, unique, waterfall } from "./model.js";
+import { all, arrow, by, clock, duration, endOf, isFault, isStream, lately, linksOf, number } from "./model.js";
+import { perSecond, plural, problemsOf, sum, timesIn, timesOf, to, unique, waterfall } from "./model.js";
 
 // What the table is sorted by. Without it the order is by name: rows stay where they are.
 const SORTS = {
@@ -34,7 +34,7 @@ export const calls = {
       ),
       table(
         page,
-        "Calls: rates of the last 10 s, times of the last minute, or since the start if there are none",
+        `Calls: rates of the last 10 s, times ${lately(page.state)} unless marked`,
         rows,
         {
           "Caller → callee, method": (it) => [arrow(it), " ", code(it.method)],
@@ -47,18 +47,19 @@ export const calls = {
                 : it.used
                   ? "none"
                   : "–",
-          "*#p50": (it) => duration(it.p50),
-          "#^p99": (it) => duration(it.p99),
+          "*#p50": (it) => [duration(it.p50), isOld(it)],
+          "#^p99": (it) => [duration(it.p99), isOld(it)],
           "*#In flight": (it) => (it.isStream ? plural(it.inFlight, "stream") : number(it.inFlight)),
           "*#Retries": (it) => number(it.retries),
           "*Path": (it) => it.path || "–",
         },
-        { none: "No call.", kind: (it) => it.failing && "down", below, more: (it) => details(page, it) },
+        { key: "calls", none: "No call.", kind: (it) => it.failing && "down", below, more: (it) => details(page, it) },
       ),
     ];
   },
 };
 
+const isOld = (it) => it.count > 0 && !it.isRecent && why("since the start");
 const below = (it) => [
   it.failing &&
     h("p.links", state("down", it.last?.reason), !it.faultRate && `at ${clock(it.last?.at)}`, traceLink(it.last?.trace)),
@@ -67,15 +68,15 @@ const below = (it) => [
 ];
 
 function details({ state, processName }, it) {
-  const served = histogram(it.servers.map((one) => state.tracks.get(one.key))).buckets;
+  const served = timesOf(it.servers.map((one) => state.tracks.get(one.key)));
   const isEnd = (one) => one.peer === it.callee && it.edges.some((edge) => edge.process === one.process);
   const codes = Object.entries(it.codes).map(([code, count]) => `${code} ${number(count)}`);
   return facts({
     Method: link(to("contracts", {}, it.method), it.method),
     "Last failure": it.last && [h("b", it.last.reason), ` at ${clock(it.last.at)} `, traceLink(it.last.trace, "open its trace")],
     "Since the start": codes.join(", "),
-    "Server measured":
-      it.servers.length && !it.isStream && `p50 ${duration(quantile(served, 0.5))}, p99 ${duration(quantile(served, 0.99))}`,
+    Times: timesIn(it),
+    "Server measured": it.isStream === false && timesIn(served),
     "By process": items(
       it.edges,
       ({ process, memory }) => `${processName(process)} ${process}, in ${memory ? "memory" : "the network"}`,
@@ -102,12 +103,20 @@ export const problems = {
   draw(page) {
     const { data, query } = page;
     const fits = { failed: (it) => it.code !== "OK", slow: (it) => it.slow }[query.show] ?? (() => true);
+    // A stream has no time.
+    const tookOf = (it) => (isStream(page.state, it.method) === false ? it.took : null);
     const rows = problemsOf(data?.calls ?? [])
       .filter(fits)
-      .sort(by((it) => (query.sort ? -it.most : -it.last)));
+      .sort(by((it) => (query.sort ? -tookOf(it.slowest) : -it.last)));
+    const since = Math.min(...rows.flatMap((it) => it.all.map((one) => one.start)));
+    const faults = sum(page.calls, (it) => it.recentFaults);
     const methods = unique(page.calls.map((it) => it.method).concat(query.method ?? [])).sort();
     return [
       title("Problems"),
+      h(
+        "p.lead",
+        `${plural(faults, "failure")} with the callee as the cause, ${lately(page.state)}. Answers such as NOT_FOUND are not counted.`,
+      ),
       filters(
         choice(page, "show", "Show", { "": "failed or slow", failed: "failed", slow: "slow", all: "all that were kept" }),
         choice(page, "method", "Method", { "": "all", ...Object.fromEntries(methods.map((it) => [it, it])) }),
@@ -115,17 +124,20 @@ export const problems = {
       gaps(data),
       table(
         page,
-        `Calls that processes have kept${data?.since ? ` since ${clock(data.since)}` : ""}: failed and slow ones, and a sample of the others`,
+        `Calls kept${rows.length ? ` since ${clock(since)}` : ""}: failed, slow (dashboard.slow: 1 s by default), and a sample. A time leads to its trace`,
         query.every ? rows : rows.slice(0, MOST),
         {
           Call: (it) => [arrow(it), " ", code(it.method)],
           Result: result,
-          "#Count": (it) => number(it.all.length),
-          "#^Took": (it) => duration(it.most),
-          "#Last": (it) => clock(it.last),
-          "*Trace": (it) => traceLink(it.trace, it.trace.slice(0, 8)),
+          "*#Count": (it) => number(it.all.length),
+          "#^Slowest": ({ slowest: it }) => (tookOf(it) === null ? "–" : traceLink(it.trace, duration(it.took))),
+          "#Last": (it) => traceLink(it.trace, clock(it.last)),
         },
-        { none: loading(page, "No problem has been kept."), more: ({ all }) => kept(page, all) },
+        {
+          key: "problems",
+          none: loading(page, "No problem has been kept."),
+          more: ({ all }) => kept(page, all, (it) => tookOf(it) !== null && ` ${duration(it.took)},`),
+        },
       ),
       rows.length > MOST &&
         !query.every &&
@@ -137,9 +149,11 @@ export const problems = {
   },
 };
 
-const kept = ({ processName }, all) => [
+const kept = ({ processName }, all, took) => [
   items(all.slice(0, LISTED), (it) => [
-    `${clock(endOf(it))}, ${duration(it.took)}, ${processName(it.process)} (${it.side}) `,
+    `${clock(endOf(it))},`,
+    took(it),
+    ` ${processName(it.process)} (${it.side}) `,
     traceLink(it.trace, it.trace.slice(0, 8)),
   ]),
   all.length > LISTED && why(`and ${number(all.length - LISTED)} before`),
@@ -158,15 +172,17 @@ export const traces = {
   load: ({ ask, rest }) => ask(`api/traces/${encodeURIComponent(rest)}`),
   draw(page) {
     const { data, rest, processName } = page;
-    const { rows, start, seconds, longest } = waterfall(data?.calls ?? []);
-    const failed = rows.findLast((it) => it.code !== "OK");
+    const { rows, start, root, seconds, longest } = waterfall(data?.calls ?? []);
+    // That others were cancelled follows from it.
+    const weight = (it) => it.depth + 1e3 * isFault(it.code) - 1e3 * (it.code === "CANCELLED");
+    const [failed] = rows.filter((it) => it.code !== "OK").sort(by((it) => -weight(it)));
     const from = (it) => (it.start - start) / 1000;
     return [
       title("Trace ", h("code", rest)),
       longest &&
         h(
           "p.lead",
-          `${duration(seconds)} in all; `,
+          `At ${clock(root.start)}, ${duration(root.took)} in all; `,
           h("b", `${duration(longest.own)} of it in ${place(longest)}`),
           ` (${processName(longest.process)}). `,
           failed && ["The innermost failure: ", h("b", failed.reason), ` of ${failed.method}.`],
@@ -181,10 +197,10 @@ export const traces = {
             h(
               "div",
               { style: { "padding-left": `${Math.min(12, it.depth)}em` } },
-              place(it),
+              it.depth ? place(it) : arrow(it),
               " ",
               code(it.method),
-              it.unseen && why(`${it.callee} has no record of it`),
+              it.unseen && why(lack(page, it)),
             ),
           Result: result,
           When: (it) => [
@@ -199,5 +215,15 @@ export const traces = {
     ];
   },
 };
+
+// Why the server has no record of a call.
+function lack({ data, state }, { callee }) {
+  const own = all(state.processes).filter((it) => it.process === callee || it.services.some((one) => one.name === callee));
+  const isSilent = (it) => data.silent.some((one) => one.process === it.id);
+  const hasAll = own.some((it) => it.state !== "gone") && !own.some(isSilent);
+  return hasAll
+    ? `${callee} kept no record: it took less than dashboard.slow there, or failed before it`
+    : `${callee} did not answer: a gap`;
+}
 
 const place = (it) => (it.side === "server" ? `${it.callee} itself` : arrow(it));

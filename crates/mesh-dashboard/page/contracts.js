@@ -1,7 +1,7 @@
 // The contracts: what services offer, who calls it, and a form to try it.
 
 import { button, facts, filters, find, h, has, items, link, loading, state, table, title, traceLink, why } from "./dom.js";
-import { all, by, callerName, duration, list, perSecond, sum, to, unique } from "./model.js";
+import { all, by, callerName, duration, list, perSecond, sum, timesIn, to, unique } from "./model.js";
 
 // What a reader has entered and got, by method; and the write that waits for its second click.
 const trials = new Map();
@@ -53,7 +53,8 @@ function methodOf(page, it) {
     const own = callsOf(page, it).filter((call) => call.caller === name);
     return [
       link(to("calls", { words: `${callerName(name)} → ${it.full}` }), callerName(name)),
-      own.length ? ` ${perSecond(sum(own, (call) => call.rate))}, p99 ${duration(own[0].p99)}` : " declares it, no call yet",
+      own.length ? ` ${perSecond(sum(own, (call) => call.rate))}` : " declares it, no call yet",
+      own[0]?.count > 0 && `, ${timesIn(own[0])}`,
     ];
   };
   return [

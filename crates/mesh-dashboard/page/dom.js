@@ -141,8 +141,8 @@ const percent = (part) => `${(100 * Math.min(1, Math.max(0, part || 0))).toFixed
 
 // A table of rows, which have a `key` or a `name`. A column has a name and makes the cell of a row. Flags before the name: `*`
 // narrow pages leave it out, `#` numbers, `^` sorts. `kind` is the class of a row, `more` makes the details that the first cell
-// opens, `below` what that cell has outside of its button.
-export function table(page, caption, rows, columns, { none = "Nothing yet.", kind, more, below } = {}) {
+// opens, `below` what that cell has outside of its button. A caption that changes needs a `key`.
+export function table(page, caption, rows, columns, { none = "Nothing yet.", kind, more, below, key: own = caption } = {}) {
   const { open, sort } = page.query;
   const [first, ...others] = Object.values(columns);
   const heads = Object.keys(columns).map((name) => {
@@ -173,7 +173,7 @@ export function table(page, caption, rows, columns, { none = "Nothing yet.", kin
   };
   return h(
     "div.scroll",
-    { key: caption, tabindex: "0", role: "region", "aria-label": caption },
+    { key: own, tabindex: "0", role: "region", "aria-label": caption },
     h(
       "table",
       h("caption", caption),

@@ -23,18 +23,24 @@ function grouped(list, of) {
 
 // --- The state ---
 
-// `streams` are the methods that last as long as somebody listens.
+// The page measures since `from`. `methods` says of each whether it is a stream, `isLearnt` that no other is.
 export const emptyState = () => ({
   at: 0,
+  from: 0,
   hub: null,
   tracks: new Map(),
-  streams: new Set(),
+  methods: new Map(),
+  isLearnt: false,
   ...Object.fromEntries(LISTS.map((it) => [it, new Map()])),
 });
+
+// Whether a method is a stream, which lasts as long as somebody listens; null while that is not known.
+export const isStream = ({ methods, isLearnt }, method) => methods.get(method) ?? (isLearnt ? false : null);
 
 // Merges a message of the hub: `state` (whole) or, each second, `change`. Times of edges are those of the clock of the hub.
 export function merge(state, message, isWhole) {
   state.at = message.at;
+  state.from ||= message.at;
   state.hub = message.hub ?? state.hub;
   for (const name of LISTS) {
     if (isWhole) state[name].clear();
@@ -93,7 +99,7 @@ function ends({ samples }, span) {
 function gains(track, span) {
   const [first, last] = ends(track, span);
   const [ok, faults, refused] = COUNTERS.map((it) => last[it] - first[it]);
-  return { calls: ok + faults + refused, faults, problems: faults + refused, seconds: (last.at - first.at) / 1000 };
+  return { calls: ok + faults + refused, faults, seconds: (last.at - first.at) / 1000 };
 }
 
 // Calls and faults per second; null after one measurement.
@@ -119,6 +125,12 @@ export function histogram(tracks) {
   return { buckets, isRecent };
 }
 
+// The quantiles of several edges, and of how many calls they are.
+export function timesOf(tracks) {
+  const { buckets, isRecent } = histogram(tracks);
+  return { p50: quantile(buckets, 0.5), p99: quantile(buckets, 0.99), count: sum(buckets, (it) => it), isRecent };
+}
+
 // The upper bound of a bucket, in seconds.
 export const bound = (n) => (n < 0 ? 0 : n > 126 ? Infinity : (2 ** Math.floor(n / 4) * (1 + (n % 4) / 4)) / 1e6);
 
@@ -133,7 +145,7 @@ export function quantile(buckets, q) {
 
 // --- What follows ---
 
-const callOf = ({ caller, callee, method }) => `${caller} ${callee} ${method}`;
+export const callOf = ({ caller, callee, method }) => `${caller} ${callee} ${method}`;
 
 // The calls by caller, callee and method. Callers within the mesh have measured them; of those outside ("") the server has.
 // `servers` are the edges that the server has measured of the others.
@@ -145,7 +157,7 @@ export function callsOf(state) {
       const edges = measured.filter((it) => it.side === "client" || !it.caller);
       const servers = measured.filter((it) => !edges.includes(it));
       const declared = rows.find((it) => !it.side);
-      return { key, caller, callee, method, edges, servers, declared, isStream: state.streams.has(method) };
+      return { key, caller, callee, method, edges, servers, declared, isStream: isStream(state, method) };
     })
     .filter((it) => it.edges.length || it.declared)
     .map((it) => ({ ...it, ...measured(state, it) }))
@@ -155,21 +167,19 @@ export function callsOf(state) {
 function measured(state, { caller, edges, declared, isStream }) {
   const tracks = edges.map((it) => state.tracks.get(it.key));
   const known = tracks.map(rates).filter(Boolean);
-  const { buckets, isRecent } = histogram(tracks);
   const codes = {};
   for (const it of edges) for (const code in it.codes) codes[code] = (codes[code] ?? 0) + it.codes[code];
   const inFlight = sum(edges, (it) => it.inFlight);
   return {
+    // Without times as long as it may be a stream.
+    ...timesOf(isStream === false ? tracks : []),
     codes,
     inFlight,
-    isRecent,
     rate: known.length ? sum(known, (it) => it.calls) : null,
     faultRate: sum(known, (it) => it.faults),
     faults: sum(Object.keys(codes).filter(isFault), (it) => codes[it]),
-    problems: sum(tracks, (it) => gains(it, RECENT).problems),
+    recentFaults: sum(tracks, (it) => gains(it, RECENT).faults),
     retries: sum(edges, (it) => it.retries),
-    p50: isStream ? null : quantile(buckets, 0.5),
-    p99: isStream ? null : quantile(buckets, 0.99),
     last: newest(
       edges.map((it) => it.last),
       (it) => it.at,
@@ -232,15 +242,18 @@ export function problemsOf(calls) {
   );
   return grouped(own, (it) => `${callOf(it)} ${it.code} ${it.reason} ${it.slow}`).map(([key, all]) => {
     all.sort(by((it) => -it.start));
-    return { ...all[0], key, all, last: endOf(all[0]), most: Math.max(...all.map((it) => it.took)) };
+    return { ...all[0], key, all, last: endOf(all[0]), slowest: [...all].sort(by((it) => -it.took))[0] };
   });
 }
+
+// Those that began in the last minute.
+export const recentOf = ({ at }, calls) => calls.filter((it) => it.start > at - RECENT);
 
 // When a call ended.
 export const endOf = (call) => call.start + call.took * 1000;
 
-// The calls of a trace, each below the one that made it: with its depth, its own seconds, without the calls within it, and whether
-// the server has no record of it.
+// The calls of a trace, each below the one that made it: with its depth, its own seconds, without the calls within it and what is
+// after the end of the first call, and whether the server has no record of it.
 export function waterfall(calls) {
   const [spans, within, seen, rows] = [new Map(), new Map(calls.map((it) => [it, []])), new Set(), []];
   for (const it of calls) spans.set(`${it.side} ${it.span}`, it);
@@ -249,19 +262,21 @@ export function waterfall(calls) {
     (it.side === "server" && spans.get(`client ${it.span}`)) ||
     ["server", "client"].map((side) => spans.get(`${side} ${it.parent}`)).find((one) => one && one !== it);
   const roots = calls.filter((it) => !within.get(parentOf(it))?.push(it));
+  const [root = calls[0]] = roots.sort(by((it) => it.start));
   const add = (it, depth) => {
     // A forged trace has circles.
     if (seen.has(it)) return;
     seen.add(it);
     const inner = within.get(it).sort(by((one) => one.start));
-    const own = Math.max(0, it.took - covered(it, inner) / 1000);
+    const took = Math.min(it.took, Math.max(0, endOf(root) - it.start) / 1000);
+    const own = Math.max(0, took - covered({ ...it, took }, inner) / 1000);
     rows.push({ ...it, depth, own, unseen: it.side === "client" && !inner.some((one) => one.side === "server") });
     inner.forEach((one) => add(one, depth + 1));
   };
-  [...roots.sort(by((it) => it.start)), ...calls].forEach((it) => add(it, 0));
+  [...roots, ...calls].forEach((it) => add(it, 0));
   const start = Math.min(...calls.map((it) => it.start));
-  const end = Math.max(...calls.map((it) => it.start + it.took * 1000));
-  return { rows, start, seconds: (end - start) / 1000, longest: [...rows].sort(by((it) => -it.own))[0] };
+  const end = Math.max(...calls.map(endOf));
+  return { rows, start, root, seconds: (end - start) / 1000, longest: [...rows].sort(by((it) => -it.own))[0] };
 }
 
 // How much of a call the calls within it cover, in ms. They may overlap, and the clocks of processes differ.
@@ -284,6 +299,11 @@ export const plural = (count, one, many = `${one}s`) => `${number(count)} ${coun
 export const list = (names) => names.join(", ").replace(/, ([^,]*)$/, " and $1");
 export const callerName = (name) => name || "outside";
 export const arrow = ({ caller, callee }) => `${callerName(caller)} → ${callee}`;
+
+export const lately = ({ at, from }) =>
+  at - from < RECENT ? `measured for ${Math.floor((at - from) / 1000)} s` : "of the last minute";
+export const callsIn = ({ count, isRecent }) => `of ${plural(count, "call")}${isRecent ? "" : " since the start"}`;
+export const timesIn = (it) => it.count > 0 && `p50 ${duration(it.p50)}, p99 ${duration(it.p99)} ${callsIn(it)}`;
 
 // A time in seconds, such as 14.3 ms.
 export function duration(it) {

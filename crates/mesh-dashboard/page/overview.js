@@ -2,22 +2,8 @@
 
 import { bar, code, facts, h, items, link, state, stateOf, table, title, traceLink, why } from "./dom.js";
 import { graph } from "./graph.js";
-import {
-  all,
-  arrow,
-  by,
-  callerName,
-  clock,
-  duration,
-  linksOf,
-  list,
-  number,
-  perSecond,
-  plural,
-  sum,
-  to,
-  unique,
-} from "./model.js";
+import { all, arrow, by, callOf, callerName, callsIn, clock, duration, isStream, lately, linksOf } from "./model.js";
+import { list, number, perSecond, plural, recentOf, sum, to, unique } from "./model.js";
 import { isOpen, notes, percentOf } from "./work.js";
 
 const WORDS = { up: "up", part: "impaired", down: "down", absent: "absent" };
@@ -26,17 +12,13 @@ export const overview = {
   name: "Overview",
   every: 5000,
   // The calls that processes have kept: the slowest of them has a trace.
-  load: (page) => page.ask("api/calls?order=slowest&limit=50"),
+  load: (page) => page.ask("api/calls?order=slowest&limit=1000"),
   draw(page) {
     const { calls, services, state } = page;
     const rate = (of) => (calls.some((it) => it.rate !== null) ? perSecond(sum(calls, of)) : "–");
     const failed = sum(calls, (it) => it.faultRate);
-    const [streams, others] = [true, false].map((is) =>
-      sum(
-        calls.filter((it) => it.isStream === is),
-        (it) => it.inFlight,
-      ),
-    );
+    const streams = sum(calls, (it) => it.isStream && it.inFlight);
+    const others = sum(calls, (it) => it.inFlight) - streams;
     const figure = (name, value, more) => h("div", h("dt", name), h("dd", value, more && why(more)));
     return [
       title(headline(page)),
@@ -55,11 +37,7 @@ export const overview = {
         figure("In flight", number(others), streams > 0 && `and ${plural(streams, "stream")} open`),
         figure("Work under way", number(all(state.work).filter(isOpen).length)),
       ),
-      h(
-        "div.cards",
-        h("div", troubles(services), failures(page), running(all(state.work))),
-        h("div", slow(page)),
-      ),
+      h("div.cards", h("div", troubles(services), failures(page), running(all(state.work))), h("div", slow(page))),
       h("h2", "Call graph"),
       graph(page, services, linksOf(calls)),
     ];
@@ -78,10 +56,10 @@ function headline({ services, calls, state }) {
 }
 
 // A part of the start: the first five of some entries, which are a key, an address, a name, words beside it, and what is below.
-const card = (words, entries, none, more) =>
+const card = (words, entries, none, more, key = words) =>
   h(
     "section.card",
-    { key: words },
+    { key },
     h("h2", words),
     items(
       entries.slice(0, 5).map(([key, ...parts]) => ({ key, parts })),
@@ -95,6 +73,7 @@ function troubles(services) {
   const bad = services.filter(({ health }) => health === "down" || health === "part").sort(by((it) => it.health));
   const entry = (it) => {
     const hit = unique(it.failing.map((call) => callerName(call.caller)));
+    const away = it.own.find((one) => !one.ready) ?? it.own[0];
     const reason = it.last && !it.why.includes(it.last.reason) && it.last.reason;
     return [
       it.name,
@@ -105,8 +84,9 @@ function troubles(services) {
       h(
         "p.links",
         hit.length && h("span", `hits ${list(hit)}`),
+        it.health === "down" && !it.callers.length && h("span.why", "calls from outside to it are not seen"),
         traceLink(it.last?.trace),
-        link(to("logs", { level: "warn" }), "logs"),
+        away && link(to("logs", { process: away.process.id }), "logs"),
       ),
     ];
   };
@@ -131,24 +111,37 @@ function failures({ calls, services }) {
 }
 
 // The quantiles are of all calls; a trace has only a call that was kept.
-function slow({ calls, data, state }) {
-  const timed = calls.filter((it) => it.p99).sort(by((it) => -it.p99 - 1e9 * it.isRecent));
+function slow({ calls, contracts, data, state }) {
+  const timed = calls
+    .filter((it) => it.p99)
+    .sort(by((it) => -it.p99 - 1e9 * it.isRecent))
+    .slice(0, 4);
   const most = Math.max(...timed.map((it) => it.p99));
-  const kept = data?.calls.find((it) => !state.streams.has(it.method));
-  const entry = (it) => [it.key, opened(it), arrow(it), `p99 ${duration(it.p99)}`, code(it.method), bar(it.p99 / most)];
-  return card(
-    "Slowest",
-    timed.slice(0, 4).map(entry),
-    "No call yet.",
-    kept &&
-      h(
-        "p.more",
-        "Slowest call kept: ",
-        h("b", duration(kept.took)),
-        ` ${arrow(kept)}. `,
-        traceLink(kept.trace, "Where its time went"),
-      ),
-  );
+  const kept = (data?.calls ?? []).filter((it) => isStream(state, it.method) === false);
+  const recent = recentOf(state, kept);
+  const entry = (it) => {
+    const one = recent.find((one) => callOf(one) === it.key);
+    const its = one && traceLink(one.trace, `${duration(one.took)} at ${clock(one.start)}`);
+    return [
+      it.key,
+      opened(it),
+      arrow(it),
+      `p99 ${duration(it.p99)}`,
+      h("p.links", code(it.method), h("span.why", callsIn(it)), its),
+      bar(it.p99 / most),
+    ];
+  };
+  const [slowest = kept[0]] = recent;
+  const words = [
+    !recent.length && "No call of the last minute was kept: calls under 1 s are not (dashboard.slow). ",
+    slowest && [
+      `Slowest call kept ${recent.length ? "of the last minute" : "since the start"}: `,
+      h("b", duration(slowest.took)),
+      ` ${arrow(slowest)} at ${clock(slowest.start)}. `,
+      traceLink(slowest.trace, "Where its time went"),
+    ],
+  ];
+  return card(`Slowest, ${lately(state)}`, timed.map(entry), "No call yet.", contracts && data && h("p.more", words), "slowest");
 }
 
 function running(work) {
@@ -209,7 +202,7 @@ const details = (it) =>
     Instances:
       items(it.own, ({ process, ready, why }) => [
         stateOf(process.state),
-        ` ${process.address || process.id}, ${ready ? "ready" : "not ready"}${why && `: ${why}`} `,
+        ` ${process.address || process.id}${process.state === "gone" ? "" : ready ? ", ready" : ", not ready"}${why && `: ${why}`} `,
         links(process),
       ]) || "none",
   });
