@@ -101,6 +101,20 @@ test("failing is by the part of calls, and by what the callee is the cause of", 
   for (const code of ["INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "CANCELLED"]) assert.ok(!after({ [code]: 50 }), code);
 });
 
+test("a call that fails is shown with what its callee is the cause of", () => {
+  const failed = (at, codes, code) => edge(at, codes, { last: { code, reason: `OF_${code}`, trace: "t", at } });
+  const after = (...edges) => callsOf(hub([[edge(0, { OK: 1 })], ...edges.map((it) => [it])]))[0];
+  const both = { OK: 1, UNAVAILABLE: 1, NOT_FOUND: 1 };
+  const first = failed(1000, { OK: 1, UNAVAILABLE: 1 }, "UNAVAILABLE");
+  const answered = after(first, failed(2000, both, "NOT_FOUND"));
+  assert.ok(answered.failing);
+  assert.equal(answered.last.reason, "OF_UNAVAILABLE");
+  // Both came within one second.
+  const unseen = after(failed(1000, both, "NOT_FOUND"));
+  assert.ok(unseen.failing);
+  assert.equal(unseen.last.reason, "UNAVAILABLE");
+});
+
 // The buckets of times in seconds, as a process makes them.
 const bucketsOf = (times) => {
   const counts = new Map();

@@ -68,6 +68,8 @@ const recent = (samples) =>
 // The counters of an edge over the last minute. They begin again with another start of the process, and when one has fallen. A new
 // edge had no calls at its time `since`.
 export function track(old, { start, at, since, codes = {}, buckets = [], last: failure }, isWhole) {
+  // What the callee was the cause of. A later answer, such as NOT_FOUND, is not why a call fails.
+  const fault = isFault(failure?.code) ? failure : old?.fault;
   const now = { at, ok: 0, faults: 0, refused: 0, buckets };
   for (const code in codes) now[code === "OK" ? "ok" : isFault(code) ? "faults" : "refused"] += codes[code];
   const last = old?.samples.at(-1);
@@ -76,6 +78,7 @@ export function track(old, { start, at, since, codes = {}, buckets = [], last: f
     return {
       start,
       samples: since && !last && !isWhole ? [none, now] : [now],
+      fault,
       faultAt: isFault(failure?.code) ? failure.at : 0,
       okAt: 0,
     };
@@ -84,6 +87,7 @@ export function track(old, { start, at, since, codes = {}, buckets = [], last: f
   return {
     start,
     samples: recent([...old.samples, now]),
+    fault,
     faultAt: now.faults > last.faults ? now.at : old.faultAt,
     okAt: now.ok > last.ok ? now.at : old.okAt,
   };
@@ -170,6 +174,8 @@ function measured(state, { caller, edges, declared, isStream }) {
   const codes = {};
   for (const it of edges) for (const code in it.codes) codes[code] = (codes[code] ?? 0) + it.codes[code];
   const inFlight = sum(edges, (it) => it.inFlight);
+  const failing = tracks.some((it) => fails(it, state.at));
+  const faultOf = ({ fault, faultAt }) => fault ?? (faultAt && { reason: FAULTS.find((it) => codes[it]), at: faultAt });
   return {
     // Without times as long as it may be a stream.
     ...timesOf(isStream === false ? tracks : []),
@@ -180,11 +186,8 @@ function measured(state, { caller, edges, declared, isStream }) {
     faults: sum(Object.keys(codes).filter(isFault), (it) => codes[it]),
     recentFaults: sum(tracks, (it) => gains(it, RECENT).faults),
     retries: sum(edges, (it) => it.retries),
-    last: newest(
-      edges.map((it) => it.last),
-      (it) => it.at,
-    ),
-    failing: tracks.some((it) => fails(it, state.at)),
+    last: newest(failing ? tracks.map(faultOf) : edges.map((it) => it.last), (it) => it.at),
+    failing,
     used: inFlight > 0 || Object.keys(codes).length > 0,
     undeclared: caller !== "" && !declared && edges.some((it) => it.declared === false),
     path: unique(edges.map((it) => (it.memory ? "memory" : "network"))).join(", "),
