@@ -80,11 +80,8 @@ impl Table {
         let called = if method.is_shared() && called.is_none() { local } else { &own };
         let decided = called
             .iter()
-            .map(|called| if called == service { Some(true) } else { self.decision(called, service, method) });
-        decided.fold(None, |all, one| match one {
-            Some(allows) => Some(all.unwrap_or(true) && allows),
-            None => all,
-        }) == Some(true)
+            .filter_map(|called| if called == service { Some(true) } else { self.decision(called, service, method) });
+        decided.reduce(|all, one| all && one) == Some(true)
     }
 
     /// Whether a rule allows or denies a call. `None`: no rule is about it.
