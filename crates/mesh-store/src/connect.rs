@@ -8,9 +8,8 @@
 //!
 //! See: docs/decisions/0005-one-writer-for-sqlite.md
 
-use std::fs::{File, TryLockError};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Once};
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -26,6 +25,7 @@ use super::dialect::Dialect;
 use super::error::OpenError;
 use super::file::DatabaseFile;
 use super::group::Group;
+use super::lock::Lock;
 use super::log::Log;
 use super::migrate::{self, Migration, Schema, migrate};
 use super::pool::Pool;
@@ -80,8 +80,8 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let unwritable = |cause| OpenError::Unwritable { path: folder.to_owned(), cause };
     std::fs::create_dir_all(folder).map_err(unwritable)?;
-    let mut lock = lock(path)?;
-    refuse_emptied(path, &lock)?;
+    let mut lock = Lock::take(path)?;
+    lock.refuse_emptied(path)?;
 
     // SQLite reports a file that is not writable at the first write only. The probe reports it at the start.
     let probe = File::options().create(true).append(true).open(path);
@@ -97,7 +97,7 @@ async fn sqlite(service: &'static str, path: &Path, limits: Limits, schema: Sche
     let discard = format!("delete the files whose names begin with {}", path.display());
     let target = migrate::Target { service, dialect: Dialect::Sqlite, discard: &discard };
     let is_newer = migrate(target, &mut first, schema).await.map_err(|error| corrupt(path, error))?;
-    mark(&mut lock);
+    lock.mark();
 
     // A write through a reader is a defect, and `query_only` makes it fail.
     let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(limits.wait);
@@ -128,54 +128,6 @@ fn file_url(path: &Path) -> std::io::Result<String> {
     let path = std::path::absolute(path)?;
     let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
     Ok(format!("sqlite://{escaped}"))
-}
-
-/// Takes an operating-system lock on a file beside the database.
-fn lock(path: &Path) -> Result<File, OpenError> {
-    let beside = beside(path, ".lock");
-    let unwritable = |cause| OpenError::Unwritable { path: beside.clone(), cause };
-    let file = File::options().create(true).write(true).truncate(false).open(&beside).map_err(unwritable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(cause)) => Err(unwritable(cause)),
-    }
-}
-
-/// The content of the lock file, once the database has a schema.
-const MARK: &[u8] = b"the database beside this file has a schema\n";
-
-fn mark(lock: &mut File) {
-    // Without the mark, an emptied file is noticed only by its log. That is no reason not to start, as on a full disk.
-    if length(&*lock) == 0 && lock.write_all(MARK).is_err() {
-        let _ = lock.set_len(0);
-    }
-}
-
-/// SQLite takes an empty file as a new database, and deletes a log that lies beside it. A file is emptied by a disk that
-/// was full during a copy, by a file system that lost its content in a power cut, or by a slip in a shell.
-fn refuse_emptied(path: &Path, lock: &File) -> Result<(), OpenError> {
-    let length_of = |path: &Path| std::fs::metadata(path).map(|file| file.len()).ok();
-    // SQLite keeps the log beside the file that a link points to.
-    let log = beside(&std::fs::canonicalize(path).unwrap_or(path.to_owned()), "-wal");
-    let emptied = match length_of(path) {
-        Some(0) => length(lock) > 0 || length_of(&log).unwrap_or_default() > 0,
-        // Without the file, its log may hold the only copy of the last commits.
-        None => length_of(&log).unwrap_or_default() > 0,
-        Some(_) => false,
-    };
-    if emptied { Err(OpenError::Emptied { path: path.to_owned() }) } else { Ok(()) }
-}
-
-fn length(file: &File) -> u64 {
-    file.metadata().map(|file| file.len()).unwrap_or_default()
-}
-
-/// The path of a file whose name continues that of the database.
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(ending);
-    beside.into()
 }
 
 /// Sets up a connection. `synchronous = FULL`: a commit survives a power cut, not only a crash. `busy_timeout` is for

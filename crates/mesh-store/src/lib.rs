@@ -26,6 +26,7 @@ mod file;
 mod group;
 mod holders;
 mod list;
+mod lock;
 mod log;
 mod migrate;
 mod pool;

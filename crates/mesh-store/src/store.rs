@@ -12,6 +12,7 @@ use super::connections::Connections;
 use super::dialect::Dialect;
 use super::error::Error;
 use super::file::DatabaseFile;
+use super::lock::Lock;
 use super::log::Log;
 use super::pool::Access;
 use super::probe::Probe;
@@ -53,7 +54,7 @@ pub struct Store {
     /// The file of an embedded database.
     pub(super) file: Option<DatabaseFile>,
     /// The lock of an embedded database. The last clone releases it.
-    pub(super) _lock: Option<Arc<std::fs::File>>,
+    pub(super) _lock: Option<Arc<Lock>>,
 }
 
 impl Store {

@@ -155,7 +155,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "condition dialect holders list server time",
             "postgres sightings",
             "connection error settings",
-            "completion file migrate pool probe rows",
+            "completion file lock migrate pool probe rows",
             "log",
             "group",
             "connections transaction",
