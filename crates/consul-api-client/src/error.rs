@@ -66,6 +66,14 @@ pub enum Error {
         /// Consul's message.
         message: String,
     },
+    /// The response is larger than 64 MiB; the address may belong to another program. Do not retry.
+    #[error("the response to {request} is larger than {limit} bytes, which none of Consul is")]
+    TooLarge {
+        /// Method and path.
+        request: String,
+        /// The largest body, in bytes.
+        limit: usize,
+    },
     /// The response is not the expected JSON; the address may belong to another program. Do not retry.
     #[error("the response to {request} is not the JSON that Consul sends: {source}")]
     Undecodable {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -20,6 +20,9 @@ use crate::wire::{encode, go_duration};
 type Connector = HttpConnector;
 #[cfg(feature = "tls")]
 type Connector = crate::tls::Connector;
+
+/// The largest body of a response, in bytes. That of a service with 10,000 instances is a third of it.
+const LARGEST: usize = 64 << 20;
 
 /// A connection pool to one agent.
 pub(crate) struct Transport {
@@ -151,15 +154,23 @@ impl Transport {
         let exchange = async {
             let response = self.pool.request(outgoing).await.map_err(|error| self.connection_error(error))?;
             let (head, body) = response.into_parts();
-            let body = body.collect().await.map_err(|error| self.connection_error(error))?.to_bytes();
+            let body = Limited::new(body, LARGEST).collect().await.map_err(|error| self.body_error(&name, error))?;
+            let body = body.to_bytes();
             Ok((head.status.as_u16(), Response { request: name, headers: head.headers, body }))
         };
         let timeout = |_| Error::Timeout { address: self.base.clone(), limit };
         tokio::time::timeout(limit, exchange).await.map_err(timeout)?
     }
 
-    fn connection_error(&self, error: impl StdError + Send + Sync + 'static) -> Error {
-        let (address, source) = (self.base.clone(), Box::new(error));
+    fn body_error(&self, request: &str, error: Box<dyn StdError + Send + Sync>) -> Error {
+        if error.is::<LengthLimitError>() {
+            return Error::TooLarge { request: request.to_owned(), limit: LARGEST };
+        }
+        self.connection_error(error)
+    }
+
+    fn connection_error(&self, error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        let (address, source) = (self.base.clone(), error.into());
         #[cfg(feature = "tls")]
         if crate::tls::caused(source.as_ref()) {
             return Error::Tls { address, source };

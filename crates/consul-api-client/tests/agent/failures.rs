@@ -101,6 +101,20 @@ async fn undecodable_reports_a_response_of_another_program() {
 }
 
 #[tokio::test]
+async fn endless_response_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Client::new(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]);
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        while stream.write_all(&[b' '; 1 << 20]).is_ok() {}
+    });
+    let error = client.status().leader().await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }) && !error.is_transient(), "{error:?}");
+}
+
+#[tokio::test]
 #[ignore = "needs Consul: .ci/full"]
 async fn permission_errors_name_the_missing_rule() {
     let root = "11111111-1111-1111-1111-111111111111";

@@ -61,7 +61,7 @@ impl Agent {
 
     /// The attempts of one task. `purpose` completes the sentence "Consul does not let us …".
     pub(super) fn attempts(&self, purpose: String) -> Attempts {
-        Attempts { agent: self.clone(), purpose, rule: None, failures: 0, refused: None }
+        Attempts { agent: self.clone(), purpose, rule: None, outages: 0, refusals: 0, refused: None }
     }
 
     /// The source of the token, for the log.
@@ -80,8 +80,10 @@ pub(super) struct Attempts {
     purpose: String,
     /// The permission that the requests need. `None`: Consul names it.
     rule: Option<String>,
-    /// Consecutive failures.
-    failures: u32,
+    /// Transient errors and refusals since the last success, which have separate backoffs.
+    outages: u32,
+    refusals: u32,
+    /// The refusal of the last attempt.
     refused: Option<String>,
 }
 
@@ -93,8 +95,7 @@ impl Attempts {
 
     /// Records a successful request.
     pub(super) fn succeeded(&mut self) {
-        self.failures = 0;
-        self.refused = None;
+        (self.outages, self.refusals, self.refused) = (0, 0, None);
         self.report_recovery();
     }
 
@@ -105,23 +106,20 @@ impl Attempts {
 
     /// Returns the pause before the next attempt.
     fn record(&mut self, error: &Error) -> Duration {
-        // Transient errors and refusals have separate counts.
-        if error.is_transient() == self.refused.is_some() {
-            self.failures = 0;
-        }
-        self.failures += 1;
         if error.is_transient() {
+            self.outages += 1;
             self.refused = None;
             self.report_outage(error);
-            return UNAVAILABLE_BACKOFF.pause(self.failures);
+            return UNAVAILABLE_BACKOFF.pause(self.outages);
         }
+        self.refusals += 1;
         // A refusal shows that the agent is available.
         self.report_recovery();
         let before = self.refused.replace(error.to_string());
         if before != self.refused {
             self.report_refusal(error);
         }
-        REFUSED_BACKOFF.pause(self.failures)
+        REFUSED_BACKOFF.pause(self.refusals)
     }
 
     fn report_outage(&self, error: &Error) {
@@ -174,6 +172,13 @@ mod tests {
         assert!(one.record(&refused) <= UNAVAILABLE_BACKOFF.ceiling(1), "refusals have their own count");
         other.succeeded();
         assert!(agent.failing().is_empty(), "the outage is over");
-        assert!(one.record(&unavailable) <= UNAVAILABLE_BACKOFF.ceiling(1), "outages have their own count");
+        one.succeeded();
+        assert!(one.record(&unavailable) <= UNAVAILABLE_BACKOFF.ceiling(1), "the count begins anew");
+
+        // An agent that alternates between the two would else be asked, and logged, without a pause that grows.
+        let mut both = agent.attempts("both".to_owned());
+        let pauses: Vec<_> = [&unavailable, &refused].iter().cycle().take(40).map(|error| both.record(error)).collect();
+        assert!(pauses[38] >= UNAVAILABLE_BACKOFF.ceiling(20) / 2, "{pauses:?}");
+        assert!(pauses[39] >= REFUSED_BACKOFF.ceiling(20) / 2, "{pauses:?}");
     }
 }
