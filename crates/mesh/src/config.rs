@@ -5,6 +5,7 @@
 //! docs/operate/configuration.md for every key.
 
 mod flags;
+mod gating;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,11 +28,11 @@ use mesh_rpc::telemetry::{KeepCalls, Log, Otlp};
 use mesh_runtime::settings::{Error, Key, Listing, Settings, Source, Values, parse, variable};
 use mesh_store::Database;
 
-use crate::gate::Gating;
 use crate::process::Process;
 use crate::service::Service;
 
 pub use flags::Instead;
+pub(crate) use gating::{Gating, Mode as GateMode};
 
 use flags::Flags;
 use services::{Services, own_listen_key, take_listen};

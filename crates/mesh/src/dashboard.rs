@@ -16,57 +16,50 @@ use mesh_rpc::client::Direct;
 use mesh_rpc::client::connections::Dial;
 use mesh_rpc::discovery::{Discovery, Registry, Seen};
 use mesh_rpc::identity::Transport;
-use mesh_rpc::server::{Limits, Listen, Loopback, Page};
-use mesh_rpc::telemetry::{Metrics, TlsMetrics};
-use mesh_runtime::{Tasks, executable};
-use tokio_util::sync::CancellationToken;
+use mesh_rpc::server::{Listen, Loopback, Page};
+use mesh_rpc::telemetry::TlsMetrics;
+use mesh_runtime::executable;
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::config::Config;
+use crate::parts::Parts;
 
 /// The dashboard of a process, and what its listener of admin pages shows of it.
 pub(crate) type Shown = (Option<Dashboard>, Option<Page>);
-
-/// What a dashboard needs of its process.
-pub(crate) struct Around<'a> {
-    pub(crate) addresses: Listen,
-    pub(crate) edge: Option<&'a Edge>,
-    pub(crate) layers: &'a Handler,
-    pub(crate) methods: &'a Methods,
-    pub(crate) discovery: &'a Discovery,
-    pub(crate) metrics: &'a Metrics,
-    pub(crate) limits: Limits,
-    pub(crate) draining: &'a CancellationToken,
-    pub(crate) foreground: &'a Tasks,
-}
 
 /// Opens the dashboard of a process, if it has one: at a listener of its own, or else for that of the admin pages.
 ///
 /// # Errors
 ///
 /// Its address is taken, or its token cannot be read. The message is one line.
-pub(crate) async fn open(config: &Config, around: Around<'_>) -> anyhow::Result<Shown> {
+pub(crate) async fn open(parts: &Parts<'_>, edge: Option<&Edge>, layers: &Handler) -> anyhow::Result<Shown> {
+    let Parts { config, addresses, .. } = parts;
+    let page = |listen| page(parts, listen, edge, layers);
     if let Some(listen) = config.dashboard.listen {
         let listener = Loopback::bind(listen, "dashboard.listen or MESH__DASHBOARD__LISTEN").await?;
-        let page = page(config, listener.address()?, &around)?;
+        let page = page(listener.address()?)?;
         if let Some(page) = &page {
-            listener.accept(around.limits, around.draining, around.foreground, page.page().front);
+            listener.accept(parts.limits, &parts.draining, &parts.foreground, page.page().front);
         }
         return Ok((page, None));
     }
-    let Listen { services, admin, .. } = around.addresses;
+    let Listen { services, admin, .. } = *addresses;
     // A browser has no certificate of the mesh.
     if admin.is_none() && config.inbound.is_mutual_at(services) {
         return Ok((None, None));
     }
-    let page = page(config, admin.unwrap_or(services), &around)?;
+    let page = page(admin.unwrap_or(services))?;
     let shown = page.as_ref().map(Dashboard::page);
     Ok((page, shown))
 }
 
-fn page(config: &Config, listen: SocketAddr, around: &Around<'_>) -> anyhow::Result<Option<Dashboard>> {
-    let Around { addresses, layers, methods, discovery, metrics, draining, .. } = around;
+fn page(
+    parts: &Parts<'_>,
+    listen: SocketAddr,
+    edge: Option<&Edge>,
+    layers: &Handler,
+) -> anyhow::Result<Option<Dashboard>> {
+    let Parts { config, addresses, methods, discovery, metrics, draining, .. } = parts;
     let registry = match config.registry {
         Registry::Local => "local",
         Registry::Static(_) => "static",
@@ -75,10 +68,9 @@ fn page(config: &Config, listen: SocketAddr, around: &Around<'_>) -> anyhow::Res
     };
     let version = executable::VERSION.to_owned();
     let at = addresses.edge.unwrap_or(addresses.services);
-    let docs = around.edge.filter(|_| config.edge.docs != Docs::Off).map(|edge| format!("{}/docs", edge.url(at)));
+    let docs = edge.filter(|_| config.edge.docs != Docs::Off).map(|edge| format!("{}/docs", edge.url(at)));
     let links = docs.map(|url| (url, "API documentation".to_owned())).into_iter();
-    let links =
-        links.chain(around.edge.and_then(|edge| edge.page(at)).map(|url| (url, "page of the project".to_owned())));
+    let links = links.chain(edge.and_then(|edge| edge.page(at)).map(|url| (url, "page of the project".to_owned())));
     let own =
         Own { process: config.process.to_owned(), version, registry: registry.to_owned(), links: links.collect() };
     let asks = config.auth.mode == auth::Mode::Required || config.inbound.is_mutual_at(addresses.services);
@@ -87,15 +79,15 @@ fn page(config: &Config, listen: SocketAddr, around: &Around<'_>) -> anyhow::Res
             id: addresses.services.to_string(),
             services: Vec::new(),
             why: String::new(),
-            channel: in_memory(Arc::clone(layers), (*methods).clone(), config.process),
+            channel: in_memory(Arc::clone(layers), methods.clone(), config.process),
         },
-        discovery: (*discovery).clone(),
+        discovery: discovery.clone(),
         services: methods.services().into_iter().map(str::to_owned).collect(),
         transport: config.transport.clone(),
         metrics: metrics.tls.clone(),
         channels: Channels::default(),
     };
-    Dashboard::new(&config.dashboard, listen, own, found, asks, (*draining).clone())
+    Dashboard::new(&config.dashboard, listen, own, found, asks, draining.clone())
 }
 
 /// The processes that a process knows: itself, in memory, and those that its discovery finds.

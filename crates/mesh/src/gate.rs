@@ -13,7 +13,6 @@
 //! See: docs/operate/releases.md
 
 mod ask;
-mod settings;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -24,18 +23,16 @@ use futures_util::future::join_all;
 use mesh_proto::mesh::inspect::v1::UnmetCall;
 use mesh_release::gate::{exempt, is_later, unmet};
 use mesh_release::{Build, Exempt, Running, Unmet};
-use mesh_rpc::discovery::Discovery;
-use mesh_rpc::identity::Transport;
 use mesh_rpc::server::Health;
 use mesh_rpc::telemetry::Metrics;
-use mesh_runtime::{Tasks, executable};
+use mesh_runtime::executable;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{GateMode as Mode, Gating};
+use crate::parts::Parts;
 use crate::release::Releases;
 use ask::{Asks, Found, Known, within};
-
-pub(crate) use settings::{Gating, Mode};
 
 /// The interval of looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -58,18 +55,13 @@ pub(crate) struct ReleaseGate {
 }
 
 impl ReleaseGate {
-    /// The gate of a process that serves these releases; `None` if it is off, or if the process knows no other one. `is_newer`: a later
-    /// program has migrated a database of the process.
-    pub(crate) fn of(
-        gating: Gating,
-        releases: Arc<Releases>,
-        discovery: Discovery,
-        transport: Transport,
-        health: Health,
-        metrics: Metrics,
-        is_newer: bool,
-    ) -> Option<Self> {
+    /// The gate of a process that serves these releases; `None` if it is off, or if the process knows no other one. `is_newer`: a
+    /// later program has migrated a database of the process.
+    pub(crate) fn of(parts: &Parts<'_>, releases: Arc<Releases>, is_newer: bool) -> Option<Self> {
+        let Parts { config, health, metrics, .. } = parts;
+        let (discovery, transport) = (parts.discovery.clone(), config.transport.clone());
         let asks = Asks { discovery, transport, metrics: metrics.tls.clone(), known: Known::default() };
+        let (gating, health, metrics) = (config.gating, health.clone(), metrics.clone());
         let is_wanted = gating.mode != Mode::Off && asks.discovery.has_others();
         is_wanted.then_some(Self { gating, releases, is_newer, health, metrics, logged: Vec::new(), asks })
     }
@@ -227,11 +219,10 @@ impl ReleaseGate {
 pub(crate) async fn open<E: Display>(
     gate: Option<ReleaseGate>,
     work: impl Future<Output = Result<(), E>> + Send + 'static,
-    health: Health,
-    draining: &CancellationToken,
-    (foreground, background): (&Tasks, &Tasks),
+    parts: &Parts<'_>,
 ) -> Result<CancellationToken, E> {
-    let open = CancellationToken::new();
+    let Parts { foreground, background, draining, .. } = parts;
+    let (health, open) = (parts.health.clone(), CancellationToken::new());
     let gate = match gate {
         Some(gate) if gate.holds() => gate,
         gate => {

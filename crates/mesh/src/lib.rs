@@ -32,6 +32,7 @@ mod dashboard;
 mod follows;
 mod gate;
 mod inspect;
+mod parts;
 mod places;
 pub mod process;
 mod release;
