@@ -155,10 +155,24 @@ impl Intentions {
         } else if is_first || is_new {
             tracing::info!("the intentions of Consul are in use");
         }
+        let strangers = if is_first || is_new { self.strangers() } else { String::new() };
+        if !strangers.is_empty() {
+            tracing::warn!(
+                strangers,
+                "intentions of Consul name callers that this system does not have: a mistyped one is not denied"
+            );
+        }
         if !unknown.is_empty() && before != Answer::Intentions(unknown.clone()) {
             let unknown = unknown.into_iter().collect::<Vec<_>>().join("; ");
             tracing::warn!(unknown, "what mesh does not understand of the intentions of Consul allows nothing");
         }
+    }
+
+    /// The callers that are no service and no process of the system.
+    fn strangers(&self) -> String {
+        let table = self.0.table.borrow();
+        let strangers = table.callers().into_iter().filter(|caller| !self.0.system.names.contains(caller));
+        strangers.collect::<Vec<_>>().join(", ")
     }
 
     /// Keeps those in use, although Consul did not answer, or not with intentions.
@@ -358,6 +372,14 @@ mod tests {
         assert!(!allowed("b") && allowed("gateway"));
         intentions.answered(BTreeMap::new());
         assert!(!allowed("gateway") && intentions.missing().is_none(), "none at all is an answer");
+    }
+
+    #[test]
+    fn strangers_are_the_callers_that_the_system_does_not_have() {
+        let intentions = Intentions::in_consul(system());
+        let found = ["b", "z", "y", "*"].map(|source| allowed_by_consul(source).remove("a").unwrap());
+        intentions.answered(BTreeMap::from([("a".to_owned(), found.concat())]));
+        assert_eq!(intentions.strangers(), "y, z");
     }
 
     #[test]

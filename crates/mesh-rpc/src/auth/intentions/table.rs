@@ -70,6 +70,11 @@ impl Intended {
 }
 
 impl Table {
+    /// The callers that it names.
+    pub(super) fn callers(&self) -> BTreeSet<&str> {
+        self.0.values().flatten().filter_map(|rule| rule.caller.as_deref()).collect()
+    }
+
     /// A contract that many services serve is that of each service of the process, unless the call says which: one of them
     /// has to allow the call, and none may deny it.
     pub(super) fn allows(&self, Intended { service, called, method }: &Intended, local: &[&'static str]) -> bool {
