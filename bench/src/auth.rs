@@ -1,9 +1,10 @@
-//! Measures what it costs to know who calls: mutual TLS beside none, tokens and passports, and handshakes beside bare rustls.
+//! Measures what it costs to know who calls: mutual TLS beside none, tokens and passports, and handshakes beside bare
+//! rustls.
 //!
 //! `cargo run --profile bench-run -p bench -- auth` prints one table; docs/BENCHMARKS.md explains it.
 //!
-//! Modules: [`mutual`] measures calls with TLS and without, [`checks`] the check of a caller, [`handshakes`] new connections.
-//! [`site`] has the certificates, and the servers in processes of their own.
+//! Modules: [`mutual`] measures calls with TLS and without, [`checks`] the check of a caller, [`handshakes`] new
+//! connections. [`site`] has the certificates, and the servers in processes of their own.
 
 mod checks;
 mod handshakes;

@@ -4,8 +4,8 @@
 //! returns a constant message, so the measurement is of everything around it.
 //!
 //! Modules: [`loopback`] measures mesh and tonic over the network; [`memory`] a peer in the same process; [`layers`]
-//! each layer alone, with the stacks that [`partial`] builds; [`recording`] what counting calls and watching the counters costs. [`peer`] is the service, and the servers of both sides in
-//! processes of their own.
+//! each layer alone, with the stacks that [`partial`] builds; [`recording`] what counting calls and watching the
+//! counters costs. [`peer`] is the service, and the servers of both sides in processes of their own.
 
 mod layers;
 pub(crate) mod loopback;

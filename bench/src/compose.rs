@@ -1,8 +1,8 @@
 //! Measures a composed answer: the home screen of a television with 50 titles, in the example `film`.
 //!
-//! `cargo run --profile bench-run -p bench -- compose` prints one table; docs/BENCHMARKS.md explains it. The system is that
-//! of the project, in one process and in a process a service behind the gateway. The references are a client that makes
-//! the same calls itself, one after the other, and a join over both databases, which no service may make.
+//! `cargo run --profile bench-run -p bench -- compose` prints one table; docs/BENCHMARKS.md explains it. The system is
+//! that of the project, in one process and in a process a service behind the gateway. The references are a client that
+//! makes the same calls itself, one after the other, and a join over both databases, which no service may make.
 //!
 //! Modules: [`system`] starts the programs and fills them, [`join`] is the hand-written join.
 

@@ -21,8 +21,8 @@ pub(crate) struct Envoy {
 }
 
 impl Envoy {
-    /// Starts Envoy with this many workers, and with the configuration that `bootstrap` makes for the address of its listener and
-    /// a folder for files.
+    /// Starts Envoy with this many workers, and with the configuration that `bootstrap` makes for the address of its
+    /// listener and a folder for files.
     ///
     /// # Errors
     ///

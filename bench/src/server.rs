@@ -86,8 +86,8 @@ pub(crate) fn resident(process: u32) -> Option<f64> {
     Some(f64::from(kibibytes) * 1024.0)
 }
 
-/// The CPU time of a process that its threads have used until now; `None` without Linux's /proc. Threads that have ended
-/// do not count: those that call and serve last as long as the process.
+/// The CPU time of a process that its threads have used until now; `None` without Linux's /proc. Threads that have
+/// ended do not count: those that call and serve last as long as the process.
 pub(crate) fn cpu_time(process: u32) -> Option<Duration> {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).ok()?;
     let used = threads.filter_map(|thread| {

@@ -4,9 +4,9 @@
 //! `cargo run --profile bench-run -p bench -- sidecar` prints one table; docs/BENCHMARKS.md explains it. The service is
 //! bare tonic, which returns a constant message, so that most of the time is that of the way.
 //!
-//! Modules, in the order of the table: [`calls`] has calls a second and CPU time, of one hop in plaintext and of a pair with
-//! mutual TLS between; [`memory`] many connections, and waves of them. [`ways`] starts the programs, [`envoys`] has the
-//! configurations of Envoy.
+//! Modules, in the order of the table: [`calls`] has calls a second and CPU time, of one hop in plaintext and of a pair
+//! with mutual TLS between; [`memory`] many connections, and waves of them. [`ways`] starts the programs, [`envoys`]
+//! has the configurations of Envoy.
 
 mod calls;
 mod envoys;

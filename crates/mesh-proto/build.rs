@@ -1,5 +1,5 @@
-//! Generates the contracts of mesh: `proto/buf`, `proto/google`, `proto/grpc` and `proto/mesh`, and no other folder under
-//! `proto/`.
+//! Generates the contracts of mesh: `proto/buf`, `proto/google`, `proto/grpc` and `proto/mesh`, and no other folder
+//! under `proto/`.
 
 use std::error::Error;
 

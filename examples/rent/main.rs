@@ -1,5 +1,5 @@
-//! A client outside the mesh: creates two titles and rents them, one with a card that is charged, and one with a card that is
-//! declined. It follows both operations, step by step, to their end.
+//! A client outside the mesh: creates two titles and rents them, one with a card that is charged, and one with a card
+//! that is declined. It follows both operations, step by step, to their end.
 //!
 //! ```sh
 //! cargo run                    # in one terminal
@@ -9,7 +9,8 @@
 //! Other addresses go behind `--`. If each service runs in its own process, the catalog's comes first, then library's:
 //! `-- http://127.0.0.1:50051 http://127.0.0.1:50053`.
 //!
-//! A server with `auth.mode = "required"` asks for a token, which the example reads from `MESH_TOKEN`. Its user is the viewer:
+//! A server with `auth.mode = "required"` asks for a token, which the example reads from `MESH_TOKEN`. Its user is the
+//! viewer:
 //!
 //! ```sh
 //! export MESH_TOKEN=$(cargo run -q --bin mesh -- token --sub alice --scope catalog.write)

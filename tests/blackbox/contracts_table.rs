@@ -1,4 +1,5 @@
-//! The tables of docs/CONTRACTS.md, and of the READMEs of services, agree with the contracts. Its types read the options that `prost-types` drops.
+//! The tables of docs/CONTRACTS.md, and of the READMEs of services, agree with the contracts. Its types read the
+//! options that `prost-types` drops.
 
 use contracts::google::api::HttpRule;
 use contracts::google::api::http_rule::Pattern;

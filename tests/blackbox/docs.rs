@@ -78,9 +78,9 @@ fn mesh_toml_documents_every_key_with_its_default() {
     };
     assert_eq!(once(&documented), once(&known));
 
-    // The examples are valid: only the invalid address of `admin.listen` stops this process. It is built without the feature
-    // `nats`, so it would refuse `nats.url`, and there are neither
-    // certificates nor intentions. Issuers and `auth.mode = "off"` exclude each other.
+    // The examples are valid: only the invalid address of `admin.listen` stops this process. It is built without the
+    // feature `nats`, so it would refuse `nats.url`, and there are neither certificates nor intentions. Issuers and
+    // `auth.mode = "off"` exclude each other.
     let files = [
         "url = \"nats://",
         "certificate = \".mesh/ca",

@@ -38,8 +38,8 @@ fn methods() -> Vec<(String, String)> {
     methods
 }
 
-/// The methods whose paths are in a program: the linker keeps the path of a client's method only where it is called. Texts
-/// run together in a program, as in `/catalog.v1.CatalogService/GetTitlecatalog`.
+/// The methods whose paths are in a program: the linker keeps the path of a client's method only where it is called.
+/// Texts run together in a program, as in `/catalog.v1.CatalogService/GetTitlecatalog`.
 fn called(program: &[u8], methods: &[(String, String)]) -> BTreeSet<String> {
     let mut called = BTreeSet::new();
     for (at, _) in program.iter().enumerate().filter(|(_, byte)| **byte == b'/') {

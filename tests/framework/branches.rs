@@ -1,4 +1,5 @@
-//! Two branches that add a service each, merged by git; and scripts in odd folders, environments and with other line ends.
+//! Two branches that add a service each, merged by git; and scripts in odd folders, environments and with other line
+//! ends.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Malformed frames of HTTP/2, in raw bytes. Where the answer is not what RFC 9113 wants, docs/operate/http2.md says so.
+//! Malformed frames of HTTP/2, in raw bytes. Where the answer is not what RFC 9113 wants, docs/operate/http2.md says
+//! so.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
-//! Measures what the layer of access does with a call: it reads the token or the passport, checks it or remembers it, and
-//! decides. The numbers include a copy of the headers, which the layer does not make.
+//! Measures what the layer of access does with a call: it reads the token or the passport, checks it or remembers it,
+//! and decides. The numbers include a copy of the headers, which the layer does not make.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

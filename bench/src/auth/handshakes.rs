@@ -1,6 +1,6 @@
-//! Measures new connections: to the listener of mesh, and to one of tokio-rustls with the same certificates. A connection counts
-//! once the server has let the client in, and has begun HTTP/2: in TLS 1.3, the handshake of a client ends before the server has seen
-//! its certificate.
+//! Measures new connections: to the listener of mesh, and to one of tokio-rustls with the same certificates. A
+//! connection counts once the server has let the client in, and has begun HTTP/2: in TLS 1.3, the handshake of a client
+//! ends before the server has seen its certificate.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

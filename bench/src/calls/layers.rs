@@ -2,8 +2,8 @@
 //! The table has the differences within a round.
 //!
 //! The layers of a server are measured in memory, all together: they compile into one future. The layers of a client
-//! need a connection: client and server share one thread over loopback, with many calls in flight to spread the kernel's
-//! cost.
+//! need a connection: client and server share one thread over loopback, with many calls in flight to spread the
+//! kernel's cost.
 
 use std::time::Instant;
 

@@ -2,8 +2,8 @@
 //!
 //! - Calls to a server that ten dashboards watch each second, beside one that none watches.
 //! - The CPU time of one message to a watcher, with its reader, if calls were made on each of 200 edges.
-//! - The recording alone: an edge is found, and the begin and the end of a call are counted. The reading of the clock is not in
-//!   it: the log needs the time of a call anyway.
+//! - The recording alone: an edge is found, and the begin and the end of a call are counted. The reading of the clock
+//!   is not in it: the log needs the time of a call anyway.
 //! - A call in memory, whose two sides are recorded, beside the same call of a process that counts none.
 
 use std::sync::Barrier;

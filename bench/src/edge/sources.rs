@@ -1,6 +1,6 @@
-//! Measures event sources: the memory of idle ones, and the deliveries when all of them follow one operation. Each has a
-//! connection of HTTP/1.1, as a page without TLS has it; idle ones also share connections of HTTP/2, as browsers do with
-//! TLS. The server is in a process of its own, as for [`memory`](crate::memory) and
+//! Measures event sources: the memory of idle ones, and the deliveries when all of them follow one operation. Each has
+//! a connection of HTTP/1.1, as a page without TLS has it; idle ones also share connections of HTTP/2, as browsers do
+//! with TLS. The server is in a process of its own, as for [`memory`](crate::memory) and
 //! [`deliveries`](crate::deliveries).
 
 use std::net::SocketAddr;

@@ -1,7 +1,8 @@
-//! Measures the relay to NATS JetStream: a service that was published to no broker before passes on the events of its log.
+//! Measures the relay to NATS JetStream: a service that was published to no broker before passes on the events of its
+//! log.
 //!
-//! The reference publishes as many messages of the same size to the same server, with as many that are not acknowledged, and
-//! reads nothing. By default neither is durable: JetStream acknowledges before it flushes.
+//! The reference publishes as many messages of the same size to the same server, with as many that are not
+//! acknowledged, and reads nothing. By default neither is durable: JetStream acknowledges before it flushes.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Measures a reader that is behind: one stream over loopback, in the same process, until it has caught up. The reference
-//! reads the same rows by pages, with mesh's driver.
+//! Measures a reader that is behind: one stream over loopback, in the same process, until it has caught up. The
+//! reference reads the same rows by pages, with mesh's driver.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! The memory of a proxy with many connections, each with a call that was answered, and what is left of it after waves of
-//! connections that close.
+//! The memory of a proxy with many connections, each with a call that was answered, and what is left of it after waves
+//! of connections that close.
 
 use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use tonic::transport::Channel;

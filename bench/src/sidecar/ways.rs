@@ -49,7 +49,8 @@ impl Way {
         Ok(Self { address: sidecar.inbound, programs: vec![Box::new(sidecar)], _folder: Some(folder) })
     }
 
-    /// Through the outbound side of a sidecar, and by mutual TLS through the inbound side of another. Both ask who calls.
+    /// Through the outbound side of a sidecar, and by mutual TLS through the inbound side of another. Both ask who
+    /// calls.
     pub(super) fn sidecars(service: SocketAddr) -> anyhow::Result<Self> {
         let folder = certificates()?;
         let file = |name: &str| folder.path().join(".mesh/ca").join(name).display().to_string();

@@ -142,7 +142,8 @@ impl Intention {
 }
 
 impl Permission {
-    /// The names of further conditions, such as `PathRegex`, `Header` and `JWT`, and of those that this crate does not know.
+    /// The names of further conditions, such as `PathRegex`, `Header` and `JWT`, and of those that this crate does not
+    /// know.
     pub fn other_conditions(&self) -> impl Iterator<Item = &str> {
         let conditions = self.http.other.iter().chain(&self.other);
         conditions.filter(|(_, value)| !is_empty(value)).map(|(name, _)| name.as_str())
@@ -168,20 +169,22 @@ impl<'a> Intentions<'a> {
         Self { transport }
     }
 
-    /// Waits for a change of any intention, and returns only the index. The intentions need not be those that this crate knows.
+    /// Waits for a change of any intention, and returns only the index. The intentions need not be those that this
+    /// crate knows.
     pub async fn changed(self, blocking: impl Into<Option<Blocking>>) -> Result<Indexed<()>, Error> {
         let request = Request::get("/v1/connect/intentions").blocking(blocking.into());
         let found: Indexed<IgnoredAny> = self.transport.send_dc(request).await?.indexed()?;
         Ok(found.map(drop))
     }
 
-    /// Returns all intentions. With ACLs, Consul silently omits those of services whose intentions the token may not read.
+    /// Returns all intentions. With ACLs, Consul silently omits those of services whose intentions the token may not
+    /// read.
     pub async fn list(self, blocking: impl Into<Option<Blocking>>) -> Result<Indexed<Vec<Intention>>, Error> {
         self.transport.send_dc(Request::get("/v1/connect/intentions").blocking(blocking.into())).await?.indexed()
     }
 
-    /// Returns the intentions for calls of each of these services, by descending precedence. `Permission` if the token may
-    /// not read those of one. Consul 1.8 has no blocking query for it: wait with [`list`](Self::list).
+    /// Returns the intentions for calls of each of these services, by descending precedence. `Permission` if the token
+    /// may not read those of one. Consul 1.8 has no blocking query for it: wait with [`list`](Self::list).
     pub async fn of_destinations(self, names: &[&str]) -> Result<BTreeMap<String, Vec<Intention>>, Error> {
         let request = Request::get("/v1/connect/intentions/match").parameter("by", "destination");
         let request = names.iter().fold(request, |request, name| request.parameter("name", name));

@@ -19,7 +19,7 @@ pub trait Carrier: Send + 'static {
     ///
     /// # Errors
     ///
-    /// As for [`last`](Self::last). Some of the messages may be with the broker, and then they are the first ones: the next
-    /// call must be of `last`. A call that was cancelled is as one that failed.
+    /// As for [`last`](Self::last). Some of the messages may be with the broker, and then they are the first ones: the
+    /// next call must be of `last`. A call that was cancelled is as one that failed.
     fn publish(&mut self, messages: Vec<Message>) -> impl Future<Output = Result<(), Failure>> + Send;
 }

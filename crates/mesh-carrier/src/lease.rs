@@ -1,7 +1,7 @@
 //! The lease of the one relay of a service, in the database of the service.
 //!
-//! It keeps two relays from doing the same work twice. What keeps them from publishing an event twice is the broker, see
-//! [`Carrier`](super::carrier::Carrier).
+//! It keeps two relays from doing the same work twice. What keeps them from publishing an event twice is the broker,
+//! see [`Carrier`](super::carrier::Carrier).
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! The carrier for NATS JetStream: a stream for each service, and its relay fenced by the sequence of the last message.
 //!
 //! Guarantees:
-//! - A message is stored only if the stream ends where the carrier knows it: `Nats-Expected-Last-Sequence`. So messages are
-//!   sent without a wait for each other: behind one that is refused, the next is stored only if another relay stored that one.
+//! - A message is stored only if the stream ends where the carrier knows it: `Nats-Expected-Last-Sequence`. So messages
+//!   are sent without a wait for each other: behind one that is refused, the next is stored only if another relay
+//!   stored that one.
 //! - An existing stream is used as it is: an operator may have changed its limits or its replicas.
 //!
 //! Does not: use `Nats-Msg-Id`, which recognizes a message only within a window of time.
@@ -119,8 +120,8 @@ impl Carrier for Nats {
             }
         };
         let message = self.answer(&context, message).await?;
-        // A message that another relay added between the two is the end. With the sequence before it, the first of the next
-        // messages would be refused and the second one stored.
+        // A message that another relay added between the two is the end. With the sequence before it, the first of the
+        // next messages would be refused and the second one stored.
         self.last = Some(message.as_ref().map_or(last, |message| message.sequence.max(last)));
         let Some(message) = message else { return Ok(None) };
         let attribute = |name: &str| Some(message.headers.get(format!("ce-{name}"))?.as_str().to_owned());
@@ -166,7 +167,8 @@ fn headers(message: &Message) -> HeaderMap {
     headers
 }
 
-/// Percent-encodes a value for a header, as the bindings of CloudEvents do: all but printable ASCII, and space, `"`, `%`.
+/// Percent-encodes a value for a header, as the bindings of CloudEvents do: all but printable ASCII, and space, `"`,
+/// `%`.
 fn encoded(value: &str) -> String {
     let mut encoded = String::with_capacity(value.len());
     for byte in value.bytes() {

@@ -29,7 +29,8 @@ pub(super) async fn start(log: &mut Reader, last: Option<&Last>) -> Result<Start
 /// `known` is the first event of the log from the position of the last message.
 fn decide(end: End, epoch: Uuid, last: Option<&Last>, known: Option<(i64, &str)>) -> Start {
     let beginning = end.floor - 1;
-    // A stream that is empty begins where the log does: the sequence of its first message says whether events are missing.
+    // A stream that is empty begins where the log does: the sequence of its first message says whether events are
+    // missing.
     let Some(last) = last else { return Start::Behind(beginning) };
     let is_kept = (beginning..=end.head).contains(&last.position);
     // The event before the first that is kept has no id to compare, and a reset has none in the log.

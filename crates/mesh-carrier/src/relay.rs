@@ -1,10 +1,10 @@
 //! Passes the events of a service on to a broker, under a lease.
 //!
 //! Guarantees:
-//! - Of the processes with one database, one passes the events on. Another takes over 10 s after the last sign of it, and at
-//!   once when it drains.
-//! - A broker that is away or slow costs no call anything: the events wait in the log. What it has lost is sent again within
-//!   seconds, also if nothing new is published.
+//! - Of the processes with one database, one passes the events on. Another takes over 10 s after the last sign of it,
+//!   and at once when it drains.
+//! - A broker that is away or slow costs no call anything: the events wait in the log. What it has lost is sent again
+//!   within seconds, also if nothing new is published.
 
 use std::convert::Infallible;
 use std::time::Duration;

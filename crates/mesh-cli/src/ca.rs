@@ -1,4 +1,5 @@
-//! A certificate authority for development: certificates for the services of this project, in a folder that git ignores.
+//! A certificate authority for development: certificates for the services of this project, in a folder that git
+//! ignores.
 //!
 //! - `ca.pem` is the bundle that services trust, `ca.key` signs.
 //! - `SERVICE.pem` and `SERVICE.key` are the certificate and the key of a service, with the SPIFFE ID
@@ -62,8 +63,8 @@ pub(crate) fn write(folder: &Path, services: &[String], lifetime: Duration) -> a
     all.into_iter().try_for_each(|service| authority.issue(folder, service, lifetime))
 }
 
-/// Creates another authority, which services trust beside the one before; certificates stay those of the one before until
-/// they are written again.
+/// Creates another authority, which services trust beside the one before; certificates stay those of the one before
+/// until they are written again.
 pub(crate) fn rotate(folder: &Path) -> anyhow::Result<()> {
     let before =
         fs::read_to_string(folder.join("ca.pem")).context("there is no authority to replace: run `mesh ca`")?;

@@ -58,8 +58,8 @@ fn certificates() -> anyhow::Result<Arc<Snapshot>> {
     }
 }
 
-/// Connects to a process. `service` is one that the process must have the certificate of; without it, any service of the
-/// trust domain may answer.
+/// Connects to a process. `service` is one that the process must have the certificate of; without it, any service of
+/// the trust domain may answer.
 pub(crate) async fn connect(endpoint: Endpoint, service: Option<&str>) -> anyhow::Result<Channel> {
     let credentials = CREDENTIALS.get().context("the credentials have not been read")?;
     let channel = match connector(credentials, service)? {

@@ -1,5 +1,5 @@
-//! The command `mesh`: shows the services, the long work and the events of a running mesh, through the contracts that every
-//! client uses.
+//! The command `mesh`: shows the services, the long work and the events of a running mesh, through the contracts that
+//! every client uses.
 //!
 //! Modules, in reading order:
 //! - [`target`] finds the process or the Consul agent that answers; [`reflection`] lists the contracts of a process.
@@ -70,8 +70,9 @@ struct TargetOptions {
     consul: Option<Address>,
     /// Mutual TLS by the certificate of `mesh`; for `up`, between all processes
     ///
-    /// The certificate is in .mesh/ca, where `mesh ca` and `mesh up --tls` write it, or where MESH__IDENTITY__CERTIFICATE,
-    /// MESH__IDENTITY__KEY and MESH__IDENTITY__BUNDLE say. MESH__TLS__MODE=mutual stands for this option.
+    /// The certificate is in .mesh/ca, where `mesh ca` and `mesh up --tls` write it, or where
+    /// MESH__IDENTITY__CERTIFICATE, MESH__IDENTITY__KEY and MESH__IDENTITY__BUNDLE say. MESH__TLS__MODE=mutual stands
+    /// for this option.
     #[arg(long, global = true)]
     tls: bool,
 }
@@ -91,8 +92,8 @@ enum Command {
     Release(Release),
     /// Serve a page that shows the mesh at work: services, calls, long work, failures, logs and contracts
     ///
-    /// Each process of services also serves it on loopback, as /dashboard/. This command shows all that Consul lists, until
-    /// Ctrl-C.
+    /// Each process of services also serves it on loopback, as /dashboard/. This command shows all that Consul lists,
+    /// until Ctrl-C.
     #[command(verbatim_doc_comment)]
     Dashboard(DashboardOptions),
     /// Check the tools and the ports of this machine, and print how to get the missing ones
@@ -104,8 +105,8 @@ enum Command {
     /// Start each service of this project in its own process, with a Consul agent
     ///
     /// For development: the agent keeps its state in memory, and Ctrl-C ends all processes. The services use the same
-    /// databases as `cargo run`. A service in another language is a folder under examples/ with a sidecar.toml; one whose
-    /// interpreter or packages are missing is left out. scripts/up builds the programs first.
+    /// databases as `cargo run`. A service in another language is a folder under examples/ with a sidecar.toml; one
+    /// whose interpreter or packages are missing is left out. scripts/up builds the programs first.
     #[command(verbatim_doc_comment)]
     Up {
         /// The port of the agent's HTTP API on 127.0.0.1; 0 picks a free port
@@ -128,9 +129,9 @@ enum Command {
     },
     /// Print a token of a user, by an issuer for development
     ///
-    /// The issuer is https://issuer.dev.mesh, and the audience mesh. Its files are in .mesh/ca, which git ignores: issuer.key
-    /// signs, and issuer.json has the public key for services. The first command creates both. A program that can read
-    /// the key can be any user, so only services on the loopback interface may trust the issuer.
+    /// The issuer is https://issuer.dev.mesh, and the audience mesh. Its files are in .mesh/ca, which git ignores:
+    /// issuer.key signs, and issuer.json has the public key for services. The first command creates both. A program
+    /// that can read the key can be any user, so only services on the loopback interface may trust the issuer.
     #[command(verbatim_doc_comment)]
     Token {
         /// The name of the user, such as alice

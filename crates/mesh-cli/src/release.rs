@@ -1,8 +1,7 @@
 //! Plans deployments: asks what runs for its manifests, and compares builds.
 //!
-//! Modules, in reading order: [`ask`] finds what runs, [`files`] reads the builds to deploy, [`plan`] prints plans and checks,
-//! [`show`] what runs, and [`diff`] the difference of two builds;
-//! [`exit`] has the exit codes.
+//! Modules, in reading order: [`ask`] finds what runs, [`files`] reads the builds to deploy, [`plan`] prints plans and
+//! checks, [`show`] what runs, and [`diff`] the difference of two builds; [`exit`] has the exit codes.
 //!
 //! See: docs/operate/releases.md
 
@@ -26,14 +25,15 @@ use files::Given;
 pub(crate) enum Release {
     /// Plan a deployment: which builds go alone, in which order, which only together, and the way back
     ///
-    /// Exits with 0 if each build can go alone in the order of the steps, with 1 if no instance answered or with --strict
-    /// something is UNKNOWN, with 2 if a file cannot be used, with 3 if the deployment is blocked, and with 4 if builds
-    /// must go together.
+    /// Exits with 0 if each build can go alone in the order of the steps, with 1 if no instance answered or with
+    /// --strict something is UNKNOWN, with 2 if a file cannot be used, with 3 if the deployment is blocked, and with 4
+    /// if builds must go together.
     #[command(verbatim_doc_comment)]
     Plan {
         #[command(flatten)]
         ask: AskOptions,
-        /// A build to deploy: a manifest, or a program that writes its own; SERVICE= chooses one of a program of several
+        /// A build to deploy: a manifest, or a program that writes its own; SERVICE= chooses one of a program of
+        /// several
         #[arg(long, required = true, value_name = "[SERVICE=]FILE")]
         deploy: Vec<Given>,
     },

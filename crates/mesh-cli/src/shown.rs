@@ -73,8 +73,8 @@ impl<const N: usize> fmt::Display for Table<N> {
     }
 }
 
-/// Replaces control characters by spaces, so that foreign text cannot move the cursor or start a line, and drops those that
-/// change the direction of text.
+/// Replaces control characters by spaces, so that foreign text cannot move the cursor or start a line, and drops those
+/// that change the direction of text.
 pub(crate) fn one_line(text: &str) -> String {
     let turns =
         |c: &char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

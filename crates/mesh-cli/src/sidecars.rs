@@ -1,5 +1,5 @@
-//! The services in other languages: the folders below `examples` with a `sidecar.toml`, which configures the process beside
-//! the program.
+//! The services in other languages: the folders below `examples` with a `sidecar.toml`, which configures the process
+//! beside the program.
 //!
 //! `sidecar.service` and `sidecar.command` of the file are read here; the sidecar itself checks it as a whole.
 

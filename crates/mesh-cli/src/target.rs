@@ -81,8 +81,8 @@ impl Target {
         }
     }
 
-    /// What `ask` finds in the processes of all services, each with its process, and an error for each service that does
-    /// not answer. `service` is the one to which something found belongs: a process may have further services.
+    /// What `ask` finds in the processes of all services, each with its process, and an error for each service that
+    /// does not answer. `service` is the one to which something found belongs: a process may have further services.
     pub(crate) async fn of_each_service<T>(
         &self,
         ask: impl AsyncFn(&Process) -> anyhow::Result<Vec<T>>,

@@ -1,5 +1,5 @@
-//! Starts each service of this project in its own process, and a Consul agent for discovery. A service in another language
-//! has a sidecar, which starts its program.
+//! Starts each service of this project in its own process, and a Consul agent for discovery. A service in another
+//! language has a sidecar, which starts its program.
 //!
 //! Each child leads its own process group, so Ctrl-C reaches only this process. The services end first, because they
 //! deregister from the agent; the agent ends last.

@@ -10,8 +10,8 @@ use super::resuming::{Resuming, Subscribe};
 
 /// Follows the events of one service, without an end.
 ///
-/// A service keeps a copy of another's data with `Service::follows`, which stores the cursors. This is for other programs:
-/// they store the cursor of each frame, heartbeats included, with the effects of the frame.
+/// A service keeps a copy of another's data with `Service::follows`, which stores the cursors. This is for other
+/// programs: they store the cursor of each frame, heartbeats included, with the effects of the frame.
 #[derive(Debug)]
 pub struct EventSubscription<C>(Resuming<Events<C>, SubscribeResponse>);
 

@@ -1,6 +1,6 @@
-//! Follows streams across reconnects: [`OperationWatch`] and [`watch_until_done`] follow one operation, [`Subscription`]
-//! all operations of a caller at one service, [`EventSubscription`] the events of a service. [`resume`] has the rules for
-//! streams of other kinds, [`operation`] reads what a message of an operation says.
+//! Follows streams across reconnects: [`OperationWatch`] and [`watch_until_done`] follow one operation,
+//! [`Subscription`] all operations of a caller at one service, [`EventSubscription`] the events of a service.
+//! [`resume`] has the rules for streams of other kinds, [`operation`] reads what a message of an operation says.
 //!
 //! All are generic over the [`GrpcChannel`]: tonic's for a caller outside the mesh, or the channel of a service to its
 //! peer, in memory or over the network. [`Bearer`] sends the token of a user over one.

@@ -4,8 +4,8 @@ use mesh_proto::google::longrunning::{Operation, operation};
 use mesh_proto::mesh::operations::v1::OperationMetadata;
 use tonic_types::RpcStatusExt as _;
 
-/// The service in the name of an operation, `services/{service}/operations/{uuid}`. `None` for another text; the service
-/// itself checks the rest.
+/// The service in the name of an operation, `services/{service}/operations/{uuid}`. `None` for another text; the
+/// service itself checks the rest.
 pub fn service_of(name: &str) -> Option<&str> {
     let parts: Vec<_> = name.split('/').collect();
     match parts[..] {
@@ -29,8 +29,8 @@ pub fn metadata(operation: &Operation) -> OperationMetadata {
     metadata.unwrap_or_default()
 }
 
-/// Why an operation failed: the reason that its service gives, such as `CARD_DECLINED`, which is empty if there is none.
-/// `None` if it has not failed.
+/// Why an operation failed: the reason that its service gives, such as `CARD_DECLINED`, which is empty if there is
+/// none. `None` if it has not failed.
 pub fn reason(operation: &Operation) -> Option<String> {
     let Some(operation::Result::Error(error)) = &operation.result else { return None };
     Some(error.get_details_error_info().map(|info| info.reason).unwrap_or_default())

@@ -30,8 +30,8 @@ impl<S: Subscribe> Resuming<S, S::Frame> {
         Self { source, cursor, stream: None, failures: 0 }
     }
 
-    /// Waits for the next frame of a stream without an end, without a limit. The future may be dropped at any time, and the
-    /// method called again.
+    /// Waits for the next frame of a stream without an end, without a limit. The future may be dropped at any time, and
+    /// the method called again.
     pub(super) async fn next(&mut self) -> Result<S::Frame, Status> {
         loop {
             match self.next_or_end().await? {

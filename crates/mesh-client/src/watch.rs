@@ -70,8 +70,8 @@ impl<C: GrpcChannel> OperationWatch<C> {
         self
     }
 
-    /// Waits for the first frame, at most for `limit`, and keeps it for the methods below. A program that passes the frames
-    /// on learns so that the operation does not exist, before it answers.
+    /// Waits for the first frame, at most for `limit`, and keeps it for the methods below. A program that passes the
+    /// frames on learns so that the operation does not exist, before it answers.
     ///
     /// # Errors
     ///
@@ -83,8 +83,8 @@ impl<C: GrpcChannel> OperationWatch<C> {
         Ok(())
     }
 
-    /// Waits for the next frame: a change, or a heartbeat, which comes at least every 10 s while the server is there. `None`
-    /// behind the end.
+    /// Waits for the next frame: a change, or a heartbeat, which comes at least every 10 s while the server is there.
+    /// `None` behind the end.
     ///
     /// The future may be dropped at any time, and the method called again.
     ///
@@ -113,8 +113,8 @@ impl<C: GrpcChannel> OperationWatch<C> {
         Ok(Some(WatchFrame { cursor, operation }))
     }
 
-    /// Waits for the next change, without a limit, also while the server is unavailable. The first one is the operation as
-    /// it is; the last one is done, and then there is `None`.
+    /// Waits for the next change, without a limit, also while the server is unavailable. The first one is the operation
+    /// as it is; the last one is done, and then there is `None`.
     ///
     /// The future may be dropped at any time, and the method called again.
     ///

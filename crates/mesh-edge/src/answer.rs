@@ -68,8 +68,8 @@ struct Inner {
 }
 
 impl Edge {
-    /// An edge at `listen`, before `layers` and their `gate`, for the gRPC services whose full names are in `served`. Each of `sets` is an
-    /// encoded `google.protobuf.FileDescriptorSet` with their contracts.
+    /// An edge at `listen`, before `layers` and their `gate`, for the gRPC services whose full names are in `served`.
+    /// Each of `sets` is an encoded `google.protobuf.FileDescriptorSet` with their contracts.
     ///
     /// # Errors
     ///
@@ -104,8 +104,8 @@ impl Edge {
         })))
     }
 
-    /// A command that makes a call at `address`: `method` is `package.Service/Method`, `request` is JSON. `header` goes in
-    /// front of its other arguments. `None`: the method is not public, or its path needs a field.
+    /// A command that makes a call at `address`: `method` is `package.Service/Method`, `request` is JSON. `header` goes
+    /// in front of its other arguments. `None`: the method is not public, or its path needs a field.
     pub fn curl(&self, address: SocketAddr, method: &str, request: &str, header: &str) -> Option<String> {
         let (arguments, path) = self.0.contract.curl(&format!("/{method}"), request)?;
         // The shell reads `?` and `&` otherwise.
@@ -399,8 +399,8 @@ impl Inner {
         response.map(|body| Leaving::new(body, self.memory.of(client), open))
     }
 
-    /// A body that counts while it arrives, without trailers. A stream is bounded by its messages: what has passed takes no
-    /// memory.
+    /// A body that counts while it arrives, without trailers. A stream is bounded by its messages: what has passed
+    /// takes no memory.
     fn arriving<B>(&self, method: &Method, body: B, client: IpAddr) -> Body
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,

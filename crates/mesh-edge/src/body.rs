@@ -32,8 +32,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// 413: it is too large. 415: its encoding is not known. 408: it did not arrive in time. 400: it broke off, or is not
-    /// what its encoding says. 429: other bodies take the memory for them; the client may retry.
+    /// 413: it is too large. 415: its encoding is not known. 408: it did not arrive in time. 400: it broke off, or is
+    /// not what its encoding says. 429: other bodies take the memory for them; the client may retry.
     pub(crate) async fn read<B>(mut self, headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Unpin,

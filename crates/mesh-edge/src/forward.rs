@@ -5,8 +5,8 @@
 //! - A call is retried only if no handler has begun it. The failure of a service is passed on as it is.
 //! - What a caller says of its cause and of identities is not passed on.
 //!
-//! The service is the first segment of the package. The contracts of mesh are served by every service: their requests name
-//! it, `services/SERVICE/…`.
+//! The service is the first segment of the package. The contracts of mesh are served by every service: their requests
+//! name it, `services/SERVICE/…`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,8 +47,8 @@ pub fn forward(peers: &Peers, sets: &[&[u8]], methods: &Methods) -> anyhow::Resu
     }))
 }
 
-/// Passes calls from outside of the mesh to `layers`, without what only the mesh may say of a call, and without trailers,
-/// which no call has. For the listeners of a gateway: each of its callers is outside.
+/// Passes calls from outside of the mesh to `layers`, without what only the mesh may say of a call, and without
+/// trailers, which no call has. For the listeners of a gateway: each of its callers is outside.
 pub fn from_outside(layers: Handler) -> Handler {
     Arc::new(move |call| match check_token(call.request.headers()) {
         Ok(()) => layers(call.from_outside().map_body(without_trailers)),

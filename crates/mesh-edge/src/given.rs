@@ -47,7 +47,8 @@ fn revision(tag: &str) -> Option<&str> {
     (!tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_digit())).then_some(tag)
 }
 
-/// A service names the fields of the contract. Where a client of HTTP may have sent a header, the mistake names that, too.
+/// A service names the fields of the contract. Where a client of HTTP may have sent a header, the mistake names that,
+/// too.
 pub(crate) fn with_headers(binding: &Binding, status: Status) -> Status {
     let request_id = binding.has_request_id.then_some((REQUEST_ID, IDEMPOTENCY_KEY));
     let revision = binding.revision.as_deref().filter(|_| binding.http_method != "GET").map(|path| (path, "If-Match"));

@@ -1,7 +1,7 @@
 //! Refuses requests that a page of another site makes its reader's browser send.
 //!
-//! Two kinds: a name of the attacker's that resolves to this machine (DNS rebinding), noticed by the header `Host`; and a
-//! form or script that writes from a foreign origin, noticed by `Origin` and `Sec-Fetch-Site`.
+//! Two kinds: a name of the attacker's that resolves to this machine (DNS rebinding), noticed by the header `Host`; and
+//! a form or script that writes from a foreign origin, noticed by `Origin` and `Sec-Fetch-Site`.
 
 use std::net::SocketAddr;
 
@@ -34,8 +34,8 @@ impl Guard {
 
     /// # Errors
     ///
-    /// 400: a header is there twice. 421: the host is not one of this process. 403: another site made the browser send a
-    /// write.
+    /// 400: a header is there twice. 421: the host is not one of this process. 403: another site made the browser send
+    /// a write.
     pub(crate) fn check(&self, head: &Parts) -> Result<(), Refusal> {
         if let Some(name) = repeated(&head.headers) {
             return Err(twice(name));

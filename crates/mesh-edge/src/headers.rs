@@ -51,9 +51,9 @@ pub(crate) fn metadata(headers: &HeaderMap) -> HeaderMap {
     metadata
 }
 
-/// The deadline of a call: that of the header `grpc-timeout`, or else the default of its contract, and for a call that does
-/// not wait for events at most `most`. Without either, such a call has `most`, and one that waits has none. A call whose
-/// body goes on as it arrives has `arrival` more.
+/// The deadline of a call: that of the header `grpc-timeout`, or else the default of its contract, and for a call that
+/// does not wait for events at most `most`. Without either, such a call has `most`, and one that waits has none. A call
+/// whose body goes on as it arrives has `arrival` more.
 ///
 /// # Errors
 ///

@@ -1,13 +1,13 @@
 //! The edge: HTTP for clients that speak no gRPC, in front of the layers that every call passes.
 //!
-//! A request becomes a gRPC call by the `google.api.http` rules of the contracts, and enters the same layers as any other
-//! call: limits, deadline, trace and metrics are theirs. The edge retries nothing and caches nothing.
+//! A request becomes a gRPC call by the `google.api.http` rules of the contracts, and enters the same layers as any
+//! other call: limits, deadline, trace and metrics are theirs. The edge retries nothing and caches nothing.
 //!
 //! From the outside in:
-//! - [`Edge`] answers a request. `guard` refuses requests that other sites make a browser send, by the [`Site`], and `cors`
-//!   has the origins that may read answers.
-//! - `rate` has the limits of each client, `memory` what their bodies take, and `client` tells clients apart. `shares` counts
-//!   what each holds.
+//! - [`Edge`] answers a request. `guard` refuses requests that other sites make a browser send, by the [`Site`], and
+//!   `cors` has the origins that may read answers.
+//! - `rate` has the limits of each client, `memory` what their bodies take, and `client` tells clients apart. `shares`
+//!   counts what each holds.
 //! - `contract` is what is public: the rules, and the tables for JSON.
 //! - `call` makes the gRPC call and reads its messages. `request` makes the call's request of path, query, headers and
 //!   body, `body` reads that body, and `given` has the headers that give a field.

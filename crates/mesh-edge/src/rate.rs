@@ -59,8 +59,8 @@ impl Limiter {
 
     /// Counts a request, and returns how many more the client may send now.
     ///
-    /// The generic cell rate algorithm: a request moves the client's time on by its share of a second, and that time may
-    /// be a second ahead.
+    /// The generic cell rate algorithm: a request moves the client's time on by its share of a second, and that time
+    /// may be a second ahead.
     ///
     /// # Errors
     ///

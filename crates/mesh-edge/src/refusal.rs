@@ -1,5 +1,5 @@
-//! The one error body of the edge: `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), which
-//! also carries the members of `google.rpc.Status`.
+//! The one error body of the edge: `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)),
+//! which also carries the members of `google.rpc.Status`.
 
 use std::time::Duration;
 

@@ -65,8 +65,8 @@ pub(crate) fn of_address(matched: &Matched<'_>, head: &Parts) -> Result<Body, Re
     Ok(Body::new(Full::new(seal(message))))
 }
 
-/// The body as it is. If its length is known, it goes on as it arrives: the service's own limit for messages is the only
-/// one.
+/// The body as it is. If its length is known, it goes on as it arrives: the service's own limit for messages is the
+/// only one.
 async fn raw(
     matched: &Matched<'_>,
     headers: &HeaderMap,

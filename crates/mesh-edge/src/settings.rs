@@ -122,8 +122,8 @@ impl Settings {
     }
 }
 
-/// Reads the folder that `edge.web` names, if the edge answers. The folder is beside the file that names it, or else relative
-/// to the working directory.
+/// Reads the folder that `edge.web` names, if the edge answers. The folder is beside the file that names it, or else
+/// relative to the working directory.
 fn web(answers: bool, settings: &mut read::Settings) -> Option<Folder> {
     let key = Key::new("edge.web", "PATH=FOLDER with a path of letters, digits and `-`, such as /app=web");
     let source = settings.source("edge.web").cloned();

@@ -20,13 +20,14 @@ pub struct Site {
 }
 
 impl Site {
-    /// On a loopback address only the machine's own names and `hosts` are taken. Elsewhere every name is, unless `hosts`
-    /// has some.
+    /// On a loopback address only the machine's own names and `hosts` are taken. Elsewhere every name is, unless
+    /// `hosts` has some.
     pub fn new(listen: SocketAddr, hosts: &[String]) -> Self {
         Self { listen, hosts: hosts.to_vec() }
     }
 
-    /// Whether a request is for a name of this server. A name of an attacker may resolve to this machine (DNS rebinding).
+    /// Whether a request is for a name of this server. A name of an attacker may resolve to this machine (DNS
+    /// rebinding).
     pub fn is_own(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         !self.restricts() || self.knows(uri, headers)
     }
@@ -70,8 +71,8 @@ pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     authority.filter(|authority| !authority.as_str().contains('@'))
 }
 
-/// Whether `origin` is that of `server`. `plain`: the server may speak without TLS. A browser leaves out the port that its
-/// scheme has anyway, and a proxy may name it.
+/// Whether `origin` is that of `server`. `plain`: the server may speak without TLS. A browser leaves out the port that
+/// its scheme has anyway, and a proxy may name it.
 pub(crate) fn is_of(origin: &str, server: &Authority, plain: bool) -> bool {
     match origin.split_once("://") {
         Some(("https", rest)) => rest == server.as_str().trim_end_matches(":443"),

@@ -1,5 +1,5 @@
-//! The messages of a call as a body of text. The next message is pulled when the client has taken the last one, so a slow
-//! client holds no more than one.
+//! The messages of a call as a body of text. The next message is pulled when the client has taken the last one, so a
+//! slow client holds no more than one.
 
 use std::pin::Pin;
 use std::task::{self, Poll};

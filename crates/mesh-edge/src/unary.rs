@@ -89,8 +89,8 @@ struct HttpBody {
     data: Bytes,
 }
 
-/// A message of a service that JSON cannot express is a defect of the service. The call has succeeded for all that counts
-/// it.
+/// A message of a service that JSON cannot express is a defect of the service. The call has succeeded for all that
+/// counts it.
 pub(crate) fn unwritable(error: WireError) -> Status {
     tracing::error!(%error, "a service sent a message that JSON cannot express");
     internal(std::sync::Arc::new(error))

@@ -1,5 +1,5 @@
-//! Entity tags ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110#name-validators)): a client that has the answer gets 304
-//! in its place.
+//! Entity tags ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110#name-validators)): a client that has the answer gets
+//! 304 in its place.
 //!
 //! The tag is the revision of the resource, which `If-Match` sends back, or a hash of the answer.
 

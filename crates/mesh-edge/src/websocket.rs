@@ -320,8 +320,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     }
 }
 
-/// The client's next message; `None` at the end. The pong for the last one is sent first: a client that takes none could
-/// fill the memory with them.
+/// The client's next message; `None` at the end. The pong for the last one is sent first: a client that takes none
+/// could fill the memory with them.
 async fn next<I>(socket: &mut WebSocketStream<I>) -> Result<Option<Result<Message, Error>>, End>
 where
     I: AsyncRead + AsyncWrite + Unpin,

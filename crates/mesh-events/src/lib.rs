@@ -1,9 +1,9 @@
 //! Events: what a service publishes when it changes its data, and the streams that follow it.
 //!
 //! Modules, in reading order: [`publish`] adds an event to the transaction that changes the data; [`source`] is what a
-//! service publishes, and its `log`; `subscribe` is a stream of it, `list` finds events by their first
-//! cause, and [`api`] serves the contract; [`reader`] reads all of it, for a carrier; [`settings`] has the time that events
-//! are kept, and [`retention`] deletes older ones. The log is numbered and written by mesh-store; streams are those of
+//! service publishes, and its `log`; `subscribe` is a stream of it, `list` finds events by their first cause, and
+//! [`api`] serves the contract; [`reader`] reads all of it, for a carrier; [`settings`] has the time that events are
+//! kept, and [`retention`] deletes older ones. The log is numbered and written by mesh-store; streams are those of
 //! mesh-feed.
 //!
 //! Guarantees:

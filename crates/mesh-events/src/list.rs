@@ -1,7 +1,7 @@
 //! Lists the sources of a process, and the events of a source that share a first cause.
 //!
-//! The log has no index of correlations: each event would pay for it, and people ask rarely. A page reads a part of the log,
-//! so that no call takes long.
+//! The log has no index of correlations: each event would pay for it, and people ask rarely. A page reads a part of the
+//! log, so that no call takes long.
 //!
 //! See: decision 0037
 

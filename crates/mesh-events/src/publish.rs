@@ -10,8 +10,8 @@ const LARGEST: usize = 256 * 1024;
 /// The most causes that an event has before it.
 const MOST_HOPS: u32 = 10;
 
-/// Publishing, for the transactions of a service: `tx.publish(&TitleAdded { … })?`. The transactions of steps of long work
-/// have it, too.
+/// Publishing, for the transactions of a service: `tx.publish(&TitleAdded { … })?`. The transactions of steps of long
+/// work have it, too.
 pub trait Publish {
     /// Adds an event to the transaction, which writes it last. The event exists for others once the transaction has
     /// committed; a rollback leaves nothing of it.

@@ -1,8 +1,8 @@
 //! Reads the log of a service from any position, for a program that passes all of it on.
 //!
 //! Guarantees:
-//! - Events come in the order of their positions, without a hole. A page whose first event is not the next one says that
-//!   the events between were deleted.
+//! - Events come in the order of their positions, without a hole. A page whose first event is not the next one says
+//!   that the events between were deleted.
 
 use mesh_feed::epoch::epoch;
 use mesh_feed::notifier::{Key, Listener};

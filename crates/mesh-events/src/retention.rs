@@ -1,8 +1,8 @@
 //! Deletes old events.
 //!
-//! It deletes in small transactions, from the start of the log only, and raises the floor of the log with them. The newest
-//! of the old events stays: the time of the event behind which a reader resumes shows whether it has the same history. So
-//! a reader that has missed no old event resumes, however old the last one is that it has.
+//! It deletes in small transactions, from the start of the log only, and raises the floor of the log with them. The
+//! newest of the old events stays: the time of the event behind which a reader resumes shows whether it has the same
+//! history. So a reader that has missed no old event resumes, however old the last one is that it has.
 
 use mesh_store::{BATCH, Error, Store};
 use sqlx::Row as _;

@@ -36,8 +36,8 @@ impl Publishes {
         self.types
     }
 
-    /// The events of a package. `snapshot(store, after, limit)` returns the rows behind a key, in the order of their keys,
-    /// as events, `limit` at most; the key is empty at first. Fewer than `limit` are the last.
+    /// The events of a package. `snapshot(store, after, limit)` returns the rows behind a key, in the order of their
+    /// keys, as events, `limit` at most; the key is empty at first. Fewer than `limit` are the last.
     pub fn new<E, F, S>(snapshot: S) -> Self
     where
         E: Events,
@@ -77,8 +77,8 @@ impl Published {
         tokio::join!(self.notify(), self.watchdog.sweep());
     }
 
-    /// The epoch of the database, and the last position once all that is committed has one. It does not end while no process
-    /// numbers events.
+    /// The epoch of the database, and the last position once all that is committed has one. It does not end while no
+    /// process numbers events.
     ///
     /// # Errors
     ///

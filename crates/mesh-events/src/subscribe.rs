@@ -1,7 +1,8 @@
 //! Follows the events of a service: a snapshot of its present state for a new reader, then each event.
 //!
 //! A snapshot is sent in pages of the owner's own tables, without an open transaction. It belongs to the end of the log
-//! before its first page; the stream sends the events from there on next, so a change during the snapshot is not missed.
+//! before its first page; the stream sends the events from there on next, so a change during the snapshot is not
+//! missed.
 //!
 //! Guarantees:
 //! - Snapshot and events together are complete. `caught_up` follows the events up to the end of the last page.

@@ -77,9 +77,9 @@ impl FeedCursor {
     }
 }
 
-/// A position in the log of a service: the database's epoch, a position, and the time of the row there, by which a cursor
-/// of another history is recognised. During a snapshot behind that position it also holds the last key that was sent, or
-/// nothing before the first.
+/// A position in the log of a service: the database's epoch, a position, and the time of the row there, by which a
+/// cursor of another history is recognised. During a snapshot behind that position it also holds the last key that was
+/// sent, or nothing before the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogCursor {
     /// The epoch of the database that issued the cursor.

@@ -27,8 +27,8 @@ use super::stream::finish;
 
 /// The shortest time between two reads: events that follow closely are sent together, a single event at once.
 const READ_INTERVAL: Duration = Duration::from_millis(5);
-/// The same for each stream that the last read woke, if that is longer: what it costs to wake a stream is shared by more
-/// events the more streams there are.
+/// The same for each stream that the last read woke, if that is longer: what it costs to wake a stream is shared by
+/// more events the more streams there are.
 const STREAM_SHARE: Duration = Duration::from_micros(100);
 const LONGEST_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -1,7 +1,8 @@
 //! Applies frames at the place of a follower: in batches, or one by one while one of them may be poison.
 //!
 //! Guarantees:
-//! - The attempt at an event that goes alone is written before it begins, so an event that ends the process is parked, too.
+//! - The attempt at an event that goes alone is written before it begins, so an event that ends the process is parked,
+//!   too.
 //! - A parked event holds back the later ones of its key, and no others.
 
 use std::collections::HashSet;

@@ -46,8 +46,8 @@ impl Copied {
         Ok(Self { source, store: store.clone(), complete, reached, read: Arc::default() })
     }
 
-    /// Checks that the copy has once been complete. Call it before a read: what is not in an incomplete copy may exist. A
-    /// rebuild serves the old rows, so a copy that was complete stays so.
+    /// Checks that the copy has once been complete. Call it before a read: what is not in an incomplete copy may exist.
+    /// A rebuild serves the old rows, so a copy that was complete stays so.
     ///
     /// # Errors
     ///
@@ -60,8 +60,9 @@ impl Copied {
         Err(unavailable_with("COPY_INCOMPLETE", message, RETRY, [("source", self.source.to_owned())]))
     }
 
-    /// Waits until the copy has all events of the source up to a position of an epoch. An event that is parked counts as one
-    /// that it has. A copy that is being rebuilt is waited for until its end. It does not end if the epoch never comes.
+    /// Waits until the copy has all events of the source up to a position of an epoch. An event that is parked counts
+    /// as one that it has. A copy that is being rebuilt is waited for until its end. It does not end if the epoch never
+    /// comes.
     pub async fn reached(&self, epoch: Uuid, position: i64) {
         tokio::select! {
             biased;

@@ -7,8 +7,8 @@ use mesh_store::Error;
 /// Why frames were not applied. Their transaction was rolled back.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It passes by itself, such as an outage of the database. After a failed commit it is not known whether the frames were
-    /// applied.
+    /// It passes by itself, such as an outage of the database. After a failed commit it is not known whether the frames
+    /// were applied.
     Passing(String),
     /// The event cannot be applied: its cause.
     Poison(String),

@@ -36,21 +36,21 @@ pub trait Follow: Send + Sync + 'static {
     type Event: Events;
 
     /// Applies an event, or the present state of a key in a snapshot, in a transaction that also holds the place of the
-    /// follower: the effect commits once. Stamp rows with [`Applying::generation`], and keep the row with the later revision:
-    /// behind a snapshot, an event may be older than the row. An event of an unknown type does not get here.
+    /// follower: the effect commits once. Stamp rows with [`Applying::generation`], and keep the row with the later
+    /// revision: behind a snapshot, an event may be older than the row. An event of an unknown type does not get here.
     ///
-    /// The transaction has other events of the batch in it, and on SQLite holds the one writer. Call no other service and wait
-    /// for nothing but its statements: start an operation in it instead.
+    /// The transaction has other events of the batch in it, and on SQLite holds the one writer. Call no other service
+    /// and wait for nothing but its statements: start an operation in it instead.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::Corrupt`] and [`Error::LeaseLost`] are retried until they pass. Any other error is
-    /// final: after three attempts the event is parked with the later events of its key, and the rest goes on. So is a
-    /// failed statement whose error is ignored on Postgres, which executes nothing more in the transaction.
+    /// [`Error::Unavailable`], [`Error::Corrupt`] and [`Error::LeaseLost`] are retried until they pass. Any other error
+    /// is final: after three attempts the event is parked with the later events of its key, and the rest goes on. So is
+    /// a failed statement whose error is ignored on Postgres, which executes nothing more in the transaction.
     fn apply(&self, tx: &mut Applying<'_>, event: Self::Event) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Deletes the rows of a generation before this one: the source does not have them any more. It runs when a snapshot is
-    /// complete, in one transaction: the time of a statement is limited by `database.statement_timeout`.
+    /// Deletes the rows of a generation before this one: the source does not have them any more. It runs when a
+    /// snapshot is complete, in one transaction: the time of a statement is limited by `database.statement_timeout`.
     ///
     /// # Errors
     ///

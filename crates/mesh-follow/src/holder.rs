@@ -162,7 +162,8 @@ impl<'a> Holder<'a> {
         Ok(())
     }
 
-    /// Applies the first frames, and keeps the lease meanwhile: a sweep may take longer. A follower that hangs loses it.
+    /// Applies the first frames, and keeps the lease meanwhile: a sweep may take longer. A follower that hangs loses
+    /// it.
     async fn apply_some(&mut self, frames: &[SubscribeResponse]) -> Result<Applied, Failure> {
         let Follower { store, source, seen, .. } = self.follower;
         let fence = self.applier.place.fence;

@@ -1,11 +1,11 @@
 //! Following: a service keeps a copy of its own of what another service publishes.
 //!
-//! Modules, in reading order: [`follow`] is what the author of a service writes; [`follower`] is what follows one source,
-//! `run` takes its lease, and `holder` follows under it: it reads a `stream` in batches, and `applier` applies them, by
-//! `batch` or one by one; both move the `place` in the same transaction, in its `row`. `parked` has the events that could not
-//! be applied, and `failure` says what to do about a failure. [`copy`] tells calls whether the copy is complete, `reached`
-//! how far it is, and `seen` what the source last sent. `schema` has the tables. `api` serves operators: `state` shows a
-//! follower, `repair` retries and skips parked events and begins a rebuild.
+//! Modules, in reading order: [`follow`] is what the author of a service writes; [`follower`] is what follows one
+//! source, `run` takes its lease, and `holder` follows under it: it reads a `stream` in batches, and `applier` applies
+//! them, by `batch` or one by one; both move the `place` in the same transaction, in its `row`. `parked` has the events
+//! that could not be applied, and `failure` says what to do about a failure. [`copy`] tells calls whether the copy is
+//! complete, `reached` how far it is, and `seen` what the source last sent. `schema` has the tables. `api` serves
+//! operators: `state` shows a follower, `repair` retries and skips parked events and begins a rebuild.
 //!
 //! Guarantees:
 //! - An event takes effect once, whatever fails: the effect and the place behind it commit together.

@@ -1,9 +1,9 @@
 //! The row that holds the place of a follower, and the lease on it.
 //!
 //! Guarantees:
-//! - The place moves only from where its holder knows it, under the fence of that holder. The cursor says where: all rows
-//!   of a snapshot have one position. The fence changes when another holder takes over, and when an operator changes the
-//!   place.
+//! - The place moves only from where its holder knows it, under the fence of that holder. The cursor says where: all
+//!   rows of a snapshot have one position. The fence changes when another holder takes over, and when an operator
+//!   changes the place.
 //! - Each batch renews the lease.
 
 use mesh_store::{Dialect, Error, Store, Transaction};
@@ -93,8 +93,8 @@ pub(super) async fn create(store: &Store, source: &str) -> Result<(), Error> {
     tx.commit().await
 }
 
-/// Takes the lease for `holder`, if it is free. Returns the row as it was, but for the fence of a lease that was taken, and
-/// whether it was.
+/// Takes the lease for `holder`, if it is free. Returns the row as it was, but for the fence of a lease that was taken,
+/// and whether it was.
 pub(super) async fn take(store: &Store, source: &str, holder: &str) -> Result<(Row, bool), Error> {
     // A write takes the one writer of an embedded database, so a read comes first.
     let mut row = read(store.reader(), store.dialect(), source).await?;

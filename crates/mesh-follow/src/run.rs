@@ -1,8 +1,8 @@
 //! Waits for the lease on the place of a follower, and follows while it has it.
 //!
 //! Guarantees:
-//! - Of the processes with one database, one follows. Another takes over 10 s after the last sign of it, and at once when it
-//!   drains.
+//! - Of the processes with one database, one follows. Another takes over 10 s after the last sign of it, and at once
+//!   when it drains.
 //! - A source that is away, or a follower that lags, leaves the service ready.
 
 use std::convert::Infallible;

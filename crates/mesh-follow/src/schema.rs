@@ -5,11 +5,12 @@ use mesh_store::Migration;
 /// The tables of followers.
 ///
 /// `mesh_followers` has a row for each source: the place of its follower. `cursor` is empty before the first frame;
-/// `position` is -1 as long as none is known. `generation` is the build of the copy that is written, `whole` the last one
-/// that was finished. `holder` is empty if the last one ended in order. `head`, `heard` and `error` are what the holder
-/// last knew, for the other replicas.
+/// `position` is -1 as long as none is known. `generation` is the build of the copy that is written, `whole` the last
+/// one that was finished. `holder` is empty if the last one ended in order. `head`, `heard` and `error` are what the
+/// holder last knew, for the other replicas.
 ///
-/// `mesh_parked_events` has the events that could not be applied, and the later ones of their keys, which have no `error`.
+/// `mesh_parked_events` has the events that could not be applied, and the later ones of their keys, which have no
+/// `error`.
 pub const FOLLOWERS: Migration = Migration::new(
     10,
     "followers",

@@ -8,8 +8,8 @@ use super::follower::Follower;
 use super::parked::{self, MOST_PARKED};
 use super::row;
 
-/// The state of a follower: by what this process knows if it has the lease, or else by what its holder last wrote. Calls that
-/// read the copy know of it from then on.
+/// The state of a follower: by what this process knows if it has the lease, or else by what its holder last wrote.
+/// Calls that read the copy know of it from then on.
 pub(super) async fn of(follower: &Follower) -> Result<Shown, Error> {
     let Follower { service, source, store, seen, copied, .. } = follower;
     // First: what is shown beside a position is not older than it.

@@ -1,12 +1,13 @@
 //! Runs the clean-up of operations that ended without success.
 //!
 //! The transaction that ends an operation as FAILED or CANCELLED writes a row for its clean-up, whatever ended it: its
-//! worker, a cancellation, its deadline, or the limit of its attempts. The end is visible at once; a cleaner of the kind
-//! claims the row, runs [`Work::clean_up`](super::Work::clean_up), and deletes the row.
+//! worker, a cancellation, its deadline, or the limit of its attempts. The end is visible at once; a cleaner of the
+//! kind claims the row, runs [`Work::clean_up`](super::Work::clean_up), and deletes the row.
 //!
 //! Guarantees:
 //! - The clean-up of an ended operation runs at least once, and again until it returns `Ok`. A success has none.
-//! - A cleaner that dies loses its claim: at once on SQLite, where the next process starts anew, after 30 s on Postgres.
+//! - A cleaner that dies loses its claim: at once on SQLite, where the next process starts anew, after 30 s on
+//!   Postgres.
 //! - A clean-up that fails delays no end. Its pause doubles from 1 s to 1 h.
 //! - A clean-up that hangs is stopped after 20 s. Until then the cleaner of its kind in this process claims no further
 //!   ones, and those that ran beside it count as open.

@@ -1,5 +1,5 @@
-//! Retries a failed operation: starts a new operation of the same kind with the same input. Resumes a saga that is stuck:
-//! the same operation goes on.
+//! Retries a failed operation: starts a new operation of the same kind with the same input. Resumes a saga that is
+//! stuck: the same operation goes on.
 //!
 //! The failed operation stays as it is, since a done operation never changes. Its input is kept until it is deleted.
 //! Operations that succeeded or were cancelled keep no input.

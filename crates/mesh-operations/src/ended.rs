@@ -24,7 +24,8 @@ impl Ended {
     }
 
     /// A key for calls to other systems, the same in each run: as
-    /// [`Attempt::idempotency_key`](super::Attempt::idempotency_key). A call that undoes a step needs a name of its own.
+    /// [`Attempt::idempotency_key`](super::Attempt::idempotency_key). A call that undoes a step needs a name of its
+    /// own.
     pub fn idempotency_key(&self, step: &str) -> Uuid {
         Uuid::new_v5(&self.id, step.as_bytes())
     }

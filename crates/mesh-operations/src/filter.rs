@@ -1,5 +1,5 @@
-//! The filter of ListOperations: the part of [AIP-160](https://google.aip.dev/160) that an index answers, and a correlation,
-//! for which all operations of the caller are read.
+//! The filter of ListOperations: the part of [AIP-160](https://google.aip.dev/160) that an index answers, and a
+//! correlation, for which all operations of the caller are read.
 //!
 //! It refuses any other filter: a partly understood filter would list operations that were not asked for.
 

@@ -31,8 +31,8 @@ impl Forward {
         self.journal.attempt.owner()
     }
 
-    /// The `request_id` of the calls of a step, the same in each attempt: the UUID of version 5 of the operation's id and
-    /// the name of the step.
+    /// The `request_id` of the calls of a step, the same in each attempt: the UUID of version 5 of the operation's id
+    /// and the name of the step.
     pub fn request_id(&self, step: &str) -> Uuid {
         self.journal.request_id(step)
     }
@@ -60,7 +60,8 @@ impl Forward {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]; the call may be retried. [`Error::Defect`] if `STEPS` has no such local step, or it is done.
+    /// [`Error::Unavailable`]; the call may be retried. [`Error::Defect`] if `STEPS` has no such local step, or it is
+    /// done.
     pub async fn local(&self, step: &str) -> Result<LocalStep<'_>, Error> {
         let step = self.declared(step, false)?;
         if self.journal.find(step.name).is_some_and(|known| known.state == StepState::Done) {
@@ -69,13 +70,13 @@ impl Forward {
         Ok(LocalStep { change: self.journal.attempt.change().await?, saga: self, step })
     }
 
-    /// Runs a remote step: stores that it begins, calls, and stores the result. A step that is done is not called again.
-    /// `call` gets the `request_id`.
+    /// Runs a remote step: stores that it begins, calls, and stores the result. A step that is done is not called
+    /// again. `call` gets the `request_id`.
     ///
     /// # Errors
     ///
-    /// The error of `call`: return it, unless the saga can go on without the step. [`Error::Defect`] if `STEPS` has no such
-    /// remote step.
+    /// The error of `call`: return it, unless the saga can go on without the step. [`Error::Defect`] if `STEPS` has no
+    /// such remote step.
     pub async fn remote<R, E, F>(&self, step: &str, call: impl FnOnce(Uuid) -> F) -> Result<R, E>
     where
         R: Message + Default,

@@ -1,4 +1,5 @@
-//! The steps that an operation has begun, as the attempt knows them that holds its lease. Only that attempt writes them.
+//! The steps that an operation has begun, as the attempt knows them that holds its lease. Only that attempt writes
+//! them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,18 +45,19 @@ impl Journal {
         self.lock().iter().filter(|step| step.state == StepState::Begun).cloned().collect()
     }
 
-    /// A key for the calls of a step, the same in each attempt: the UUID of version 5 of the operation's id and the step.
+    /// A key for the calls of a step, the same in each attempt: the UUID of version 5 of the operation's id and the
+    /// step.
     pub(super) fn request_id(&self, step: &str) -> Uuid {
         self.attempt.idempotency_key(step)
     }
 
-    /// Writes a step and a change of its operation, and commits. `write` gets the step, new if it has not begun, and the
-    /// time.
+    /// Writes a step and a change of its operation, and commits. `write` gets the step, new if it has not begun, and
+    /// the time.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], too, if the stored step is in another state: an earlier commit has succeeded whose answer was
-    /// lost. The next attempt reads what is stored.
+    /// [`Error::Unavailable`], too, if the stored step is in another state: an earlier commit has succeeded whose
+    /// answer was lost. The next attempt reads what is stored.
     pub(super) async fn write(
         &self,
         mut change: Changing<'_>,

@@ -4,14 +4,16 @@
 //! each change of it is a row of the feed, in the same transaction.
 //!
 //! Modules, in reading order: [`work`] and [`attempt`] are for the author of a service; [`start`] and [`operations`]
-//! start an operation. [`saga`] is work with a way back: `forward` and `undo` are its handles, `journal` its steps. `row` is an operation and `schema` its tables; `storage`, `leases`, `steps` and `saga_steps` read and
-//! write them; `changes` writes changes with their feed rows; `batcher` writes changes together; `records` is what these
-//! share. `kind` is a kind of either without its types; `housekeeping` starts work by its `schedule`; `worker` claims operations and `runner` runs them; `outcome` decides the next state after an attempt,
-//! `failure` what callers see of its error;
-//! `past_deadline` ends operations past their deadline. `clean_up` cleans up after an end without success; `ended` is
-//! what it knows of the operation, and `clean_ups` its table. `api` serves the contracts, `events` the streams `watch`
-//! and `subscribe` of `sources`, `control` retries a failed operation and resumes a stuck saga, `filter` and `list` list operations, `name` parses names. `poll` finds
-//! changes by other processes; `retention` deletes.
+//! start an operation. [`saga`] is work with a way back: `forward` and `undo` are its handles, `journal` its steps.
+//! `row` is an operation and `schema` its tables; `storage`, `leases`, `steps` and `saga_steps` read and write them;
+//! `changes` writes changes with their feed rows; `batcher` writes changes together; `records` is what these share.
+//! `kind` is a kind of either without its types; `housekeeping` starts work by its `schedule`; `worker` claims
+//! operations and `runner` runs them; `outcome` decides the next state after an attempt, `failure` what callers see of
+//! its error; `past_deadline` ends operations past their deadline. `clean_up` cleans up after an end without success;
+//! `ended` is what it knows of the operation, and `clean_ups` its table. `api` serves the contracts, `events` the
+//! streams `watch` and `subscribe` of `sources`, `control` retries a failed operation and resumes a stuck saga,
+//! `filter` and `list` list operations, `name` parses names. `poll` finds changes by other processes; `retention`
+//! deletes.
 //!
 //! Guarantees:
 //! 1. What a stream sends is read from the database. A lost notification costs latency only (INV-11).

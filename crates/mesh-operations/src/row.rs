@@ -31,7 +31,8 @@ pub(super) struct Row {
     pub(super) cancel_requested: bool,
     /// An encoded `Any`; empty before the first progress.
     pub(super) progress: Vec<u8>,
-    /// An encoded `Operation` that holds the result only; empty until the operation is done, or a saga undoes its steps.
+    /// An encoded `Operation` that holds the result only; empty until the operation is done, or a saga undoes its
+    /// steps.
     pub(super) result: Vec<u8>,
     pub(super) created: i64,
     pub(super) updated: i64,
@@ -87,7 +88,8 @@ impl Row {
         self.message(service, &self.metadata())
     }
 
-    /// The message of the contract with what started the operation, for lists: the feed keeps a message with each change.
+    /// The message of the contract with what started the operation, for lists: the feed keeps a message with each
+    /// change.
     pub(super) fn to_listed_operation(&self, service: &str) -> Operation {
         let cause = self.cause();
         let causation_id = cause.and_then(|cause| cause.causation).map(|id| id.to_string()).unwrap_or_default();

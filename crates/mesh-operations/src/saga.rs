@@ -21,8 +21,8 @@
 //! Guarantees:
 //! - A done operation is whole: it has succeeded, or each step that began is undone.
 //! - A remote step is stored as begun before its call is sent, so that a call without an answer is undone, too.
-//! - Until the pivot has its answer, a final failure, the last attempt, a cancellation or the deadline makes the saga undo
-//!   its steps. Afterwards it only goes on.
+//! - Until the pivot has its answer, a final failure, the last attempt, a cancellation or the deadline makes the saga
+//!   undo its steps. Afterwards it only goes on.
 //!
 //! Does not: isolate. Others see what a step has done before the saga ends.
 //!
@@ -41,8 +41,8 @@ pub use super::undo::{LocalUndo, Undo};
 pub trait Saga: Send + Sync + 'static {
     /// As [`Work::KIND`](super::Work::KIND). It must never change.
     const KIND: &'static str;
-    /// The steps. The names must never change: sagas outlive processes, and one that has begun a step which is not here is
-    /// stuck.
+    /// The steps. The names must never change: sagas outlive processes, and one that has begun a step which is not here
+    /// is stuck.
     const STEPS: &'static [Step];
     /// The time in which the saga must get the answer of its pivot, or end, attempts and pauses included.
     const DEADLINE: Duration = Duration::from_secs(3600);
@@ -55,8 +55,8 @@ pub trait Saga: Send + Sync + 'static {
     type Request: Message + Name + Default + 'static;
     /// The message that the saga ends with.
     type Response: Message + Name + 'static;
-    /// The error of the saga. Its status decides, as [`Work::Error`](super::Work::Error) does: a code that is not retried
-    /// makes the saga undo its steps, or stuck if it cannot.
+    /// The error of the saga. Its status decides, as [`Work::Error`](super::Work::Error) does: a code that is not
+    /// retried makes the saga undo its steps, or stuck if it cannot.
     type Error: Into<Status> + From<mesh_store::Error> + Send;
 
     /// The most sagas of this kind that one process runs at the same time, from 1. Override it to make it a setting.
@@ -81,8 +81,8 @@ pub trait Saga: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// With a code that is retried: it runs again, with a pause up to 1 min, for an hour; then the saga is stuck. With any
-    /// other code it is stuck at once.
+    /// With a code that is retried: it runs again, with a pause up to 1 min, for an hour; then the saga is stuck. With
+    /// any other code it is stuck at once.
     fn undo(
         &self,
         saga: &Undo,

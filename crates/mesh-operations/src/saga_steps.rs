@@ -59,8 +59,8 @@ pub(super) async fn shown(store: &Store, id: Uuid) -> Result<Vec<Step>, Error> {
     Ok(load(store, id).await?.iter().map(StepRow::to_step).collect())
 }
 
-/// Stores a step that the caller knows in this state, `None` for a new one; false if it is in another one. The transaction
-/// has locked the operation.
+/// Stores a step that the caller knows in this state, `None` for a new one; false if it is in another one. The
+/// transaction has locked the operation.
 pub(super) async fn store(
     tx: &mut Transaction,
     id: Uuid,

@@ -114,8 +114,8 @@ const CLEAN_UPS: Migration = Migration::new(
 );
 
 /// `phase` is that of a saga, 0 for other work, with 4 added while it is stuck; `phase_since` is when it began. A saga
-/// that undoes its steps has the error that it will end with as its `result`. `position` is the order in which the steps
-/// began; `result` is emptied at the end of the operation.
+/// that undoes its steps has the error that it will end with as its `result`. `position` is the order in which the
+/// steps began; `result` is emptied at the end of the operation.
 const SAGAS: Migration = Migration::new(
     9,
     "operations_sagas",

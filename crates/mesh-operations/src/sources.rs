@@ -1,5 +1,5 @@
-//! What streams follow: the history of an operation, and the feed of a caller. Their rows become messages of Watch and of
-//! Subscribe, encoded once for all streams.
+//! What streams follow: the history of an operation, and the feed of a caller. Their rows become messages of Watch and
+//! of Subscribe, encoded once for all streams.
 
 use bytes::Bytes;
 use mesh_feed::cursor::{FeedCursor, SubjectCursor};

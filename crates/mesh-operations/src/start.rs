@@ -26,8 +26,8 @@ pub struct Start<'a, W> {
 }
 
 impl<'a, W: Work> Start<'a, W> {
-    /// The request `request` under `request_id`, as `Violations::uuid` returns it. A different request under the same id
-    /// is refused.
+    /// The request `request` under `request_id`, as `Violations::uuid` returns it. A different request under the same
+    /// id is refused.
     pub fn new(request_id: Uuid, request: &'a W::Request) -> Self {
         Self::of(W::KIND, W::DEADLINE, Phase::Unspecified, request_id, request)
     }

@@ -75,8 +75,8 @@ pub(super) async fn last_of_kind(
     Ok(last.try_map(read).fetch_optional(database).await?)
 }
 
-/// The condition of the operations of a service that a caller sees, whose name is `$1`: its own, or all. A caller of whom
-/// nothing is known, while no identity is asked for, also sees those of the service itself.
+/// The condition of the operations of a service that a caller sees, whose name is `$1`: its own, or all. A caller of
+/// whom nothing is known, while no identity is asked for, also sees those of the service itself.
 pub(super) fn seen_by(caller: &Caller, service: &str) -> String {
     if caller.is_operator() {
         "$1 <> ''".to_owned()

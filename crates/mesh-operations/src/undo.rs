@@ -35,8 +35,8 @@ impl<'a> Undo<'a> {
         self.journal.attempt.owner()
     }
 
-    /// The `request_id` that the calls of a step had: as [`Forward::request_id`](super::saga::Forward::request_id). A call
-    /// that undoes has one of its own, such as that of `undo charge`.
+    /// The `request_id` that the calls of a step had: as [`Forward::request_id`](super::saga::Forward::request_id). A
+    /// call that undoes has one of its own, such as that of `undo charge`.
     pub fn request_id(&self, step: &str) -> Uuid {
         self.journal.request_id(step)
     }

@@ -2,8 +2,8 @@
 //!
 //! Guarantees:
 //! - What is **broken** fails, or does something else, for some calls. What is **degraded** works with less.
-//! - Messages are compared by the numbers of their fields, recursively, each pair of types once: time is linear in the two
-//!   contracts, or the comparison is refused.
+//! - Messages are compared by the numbers of their fields, recursively, each pair of types once: time is linear in the
+//!   two contracts, or the comparison is refused.
 //! - What differs in a message is found at each place that reaches it.
 //!
 //! Does not: know whether a caller sets a field, or reads it.

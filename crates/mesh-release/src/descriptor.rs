@@ -1,5 +1,5 @@
-//! `google/protobuf/descriptor.proto` with options as bytes: the types of `prost-types` drop custom options, which decide
-//! most of what is compared. A set that is read and written keeps them.
+//! `google/protobuf/descriptor.proto` with options as bytes: the types of `prost-types` drop custom options, which
+//! decide most of what is compared. A set that is read and written keeps them.
 
 use prost::Message as _;
 

@@ -44,8 +44,8 @@ impl System {
         edges.iter().filter(|edge| edge.worst() == severity).map(|edge| (edge.before, edge.behind)).collect()
     }
 
-    /// Whether each running build of the one service has the same difference to each of the other one: what is broken anyway
-    /// holds no deployment.
+    /// Whether each running build of the one service has the same difference to each of the other one: what is broken
+    /// anyway holds no deployment.
     pub(super) fn is_as_before(&self, said: &Said, new: &Build, other: &Build) -> bool {
         let is_deployed = self.deploy.iter().any(|build| build.service() == other.service());
         let others: Vec<_> = if is_deployed {

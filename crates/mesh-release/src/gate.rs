@@ -60,8 +60,8 @@ pub fn unmet(new: &Build, running: &[Running]) -> Vec<Unmet> {
     found
 }
 
-/// Whether one of the builds of its service exempts `new`: `serving` are those whose instances serve, `all` those of any
-/// instances.
+/// Whether one of the builds of its service exempts `new`: `serving` are those whose instances serve, `all` those of
+/// any instances.
 pub fn exempt<'a>(
     new: &Build,
     serving: impl IntoIterator<Item = &'a Build>,

@@ -1,9 +1,10 @@
 //! Compares builds of services by their manifests, and orders their deployment.
 //!
-//! Modules, in reading order: [`manifest`] is what a build says of itself, [`view`] its contracts, read by `descriptor` and
-//! `options`, with the `kinds` of fields. [`compare`] compares two views of a contract, with `bounds`; [`pair`] two builds. `system` is what runs and
-//! what is to be deployed, `sentences` what does not fit of it in words, and `edges` what goes before what. [`order`] finds the steps,
-//! `rollback` the way back, and [`plan`] has all of it. [`gate`] is for a build that starts. [`migrations`] reads SQL.
+//! Modules, in reading order: [`manifest`] is what a build says of itself, [`view`] its contracts, read by `descriptor`
+//! and `options`, with the `kinds` of fields. [`compare`] compares two views of a contract, with `bounds`; [`pair`] two
+//! builds. `system` is what runs and what is to be deployed, `sentences` what does not fit of it in words, and `edges`
+//! what goes before what. [`order`] finds the steps, `rollback` the way back, and [`plan`] has all of it. [`gate`] is
+//! for a build that starts. [`migrations`] reads SQL.
 //!
 //! Guarantees:
 //! - No input panics: a manifest that is cut or too large is refused, in words.

@@ -1,9 +1,9 @@
-//! Reads migrations: whether the programs before one can go on behind it, as far as its statements say, and whether a build
-//! has those of another one.
+//! Reads migrations: whether the programs before one can go on behind it, as far as its statements say, and whether a
+//! build has those of another one.
 //!
-//! Additive are new tables, indexes that are not unique, and columns that are nullable or have a default. So is everything on
-//! a table that the same migrations create, though not with IF NOT EXISTS, as it may be there. All else is taken for a break,
-//! which a migration declares with `breaks_before`.
+//! Additive are new tables, indexes that are not unique, and columns that are nullable or have a default. So is
+//! everything on a table that the same migrations create, though not with IF NOT EXISTS, as it may be there. All else
+//! is taken for a break, which a migration declares with `breaks_before`.
 //!
 //! Does not: parse SQL. A statement that is not understood is a break, too.
 

@@ -1,5 +1,5 @@
-//! The options of methods and fields that are compared: the part of `google.api`, `buf.validate` and `mesh.options.v1` that
-//! says what a caller may rely on.
+//! The options of methods and fields that are compared: the part of `google.api`, `buf.validate` and `mesh.options.v1`
+//! that says what a caller may rely on.
 
 use std::iter;
 

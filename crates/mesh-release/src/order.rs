@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 
-/// The steps of `count` services, each with the numbers of those that must go together. Of each pair in `hard` the first one
-/// goes before the second. So it does of a pair in `soft`, unless that closes a circle; the earlier pairs count first.
+/// The steps of `count` services, each with the numbers of those that must go together. Of each pair in `hard` the
+/// first one goes before the second. So it does of a pair in `soft`, unless that closes a circle; the earlier pairs
+/// count first.
 pub fn order(count: usize, hard: &[(usize, usize)], soft: &[(usize, usize)]) -> Vec<Vec<usize>> {
     let mut groups = components(count, hard);
     groups.sort();

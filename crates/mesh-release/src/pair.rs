@@ -1,13 +1,13 @@
-//! Compares two builds: the calls of one to the other, the events that it follows, and what one leaves to the other in the
-//! database.
+//! Compares two builds: the calls of one to the other, the events that it follows, and what one leaves to the other in
+//! the database.
 
 use mesh_proto::mesh::release::v1::Call;
 
 use super::compare::{Comparison, Finding, Severity, Way};
 use super::manifest::Build;
 
-/// What `caller` calls and follows of `peer`, and what does not fit. A finding without words says that the peer does not
-/// have what is asked for.
+/// What `caller` calls and follows of `peer`, and what does not fit. A finding without words says that the peer does
+/// not have what is asked for.
 pub fn uses(caller: &Build, peer: &Build) -> Vec<Finding> {
     let mut found = Comparison::of(&caller.view, &peer.view);
     // A gateway and programs outside of the mesh serve nothing.

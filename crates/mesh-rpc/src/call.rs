@@ -1,8 +1,10 @@
 //! A call: its method, its context, its errors and its handlers.
 //!
-//! [`Call`] is a request with its method, and a [`Handler`] answers it. [`Context`] carries the deadline, the trace, the
-//! caller, the [`Cause`] and the [`Consistency`] that the caller asks for. [`Methods`] is the method table. [`error`] has the errors, [`peer`] those of peers, [`pushback`] the invitations to retry, [`compression`] the
-//! compression of messages, [`page`] the paging of lists, [`plain`] HTTP on the way of a call, [`Text`] the rules for texts.
+//! [`Call`] is a request with its method, and a [`Handler`] answers it. [`Context`] carries the deadline, the trace,
+//! the caller, the [`Cause`] and the [`Consistency`] that the caller asks for. [`Methods`] is the method table.
+//! [`error`] has the errors, [`peer`] those of peers, [`pushback`] the invitations to retry, [`compression`] the
+//! compression of messages, [`page`] the paging of lists, [`plain`] HTTP on the way of a call, [`Text`] the rules for
+//! texts.
 
 pub mod body;
 mod caller;

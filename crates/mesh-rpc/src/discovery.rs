@@ -1,7 +1,8 @@
 //! Discovery: finds the services of other processes, and registers the services of this one.
 //!
 //! The key `registry` selects the source: `local` (no other processes), `static` (configured addresses), `dns` (host
-//! names after a pattern) or `consul` (a Consul agent). A [`Channel`](crate::client::Channel) sees a set of instances that discovery replaces.
+//! names after a pattern) or `consul` (a Consul agent). A [`Channel`](crate::client::Channel) sees a set of instances
+//! that discovery replaces.
 //!
 //! Guarantees:
 //! - A process starts, serves and stops without its agent (INV-8).

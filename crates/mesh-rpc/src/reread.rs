@@ -1,5 +1,5 @@
-//! Files that may be replaced while the process runs. They are read again and again: notifications of a file system miss links
-//! that are swapped, and network file systems.
+//! Files that may be replaced while the process runs. They are read again and again: notifications of a file system
+//! miss links that are swapped, and network file systems.
 //!
 //! Guarantees:
 //! - What cannot be used leaves what is in use, with one warning of each mistake.
@@ -31,7 +31,8 @@ impl Reported {
     }
 }
 
-/// Calls `read` again and again, which uses what is new. `what` names the files in the plural, for the log. Never returns.
+/// Calls `read` again and again, which uses what is new. `what` names the files in the plural, for the log. Never
+/// returns.
 pub(crate) async fn reread<E: fmt::Display + Send + 'static>(
     every: Duration,
     what: &'static str,

@@ -1,14 +1,16 @@
 //! The server: accepts connections, and answers calls through the layers.
 //!
-//! - [`Ports`] binds the listeners. `connection` serves one connection, which may begin with the handshake of [`Tls`]; `start`
-//!   reads its first bytes.
-//! - [`layers`] has the layers around every service, in order: `status_size`, `access`, `deadline`, `drain`, `consistency`,
-//!   `body_limit`, `compression`, `shed`, `details`, `panics`. They share the request body of `request`, whose parts are `arrival`, with
-//!   `one_message`, and `permit`, and the response body of `answer`. `permits` has the concurrency permits.
+//! - [`Ports`] binds the listeners. `connection` serves one connection, which may begin with the handshake of [`Tls`];
+//!   `start` reads its first bytes.
+//! - [`layers`] has the layers around every service, in order: `status_size`, `access`, `deadline`, `drain`,
+//!   `consistency`, `body_limit`, `compression`, `shed`, `details`, `panics`. They share the request body of `request`,
+//!   whose parts are `arrival`, with `one_message`, and `permit`, and the response body of `answer`. `permits` has the
+//!   concurrency permits.
 //! - `form` refuses ambiguous heads, and `media_type` what is no call although its path is that of a method.
 //! - [`Loopback`] is a listener without TLS, for the app beside a sidecar and for a dashboard.
 //! - [`Starting`] answers until the services are built.
-//! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the admin pages.
+//! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the
+//!   admin pages.
 
 mod access;
 mod admin;

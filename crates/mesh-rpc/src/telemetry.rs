@@ -1,8 +1,8 @@
 //! Logs, metrics and spans of calls.
 //!
 //! [`observe`] wraps each call that this process serves, and [`ClientCall`] is a call to a peer. Both record the status
-//! that a call ended with, in the [`Edge`] of its caller, its callee and its method. [`Metrics`] holds them and the other metrics. [`init`] starts logging and exporting; `line` names the call in
-//! its log lines.
+//! that a call ended with, in the [`Edge`] of its caller, its callee and its method. [`Metrics`] holds them and the
+//! other metrics. [`init`] starts logging and exporting; `line` names the call in its log lines.
 
 mod agent;
 mod buckets;

@@ -21,8 +21,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service as _;
 
-/// A mesh with the service `echo`: it returns the headers of the request, and its cause, after `wait` milliseconds. Its method `Panic`
-/// panics.
+/// A mesh with the service `echo`: it returns the headers of the request, and its cause, after `wait` milliseconds. Its
+/// method `Panic` panics.
 fn peers() -> Peers {
     let echo = tower::service_fn(|request: Request<Body>| async move {
         if request.uri().path().ends_with("/Panic") {

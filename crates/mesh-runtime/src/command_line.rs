@@ -1,4 +1,5 @@
-//! The flags that each process has, the sources of its configuration, and what it prints and exits with if they cannot be used.
+//! The flags that each process has, the sources of its configuration, and what it prints and exits with if they cannot
+//! be used.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};

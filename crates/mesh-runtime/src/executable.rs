@@ -1,7 +1,7 @@
 //! The build of this process: its version, and the digest of its executable.
 //!
-//! Equal executables have equal digests, on every machine. Another compiler, feature or dependency gives another digest,
-//! even if no contract has changed.
+//! Equal executables have equal digests, on every machine. Another compiler, feature or dependency gives another
+//! digest, even if no contract has changed.
 
 use std::fmt::Write as _;
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! The parts that each process needs: settings, command line, signals, tasks, backoff, build.
 //!
 //! Modules, in reading order: [`settings`] are declared, checked together and printed; the [`command_line`] sets them;
-//! [`signals`] end a process; [`tasks`] are what it waits for; an [`alarm`](alarm()) bounds the wait; [`backoff`] computes
-//! the pauses between attempts.
+//! [`signals`] end a process; [`tasks`] are what it waits for; an [`alarm`](alarm()) bounds the wait; [`backoff`]
+//! computes the pauses between attempts.
 //!
 //! [`raise_open_files`] raises the limit of open files. [`executable`] tells builds apart.
 //!

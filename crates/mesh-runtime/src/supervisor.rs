@@ -11,8 +11,8 @@ pub enum State {
     Stopping,
 }
 
-/// Reports a state to the socket that `NOTIFY_SOCKET` names. Without the variable, or without anybody who reads there, it does
-/// nothing.
+/// Reports a state to the socket that `NOTIFY_SOCKET` names. Without the variable, or without anybody who reads there,
+/// it does nothing.
 #[cfg(unix)]
 pub fn notify(state: State) {
     use std::os::unix::net::UnixDatagram;

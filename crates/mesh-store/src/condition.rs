@@ -117,14 +117,14 @@ impl fmt::Display for Condition {
     }
 }
 
-/// Whether an error with this code says that clients share sessions, as behind a pooler: a prepared statement is unknown
-/// or exists already.
+/// Whether an error with this code says that clients share sessions, as behind a pooler: a prepared statement is
+/// unknown or exists already.
 pub(super) fn is_name_of_another_session(code: &str) -> bool {
     matches!(code, "26000" | "42P05")
 }
 
-/// Whether an error of Postgres says that the result of a prepared statement has changed. Its code stands for all that is
-/// not supported; its text may be translated.
+/// Whether an error of Postgres says that the result of a prepared statement has changed. Its code stands for all that
+/// is not supported; its text may be translated.
 pub(super) fn is_stale_plan(error: &dyn DatabaseError) -> bool {
     let postgres = error.try_downcast_ref::<PgDatabaseError>();
     postgres.is_some_and(|error| error.code() == "0A000" && error.routine() == Some("RevalidateCachedQuery"))

@@ -139,7 +139,8 @@ async fn prepare(connection: &mut AnyConnection, more: &'static str) -> sqlx::Re
     sqlx::raw_sql(more).execute(connection).await.map(drop)
 }
 
-/// Adds those of the databases `others` that do not exist to an error that says so of one. Other errors stay as they are.
+/// Adds those of the databases `others` that do not exist to an error that says so of one. Other errors stay as they
+/// are.
 pub async fn with_missing(error: OpenError, others: &[(&'static str, (&Database, Limits))]) -> OpenError {
     let OpenError::Missing { mut services, mut create } = error else { return error };
     for (service, (database, limits)) in others {
@@ -205,8 +206,8 @@ async fn postgres(service: &'static str, url: &str, limits: Limits, schema: Sche
 }
 
 /// Whether clients get sessions in which others have prepared statements, as behind a pooler that neither keeps the
-/// names of clients apart nor lends a session for longer than a transaction. A pooler lends the session that it got back
-/// last, so the second client finds the statement of the first.
+/// names of clients apart nor lends a session for longer than a transaction. A pooler lends the session that it got
+/// back last, so the second client finds the statement of the first.
 async fn shares_sessions(options: &PgConnectOptions) -> sqlx::Result<bool> {
     for _ in 0..2 {
         let mut client = PgConnection::connect_with(options).await?;

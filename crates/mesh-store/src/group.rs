@@ -208,7 +208,8 @@ impl Writer {
     }
 }
 
-/// The error of a group, to a member of it: SQLite has rolled back the whole group, perhaps for the fault of another one.
+/// The error of a group, to a member of it: SQLite has rolled back the whole group, perhaps for the fault of another
+/// one.
 fn of_group(error: Error) -> Error {
     match error {
         Error::Defect(cause) => Error::unavailable(Condition::Busy, cause),

@@ -73,8 +73,8 @@ impl Holders {
     ///
     /// # Errors
     ///
-    /// [`PoolTimedOut`](sqlx::Error::PoolTimedOut) after `limit`. [`AnyDriverError`](sqlx::Error::AnyDriverError) if the
-    /// task waits for a transaction of its own.
+    /// [`PoolTimedOut`](sqlx::Error::PoolTimedOut) after `limit`. [`AnyDriverError`](sqlx::Error::AnyDriverError) if
+    /// the task waits for a transaction of its own.
     pub(super) async fn wait<T>(
         &self,
         limit: Duration,

@@ -1,7 +1,7 @@
 //! A list of ids in the condition of a statement: `WHERE id IN (…)`.
 //!
-//! sqlx's `Any` binds no arrays, so each id has a parameter. The number of parameters is a power of two, and the last id
-//! fills the rest: lists of all lengths share few prepared statements.
+//! sqlx's `Any` binds no arrays, so each id has a parameter. The number of parameters is a power of two, and the last
+//! id fills the rest: lists of all lengths share few prepared statements.
 
 use std::iter;
 

@@ -34,7 +34,8 @@ impl Lock {
 
     /// Notes that the database has a schema.
     pub(super) fn mark(&mut self) {
-        // Without the mark, an emptied file is noticed only by its log. That is no reason not to start, as on a full disk.
+        // Without the mark, an emptied file is noticed only by its log. That is no reason not to start, as on a full
+        // disk.
         if self.length() == 0 && self.0.write_all(MARK).is_err() {
             let _ = self.0.set_len(0);
         }
@@ -66,8 +67,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // A child process has a copy of the open file until it runs its own program. Closing ours would leave the lock to
-        // that copy, and the next to open the database would be refused.
+        // A child process has a copy of the open file until it runs its own program. Closing ours would leave the lock
+        // to that copy, and the next to open the database would be refused.
         let _ = self.0.unlock();
     }
 }

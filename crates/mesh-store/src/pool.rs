@@ -1,8 +1,8 @@
 //! The connections to Postgres: each is lent for one transaction.
 //!
 //! sqlx's own pool waits for a free connection and for a server that is away with one limit and one error. This one
-//! tells them apart, lends a connection with its transaction begun, in one round trip, and takes it back when the server
-//! is done with it.
+//! tells them apart, lends a connection with its transaction begun, in one round trip, and takes it back when the
+//! server is done with it.
 //!
 //! Guarantees:
 //! - A statement ends with the deadline of its call, on the server as well, and so does a wait for a lock.
@@ -94,14 +94,15 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`PoolTimedOut`](sqlx::Error::PoolTimedOut) if no connection is free in time, an error of the driver if the server
-    /// cannot be reached, a defect if the task waits for a transaction of its own.
+    /// [`PoolTimedOut`](sqlx::Error::PoolTimedOut) if no connection is free in time, an error of the driver if the
+    /// server cannot be reached, a defect if the task waits for a transaction of its own.
     pub(super) async fn begin(&self, access: Access, place: Place) -> sqlx::Result<Lease> {
         let shared = &*self.0;
         let permit = shared.holders.wait(shared.limits.wait, place, Arc::clone(&shared.permits).acquire_owned()).await;
         let mut permit = permit.map_err(|error| self.explain(error))?.map_err(|_| sqlx::Error::PoolClosed)?;
 
-        // The server has as long as the pool: else a place that is free at the last moment looks like a server that is away.
+        // The server has as long as the pool: else a place that is free at the last moment looks like a server that is
+        // away.
         let until = Instant::now() + shared.limits.wait;
         let limit = self.statement_limit();
         let begin = AssertSqlSafe(begin(access, limit, shared.limits.lock_timeout)).into_sql_str();

@@ -1,13 +1,13 @@
 //! A connection to Postgres with the types of `Any`, and its prepared statements.
 //!
-//! The plan of a prepared statement is stale once its result has other columns: a column was added to a table of which a
-//! statement selects `*`, or a column got another type. Postgres fails the statement and aborts its transaction.
+//! The plan of a prepared statement is stale once its result has other columns: a column was added to a table of which
+//! a statement selects `*`, or a column got another type. Postgres fails the statement and aborts its transaction.
 //!
 //! Guarantees:
 //! - A stale plan of the first statement of a transaction stays unseen: the transaction begins again, and the statement
 //!   is planned again.
-//! - So does a statement whose name another client of a pooler has taken, or replaced: it runs without one, and from then
-//!   on all do.
+//! - So does a statement whose name another client of a pooler has taken, or replaced: it runs without one, and from
+//!   then on all do.
 //! - After a stale plan, each connection of the pool prepares its statements again before its next transaction.
 //!
 //! See: docs/decisions/0024-connections-to-postgres.md
@@ -156,7 +156,8 @@ mod tests {
     use harness::Postgres;
     use sqlx::{Arguments as _, Row as _, SqlSafeStr as _};
 
-    /// A link to a session in which another client has prepared a statement. `None`, with a note, if no Postgres is installed.
+    /// A link to a session in which another client has prepared a statement. `None`, with a note, if no Postgres is
+    /// installed.
     async fn shared() -> Option<PgLink> {
         // The start of a server blocks, so it runs outside of the runtime.
         let url = tokio::task::spawn_blocking(|| Postgres::shared().map(|server| server.database("shared_session")));

@@ -1,5 +1,5 @@
-//! Asks whether the database answers, on a connection of its own: the connections of the service may all be in use while
-//! the database is well.
+//! Asks whether the database answers, on a connection of its own: the connections of the service may all be in use
+//! while the database is well.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Whether a database takes reads and writes.
 //!
-//! A read that works proves nothing about writes: the disk may be full, the database read-only. So an error that shows a
-//! lasting condition makes the next check write, and each later one, until such a write succeeds.
+//! A read that works proves nothing about writes: the disk may be full, the database read-only. So an error that shows
+//! a lasting condition makes the next check write, and each later one, until such a write succeeds.
 //!
 //! Damage lasts until the process ends: a page that is whole proves nothing about others.
 //!

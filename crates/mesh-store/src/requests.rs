@@ -53,8 +53,8 @@ impl Request {
     }
 }
 
-/// The SHA-256 hash that identifies the request `message` of a method under `id`. The message holds the id as its client
-/// spelled it, so the hash is that of the message with the id in small letters.
+/// The SHA-256 hash that identifies the request `message` of a method under `id`. The message holds the id as its
+/// client spelled it, so the hash is that of the message with the id in small letters.
 pub fn request_hash(method: &str, id: Uuid, message: &impl Message) -> Vec<u8> {
     let mut encoded = message.encode_to_vec();
     lower(&mut encoded, id.to_string().as_bytes());

@@ -29,8 +29,8 @@ pub(super) fn normalized(text: &str) -> Option<String> {
     Some(url.into())
 }
 
-/// The options of a connection. Poolers refuse the startup parameter that the driver sets for the digits of numbers; since
-/// Postgres 12 it changes nothing.
+/// The options of a connection. Poolers refuse the startup parameter that the driver sets for the digits of numbers;
+/// since Postgres 12 it changes nothing.
 pub(super) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {
     Ok(url.parse::<PgConnectOptions>()?.extra_float_digits(None).disable_statement_logging())
 }

@@ -55,7 +55,8 @@ impl Databases {
         Self { data_dir, pattern: pattern.zip(source) }
     }
 
-    /// Reads `services.SERVICE.database_url`. `here` says that the service runs in this process, so that the key is in force.
+    /// Reads `services.SERVICE.database_url`. `here` says that the service runs in this process, so that the key is in
+    /// force.
     pub fn of_service(&self, service: &str, here: bool, settings: &mut Settings) -> Database {
         let key = Key::new(format!("services.{service}.database_url"), DATABASE).secret();
         let key = if here { key } else { key.elsewhere() };
@@ -129,8 +130,8 @@ impl Limits {
         Self::default().overridden("database", true, settings)
     }
 
-    /// Reads the keys under `services.SERVICE.database`, which override these. `here` says that the service runs in this
-    /// process, so that the keys are in force.
+    /// Reads the keys under `services.SERVICE.database`, which override these. `here` says that the service runs in
+    /// this process, so that the keys are in force.
     #[must_use]
     pub fn of_service(self, service: &str, here: bool, settings: &mut Settings) -> Self {
         self.overridden(&format!("services.{service}.database"), here, settings)

@@ -18,8 +18,8 @@ const ENDS: &str = "SELECT head, COALESCE((SELECT min(staged) FROM events_staged
     FROM events_head WHERE id = 1";
 
 impl Store {
-    /// Waits until all rows of the log that are committed now have their positions, and returns the last position. On SQLite
-    /// they always have. It does not end while no process numbers rows.
+    /// Waits until all rows of the log that are committed now have their positions, and returns the last position. On
+    /// SQLite they always have. It does not end while no process numbers rows.
     ///
     /// # Errors
     ///

@@ -70,7 +70,8 @@ impl Transaction {
         self.log.service
     }
 
-    /// Adds a row to the log. The transaction writes it last, behind the hooks of [`before_commit`](Self::before_commit).
+    /// Adds a row to the log. The transaction writes it last, behind the hooks of
+    /// [`before_commit`](Self::before_commit).
     pub fn append(&mut self, row: Published) {
         self.published.push(row);
     }

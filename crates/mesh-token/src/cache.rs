@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use ring::digest;
 
-/// A bounded cache whose entries end. Entries that are used stay. When it is full, the half that was not used for longest
-/// leaves.
+/// A bounded cache whose entries end. Entries that are used stay. When it is full, the half that was not used for
+/// longest leaves.
 #[derive(Debug)]
 pub struct Cache<V> {
     half: usize,

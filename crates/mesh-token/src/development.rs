@@ -4,8 +4,8 @@
 //! - The key, `issuer.key`, is readable by its owner alone. `issuer.json` is its JWKS, and follows it.
 //! - An issuer that exists is kept, also if two programs begin at once.
 //!
-//! Does not: ask for passwords, or know users. A program that can read the key can be any user, so no process that others
-//! reach may trust the issuer.
+//! Does not: ask for passwords, or know users. A program that can read the key can be any user, so no process that
+//! others reach may trust the issuer.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};

@@ -48,8 +48,8 @@ impl Issuer {
         }
     }
 
-    /// Trusts the authorities of this PEM file alone when keys are fetched by https, in the place of the public ones. The file
-    /// is read each time; [`check_ca_file`] says whether it can be used.
+    /// Trusts the authorities of this PEM file alone when keys are fetched by https, in the place of the public ones.
+    /// The file is read each time; [`check_ca_file`] says whether it can be used.
     #[must_use]
     pub fn with_ca_file(mut self, path: &Path) -> Self {
         self.roots = Some(path.to_owned());

@@ -3,8 +3,8 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
-/// An object. serde would take an array for it, whose values have the order of the fields, and text that is not UTF-8 in
-/// fields that are not read. A name that is read and occurs twice is an error.
+/// An object. serde would take an array for it, whose values have the order of the fields, and text that is not UTF-8
+/// in fields that are not read. A name that is read and occurs twice is an error.
 pub(crate) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?;
     if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {

@@ -36,8 +36,8 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// The set cannot be read, or is not one that an issuer publishes: a key of it is secret, two have one name, or none is
-    /// for signatures.
+    /// The set cannot be read, or is not one that an issuer publishes: a key of it is secret, two have one name, or
+    /// none is for signatures.
     pub(crate) fn parse(bytes: &[u8], before: &[Arc<Key>]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Set {

@@ -53,8 +53,8 @@ impl<'a> Jws<'a> {
         };
         let read: Header =
             json::object(&decode("header", header)?).map_err(|error| format!("the header is {error}"))?;
-        // Critical extensions must be understood (RFC 7515, 4.1.11), and none is. An unencoded payload is one of them, which
-        // a careless issuer may not mark as critical.
+        // Critical extensions must be understood (RFC 7515, 4.1.11), and none is. An unencoded payload is one of them,
+        // which a careless issuer may not mark as critical.
         if read.crit || read.b64 {
             return Err("the header has an extension that is not supported: `crit` or `b64`".to_owned());
         }

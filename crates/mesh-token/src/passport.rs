@@ -1,11 +1,12 @@
 //! The passport: the name of a user, which travels inside the mesh in the place of the user's token.
 //!
-//! The process that has checked a token signs the name of the user, with the key of its own certificate. The next process
-//! checks the signature and the certificate. Each process on the way of a token could use the token elsewhere, and each could
-//! write a name that is not signed.
+//! The process that has checked a token signs the name of the user, with the key of its own certificate. The next
+//! process checks the signature and the certificate. Each process on the way of a token could use the token elsewhere,
+//! and each could write a name that is not signed.
 //!
 //! Guarantees:
-//! - A passport names its signer, and the signer is that of the certificate. Which services may sign is the caller's rule.
+//! - A passport names its signer, and the signer is that of the certificate. Which services may sign is the caller's
+//!   rule.
 //! - A passport begins at most 60 s before it ends. It counts for the difference of two clocks, 30 s, longer.
 //! - A passport never counts as a token, nor a token as a passport: the types differ.
 //!
@@ -92,13 +93,13 @@ static ALGORITHMS: [Algorithm; 4] = [
     Algorithm { name: "EdDSA", scheme: SignatureScheme::ED25519, verify: webpki::ring::ED25519, ecdsa: None },
 ];
 
-/// Signs a passport of a user for the processes of `trust_domain`. `signer_id` is the SPIFFE ID in the first certificate of
-/// `chain`, and `key` the key of this certificate.
+/// Signs a passport of a user for the processes of `trust_domain`. `signer_id` is the SPIFFE ID in the first
+/// certificate of `chain`, and `key` the key of this certificate.
 ///
 /// # Errors
 ///
-/// The key is of a kind that is not supported, or the passport would be too long for a header: the chain has more than 3 KiB,
-/// or the user too many scopes.
+/// The key is of a kind that is not supported, or the passport would be too long for a header: the chain has more than
+/// 3 KiB, or the user too many scopes.
 pub fn sign(
     user: &User,
     trust_domain: &str,

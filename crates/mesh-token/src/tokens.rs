@@ -66,7 +66,8 @@ impl Tokens {
 
     /// The user of a token.
     ///
-    /// Waits only if the key of the token is not known, and for at most 1 s. Needs a runtime of tokio with time and I/O.
+    /// Waits only if the key of the token is not known, and for at most 1 s. Needs a runtime of tokio with time and
+    /// I/O.
     ///
     /// # Errors
     ///
@@ -88,8 +89,8 @@ impl Tokens {
         Ok(user)
     }
 
-    /// Fetches the keys of all issuers, and again and again. Never returns. Without it, keys are fetched when a token needs
-    /// them, and a key that an issuer has withdrawn stays in use.
+    /// Fetches the keys of all issuers, and again and again. Never returns. Without it, keys are fetched when a token
+    /// needs them, and a key that an issuer has withdrawn stays in use.
     pub async fn keep_fresh(self) {
         let mut issuers = JoinSet::new();
         for trusted in &self.0.issuers {

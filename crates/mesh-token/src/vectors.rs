@@ -1,7 +1,8 @@
 //! Vectors of the standards, and of Wycheproof.
 //!
 //! Wycheproof's files are not in this tree: `.ci/vectors` brings them. `MESH_VECTORS` names a folder with
-//! `json_web_signature_test.json` and `json_web_key_test.json`; without the variable it is tests/vectors of the project.
+//! `json_web_signature_test.json` and `json_web_key_test.json`; without the variable it is tests/vectors of the
+//! project.
 
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,10 @@
-//! Builds of three services for the tests of releases (tests/framework/releases.rs): each copy of this program is the build that
-//! its file name says.
+//! Builds of three services for the tests of releases (tests/framework/releases.rs): each copy of this program is the
+//! build that its file name says.
 //!
-//! `depot-Get-Sum` is the service depot with the methods Get and Sum. `shop-Sum` is the service shop, whose method Ask calls
-//! Sum of depot; `shop-Get-Sum-optional` calls Get, and does without Sum if depot lacks it. `front` is a service whose method
-//! Ask calls that of shop. A build knows the contracts of its version alone: those methods of depot that it has or calls.
+//! `depot-Get-Sum` is the service depot with the methods Get and Sum. `shop-Sum` is the service shop, whose method Ask
+//! calls Sum of depot; `shop-Get-Sum-optional` calls Get, and does without Sum if depot lacks it. `front` is a service
+//! whose method Ask calls that of shop. A build knows the contracts of its version alone: those methods of depot that
+//! it has or calls.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -1,5 +1,5 @@
-//! A service for the tests of calls (tests/framework/film/calls): it forwards each call to the next hop, or answers it as the
-//! last hop, in time, late or never.
+//! A service for the tests of calls (tests/framework/film/calls): it forwards each call to the next hop, or answers it
+//! as the last hop, in time, late or never.
 //!
 //! It serves the contract of the catalog, whose methods have each idempotency level: `GetTitle` has no side effects,
 //! `CreateTitle` is idempotent, `DeleteTitle` must not be repeated. It calls the service `catalog`, which is the real

@@ -1,8 +1,8 @@
 //! What a process prints once it serves: its addresses, and first calls to paste into a terminal.
 //!
 //! Guarantees:
-//! - With `auth.mode = "required"`, a call that needs a token has one, and a line before says how to get it. Calls that need
-//!   none come first. What no token allows is left out.
+//! - With `auth.mode = "required"`, a call that needs a token has one, and a line before says how to get it. Calls that
+//!   need none come first. What no token allows is left out.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};

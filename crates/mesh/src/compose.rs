@@ -19,8 +19,8 @@
 //! ```
 //!
 //! Guarantees:
-//! - An optional part takes at most three quarters of the time that is left when it begins: a peer that is silent does not
-//!   cost the whole answer.
+//! - An optional part takes at most three quarters of the time that is left when it begins: a peer that is silent does
+//!   not cost the whole answer.
 //! - A part that is dropped is cancelled at its peer, and so are all parts when the caller leaves.
 //! - An answer without a part names the service that it lacks, and nothing of the cause.
 //!
@@ -62,8 +62,9 @@ impl Parts {
     ///
     /// # Errors
     ///
-    /// The status of the call. A composer that returns it unchanged answers with PEER_UNAVAILABLE or PEER_FAILED; to tell
-    /// its caller that what it asks for does not exist, it passes NOT_FOUND on ([`peer::pass_on`](crate::peer::pass_on)).
+    /// The status of the call. A composer that returns it unchanged answers with PEER_UNAVAILABLE or PEER_FAILED; to
+    /// tell its caller that what it asks for does not exist, it passes NOT_FOUND on
+    /// ([`peer::pass_on`](crate::peer::pass_on)).
     pub async fn required<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
         let context = Context { deadline: self.due, ..Context::current() };
         Ok(context.scope(call).await?.into_inner())
@@ -104,9 +105,9 @@ impl Parts {
         }
     }
 
-    /// An optional part for each of several keys, by calls that take at most `most` of them: the answers of all calls. Each
-    /// key is asked for once; without keys there is no call. The calls run at the same time, and one that fails leaves the
-    /// others their answers.
+    /// An optional part for each of several keys, by calls that take at most `most` of them: the answers of all calls.
+    /// Each key is asked for once; without keys there is no call. The calls run at the same time, and one that fails
+    /// leaves the others their answers.
     ///
     /// # Errors
     ///
@@ -128,8 +129,8 @@ impl Parts {
         Ok(try_join_all(calls).await?.into_iter().flatten().collect())
     }
 
-    /// The services that the answer lacks a part of, as `services/NAME`, in alphabetical order: the field `unreachable` of
-    /// the response.
+    /// The services that the answer lacks a part of, as `services/NAME`, in alphabetical order: the field `unreachable`
+    /// of the response.
     #[must_use]
     pub fn unreachable(self) -> Vec<String> {
         let missing = self.missing.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -1,12 +1,13 @@
 //! The gate of releases: a process that starts checks whether its builds fit what runs. It reports what does not,
 //! or is not ready before they fit.
 //!
-//! It asks the passing instances of the services that its own ones call for their manifests, and those that call its own. What
-//! it compares are contracts, and never health: a peer that is away holds nothing for longer than `release.gate_limit`.
+//! It asks the passing instances of the services that its own ones call for their manifests, and those that call its
+//! own. What it compares are contracts, and never health: a peer that is away holds nothing for longer than
+//! `release.gate_limit`.
 //!
 //! Guarantees:
-//! - A process looks each second until it fits what runs, and does not look again: what is deployed later has a gate of its own.
-//!   One that serves and does not fit looks every 10 s after the limit.
+//! - A process looks each second until it fits what runs, and does not look again: what is deployed later has a gate of
+//!   its own. One that serves and does not fit looks every 10 s after the limit.
 //! - A mismatch that is proven holds; what cannot be asked within the limit does not.
 //! - It holds no build that serves already, and no rollback: decision 0046.
 //!
@@ -55,8 +56,8 @@ pub(crate) struct ReleaseGate {
 }
 
 impl ReleaseGate {
-    /// The gate of a process that serves these releases; `None` if it is off, or if the process knows no other one. `is_newer`: a
-    /// later program has migrated a database of the process.
+    /// The gate of a process that serves these releases; `None` if it is off, or if the process knows no other one.
+    /// `is_newer`: a later program has migrated a database of the process.
     pub(crate) fn of(parts: &Parts<'_>, releases: Arc<Releases>, is_newer: bool) -> Option<Self> {
         let Parts { config, health, metrics, .. } = parts;
         let (discovery, transport) = (parts.discovery.clone(), config.transport.clone());
@@ -160,7 +161,8 @@ impl ReleaseGate {
         (found.running, exempt)
     }
 
-    /// Reports what does not fit: new differences, and those that are gone, to the log; all to the metrics and the inspect API.
+    /// Reports what does not fit: new differences, and those that are gone, to the log; all to the metrics and the
+    /// inspect API.
     fn report(&mut self, found: &[Unmet]) {
         if self.logged == found {
             return;
@@ -210,8 +212,8 @@ impl ReleaseGate {
     }
 }
 
-/// Lets a process begin its `work` and report its health: at once, or once the gate that holds it has passed. The token that
-/// it returns is cancelled then.
+/// Lets a process begin its `work` and report its health: at once, or once the gate that holds it has passed. The token
+/// that it returns is cancelled then.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! What a process says of itself to a dashboard: its listeners, its services, their calls, and the configuration in force.
+//! What a process says of itself to a dashboard: its listeners, its services, their calls, and the configuration in
+//! force.
 
 use std::net::IpAddr;
 
@@ -63,7 +64,8 @@ fn shown(service: &Service, config: &Config) -> Shown {
     }
 }
 
-/// Whether a process serves the API. The callers of a gateway may be anyone: unless it asks who they are, they would read its log.
+/// Whether a process serves the API. The callers of a gateway may be anyone: unless it asks who they are, they would
+/// read its log.
 pub(crate) fn is_served(process: &Process, config: &Config, at: IpAddr) -> bool {
     process.gateway.is_none() || config.auth.mode == Mode::Required || at.is_loopback()
 }

@@ -11,12 +11,15 @@
 //! A process gets configuration, telemetry, migrations, health, reflection, discovery, deadlines, load shedding and
 //! drain.
 //!
-//! Modules, in reading order: [`service`] declares a service, `calls` what it calls, `follows` what it follows, `resources` is what it gets in
-//! return, [`process`] is the services of one process, [`config`]
-//! its configuration, `release` what it says of its builds, `inspect` what it says of itself, `dashboard` its page of the whole mesh, with the `schema` of mesh, `gate` whether its builds fit what runs, `run` the life of a process, `running` a process that serves, `places` how far its events and copies are, `testing` a real mesh in a test.
-//! The rest re-exports the crates below, under the names that a service uses: [`store`] is its database, [`operations`]
-//! its long work, [`saga`] work with a way back, [`compose`] an answer from those of peers, [`events`] what it publishes and follows, [`client`] follows the long work of a peer, [`error`] and [`page`] build answers, [`peer`] passes on
-//! failures of peers, [`context`] is the context of a call, [`contract`] the method table.
+//! Modules, in reading order: [`service`] declares a service, `calls` what it calls, `follows` what it follows,
+//! `resources` is what it gets in return, [`process`] is the services of one process, [`config`] its configuration,
+//! `release` what it says of its builds, `inspect` what it says of itself, `dashboard` its page of the whole mesh, with
+//! the `schema` of mesh, `gate` whether its builds fit what runs, `run` the life of a process, `running` a process that
+//! serves, `places` how far its events and copies are, `testing` a real mesh in a test. The rest re-exports the crates
+//! below, under the names that a service uses: [`store`] is its database, [`operations`] its long work, [`saga`] work
+//! with a way back, [`compose`] an answer from those of peers, [`events`] what it publishes and follows, [`client`]
+//! follows the long work of a peer, [`error`] and [`page`] build answers, [`peer`] passes on failures of peers,
+//! [`context`] is the context of a call, [`contract`] the method table.
 //!
 //! Guarantees:
 //! - A service behaves the same alone and beside others (INV-3).

@@ -1,4 +1,5 @@
-//! What the parts of a process share: its contracts, addresses, health and measurements, and the tasks that a drain ends.
+//! What the parts of a process share: its contracts, addresses, health and measurements, and the tasks that a drain
+//! ends.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -100,7 +101,8 @@ impl<'a> Parts<'a> {
         own.chain(&self.elsewhere).copied().collect()
     }
 
-    /// The names under which its certificate and its intentions have a health: those of its services, or that of the gateway.
+    /// The names under which its certificate and its intentions have a health: those of its services, or that of the
+    /// gateway.
     pub(crate) fn names(&self) -> Vec<&'static str> {
         let gateway = self.is_gateway.then_some(self.config.process);
         self.services.iter().map(|(service, _)| *service).chain(gateway).collect()

@@ -84,8 +84,8 @@ impl Releases {
         self.services.keys().copied().collect()
     }
 
-    /// The encoded manifest of a service. An empty name is that of the only service. `None`: there is none of this name, or
-    /// without a name there are several.
+    /// The encoded manifest of a service. An empty name is that of the only service. `None`: there is none of this
+    /// name, or without a name there are several.
     fn get(&self, service: &str) -> Option<Result<&[u8], Refused>> {
         let mut all = self.services.iter();
         let (_, (declared, whole)) = match (service, self.services.len()) {

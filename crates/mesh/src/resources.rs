@@ -23,8 +23,8 @@ impl Resources {
     ///
     /// # Panics
     ///
-    /// If the service has no database: it declares none of [`owns`](crate::Service::owns), [`works`](crate::Service::works)
-    /// and [`runs`](crate::Service::runs).
+    /// If the service has no database: it declares none of [`owns`](crate::Service::owns),
+    /// [`works`](crate::Service::works) and [`runs`](crate::Service::runs).
     pub fn store(&self) -> Store {
         match &self.store {
             Some(store) => store.clone(),

@@ -28,8 +28,8 @@ const FLUSH_LIMIT: Duration = Duration::from_millis(1500);
 ///
 /// The process prints one line a listener on standard output once it serves. Everything else goes to standard error.
 ///
-/// `--print-config`, `--check-config`, `--renew-epoch` and `--manifest` replace serving: the process prints the configuration,
-/// checks it, renews the epoch of its databases, or writes the manifest of a service, and exits.
+/// `--print-config`, `--check-config`, `--renew-epoch` and `--manifest` replace serving: the process prints the
+/// configuration, checks it, renews the epoch of its databases, or writes the manifest of a service, and exits.
 ///
 /// The exit code is 0 after a drain, 2 if the configuration cannot be used, and 1 if the process cannot serve.
 pub fn run(process: impl Into<Process>) -> ExitCode {

@@ -130,9 +130,9 @@ impl Service {
     }
 
     /// Adds housekeeping, work that the service itself starts: `.every(HOUR, |resources| Purge::new(…))`. The first run
-    /// starts with the first process, each further one at the interval after the start of the last, in one process of all
-    /// replicas, and not before the last has ended. Its operations are in the database of the service. A process does
-    /// not start with an interval below 1 s or above `operations.keep`.
+    /// starts with the first process, each further one at the interval after the start of the last, in one process of
+    /// all replicas, and not before the last has ended. Its operations are in the database of the service. A process
+    /// does not start with an interval below 1 s or above `operations.keep`.
     #[must_use]
     pub fn every<W>(mut self, interval: Duration, build: impl FnOnce(&Resources) -> W + Send + 'static) -> Self
     where
@@ -152,9 +152,9 @@ impl Service {
         self
     }
 
-    /// Declares that others may follow the events of the service: `.publishes(snapshot)`. `snapshot(store, after, limit)`
-    /// returns the present state for a new reader: the rows behind a key, in the order of their keys, as events, `limit` at
-    /// most. The key is empty at first.
+    /// Declares that others may follow the events of the service: `.publishes(snapshot)`. `snapshot(store, after,
+    /// limit)` returns the present state for a new reader: the rows behind a key, in the order of their keys, as
+    /// events, `limit` at most. The key is empty at first.
     ///
     /// # Panics
     ///
@@ -171,22 +171,22 @@ impl Service {
         self
     }
 
-    /// Follows the events of another service, so that this one keeps a copy of its own: `.follows(|resources| Titles)`. The
-    /// copy and the place in the events are in the database of the service. A process does not start if the service follows
-    /// itself, follows a service twice, or has no database for a copy.
+    /// Follows the events of another service, so that this one keeps a copy of its own: `.follows(|resources| Titles)`.
+    /// The copy and the place in the events are in the database of the service. A process does not start if the service
+    /// follows itself, follows a service twice, or has no database for a copy.
     #[must_use]
     pub fn follows<F: Follow>(mut self, build: impl FnOnce(&Resources) -> F + Send + 'static) -> Self {
         self.follows.add(build);
         self
     }
 
-    /// Declares methods of a peer that the service calls: `.calls("catalog.v1.CatalogService", &["GetTitle"])`. A contract
-    /// that every service may serve takes the name of the peer, too: `.calls(("artwork", "google.longrunning.Operations"),
-    /// &["GetOperation"])`. What [`follows`](Self::follows) calls is declared by it.
+    /// Declares methods of a peer that the service calls: `.calls("catalog.v1.CatalogService", &["GetTitle"])`. A
+    /// contract that every service may serve takes the name of the peer, too: `.calls(("artwork",
+    /// "google.longrunning.Operations"), &["GetOperation"])`. What [`follows`](Self::follows) calls is declared by it.
     ///
     /// A call without a declaration fails in a build with debug assertions, and so in tests: INTERNAL, reason
-    /// `UNDECLARED_CALL`. Other builds make it, and count it in `mesh_calls_undeclared_total`. A process does not start if no
-    /// contract has a declared method, or if one is declared twice.
+    /// `UNDECLARED_CALL`. Other builds make it, and count it in `mesh_calls_undeclared_total`. A process does not start
+    /// if no contract has a declared method, or if one is declared twice.
     ///
     /// See: docs/guide/peers.md
     #[must_use]
@@ -195,8 +195,8 @@ impl Service {
         self
     }
 
-    /// Declares methods as [`calls`](Self::calls) does, of a peer that the service can do without: it answers if the peer is
-    /// away, or lacks the method.
+    /// Declares methods as [`calls`](Self::calls) does, of a peer that the service can do without: it answers if the
+    /// peer is away, or lacks the method.
     #[must_use]
     pub fn calls_if_there(mut self, contract: impl Into<Callee>, methods: &[&'static str]) -> Self {
         self.calls.add(contract.into(), methods, true);

@@ -36,8 +36,8 @@ use crate::settings::Protocol;
 const APP_LOST: &str = "APP_LOST";
 /// The invited delay of a retry.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// How long an idle connection to an HTTP/1.1 app is kept: less than any server keeps it. A request that meets the end of its
-/// connection fails.
+/// How long an idle connection to an HTTP/1.1 app is kept: less than any server keeps it. A request that meets the end
+/// of its connection fails.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// The app beside this process.

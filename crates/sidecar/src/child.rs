@@ -63,7 +63,8 @@ impl Child {
         let _ = self.process.start_kill();
     }
 
-    /// Sends a signal to the process group of the app. The standard library and tokio send SIGKILL alone, and to one process.
+    /// Sends a signal to the process group of the app. The standard library and tokio send SIGKILL alone, and to one
+    /// process.
     async fn signal(&self, name: &str) -> bool {
         let group = format!("-{}", self.group);
         let sent = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\" 2>/dev/null", name, &group]).status().await;
@@ -71,7 +72,8 @@ impl Child {
     }
 }
 
-/// The exit code of a sidecar whose app has ended after SIGTERM: that of the app, and 0 if it has no handler for the signal.
+/// The exit code of a sidecar whose app has ended after SIGTERM: that of the app, and 0 if it has no handler for the
+/// signal.
 pub(crate) fn code(status: ExitStatus) -> u8 {
     #[cfg(unix)]
     if std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGTERM) {

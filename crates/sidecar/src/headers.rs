@@ -44,8 +44,8 @@ pub(crate) fn of_an_app(headers: &mut HeaderMap) {
     headers.remove(mesh_rpc::call::MESH_CONSISTENCY);
 }
 
-/// Writes what an app may know of a call: who makes it, how long the caller waits, its place in the trace and its cause.
-/// `passport` vouches for the caller, where the app calls others for it.
+/// Writes what an app may know of a call: who makes it, how long the caller waits, its place in the trace and its
+/// cause. `passport` vouches for the caller, where the app calls others for it.
 pub(crate) fn for_an_app(headers: &mut HeaderMap, context: &Context, passport: Option<HeaderValue>) {
     strip_reserved(headers);
     // The sidecar compresses for the network.

@@ -4,9 +4,9 @@
 //! traces, health), and go to the app on loopback. The app calls others at one address of loopback; the sidecar finds
 //! them, balances, repeats what the contract allows, and speaks TLS. It has no data, and does not decode a body.
 //!
-//! Modules, in order of dependency: `health` asks the app for its health, `headers` has what goes on, `settings` and `config` read the configuration,
-//! `app` answers by the app, `inbound` lets HTTP pass the layers, `outbound` is the app's way to
-//! others, `child` runs the app, `running` is the life of all of it.
+//! Modules, in order of dependency: `health` asks the app for its health, `headers` has what goes on, `settings` and
+//! `config` read the configuration, `app` answers by the app, `inbound` lets HTTP pass the layers, `outbound` is the
+//! app's way to others, `child` runs the app, `running` is the life of all of it.
 //!
 //! See: decision 0044, docs/guide/other-languages.md
 

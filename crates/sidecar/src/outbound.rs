@@ -5,8 +5,8 @@
 //! alone repeats what the contract allows.
 //!
 //! Guarantees:
-//! - A peer sees the service as its caller, or the user whose passport came with the call that the app answers. What the
-//!   app writes of identities by itself counts for nothing.
+//! - A peer sees the service as its caller, or the user whose passport came with the call that the app answers. What
+//!   the app writes of identities by itself counts for nothing.
 //! - A request that no service is found for goes nowhere.
 
 use std::collections::BTreeMap;

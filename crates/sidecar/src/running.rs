@@ -308,8 +308,8 @@ impl Running {
         }
     }
 
-    /// Drains: deregisters and finishes the calls of others, ends the app, and last its calls of others. Returns the exit
-    /// code.
+    /// Drains: deregisters and finishes the calls of others, ends the app, and last its calls of others. Returns the
+    /// exit code.
     async fn drain(&mut self, delay: Duration) -> u8 {
         let start = Instant::now();
         let until = start + self.config.drain.limit;

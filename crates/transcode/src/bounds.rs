@@ -137,8 +137,8 @@ fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Compares an input with one of the same kind that is eight times as long, by the time of the processor: other work on the
-/// machine does not count. It still empties caches, so the least time of several counts.
+/// Compares an input with one of the same kind that is eight times as long, by the time of the processor: other work on
+/// the machine does not count. It still empties caches, so the least time of several counts.
 fn assert_linear<T>(inputs: fn(usize) -> Vec<(&'static str, T)>, work: impl Fn(&T)) {
     const SIZE: usize = 16 << 10;
     let time = |input: &T| {

@@ -1,15 +1,16 @@
 //! A field within nested messages, by a path such as `title.title_id`, and its wire.
 //!
 //! Guarantees:
-//! - A field is written as one more occurrence of the messages around it. Protobuf merges occurrences, so the wire before
-//!   it need not be read.
+//! - A field is written as one more occurrence of the messages around it. Protobuf merges occurrences, so the wire
+//!   before it need not be read.
 
 use crate::error::WireError;
 use crate::scan::{self, Value};
 use crate::table::{Cardinality, Field, Message, unknown};
 use crate::wire::{WireType, begin, end, put_tag};
 
-/// The most names of a path. A message may contain itself, and a receiver refuses messages that nest more than 100 deep.
+/// The most names of a path. A message may contain itself, and a receiver refuses messages that nest more than 100
+/// deep.
 const DEPTH: usize = 32;
 
 /// A path of fields, the outermost first. All but the last are messages.
@@ -20,7 +21,8 @@ pub(crate) struct FieldPath {
 }
 
 impl FieldPath {
-    /// Finds the fields of a path within a message, by the names of the contract; with `json`, by those of JSON as well.
+    /// Finds the fields of a path within a message, by the names of the contract; with `json`, by those of JSON as
+    /// well.
     ///
     /// # Errors
     ///

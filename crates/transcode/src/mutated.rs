@@ -1,7 +1,7 @@
 //! Both directions with inputs that were changed at random: a test of what nobody thought of.
 //!
-//! `MUTATIONS` is the number of inputs for each direction; an optimised build takes seconds for a million. `SEED` chooses
-//! others.
+//! `MUTATIONS` is the number of inputs for each direction; an optimised build takes seconds for a million. `SEED`
+//! chooses others.
 
 mod content;
 

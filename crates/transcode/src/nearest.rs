@@ -3,8 +3,8 @@
 /// The longest name that is compared, in characters.
 const LONGEST: usize = 64;
 
-/// The name that differs from `wrong` least, by characters inserted, removed or replaced. Case and `_` do not count. `None`:
-/// each differs in more than half of its characters.
+/// The name that differs from `wrong` least, by characters inserted, removed or replaced. Case and `_` do not count.
+/// `None`: each differs in more than half of its characters.
 pub(crate) fn nearest<'n>(names: impl Iterator<Item = &'n str>, wrong: &str) -> Option<&'n str> {
     let (meant, length) = (plain(wrong), wrong.chars().take(LONGEST).flat_map(char::to_lowercase).count());
     let measured = names.map(|name| (strsim::levenshtein(&meant, &plain(name)), name));

@@ -23,7 +23,8 @@ impl From<WireError> for Stop {
     }
 }
 
-/// The same message with ascending field numbers, each oneof and each key of a map once. An Any within it stays as it is.
+/// The same message with ascending field numbers, each oneof and each key of a map once. An Any within it stays as it
+/// is.
 pub(crate) fn normalise(descriptor: &MessageDescriptor, wire: &[u8]) -> Result<Vec<u8>, WireError> {
     match DynamicMessage::decode(descriptor.clone(), wire) {
         Ok(message) => Ok(message.encode_to_vec()),

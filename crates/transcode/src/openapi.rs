@@ -4,12 +4,14 @@
 //! - The same routes give the same bytes. Schemas stand in the order of their names, all else in that of the contract.
 //! - Descriptions are the comments of the contract; the answers to errors are its lines `CODE: REASON`, with the status
 //!   and the domain that the server says it sends.
-//! - Headers that give a field, `Idempotency-Key` and `If-Match`, are parameters, and the body does not require the field.
-//! - A method whose callers send a bearer token says so, with the scopes, and has the failures of tokens beside its own.
+//! - Headers that give a field, `Idempotency-Key` and `If-Match`, are parameters, and the body does not require the
+//!   field.
+//! - A method whose callers send a bearer token says so, with the scopes, and has the failures of tokens beside its
+//!   own.
 //! - Bounds of `buf.validate` are those of the schemas.
 //! - A path of several segments, `{name=services/*/operations/*}`, has a parameter a segment.
-//! - A method that starts a long-running operation names the messages in it, as `x-operation-info` and in words, and links
-//!   to the methods that read or change it.
+//! - A method that starts a long-running operation names the messages in it, as `x-operation-info` and in words, and
+//!   links to the methods that read or change it.
 //! - Does not: describe WebSockets, which OpenAPI cannot. They stand as `x-websocket` beside the methods of their path.
 //!
 //! See <https://spec.openapis.org/oas/v3.1.0>.

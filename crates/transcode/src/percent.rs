@@ -55,8 +55,8 @@ fn escaped(behind: &[u8]) -> Option<(u8, &[u8])> {
 ///
 /// # Errors
 ///
-/// What is wrong: no `/` at the start, a broken escape, a NUL, bytes that are not UTF-8, or a segment `.` or `..`, which
-/// a client or a proxy should have resolved.
+/// What is wrong: no `/` at the start, a broken escape, a NUL, bytes that are not UTF-8, or a segment `.` or `..`,
+/// which a client or a proxy should have resolved.
 pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
     let segments = path.strip_prefix('/').ok_or("a path starts with `/`")?;
     decode(path)?;

@@ -1,8 +1,8 @@
 //! The fields of a request from the query of its URL.
 //!
 //! Guarantees:
-//! - An unknown name, a field of path or body, a second value for a field that takes one, and a second member of a oneof
-//!   are mistakes.
+//! - An unknown name, a field of path or body, a second value for a field that takes one, and a second member of a
+//!   oneof are mistakes.
 //! - `+` is a plus sign.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,8 @@ const SHOWN: usize = 100;
 pub(crate) fn bind(binding: &Binding, query: &str, out: &mut Vec<u8>, bad: &mut BadRequest) -> bool {
     let mut given = Given::default();
     let mut leaf = Vec::new();
-    // Behind the last mistake that is reported, nothing is looked up: a name that is not there is compared with all others.
+    // Behind the last mistake that is reported, nothing is looked up: a name that is not there is compared with all
+    // others.
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         if bad.is_full() {
             break;

@@ -106,8 +106,8 @@ impl Routes {
         methods
     }
 
-    /// Finds the binding for a method, or `WEBSOCKET`, and a path without its query. The values of variables are decoded
-    /// later, by [`Matched::request`].
+    /// Finds the binding for a method, or `WEBSOCKET`, and a path without its query. The values of variables are
+    /// decoded later, by [`Matched::request`].
     ///
     /// # Errors
     ///

@@ -340,7 +340,8 @@ impl MessageTable {
         Self { descriptor, special, fields: fields.into(), names: names.into() }
     }
 
-    /// As [`Self::named`]. Most callers write members in the order of the fields, so the field at `likely` is tried first.
+    /// As [`Self::named`]. Most callers write members in the order of the fields, so the field at `likely` is tried
+    /// first.
     pub(crate) fn named_near(&self, name: &str, likely: usize) -> Option<usize> {
         match self.fields.get(likely) {
             Some(field) if *field.json_name == *name => Some(likely),

@@ -133,8 +133,8 @@ pub(crate) fn decode(image: &[u8]) -> Result<DynamicImage, Error> {
     Ok(picture)
 }
 
-/// Whether a JPEG has its end marker. The decoder fills up an image that was cut off, without an error. Bytes behind the
-/// end do not matter: cameras append previews and films there.
+/// Whether a JPEG has its end marker. The decoder fills up an image that was cut off, without an error. Bytes behind
+/// the end do not matter: cameras append previews and films there.
 fn is_whole_jpeg(jpeg: &[u8]) -> bool {
     let mut rest = jpeg;
     // Before a marker there may be fill bytes and, behind the start of a scan, its data: there, 0xff 0x00 is a data

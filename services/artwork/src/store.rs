@@ -24,9 +24,8 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Makes a finished rendering the artwork of its title, unless one that started later already is: operations have ids in
-/// the order of their starts. Deletes the pictures of
-/// all earlier renderings.
+/// Makes a finished rendering the artwork of its title, unless one that started later already is: operations have ids
+/// in the order of their starts. Deletes the pictures of all earlier renderings.
 pub(crate) async fn publish(database: &mut Connection, rendering: &str, title: Uuid, now: i64) -> Result<(), Error> {
     let publish = "INSERT INTO artworks (title_id, rendering, create_time) VALUES ($1, $2, $3)
         ON CONFLICT (title_id) DO UPDATE SET rendering = excluded.rendering, create_time = excluded.create_time

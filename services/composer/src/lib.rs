@@ -1,5 +1,5 @@
-//! The composer answers with what a page shows, from the answers of the services that own it. It owns no data, and has no
-//! rules: a rule that two clients need is in the service that owns the data, so that its answer says it.
+//! The composer answers with what a page shows, from the answers of the services that own it. It owns no data, and has
+//! no rules: a rule that two clients need is in the service that owns the data, so that its answer says it.
 
 mod rpc;
 

@@ -81,8 +81,8 @@ impl ComposerService for Composer {
     }
 }
 
-/// The caller learns that the title does not exist, or that it may not name this viewer. Any other failure is one of the
-/// composer.
+/// The caller learns that the title does not exist, or that it may not name this viewer. Any other failure is one of
+/// the composer.
 fn known(status: Status) -> Status {
     match status.code() {
         Code::NotFound => peer::pass_on(status),

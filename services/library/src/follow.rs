@@ -32,7 +32,8 @@ impl Follow for Titles {
     }
 }
 
-/// Keeps and reports the charges that belong to no rental: a library that was restored from a backup has forgotten some.
+/// Keeps and reports the charges that belong to no rental: a library that was restored from a backup has forgotten
+/// some.
 pub(crate) struct Charges;
 
 impl Follow for Charges {

@@ -1,7 +1,7 @@
 //! Library owns the rentals of viewers, and keeps a copy of the catalog's titles, from which it rents.
 //!
-//! [`rpc`] answers calls. [`rent`] is the saga that RentTitle starts, [`follow`] keeps the copy. [`wire`] converts between
-//! the contract and [`domain`], which holds the rules; [`store`] holds the SQL.
+//! [`rpc`] answers calls. [`rent`] is the saga that RentTitle starts, [`follow`] keeps the copy. [`wire`] converts
+//! between the contract and [`domain`], which holds the rules; [`store`] holds the SQL.
 
 mod domain;
 mod follow;

@@ -1,4 +1,5 @@
-//! Calls library with its typed client, beside a catalog that only publishes and a billing that keeps its charges in memory.
+//! Calls library with its typed client, beside a catalog that only publishes and a billing that keeps its charges in
+//! memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,5 @@
-//! The backend of phones: few titles and small pictures, and one notice at the end of long work. It owns no data, and has
-//! no rules: a rule that the television needs, too, is in the service that owns the data.
+//! The backend of phones: few titles and small pictures, and one notice at the end of long work. It owns no data, and
+//! has no rules: a rule that the television needs, too, is in the service that owns the data.
 //!
 //! [`rpc`] answers calls. [`notice`] makes the notice of an operation that has ended.
 

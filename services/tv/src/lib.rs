@@ -1,5 +1,5 @@
-//! The backend of televisions: rows of titles with synopses and large pictures, and the progress of long work. It owns no
-//! data, and has no rules: a rule that phones need, too, is in the service that owns the data.
+//! The backend of televisions: rows of titles with synopses and large pictures, and the progress of long work. It owns
+//! no data, and has no rules: a rule that phones need, too, is in the service that owns the data.
 //!
 //! [`rpc`] answers calls. [`home`] arranges titles in rows, [`progress`] shows an operation.
 

@@ -18,8 +18,8 @@ fn title() -> Value {
     json!({"request_id": uuid(), "name": "Metropolis", "year": 1927, "price_cents": 399})
 }
 
-/// Creates a title; returns its id and the header with the token, as `grpcurl -v` prints them. On a busy machine an answer
-/// goes without its token, and the first one again has it.
+/// Creates a title; returns its id and the header with the token, as `grpcurl -v` prints them. On a busy machine an
+/// answer goes without its token, and the first one again has it.
 fn create(catalog: &Grpcurl, title: &Value) -> (String, String) {
     eventually("the answer has a token", || {
         let printed = catalog.run(&["-v", "-H", WANT, "-d", &title.to_string()], &[CREATE]).text();

@@ -1,4 +1,5 @@
-//! Both programs beside sidecars, as members of a mesh: at static addresses and in Consul, with and without TLS and tokens.
+//! Both programs beside sidecars, as members of a mesh: at static addresses and in Consul, with and without TLS and
+//! tokens.
 
 use std::path::Path;
 

@@ -38,11 +38,13 @@ fn libraries(program: &Path) -> Vec<PathBuf> {
     listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
 }
 
-/// Makes all but /data read-only for the program and for nobody else, as Kubernetes does, and runs it in there as the last word says.
+/// Makes all but /data read-only for the program and for nobody else, as Kubernetes does, and runs it in there as the
+/// last word says.
 const INSIDE: &str = "mount --bind \"$1\" \"$1\" && mount --bind \"$1/data\" \"$1/data\" && mount -o remount,ro,bind \"$1\" && \
                       image=$1 && shift && exec chroot $CHROOT \"$image\" \"$@\"";
 
-/// What the image has, without an engine: the program, the C library, an empty folder for data, and a user without rights.
+/// What the image has, without an engine: the program, the C library, an empty folder for data, and a user without
+/// rights.
 struct Image {
     folder: tempfile::TempDir,
     is_root: bool,
@@ -68,8 +70,8 @@ impl Image {
         Self { folder, is_root }
     }
 
-    /// Runs the program in the image. Root takes the user of the image. Any other user is its own root in a user namespace, without
-    /// rights outside.
+    /// Runs the program in the image. Root takes the user of the image. Any other user is its own root in a user
+    /// namespace, without rights outside.
     fn run(&self, arguments: &[&str]) -> Command {
         let (rights, user) =
             if self.is_root { (None, "--userspec=65532:65532") } else { (Some("--map-root-user"), "--userspec=0:0") };

@@ -1,5 +1,5 @@
-//! The files of deploy/: what they configure, and what runs by them. .ci/deploy has the checks that need other programs. The
-//! owner of a project may delete the folder.
+//! The files of deploy/: what they configure, and what runs by them. .ci/deploy has the checks that need other
+//! programs. The owner of a project may delete the folder.
 
 mod image;
 mod units;

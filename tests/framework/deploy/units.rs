@@ -73,8 +73,8 @@ impl Units {
         path
     }
 
-    /// The complaints about a unit, whose program is replaced by one that exists. `systemd-analyze verify` succeeds with unknown
-    /// keys and bad values: its standard error tells.
+    /// The complaints about a unit, whose program is replaced by one that exists. `systemd-analyze verify` succeeds
+    /// with unknown keys and bad values: its standard error tells.
     fn complaints(&self, name: &str, text: &str) -> Vec<String> {
         let program = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a program");
         let program = program.split(' ').next().expect("a word");

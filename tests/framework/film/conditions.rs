@@ -1,5 +1,5 @@
-//! A database that fails while its service runs: the code, the reason, `/readyz` and health together, before, during and
-//! after the fault.
+//! A database that fails while its service runs: the code, the reason, `/readyz` and health together, before, during
+//! and after the fault.
 
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Statements of others end those of a service, or keep it from the database: a deadlock, a cancelled statement, a pooler
-//! whose sessions are all in use.
+//! Statements of others end those of a service, or keep it from the database: a deadlock, a cancelled statement, a
+//! pooler whose sessions are all in use.
 
 use std::process::Child;
 

@@ -42,7 +42,8 @@ fn begin_writing(runtime: &Runtime, process: &Process, answered: &Arc<Answered>)
     (0..WRITERS).map(|_| runtime.spawn(write(address.clone(), Arc::clone(answered)))).collect()
 }
 
-/// Kills one process after the other while it writes, and starts it again. Returns the processes, and the answered titles.
+/// Kills one process after the other while it writes, and starts it again. Returns the processes, and the answered
+/// titles.
 fn kill_while_writing(mut processes: Vec<Process>, settings: &[(&str, &str)]) -> (Vec<Process>, Vec<String>) {
     let runtime = Runtime::new().expect("a runtime");
     let answered = Arc::new(Answered::default());

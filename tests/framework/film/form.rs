@@ -1,4 +1,5 @@
-//! Heads of requests that are ambiguous or ask for what no listener does: raw bytes, in HTTP/1.1 and HTTP/2, at each listener.
+//! Heads of requests that are ambiguous or ask for what no listener does: raw bytes, in HTTP/1.1 and HTTP/2, at each
+//! listener.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
-//! What a process says about certificates that have expired, clients that it does not let in, and peers that speak another
-//! protocol.
+//! What a process says about certificates that have expired, clients that it does not let in, and peers that speak
+//! another protocol.
 
 use std::time::Duration;
 

@@ -235,8 +235,8 @@ fn monolith_shows_the_certificate_of_the_service_that_is_called() {
     }
 }
 
-/// The authority and all certificates are replaced in the order of docs/operate/tls.md, under 200 calls a second: once, or
-/// again and again for SOAK_SECONDS.
+/// The authority and all certificates are replaced in the order of docs/operate/tls.md, under 200 calls a second: once,
+/// or again and again for SOAK_SECONDS.
 #[test]
 fn certificates_are_replaced_without_a_failed_call() {
     if !Curl::installed() {

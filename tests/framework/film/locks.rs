@@ -1,5 +1,5 @@
-//! Somebody else holds a lock in the database of the catalog: calls that need it end with their deadline, on the server as
-//! well, and nothing else suffers.
+//! Somebody else holds a lock in the database of the catalog: calls that need it end with their deadline, on the server
+//! as well, and nothing else suffers.
 
 use std::time::{Duration, Instant};
 

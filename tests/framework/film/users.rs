@@ -1,4 +1,5 @@
-//! Users and services with `auth.mode = "required"`: who is let in, what each sees, and how both travel between processes.
+//! Users and services with `auth.mode = "required"`: who is let in, what each sees, and how both travel between
+//! processes.
 
 use std::io::Read as _;
 use std::path::Path;

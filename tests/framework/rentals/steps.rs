@@ -1,5 +1,5 @@
-//! library is killed behind each commit of a rental: behind the begin of its charge, behind an answer that it never got,
-//! behind the answer of the charge, and the same while it is undone. A rental is whole afterwards.
+//! library is killed behind each commit of a rental: behind the begin of its charge, behind an answer that it never
+//! got, behind the answer of the charge, and the same while it is undone. A rental is whole afterwards.
 //!
 //! Two kills at each place by default; SAGA_KILLS sets more. The tables of library and billing are the evidence.
 
@@ -175,8 +175,8 @@ impl System {
         (id, self.kill())
     }
 
-    /// Lets library stand still on a network that works; whether billing then has what it was about to send, by the states of
-    /// the charge. It may not have sent it yet.
+    /// Lets library stand still on a network that works; whether billing then has what it was about to send, by the
+    /// states of the charge. It may not have sent it yet.
     fn is_unread(&mut self, id: &str, states: &str) -> bool {
         self.library().signal("STOP");
         self.network.heal();

@@ -75,8 +75,8 @@ impl Authority {
         }
     }
 
-    /// Calls `catalog.v1.CatalogService/ListTitles` at a server with a certificate, or without one, and reads the beginning of
-    /// the answer.
+    /// Calls `catalog.v1.CatalogService/ListTitles` at a server with a certificate, or without one, and reads the
+    /// beginning of the answer.
     ///
     /// # Errors
     ///
@@ -127,7 +127,8 @@ impl TlsClient {
         Self(config)
     }
 
-    /// Calls `catalog.v1.CatalogService/ListTitles` at the server that has this name, and reads the beginning of the answer.
+    /// Calls `catalog.v1.CatalogService/ListTitles` at the server that has this name, and reads the beginning of the
+    /// answer.
     ///
     /// # Errors
     ///
@@ -150,7 +151,8 @@ impl TlsClient {
 }
 
 impl Leaf {
-    /// A server with this certificate that lets every client in and hands out tickets for sessions, until the test ends.
+    /// A server with this certificate that lets every client in and hands out tickets for sessions, until the test
+    /// ends.
     pub fn serve_with_tickets(&self) -> SocketAddr {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();

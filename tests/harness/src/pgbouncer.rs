@@ -17,8 +17,8 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts a pooler before the server at a URL, as `Postgres::database` returns it, with `sessions` for each database.
-    /// Without an installed PgBouncer it prints a note and returns `None`.
+    /// Starts a pooler before the server at a URL, as `Postgres::database` returns it, with `sessions` for each
+    /// database. Without an installed PgBouncer it prints a note and returns `None`.
     pub fn start(server: &str, sessions: u32) -> Option<Self> {
         let Some(program) = find_program("pgbouncer", &[PathBuf::from("/usr/sbin")]) else {
             skip("PgBouncer", "`scripts/tools pgbouncer` installs it");

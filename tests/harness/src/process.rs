@@ -12,9 +12,9 @@ use tempfile::TempDir;
 
 use super::{Curl, Grpcurl, LIMIT, eventually, root};
 
-/// The programs that users start, and the examples, by name. Built once: `cargo test` alone would leave stale or missing
-/// ones. They are those of the default members: with the whole workspace, cargo would unify more features, and compile
-/// every crate again.
+/// The programs that users start, and the examples, by name. Built once: `cargo test` alone would leave stale or
+/// missing ones. They are those of the default members: with the whole workspace, cargo would unify more features, and
+/// compile every crate again.
 static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(|| build(&["--bins", "--examples"]));
 
 /// The programs that only tests of mesh start.
@@ -217,8 +217,8 @@ impl Process {
         address.expect("a listener").trim_start_matches("https://").parse().expect("an address")
     }
 
-    /// What it prints behind the addresses of its listeners, line by line: so many blocks, each with a blank line behind it. It is
-    /// read once.
+    /// What it prints behind the addresses of its listeners, line by line: so many blocks, each with a blank line
+    /// behind it. It is read once.
     pub fn printed(&self, blocks: usize) -> Vec<String> {
         let Printed { later, .. } = &*self.printed.lock().expect("no test panicked with it");
         let mut lines = Vec::new();

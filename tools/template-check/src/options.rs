@@ -40,7 +40,8 @@ impl Answers {
         Self { example, database: DATABASES[0], deploy: DEPLOYS[0], license: LICENSES[0] }
     }
 
-    /// Combinations with each pair of answers to two of the questions, but for licences and places to run, which share no file.
+    /// Combinations with each pair of answers to two of the questions, but for licences and places to run, which share
+    /// no file.
     pub(crate) fn pairs(examples: &[&'static str]) -> impl Iterator<Item = Self> {
         let each = |example: &'static str| {
             let first = EXAMPLES.iter().position(|of| *of == example).unwrap_or_default();

@@ -88,9 +88,9 @@ impl Project {
         Ok(())
     }
 
-    /// Deletes what was built of the workspace, but for dependencies. Test programs are large. All workspaces have the same
-    /// packages, whose files have the same names in the target directory: another one would build them anew, or take them
-    /// for its own if its sources are older.
+    /// Deletes what was built of the workspace, but for dependencies. Test programs are large. All workspaces have the
+    /// same packages, whose files have the same names in the target directory: another one would build them anew, or
+    /// take them for its own if its sources are older.
     pub(crate) fn delete_products(&self) -> Result<()> {
         self.run("cargo", &["clean", "--workspace"])?;
         Ok(())

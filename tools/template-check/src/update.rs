@@ -109,8 +109,8 @@ pub(crate) fn is_merged(template: &Template) -> Result<()> {
     Ok(())
 }
 
-/// Runs the command of README.md, which everybody copies: the project knows its template and version, and the command says
-/// what comes next.
+/// Runs the command of README.md, which everybody copies: the project knows its template and version, and the command
+/// says what comes next.
 pub(crate) fn is_recorded(template: &Template) -> Result<()> {
     let versions = Versions::of(template)?;
     let readme = fs::read_to_string(template.folder.join("README.md"))?;

@@ -107,7 +107,8 @@ impl Effect {
     }
 }
 
-/// The effects as lines, the earliest first, each indented below its cause. One whose cause is not there is at the left.
+/// The effects as lines, the earliest first, each indented below its cause. One whose cause is not there is at the
+/// left.
 fn tree(mut found: Vec<Effect>) -> String {
     found.sort_by(|a, b| a.order.cmp(&b.order));
     let known: HashSet<_> = found.iter().filter_map(|effect| effect.id.as_deref()).collect();

@@ -2,8 +2,8 @@
 //!
 //! Guarantees:
 //! - Of instances with one digest of their program, the first answer counts.
-//! - An instance that does not answer within 2 s, or answers for another service, is listed as unknown. All are asked at the
-//!   same time.
+//! - An instance that does not answer within 2 s, or answers for another service, is listed as unknown. All are asked
+//!   at the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -37,15 +37,15 @@ const MOST: usize = 1000;
 /// The processes to ask, and the clients outside of the mesh.
 #[derive(Args)]
 pub(crate) struct AskOptions {
-    /// Ask this process, at all addresses of the host, in place of those that `mesh` finds, or beside them if --consul is
-    /// given: for a registry `static` or `dns`, or a gateway. Several are given one by one
+    /// Ask this process, at all addresses of the host, in place of those that `mesh` finds, or beside them if --consul
+    /// is given: for a registry `static` or `dns`, or a gateway. Several are given one by one
     #[arg(long = "at", value_name = "HOST:PORT")]
     pub(super) at: Vec<Address>,
     /// Whether `--consul` was given.
     #[arg(skip)]
     pub(super) consul: bool,
-    /// The folder with manifests of clients outside of the mesh, which count as running [default: deploy/consumers, if it is
-    /// there]
+    /// The folder with manifests of clients outside of the mesh, which count as running [default: deploy/consumers, if
+    /// it is there]
     #[arg(long, value_name = "FOLDER")]
     consumers: Option<PathBuf>,
     /// Fail if an instance cannot say what it calls
@@ -256,7 +256,8 @@ async fn first(service: &str, instances: &[Instance]) -> anyhow::Result<Build> {
     Ok(select_ok(asked).await?.0)
 }
 
-/// The build of a service at a process. One of another framework has no manifest: what it serves is known by reflection.
+/// The build of a service at a process. One of another framework has no manifest: what it serves is known by
+/// reflection.
 async fn manifest(process: &Process, service: &str) -> anyhow::Result<Build> {
     let Some(answer) = get(process, service).await? else {
         let (serves, contracts) = reflection::contracts(process).await?;

@@ -88,8 +88,9 @@ pub(super) async fn read(Given { service, path }: &Given) -> Result<Build, Strin
     }
 }
 
-/// The manifests of clients outside of the mesh in a folder, by default [`CONSUMERS`], in the order of their names. The name of
-/// a client is that of its file. Files that are no manifests by their names are listed on standard error, but for README.md.
+/// The manifests of clients outside of the mesh in a folder, by default [`CONSUMERS`], in the order of their names. The
+/// name of a client is that of its file. Files that are no manifests by their names are listed on standard error, but
+/// for README.md.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! The subprotocols that a client offers for its socket. A browser sends no header of a page's choice with a handshake, so
-//! a page offers its token as `bearer.TOKEN`, beside the subprotocol that it speaks.
+//! The subprotocols that a client offers for its socket. A browser sends no header of a page's choice with a handshake,
+//! so a page offers its token as `bearer.TOKEN`, beside the subprotocol that it speaks.
 //!
 //! Guarantees: an answer chooses no token, so a token is in no head that a server sends.
 

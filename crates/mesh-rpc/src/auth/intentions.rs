@@ -1,13 +1,13 @@
-//! Intentions: which services may call which, and what of it, in a file that may be replaced while the process runs, or in
-//! Consul.
+//! Intentions: which services may call which, and what of it, in a file that may be replaced while the process runs, or
+//! in Consul.
 //!
 //! Guarantees:
 //! - A service that is not named is called by no other one.
 //! - A change is in force a second after it was written, at the latest, also for open streams.
-//! - A file that cannot be used leaves the intentions in use, with one warning. So does one that is being written: it counts once two
-//!   reads have found the same, and not without a line.
-//! - What a new file names and this process does not know allows nothing: services are replaced one by one. The log says it of
-//!   a file that changes something.
+//! - A file that cannot be used leaves the intentions in use, with one warning. So does one that is being written: it
+//!   counts once two reads have found the same, and not without a line.
+//! - What a new file names and this process does not know allows nothing: services are replaced one by one. The log
+//!   says it of a file that changes something.
 //! - Those of Consul stay in use while it is away. Before it has answered, no service may call another one.
 //! - Reflection is not restricted.
 //!
@@ -39,8 +39,8 @@ const READ: Duration = Duration::from_millis(300);
 /// The time that a start gives Consul to answer. Most have the answer before they have opened their databases.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
-/// The callers that every system knows beside its services: a gateway, a process of several services, the command `mesh`, and the
-/// dashboard of a process, which calls in memory.
+/// The callers that every system knows beside its services: a gateway, a process of several services, the command
+/// `mesh`, and the dashboard of a process, which calls in memory.
 pub const KNOWN_CALLERS: [&str; 4] = ["gateway", "monolith", "mesh", DASHBOARD];
 
 /// The intentions in use. Cheap to clone; the clones share them.
@@ -132,7 +132,8 @@ impl Intentions {
         Ok(())
     }
 
-    /// The services whose intentions are read in Consul: those of this process, and the process itself. `None` for a file.
+    /// The services whose intentions are read in Consul: those of this process, and the process itself. `None` for a
+    /// file.
     pub(crate) fn asked_of_consul(&self) -> Option<Vec<&'static str>> {
         let System { process, local, .. } = &self.0.system;
         let others = local.iter().filter(|service| *service != process);
@@ -213,8 +214,8 @@ impl Intentions {
         let _ = timeout(FIRST_ANSWER, answer.wait_for(|answer| *answer != Answer::None)).await;
     }
 
-    /// Whether the file, as far as it says, refuses calls of `service` to another one. A file with services of this process
-    /// alone says nothing of others, and Consul is not asked for theirs.
+    /// Whether the file, as far as it says, refuses calls of `service` to another one. A file with services of this
+    /// process alone says nothing of others, and Consul is not asked for theirs.
     pub fn refuse(&self, service: &str, called: &'static str, method: &'static Method) -> bool {
         let (table, local) = (self.0.table.borrow(), &self.0.system.local);
         let is_local = |name: &str| local.contains(&name);

@@ -4,8 +4,8 @@
 //! `auth.vouchers` names are believed.
 //!
 //! Guarantees:
-//! - A passport that came with a call goes on with the calls that this one makes, while it lasts. A service that may vouch
-//!   signs another one then.
+//! - A passport that came with a call goes on with the calls that this one makes, while it lasts. A service that may
+//!   vouch signs another one then.
 //! - A gateway says that its caller is nobody, so that nobody's calls do not count as its own.
 
 use std::collections::BTreeSet;
@@ -30,8 +30,8 @@ pub const HEADER: HeaderName = HeaderName::from_static("mesh-passport");
 /// The value for a caller without an identity.
 pub(super) const NOBODY: &str = "anonymous";
 
-/// The least time that a passport has left when it is used for another call of this process: half of its life. A process that passes
-/// it on may use it until its end.
+/// The least time that a passport has left when it is used for another call of this process: half of its life. A
+/// process that passes it on may use it until its end.
 const LEFT: Duration = Duration::from_secs(30);
 /// The users whose passports are kept, and the passports that are remembered.
 const REMEMBERED: usize = 4096;
@@ -57,12 +57,13 @@ struct Shared {
     warned: Mutex<Option<Instant>>,
 }
 
-/// Says in a request for whom this process makes it. `passes_on`: the process makes calls of others only, none of its own.
+/// Says in a request for whom this process makes it. `passes_on`: the process makes calls of others only, none of its
+/// own.
 ///
 /// # Errors
 ///
-/// INTERNAL: the call is for a user, this process cannot vouch for it, and the method is not public. As a call of the process
-/// itself, it could do what the user may not.
+/// INTERNAL: the call is for a user, this process cannot vouch for it, and the method is not public. As a call of the
+/// process itself, it could do what the user may not.
 pub(crate) fn write(
     passports: Option<&Passports>,
     caller: &Caller,
@@ -124,8 +125,8 @@ impl Passports {
         Ok(passports)
     }
 
-    /// The same passports, which are passed on as they are while they last. For the calls of an app, which has its passports from
-    /// this process.
+    /// The same passports, which are passed on as they are while they last. For the calls of an app, which has its
+    /// passports from this process.
     #[must_use]
     pub fn as_they_are(&self) -> Self {
         Self { renews: false, ..self.clone() }
@@ -189,9 +190,9 @@ impl Passports {
         )
     }
 
-    /// What an app beside this process is told of its caller, to send back with the calls that it makes for it: `None` if the
-    /// caller is no user. A user that this process cannot vouch for has a value that [`from_app`](Self::from_app) refuses:
-    /// as a call of the service, the app's call could do what the user may not.
+    /// What an app beside this process is told of its caller, to send back with the calls that it makes for it: `None`
+    /// if the caller is no user. A user that this process cannot vouch for has a value that
+    /// [`from_app`](Self::from_app) refuses: as a call of the service, the app's call could do what the user may not.
     pub fn for_app(&self, caller: &Caller) -> Option<HeaderValue> {
         let user = caller.as_user()?;
         let passport = match caller.passport() {
@@ -206,8 +207,8 @@ impl Passports {
     ///
     /// # Errors
     ///
-    /// UNAUTHENTICATED: it is not valid, has ended, or its signer may not vouch for users. INTERNAL: this process could not
-    /// vouch for the user.
+    /// UNAUTHENTICATED: it is not valid, has ended, or its signer may not vouch for users. INTERNAL: this process could
+    /// not vouch for the user.
     pub fn from_app(&self, passport: &HeaderValue) -> Result<Caller, Status> {
         if passport == NOBODY {
             return Err(self.refuse("it has checked a token, and auth.vouchers does not name this service"));

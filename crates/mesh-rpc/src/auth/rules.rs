@@ -17,7 +17,8 @@ const REFLECTION: &str = "grpc.reflection.";
 /// The packages of mesh.
 const MESH: &str = "mesh.";
 
-/// Whether a method is for all whatever else is decided: health, and what no contract has, which is answered as unknown.
+/// Whether a method is for all whatever else is decided: health, and what no contract has, which is answered as
+/// unknown.
 pub(super) fn is_for_all(method: &Method) -> bool {
     method.service == HEALTH || method.number == 0
 }
@@ -89,7 +90,8 @@ mod tests {
         Caller::user(Arc::new(User { issuer, subject, scopes, until: SystemTime::now() }))
     }
 
-    /// The decision of a call by nobody, by users without and with scopes, by a service as itself, and by one for a user.
+    /// The decision of a call by nobody, by users without and with scopes, by a service as itself, and by one for a
+    /// user.
     fn decisions(method: &'static Method) -> [&'static str; 5] {
         let decide = |caller: Caller, service| match super::decide(method, &caller, service, false) {
             Ok(()) => "",

@@ -57,8 +57,9 @@ impl<F: Future<Output = Status>> http_body::Body for TakeUntil<F> {
 
 /// The body of a request that is passed on as it arrives, without trailers, which no call has.
 ///
-/// Most clients end a request with an empty frame. A peer counts those that do not end the stream, and closes a connection
-/// after a hundred of them; so none is passed on, and the last frame with data ends the body if the end has arrived with it.
+/// Most clients end a request with an empty frame. A peer counts those that do not end the stream, and closes a
+/// connection after a hundred of them; so none is passed on, and the last frame with data ends the body if the end has
+/// arrived with it.
 pub struct PassedThrough {
     body: Body,
     /// The frame behind the last one.
@@ -186,8 +187,8 @@ where
     }
 }
 
-/// The status in a head or in trailers, if there is one. OK is recognised by its code alone: tonic copies all headers to
-/// read a status.
+/// The status in a head or in trailers, if there is one. OK is recognised by its code alone: tonic copies all headers
+/// to read a status.
 pub fn status_of(headers: &HeaderMap) -> Option<Status> {
     match headers.get(Status::GRPC_STATUS)?.as_bytes() {
         b"0" => Some(Status::ok("")),

@@ -1,8 +1,8 @@
 //! The caller: the identity on whose behalf a call is made.
 //!
 //! A user is authenticated by a token, a service by its certificate. The name of a caller is what it owns things by:
-//! `user/ISSUER/SUBJECT`, `service/NAME`, or `anonymous`. In a subject, `%` and `/` are `%25` and `%2F`: an issuer has slashes,
-//! and the last one of a name begins the subject.
+//! `user/ISSUER/SUBJECT`, `service/NAME`, or `anonymous`. In a subject, `%` and `/` are `%25` and `%2F`: an issuer has
+//! slashes, and the last one of a name begins the subject.
 //!
 //! Does not: authenticate (`auth` does), or read the caller from a field of a request.
 
@@ -70,14 +70,14 @@ impl Caller {
         self.0.as_deref()?.user.as_ref()
     }
 
-    /// The subject of the user. It means something only at the user's issuer. `None` for a service, and for a caller of whom
-    /// nothing is known.
+    /// The subject of the user. It means something only at the user's issuer. `None` for a service, and for a caller of
+    /// whom nothing is known.
     pub fn subject(&self) -> Option<&str> {
         self.as_user().map(|user| &*user.subject)
     }
 
-    /// Whether a request of the caller may be about the user with this subject. A user is that user; operators and callers that
-    /// are no users, which the access of a method lets in or not, may name any.
+    /// Whether a request of the caller may be about the user with this subject. A user is that user; operators and
+    /// callers that are no users, which the access of a method lets in or not, may name any.
     pub fn may_act_for(&self, subject: &str) -> bool {
         self.is_operator() || self.subject().is_none_or(|own| own == subject)
     }

@@ -1,8 +1,8 @@
 //! Compression of messages: gzip, as gRPC's document on
 //! [compression](https://github.com/grpc/grpc/blob/master/doc/compression.md) defines it.
 //!
-//! The flag of each message says whether it is compressed, and the header `grpc-encoding` says how. A message whose flag
-//! says uncompressed is taken whatever the header says.
+//! The flag of each message says whether it is compressed, and the header `grpc-encoding` says how. A message whose
+//! flag says uncompressed is taken whatever the header says.
 
 use std::io::{Read as _, Write as _};
 use std::pin::Pin;
@@ -99,8 +99,8 @@ impl Drop for Decompressed {
 ///
 /// # Errors
 ///
-/// The body ends with UNIMPLEMENTED at a compressed message in an unsupported encoding, with INVALID_ARGUMENT at one that
-/// is no gzip, and with RESOURCE_EXHAUSTED at one that is too large, alone or with the others of `counted`.
+/// The body ends with UNIMPLEMENTED at a compressed message in an unsupported encoding, with INVALID_ARGUMENT at one
+/// that is no gzip, and with RESOURCE_EXHAUSTED at one that is too large, alone or with the others of `counted`.
 pub fn decode(body: Body, encoding: Encoding, counted: Arc<Decompressed>) -> Body {
     let recode = move |flag: u8, message: Bytes| match (flag, encoding) {
         (0, _) => Ok((flag, message)),

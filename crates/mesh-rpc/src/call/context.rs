@@ -1,8 +1,8 @@
 //! The context of a call: its deadline, its trace, its caller, its cause, and the consistency that its caller asks for.
 //!
-//! The server sets the [`Context`] for the handler. The client reads it when the handler calls a peer, so a deadline,
-//! a trace and a cause reach the last hop without code in a service. The context is local to the task: work that a handler
-//! spawns outlives the call and does not inherit its deadline.
+//! The server sets the [`Context`] for the handler. The client reads it when the handler calls a peer, so a deadline, a
+//! trace and a cause reach the last hop without code in a service. The context is local to the task: work that a
+//! handler spawns outlives the call and does not inherit its deadline.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,8 +66,8 @@ impl Context {
         CURRENT.try_with(Clone::clone).unwrap_or_default()
     }
 
-    /// The context in which the effects of an event are applied: it continues the trace of the event, which is the cause
-    /// of what is published, started and called in it. A snapshot is no cause.
+    /// The context in which the effects of an event are applied: it continues the trace of the event, which is the
+    /// cause of what is published, started and called in it. A snapshot is no cause.
     pub fn of_event(event: &Event) -> Self {
         let trace = Trace::parse(&event.traceparent).map_or_else(Trace::begin, Trace::child);
         let ids = event.id.parse().ok().zip(event.correlation_id.parse().ok());

@@ -55,8 +55,8 @@ pub fn exceeded() -> Status {
 /// The reason of a stream that ends in order.
 pub const STREAM_DRAINING: &str = "STREAM_DRAINING";
 
-/// UNAVAILABLE, `STREAM_DRAINING`: a stream ends in order. The client may resume it at once, at another instance or over
-/// another connection.
+/// UNAVAILABLE, `STREAM_DRAINING`: a stream ends in order. The client may resume it at once, at another instance or
+/// over another connection.
 pub fn draining(message: impl Into<String>) -> Status {
     unavailable(STREAM_DRAINING, message, Duration::from_millis(100))
 }

@@ -122,7 +122,8 @@ impl<B> Call<B> {
         self.connection.as_ref().map_or(self.local.map(|local| local.caller), Connection::service)
     }
 
-    /// The service that is called, if the call is in memory. Over the network, the name of the contract says it, or a request.
+    /// The service that is called, if the call is in memory. Over the network, the name of the contract says it, or a
+    /// request.
     pub fn called(&self) -> Option<&'static str> {
         self.local.map(|local| local.called)
     }

@@ -70,8 +70,8 @@ impl Method {
         self.number != UNKNOWN.number
     }
 
-    /// The first segment of its package, which is the name of the service that it belongs to. A shared contract belongs to
-    /// none.
+    /// The first segment of its package, which is the name of the service that it belongs to. A shared contract belongs
+    /// to none.
     pub fn package(&self) -> &'static str {
         self.service.split('.').next().unwrap_or_default()
     }
@@ -87,8 +87,8 @@ impl Method {
     }
 }
 
-/// The two methods that stand for HTTP requests to a service, whose contract does not have them. They are for the services
-/// of the mesh.
+/// The two methods that stand for HTTP requests to a service, whose contract does not have them. They are for the
+/// services of the mesh.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpMethods {
     /// Requests that only read, and have no body: they may be repeated.

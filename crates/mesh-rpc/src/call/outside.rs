@@ -1,7 +1,7 @@
 //! The headers that a caller outside of the mesh must not send: what they say is the mesh's to say.
 //!
-//! Guarantees: a header whose name has an underscore is removed, too. Programs behind a CGI-like interface read `x_mesh_user` as
-//! `x-mesh-user`.
+//! Guarantees: a header whose name has an underscore is removed, too. Programs behind a CGI-like interface read
+//! `x_mesh_user` as `x-mesh-user`.
 
 use http::{HeaderMap, HeaderName};
 

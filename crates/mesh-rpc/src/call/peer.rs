@@ -116,16 +116,16 @@ pub fn is_marked(status: &Status) -> bool {
     status.metadata().contains_key(MARK)
 }
 
-/// Makes the failure of a peer one of the service, as it is: with its code, message, details and pushback. For a failure
-/// that the contract of the service promises. The caller of the service sees the text of the peer.
+/// Makes the failure of a peer one of the service, as it is: with its code, message, details and pushback. For a
+/// failure that the contract of the service promises. The caller of the service sees the text of the peer.
 pub fn pass_on(status: Status) -> Status {
     let mut own = Status::with_details(status.code(), status.message(), status.details().to_vec().into());
     Pushback::of_status(&status).write(&mut own);
     own
 }
 
-/// The answer of a peer for a caller whose call this process passes on: the peer's failure as it is, and the channel's own
-/// without the names of hosts.
+/// The answer of a peer for a caller whose call this process passes on: the peer's failure as it is, and the channel's
+/// own without the names of hosts.
 pub fn passed_on(response: Response<Body>) -> Response<Body> {
     match failure_of(response.headers()) {
         Some(status) => own_or_passed_on(status).into_http(),

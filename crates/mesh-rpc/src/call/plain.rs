@@ -1,8 +1,9 @@
 //! HTTP on the way of a call: requests and answers without gRPC pass the same layers, with the same access, limits,
 //! deadlines and telemetry.
 //!
-//! An answer of HTTP has no status of gRPC. [`ended`] adds one behind its body, by its code, and [`plain`] takes it away
-//! again, where the answer leaves for HTTP. A failure of a layer, such as a call that is refused, becomes an error of HTTP.
+//! An answer of HTTP has no status of gRPC. [`ended`] adds one behind its body, by its code, and [`plain`] takes it
+//! away again, where the answer leaves for HTTP. A failure of a layer, such as a call that is refused, becomes an error
+//! of HTTP.
 //!
 //! Does not: pass trailers of HTTP on. Few clients read them.
 
@@ -29,8 +30,8 @@ pub fn ended<B>(mut response: Response<B>) -> Response<Ended<B>> {
     response.map(|body| Ended { body, status: Some(status) })
 }
 
-/// What the code of an answer says. HTTP/1.1 leaves a body as soon as its length has been read, and so before its status: the call
-/// did not fail then.
+/// What the code of an answer says. HTTP/1.1 leaves a body as soon as its length has been read, and so before its
+/// status: the call did not fail then.
 #[derive(Clone, Debug)]
 pub struct Said(pub Status);
 
@@ -99,8 +100,8 @@ where
     }
 }
 
-/// The answer of a call as one of HTTP. A failure in the head is an error with its reason, and one behind the body breaks
-/// the body off, so that nobody takes it for a whole one.
+/// The answer of a call as one of HTTP. A failure in the head is an error with its reason, and one behind the body
+/// breaks the body off, so that nobody takes it for a whole one.
 pub fn plain(mut response: Response<Body>) -> Response<Body> {
     if let Some(status) = failure_of(response.headers()) {
         return error(code_of(&status), &status);
@@ -127,8 +128,8 @@ pub fn error(code: StatusCode, status: &Status) -> Response<Body> {
     response
 }
 
-/// The code of a failure, as [the HTTP mapping](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto)
-/// of gRPC's codes has it.
+/// The code of a failure, as [the HTTP
+/// mapping](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto) of gRPC's codes has it.
 fn code_of(status: &Status) -> StatusCode {
     match status.code() {
         Code::Ok => StatusCode::OK,

@@ -128,7 +128,8 @@ impl Attempt {
         decompressed(response.map(|body| AttemptBody { body, attempt: self, _guard: guard }))
     }
 
-    /// The head of an answer of HTTP has arrived. A proxy or the server says by its code that the endpoint cannot answer.
+    /// The head of an answer of HTTP has arrived. A proxy or the server says by its code that the endpoint cannot
+    /// answer.
     fn respond_plain(mut self, response: Response<Incoming>, guard: InFlightGuard) -> Response<Attempted> {
         let failed = matches!(
             response.status(),

@@ -160,7 +160,8 @@ impl PeersInner {
 /// - UNAVAILABLE, `ENDPOINT_UNREACHABLE`: no instance can be reached. Nothing was sent.
 /// - UNAVAILABLE, `CONNECTION_LOST`: the connection broke. The peer may have done the work.
 /// - DEADLINE_EXCEEDED: the deadline passed. The peer may have done the work.
-/// - INTERNAL, `UNDECLARED_CALL`: the service does not declare the call, in a build with debug assertions. Nothing was sent.
+/// - INTERNAL, `UNDECLARED_CALL`: the service does not declare the call, in a build with debug assertions. Nothing was
+///   sent.
 ///
 /// A status of the peer is about the request to the peer. A service that returns it unchanged answers with another one
 /// (docs/CONTRACTS.md): match on its code and answer with an error of the service, or pass it on with

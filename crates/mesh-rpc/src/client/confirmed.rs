@@ -1,7 +1,8 @@
 //! A stream that reports its first bytes from the peer.
 //!
 //! In TLS 1.3 a client has finished its part of the handshake before the server has checked the client's certificate. A
-//! connection that is used at once would lose its first calls, and the caller could not know whether they were processed.
+//! connection that is used at once would lose its first calls, and the caller could not know whether they were
+//! processed.
 
 use std::io;
 

@@ -293,8 +293,8 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
     Ok(Http2Connection { sender, end, greeted, distrusted, calls })
 }
 
-/// Begins HTTP/2 on a connection by TLS, and waits until the peer has accepted the certificate of this process. Returns when
-/// the certificate of the peer ends, too.
+/// Begins HTTP/2 on a connection by TLS, and waits until the peer has accepted the certificate of this process. Returns
+/// when the certificate of the peer ends, too.
 async fn authenticated(
     connecting: tokio_rustls::Connect<TcpStream>,
     source: &Source,

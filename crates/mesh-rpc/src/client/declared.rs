@@ -1,7 +1,8 @@
 //! The calls that a service declares, and the check of each call against them.
 //!
 //! Guarantees:
-//! - A call that the service does not declare is counted and logged. A build with debug assertions refuses it: tests find it.
+//! - A call that the service does not declare is counted and logged. A build with debug assertions refuses it: tests
+//!   find it.
 //! - The check of a declared call reads one byte.
 //!
 //! Does not: check calls of health and reflection, which every process serves.

@@ -2,9 +2,9 @@
 //!
 //! The load is the number of calls in flight times the latency, divided by the weight. The latency is a peak EWMA: a
 //! slower call raises the average at once, faster calls lower it over ten seconds. So calls move away from an instance
-//! as soon as it slows down. An average without a call for five seconds is forgotten: otherwise a single slow call, such as
-//! the first one of a new process, would keep an instance idle until the average had decayed below that of the others,
-//! which takes the longer the faster they are.
+//! as soon as it slows down. An average without a call for five seconds is forgotten: otherwise a single slow call,
+//! such as the first one of a new process, would keep an instance idle until the average had decayed below that of the
+//! others, which takes the longer the faster they are.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

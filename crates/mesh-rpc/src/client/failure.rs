@@ -71,8 +71,8 @@ pub fn is_unbegun(status: &Status) -> bool {
     reason(status).is_some_and(|reason| [STARTING, APP_UNREACHABLE].contains(&&*reason))
 }
 
-/// Whether the status is no failure of the endpoint: a propagated one, the end of a stream by a drain, a copy that lags, or
-/// a database that takes no writes. Other calls work, and all instances share the copy and the database.
+/// Whether the status is no failure of the endpoint: a propagated one, the end of a stream by a drain, a copy that
+/// lags, or a database that takes no writes. Other calls work, and all instances share the copy and the database.
 pub fn spares_the_endpoint(status: &Status) -> bool {
     is_propagated(status)
         || reason(status).is_some_and(|reason| match &*reason {

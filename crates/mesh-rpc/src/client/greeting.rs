@@ -1,7 +1,7 @@
 //! A stream without TLS whose first bytes from the peer are looked at: the frame SETTINGS of HTTP/2, or something else.
 //!
-//! A server of HTTP/2 sends SETTINGS before anything else. A peer that sends other bytes has understood no request, so that
-//! each one counts as not sent.
+//! A server of HTTP/2 sends SETTINGS before anything else. A peer that sends other bytes has understood no request, so
+//! that each one counts as not sent.
 //!
 //! See: [RFC 9113, 3.4](https://www.rfc-editor.org/rfc/rfc9113#section-3.4)
 

@@ -4,13 +4,13 @@
 //! pauses.
 //!
 //! Guarantees:
-//! - A request that was not sent, or that a process refused because it starts, may be retried. A request that may have begun
-//!   is retried only if its contract says NO_SIDE_EFFECTS or IDEMPOTENT.
+//! - A request that was not sent, or that a process refused because it starts, may be retried. A request that may have
+//!   begun is retried only if its contract says NO_SIDE_EFFECTS or IDEMPOTENT.
 //! - The budget of the peer bounds all retries, and no retry passes the deadline.
 //! - A failure that the peer propagates from a peer of its own is not retried.
-//! - A call has five attempts at most. Methods with streaming requests are retried only while no connection opens. Other requests are buffered, and
-//!   so are the responses of idempotent unary calls: a connection may break after the response head. `buffer` bounds
-//!   both; a call above the bound is not retried.
+//! - A call has five attempts at most. Methods with streaming requests are retried only while no connection opens.
+//!   Other requests are buffered, and so are the responses of idempotent unary calls: a connection may break after the
+//!   response head. `buffer` bounds both; a call above the bound is not retried.
 //! - The header `grpc-previous-rpc-attempts` has the number of attempts that a server may have seen.
 //!
 //! See: decision 0017.
@@ -81,15 +81,16 @@ impl Attempts {
 }
 
 impl Remote {
-    /// Calls `service` at `endpoints`. With `passes_on`, the calls are those of other hops: they retry what may have been
-    /// received, and this hop only what no handler has begun.
+    /// Calls `service` at `endpoints`. With `passes_on`, the calls are those of other hops: they retry what may have
+    /// been received, and this hop only what no handler has begun.
     pub fn new(service: &'static str, endpoints: Endpoints, passes_on: bool, metrics: PeerMetrics) -> Self {
         // tower rounds the share to whole calls: one retry for every six.
         let budget = TpsBudget::new(Duration::from_secs(10), 1, 0.16);
         Self { service, endpoints, budget, buffers: Buffers::default(), passes_on, metrics }
     }
 
-    /// Calls an endpoint, and retries where the rules of this module allow it, at another endpoint if a healthy one is left.
+    /// Calls an endpoint, and retries where the rules of this module allow it, at another endpoint if a healthy one is
+    /// left.
     pub async fn call(
         &self,
         method: &'static Method,

@@ -66,8 +66,8 @@ fn is_host_name(text: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label) && !name.rsplit('.').next().is_some_and(is_number)
 }
 
-/// Derives the address of a service from its name: `{service}.default.svc:50051`, or `{host}.default.svc:50051` where no
-/// host name may have an underscore.
+/// Derives the address of a service from its name: `{service}.default.svc:50051`, or `{host}.default.svc:50051` where
+/// no host name may have an underscore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     host: String,

@@ -3,8 +3,8 @@
 //! Guarantees:
 //! - An error keeps the last known instances: they may outlive the agent (INV-8).
 //! - Instances that are not passing are called while none is: if a shared dependency fails, all instances are critical
-//!   at once, and their answers say why. An instance in maintenance is never called, and counts as known: an answer with
-//!   such instances only empties the set at once.
+//!   at once, and their answers say why. An instance in maintenance is never called, and counts as known: an answer
+//!   with such instances only empties the set at once.
 //! - An answer without instances empties the set: all have deregistered. After an error of the agent it does so only if
 //!   it stays empty for 5 s, because an agent that restarted may have lost its state and gets it back.
 //! - An unchanged answer, such as after an expired wait, changes nothing.

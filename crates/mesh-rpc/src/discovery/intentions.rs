@@ -4,8 +4,8 @@
 //! - An error keeps the intentions in use.
 //! - An answer counts at once, also an empty one: it denies.
 //!
-//! The list has an index, and silently omits what the token may not read. So the list is waited for, and the intentions of
-//! each service, which Consul refuses then, are read after a change.
+//! The list has an index, and silently omits what the token may not read. So the list is waited for, and the intentions
+//! of each service, which Consul refuses then, are read after a change.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

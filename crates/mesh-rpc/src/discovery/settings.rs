@@ -103,8 +103,8 @@ impl Registry {
     }
 }
 
-/// Reads `sidecar.peers`: the services that no contract names. Each process reads the key, since files that processes share may
-/// have addresses and callers of such a service. The names live as long as the process.
+/// Reads `sidecar.peers`: the services that no contract names. Each process reads the key, since files that processes
+/// share may have addresses and callers of such a service. The names live as long as the process.
 pub fn take_peers(settings: &mut Settings) -> Vec<&'static str> {
     settings.optional(&Key::new("sidecar.peers", PEERS), parse_names).unwrap_or_default()
 }

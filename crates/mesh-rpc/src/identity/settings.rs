@@ -40,7 +40,8 @@ pub(crate) enum Security<'a> {
 
 impl Transport {
     /// Reads the keys, and the files that they name. `services` are those of the process, the first one the name of the
-    /// process. `listen` is its address for other processes; `None` for a gateway, whose clients are outside of the mesh.
+    /// process. `listen` is its address for other processes; `None` for a gateway, whose clients are outside of the
+    /// mesh.
     pub fn take(services: &[&'static str], listen: Option<SocketAddr>, settings: &mut Settings) -> Self {
         let key = Key::new(MODE, "auto, mutual or plaintext");
         let mode_source = settings.source(MODE).cloned();

@@ -117,8 +117,8 @@ impl Snapshot {
         [service, self.id.service()].into_iter().find(ended)
     }
 
-    /// The service whose certificate ends first, and the time left, if that is less than a third of what it was when the
-    /// certificate was read.
+    /// The service whose certificate ends first, and the time left, if that is less than a third of what it was when
+    /// the certificate was read.
     pub(super) fn ending(&self) -> Option<(&'static str, Duration)> {
         let (service, end) = self.ends.iter().min_by_key(|(_, end)| **end)?;
         let (whole, left) = (end.duration_since(self.read).unwrap_or_default(), left(*end));
@@ -135,7 +135,8 @@ impl Snapshot {
         &self.own
     }
 
-    /// The service that has an ID; `None` if it is of another trust domain or path, where the same name is another service.
+    /// The service that has an ID; `None` if it is of another trust domain or path, where the same name is another
+    /// service.
     pub fn service_of<'id>(&self, id: &'id SpiffeId) -> Option<&'id str> {
         (id.to_string() == self.id.beside(id.service())).then(|| id.service())
     }

@@ -35,8 +35,8 @@ impl SpiffeId {
     ///
     /// # Errors
     ///
-    /// Why the certificate has none, as the end of a sentence: it cannot be read, or does not have exactly one URI, which is
-    /// an ID.
+    /// Why the certificate has none, as the end of a sentence: it cannot be read, or does not have exactly one URI,
+    /// which is an ID.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, String> {
         let parsed = EndEntityCert::try_from(certificate).map_err(|error| format!("cannot be read: {error}"))?;
         let uris: Vec<_> = parsed.valid_uri_names().collect();

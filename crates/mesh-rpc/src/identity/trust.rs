@@ -18,8 +18,8 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    /// A peer with this certificate, and its issuers behind it. `source` has the authorities; those of `checked` were in use in
-    /// the handshake.
+    /// A peer with this certificate, and its issuers behind it. `source` has the authorities; those of `checked` were
+    /// in use in the handshake.
     pub(crate) fn of(source: Source, checked: Arc<Snapshot>, chain: &[CertificateDer<'_>]) -> Self {
         Self { source, checked, chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect() }
     }

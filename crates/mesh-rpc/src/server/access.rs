@@ -2,8 +2,8 @@
 //!
 //! Guarantees:
 //! - A call that is refused starts no handler, and none of its body is read.
-//! - A stream ends with the token of its user, UNAUTHENTICATED `TOKEN_EXPIRED`, and when the service that reads it may no
-//!   longer call its method, PERMISSION_DENIED `CALLER_NOT_ALLOWED`.
+//! - A stream ends with the token of its user, UNAUTHENTICATED `TOKEN_EXPIRED`, and when the service that reads it may
+//!   no longer call its method, PERMISSION_DENIED `CALLER_NOT_ALLOWED`.
 
 use http::Response;
 

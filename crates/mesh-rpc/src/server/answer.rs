@@ -1,7 +1,7 @@
 //! The trait of the server's layers, and the response body that all of them share.
 //!
-//! A layer answers a call by the layer within it. The layers compile into one future, which is boxed once for each call.
-//! So is the response body: what a layer does to a stream after its head, it does within [`Answered`].
+//! A layer answers a call by the layer within it. The layers compile into one future, which is boxed once for each
+//! call. So is the response body: what a layer does to a stream after its head, it does within [`Answered`].
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

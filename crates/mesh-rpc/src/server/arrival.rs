@@ -76,8 +76,8 @@ impl Limited {
                 Poll::Ready(self.count(frame))
             }
             Poll::Ready(_) => {
-                // The client disconnected, which drops the call at once and records it as cancelled. Until then the body must
-                // not end as if it were whole, which it does at the next look.
+                // The client disconnected, which drops the call at once and records it as cancelled. Until then the
+                // body must not end as if it were whole, which it does at the next look.
                 self.broken = true;
                 self.wait(cx)
             }

@@ -1,17 +1,18 @@
 //! Serves one connection, within limits.
 //!
 //! Guarantees:
-//! - A client that does not complete its first bytes is disconnected after [`PREFACE_TIMEOUT`]: the HTTP/2 preface with its first frame,
-//!   or the head of an HTTP/1.1 request. Before them, a handshake of TLS has [`HANDSHAKE_TIMEOUT`].
-//! - An HTTP/2 client that does not answer pings is disconnected after at most twice [`KEEP_ALIVE`]. A client that stops within a
-//!   frame does not answer them.
+//! - A client that does not complete its first bytes is disconnected after [`PREFACE_TIMEOUT`]: the HTTP/2 preface with
+//!   its first frame, or the head of an HTTP/1.1 request. Before them, a handshake of TLS has [`HANDSHAKE_TIMEOUT`].
+//! - An HTTP/2 client that does not answer pings is disconnected after at most twice [`KEEP_ALIVE`]. A client that
+//!   stops within a frame does not answer them.
 //! - The head of an HTTP/1.1 request above [`MAX_HEADER_BYTES`], and headers above [`MAX_HTTP_2_HEADER_BYTES`], are
-//!   answered with 431. Between them, `deadline` answers a call with RESOURCE_EXHAUSTED, and the edge another request with
+//!   answered with 431. Between them, `deadline` answers a call with RESOURCE_EXHAUSTED, and the edge another request
+//!   with
 //!   431. h2 closes a connection that
 //!   resets new streams again and again, with ENHANCE_YOUR_CALM.
 //! - At the configured age, the client receives GOAWAY and finishes its calls elsewhere. After the grace period,
-//!   streams end with a status. After another one, the connection is closed. The same happens, without the first period, when
-//!   the authority of the client's certificate is no longer trusted.
+//!   streams end with a status. After another one, the connection is closed. The same happens, without the first
+//!   period, when the authority of the client's certificate is no longer trusted.
 //!
 //! The age spreads connections over new instances. It is random within a tenth, so that clients do not reconnect at the
 //! same moment.

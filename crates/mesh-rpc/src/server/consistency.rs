@@ -1,10 +1,10 @@
-//! The layer that lets callers read their own writes. Before the handler it waits for the copies that the caller's tokens
-//! name, and behind it it answers with the tokens of what the call has published.
+//! The layer that lets callers read their own writes. Before the handler it waits for the copies that the caller's
+//! tokens name, and behind it it answers with the tokens of what the call has published.
 //!
 //! Guarantees:
 //! - A call without the header `mesh-consistency` passes: nothing is allocated, locked or timed for it.
-//! - A call that waits has no permit, since its request is not read (INV-13). It waits for 2 s at most, and not until its
-//!   deadline.
+//! - A call that waits has no permit, since its request is not read (INV-13). It waits for 2 s at most, and not until
+//!   its deadline.
 //! - A committed write does not fail because of its token: without one in time, the answer goes without.
 //!
 //! See: decision 0038
@@ -32,12 +32,12 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// What the services of a process publish and follow.
 pub trait Places: Send + Sync {
-    /// Waits until the copy that `service` has of a source is as far as `token`. It ends at once for a source that the service
-    /// does not follow.
+    /// Waits until the copy that `service` has of a source is as far as `token`. It ends at once for a source that the
+    /// service does not follow.
     fn reached<'a>(&'a self, service: &'a str, token: &'a Token) -> Pending<'a, ()>;
 
-    /// How far the events of `service` are, with all that has been committed; `None` if the service does not publish, or its
-    /// database fails. It may wait without an end.
+    /// How far the events of `service` are, with all that has been committed; `None` if the service does not publish,
+    /// or its database fails. It may wait without an end.
     fn published<'a>(&'a self, service: &'a str) -> Pending<'a, Option<Token>>;
 }
 

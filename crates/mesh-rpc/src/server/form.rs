@@ -1,13 +1,14 @@
-//! Refuses requests whose head is ambiguous, or asks for what no listener does. A proxy before the process may read such a
-//! head in another way.
+//! Refuses requests whose head is ambiguous, or asks for what no listener does. A proxy before the process may read
+//! such a head in another way.
 //!
 //! Guarantees:
 //! - A request has one host: that of its address and that of `Host` are the same, without a name of a user.
-//! - TRACE and CONNECT, and transfer codings other than `chunked`, are refused. `Upgrade: h2c` is ignored, as RFC 9113 allows:
-//!   Java's client sends it with each first request.
+//! - TRACE and CONNECT, and transfer codings other than `chunked`, are refused. `Upgrade: h2c` is ignored, as RFC 9113
+//!   allows: Java's client sends it with each first request.
 //!
-//! Does not: refuse what hyper refuses before, such as lengths that differ. A body with a length and chunks is read by its chunks, and
-//! its connection is closed behind it ([RFC 9112, 6.3](https://www.rfc-editor.org/rfc/rfc9112#section-6.3)); hyper does so.
+//! Does not: refuse what hyper refuses before, such as lengths that differ. A body with a length and chunks is read by
+//! its chunks, and its connection is closed behind it ([RFC 9112,
+//! 6.3](https://www.rfc-editor.org/rfc/rfc9112#section-6.3)); hyper does so.
 
 use http::header::{ALLOW, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::Authority;

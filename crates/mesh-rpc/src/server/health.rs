@@ -1,5 +1,5 @@
-//! Health of the services: ready while their checks pass, from the end of the start to the beginning of the drain. A process
-//! that is held has started, and is not ready for a reason that no check finds.
+//! Health of the services: ready while their checks pass, from the end of the start to the beginning of the drain. A
+//! process that is held has started, and is not ready for a reason that no check finds.
 //!
 //! Three views show the same state: `grpc.health.v1.Health` by the full name of a contract, its empty name for the
 //! process, and `/readyz` over HTTP.
@@ -120,8 +120,8 @@ impl Health {
         Self(Arc::new(HealthInner { contracts, state }))
     }
 
-    /// Reports NOT_SERVING for all services until [`started`](Self::started): all are built, and must not be called yet. `why`
-    /// are sentences for operators.
+    /// Reports NOT_SERVING for all services until [`started`](Self::started): all are built, and must not be called
+    /// yet. `why` are sentences for operators.
     pub fn hold(&self, why: Vec<String>) {
         self.0.state.send_if_modified(|state| {
             if matches!(state.phase, Phase::Starting | Phase::Held) {
@@ -142,8 +142,8 @@ impl Health {
         });
     }
 
-    /// Runs the checks of services periodically and reports changes. Of several checks of a service the worst result counts. A
-    /// service without a check stays ready. Never returns.
+    /// Runs the checks of services periodically and reports changes. Of several checks of a service the worst result
+    /// counts. A service without a check stays ready. Never returns.
     pub async fn watch(self, checks: Vec<(&'static str, Check)>) {
         let mut ticks = tokio::time::interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -195,8 +195,8 @@ impl Health {
         self.0.state.borrow().is_ready(Some(service))
     }
 
-    /// Whether all services are ready, and one line for each service; one line for a process that starts or drains, and one for
-    /// each reason of one that is held.
+    /// Whether all services are ready, and one line for each service; one line for a process that starts or drains, and
+    /// one for each reason of one that is held.
     pub fn summary(&self) -> (bool, String) {
         let state = self.0.state.borrow();
         match state.phase {

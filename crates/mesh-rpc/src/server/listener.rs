@@ -61,8 +61,8 @@ pub(super) struct Bound {
     pub(super) name: &'static str,
 }
 
-/// Serves connections, with `tls` or without, by `answer` until `draining` is cancelled. Each connection is one of `tasks`, and ends when its
-/// calls have finished.
+/// Serves connections, with `tls` or without, by `answer` until `draining` is cancelled. Each connection is one of
+/// `tasks`, and ends when its calls have finished.
 pub(super) async fn serve<A, F>(
     listener: TcpListener,
     tls: Option<TlsOfNew>,

@@ -1,5 +1,5 @@
-//! A listener without TLS for HTTP/1.1 and HTTP/2: for the app beside a sidecar, and for a dashboard. It is meant for loopback;
-//! the dashboard asks readers for a token on another address.
+//! A listener without TLS for HTTP/1.1 and HTTP/2: for the app beside a sidecar, and for a dashboard. It is meant for
+//! loopback; the dashboard asks readers for a token on another address.
 //!
 //! Guarantees: a request with an ambiguous head is refused, as on the other listeners.
 

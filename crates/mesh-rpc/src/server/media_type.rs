@@ -1,10 +1,10 @@
 //! What is a call, and what is answered to a request that is none although its path is that of a method.
 //!
 //! Guarantees, as in [gRPC over HTTP/2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md):
-//! - A call is a POST with `application/grpc`. Another HTTP method is answered with 405 and `Allow: POST`, another content type
-//!   with 415.
-//! - The services of the process read Protobuf. A call in another format, such as `application/grpc+json`, is answered with
-//!   415 and with a status of gRPC, UNIMPLEMENTED.
+//! - A call is a POST with `application/grpc`. Another HTTP method is answered with 405 and `Allow: POST`, another
+//!   content type with 415.
+//! - The services of the process read Protobuf. A call in another format, such as `application/grpc+json`, is answered
+//!   with 415 and with a status of gRPC, UNIMPLEMENTED.
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Reads `start` and then what follows it. Both come in one read if the rest has arrived: hyper would enlarge its buffer
-/// for a head that comes in two.
+/// Reads `start` and then what follows it. Both come in one read if the rest has arrived: hyper would enlarge its
+/// buffer for a head that comes in two.
 pub(super) struct Prefixed<I> {
     start: Bytes,
     stream: I,

@@ -30,8 +30,8 @@ const V1ALPHA: &str = v1alpha::server_reflection_server::SERVICE_NAME;
 /// The full names of the services that [`serve`] adds.
 pub const NAMES: [&str; 2] = [V1, V1ALPHA];
 
-/// Adds both versions to the services of a process. `others` are services that it answers for and does not run. `system`
-/// holds encoded descriptor sets of the system's contracts.
+/// Adds both versions to the services of a process. `others` are services that it answers for and does not run.
+/// `system` holds encoded descriptor sets of the system's contracts.
 ///
 /// # Errors
 ///

@@ -92,8 +92,8 @@ impl Limits {
 
 /// The files that a process needs beside its connections: databases, calls to peers, the log, admin pages.
 const RESERVED_FILES: u64 = 256;
-/// Connections to `admin.listen`: probes and scrapers are few, and the dashboard bounds its pages. They are among the reserved
-/// files.
+/// Connections to `admin.listen`: probes and scrapers are few, and the dashboard bounds its pages. They are among the
+/// reserved files.
 const ADMIN_CONNECTIONS: usize = 64;
 
 impl Limits {

@@ -1,8 +1,8 @@
 //! The first bytes of a connection, which say its protocol.
 //!
-//! Guarantees: HTTP/2 begins with its preface, whose end is a SETTINGS frame
-//! ([RFC 9113, 3.4](https://www.rfc-editor.org/rfc/rfc9113#section-3.4)). A client that begins with another frame receives
-//! GOAWAY with PROTOCOL_ERROR: h2 would answer the frame.
+//! Guarantees: HTTP/2 begins with its preface, whose end is a SETTINGS frame ([RFC 9113,
+//! 3.4](https://www.rfc-editor.org/rfc/rfc9113#section-3.4)). A client that begins with another frame receives GOAWAY
+//! with PROTOCOL_ERROR: h2 would answer the frame.
 
 use std::io::{Error, ErrorKind, Result};
 

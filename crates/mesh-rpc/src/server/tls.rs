@@ -105,8 +105,8 @@ impl Tls {
 ///
 /// # Errors
 ///
-/// The client does not speak TLS, which it is answered; it has no protocol or version of TLS in common; its certificate is
-/// refused; it went away.
+/// The client does not speak TLS, which it is answered; it has no protocol or version of TLS in common; its certificate
+/// is refused; it went away.
 pub(super) async fn accept(config: Arc<ServerConfig>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let mut first = [HANDSHAKE];
     stream.peek(&mut first).await?;
@@ -117,8 +117,8 @@ pub(super) async fn accept(config: Arc<ServerConfig>, stream: TcpStream) -> io::
     TlsAcceptor::from(config).accept(stream).await
 }
 
-/// Answers a client without TLS, and waits until it leaves: unread bytes would reset the connection before the client has read
-/// the answer, and it would not know whether its request was processed.
+/// Answers a client without TLS, and waits until it leaves: unread bytes would reset the connection before the client
+/// has read the answer, and it would not know whether its request was processed.
 async fn refuse_plaintext(mut stream: TcpStream) -> io::Result<()> {
     let mut bytes = [0; PLAIN_READ];
     let _ = stream.read(&mut bytes).await?;

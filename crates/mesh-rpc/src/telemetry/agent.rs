@@ -22,8 +22,8 @@ pub(crate) fn of(service: &str) -> HeaderValue {
     HeaderValue::from_str(&named).unwrap_or(HeaderValue::from_static("grpc-rust-mesh"))
 }
 
-/// The value for a call that comes with one: that of an app beside a sidecar, or of a request that a handler passes on. It stays,
-/// and `own` is appended in place of an earlier one: the service that calls is the last one named.
+/// The value for a call that comes with one: that of an app beside a sidecar, or of a request that a handler passes on.
+/// It stays, and `own` is appended in place of an earlier one: the service that calls is the last one named.
 pub(crate) fn appended(given: &HeaderValue, own: &HeaderValue) -> HeaderValue {
     let joined = given.to_str().ok().zip(own.to_str().ok()).map(|(given, own)| {
         let before = given.find(PRODUCT).map_or(given, |at| &given[..at]).trim_end();

@@ -1,7 +1,7 @@
 //! The buckets of a histogram of times: log-linear, four an octave, from 1 µs to an hour.
 //!
-//! Guarantees: a time is within a quarter of its bucket's bounds, and histograms of several processes are added bucket by
-//! bucket, so that quantiles of the sum are as near.
+//! Guarantees: a time is within a quarter of its bucket's bounds, and histograms of several processes are added bucket
+//! by bucket, so that quantiles of the sum are as near.
 
 use std::time::Duration;
 

@@ -57,7 +57,8 @@ pub struct CarrierMetrics {
 /// How far a broker is behind the log of a service.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CarrierLag {
-    /// The events that the broker does not have, and the age of the oldest of them in seconds; `None` before it was asked.
+    /// The events that the broker does not have, and the age of the oldest of them in seconds; `None` before it was
+    /// asked.
     pub behind: Option<(i64, f64)>,
     /// The time since the broker last answered, in seconds.
     pub answered: f64,

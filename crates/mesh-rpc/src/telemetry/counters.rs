@@ -1,8 +1,9 @@
-//! The counters of an edge: each thread counts in a shard of its own, without a lock and without an instruction that other
-//! cores wait for.
+//! The counters of an edge: each thread counts in a shard of its own, without a lock and without an instruction that
+//! other cores wait for.
 //!
 //! Guarantees:
-//! - A counter of a shard has one writer. Threads above [`OWN`] share the last shard, and count there with atomic additions.
+//! - A counter of a shard has one writer. Threads above [`OWN`] share the last shard, and count there with atomic
+//!   additions.
 //! - A shard exists from the first call that its thread counts.
 //! - A reader that sees the end of a call, by its code, sees its time, and what its thread has written before.
 //!

@@ -1,11 +1,13 @@
-//! The edges of a process: every call that it serves or makes is counted here, once. `/metrics` and the inspect API read it.
+//! The edges of a process: every call that it serves or makes is counted here, once. `/metrics` and the inspect API
+//! read it.
 //!
 //! Guarantees:
-//! - A known edge is found without a lock and without a hash: by the number of its method, then among the few that have it.
-//! - The number of edges is bounded. Methods that no contract has are one, and so are callers beyond [`CALLERS`] services
-//!   with a certificate, or [`CLAIMED`] that say what they are, and all of them beyond [`MOST`] edges.
-//! - A caller is the service of its certificate, or the one that calls in memory. What a caller within the mesh says of itself is
-//!   for display; what one outside of it says is not read.
+//! - A known edge is found without a lock and without a hash: by the number of its method, then among the few that have
+//!   it.
+//! - The number of edges is bounded. Methods that no contract has are one, and so are callers beyond [`CALLERS`]
+//!   services with a certificate, or [`CLAIMED`] that say what they are, and all of them beyond [`MOST`] edges.
+//! - A caller is the service of its certificate, or the one that calls in memory. What a caller within the mesh says of
+//!   itself is for display; what one outside of it says is not read.
 //!
 //! See: decision 0047.
 
@@ -29,7 +31,8 @@ use crate::call::{Call, Method};
 const CALLERS: usize = 256;
 /// The most services without a certificate. Further ones are one caller.
 const CLAIMED: usize = 64;
-/// From so many edges on, further callers over the network are one: without a bound each could claim a name for each method.
+/// From so many edges on, further callers over the network are one: without a bound each could claim a name for each
+/// method.
 const MOST: usize = 2048;
 
 /// The edges of one process. Cheap to clone.
@@ -156,8 +159,8 @@ impl Edges {
         self.0.all.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// At most `most` of the calls that the process has kept, the newest first: of a method, and only those that failed or were
-    /// slow, if that is asked for. And since when it has all.
+    /// At most `most` of the calls that the process has kept, the newest first: of a method, and only those that failed
+    /// or were slow, if that is asked for. And since when it has all.
     pub fn kept(&self, most: usize, method: Option<&str>, problems: bool) -> (Vec<KeptCall>, SystemTime) {
         self.0.kept.list(most, method, problems)
     }

@@ -1,4 +1,5 @@
-//! The calls that a process keeps: those that failed or were slow, and a sample of the others. The newest replace the oldest.
+//! The calls that a process keeps: those that failed or were slow, and a sample of the others. The newest replace the
+//! oldest.
 //!
 //! Does not: keep anything of a message.
 
@@ -83,8 +84,8 @@ impl Kept {
         ring.calls.push_back(call);
     }
 
-    /// At most `most` calls, the newest first: of a method, and only problems, if that is asked for. And since when all are
-    /// there.
+    /// At most `most` calls, the newest first: of a method, and only problems, if that is asked for. And since when all
+    /// are there.
     pub(super) fn list(&self, most: usize, method: Option<&str>, problems: bool) -> (Vec<KeptCall>, SystemTime) {
         let ring = self.ring();
         let asked =

@@ -4,8 +4,8 @@
 //! [`Context`](crate::call::Context) when a line is written. A span for each call would cost more than all other
 //! telemetry of the call, and most calls write nothing.
 //!
-//! Such a line looks as if the call had a span `rpc`, with the fields `rpc.service`, `rpc.method` and `trace_id`. In JSON
-//! a service's own span within the call keeps the place `span`, and the call is in `rpc` beside it.
+//! Such a line looks as if the call had a span `rpc`, with the fields `rpc.service`, `rpc.method` and `trace_id`. In
+//! JSON a service's own span within the call keeps the place `span`, and the call is in `rpc` beside it.
 
 use std::fmt;
 

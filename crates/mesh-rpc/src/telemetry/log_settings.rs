@@ -74,8 +74,8 @@ fn parse_format(text: &str) -> Option<LogFormat> {
 }
 
 fn parse_level(text: &str) -> Option<Level> {
-    // `Targets` reads any word without `=` as the name of a target. A misspelt level would disable the log; so would an empty
-    // one, which stands for `error` there.
+    // `Targets` reads any word without `=` as the name of a target. A misspelt level would disable the log; so would an
+    // empty one, which stands for `error` there.
     let words_are_levels = text
         .split(',')
         .filter(|directive| !directive.contains('='))

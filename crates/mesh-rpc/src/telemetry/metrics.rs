@@ -30,8 +30,8 @@ use crate::call::Method;
 /// The metrics of one process. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
-    /// The calls that the process serves and makes, including calls in memory. A call that it makes counts once, with all of its
-    /// attempts.
+    /// The calls that the process serves and makes, including calls in memory. A call that it makes counts once, with
+    /// all of its attempts.
     pub edges: Edges,
     /// Certificates and handshakes.
     pub tls: TlsMetrics,
@@ -198,8 +198,8 @@ impl Metrics {
         registry.register_collector(Box::new(Issuers(tokens)));
     }
 
-    /// Begins the series of methods that the process serves, at 0: a rate of their first event is right, and an alert that
-    /// compares codes has all of them.
+    /// Begins the series of methods that the process serves, at 0: a rate of their first event is right, and an alert
+    /// that compares codes has all of them.
     pub fn serves(&self, methods: impl IntoIterator<Item = &'static Method>) {
         for method in methods {
             self.edges.serves(method);

@@ -17,8 +17,8 @@ const ENDPOINT: &str = "where a collector takes OTLP over gRPC, such as http://1
 const RATIO: &str = "a number from 0 to 1, such as 0.1";
 
 impl Otlp {
-    /// Reads `otlp.endpoint` and `otlp.ratio`; `None` if no endpoint is set. Without the key, the variables of OpenTelemetry
-    /// for it are read, unless they ask for no traces, or for another protocol than gRPC.
+    /// Reads `otlp.endpoint` and `otlp.ratio`; `None` if no endpoint is set. Without the key, the variables of
+    /// OpenTelemetry for it are read, unless they ask for no traces, or for another protocol than gRPC.
     pub fn take(settings: &mut Settings) -> Option<Self> {
         if settings.source("otlp.endpoint").is_none()
             && let Some((variable, endpoint)) = standard(settings)
@@ -34,8 +34,8 @@ impl Otlp {
 /// The variables of OpenTelemetry for the collector. That of traces wins.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
-/// The endpoint of OpenTelemetry's variables, and the one that has it. Other programs may read them, too: one that this process
-/// cannot use is no mistake.
+/// The endpoint of OpenTelemetry's variables, and the one that has it. Other programs may read them, too: one that this
+/// process cannot use is no mistake.
 fn standard(settings: &Settings) -> Option<(&'static str, String)> {
     let of_traces = |traces, all| settings.otel(traces).or_else(|| settings.otel(all));
     let is =

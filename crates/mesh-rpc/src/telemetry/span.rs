@@ -96,8 +96,8 @@ pub fn link(span: &Span, cause: Trace) {
     span.add_link(remote(cause));
 }
 
-/// Runs a function whose spans stand below a position in the trace of another process. For a process that passes calls on
-/// and has no span of its own.
+/// Runs a function whose spans stand below a position in the trace of another process. For a process that passes calls
+/// on and has no span of its own.
 pub fn below<T>(caller: Trace, work: impl FnOnce() -> T) -> T {
     let _attached = opentelemetry::Context::new().with_remote_span_context(remote(caller)).attach();
     work()

@@ -1,5 +1,5 @@
-//! The calls and events between the builds of this process and those of peers that do not fit. The gate of releases finds them;
-//! `/metrics` and the inspect API read them.
+//! The calls and events between the builds of this process and those of peers that do not fit. The gate of releases
+//! finds them; `/metrics` and the inspect API read them.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -91,8 +91,8 @@ async fn ask(asks: Asks, channel: Channel) -> Result<String, Status> {
     }
 }
 
-/// What a caller of the service sees, as code and reason, and the headers of the last request to the peer. The message of
-/// OK is the name that the peer answered.
+/// What a caller of the service sees, as code and reason, and the headers of the last request to the peer. The message
+/// of OK is the name that the peer answered.
 async fn seen(asks: Asks, answer: Answer) -> (Status, HeaderMap) {
     let requested = Arc::new(Mutex::new(HeaderMap::new()));
     let headers = Arc::clone(&requested);

@@ -49,8 +49,8 @@ impl Settings {
         }
     }
 
-    /// Reads a key; `None` if it is not set. A value that is not allowed gives `None`, too, and is noted as a problem. The
-    /// value of a secret may be in a file that `KEY_file` names.
+    /// Reads a key; `None` if it is not set. A value that is not allowed gives `None`, too, and is noted as a problem.
+    /// The value of a secret may be in a file that `KEY_file` names.
     pub fn optional<T>(&mut self, key: &Key, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         self.known.insert(key.path.clone());
         let own = self.values.remove(&key.path);
@@ -118,7 +118,8 @@ impl Settings {
         self.listing.set(key, value, source);
     }
 
-    /// The value of a variable of OpenTelemetry, such as `OTEL_EXPORTER_OTLP_ENDPOINT`. An empty one is as good as none.
+    /// The value of a variable of OpenTelemetry, such as `OTEL_EXPORTER_OTLP_ENDPOINT`. An empty one is as good as
+    /// none.
     pub fn otel(&self, variable: &str) -> Option<&str> {
         self.otel.get(variable).map(String::as_str).filter(|value| !value.is_empty())
     }

@@ -1,5 +1,5 @@
-//! The twin of a secret key, `KEY_file`: the value is the content of the file that it names, without the white space around it.
-//! Orchestrators mount secrets as files, and what is in the environment is inherited by every child.
+//! The twin of a secret key, `KEY_file`: the value is the content of the file that it names, without the white space
+//! around it. Orchestrators mount secrets as files, and what is in the environment is inherited by every child.
 //!
 //! The file is read once, at the start.
 

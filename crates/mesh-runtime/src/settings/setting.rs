@@ -10,9 +10,9 @@ use super::listing::Shown;
 use super::merged::Settings;
 use super::parse;
 
-/// A setting of a service, under the key `services.NAME.KEY`. Declare it as a constant, hand it to the service, and read
-/// its value with it. The constructors check the key (lower-case letters, digits and underscores) and that the default
-/// is in range: a constant that breaks a rule does not compile.
+/// A setting of a service, under the key `services.NAME.KEY`. Declare it as a constant, hand it to the service, and
+/// read its value with it. The constructors check the key (lower-case letters, digits and underscores) and that the
+/// default is in range: a constant that breaks a rule does not compile.
 ///
 /// ```
 /// # use mesh_runtime::settings::Setting;

@@ -35,8 +35,9 @@ pub(super) struct Flags {
     /// (docs/operate/backup.md)
     #[arg(long, conflicts_with_all = ["print_config", "check_config"])]
     renew_epoch: bool,
-    /// Write the manifest of the service to standard output: what it serves, calls, publishes, follows and stores. Opens
-    /// nothing and reads no configuration; a process of several services takes the name of one (docs/operate/releases.md)
+    /// Write the manifest of the service to standard output: what it serves, calls, publishes, follows and stores.
+    /// Opens nothing and reads no configuration; a process of several services takes the name of one
+    /// (docs/operate/releases.md)
     #[arg(long, value_name = "SERVICE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     #[arg(conflicts_with_all = ["print_config", "check_config", "renew_epoch"])]
     pub(super) manifest: Option<String>,

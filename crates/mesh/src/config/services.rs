@@ -22,8 +22,8 @@ pub(super) struct Services {
 
 impl Services {
     /// Reads the keys under `services` and `static`. All processes of a system share a file, so it may name services of
-    /// other processes: all that are `known`. The keys of mesh are checked for them, too; their processes check their own
-    /// settings.
+    /// other processes: all that are `known`. The keys of mesh are checked for them, too; their processes check their
+    /// own settings.
     pub(super) fn take(
         process: &Process,
         known: &BTreeSet<&'static str>,

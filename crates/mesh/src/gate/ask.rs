@@ -90,8 +90,8 @@ pub(super) struct Asked {
 }
 
 impl Asks {
-    /// Asks the passing instances of `peers`, and of all other services that discovery lists, but for the services `own`.
-    /// Of those that are `needed`, one must be there.
+    /// Asks the passing instances of `peers`, and of all other services that discovery lists, but for the services
+    /// `own`. Of those that are `needed`, one must be there.
     pub(super) async fn others(&mut self, peers: BTreeSet<String>, needed: &BTreeSet<String>, own: &[String]) -> Found {
         let mut found = Found::default();
         let mut services = peers;

@@ -139,8 +139,8 @@ impl Built {
         Ok(())
     }
 
-    /// Adds the gRPC services of mesh that answer from the databases, and keeps the databases: their logs are numbered and
-    /// read, their old rows deleted.
+    /// Adds the gRPC services of mesh that answer from the databases, and keeps the databases: their logs are numbered
+    /// and read, their old rows deleted.
     ///
     /// # Errors
     ///

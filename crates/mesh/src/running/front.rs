@@ -1,4 +1,5 @@
-//! What answers at the listeners of a process: the layers around its services, the edge, the dashboard and the admin pages.
+//! What answers at the listeners of a process: the layers around its services, the edge, the dashboard and the admin
+//! pages.
 
 use std::sync::Arc;
 

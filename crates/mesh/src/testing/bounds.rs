@@ -18,8 +18,8 @@ use rules::Rules;
 /// - `valid`: a request that the method accepts. Its lists have an element.
 /// - `opaque`: fields with rules that no bound can state, such as `page_token`. They are left as they are.
 ///
-/// A call counts as refused for a field if it fails with INVALID_FIELDS and a violation of that field. Floats, booleans,
-/// maps, lists of messages, and messages of `google.protobuf` other than Duration are left as they are.
+/// A call counts as refused for a field if it fails with INVALID_FIELDS and a violation of that field. Floats,
+/// booleans, maps, lists of messages, and messages of `google.protobuf` other than Duration are left as they are.
 ///
 /// # Panics
 ///

@@ -27,8 +27,8 @@ fn service(opened: Arc<OnceLock<(Store, Operations)>>) -> Service {
     })
 }
 
-/// Work that makes a thing in a step. It fails behind the step if the revision is negative; its clean-up then publishes that
-/// the thing is removed.
+/// Work that makes a thing in a step. It fails behind the step if the revision is negative; its clean-up then publishes
+/// that the thing is removed.
 pub(crate) struct Make(Store);
 
 impl Work for Make {

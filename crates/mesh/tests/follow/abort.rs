@@ -56,7 +56,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts the follower again each time that the event has ended it, until the event is parked. Returns how often it did.
+/// Starts the follower again each time that the event has ended it, until the event is parked. Returns how often it
+/// did.
 fn start_until_parked(mut running: Running, source: SocketAddr, folder: &Path) -> u32 {
     let mut database = Session::open(&format!("sqlite://{}/shelf.db", folder.display()));
     for aborts in 0..10 {

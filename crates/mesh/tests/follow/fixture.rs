@@ -68,8 +68,8 @@ pub(crate) struct Control {
     pub(crate) stops: AtomicBool,
     /// It stands still.
     pub(crate) stopped: AtomicBool,
-    /// Names that begin with `poison` fail for good, those with `panic` panic, those with `busy` fail for a while. Those
-    /// that begin with `ignored` ignore the failure of a statement, always.
+    /// Names that begin with `poison` fail for good, those with `panic` panic, those with `busy` fail for a while.
+    /// Those that begin with `ignored` ignore the failure of a statement, always.
     pub(crate) fails: AtomicBool,
     /// Names that begin with `abort` end the process.
     pub(crate) aborts: AtomicBool,

@@ -1,4 +1,5 @@
-//! The guarantees of following, on real meshes with real databases: a source in one process, and its follower in another.
+//! The guarantees of following, on real meshes with real databases: a source in one process, and its follower in
+//! another.
 //!
 //! Each test runs on SQLite and on Postgres. The half on Postgres is ignored: `cargo test -p mesh -- --include-ignored`
 //! runs it as well.

@@ -186,7 +186,8 @@ fn between(what: &str, least: Option<u64>, most: Option<u64>) -> Object {
     bounds.map(|(name, bound)| (format!("{name}{what}"), bound.into())).collect()
 }
 
-/// The parts of a pattern between slashes, but for slashes within groups and classes. None if it is a choice of patterns.
+/// The parts of a pattern between slashes, but for slashes within groups and classes. None if it is a choice of
+/// patterns.
 fn segments(pattern: &str) -> Vec<&str> {
     let (mut depth, mut escaped, mut choice) = (0, false, false);
     let is_end = |character| {

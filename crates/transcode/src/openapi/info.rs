@@ -26,8 +26,8 @@ pub struct Info<'a> {
 /// The methods whose callers send a bearer token, and how their calls fail for it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bearer<'a> {
-    /// The path by which gRPC calls a method, as [`Binding::grpc_path`] has it, and the scopes that the token needs, all
-    /// of them.
+    /// The path by which gRPC calls a method, as [`Binding::grpc_path`] has it, and the scopes that the token needs,
+    /// all of them.
     pub methods: &'a [(&'a str, &'a [&'a str])],
     /// What a token is, for people.
     pub description: &'a str,

@@ -39,8 +39,8 @@ impl Schemas {
         reference(message.full_name())
     }
 
-    /// The schema of a body that has not all fields of a message: not the fields `without`, and, if `partial`, none that
-    /// the server sets and none that is required.
+    /// The schema of a body that has not all fields of a message: not the fields `without`, and, if `partial`, none
+    /// that the server sets and none that is required.
     pub(super) fn body(&mut self, message: &MessageDescriptor, without: &[String], partial: bool) -> Object {
         if !partial && without.is_empty() {
             return self.message(message);

@@ -56,8 +56,8 @@ fn stopped_instance_is_ejected_and_returns() {
     let before = hops::attempts(&instances[0], "CreateTitle");
     instances[0].signal("CONT");
     let with = Load::begin(caller.address, RATE, &[Kind::Create]);
-    // More calls than the instance had received before it was stopped. Of two instances the faster one is picked: one that
-    // was slow when it came back gets few calls until its average has decayed, over some ten seconds each.
+    // More calls than the instance had received before it was stopped. Of two instances the faster one is picked: one
+    // that was slow when it came back gets few calls until its average has decayed, over some ten seconds each.
     eventually_within(Duration::from_secs(90), "the instance is called again", || {
         let well = caller.log().contains("back among those that are called");
         (well && hops::attempts(&instances[0], "CreateTitle") > before + RATE as usize).then_some(())

@@ -8,8 +8,8 @@ use super::{answered, ask};
 /// A token that may do everything.
 const SECRET: &str = "11111111-1111-1111-1111-111111111111";
 
-/// An agent with the access rules of deploy/consul/agent.hcl; every version understands `master`. `None` without that folder,
-/// which the owner of a project may delete.
+/// An agent with the access rules of deploy/consul/agent.hcl; every version understands `master`. `None` without that
+/// folder, which the owner of a project may delete.
 pub(super) fn guarded() -> Option<Consul> {
     if !root().join("deploy/consul/policies").is_dir() {
         return None;
@@ -33,8 +33,8 @@ pub(super) fn token_for(consul: &Consul, name: &str, rules: &str) -> String {
     token["SecretID"].as_str().expect("a token").to_owned()
 }
 
-/// Everything at once: access rules and intentions of Consul, certificates and tokens of users. Consul has no certificate, and checks health
-/// at the listener of the admin pages.
+/// Everything at once: access rules and intentions of Consul, certificates and tokens of users. Consul has no
+/// certificate, and checks health at the listener of the admin pages.
 #[test]
 #[ignore = "needs Consul: .ci/full"]
 fn policies_are_enough_for_a_mesh_with_tls_and_users() {

@@ -1,10 +1,12 @@
 //! The sidecar: a process beside an app, which makes the app a service of the mesh.
 //!
-//! - Outbound listens before the app starts; inbound refuses with `STARTING` until the app is healthy. The exit code is that of
-//!   the app, and an app that ends takes the sidecar with it ([`life`]).
+//! - Outbound listens before the app starts; inbound refuses with `STARTING` until the app is healthy. The exit code is
+//!   that of the app, and an app that ends takes the sidecar with it ([`life`]).
 //! - An app that is not there, hangs, breaks off or speaks another protocol is told apart ([`apps`]).
-//! - What a caller or an app writes of identities reaches nobody; an ambiguous request of HTTP reaches no app ([`http`]).
-//! - Killed apps, sidecars, catalogs and agents fail no idempotent call, and a rolling restart fails no call ([`kills`]).
+//! - What a caller or an app writes of identities reaches nobody; an ambiguous request of HTTP reaches no app
+//!   ([`http`]).
+//! - Killed apps, sidecars, catalogs and agents fail no idempotent call, and a rolling restart fails no call
+//!   ([`kills`]).
 //! - The suites of catalog and artwork pass behind sidecars: `tests/blackbox/topologies.rs`.
 
 mod apps; // apps that fail, each in its way
@@ -34,8 +36,8 @@ fn beside(app: SocketAddr, service: &str, more: &[(&str, &str)]) -> Process {
     Process::start_sidecar(service, &[&[("MESH__SIDECAR__APP", &*app)], more].concat(), None)
 }
 
-/// An app of plain TCP: `answer` gets what a client has sent at once, and returns what it receives before the connection is
-/// closed. It ends with the test process.
+/// An app of plain TCP: `answer` gets what a client has sent at once, and returns what it receives before the
+/// connection is closed. It ends with the test process.
 fn app(answer: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> (SocketAddr, Arc<Mutex<Vec<Vec<u8>>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

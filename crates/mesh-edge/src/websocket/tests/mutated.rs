@@ -55,7 +55,8 @@ fn corpus() -> Vec<Vec<u8>> {
     .into()
 }
 
-/// The frames of the server. `None`: they are not frames of a server, each whole and with a length of the shortest form.
+/// The frames of the server. `None`: they are not frames of a server, each whole and with a length of the shortest
+/// form.
 fn frames(mut bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     let mut frames = Vec::new();
     while let Some(([first, length], rest)) = bytes.split_first_chunk() {

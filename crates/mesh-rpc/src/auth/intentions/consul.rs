@@ -1,8 +1,8 @@
 //! Intentions in Consul.
 //!
 //! Guarantees:
-//! - What is not understood denies: a permission that allows under such a condition is left out, and one that denies does so
-//!   without the condition.
+//! - What is not understood denies: a permission that allows under such a condition is left out, and one that denies
+//!   does so without the condition.
 //! - Callers in other clusters, partitions and namespaces belong to other meshes.
 
 use std::cmp::Reverse;

@@ -75,8 +75,8 @@ impl Table {
         self.0.values().flatten().filter_map(|rule| rule.caller.as_deref()).collect()
     }
 
-    /// A contract that many services serve is that of each service of the process, unless the call says which: one of them
-    /// has to allow the call, and none may deny it.
+    /// A contract that many services serve is that of each service of the process, unless the call says which: one of
+    /// them has to allow the call, and none may deny it.
     pub(super) fn allows(&self, Intended { service, called, method }: &Intended, local: &[&'static str]) -> bool {
         if method.is_of_processes() || method.service == RELEASES {
             return true;
@@ -102,7 +102,8 @@ impl Table {
 }
 
 impl Permission {
-    /// HTTP to a service without a contract has any path: what allows a path does not allow it, and what denies one denies it.
+    /// HTTP to a service without a contract has any path: what allows a path does not allow it, and what denies one
+    /// denies it.
     fn is_about(&self, method: &Method) -> bool {
         let Method { service, name, protocol, .. } = method;
         match &self.calls {

@@ -35,8 +35,8 @@ impl Follow for Copies {
     }
 }
 
-/// The statement that stores an event as the last one of its key. Behind a snapshot it may be older than the row, and later
-/// ones follow. Add columns for what queries sort and select by.
+/// The statement that stores an event as the last one of its key. Behind a snapshot it may be older than the row, and
+/// later ones follow. Add columns for what queries sort and select by.
 fn put(event: Event, generation: i64) -> Query<'static, sqlx::Any, AnyArguments> {
     let put = "INSERT INTO copies (key, type, event, generation) VALUES ($1, $2, $3, $4) ON CONFLICT (key)
         DO UPDATE SET type = excluded.type, event = excluded.event, generation = excluded.generation";
