@@ -128,6 +128,9 @@ enum Command {
     /// The same with certificates, which are in a folder
     #[command(hide = true)]
     ServeSecured { side: auth::site::Side, folder: PathBuf },
+    /// The service behind sidecars
+    #[command(hide = true)]
+    ServeBare,
     /// A gateway in front of it
     #[command(hide = true)]
     ServeGateway { service: SocketAddr },
@@ -156,8 +159,11 @@ const PARTS: [(Part, Engine); 8] = [
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from);
-    let ended = runtime.and_then(|runtime| {
+    let mut runtime = match command {
+        Command::Sidecar { .. } | Command::ServeBare => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let ended = runtime.enable_all().build().map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(async {
             match command {
                 Command::Operations { quick, only, data_dir } => tokio::select! {
@@ -178,6 +184,7 @@ fn main() -> ExitCode {
                 Command::Sidecar { quick, only } => sidecar::measure(quick, only).await,
                 Command::Auth { quick, only } => auth::measure(quick, only).await,
                 Command::ServeSecured { side, folder } => side.serve(&folder).await,
+                Command::ServeBare => sidecar::bare::serve().await,
                 Command::ServeCalls { side } => side.serve().await,
                 Command::ServeGateway { service } => edge::gateway::serve(service).await,
                 Command::Serve { data_dir, url, reporting } => server::serve(&data_dir, &url, reporting).await,

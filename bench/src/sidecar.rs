@@ -1,13 +1,13 @@
 //! Measures the sidecar beside Envoy: each in front of the same service, in the same rounds, with as many threads and
 //! connections. Neither writes an access log.
 //!
-//! `cargo run --profile bench-run -p bench -- sidecar` prints one table; docs/BENCHMARKS.md explains it. The service is
-//! bare tonic, which returns a constant message, so that most of the time is that of the way.
+//! `cargo run --profile bench-run -p bench -- sidecar` prints one table; docs/BENCHMARKS.md explains it.
 //!
 //! Modules, in the order of the table: [`calls`] has calls a second and CPU time, of one hop in plaintext and of a pair
 //! with mutual TLS between; [`memory`] many connections, and waves of them. [`ways`] starts the programs, [`envoys`]
 //! has the configurations of Envoy.
 
+pub(crate) mod bare;
 mod calls;
 mod envoys;
 mod memory;

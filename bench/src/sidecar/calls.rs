@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
 
+use super::bare::{self, Caller};
 use super::plan::Plan;
 use super::ways::Way;
-use crate::calls::peer::{Side, call};
 use crate::report::{Report, Samples};
-use crate::server::{Server, cpu_time};
+use crate::server::cpu_time;
 
 /// Callers, with the connections that they share.
 const CALLERS: [(usize, usize); 3] = [(1, 1), (16, 2), (64, 2)];
@@ -27,7 +25,7 @@ struct Compared {
 
 /// One hop, in plaintext.
 pub(super) async fn hop(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let (server, service) = service().await?;
+    let (server, service) = bare::start().await?;
     let ours = tokio::task::spawn_blocking(move || Way::sidecar(service)).await??;
     let theirs = Way::envoy(service).await?;
     let goals = Compared { what: "plaintext", alone: "1 ×", busy: "1.4 ×", cpu: "0.7 ×" };
@@ -38,19 +36,13 @@ pub(super) async fn hop(plan: &Plan, report: &mut Report) -> anyhow::Result<()> 
 
 /// Two hops, with mutual TLS between.
 pub(super) async fn pair(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let (server, service) = service().await?;
+    let (server, service) = bare::start().await?;
     let ours = tokio::task::spawn_blocking(move || Way::sidecars(service)).await??;
     let theirs = Way::envoys(service).await?;
     let goals = Compared { what: "a pair with mutual TLS", alone: "1 ×", busy: "1.6 ×", cpu: "0.7 ×" };
     compare(plan, report, [&ours, &theirs, &Way::direct(service)], &goals).await?;
     drop(server);
     Ok(())
-}
-
-pub(super) async fn service() -> anyhow::Result<(Server, std::net::SocketAddr)> {
-    let server = tokio::task::spawn_blocking(|| Side::Tonic.server()).await??;
-    let address = server.address()?;
-    Ok((server, address))
 }
 
 async fn compare(
@@ -64,7 +56,7 @@ async fn compare(
         for way in [ours, theirs, direct] {
             let mut clients = Vec::new();
             for _ in 0..connections {
-                clients.push(way.client().await?);
+                clients.push(Caller::connect(way.address).await?);
             }
             // The first calls open connections.
             turn(way, &clients, callers, plan.calls / 4, &mut Measured::default()).await?;
@@ -98,7 +90,7 @@ struct Measured {
 
 async fn turn(
     way: &Way,
-    clients: &[OperationsClient<Channel>],
+    clients: &[Caller],
     callers: usize,
     calls: usize,
     measured: &mut Measured,
@@ -106,11 +98,11 @@ async fn turn(
     let used = || way.processes().into_iter().map(cpu_time).sum::<Option<Duration>>();
     let (begun, mut calling) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
     let (before, begin) = (used(), Instant::now());
-    for mut client in clients.iter().cycle().take(callers).cloned() {
-        let begun = Arc::clone(&begun);
+    for client in clients.iter().cycle().take(callers) {
+        let (client, begun) = (client.clone(), Arc::clone(&begun));
         calling.spawn(async move {
             while begun.fetch_add(1, Ordering::Relaxed) < calls {
-                call(&mut client).await?;
+                client.call().await?;
             }
             anyhow::Ok(())
         });

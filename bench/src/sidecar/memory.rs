@@ -1,20 +1,16 @@
 //! The memory of a proxy with many connections, each with a call that was answered, and what is left of it after waves
 //! of connections that close.
 
-use mesh_proto::google::longrunning::operations_client::OperationsClient;
-use tonic::transport::Channel;
-
-use super::calls::service;
+use super::bare::{self, Caller};
 use super::plan::Plan;
 use super::ways::Way;
-use crate::calls::peer::call;
 use crate::report::{Report, Samples};
 use crate::server::resident;
 
 const MEGABYTE: f64 = 1e6;
 
 pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let (server, address) = service().await?;
+    let (server, address) = bare::start().await?;
     let ours = tokio::task::spawn_blocking(move || Way::sidecar(address)).await??;
     let theirs = Way::envoy(address).await?;
     let (mut mesh, mut envoy) = (Waves::default(), Waves::default());
@@ -41,10 +37,10 @@ struct Waves {
 
 impl Waves {
     async fn wave(&mut self, wave: usize, way: &Way, connections: usize) -> anyhow::Result<()> {
-        let mut clients: Vec<OperationsClient<Channel>> = Vec::new();
+        let mut clients = Vec::new();
         for _ in 0..connections {
-            let mut client = way.client().await?;
-            call(&mut client).await?;
+            let client = Caller::connect(way.address).await?;
+            client.call().await?;
             clients.push(client);
         }
         let memory = || way.processes().into_iter().filter_map(resident).sum::<f64>() / MEGABYTE;

@@ -6,9 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, ensure};
-use mesh_proto::google::longrunning::operations_client::OperationsClient;
 use tempfile::TempDir;
-use tonic::transport::{Channel, Endpoint};
 
 use super::envoys;
 use crate::edge::gateway::contracts;
@@ -20,7 +18,7 @@ const CALLER: &str = "caller";
 
 /// A way to the service. Its programs are killed when this is dropped.
 pub(super) struct Way {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     programs: Vec<Box<dyn Program>>,
     _folder: Option<TempDir>,
 }
@@ -93,13 +91,6 @@ impl Way {
     /// The ids of its processes.
     pub(super) fn processes(&self) -> Vec<u32> {
         self.programs.iter().map(|program| program.id()).collect()
-    }
-
-    /// A client on a connection of its own.
-    pub(super) async fn client(&self) -> anyhow::Result<OperationsClient<Channel>> {
-        let origin = format!("http://{SERVICE}").parse()?;
-        let channel = Endpoint::from_shared(format!("http://{}", self.address))?.origin(origin).connect().await?;
-        Ok(OperationsClient::new(channel))
     }
 }
 
