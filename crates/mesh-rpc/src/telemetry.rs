@@ -61,5 +61,5 @@ pub use otlp::Exporter;
 pub use otlp_settings::Otlp;
 pub use peer_metrics::{EndpointCounts, EndpointMetrics, PeerMetrics};
 pub use server_call::observe;
-pub use span::{below, code_text, contacted, link, position, repeated};
+pub use span::{FAULTS, below, code_text, contacted, link, position, repeated};
 pub use tls_metrics::{Side, TlsMetrics};

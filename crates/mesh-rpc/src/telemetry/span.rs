@@ -223,17 +223,15 @@ pub fn position(span: &Span) -> Option<Trace> {
     })
 }
 
+/// The codes of which the callee is the cause. Alerts (`deploy/prometheus`, `deploy/grafana`) count these, the dashboard these and
+/// RESOURCE_EXHAUSTED, which alerts count as calls refused for overload.
+pub const FAULTS: [Code; 5] =
+    [Code::Unknown, Code::DeadlineExceeded, Code::Internal, Code::Unavailable, Code::DataLoss];
+
 /// Records the end of a served call, with the code of its answer in HTTP. An invalid request is no error of the server.
+/// [OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/rpc/grpc/) adds UNIMPLEMENTED to the faults.
 pub(super) fn end_server(span: &Span, method: &Method, status: &Status, answered: Option<StatusCode>) {
-    let failed = matches!(
-        status.code(),
-        Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-    );
+    let failed = FAULTS.contains(&status.code()) || status.code() == Code::Unimplemented;
     let failed = answered.map_or(failed, |code| code.is_server_error());
     end(span, method, status, answered, failed);
 }
