@@ -20,6 +20,8 @@ pub(crate) enum Reachability {
     Asked,
     /// It is there and does not answer.
     Silent,
+    /// It has drained, and has ended or is about to.
+    Drained,
     /// It does not run at its address.
     Gone,
     /// It is known by another address, and shown there.
@@ -33,6 +35,7 @@ impl Reachability {
             Self::Draining => "draining",
             Self::Asked => "asked",
             Self::Silent => "silent",
+            Self::Drained => "drained",
             Self::Gone => "gone",
             Self::Same => "same",
         }
@@ -45,7 +48,7 @@ impl Reachability {
 
     /// Whether it counts as an instance.
     pub(crate) fn is_there(self) -> bool {
-        !matches!(self, Self::Asked | Self::Gone | Self::Same)
+        !matches!(self, Self::Asked | Self::Drained | Self::Gone | Self::Same)
     }
 }
 
@@ -55,9 +58,12 @@ pub(crate) struct Condition {
     pub(crate) state: Reachability,
     /// Why it is in no better one.
     pub(crate) why: String,
-    /// Since when, in milliseconds, and by the clock of the runtime.
+    /// Since when, in milliseconds. Of one that does not answer, its last answer; 0 if it never gave one.
     pub(crate) since: u64,
+    /// When it entered its state, by the clock of the runtime.
     entered: Instant,
+    /// When it answered last, in milliseconds; 0 before that.
+    answered: u64,
     /// What it has said of itself; empty if it never did.
     pub(crate) process: GetProcessResponse,
     /// The services that discovery knows it by.
@@ -67,10 +73,13 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    /// Changes the state, and why it is in no better one.
-    pub(crate) fn enter(&mut self, state: Reachability, why: &str) {
+    /// Changes the state at the time `at`, and why it is in no better one.
+    pub(crate) fn enter(&mut self, state: Reachability, why: &str, at: u64) {
+        if state.answers() {
+            self.answered = at;
+        }
         if self.state != state {
-            (self.since, self.entered) = (now(), Instant::now());
+            (self.since, self.entered) = (self.answered, Instant::now());
         }
         self.state = state;
         why.clone_into(&mut self.why);
@@ -106,8 +115,9 @@ impl Followed {
         let condition = Condition {
             state: Reachability::Asked,
             why: String::new(),
-            since: now(),
+            since: 0,
             entered: Instant::now(),
+            answered: 0,
             process: GetProcessResponse::default(),
             services: member.services.clone(),
             checks: member.why.clone(),

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use mesh_proto::mesh::inspect::v1::inspect_service_client::InspectServiceClient;
 use mesh_proto::mesh::inspect::v1::{GetProcessRequest, GetProcessResponse, WatchRequest, WatchResponse};
+use mesh_rpc::call::error::STREAM_DRAINING;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
+use crate::answer::reason;
 use crate::hub::Hub;
 use crate::known::{Clock, Reachability, millis, now};
 use crate::members::{LARGEST, Member};
@@ -21,6 +23,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const SILENT: Duration = Duration::from_secs(3);
 /// The edges of a process that are shown: more than the contracts of a system have.
 const EDGES: usize = 2000;
+/// Why a process is in the state [`Reachability::Drained`]. It closes its listener before its last calls end.
+const DRAINED: &str = "it has drained: it was stopped";
 /// The pause before a process is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -88,6 +92,7 @@ fn said(status: &Status) -> (Reachability, String) {
         }
         Code::AlreadyExists => (Reachability::Same, String::new()),
         Code::DeadlineExceeded => (Reachability::Silent, status.message().to_owned()),
+        Code::Unavailable if reason(status) == STREAM_DRAINING => (Reachability::Drained, DRAINED.to_owned()),
         _ => (Reachability::Gone, root(status)),
     }
 }
@@ -116,8 +121,9 @@ impl Hub {
         }
         let restarted = followed.condition.process.start_id != process.start_id;
         followed.condition.process = process;
-        if restarted || followed.condition.state != Reachability::Draining {
-            followed.condition.enter(Reachability::Up, "");
+        // A drain ends with the process.
+        if restarted || !matches!(followed.condition.state, Reachability::Draining | Reachability::Drained) {
+            followed.condition.enter(Reachability::Up, "", now());
         }
         if restarted {
             followed.health.clear();
@@ -141,7 +147,7 @@ impl Hub {
         let Some(followed) = known.get_mut(id) else { return };
         let condition = &mut followed.condition;
         let is = if frame.draining { Reachability::Draining } else { Reachability::Up };
-        condition.enter(is, if frame.draining { "it finishes its calls and ends" } else { "" });
+        condition.enter(is, if frame.draining { "it finishes its calls and ends" } else { "" }, now());
         for health in &frame.services {
             followed.health.insert(health.service.clone(), health.clone());
         }
@@ -181,10 +187,16 @@ impl Hub {
         let mut known = self.known();
         let Some(followed) = known.get_mut(id) else { return };
         let condition = &mut followed.condition;
+        let ends = match condition.state {
+            Reachability::Draining => is == Reachability::Gone,
+            Reachability::Drained => matches!(is, Reachability::Gone | Reachability::Silent),
+            _ => false,
+        };
+        let (is, why) = if ends { (Reachability::Drained, DRAINED) } else { (is, why) };
         if condition.state == is && condition.why == why {
             return;
         }
-        condition.enter(is, why);
+        condition.enter(is, why, now());
         if is == Reachability::Same {
             return self.state().remove(Section::Processes, |key| key == id);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mesh_proto::mesh::inspect::v1::{
     Edge, Endpoint, Follower, GetProcessResponse, KeptCall, ServiceHealth, Side, UnmetCall,
 };
+use mesh_runtime::settings::parse::time;
 use serde_json::{Map, Value, json};
 use transcode::code_name;
 
@@ -43,9 +44,16 @@ pub(crate) fn process(
     json!({
         "key": id, "id": id, "process": reported.process, "start": reported.start_id, "started": millis(reported.started_at.as_ref()),
         "version": reported.version, "digest": reported.digest, "address": id, "listeners": listeners.collect::<Vec<_>>(),
-        "state": condition.state.name(), "why": condition.why(), "since": condition.since,
+        "state": condition.state.name(), "why": condition.why(), "since": condition.since, "slow": slow(reported),
         "services": services.collect::<Vec<_>>(), "known": condition.services, "unmet": unmet.collect::<Vec<_>>(),
     })
+}
+
+/// From how many seconds on a call is slow there: `dashboard.slow`. `None` before the process has said it.
+fn slow(process: &GetProcessResponse) -> Option<f64> {
+    let setting = process.configuration.iter().find(|setting| setting.key == "dashboard.slow")?;
+    // As a file has it.
+    Some(time(Duration::ZERO, Duration::MAX)(setting.value.trim_matches('"'))?.as_secs_f64())
 }
 
 /// The key of an edge of a process, and its row. `None`: the call is about the process itself.
@@ -148,7 +156,7 @@ pub(crate) fn services<'a>(
         for name in names {
             let service = services.entry(name.clone()).or_default();
             if !condition.state.is_there() {
-                if condition.state == Reachability::Gone {
+                if matches!(condition.state, Reachability::Drained | Reachability::Gone) {
                     service.why.push(condition.why.clone());
                 }
                 continue;

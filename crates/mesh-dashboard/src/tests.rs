@@ -11,6 +11,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full};
 use mesh_proto::mesh::inspect::v1::inspect_service_server::{InspectService, InspectServiceServer};
 use mesh_proto::mesh::inspect::v1::*;
+use mesh_rpc::call::error::draining;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -24,7 +25,7 @@ use crate::files::Files;
 use crate::follow::{self, IDLE, REMEMBERED};
 use crate::guard::Guard;
 use crate::hub::{Hub, Own};
-use crate::known::Clock;
+use crate::known::{Clock, Followed, Reachability};
 use crate::members::{Channel, Listed, Member, Members};
 use crate::routes::Routes;
 use crate::rows;
@@ -34,6 +35,10 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// A process with so many calls has another edge.
 const LATE: i64 = 100;
+/// A process with so many calls drains.
+const DRAINS: i64 = 1000;
+/// The start of a process that has drained.
+const ENDED: u32 = 0;
 
 /// A process that a test changes.
 #[derive(Clone)]
@@ -86,6 +91,7 @@ impl Process {
             start_id: format!("{} {start}", self.name),
             edges: [edge, own].into_iter().chain(late).collect(),
             services: vec![health],
+            draining: calls >= DRAINS,
             ..WatchResponse::default()
         }
     }
@@ -110,6 +116,9 @@ impl InspectService for Process {
         _: tonic::Request<GetProcessRequest>,
     ) -> Result<tonic::Response<GetProcessResponse>, Status> {
         let (start, _) = self.now().await;
+        if start == ENDED {
+            return Err(Status::unavailable("connection refused"));
+        }
         let call = DeclaredCall {
             caller: self.name.to_owned(),
             callee: "catalog".to_owned(),
@@ -129,7 +138,11 @@ impl InspectService for Process {
             digest: "d".to_owned(),
             services: vec![Service { name: self.name.to_owned(), ..Service::default() }],
             calls: vec![call],
-            configuration: vec![setting("listen", "127.0.0.1:0", false), setting("database", "set", true)],
+            configuration: vec![
+                setting("listen", "127.0.0.1:0", false),
+                setting("database", "set", true),
+                setting("dashboard.slow", "\"1m 30s\"", false),
+            ],
             ..GetProcessResponse::default()
         }))
     }
@@ -143,7 +156,11 @@ impl InspectService for Process {
                 sleep(Duration::from_secs(1)).await;
             }
             let now = process.now().await;
-            let frame = if now.0 == first { Ok(process.frame(now)) } else { Err(Status::unavailable("it has ended")) };
+            let frame = match now.0 {
+                start if start == first => Ok(process.frame(now)),
+                ENDED => Err(draining("it drains")),
+                _ => Err(Status::unavailable("it has ended")),
+            };
             Some((frame, (process, watching, false)))
         });
         Ok(tonic::Response::new(Box::pin(frames)))
@@ -322,7 +339,8 @@ async fn page_gets_what_processes_say() {
     assert_eq!(state["hub"]["mode"], "call");
     assert_eq!(state["hub"]["links"], json!([{"url": "/docs", "name": "documentation"}]));
     assert_eq!(state["edges"].as_array().unwrap().len(), 1, "calls about the process itself are left out");
-    assert_eq!(row(state, "processes", "artwork")["state"], "up");
+    let process = row(state, "processes", "artwork");
+    assert_eq!((&process["state"], &process["slow"]), (&json!("up"), &json!(90.0)));
     let services = |name| (&row(state, "services", name)["ready"], &row(state, "services", name)["known"]);
     assert_eq!(services("artwork"), (&json!(1), &json!(true)));
     assert_eq!(services("catalog"), (&json!(0), &json!(false)), "it is called, and no instance is known");
@@ -394,6 +412,49 @@ async fn process_that_discovery_forgets_is_shown_while_it_answers() {
     sleep(REMEMBERED).await;
     events.until(|state| row(state, "processes", "artwork").is_null()).await;
     assert!(row(&events.state, "edges", "artwork").is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn process_that_drains_is_not_taken_for_one_that_died() {
+    let artwork = Process::new("artwork");
+    let page = Page::new(std::slice::from_ref(&artwork));
+    let mut events = page.open().await;
+    events.until(|state| row(state, "processes", "artwork")["state"] == "up").await;
+    artwork.set(1, DRAINS);
+    events.until(|state| row(state, "processes", "artwork")["state"] == "draining").await;
+    artwork.set(ENDED, 0);
+    events.until(|state| row(state, "processes", "artwork")["state"] == "drained").await;
+    // Its address refuses connections now.
+    sleep(Duration::from_secs(30)).await;
+    events.until(|state| row(state, "services", "artwork")["known"] == false).await;
+    assert_eq!(row(&events.state, "processes", "artwork")["state"], "drained");
+    let why = row(&events.state, "services", "artwork")["why"].as_str().unwrap();
+    assert!(why.contains("drained"), "{why}");
+    artwork.set(2, 0);
+    events.until(|state| row(state, "processes", "artwork")["state"] == "up").await;
+}
+
+#[test]
+fn process_that_does_not_answer_says_when_it_answered_last() {
+    let member = Member {
+        id: String::new(),
+        services: Vec::new(),
+        why: String::new(),
+        channel: Process::new("artwork").channel(),
+    };
+    let mut condition = Followed::new(&member).condition;
+    condition.enter(Reachability::Gone, "refused", 500);
+    assert_eq!(condition.since, 0, "it never answered");
+    for (at, is, since) in [
+        (1000, Reachability::Up, 1000),
+        (2000, Reachability::Up, 1000),
+        (5000, Reachability::Silent, 2000),
+        (9000, Reachability::Gone, 2000),
+        (9500, Reachability::Up, 9500),
+    ] {
+        condition.enter(is, "", at);
+        assert_eq!(condition.since, since, "{is:?} at {at}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

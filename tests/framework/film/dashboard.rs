@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::film::{create, render, small_picture, smallest_picture, wait};
 use harness::{Curl, Grpcurl, Process, command};
@@ -169,10 +170,13 @@ fn dashboard_shows_which_service_is_down_and_why() {
         events.rows("edges", "process", &peer).next().map(|edge| edge["start"].clone())
     });
 
+    let stopped = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_millis();
     catalog.signal("STOP");
     let silent =
         events.until("the catalog is silent", |events| events.rows("processes", "state", "silent").next().cloned());
     assert!(silent["why"].as_str().expect("why").contains("did not answer"), "{silent}");
+    let answered = u128::from(silent["since"].as_u64().expect("a time"));
+    assert!((stopped - 2000..stopped + 1000).contains(&answered), "{answered} is not its last answer: {stopped}");
     assert_eq!(events.rows("processes", "state", "up").count(), 1, "the other goes on");
     catalog.signal("CONT");
     events.until("the catalog answers", |events| (events.rows("processes", "state", "up").count() == 2).then_some(()));
@@ -215,6 +219,25 @@ fn dashboard_shows_which_service_is_down_and_why() {
         (edges.peek().is_some() && edges.all(|edge| edge["start"] != before)).then_some(())
     });
     drop(again);
+}
+
+#[test]
+fn dashboard_shows_a_drain_as_no_failure() {
+    if !installed() {
+        return;
+    }
+    let mut catalog = Process::start("catalog", &[("MESH__DRAIN_DELAY", "3s"), ("MESH__DASHBOARD__SLOW", "250ms")]);
+    let dashboard = Dashboard::of(&[&catalog], &[]);
+    let mut events = Events::open(&dashboard.curl);
+    let state = |events: &Events, state| events.rows("processes", "state", state).next().cloned();
+    let up = events.until("it is up", |events| state(events, "up"));
+    assert_eq!(up["slow"], 0.25, "{up}");
+    catalog.signal("TERM");
+    let drains = events.until("it drains", |events| state(events, "draining"));
+    assert_eq!(drains["why"], "it finishes its calls and ends");
+    assert!(catalog.ended().0.success());
+    let ended = events.until("it has drained", |events| state(events, "drained"));
+    assert!(ended["why"].as_str().expect("why").contains("was stopped"), "{ended}");
 }
 
 #[test]
