@@ -1,5 +1,5 @@
 // A hub with scripted states, for work on the page of the dashboard and for its tests: `node .ci/dashboard-hub.mjs [SCENE] [PORT]`.
-// The scenes are normal, down, empty, heavy, hostile, restart and frozen. It is no hub: it answers what the page asks, with what
+// The scenes are normal, down, empty, heavy, names, hostile, restart and frozen. It is no hub: it answers what the page asks, with what
 // is below.
 
 import { createServer } from "node:http";
@@ -102,6 +102,7 @@ const process_ = (id, name, services, at) => ({
   state: "up",
   why: "",
   since: at - 720_000,
+  slow: 1,
   unmet: [],
   services: services.map((it) => ({
     name: it,
@@ -122,7 +123,7 @@ export class Scene {
     this.edges = [];
     this.changed = new Set();
     const isMesh = name === "down" || name === "restart";
-    this.start = name === "heavy" ? this.heavy() : this.film(isMesh);
+    this.start = name === "heavy" ? this.heavy() : name === "names" ? this.names() : this.film(isMesh);
     // A minute and a half has passed.
     for (let i = 0; i < 90; i++) this.step(1, name === "down" && i > 84);
     if (name === "down") this.fall();
@@ -307,12 +308,46 @@ export class Scene {
     }
   }
 
+  // Nine services with names of 30 characters, in four layers, which call each other; some of their calls fail.
+  names() {
+    const names = ["payment-authorization-gateways", "customer-notifications-service", "warehouse_inventory_projection"]
+      .concat(["recommendations.ranking.online", "customerentitlementaggregation", "recommendation-memory-commands"])
+      .concat(["fulfillment-planning-scheduler", "search-index-writer-background", "a-subscription-billing-engine1"]);
+    this.processes = names.map((it, at) => process_(`10.0.0.${at}:50051`, it, [it], BEGIN));
+    this.services = names.map((name) => ({ key: name, name, instances: 1, ready: 1, versions: ["0.1.0"], known: true, why: "" }));
+    [this.declared, this.work, this.followers, this.endpoints] = [[], [], [], []];
+    for (let from = 0; from < 7; from++) {
+      for (let to = 3 * Math.floor(from / 3) + 3; to < 9; to++) {
+        if ((from + to) % 4 === 0) continue;
+        const method = `names.v1.Service/Call${from}`;
+        this.declared.push({
+          key: `${names[from]} ${names[to]} ${method}`,
+          caller: names[from],
+          callee: names[to],
+          method,
+          optional: false,
+        });
+        const of = this.processes[from];
+        const edge = {
+          process: of.id,
+          start: of.start,
+          side: "client",
+          caller: names[from],
+          callee: names[to],
+          method,
+          memory: false,
+        };
+        this.edges.push(Object.assign(new Edge(edge, 3 + from * to * 7, 4), { fails: to === 7 || (from === 1 && to === 4) }));
+      }
+    }
+  }
+
   step(seconds = 1, isDown = this.isDown) {
     if (this.name === "frozen" && this.isReady) return;
     this.at += seconds * 1000;
     for (const it of this.edges) {
       if (isDown && it.row.side === "server" && it.row.callee === "catalog") continue;
-      it.run(this.at, seconds, this.next, isDown && it.row.callee === "catalog" && it.row.caller !== "");
+      it.run(this.at, seconds, this.next, it.fails || (isDown && it.row.callee === "catalog" && it.row.caller !== ""));
       this.changed.add(it);
     }
     const [render] = this.work;
@@ -331,6 +366,18 @@ export class Scene {
       { ready: 0, instances: 0, known: false, why: "NO_ENDPOINTS: no instance of catalog is ready" },
     );
     for (const it of this.followers) Object.assign(it, { connected: false, lag: 3, parked: 1 });
+  }
+
+  // Catalog is asked to end.
+  drain() {
+    const why = "it finishes its calls and ends";
+    const one = this.processes.find((it) => it.process === "catalog");
+    Object.assign(one, { state: "draining", why, since: this.at });
+    one.services.forEach((it) => (it.ready = false));
+    Object.assign(
+      this.services.find((it) => it.name === "catalog"),
+      { ready: 0, why },
+    );
   }
 
   // A process starts again, its counters from 0.

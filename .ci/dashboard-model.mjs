@@ -9,7 +9,7 @@ const [model, { layersOf, layout }, { shown }] = await Promise.all(
 );
 const {
   callsOf,
-  emptyState,
+  emptyMesh,
   fails,
   histogram,
   linksOf,
@@ -50,11 +50,11 @@ test("rate of steady calls is theirs within 1 %", () => {
   near(rates(it).faults, 1 / 1.003);
 });
 
-// The state after messages of the hub, one each second: the edges of each.
+// The mesh after messages of the hub, one each second: the edges of each.
 function hub(messages) {
-  const state = emptyState();
-  messages.forEach((edges, at) => merge(state, { at: at * 1000, edges }, at === 0));
-  return state;
+  const mesh = emptyMesh();
+  messages.forEach((edges, at) => merge(mesh, { at: at * 1000, edges }, at === 0));
+  return mesh;
 }
 
 test("rate falls to 0 when nothing changes", () => {
@@ -64,8 +64,8 @@ test("rate falls to 0 when nothing changes", () => {
 });
 
 test("rate of a call after a long pause counts its span alone", () => {
-  const state = hub(seconds(101, (at) => (at % 100 ? [] : [edge(at * 1000, { OK: 5 + at / 100 })])));
-  near(rates(state.tracks.get("k")).calls, 0.1, 0.2);
+  const mesh = hub(seconds(101, (at) => (at % 100 ? [] : [edge(at * 1000, { OK: 5 + at / 100 })])));
+  near(rates(mesh.tracks.get("k")).calls, 0.1, 0.2);
 });
 
 test("rate of an edge that is new begins at 0, if the page was there", () => {
@@ -163,9 +163,9 @@ test("bounds are those of the protocol", () =>
   ));
 
 test("change merges rows by key, and state replaces all", () => {
-  const state = emptyState();
+  const mesh = emptyMesh();
   merge(
-    state,
+    mesh,
     {
       at: 1000,
       hub: { process: "hub" },
@@ -177,18 +177,18 @@ test("change merges rows by key, and state replaces all", () => {
     },
     true,
   );
-  merge(state, { at: 2000, services: [{ key: "a", ready: 0 }], gone: { services: ["b"] } });
-  assert.deepEqual([...state.services.values()], [{ key: "a", ready: 0 }]);
-  assert.equal(state.hub.process, "hub");
-  merge(state, { at: 3000, hub: { process: "hub" }, edges: [edge(3000, { OK: 5 })] }, true);
-  assert.equal(state.services.size, 0);
-  assert.equal(rates(state.tracks.get("k")).calls, 2, "a reconnect keeps what is known of rates");
-  merge(state, { at: 4000, gone: { edges: ["k"] } });
-  assert.equal(state.tracks.size, 0);
+  merge(mesh, { at: 2000, services: [{ key: "a", ready: 0 }], gone: { services: ["b"] } });
+  assert.deepEqual([...mesh.services.values()], [{ key: "a", ready: 0 }]);
+  assert.equal(mesh.hub.process, "hub");
+  merge(mesh, { at: 3000, hub: { process: "hub" }, edges: [edge(3000, { OK: 5 })] }, true);
+  assert.equal(mesh.services.size, 0);
+  assert.equal(rates(mesh.tracks.get("k")).calls, 2, "a reconnect keeps what is known of rates");
+  merge(mesh, { at: 4000, gone: { edges: ["k"] } });
+  assert.equal(mesh.tracks.size, 0);
 });
 
 test("calls and links are of callers; services know why they are down", () => {
-  const state = emptyState();
+  const mesh = emptyMesh();
   const last = { code: "UNAVAILABLE", reason: "NO_ENDPOINTS", trace: "t", at: 2000 };
   const services = [
     { key: "artwork", name: "artwork", instances: 1, ready: 1, known: true, why: "" },
@@ -200,7 +200,7 @@ test("calls and links are of callers; services know why they are down", () => {
     { key: "2", caller: "artwork", callee: "maps", method: "maps.v1.M/Get", optional: true },
   ];
   merge(
-    state,
+    mesh,
     {
       at: 1000,
       services,
@@ -210,8 +210,8 @@ test("calls and links are of callers; services know why they are down", () => {
     },
     true,
   );
-  merge(state, { at: 2000, edges: [edge(2000, { OK: 1, UNAVAILABLE: 2 }, { last })] });
-  const calls = callsOf(state);
+  merge(mesh, { at: 2000, edges: [edge(2000, { OK: 1, UNAVAILABLE: 2 }, { last })] });
+  const calls = callsOf(mesh);
   assert.deepEqual(
     calls.map((it) => [it.callee, it.edges.length, it.servers.length, it.failing]),
     [
@@ -227,7 +227,7 @@ test("calls and links are of callers; services know why they are down", () => {
     ],
   );
   assert.deepEqual(
-    servicesOf(state, calls).map((it) => [it.name, it.health, it.last?.trace]),
+    servicesOf(mesh, calls).map((it) => [it.name, it.health, it.last?.trace]),
     [
       ["artwork", "up", undefined],
       ["catalog", "down", "t"],
@@ -236,32 +236,46 @@ test("calls and links are of callers; services know why they are down", () => {
   );
 });
 
+test("a service that drains is not down, and one that has drained is", () => {
+  const of = (state) => {
+    const mesh = emptyMesh();
+    const process = { key: "p", state, since: 5, why: "w", services: [{ name: "catalog", ready: false }] };
+    const service = { key: "catalog", name: "catalog", instances: state === "drained" ? 0 : 1, ready: 0, known: true, why: "" };
+    merge(mesh, { at: 1000, services: [service], processes: [process] }, true);
+    const [{ health, drains, since }] = servicesOf(mesh, []);
+    return [health, drains, since];
+  };
+  assert.deepEqual(of("draining"), ["part", true, 5]);
+  assert.deepEqual(of("drained"), ["down", false, 5]);
+  assert.deepEqual(of("up"), ["down", false, 0]);
+});
+
 test("streams have no times, so that none is the slowest call", () => {
-  const state = emptyState();
+  const mesh = emptyMesh();
   const buckets = [[100, 1]];
-  merge(state, { at: 1000, edges: [edge(1000, { OK: 1 }, { buckets, inFlight: 2 })] }, true);
-  const times = () => (({ p50, p99, isStream, inFlight }) => [p50, p99, isStream, inFlight])(callsOf(state)[0]);
+  merge(mesh, { at: 1000, edges: [edge(1000, { OK: 1 }, { buckets, inFlight: 2 })] }, true);
+  const times = () => (({ p50, p99, isStream, inFlight }) => [p50, p99, isStream, inFlight])(callsOf(mesh)[0]);
   assert.deepEqual(times(), [null, null, null, 2], "nothing is known of the method");
-  state.isLearnt = true;
-  assert.ok(callsOf(state)[0].p99 > 10, "no contract has it");
-  state.methods.set("catalog.v1.C/Get", true);
+  mesh.isLearnt = true;
+  assert.ok(callsOf(mesh)[0].p99 > 10, "no contract has it");
+  mesh.methods.set("catalog.v1.C/Get", true);
   assert.deepEqual(times(), [null, null, true, 2]);
-  Object.assign(state, { isLearnt: false }).methods.set("catalog.v1.C/Get", false);
-  assert.ok(callsOf(state)[0].p99 > 10, "while others are asked for");
+  Object.assign(mesh, { isLearnt: false }).methods.set("catalog.v1.C/Get", false);
+  assert.ok(callsOf(mesh)[0].p99 > 10, "while others are asked for");
 });
 
 test("times say what they are of", () => {
-  const state = emptyState();
+  const mesh = emptyMesh();
   const old = [[30, 7]];
-  merge(state, { at: 500_000, edges: [edge(500_000, { OK: 7 }, { buckets: old })] }, true);
-  state.isLearnt = true;
-  assert.equal(model.lately(state), "measured for 0 s");
-  assert.match(model.timesIn(callsOf(state)[0]), /^p50 .*, p99 .* of 7 calls since the start$/);
-  merge(state, { at: 509_000, edges: [edge(509_000, { OK: 8 }, { buckets: [[30, 8]] })] });
-  assert.equal(model.lately(state), "measured for 9 s");
-  assert.match(model.timesIn(callsOf(state)[0]), /of 1 call$/);
-  merge(state, { at: 560_000, hub: {} }, true);
-  assert.equal(model.lately(state), "of the last minute");
+  merge(mesh, { at: 500_000, edges: [edge(500_000, { OK: 7 }, { buckets: old })] }, true);
+  mesh.isLearnt = true;
+  assert.equal(model.lately(mesh), "measured for 0 s");
+  assert.match(model.timesIn(callsOf(mesh)[0]), /^p50 .*, p99 .* of 7 calls since the start$/);
+  merge(mesh, { at: 509_000, edges: [edge(509_000, { OK: 8 }, { buckets: [[30, 8]] })] });
+  assert.equal(model.lately(mesh), "measured for 9 s");
+  assert.match(model.timesIn(callsOf(mesh)[0]), /of 1 call$/);
+  merge(mesh, { at: 560_000, hub: {} }, true);
+  assert.equal(model.lately(mesh), "of the last minute");
 });
 
 test("kept calls of the last minute are those that began in it", () => {
@@ -273,10 +287,10 @@ test("kept calls of the last minute are those that began in it", () => {
 });
 
 test("faults of a call are counted for a minute, answers such as NOT_FOUND are not", () => {
-  const state = hub([[edge(0, {})], [edge(1000, { OK: 9, UNAVAILABLE: 2, NOT_FOUND: 1 })]]);
-  assert.equal(callsOf(state)[0].recentFaults, 2);
-  for (let at = 2; at < 70; at++) merge(state, { at: at * 1000 });
-  assert.equal(callsOf(state)[0].recentFaults, 0);
+  const mesh = hub([[edge(0, {})], [edge(1000, { OK: 9, UNAVAILABLE: 2, NOT_FOUND: 1 })]]);
+  assert.equal(callsOf(mesh)[0].recentFaults, 2);
+  for (let at = 2; at < 70; at++) merge(mesh, { at: at * 1000 });
+  assert.equal(callsOf(mesh)[0].recentFaults, 0);
 });
 
 test("problems that are equal are one row, and a call is one of them", () => {
@@ -293,7 +307,7 @@ test("problems that are equal are one row, and a call is one of them", () => {
     kept("server", "6", "elsewhere", 2, { caller: "" }),
   ];
   assert.deepEqual(
-    problemsOf(calls).map((it) => [it.caller, it.reason, it.all.length, it.last, it.slowest.span, it.span]),
+    problemsOf(calls).map((it) => [it.caller, it.reason, it.calls.length, it.last, it.slowest.span, it.span]),
     [
       ["a", "NO_ENDPOINTS", 3, 13, "1", "3"],
       ["a", "OVERLOADED", 1, 18, "5", "5"],

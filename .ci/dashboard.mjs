@@ -221,9 +221,10 @@ async function slowest() {
   hub.isManual = true;
   const { scene } = hub;
   scene.traceAt = scene.at - 600_000;
+  for (const it of scene.processes) it.slow = 0.5;
   const page = await open(hub.address);
   const card = async () => (await text(page, "main")).match(/Slowest[^]*(?=Call graph)/)?.[0];
-  const none = "No call of the last minute was kept: calls under 1 s are not \\(dashboard.slow\\)\\.";
+  const none = "No call of the last minute was kept: calls under 500 ms are not \\(dashboard.slow\\)\\.";
   check(
     "a slow call of ten minutes ago is not one of the last minute",
     await matches(page, `${none} Slowest call kept since the start: 1.24 s outside → composer at ${CLOCK}`),
@@ -244,6 +245,9 @@ async function slowest() {
   check("and so has its row", row && /400 ms at \d\d:/.test(row[0]) && row[1] === `#/traces/${trace}`, row);
   for (let i = 0; i < 11; i++) hub.tick();
   check("which goes after a minute", await matches(page, none), await card());
+  await go(page, "problems");
+  const caption = await text(page, "caption");
+  check("problems say from when on calls are slow", caption.includes("slow (500 ms or more: dashboard.slow)"), caption);
   await close(page);
   hub.stop();
 }
@@ -481,7 +485,7 @@ async function actions() {
     hub.scene.called,
   );
   hub.scene.called = null;
-  await page.$$eval(".try button", (all) => all.find((it) => it.innerText === "Copy as grpcurl").click());
+  await page.$$eval(".try summary", (all) => all.find((it) => it.innerText === "As grpcurl").click());
   check("the call as grpcurl", await shows(page, "grpcurl -plaintext -d"), await text(page, ".try"));
   await go(page, "contracts/catalog.v1.CatalogService%2FCreateTitle");
   await page.click(".try [type=submit]");
@@ -627,6 +631,11 @@ async function words() {
   await go(page, "services?open=catalog");
   const instance = await text(page, "tr.details");
   check("what is gone is not ready", instance.includes("gone") && !/, (not )?ready/.test(instance), instance);
+  const rows = await page.$$eval(".scroll:last-child tbody tr", (all) => all.map((it) => it.innerText.split(/\s*\t\s*/)));
+  const { since } = hub.scene.processes.find((it) => it.id === away);
+  const answered = await page.evaluate((it) => new Date(it).toTimeString().slice(0, 8), since);
+  const ended = rows.find(([name]) => name.startsWith("catalog"));
+  check("what is gone says when it answered last", ended?.includes(answered), [ended, answered]);
   await go(page, "events");
   check("how far behind is unknown without a connection", await shows(page, "unknown", 3000), await text(page, "main"));
   await go(page, "work");
@@ -639,6 +648,156 @@ async function words() {
   check("a note goes when the hub takes it back", before.includes("is not shown") && !after.includes("is not shown"), after);
   await close(page);
   hub.stop();
+}
+
+async function drains() {
+  const hub = await serve("restart");
+  hub.isManual = true;
+  hub.scene.drain();
+  const page = await open(hub.address);
+  const words = await text(page, "main");
+  check("a service that drains is not down", /^catalog drains/.test(words) && !words.includes("down\n"), words);
+  const node = await page.$$eval(".node.part", (all) => all.map((it) => it.textContent));
+  check("nor is it in the graph", node.length === 1 && node[0].includes("▲ drains") && !(await page.$(".node.down")), node);
+  const heads = [await page.title(), await text(page, "nav a[href='#/services']"), await text(page, "#news")];
+  check("nor counted as a failure", !/✕|down/i.test(heads.join()), heads);
+  await close(page);
+  hub.stop();
+}
+
+// What a reader points at, or is in with the keyboard, stays; and goes on afterwards.
+async function held() {
+  const hub = await serve("normal");
+  hub.isManual = true;
+  const { scene } = hub;
+  const kept = (name, took, more) =>
+    call({
+      side: "server",
+      span: name,
+      trace: name.repeat(32),
+      parent: "",
+      caller: "",
+      callee: "library",
+      took,
+      start: scene.at - 5000,
+      ...more,
+    });
+  const method = (it) => `library.v1.LibraryService/${it}`;
+  const tick = async (count = 1) => {
+    for (let i = 0; i < count; i++) hub.tick();
+    await sleep(150);
+  };
+  // Others become the slowest, and other calls are kept.
+  const change = async () => {
+    for (const it of scene.edges) it.median = 500 - it.median;
+    scene.kept = [
+      kept("c", 9, { method: method("RentTitle"), code: "UNAVAILABLE", reason: "NEW" }),
+      kept("d", 0.7, { method: method("RentTitle"), code: "INTERNAL", reason: "OLD", start: scene.at }),
+      ...scene.kept,
+    ];
+    await tick(61);
+    // The view asks for kept calls each 2 or 5 s.
+    await sleep(page.url().includes("calls?") ? 0 : 5500);
+  };
+  const page = await open(hub.address, { view: "" });
+  const linksOf = async (selector) =>
+    page.$eval(selector, (it) => [...it.querySelectorAll("[data-row], a")].map((one) => one.hash ?? one.dataset.row));
+  for (const [name, view, selector, by] of [
+    ["slowest calls", "", "[data-list=slowest]", "pointer"],
+    ["the slowest call", "", ".more", "pointer"],
+    ["problems", "problems?show=all", "[data-list*='\"problems']", "pointer"],
+    ["problems", "problems?show=all", "[data-list*='\"problems']", "keyboard"],
+    ["calls by their p99", "calls?sort=p99", "[data-list*='\"calls']", "pointer"],
+    ["the calls of a problem", "problems?show=all&open=x", "tr.details ul", "pointer"],
+  ]) {
+    Object.assign(scene, { traceAt: scene.at - 600_000 });
+    scene.kept = [
+      kept("a", 0.4, { method: method("RentTitle"), code: "INTERNAL", reason: "OLD" }),
+      kept("b", 0.3, { method: method("RentTitle"), code: "INTERNAL", reason: "OLD", start: scene.at - 3000 }),
+    ];
+    await go(page, "events");
+    await tick();
+    await go(page, view);
+    if (view.includes("open")) {
+      await page.waitForFunction(() => document.querySelector("main").innerText.includes("OLD"));
+      await page.$$eval("tbody tr", (all) =>
+        all
+          .find((it) => it.innerText.includes("OLD"))
+          .querySelector("button")
+          .click(),
+      );
+    }
+    await page.waitForSelector(selector);
+    await sleep(300);
+    if (by === "pointer") await page.hover(selector);
+    else (await page.focus(`${selector} [data-row]`), await page.keyboard.press("Tab"), await page.keyboard.press("Tab"));
+    await tick();
+    const before = await linksOf(selector);
+    const values = await text(page, selector);
+    await change();
+    const during = await linksOf(selector);
+    check(`${name} keep their rows and links at the ${by}`, before.length > 0 && before.every((it, at) => it === during[at]), [
+      before,
+      during,
+    ]);
+    if (view.startsWith("calls")) check(`${name} have new values meanwhile`, (await text(page, selector)) !== values, values);
+    if (by === "pointer") await page.mouse.move(5, 5);
+    else await page.evaluate(() => document.activeElement.blur());
+    await tick(2);
+    const after = await linksOf(selector);
+    check(`${name} go on after it`, JSON.stringify(after) !== JSON.stringify(before), [before, after]);
+  }
+  await close(page);
+  hub.stop();
+}
+
+// No text of the graph is cut, or lies on another one.
+async function labels() {
+  for (const scene of ["normal", "down", "names"]) {
+    const hub = await serve(scene);
+    for (const width of [400, 800, 1200]) {
+      const page = await open(hub.address, { width });
+      await page.waitForFunction(() => document.querySelectorAll("svg text.label").length > 2, { timeout: 8000 }).catch(() => {});
+      if (SCREENSHOTS) {
+        mkdirSync(SCREENSHOTS, { recursive: true });
+        await page.$eval(".graph", (it) => it.scrollIntoView());
+        await (await page.$(".graph")).screenshot({ path: `${SCREENSHOTS}/graph-${scene}-${width}.png` });
+        await (await page.$(".graph svg")).screenshot({ path: `${SCREENSHOTS}/graph-${scene}-${width}-whole.png` });
+      }
+      const found = await page.evaluate(() => {
+        const box = (it) => it.getBBox();
+        const [svg, nodes] = [document.querySelector(".graph svg"), [...document.querySelectorAll("a.node")]];
+        const on = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
+        const labels = [...document.querySelectorAll("svg text.label")];
+        const lies = labels.filter(
+          (it) =>
+            labels.some((one) => one !== it && on(box(it), box(one))) ||
+            nodes.some((one) => on(box(it), box(one.querySelector("rect")))),
+        );
+        const wide = nodes.flatMap((node) => {
+          const { x, y, width, height } = box(node.querySelector("rect"));
+          const isOut = (it) => it.x < x || it.x + it.width > x + width || it.y < y || it.y + it.height > y + height;
+          return [...node.querySelectorAll("text")].filter((it) => isOut(box(it)));
+        });
+        const within = nodes.flatMap((node) => {
+          const texts = [...node.querySelectorAll("text")];
+          return texts.filter((it, at) => texts.slice(at + 1).some((one) => on(box(it), { ...box(one), y: box(one).y + 4 })));
+        });
+        const beyond = labels.filter((it) => box(it).x < 0 || box(it).x + box(it).width > svg.width.baseVal.value);
+        return {
+          labels: labels.length,
+          failing: labels.filter((it) => it.classList.contains("bad")).length,
+          bad: [...lies, ...wide, ...within, ...beyond].map((it) => it.textContent),
+          names: nodes.map((it) => [...it.querySelectorAll(".name")].map((one) => one.textContent).join("")),
+        };
+      });
+      const lacks = hub.scene.services.filter(({ name }) => !found.names.includes(name));
+      const isRight = found.labels > 2 && !found.bad.length && !lacks.length && (scene === "normal" || found.failing > 0);
+      check(`the graph of ${scene} at ${width} px cuts no text, and none lies on another`, isRight, [found, lacks]);
+      await close(page);
+    }
+    hub.stop();
+  }
 }
 
 async function motion(address) {
@@ -779,6 +938,9 @@ const CHECKS = DASHBOARD
       early,
       problems,
       words,
+      drains,
+      held,
+      labels,
       hostile,
       restarts,
       quantiles,

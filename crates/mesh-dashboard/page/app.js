@@ -2,29 +2,29 @@
 
 import { calls, problems, traces } from "./calls.js";
 import { contracts } from "./contracts.js";
-import { draw, h, link, state } from "./dom.js";
-import { all, callsOf, clock, emptyState, merge, route, servicesOf, sum, to } from "./model.js";
+import { draw, h, link, mark } from "./dom.js";
+import { all, by, callsOf, clock, emptyMesh, merge, route, servicesOf, sum, to } from "./model.js";
 import { overview, services } from "./overview.js";
 import { configuration, events, logs, work } from "./work.js";
 
 // A view has a `name` and `draw(page)`. What it asks the hub for is `load(page)`, again each `every` ms; the answer is
 // `page.data`, which is dropped when `of(page)` is another one.
 const VIEWS = { "": overview, services, calls, work, events, problems, traces, logs, contracts, configuration };
-// The hub sends something each second: after SILENCE ms without it is left. A page stays connected HIDDEN ms after it was seen.
+// A hub is left after SILENCE ms without a message, and HIDDEN ms after the page was seen.
 const [SILENCE, HIDDEN, WAIT] = [10_000, 60_000, 1_000];
 const $ = (id) => document.getElementById(id);
 
 const page = {
-  state: emptyState(),
+  mesh: emptyMesh(),
   redraw,
   ask,
-  // Asks for the contracts, which also say what is a stream. A call that they lack is none.
+  // Asks for the contracts, which say what is a stream. A call that they lack is none.
   async learn() {
     page.contracts = await ask("api/contracts");
     const methods = page.contracts.services.flatMap((it) => it.methods);
-    const others = all(page.state.edges).map((it) => [it.method, false]);
-    page.state.methods = new Map([...others, ...methods.map((it) => [it.full, it.serverStreaming || it.clientStreaming])]);
-    page.state.isLearnt = true;
+    const others = all(page.mesh.edges).map((it) => [it.method, false]);
+    page.mesh.methods = new Map([...others, ...methods.map((it) => [it.full, it.serverStreaming || it.clientStreaming])]);
+    page.mesh.isLearnt = true;
     redraw();
     return page.contracts;
   },
@@ -33,7 +33,7 @@ const page = {
     history.replaceState(null, "", to(page.view, { ...page.query, ...query }, page.rest));
     show();
   },
-  processName: (id) => page.state.processes.get(id)?.process ?? id,
+  processName: (id) => page.mesh.processes.get(id)?.process ?? id,
 };
 
 // Gets an answer of the hub; with something to `send`, by a POST.
@@ -47,12 +47,9 @@ async function ask(path, send) {
   throw new Error([error?.reason || error?.code || response.status, error?.message].filter(Boolean).join(": "));
 }
 
-// --- The hub ---
-
 let [source, timer] = [];
-let [heard, isLive] = [0, false];
-// Whether the contracts have been asked for.
-let isAsked = false;
+// `isAsked`: for the contracts.
+let [heard, isLive, isAsked] = [0, false, false];
 
 function connect() {
   source = new EventSource("events");
@@ -61,8 +58,8 @@ function connect() {
     source.addEventListener(name, ({ data }) => {
       [heard, isLive] = [Date.now(), true];
       const message = JSON.parse(data);
-      merge(page.state, message, name === "state");
-      if (message.processes) isAsked = page.state.isLearnt = false;
+      merge(page.mesh, message, name === "state");
+      if (message.processes) isAsked = page.mesh.isLearnt = false;
       if (!isAsked) {
         isAsked = true;
         page.learn().catch(() => (isAsked = false));
@@ -89,18 +86,14 @@ function lose() {
 
 setInterval(() => source && Date.now() - heard > SILENCE && lose(), 1000);
 
-// --- The view ---
-
 let loading;
 
-// Shows the view of the address.
 function show() {
   Object.assign(page, route(location.hash));
   if (!Object.hasOwn(VIEWS, page.view)) page.view = "";
   redraw();
 }
 
-// Asks for what the view needs, if that has changed.
 function follow(view) {
   const of = JSON.stringify([page.view, view.of ? view.of(page) : page.rest]);
   if (loading?.of === of) return;
@@ -123,11 +116,9 @@ async function load(view, own) {
   }
 }
 
-// --- Drawing ---
-
 let isDue = false;
 
-// Draws before the next frame; a page that is hidden waits until it is seen.
+// Draws before the next frame; a hidden page waits until it is seen.
 function redraw() {
   if (isDue || document.hidden) return;
   isDue = true;
@@ -138,9 +129,10 @@ function render() {
   isDue = false;
   const start = performance.now();
   const main = $("main");
-  const { at, hub } = page.state;
-  page.calls = callsOf(page.state);
-  page.services = servicesOf(page.state, page.calls);
+  const { at, hub } = page.mesh;
+  page.calls = callsOf(page.mesh);
+  page.services = servicesOf(page.mesh, page.calls);
+  page.processes = all(page.mesh.processes).sort(by((it) => it.process + it.id));
   page.width = main.clientWidth - 2 * parseFloat(getComputedStyle(main).paddingLeft) - 2;
   const down = page.services.filter((it) => it.health === "down").map((it) => it.name);
   const view = VIEWS[page.view];
@@ -148,7 +140,7 @@ function render() {
   draw(
     $("top"),
     h("a.brand", { href: "#/" }, hub?.process ?? "Dashboard"),
-    isLive ? state("up", "live") : state("part", hub ? `reconnecting… this is of ${clock(at)}` : "connecting…"),
+    isLive ? mark("up", "live") : mark("part", hub ? `reconnecting… this is of ${clock(at)}` : "connecting…"),
     hub && h("p", `${hub.version} · ${hub.mode === "call" ? "read and call" : "read only"} · knows since ${clock(hub.since)}`),
     h(
       "p.links",
@@ -169,7 +161,7 @@ function render() {
   performance.clearMeasures("render");
 }
 
-// A view that a row of the hub breaks leaves the others alone.
+// A row of the hub breaks one view at most.
 function drawn(view) {
   try {
     return view.draw(page);
@@ -183,32 +175,19 @@ function navigation(down) {
   const counts = {
     services: down.length,
     calls: page.calls.filter((it) => it.failing).length,
-    work: all(page.state.work).filter((it) => it.state === "STUCK").length,
-    events: all(page.state.followers).filter((it) => it.parked || !it.connected).length,
+    work: all(page.mesh.work).filter((it) => it.state === "STUCK").length,
+    events: all(page.mesh.followers).filter((it) => it.parked || !it.connected).length,
     // Of the last minute, without answers such as NOT_FOUND.
     problems: sum(page.calls, (it) => it.recentFaults),
   };
   const current = VIEWS[page.view].within ?? page.view;
-  const entry = ([key, { name }]) =>
-    h(
-      "li",
-      { key },
-      h(
-        "a",
-        { href: to(key), "aria-current": key === current && "page" },
-        name,
-        counts[key] > 0 && h(`span.${key === "problems" ? "why" : "count"}`, ` ${key === "problems" ? "" : "✕ "}${counts[key]}`),
-      ),
-    );
-  return h(
-    "ul",
-    Object.entries(VIEWS)
-      .filter(([, it]) => !it.within)
-      .map(entry),
-  );
+  const views = Object.entries(VIEWS).filter(([, it]) => !it.within);
+  const entry = ([key, { name }]) => {
+    const count = counts[key] > 0 && (key === "problems" ? h("span.small", counts[key]) : h("span.count", `✕ ${counts[key]}`));
+    return h("li", { key }, h("a", { href: to(key), "aria-current": key === current && "page" }, name, " ", count));
+  };
+  return h("ul", views.map(entry));
 }
-
-// --- Start ---
 
 // The button that opens and closes a row.
 const rowOf = (key) => key && document.querySelector(`[data-row="${CSS.escape(key)}"]`);

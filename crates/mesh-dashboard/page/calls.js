@@ -1,10 +1,10 @@
-// The calls between services: the graph, the table that has the same and more, the calls that were kept, and their traces.
+// The calls between services, those that were kept, and their traces.
 
 import { bar, button, choice, code, facts, filters, find, gaps, h, has, items, link } from "./dom.js";
-import { loading, state, table, title, traceLink, why } from "./dom.js";
+import { loading, mark, small, table, title, traceLink } from "./dom.js";
 import { graph } from "./graph.js";
-import { all, arrow, by, clock, duration, endOf, isFault, isStream, lately, linksOf, number } from "./model.js";
-import { perSecond, plural, problemsOf, sum, timesIn, timesOf, to, unique, waterfall } from "./model.js";
+import { all, arrow, by, clock, duration, endOf, isFault, isGone, isStream, lately, linksOf, number } from "./model.js";
+import { perSecond, plural, problemsOf, slowFrom, sum, timesIn, timesOf, to, unique, waterfall } from "./model.js";
 
 // What the table is sorted by. Without it the order is by name: rows stay where they are.
 const SORTS = {
@@ -34,19 +34,12 @@ export const calls = {
       ),
       table(
         page,
-        `Calls: rates of the last 10 s, times ${lately(page.state)} unless marked`,
+        `Calls: rates of the last 10 s, times ${lately(page.mesh)} unless marked`,
         rows,
         {
           "Caller → callee, method": (it) => [arrow(it), " ", code(it.method)],
           "#^Calls": (it) => perSecond(it.rate),
-          "#^Failed": (it) =>
-            it.failing
-              ? state("down", perSecond(it.faultRate))
-              : it.faults
-                ? `${number(it.faults)} before`
-                : it.used
-                  ? "none"
-                  : "–",
+          "#^Failed": (it) => (it.failing ? mark("down", perSecond(it.faultRate)) : before(it)),
           "*#p50": (it) => [duration(it.p50), isOld(it)],
           "#^p99": (it) => [duration(it.p99), isOld(it)],
           "*#In flight": (it) => (it.isStream ? plural(it.inFlight, "stream") : number(it.inFlight)),
@@ -59,16 +52,17 @@ export const calls = {
   },
 };
 
-const isOld = (it) => it.count > 0 && !it.isRecent && why("since the start");
+const before = (it) => (it.faults ? `${number(it.faults)} before` : it.used ? "none" : "–");
+const isOld = (it) => it.count > 0 && !it.isRecent && small("since the start");
 const below = (it) => [
   it.failing &&
-    h("p.links", state("down", it.last?.reason), !it.faultRate && `at ${clock(it.last?.at)}`, traceLink(it.last?.trace)),
-  it.undeclared && state("odd", "not declared"),
-  !it.used && state("absent", `declared${it.declared?.optional ? ", optional" : ""}, no call yet`),
+    h("p.links", mark("down", it.last?.reason), !it.faultRate && `at ${clock(it.last?.at)}`, traceLink(it.last?.trace)),
+  it.undeclared && mark("odd", "not declared"),
+  !it.used && mark("absent", `declared${it.declared?.optional ? ", optional" : ""}, no call yet`),
 ];
 
-function details({ state, processName }, it) {
-  const served = timesOf(it.servers.map((one) => state.tracks.get(one.key)));
+function details({ mesh, processName }, it) {
+  const served = timesOf(it.servers.map((one) => mesh.tracks.get(one.key)));
   const isEnd = (one) => one.peer === it.callee && it.edges.some((edge) => edge.process === one.process);
   const codes = Object.entries(it.codes).map(([code, count]) => `${code} ${number(count)}`);
   return facts({
@@ -82,14 +76,12 @@ function details({ state, processName }, it) {
       ({ process, memory }) => `${processName(process)} ${process}, in ${memory ? "memory" : "the network"}`,
     ),
     Instances: items(
-      all(state.endpoints).filter(isEnd),
+      all(mesh.endpoints).filter(isEnd),
       (one) => `${one.address}: ${plural(one.picks, "attempt")}, ${plural(one.ejections, "ejection")}`,
     ),
     More: link(to("problems", { method: it.method }), "failed and slow calls of the method"),
   });
 }
-
-// --- Calls that were kept ---
 
 // The rows that are shown at first, and the calls of one that are listed.
 const [MOST, LISTED] = [25, 10];
@@ -104,18 +96,18 @@ export const problems = {
     const { data, query } = page;
     const fits = { failed: (it) => it.code !== "OK", slow: (it) => it.slow }[query.show] ?? (() => true);
     // A stream has no time.
-    const tookOf = (it) => (isStream(page.state, it.method) === false ? it.took : null);
+    const tookOf = (it) => (isStream(page.mesh, it.method) === false ? it.took : null);
     const rows = problemsOf(data?.calls ?? [])
       .filter(fits)
       .sort(by((it) => (query.sort ? -tookOf(it.slowest) : -it.last)));
-    const since = Math.min(...rows.flatMap((it) => it.all.map((one) => one.start)));
+    const since = Math.min(...rows.flatMap((it) => it.calls.map((one) => one.start)));
     const faults = sum(page.calls, (it) => it.recentFaults);
     const methods = unique(page.calls.map((it) => it.method).concat(query.method ?? [])).sort();
     return [
       title("Problems"),
       h(
         "p.lead",
-        `${plural(faults, "failure")} with the callee as the cause, ${lately(page.state)}. Answers such as NOT_FOUND are not counted.`,
+        `${plural(faults, "failure")} with the callee as the cause, ${lately(page.mesh)}. Answers such as NOT_FOUND are not counted.`,
       ),
       filters(
         choice(page, "show", "Show", { "": "failed or slow", failed: "failed", slow: "slow", all: "all that were kept" }),
@@ -124,45 +116,45 @@ export const problems = {
       gaps(data),
       table(
         page,
-        `Calls kept${rows.length ? ` since ${clock(since)}` : ""}: failed, slow (dashboard.slow: 1 s by default), and a sample. A time leads to its trace`,
+        `Calls kept${rows.length ? ` since ${clock(since)}` : ""}: failed, slow (${slowFrom(page.mesh)} or more: dashboard.slow), and a sample`,
         query.every ? rows : rows.slice(0, MOST),
         {
           Call: (it) => [arrow(it), " ", code(it.method)],
           Result: result,
-          "*#Count": (it) => number(it.all.length),
+          "*#Count": (it) => number(it.calls.length),
           "#^Slowest": ({ slowest: it }) => (tookOf(it) === null ? "–" : traceLink(it.trace, duration(it.took))),
           "#Last": (it) => traceLink(it.trace, clock(it.last)),
         },
         {
           key: "problems",
           none: loading(page, "No problem has been kept."),
-          more: ({ all }) => kept(page, all, (it) => tookOf(it) !== null && ` ${duration(it.took)},`),
+          more: (it) => kept(page, it, (it) => tookOf(it) !== null && ` ${duration(it.took)},`),
         },
       ),
-      rows.length > MOST &&
-        !query.every &&
-        h(
-          "p",
-          button(`Show ${rows.length - MOST} more`, () => page.set({ every: 1 })),
-        ),
+      rows.length > MOST && !query.every && button(`Show ${rows.length - MOST} more`, () => page.set({ every: 1 })),
     ];
   },
 };
 
-const kept = ({ processName }, all, took) => [
-  items(all.slice(0, LISTED), (it) => [
-    `${clock(endOf(it))},`,
-    took(it),
-    ` ${processName(it.process)} (${it.side}) `,
-    traceLink(it.trace, it.trace.slice(0, 8)),
-  ]),
-  all.length > LISTED && why(`and ${number(all.length - LISTED)} before`),
+const kept = ({ processName }, { key, calls }, took) => [
+  items(
+    calls,
+    (it) => [
+      `${clock(endOf(it))},`,
+      took(it),
+      ` ${processName(it.process)} (${it.side}) `,
+      traceLink(it.trace, it.trace.slice(0, 8)),
+    ],
+    key,
+    LISTED,
+  ),
+  calls.length > LISTED && small(`and ${number(calls.length - LISTED)} before`),
 ];
 
 const result = (it) => [
-  it.code === "OK" ? state("up", "OK") : state(isFault(it.code) ? "down" : "part", it.reason),
-  it.attempts > 1 && why(plural(it.attempts, "attempt")),
-  it.slow && why("slow"),
+  it.code === "OK" ? mark("up", "OK") : mark(isFault(it.code) ? "down" : "part", it.reason),
+  it.attempts > 1 && small(plural(it.attempts, "attempt")),
+  it.slow && small("slow"),
 ];
 
 export const traces = {
@@ -200,14 +192,14 @@ export const traces = {
               it.depth ? place(it) : arrow(it),
               " ",
               code(it.method),
-              it.unseen && why(lack(page, it)),
+              it.unseen && small(lack(page, it)),
             ),
           Result: result,
           When: (it) => [
             `after ${duration(from(it))}, took ${duration(it.took)}`,
             bar(it.took / seconds, it.code === "OK" ? "" : "down", from(it) / seconds),
           ],
-          "*Measured by": (it) => [processName(it.process), why(it.memory ? `${it.side}, in memory` : it.side)],
+          "*Measured by": (it) => [processName(it.process), small(it.memory ? `${it.side}, in memory` : it.side)],
         },
         { none: loading(page, "No call of it has been kept."), kind: (it) => it.key === longest.key && "longest" },
       ),
@@ -217,10 +209,10 @@ export const traces = {
 };
 
 // Why the server has no record of a call.
-function lack({ data, state }, { callee }) {
-  const own = all(state.processes).filter((it) => it.process === callee || it.services.some((one) => one.name === callee));
+function lack({ data, mesh }, { callee }) {
+  const own = all(mesh.processes).filter((it) => it.services.some((one) => one.name === callee));
   const isSilent = (it) => data.silent.some((one) => one.process === it.id);
-  const hasAll = own.some((it) => it.state !== "gone") && !own.some(isSilent);
+  const hasAll = own.some((it) => !isGone(it)) && !own.some(isSilent);
   return hasAll
     ? `${callee} kept no record: it took less than dashboard.slow there, or failed before it`
     : `${callee} did not answer: a gap`;

@@ -1,11 +1,11 @@
 // The contracts: what services offer, who calls it, and a form to try it.
 
-import { button, facts, filters, find, h, has, items, link, loading, state, table, title, traceLink, why } from "./dom.js";
+import { confirms, facts, filters, find, h, has, isArmed, items, link, loading } from "./dom.js";
+import { mark, small, table, title, traceLink } from "./dom.js";
 import { all, by, callerName, duration, list, perSecond, sum, timesIn, to, unique } from "./model.js";
 
-// What a reader has entered and got, by method; and the write that waits for its second click.
+// What a reader has entered and got, by method.
 const trials = new Map();
-let armed;
 
 export const contracts = {
   name: "Contracts",
@@ -44,7 +44,6 @@ export const contracts = {
 
 const comment = (text) => text && h("p.comment", text);
 const callsOf = ({ calls }, it) => calls.filter((call) => call.method === it.full && call.used);
-// Who calls a method: those that declare it, and those that do.
 const callersOf = (page, it) => unique([...(it.declaredBy ?? []), ...callsOf(page, it).map((call) => call.caller)]).sort();
 
 function methodOf(page, it) {
@@ -88,11 +87,11 @@ function message(page, name, above = []) {
       `Fields of ${path.join(", ")}`,
       messages[name].fields,
       {
-        Field: (it) => [h("code", it.name), it.required && why("required")],
+        Field: (it) => [h("code", it.name), it.required && small("required")],
         Type: (it) => [it.repeated && "repeated ", h("code", it.type)],
         Meaning: (it) => [
           it.comment,
-          it.bounds && why(it.bounds),
+          it.bounds && small(it.bounds),
           items(enums[it.type]?.values, (one) => [h("code", one.name), ` ${one.comment}`]),
           messages[it.type] && !path.includes(it.type) && h("details", h("summary", "its fields"), message(page, it.type, path)),
         ],
@@ -102,17 +101,17 @@ function message(page, name, above = []) {
   ];
 }
 
-// --- Try it ---
-
 const text = (it) => JSON.stringify(it, null, 2);
+// Another request has to be confirmed again.
+const keyOf = ({ full }, { request }) => `${full} ${request}`;
 const isRead = (it) => it.idempotency === "NO_SIDE_EFFECTS";
 
 function trial(page, it) {
   const now = trials.get(it.full) ?? { request: text(it.example ?? {}) };
   trials.set(it.full, now);
-  const { request, answer, error, copied } = now;
-  const isArmed = armed === it.full;
-  const canCall = page.state.hub.mode === "call" && !it.clientStreaming;
+  const { request, answer, error } = now;
+  const waits = isArmed(keyOf(it, now));
+  const canCall = page.mesh.hub.mode === "call" && !it.clientStreaming;
   const hint = it.clientStreaming
     ? "It takes a stream of requests: use grpcurl."
     : !canCall
@@ -122,7 +121,6 @@ function trial(page, it) {
         : "It may change data: the button asks once more.";
   const oninput = ({ target }) => {
     now.request = target.value;
-    armed = null;
     page.redraw();
   };
   return h(
@@ -140,22 +138,21 @@ function trial(page, it) {
     h(
       "p.links",
       h(
-        `button.${isArmed ? "armed" : "main"}`,
+        `button.${waits ? "armed" : "main"}`,
         { type: "submit", disabled: !canCall || now.isBusy },
-        isArmed ? "Really call it? It may change data" : "Call",
+        waits ? "Really call it? It may change data" : "Call",
       ),
-      button("Copy as grpcurl", () => copy(page, it, now)),
-      why(hint),
+      small(hint),
     ),
+    h("details", h("summary", "As grpcurl"), h("pre", { tabindex: "0" }, grpcurl(page, it, request))),
     h(
       "div",
       { role: "status" },
-      copied && [why(copied), h("pre", { tabindex: "0" }, grpcurl(page, it, request))],
-      error && state("down", error),
+      error && mark("down", error),
       answer && [
         h(
           "p",
-          answer.reason ? state("down", answer.reason) : state("up", "OK"),
+          answer.reason ? mark("down", answer.reason) : mark("up", "OK"),
           ` in ${duration(answer.took)} `,
           traceLink(answer.trace, "its trace"),
         ),
@@ -166,11 +163,10 @@ function trial(page, it) {
 }
 
 async function call(page, it, now) {
-  Object.assign(now, { copied: null, error: null, answer: null });
+  Object.assign(now, { error: null, answer: null });
   try {
     const request = JSON.parse(now.request || "{}");
-    if (!isRead(it) && armed !== it.full) return ((armed = it.full), page.redraw());
-    armed = null;
+    if (!isRead(it) && !confirms(page, keyOf(it, now))) return;
     now.isBusy = true;
     page.redraw();
     now.answer = await page.ask("api/call", { method: it.full, request, confirmed: !isRead(it) });
@@ -181,19 +177,8 @@ async function call(page, it, now) {
   page.redraw();
 }
 
-function grpcurl({ state }, it, request) {
-  const serving = all(state.processes).find((one) => one.services.some((own) => own.contracts.includes(it.full.split("/")[0])));
+function grpcurl({ mesh }, it, request) {
+  const serving = all(mesh.processes).find((one) => one.services.some((own) => own.contracts.includes(it.full.split("/")[0])));
   const address = serving?.listeners?.find((one) => one.name === "services")?.address ?? serving?.address ?? "ADDRESS";
   return `grpcurl -plaintext -d '${request.replaceAll("'", "'\\''")}' ${address} ${it.full}`;
-}
-
-// A page needs loopback or TLS to write to the clipboard.
-async function copy(page, it, now) {
-  const copying = navigator.clipboard?.writeText(grpcurl(page, it, now.request));
-  now.copied =
-    (await copying?.then(
-      () => "Copied:",
-      () => "Copy this:",
-    )) ?? "Copy this:";
-  page.redraw();
 }

@@ -1,14 +1,13 @@
-// Trees of elements, how they get into the document, and the parts that views share.
+// Trees of elements, and the parts that views share.
 //
-// A view is a function from the state to a tree. `draw` changes only what differs from the tree before; children are matched by
-// key, so focus, scroll positions and selections stay. Texts of others become text nodes and attributes, never markup.
+// A view is a function to a tree. `draw` changes what differs from the tree before; children are matched by key, so focus, scroll
+// positions and selections stay. Texts of others become text nodes and attributes, never markup.
 
-import { to } from "./model.js";
+import { all, to } from "./model.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-// The characters of a text that are shown.
 const LIMIT = 4096;
-// Control characters, and what turns or hides text: marks of direction and of zero width, lone surrogates.
+// Control characters, marks of direction and of zero width, lone surrogates.
 const HIDDEN = /[^\P{Cc}\t\n]|[\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu;
 const trees = new WeakMap();
 
@@ -66,6 +65,16 @@ function patch(parent, old, next) {
   }
 }
 
+// A list, by `data-list`, that a reader points at, or is in by the keyboard: values alone change.
+const HELD = ":is(:hover, :focus-visible, :has(:focus-visible))";
+let isHeld = false;
+
+// A list. While it is held its rows, which it has as `onrows`, keep their order, new ones come last, and none goes.
+function held(list, rows, most) {
+  const old = [...document.querySelectorAll(`[data-list]${HELD}`)].find((it) => it.dataset.list === list)?.onrows ?? [];
+  return all(new Map([...old, ...rows].map((it) => [it.key ?? it.name, it]))).slice(0, most);
+}
+
 function apply(it, was, parent) {
   if (!it.tag) {
     it.dom = was?.dom ?? document.createTextNode("");
@@ -74,8 +83,13 @@ function apply(it, was, parent) {
   }
   const isSvg = it.tag === "svg" || parent.namespaceURI === SVG;
   it.dom = was?.dom ?? (isSvg ? document.createElementNS(SVG, it.tag) : document.createElement(it.tag));
-  patch(it.dom, was?.children ?? [], it.children);
   const before = was?.properties ?? {};
+  const outer = isHeld;
+  isHeld = was && (it.properties["data-list"] ? it.dom.matches(HELD) : isHeld);
+  const stays = isHeld && (it.tag === "a" || /links|more/.test(before.class));
+  if (stays) Object.assign(it, { properties: before, children: was.children });
+  patch(it.dom, was?.children ?? [], it.children);
+  isHeld = outer;
   for (const name in before) if (!(name in it.properties)) set(it.dom, name, false);
   for (const name in it.properties) if (it.properties[name] !== before[name]) set(it.dom, name, it.properties[name] ?? false);
 }
@@ -88,38 +102,35 @@ function set(dom, name, value) {
   else dom.setAttribute(name, value === true ? "" : shown(String(value)));
 }
 
-// --- Parts ---
-
 const MARKS = { up: "●", busy: "●", part: "▲", down: "✕", absent: "○", odd: "?" };
 // A state: the colour has a mark and a word beside it.
-export const state = (kind, words) => h(`span.state.${kind}`, `${MARKS[kind]}\u00a0${words}`);
-const KINDS = {
-  up: "up",
-  draining: "part",
-  silent: "down",
-  gone: "down",
-  RUNNING: "busy",
-  COMPENSATING: "part",
-  STUCK: "down",
-  SUCCEEDED: "up",
-  DONE: "up",
-  FAILED: "down",
-};
-// The kind of a state of a process, of work or of a step; and that state.
-export const kindOf = (name) => KINDS[name] ?? "absent";
-export const stateOf = (name) => state(kindOf(name), name.toLowerCase());
+export const mark = (kind, words) => h(`span.mark.${kind}`, `${MARKS[kind]}\u00a0${words}`);
+const KINDS = { up: /up|SUCCEEDED|\bDONE/, busy: /RUNNING/, part: /draining|COMPENSATING/, down: /silent|gone|STUCK|FAILED/ };
+export const kindOf = (name) => Object.keys(KINDS).find((it) => KINDS[it].test(name)) ?? "absent";
+export const markOf = (name) => mark(kindOf(name), name.toLowerCase());
 
 export const title = (...words) => h("h1", { key: "title", tabindex: "-1" }, words);
 export const link = (href, ...words) => h("a", { href }, words);
 export const traceLink = (trace, words = "trace") => trace && link(to("traces", {}, trace), words);
-export const why = (...words) => h("p.why", words);
+export const small = (...words) => h("p.small", words);
 export const button = (words, onclick, more) => h("button", { type: "button", onclick, ...more }, words);
-export const items = (list, of) =>
-  list?.length > 0 &&
-  h(
-    "ul",
-    list.map((it) => h("li", { key: it.key }, of(it))),
-  );
+
+// The action that waits for its second click, and whether a click is that one.
+let armed;
+export const isArmed = (key) => key === armed;
+export function confirms(page, key) {
+  const isSecond = isArmed(key);
+  armed = isSecond ? null : key;
+  page.redraw();
+  return isSecond;
+}
+
+// With a name they are held.
+export const items = (list, of, name, most) => {
+  const rows = name ? held(name, list, most) : list;
+  const entry = (it) => h("li", { key: it.key }, of(it));
+  return rows?.length > 0 && h("ul", { "data-list": name, onrows: rows }, rows.map(entry));
+};
 // A method without its package. It may break after the slash.
 export function code(method) {
   const [service, name] = method.replace(/^.*\.(?=[^./]+\/)/, "").split(/\/(.*)/s);
@@ -127,21 +138,19 @@ export function code(method) {
 }
 
 // Names with values; those without a value are left out.
-export const facts = (all) =>
-  h(
-    "dl.facts",
-    { key: "facts" },
-    Object.entries(all).map(([name, value]) => value && h("div", { key: name }, h("dt", name), h("dd", value))),
-  );
+export const facts = (parts) => {
+  const fact = ([name, value]) => value && h("div", { key: name }, h("dt", name), h("dd", value));
+  return h("dl.facts", { key: "facts" }, Object.entries(parts).map(fact));
+};
 
-// A bar for a part of 1, from another part on. A text beside it has the same.
+// A bar for a part of 1, from another part on.
 export const bar = (part, kind = "", from = 0) =>
   h(`div.bar.${kind}`, { "aria-hidden": "true" }, h("div", { style: { "margin-left": percent(from), width: percent(part) } }));
 const percent = (part) => `${(100 * Math.min(1, Math.max(0, part || 0))).toFixed(2)}%`;
 
-// A table of rows, which have a `key` or a `name`. A column has a name and makes the cell of a row. Flags before the name: `*`
-// narrow pages leave it out, `#` numbers, `^` sorts. `kind` is the class of a row, `more` makes the details that the first cell
-// opens, `below` what that cell has outside of its button. A caption that changes needs a `key`.
+// A table of rows, which have a `key` or a `name`. Columns are cells of a row by name, with flags: `*` narrow pages leave it out, `#`
+// numbers, `^` sorts. `kind` is the class of a row, `more` makes the details that the first cell opens, `below` what it has outside
+// of its button. A caption that changes needs a `key`.
 export function table(page, caption, rows, columns, { none = "Nothing yet.", kind, more, below, key: own = caption } = {}) {
   const { open, sort } = page.query;
   const [first, ...others] = Object.values(columns);
@@ -171,14 +180,16 @@ export function table(page, caption, rows, columns, { none = "Nothing yet.", kin
       more && isOpen && h("tr.details", { key: `${key} details` }, h("td", { colspan: heads.length }, more(it))),
     ];
   };
+  const list = JSON.stringify([own, page.rest, { ...page.query, open: "" }]);
+  const drawn = held(list, rows);
   return h(
     "div.scroll",
-    { key: own, tabindex: "0", role: "region", "aria-label": caption },
+    { key: own, "data-list": list, onrows: drawn, tabindex: "0", role: "region", "aria-label": caption },
     h(
       "table",
       h("caption", caption),
       h("thead", h("tr", heads.map(head))),
-      h("tbody", rows.length ? rows.map(row) : h("tr", h("td.empty", { colspan: heads.length }, none))),
+      h("tbody", drawn.length ? drawn.map(row) : h("tr", h("td.empty", { colspan: heads.length }, none))),
     ),
   );
 }
@@ -186,23 +197,18 @@ export function table(page, caption, rows, columns, { none = "Nothing yet.", kin
 export const loading = ({ data, error }, none) => (data ? none : error ? "There is no answer." : "Loading…");
 export const notice = (list, of) => list?.length > 0 && h("div.notice", { key: "notice" }, items(list, of));
 // The processes that did not answer: what they know is missing.
-export const gaps = (data) => notice(data?.silent, (it) => state("part", `${it.process}: ${it.why}`));
+export const gaps = (data) => notice(data?.silent, (it) => mark("part", `${it.process}: ${it.why}`));
 
-// What filters a view; each is a key of the address.
-export const filters = (...all) => h("div.filters", { key: "filters" }, all);
+export const filters = (...parts) => h("div.filters", { key: "filters" }, parts);
 // Whether a text has each of the words that a reader looks for.
 export const has = ({ query: { words = "" } }, text) =>
-  words
-    .toLowerCase()
-    .split(" ")
-    .every((it) => text.toLowerCase().includes(it));
+  words.split(" ").every((it) => text.toLowerCase().includes(it.toLowerCase()));
 export const find = (page, name, words) => {
   const oninput = ({ target }) => page.set({ [name]: target.value.trim() });
   return h("label", words, h("input", { type: "search", value: page.query[name], oninput }));
 };
-// `options` are their words by key.
 export const choice = (page, name, words, options) => {
-  const all = Object.entries(options).map(([key, text]) => h("option", { key, value: key }, text));
+  const choices = Object.entries(options).map(([key, text]) => h("option", { key, value: key }, text));
   const value = page.query[name] ?? Object.keys(options)[0];
-  return h("label", words, h("select", { value, onchange: ({ target }) => page.set({ [name]: target.value }) }, all));
+  return h("label", words, h("select", { value, onchange: ({ target }) => page.set({ [name]: target.value }) }, choices));
 };

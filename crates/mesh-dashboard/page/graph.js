@@ -1,15 +1,15 @@
-// The call graph: services in layers, arrows from caller to callee. The table of calls has the same for readers without it.
+// The call graph: services in layers, arrows from caller to callee.
 
-import { h, why } from "./dom.js";
+import { h, small } from "./dom.js";
 import { all, arrow, by, callerName, perSecond, plural, sum, to, unique } from "./model.js";
 
-// Of nodes, the least gaps between them, and the room at the sides; the characters of a name, and the width of those of a label.
-const [WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN, NAME, CHARACTER] = [148, 44, 40, 18, 12, 16, 8];
+// Nodes, the least gaps between them, the room at the sides, a line of text, and a character of a label.
+const [WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN, LINE, CHARACTER] = [148, 44, 48, 18, 12, 15, 8];
 // Beyond so many arrows, only those that fail have a text, and nothing moves.
 const FEW = 30;
 
-// The layer of each node: one after the last of its callers. "" (outside), if it is there, is alone in the first one. An arrow
-// that closes a circle does not count.
+// The layer of each node: one after the last of its callers. "" (outside) is alone in the first. An arrow that closes a circle does
+// not count.
 export function layersOf(names, links) {
   const layers = new Map(names.map((it) => [it, it && names.includes("") ? 1 : 0]));
   const [open, done, forward] = [new Set(), new Set(), []];
@@ -32,7 +32,7 @@ export function layersOf(names, links) {
   return layers;
 }
 
-// Where nodes are, by name, and what arrows pass, by key: their nodes, and a free place in each layer between.
+// Where nodes are, and what arrows pass: their nodes, and a free place in each layer between.
 export function layout(names, links) {
   const layers = layersOf(names, links);
   const columns = Array.from({ length: Math.max(...layers.values()) + 1 }, () => []);
@@ -41,7 +41,7 @@ export function layout(names, links) {
     columns[layer].push(it);
     return it;
   };
-  const nodes = new Map([...names].sort().map((name) => [name, place(layers.get(name), HEIGHT)]));
+  const nodes = new Map([...names].sort().map((name) => [name, place(layers.get(name), HEIGHT + (name.length > 16 && LINE))]));
   const chains = new Map(
     links.map(({ key, caller, callee }) => {
       const [from, until] = [nodes.get(caller), nodes.get(callee)];
@@ -68,6 +68,25 @@ export function layout(names, links) {
   return { nodes, chains, columns: columns.length, height };
 }
 
+// A name in two lines, if it is long.
+function linesOf(name) {
+  const [, first, rest] = name.match(/^(.{0,16}$|.{0,15}[-_.](?=.{1,16}$)|.{16})(.*)/);
+  return [first, rest.length > 16 ? `${rest.slice(0, 15)}…` : rest];
+}
+
+// A place for a text beside an arrow, near its `spots`, where nothing is; it is taken then.
+function placeOf({ spots, half, most }, taken, width) {
+  for (let off = 0; off <= most; off = -off + (off <= 0 && 4)) {
+    for (const [at, middle] of spots) {
+      const [x, y] = [Math.max(half, Math.min(width - half, at)), middle + off];
+      const box = [x - half, y - LINE, x + half, y];
+      if (box[0] < 0 || taken.some((it) => box[0] < it[2] && it[0] < box[2] && box[1] < it[3] && it[1] < box[3])) continue;
+      taken.push(box);
+      return { x, y: y - 4 };
+    }
+  }
+}
+
 let laid = {};
 
 export function graph(page, services, links) {
@@ -78,13 +97,16 @@ export function graph(page, services, links) {
   const width = Math.max(page.width, laid.columns * (WIDTH + GAP_X) - GAP_X + 2 * MARGIN);
   const step = (width - 2 * MARGIN - WIDTH) / Math.max(1, laid.columns - 1);
   const left = (it) => MARGIN + it.layer * step;
-  // Those that fail are above the others, the longest first: it has the reason, which is often that of all.
-  links.sort(by((it) => (it.failed ? 1 / laid.chains.get(it.key).length : 0)));
-  const causeOf = ({ callee, failed }) => `${callee} ${failed?.last?.reason}`;
-  const lines = links.map((it) => {
-    const isFirst = links.find((one) => one.failed && causeOf(one) === causeOf(it)) === it;
-    return line(it, { left, width, isFew: links.length <= FEW, isFirst });
-  });
+  // Those that fail are above the others.
+  links.sort(by((it) => Boolean(it.failed)));
+  const lines = links.map((it) => line(it, left, links.length <= FEW));
+  const taken = all(laid.nodes).map((it) => [left(it), it.y - it.height / 2, left(it) + WIDTH, it.y + it.height / 2]);
+  // No text is above or below the picture.
+  taken.push([0, -99, width, 0], [0, laid.height, width, laid.height + 99]);
+  const label = ([, it]) => {
+    const place = it && placeOf(it, taken, width);
+    return place && it.text && h(`text.label.${it.kind}`, { key: it.key, ...place }, it.text);
+  };
   return [
     h(
       "div.graph",
@@ -93,49 +115,51 @@ export function graph(page, services, links) {
         "svg",
         { viewBox: `0 0 ${width} ${laid.height}`, width, height: laid.height },
         lines.map(([it]) => it),
-        lines.map(([, label]) => label),
+        lines.toReversed().map(label),
         services.concat(others(page, services, names)).map((it) => node(it, laid.nodes.get(it.name), left)),
       ),
     ),
-    why("Dashed: declared, no call yet. Red: fails. Violet: not declared."),
+    small("Dashed: declared, no call yet. Red: fails. Violet: not declared."),
   ];
 }
 
-// The nodes that are no services: processes without any, such as a gateway, and what is not known.
-function others({ state }, services, names) {
+// The nodes that are no services, such as a gateway, and what is not known.
+function others({ mesh }, services, names) {
   const unknown = names.filter((name) => !services.some((it) => it.name === name));
   return unknown.map((name) => {
-    const own = all(state.processes).filter((it) => it.process === name);
+    const own = all(mesh.processes).filter((it) => it.process === name);
     const ready = own.filter((it) => it.state === "up").length;
-    return { name, ready, instances: own.length, health: own.length && (ready === own.length ? "up" : ready ? "part" : "down") };
+    const drains = !ready && own.some((it) => it.state === "draining");
+    const health = own.length && (ready === own.length ? "up" : ready || drains ? "part" : "down");
+    return { name, ready, instances: own.length, health, drains };
   });
 }
 
 // An arrow, and its text.
-function line({ key, caller, callee, failed, undeclared, used, rate }, { left, width, isFew, isFirst }) {
+function line({ key, caller, callee, failed, undeclared, used, rate }, left, isFew) {
   const chain = laid.chains.get(key);
   const points = chain.map((it) => [left(it) + (it === chain[0] ? WIDTH : 0), it.y]);
   const [first, last] = [points[0], points.at(-1)];
   last[0] -= 7;
   let d = `M${first}`;
+  const spots = [];
   points.slice(1).forEach(([x, y], at) => {
     const [x1, y1] = points[at];
     // An arrow back to the left turns around.
     const bend = x > x1 ? (x - x1) / 2 : 70;
     d += `C${x1 + bend},${y1} ${x - bend},${y} ${x},${y}`;
+    for (const part of [0.5, 0.3, 0.7]) spots.push([x1 + (x - x1) * part, y1 + (y - y1) * part ** 2 * (3 - 2 * part)]);
     // It passes flat where others have a node.
-    if (points[at + 1] !== last) d += `H${(points[at + 1][0] += WIDTH)}`;
+    if (points[at + 1] === last) return;
+    d += `H${(points[at + 1][0] += WIDTH)}`;
+    spots.unshift([x + WIDTH / 2, y]);
   });
   const isMoving = isFew && rate > 0;
   const reason = failed?.last?.reason;
   const ends = arrow({ caller, callee });
   const words = [ends, used ? perSecond(rate) : "no call yet", failed && `fails: ${reason}`, undeclared && "not declared"];
-  const label = failed ? isFirst && `✕ ${reason}` : undeclared ? `? ${perSecond(rate)}` : isMoving && perSecond(rate);
-  // On a free place, or between its ends; and all of it within the picture.
-  const free = chain.length > 2 && chain[chain.length >> 1];
-  const [middle, y] = free ? [left(free) + WIDTH / 2, free.y] : [(first[0] + last[0]) / 2, (first[1] + last[1]) / 2];
-  const half = label && (label.length * CHARACTER) / 2;
-  const x = Math.max(half, Math.min(width - half, middle));
+  const text = failed ? `✕ ${reason}` : undeclared ? `? ${perSecond(rate)}` : isMoving && perSecond(rate);
+  const half = (CHARACTER * Math.max(5, text.length || 0)) / 2;
   const kind = failed ? "bad" : undeclared ? "odd" : used ? "used" : "idle";
   return [
     h(
@@ -147,26 +171,27 @@ function line({ key, caller, callee, failed, undeclared, used, rate }, { left, w
       isMoving && h("path.flow", { d }),
       h("path.head", { d: `M${last[0]},${last[1] - 4}l7,4l-7,4z` }),
     ),
-    label && h(`text.label.${kind}`, { key: `label ${key}`, x, y: y - 4 }, label),
+    // A rate that comes moves no other.
+    (text || (isFew && used)) && { key: `label ${key}`, text, kind, spots, half, most: failed ? 90 : 12 },
   ];
 }
 
 const WORDS = {
   up: (it) => `● ${plural(it.ready, "instance")}`,
-  part: (it) => `▲ ${it.ready} of ${it.instances} ready`,
+  part: (it) => (it.drains ? "▲ drains" : `▲ ${it.ready} of ${it.instances} ready`),
   down: () => "✕ down",
   absent: () => "○ absent",
 };
 
-function node({ name, health, ...it }, { layer, y }, left) {
-  const x = left({ layer });
+function node({ name, health, ...it }, { layer, y, height }, left) {
+  const [x, top] = [left({ layer }), y - height / 2];
   const [words, below] = [callerName(name), health ? WORDS[health](it) : name ? "not known" : "clients"];
   return h(
     `a.node.${health || "outside"}`,
     { key: `node ${name}`, href: to("calls", { words }) },
     h("title", `${words} ${below}`),
-    h("rect", { x, y: y - HEIGHT / 2, width: WIDTH, height: HEIGHT, rx: 8 }),
-    h("text.name", { x: x + 10, y: y - 3 }, words.length > NAME ? `${words.slice(0, NAME - 1)}…` : words),
-    h("text", { x: x + 10, y: y + 13 }, below),
+    h("rect", { x, y: top, width: WIDTH, height, rx: 8 }),
+    linesOf(words).map((it, at) => it && h("text.name", { x: x + 10, y: top + 19 + LINE * at }, it)),
+    h("text", { x: x + 10, y: top + height - 9 }, below),
   );
 }

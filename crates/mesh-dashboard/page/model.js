@@ -1,10 +1,10 @@
-// What the page knows, without the document: the state, rates and quantiles of its counters, and what follows from them.
+// What the page knows, without the document.
 
-// How far rates and quantiles look back, in ms; and for how long a counter may be silent before it is taken as unchanged.
+// How far rates and quantiles look back, in ms, and when a silent counter is taken as unchanged.
 const [RATE, RECENT, GAP] = [10_000, 60_000, 2_500];
-// The part of calls that has to fail, and the codes by which they do: others, such as NOT_FOUND, are mistakes of the caller.
+// The part of calls that has to fail, and the codes by which they do: others are mistakes of the caller.
 const FAILING = 0.05;
-const FAULTS = ["UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"];
+const FAULTS = ["UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED"];
 const LISTS = ["processes", "services", "declared", "edges", "endpoints", "work", "followers", "notes"];
 const COUNTERS = ["ok", "faults", "refused"];
 
@@ -13,7 +13,7 @@ export const by = (of) => (a, b) => (of(a) < of(b) ? -1 : of(a) > of(b) ? 1 : 0)
 export const all = (map) => [...map.values()];
 export const sum = (list, of) => list.reduce((total, it) => total + (of(it) ?? 0), 0);
 export const unique = (list) => [...new Set(list)];
-const newest = (list, of) => list.filter(Boolean).sort(by((it) => -of(it)))[0];
+const newest = (list) => list.filter(Boolean).sort(by((it) => -it.at))[0];
 
 function grouped(list, of) {
   const groups = new Map();
@@ -21,10 +21,8 @@ function grouped(list, of) {
   return [...groups];
 }
 
-// --- The state ---
-
 // The page measures since `from`. `methods` says of each whether it is a stream, `isLearnt` that no other is.
-export const emptyState = () => ({
+export const emptyMesh = () => ({
   at: 0,
   from: 0,
   hub: null,
@@ -34,54 +32,46 @@ export const emptyState = () => ({
   ...Object.fromEntries(LISTS.map((it) => [it, new Map()])),
 });
 
-// Whether a method is a stream, which lasts as long as somebody listens; null while that is not known.
+// Whether a method is a stream; null while that is not known.
 export const isStream = ({ methods, isLearnt }, method) => methods.get(method) ?? (isLearnt ? false : null);
 
-// Merges a message of the hub: `state` (whole) or, each second, `change`. Times of edges are those of the clock of the hub.
-export function merge(state, message, isWhole) {
-  state.at = message.at;
-  state.from ||= message.at;
-  state.hub = message.hub ?? state.hub;
+// Merges a message of the hub: `state` (whole) or `change`. Times of edges are by the clock of the hub.
+export function merge(mesh, message, isWhole) {
+  mesh.at = message.at;
+  mesh.from ||= message.at;
+  mesh.hub = message.hub ?? mesh.hub;
   for (const name of LISTS) {
-    if (isWhole) state[name].clear();
-    for (const it of message[name] ?? []) state[name].set(it.key, it);
-    for (const key of message.gone?.[name] ?? []) state[name].delete(key);
+    if (isWhole) mesh[name].clear();
+    for (const it of message[name] ?? []) mesh[name].set(it.key, it);
+    for (const key of message.gone?.[name] ?? []) mesh[name].delete(key);
   }
-  for (const it of message.edges ?? []) state.tracks.set(it.key, track(state.tracks.get(it.key), it, isWhole));
-  for (const [key, it] of state.tracks) {
+  for (const it of message.edges ?? []) mesh.tracks.set(it.key, track(mesh.tracks.get(it.key), it, isWhole));
+  for (const [key, it] of mesh.tracks) {
     const last = it.samples.at(-1);
-    if (!state.edges.has(key)) state.tracks.delete(key);
+    if (!mesh.edges.has(key)) mesh.tracks.delete(key);
     // Counters that do not change are not sent. After a time without connection nothing is known of that time.
-    else if (!isWhole && state.at - last.at > GAP) it.samples = recent([...it.samples, { ...last, at: state.at - 1000 }]);
+    else if (!isWhole && mesh.at - last.at > GAP) it.samples = recent([...it.samples, { ...last, at: mesh.at - 1000 }]);
   }
 }
 
-// The samples of the last minute, and the one before it.
-const recent = (samples) =>
-  samples.slice(
-    Math.max(
-      0,
-      samples.findLastIndex((it) => it.at <= samples.at(-1).at - RECENT),
-    ),
-  );
+// Those of the last minute, and the one before it.
+function recent(samples) {
+  const first = samples.findLastIndex((it) => it.at <= samples.at(-1).at - RECENT);
+  return samples.slice(Math.max(0, first));
+}
 
-// The counters of an edge over the last minute. They begin again with another start of the process, and when one has fallen. A new
-// edge had no calls at its time `since`.
+// The counters of an edge over the last minute. They begin again with the process, and when one has fallen. A new edge had no calls
+// at its time `since`.
 export function track(old, { start, at, since, codes = {}, buckets = [], last: failure }, isWhole) {
   // What the callee was the cause of. A later answer, such as NOT_FOUND, is not why a call fails.
   const fault = isFault(failure?.code) ? failure : old?.fault;
-  const now = { at, ok: 0, faults: 0, refused: 0, buckets };
+  const none = { at: since, ok: 0, faults: 0, refused: 0, buckets: [] };
+  const now = { ...none, at, buckets };
   for (const code in codes) now[code === "OK" ? "ok" : isFault(code) ? "faults" : "refused"] += codes[code];
   const last = old?.samples.at(-1);
   if (!last || old.start !== start || COUNTERS.some((it) => now[it] < last[it])) {
-    const none = { at: since, ok: 0, faults: 0, refused: 0, buckets: [] };
-    return {
-      start,
-      samples: since && !last && !isWhole ? [none, now] : [now],
-      fault,
-      faultAt: isFault(failure?.code) ? failure.at : 0,
-      okAt: 0,
-    };
+    const samples = since && !last && !isWhole ? [none, now] : [now];
+    return { start, samples, fault, faultAt: isFault(failure?.code) ? failure.at : 0, okAt: 0 };
   }
   now.at = Math.max(at, last.at + 1);
   return {
@@ -112,14 +102,14 @@ export function rates(track) {
   return seconds > 0 ? { calls: calls / seconds, faults: faults / seconds } : null;
 }
 
-// Whether calls fail now: some did within the minute, and none has succeeded since, or more than a few of the last seconds.
+// Whether calls fail now: some did within the minute, and none has succeeded since; or more than a few of the last seconds.
 export function fails(track, now) {
   const { faultAt, okAt } = track;
   const { calls, faults } = gains(track, RATE);
   return faultAt > 0 && now - faultAt < RECENT && (okAt < faultAt || (faults > 0 && faults >= FAILING * calls));
 }
 
-// The times of several edges, added: those of the last minute; if there are none, all since the start.
+// The times of several edges: those of the last minute; without any, all since the start.
 export function histogram(tracks) {
   const buckets = new Float64Array(128);
   const add = (it, sign) => it.buckets.forEach(([number, count]) => (buckets[number] += sign * count));
@@ -129,7 +119,6 @@ export function histogram(tracks) {
   return { buckets, isRecent };
 }
 
-// The quantiles of several edges, and of how many calls they are.
 export function timesOf(tracks) {
   const { buckets, isRecent } = histogram(tracks);
   return { p50: quantile(buckets, 0.5), p99: quantile(buckets, 0.99), count: sum(buckets, (it) => it), isRecent };
@@ -147,34 +136,32 @@ export function quantile(buckets, q) {
   return high === Infinity ? low : high + ((high - low) * left) / buckets[n];
 }
 
-// --- What follows ---
-
 export const callOf = ({ caller, callee, method }) => `${caller} ${callee} ${method}`;
 
-// The calls by caller, callee and method. Callers within the mesh have measured them; of those outside ("") the server has.
-// `servers` are the edges that the server has measured of the others.
-export function callsOf(state) {
-  return grouped([...all(state.declared), ...all(state.edges)], callOf)
+// The calls by caller, callee and method, as callers have measured them; of those outside (""), the server. `servers` are what the
+// server has measured of the others.
+export function callsOf(mesh) {
+  return grouped([...all(mesh.declared), ...all(mesh.edges)], callOf)
     .map(([key, rows]) => {
       const { caller, callee, method } = rows[0];
       const measured = rows.filter((it) => it.side);
       const edges = measured.filter((it) => it.side === "client" || !it.caller);
       const servers = measured.filter((it) => !edges.includes(it));
       const declared = rows.find((it) => !it.side);
-      return { key, caller, callee, method, edges, servers, declared, isStream: isStream(state, method) };
+      return { key, caller, callee, method, edges, servers, declared, isStream: isStream(mesh, method) };
     })
     .filter((it) => it.edges.length || it.declared)
-    .map((it) => ({ ...it, ...measured(state, it) }))
+    .map((it) => ({ ...it, ...measured(mesh, it) }))
     .sort(by((it) => it.key));
 }
 
-function measured(state, { caller, edges, declared, isStream }) {
-  const tracks = edges.map((it) => state.tracks.get(it.key));
+function measured(mesh, { caller, edges, declared, isStream }) {
+  const tracks = edges.map((it) => mesh.tracks.get(it.key));
   const known = tracks.map(rates).filter(Boolean);
   const codes = {};
   for (const it of edges) for (const code in it.codes) codes[code] = (codes[code] ?? 0) + it.codes[code];
   const inFlight = sum(edges, (it) => it.inFlight);
-  const failing = tracks.some((it) => fails(it, state.at));
+  const failing = tracks.some((it) => fails(it, mesh.at));
   const faultOf = ({ fault, faultAt }) => fault ?? (faultAt && { reason: FAULTS.find((it) => codes[it]), at: faultAt });
   return {
     // Without times as long as it may be a stream.
@@ -186,7 +173,7 @@ function measured(state, { caller, edges, declared, isStream }) {
     faults: sum(Object.keys(codes).filter(isFault), (it) => codes[it]),
     recentFaults: sum(tracks, (it) => gains(it, RECENT).faults),
     retries: sum(edges, (it) => it.retries),
-    last: newest(failing ? tracks.map(faultOf) : edges.map((it) => it.last), (it) => it.at),
+    last: newest(failing ? tracks.map(faultOf) : edges.map((it) => it.last)),
     failing,
     used: inFlight > 0 || Object.keys(codes).length > 0,
     undeclared: caller !== "" && !declared && edges.some((it) => it.declared === false),
@@ -206,11 +193,13 @@ export const linksOf = (calls) =>
     undeclared: own.some((it) => it.undeclared),
   }));
 
-// The services with their health: `up`, `part` (some of it works), `down`, or `absent` (no instance, and its callers work without).
-export function servicesOf(state, calls) {
-  const instances = all(state.processes).flatMap((process) => process.services.map((it) => ({ ...it, process })));
-  const lacking = all(state.processes).flatMap((it) => it.unmet ?? []);
-  return all(state.services)
+export const isGone = ({ state }) => state === "gone" || state === "drained";
+
+// The services with their health: `up`, `part` (some of it works, or it drains), `down`, or `absent` (its callers work without).
+export function servicesOf(mesh, calls) {
+  const instances = all(mesh.processes).flatMap((process) => process.services.map((it) => ({ ...it, process })));
+  const lacking = all(mesh.processes).flatMap((it) => it.unmet ?? []);
+  return all(mesh.services)
     .map((it) => {
       const callers = calls.filter((call) => call.callee === it.name);
       const failing = callers.filter((call) => call.failing);
@@ -218,18 +207,17 @@ export function servicesOf(state, calls) {
       const away = own.find(({ process }) => process.state !== "up")?.process;
       const unmet = lacking.filter((one) => one.caller === it.name);
       const isOptional = !it.known && !own.length && callers.every((call) => !call.caller || call.declared?.optional);
-      const isWhole = it.ready >= it.instances && !unmet.length && (!away || away.state === "gone");
+      const isWhole = it.ready >= it.instances && !unmet.length && (!away || isGone(away));
+      const drains = !it.ready && own.some(({ process }) => process.state === "draining");
       return {
         ...it,
-        health: it.ready ? (isWhole ? "up" : "part") : isOptional ? "absent" : "down",
+        health: it.ready ? (isWhole ? "up" : "part") : drains ? "part" : isOptional ? "absent" : "down",
+        drains,
         own,
         unmet,
         callers: unique(callers.map((call) => call.caller)).filter(Boolean),
         failing,
-        last: newest(
-          failing.map((call) => call.last),
-          (one) => one.at,
-        ),
+        last: newest(failing.map((call) => call.last)),
         since: away?.since ?? 0,
         why: it.why || away?.why || unmet[0]?.why || "",
       };
@@ -237,26 +225,27 @@ export function servicesOf(state, calls) {
     .sort(by((it) => it.name));
 }
 
-// The calls that were kept, equal ones as one row. What a server has kept is left out if its caller has kept it, too.
+// The calls that were kept, equal ones as one row. What a caller has kept is left out of what its server has.
 export function problemsOf(calls) {
   const spans = new Set(calls.filter((it) => it.side === "client").map((it) => `${it.trace} ${it.span}`));
   const own = calls.filter(
     (it) => it.side === "client" || ![it.span, it.parent].some((span) => spans.has(`${it.trace} ${span}`)),
   );
-  return grouped(own, (it) => `${callOf(it)} ${it.code} ${it.reason} ${it.slow}`).map(([key, all]) => {
-    all.sort(by((it) => -it.start));
-    return { ...all[0], key, all, last: endOf(all[0]), slowest: [...all].sort(by((it) => -it.took))[0] };
+  return grouped(own, (it) => `${callOf(it)} ${it.code} ${it.reason} ${it.slow}`).map(([key, equal]) => {
+    equal.sort(by((it) => -it.start));
+    return { ...equal[0], key, calls: equal, last: endOf(equal[0]), slowest: [...equal].sort(by((it) => -it.took))[0] };
   });
 }
 
-// Those that began in the last minute.
 export const recentOf = ({ at }, calls) => calls.filter((it) => it.start > at - RECENT);
 
-// When a call ended.
+// The least `dashboard.slow` of the processes.
+export const slowFrom = ({ processes }) => duration(Math.min(...all(processes).map((it) => it.slow ?? 1)));
+
 export const endOf = (call) => call.start + call.took * 1000;
 
-// The calls of a trace, each below the one that made it: with its depth, its own seconds, without the calls within it and what is
-// after the end of the first call, and whether the server has no record of it.
+// The calls of a trace, each below the one that made it: with its depth, its own seconds (without the calls within it, and what is
+// after the first call), and whether the server has no record of it.
 export function waterfall(calls) {
   const [spans, within, seen, rows] = [new Map(), new Map(calls.map((it) => [it, []])), new Set(), []];
   for (const it of calls) spans.set(`${it.side} ${it.span}`, it);
@@ -282,7 +271,7 @@ export function waterfall(calls) {
   return { rows, start, root, seconds: (end - start) / 1000, longest: [...rows].sort(by((it) => -it.own))[0] };
 }
 
-// How much of a call the calls within it cover, in ms. They may overlap, and the clocks of processes differ.
+// How much of a call those within it cover, in ms. They may overlap, and clocks differ.
 function covered(it, inner) {
   let [total, until] = [0, it.start];
   for (const { start, took } of inner) {
@@ -292,8 +281,6 @@ function covered(it, inner) {
   }
   return total;
 }
-
-// --- Texts ---
 
 export const number = (it) => String(Math.round(it)).replace(/\B(?=(\d{3})+$)/g, ",");
 const digits = (it) => (it >= 100 ? number(it) : String(Number(it.toPrecision(it < 1 ? 2 : 3))));
@@ -322,14 +309,13 @@ export function duration(it) {
 // The time of day, in the reader's zone.
 export const clock = (ms) => new Date(ms).toTimeString().slice(0, 8);
 
-// The address of a view: `to("calls", { service: "catalog" })`; `rest` is the path after the view.
+// The address of a view, such as `to("calls", { words: "catalog" })`; `rest` is the path after it.
 export function to(view, query = {}, rest = "") {
   const pairs = Object.entries(query).filter(([, it]) => it);
   const text = pairs.map(([key, it]) => `${key}=${encodeURIComponent(it)}`).join("&");
   return `#/${view}${rest && `/${encodeURIComponent(rest)}`}${text && `?${text}`}`;
 }
 
-// The view, the path after it, and the query of an address.
 export function route(hash) {
   const [path, query = ""] = hash.slice(2).split(/\?(.*)/s);
   const [view, rest = ""] = path.split(/\/(.*)/s);

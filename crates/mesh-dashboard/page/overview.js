@@ -1,71 +1,70 @@
-// The start: what is down and why, what fails, what is slow, what is under way. And the services with their instances.
+// The start, and the services with their instances.
 
-import { bar, code, facts, h, items, link, state, stateOf, table, title, traceLink, why } from "./dom.js";
+import { bar, code, facts, h, items, link, mark, markOf, small, table, title, traceLink } from "./dom.js";
 import { graph } from "./graph.js";
 import { all, arrow, by, callOf, callerName, callsIn, clock, duration, isStream, lately, linksOf } from "./model.js";
-import { list, number, perSecond, plural, recentOf, sum, to, unique } from "./model.js";
+import { isGone, list, number, perSecond, plural, recentOf, slowFrom, sum, to, unique } from "./model.js";
 import { isOpen, notes, percentOf } from "./work.js";
 
-const WORDS = { up: "up", part: "impaired", down: "down", absent: "absent" };
+const wordOf = ({ health, drains }) => (drains ? "drains" : health === "part" ? "impaired" : health);
 
 export const overview = {
   name: "Overview",
   every: 5000,
-  // The calls that processes have kept: the slowest of them has a trace.
   load: (page) => page.ask("api/calls?order=slowest&limit=1000"),
   draw(page) {
-    const { calls, services, state } = page;
-    const rate = (of) => (calls.some((it) => it.rate !== null) ? perSecond(sum(calls, of)) : "–");
+    const { calls, services, mesh } = page;
+    const rate = (name) => (calls.some((it) => it.rate !== null) ? perSecond(sum(calls, (it) => it[name])) : "–");
     const failed = sum(calls, (it) => it.faultRate);
     const streams = sum(calls, (it) => it.isStream && it.inFlight);
     const others = sum(calls, (it) => it.inFlight) - streams;
-    const figure = (name, value, more) => h("div", h("dt", name), h("dd", value, more && why(more)));
+    const figure = (name, value, more) => h("div", h("dt", name), h("dd", value, more && small(more)));
     return [
       title(headline(page)),
       h(
         "p.lead",
-        `${plural(services.filter((it) => it.known !== false).length, "service")} in ${plural(state.processes.size, "process", "processes")}, at ${clock(state.at)}`,
+        `${plural(services.filter((it) => it.known !== false).length, "service")} in ${plural(mesh.processes.size, "process", "processes")}, at ${clock(mesh.at)}`,
       ),
       notes(page),
       h(
         "dl.figures",
-        figure(
-          "Calls",
-          rate((it) => it.rate),
-        ),
-        figure("Failed", failed ? h("span.down", perSecond(failed)) : rate(() => 0)),
+        figure("Calls", rate("rate")),
+        figure("Failed", h(failed ? "span.down" : "span", rate("faultRate"))),
         figure("In flight", number(others), streams > 0 && `and ${plural(streams, "stream")} open`),
-        figure("Work under way", number(all(state.work).filter(isOpen).length)),
+        figure("Work under way", number(all(mesh.work).filter(isOpen).length)),
       ),
-      h("div.cards", h("div", troubles(services), failures(page), running(all(state.work))), h("div", slow(page))),
+      h("div.cards", h("div", troubles(services), failures(page), running(all(mesh.work))), h("div", slow(page))),
       h("h2", "Call graph"),
       graph(page, services, linksOf(calls)),
     ];
   },
 };
 
-// The state of the mesh in a sentence.
-function headline({ services, calls, state }) {
-  const [down, part] = ["down", "part"].map((health) => services.filter((it) => it.health === health).map((it) => it.name));
+function headline({ services, calls, mesh }) {
+  const those = (word, one, many) => {
+    const names = services.filter((it) => wordOf(it) === word).map((it) => it.name);
+    return names.length > 0 && `${list(names)} ${names.length === 1 ? one : many}`;
+  };
+  if (!mesh.processes.size) return "No process has been found";
   const failing = calls.filter((it) => it.failing).length;
-  const are = (names) => `${list(names)} ${names.length === 1 ? "is" : "are"}`;
-  if (!state.processes.size) return "No process has been found";
-  if (down.length) return `${are(down)} down`;
-  if (failing) return `${plural(failing, "call")} between services ${failing === 1 ? "fails" : "fail"}`;
-  return part.length ? `${are(part)} impaired` : "All services are up";
+  const fails = failing > 0 && `${plural(failing, "call")} between services ${failing === 1 ? "fails" : "fail"}`;
+  const bad = those("down", "is down", "are down") || those("drains", "drains", "drain") || fails;
+  return bad || those("impaired", "is impaired", "are impaired") || "All services are up";
 }
 
-// A part of the start: the first five of some entries, which are a key, an address, a name, words beside it, and what is below.
+// The first five of some entries: a key, an address, a name, words beside it, and what is below.
 const card = (words, entries, none, more, key = words) =>
   h(
     "section.card",
     { key },
     h("h2", words),
     items(
-      entries.slice(0, 5).map(([key, ...parts]) => ({ key, parts })),
+      entries.map(([key, ...parts]) => ({ key, parts })),
       ({ parts: [href, name, beside, ...below] }) => [h("p.line", link(href, name), h("span", beside)), below],
+      key,
+      5,
     ) || h("p.empty", none),
-    entries.length > 5 && why(`and ${entries.length - 5} more`),
+    entries.length > 5 && small(`and ${entries.length - 5} more`),
     more,
   );
 
@@ -79,12 +78,12 @@ function troubles(services) {
       it.name,
       to("services", { open: it.name }),
       it.name,
-      [state(it.health, WORDS[it.health]), it.since && ` since ${clock(it.since)}`],
+      [mark(it.health, wordOf(it)), it.since && ` since ${clock(it.since)}`],
       h("p", [reason, it.why].filter(Boolean).join(": ") || "no reason is known"),
       h(
         "p.links",
         hit.length && h("span", `hits ${list(hit)}`),
-        it.health === "down" && !it.callers.length && h("span.why", "calls from outside to it are not seen"),
+        it.health === "down" && !it.callers.length && h("span.small", "calls from outside to it are not seen"),
         traceLink(it.last?.trace),
         away && link(to("logs", { process: away.process.id }), "logs"),
       ),
@@ -105,20 +104,20 @@ function failures({ calls, services }) {
     arrow(it),
     it.faultRate || !it.last ? `${perSecond(it.faultRate)} failed` : `at ${clock(it.last.at)}`,
     code(it.method),
-    h("p.links", state("down", it.last?.reason), traceLink(it.last?.trace)),
+    h("p.links", mark("down", it.last?.reason), traceLink(it.last?.trace)),
   ];
   return card("Failing", failing.map(entry), "● No call fails.");
 }
 
-// The quantiles are of all calls; a trace has only a call that was kept.
-function slow({ calls, contracts, data, state }) {
+// Quantiles are of all calls; those that were kept have a trace.
+function slow({ calls, contracts, data, mesh }) {
   const timed = calls
     .filter((it) => it.p99)
     .sort(by((it) => -it.p99 - 1e9 * it.isRecent))
     .slice(0, 4);
   const most = Math.max(...timed.map((it) => it.p99));
-  const kept = (data?.calls ?? []).filter((it) => isStream(state, it.method) === false);
-  const recent = recentOf(state, kept);
+  const kept = (data?.calls ?? []).filter((it) => isStream(mesh, it.method) === false);
+  const recent = recentOf(mesh, kept);
   const entry = (it) => {
     const one = recent.find((one) => callOf(one) === it.key);
     const its = one && traceLink(one.trace, `${duration(one.took)} at ${clock(one.start)}`);
@@ -127,13 +126,13 @@ function slow({ calls, contracts, data, state }) {
       opened(it),
       arrow(it),
       `p99 ${duration(it.p99)}`,
-      h("p.links", code(it.method), h("span.why", callsIn(it)), its),
+      h("p.links", code(it.method), h("span.small", callsIn(it)), its),
       bar(it.p99 / most),
     ];
   };
   const [slowest = kept[0]] = recent;
   const words = [
-    !recent.length && "No call of the last minute was kept: calls under 1 s are not (dashboard.slow). ",
+    !recent.length && `No call of the last minute was kept: calls under ${slowFrom(mesh)} are not (dashboard.slow). `,
     slowest && [
       `Slowest call kept ${recent.length ? "of the last minute" : "since the start"}: `,
       h("b", duration(slowest.took)),
@@ -141,7 +140,8 @@ function slow({ calls, contracts, data, state }) {
       traceLink(slowest.trace, "Where its time went"),
     ],
   ];
-  return card(`Slowest, ${lately(state)}`, timed.map(entry), "No call yet.", contracts && data && h("p.more", words), "slowest");
+  const more = contracts && data && h("p.more", { "data-list": "more" }, words);
+  return card(`Slowest, ${lately(mesh)}`, timed.map(entry), "No call yet.", more, "slowest");
 }
 
 function running(work) {
@@ -151,7 +151,7 @@ function running(work) {
     to("work", { open: it.name }),
     it.kind,
     percentOf(it),
-    h("p", stateOf(it.state), ` ${it.service}`, it.phase && `: ${it.phase}`),
+    h("p", markOf(it.state), ` ${it.service}`, it.phase && `: ${it.phase}`),
     percentOf(it) && bar(it.percent / 100),
   ];
   return card("Under way", open.map(entry), "No long work.");
@@ -163,7 +163,6 @@ const links = ({ id }) =>
 export const services = {
   name: "Services",
   draw(page) {
-    const processes = all(page.state.processes).sort(by((it) => it.process + it.id));
     return [
       title("Services"),
       table(
@@ -172,20 +171,21 @@ export const services = {
         page.services,
         {
           Service: (it) => it.name,
-          State: (it) => [state(it.health, WORDS[it.health]), it.why && why(it.why)],
+          State: (it) => [mark(it.health, wordOf(it)), it.why && small(it.why)],
           "#Ready": (it) => `${it.ready} of ${it.instances}`,
-          Version: (it) => [it.versions.join(", "), it.versions.length > 1 && why("rolling: two versions run")],
+          Version: (it) => [it.versions.join(", "), it.versions.length > 1 && small("two versions run")],
           "*Database": (it) => it.own[0]?.database || "–",
           "*Follows": (it) => it.own[0]?.follows?.join(", ") || "–",
         },
         { kind: (it) => it.health, more: details },
       ),
       h("h2", "Processes"),
-      table(page, "Processes that run the services", processes, {
-        Process: (it) => [it.process, why(it.address || it.id)],
-        State: (it) => [stateOf(it.state), it.why && why(it.why)],
+      table(page, "Processes that run the services", page.processes, {
+        Process: (it) => [it.process, small(it.address || it.id)],
+        State: (it) => [markOf(it.state), it.why && small(it.why)],
         Version: (it) => it.version,
-        "*Since": (it) => clock(it.started),
+        // Of what does not answer, its last answer.
+        "*Since": (it) => (it.state === "up" ? clock(it.started) : it.since ? clock(it.since) : "–"),
         "*Services": (it) => it.services.map((one) => one.name).join(", ") || "none",
         "": links,
       }),
@@ -201,8 +201,8 @@ const details = (it) =>
     "Unmet calls": items(it.unmet, (one) => [code(one.method), ` ${one.why}`]),
     Instances:
       items(it.own, ({ process, ready, why }) => [
-        stateOf(process.state),
-        ` ${process.address || process.id}${process.state === "gone" ? "" : ready ? ", ready" : ", not ready"}${why && `: ${why}`} `,
+        markOf(process.state),
+        ` ${process.address || process.id}${isGone(process) ? "" : ready ? ", ready" : ", not ready"}${why && `: ${why}`} `,
         links(process),
       ]) || "none",
   });

@@ -1,17 +1,15 @@
 // Long work, followers of events, logs and configuration.
 
-import { bar, button, choice, facts, filters, find, gaps, h, has, items, kindOf, loading, notice } from "./dom.js";
-import { state, stateOf, table, title, traceLink, why } from "./dom.js";
-import { all, by, clock, duration, number, plural } from "./model.js";
+import { bar, button, choice, confirms, facts, filters, find, gaps, h, has, isArmed, items, kindOf } from "./dom.js";
+import { loading, mark, markOf, notice, small, table, title, traceLink } from "./dom.js";
+import { all, by, clock, duration, isGone, number, plural } from "./model.js";
 
 export const percentOf = ({ percent }) => (Number.isFinite(percent) ? `${Math.round(percent)} %` : "");
 export const isOpen = (it) => !["SUCCEEDED", "FAILED", "CANCELLED"].includes(it.state);
-// What the hub cannot see, and why.
-export const notes = (page) => notice(all(page.state.notes), (it) => it.text);
+export const notes = (page) => notice(all(page.mesh.notes), (it) => it.text);
 
-// The last answer to an action by name of the work, and the action that waits for its second click.
+// The last answer to an action by name of the work.
 const answers = new Map();
-let armed;
 
 export const work = {
   name: "Work",
@@ -20,11 +18,11 @@ export const work = {
     notes(page),
     table(
       page,
-      "Long work: renderings, sagas and the like; the open first",
-      all(page.state.work).sort(by((it) => (isOpen(it) ? -it.created : 1 / it.created))),
+      "Long work, the open first",
+      all(page.mesh.work).sort(by((it) => (isOpen(it) ? -it.created : 1 / it.created))),
       {
-        Work: (it) => [it.kind, why(it.name)],
-        State: (it) => [stateOf(it.state), it.state !== "CANCELLED" && it.error && why(it.error.reason)],
+        Work: (it) => [it.kind, small(it.name)],
+        State: (it) => [markOf(it.state), it.state !== "CANCELLED" && it.error && small(it.error.reason)],
         Progress: (it) => [percentOf(it), " ", it.phase, percentOf(it) && bar(it.percent / 100, kindOf(it.state))],
         "*Service": (it) => it.service,
         "*#Updated": (it) => clock(it.updated),
@@ -37,11 +35,11 @@ export const work = {
 function details(page, it) {
   const isCancelled = answers.get(it.name) === "cancel: accepted";
   const can = { cancel: it.canCancel && !isCancelled, retry: it.canRetry, resume: it.canResume };
-  const actions = Object.keys(can).filter((action) => can[action] && page.state.hub.mode === "call");
-  const took = Math.max(0, (isOpen(it) ? page.state.at : it.updated) - it.created) / 1000;
+  const actions = Object.keys(can).filter((action) => can[action] && page.mesh.hub.mode === "call");
+  const took = Math.max(0, (isOpen(it) ? page.mesh.at : it.updated) - it.created) / 1000;
   return facts({
     Started: `${clock(it.created)}, ${it.state === "PENDING" ? "waits for" : isOpen(it) ? "runs for" : "took"} ${duration(took)}`,
-    Steps: items(it.steps, (one) => [one.name, " ", stateOf(one.state)]),
+    Steps: items(it.steps, (one) => [one.name, " ", markOf(one.state)]),
     Error: it.error && [h("b", it.error.reason), ` ${it.error.message}`],
     Actions: actions.length && actions.map((action) => actionOf(page, it.name, action)),
     Answer: answers.has(it.name) && h("span", { role: "status" }, answers.get(it.name)),
@@ -50,58 +48,48 @@ function details(page, it) {
 
 function actionOf(page, name, action) {
   const key = `${name} ${action}`;
-  const isArmed = armed === key;
+  const waits = isArmed(key);
   const act = async () => {
-    armed = isArmed ? null : key;
-    if (isArmed) {
-      const answer = page.ask("api/operations", { name, action });
-      answers.set(
-        name,
-        await answer.then(
-          () => `${action}: accepted`,
-          (error) => `✕ ${error.message}`,
-        ),
-      );
-    }
+    if (!confirms(page, key)) return;
+    const answer = await page.ask("api/operations", { name, action }).then(
+      () => `${action}: accepted`,
+      (error) => `✕ ${error.message}`,
+    );
+    answers.set(name, answer);
     page.redraw();
   };
-  return button(isArmed ? `Really ${action}?` : action, act, { class: isArmed && "armed" });
+  return button(waits ? `Really ${action}?` : action, act, { class: waits && "armed" });
 }
 
 export const events = {
   name: "Events",
   draw: (page) => [
     title("Events"),
-    h("p.lead", "A service follows what another one publishes. Events of a parked key wait for an operator."),
+    h("p.lead", "A service follows what another one publishes. Events of parked keys wait for an operator."),
     table(
       page,
       "Followers of events",
-      all(page.state.followers).sort(by((it) => it.service + it.source)),
+      all(page.mesh.followers).sort(by((it) => it.service + it.source)),
       {
         "Follower ← source": (it) => `${it.service} ← ${it.source}`,
-        Connection: (it) => (it.connected ? state("up", "connected") : state("down", "not connected")),
+        Connection: (it) => (it.connected ? mark("up", "connected") : mark("down", "not connected")),
         "#Behind": (it) => (it.connected && Number.isFinite(it.lag) ? plural(it.lag, "event") : "unknown"),
-        "#Parked keys": (it) => (it.parked ? state("down", number(it.parked)) : "none"),
+        "#Parked keys": (it) => (it.parked ? mark("down", number(it.parked)) : "none"),
       },
       { none: "No service follows another one." },
     ),
   ],
 };
 
-const processes = ({ state }) =>
-  Object.fromEntries(
-    all(state.processes)
-      .sort(by((it) => it.process + it.id))
-      .map((it) => [it.id, `${it.process} ${it.id}`]),
-  );
-// What the view of logs holds, in lines; a process keeps as many.
+const choices = ({ processes }) => Object.fromEntries(processes.map((it) => [it.id, `${it.process} ${it.id}`]));
+// The lines that the view holds, as does a process.
 const LINES = 1000;
 
 export const logs = {
   name: "Logs",
   every: 1000,
   // A process that starts again counts its lines from 1.
-  of: ({ query, state }) => [query.process, query.level, query.trace, all(state.processes).map((it) => it.start)],
+  of: ({ query, processes }) => [query.process, query.level, query.trace, processes.map((it) => it.start)],
   // Only the lines that the view has not.
   async load({ data, query, ask }) {
     if (query.pause) return data;
@@ -118,7 +106,7 @@ export const logs = {
         `li.${it.level}`,
         { key: `${it.process} ${it.number}` },
         h(
-          "p.why",
+          "p.small",
           `${clock(it.at)} `,
           h("b", { error: "✕ ", warn: "▲ " }[it.level], it.level),
           ` ${page.processName(it.process)} ${it.target} `,
@@ -126,12 +114,12 @@ export const logs = {
         ),
         it.text,
       );
-    const isGone = page.state.processes.get(query.process)?.state === "gone";
-    const none = isGone ? "It has ended, and its lines with it." : "No line fits. Calls are logged at the level debug alone.";
+    const one = page.mesh.processes.get(query.process);
+    const none = one && isGone(one) ? "It has ended, and its lines with it." : "No line fits. Calls are logged at debug alone.";
     return [
       title("Logs"),
       filters(
-        choice(page, "process", "Process", { "": "all", ...processes(page) }),
+        choice(page, "process", "Process", { "": "all", ...choices(page) }),
         choice(page, "level", "Level", { "": "all", info: "info and above", warn: "warn and above", error: "error" }),
         find(page, "trace", "Trace"),
         button(query.pause ? "Continue" : "Pause", () => page.set({ pause: query.pause ? "" : 1 })),
@@ -144,7 +132,7 @@ export const logs = {
   },
 };
 
-const chosen = (page) => page.query.process || Object.keys(processes(page))[0];
+const chosen = ({ query, processes }) => query.process || processes[0]?.id;
 
 export const configuration = {
   name: "Configuration",
@@ -157,7 +145,7 @@ export const configuration = {
     return [
       title("Configuration"),
       filters(
-        choice(page, "process", "Process", processes(page)),
+        choice(page, "process", "Process", choices(page)),
         choice(page, "origin", "Show", { "": "every key", set: "what is not a default" }),
         find(page, "words", "Find a key"),
       ),
@@ -167,7 +155,7 @@ export const configuration = {
         (data?.settings ?? []).filter(fits),
         {
           Key: (it) => h("code", it.key),
-          Value: (it) => [h("code", it.value), it.secret && why("a secret")],
+          Value: (it) => [h("code", it.value), it.secret && small("a secret")],
           Origin: (it) => it.origin,
         },
         { none: loading(page, "No key fits.") },

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use mesh_proto::mesh::inspect::v1::inspect_service_server::{InspectService, InspectServiceServer};
 use mesh_proto::mesh::inspect::v1::*;
 use mesh_rpc::call::error::draining;
+use mesh_rpc::telemetry::FAULTS;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -617,4 +618,24 @@ fn page_obeys_its_policy() {
         assert!(answered.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
     }
     assert!(size <= 84_500, "{size} bytes");
+}
+
+#[test]
+fn faults_are_the_same_for_the_page_and_for_alerts() {
+    let (_, page) = include_str!("../page/model.js").split_once("const FAULTS = [").unwrap();
+    let page: Vec<String> = serde_json::from_str(&format!("[{}]", page.split(']').next().unwrap())).unwrap();
+    let faults = FAULTS.map(|code| transcode::code_name(code as i32));
+    assert_eq!(page, [&faults[..], &["RESOURCE_EXHAUSTED"]].concat());
+    // Its owner may delete deploy/.
+    let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    for path in ["prometheus/alerts.yml", "grafana/overview.json"] {
+        let Ok(text) = std::fs::read_to_string(deploy.join(path)) else { continue };
+        let quotes = ['"', '\\'];
+        let lists: Vec<_> = text.split("grpc_code=~").skip(1).map(|rest| rest.trim_start_matches(quotes)).collect();
+        assert!(!lists.is_empty(), "{path} has no rule of failed calls");
+        for list in lists {
+            let codes = list.split(quotes).next().unwrap();
+            assert_eq!(codes, FAULTS.map(|code| format!("{code:?}")).join("|"), "{path}");
+        }
+    }
 }
