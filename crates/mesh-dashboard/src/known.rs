@@ -142,8 +142,8 @@ pub(crate) struct Clock(Option<i64>);
 const SET: i64 = 5_000;
 
 impl Clock {
-    /// Notes that a process has said `there` what comes `here`. The least distance of both is that of the clocks; other messages
-    /// had to wait.
+    /// Notes that a process has said `there` what comes `here`. The least distance of both is that of the clocks; other
+    /// messages had to wait.
     pub(crate) fn note(&mut self, there: u64, here: u64) {
         let signed = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
         let distance = signed(here) - signed(there);

@@ -223,8 +223,8 @@ pub fn position(span: &Span) -> Option<Trace> {
     })
 }
 
-/// The codes of which the callee is the cause. Alerts (`deploy/prometheus`, `deploy/grafana`) count these, the dashboard these and
-/// RESOURCE_EXHAUSTED, which alerts count as calls refused for overload.
+/// The codes of which the callee is the cause. Alerts (`deploy/prometheus`, `deploy/grafana`) count these, the
+/// dashboard these and RESOURCE_EXHAUSTED, which alerts count as calls refused for overload.
 pub const FAULTS: [Code; 5] =
     [Code::Unknown, Code::DeadlineExceeded, Code::Internal, Code::Unavailable, Code::DataLoss];
 
