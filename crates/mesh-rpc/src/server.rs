@@ -9,7 +9,7 @@
 //! - `form` refuses ambiguous heads, and `media_type` what is no call although its path is that of a method.
 //! - [`Loopback`] is a listener without TLS, for the app beside a sidecar and for a dashboard.
 //! - [`Starting`] answers until the services are built.
-//! - [`Health`] is the readiness, [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the
+//! - [`Health`] is the readiness, with [`process_checks`] and those of databases; [`health_service`] serves it, [`reflection`] serves the contracts, [`Admin`] the
 //!   admin pages.
 
 mod access;
@@ -39,6 +39,7 @@ mod permit;
 mod permits;
 mod ports;
 mod prefixed;
+mod process_checks;
 pub mod reflection;
 mod request;
 mod settings;
@@ -51,10 +52,11 @@ mod tls;
 pub use admin::Admin;
 pub use consistency::{KnownPlaces, Pending, Places};
 pub use head_limit::check as check_head;
-pub use health::{Check, Health, Readiness, certificate_check, intentions_check};
+pub use health::{Check, Health, Readiness};
 pub use loopback::Loopback;
 pub use media_type::is_grpc;
 pub use ports::{Answers, Edge, Front, Guard, Listen, Page, Ports, Takes};
+pub use process_checks::process_checks;
 pub use settings::{Drain, Limits};
 pub use starting::Starting;
 pub use tls::Tls;

@@ -14,9 +14,7 @@ use mesh_edge::Edge;
 use mesh_rpc::call::Methods;
 use mesh_rpc::client::Peers;
 use mesh_rpc::discovery::{Registered, Registrant};
-use mesh_rpc::server::{
-    Check, Health, Limits, Listen, Ports, certificate_check, health_service, intentions_check, reflection,
-};
+use mesh_rpc::server::{Health, Limits, Listen, Ports, health_service, process_checks, reflection};
 use mesh_runtime::{Tasks, alarm, raise_open_files};
 use mesh_store::Store;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -101,7 +99,8 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let others = parts.is_gateway.then(|| mesh_edge::forward(&peers, &parts.all_sets(), &parts.methods)).transpose()?;
     // It is empty: the process is built once.
     let _ = front.places.set(Box::new(built.places));
-    let checks = with_shared(built.checks, &parts).await;
+    let mut checks = built.checks;
+    checks.extend(process_checks(&config.transport, &config.auth, &parts.names()).await);
     parts.health.look(&checks).await;
     // Until here, a signal ends the process without a drain.
     front.starting.serve(built.grpc, others);
@@ -141,19 +140,6 @@ async fn bind(config: &Config) -> anyhow::Result<(Ports, Limits)> {
     let listen = Listen { services: config.listen, admin: config.admin_listen, edge: config.edge.own_listener() };
     let ports = Ports::bind(listen, &format!("--listen or {}", config.listen_variable)).await?;
     Ok((ports, limits))
-}
-
-/// The checks of databases, with those of what the whole process needs.
-async fn with_shared(mut checks: Vec<(&'static str, Check)>, parts: &Parts<'_>) -> Vec<(&'static str, Check)> {
-    let (config, names) = (parts.config, parts.names());
-    if let Some(source) = config.transport.certificates() {
-        checks.extend(names.iter().map(|name| (*name, certificate_check(source.clone(), name))));
-    }
-    if let Some(intentions) = &config.auth.intentions {
-        intentions.settled().await;
-        checks.extend(names.iter().map(|name| (*name, intentions_check(intentions.clone()))));
-    }
-    checks
 }
 
 /// Lets others find the services, once `open` is cancelled.

@@ -16,8 +16,8 @@ use mesh_rpc::discovery::{Discovery, Registered, Registrant};
 use mesh_rpc::inspect::{self, CONTRACT, Inspect};
 use mesh_rpc::server::layers::stack;
 use mesh_rpc::server::{
-    Admin, Answers, Check, Health, KnownPlaces, Limits, Listen, Loopback, Ports, Readiness, Starting,
-    certificate_check, health_service, intentions_check, reflection,
+    Admin, Answers, Check, Health, KnownPlaces, Limits, Listen, Loopback, Ports, Readiness, Starting, health_service,
+    process_checks, reflection,
 };
 use mesh_rpc::telemetry::Metrics;
 use mesh_runtime::signals::{Signal, Stop};
@@ -273,13 +273,8 @@ impl Running {
         self.app_is_ready().await?;
         let service = self.config.sidecar.service;
         let mut checks: Checks = vec![(service, self.app.clone().check())];
-        if let Some(source) = self.config.transport.certificates().cloned() {
-            checks.push((service, certificate_check(source, service)));
-        }
-        if let Some(intentions) = &self.config.auth.intentions {
-            intentions.settled().await;
-            checks.push((service, intentions_check(intentions.clone())));
-        }
+        let Config { transport, auth, .. } = &self.config;
+        checks.extend(process_checks(transport, auth, &[service]).await);
         self.health.look(&checks).await;
         Ok(checks)
     }

@@ -17,8 +17,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::auth::intentions::Intentions;
-use crate::identity::Source;
 use crate::telemetry::Metrics;
 
 /// Checks whether a service can work, within a time limit.
@@ -33,24 +31,6 @@ pub enum Readiness {
     Degraded(String),
     /// The service does not work here.
     NotReady(String),
-}
-
-/// The readiness check of the certificate of a service.
-pub fn certificate_check(source: Source, service: &'static str) -> Check {
-    Box::new(move |_| {
-        let found = source.ended(service).map_or(Readiness::Ready, Readiness::NotReady);
-        Box::pin(std::future::ready(found))
-    })
-}
-
-/// The readiness check of the intentions, without which no other service may call.
-pub fn intentions_check(intentions: Intentions) -> Check {
-    Box::new(move |_| {
-        let missing = intentions.missing().map(|why| format!("there are no intentions, so no service may call: {why}"));
-        let stale = intentions.stale().map(|why| format!("the last intentions are in use: {why}"));
-        let found = missing.map(Readiness::NotReady).or(stale.map(Readiness::Degraded));
-        Box::pin(std::future::ready(found.unwrap_or(Readiness::Ready)))
-    })
 }
 
 impl Readiness {
