@@ -32,7 +32,7 @@ use crate::process::Process;
 use crate::service::Service;
 
 pub use flags::Instead;
-pub(crate) use gating::{Gating, Mode as GateMode};
+pub(crate) use gating::{GateMode, Gating};
 
 use flags::Flags;
 use services::{Services, own_listen_key, take_listen};

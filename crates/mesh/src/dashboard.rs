@@ -22,7 +22,11 @@ use mesh_runtime::executable;
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::parts::Parts;
+use crate::common::Common;
+
+/// So many services are looked for at the same time. An agent of Consul serves 200 connections of one address, which all
+/// processes of a machine share.
+const AT_ONCE: usize = 16;
 
 /// The dashboard of a process, and what its listener of admin pages shows of it.
 pub(crate) type Shown = (Option<Dashboard>, Option<Page>);
@@ -32,14 +36,14 @@ pub(crate) type Shown = (Option<Dashboard>, Option<Page>);
 /// # Errors
 ///
 /// Its address is taken, or its token cannot be read. The message is one line.
-pub(crate) async fn open(parts: &Parts<'_>, edge: Option<&Edge>, layers: &Handler) -> anyhow::Result<Shown> {
-    let Parts { config, addresses, .. } = parts;
-    let page = |listen| page(parts, listen, edge, layers);
+pub(crate) async fn open(common: &Common<'_>, edge: Option<&Edge>, layers: &Handler) -> anyhow::Result<Shown> {
+    let Common { config, addresses, .. } = common;
+    let page = |listen| page(common, listen, edge, layers);
     if let Some(listen) = config.dashboard.listen {
         let listener = Loopback::bind(listen, "dashboard.listen or MESH__DASHBOARD__LISTEN").await?;
         let page = page(listener.address()?)?;
         if let Some(page) = &page {
-            listener.accept(parts.limits, &parts.draining, &parts.foreground, page.page().front);
+            listener.accept(common.limits, &common.draining, &common.foreground, page.page().front);
         }
         return Ok((page, None));
     }
@@ -54,12 +58,12 @@ pub(crate) async fn open(parts: &Parts<'_>, edge: Option<&Edge>, layers: &Handle
 }
 
 fn page(
-    parts: &Parts<'_>,
+    common: &Common<'_>,
     listen: SocketAddr,
     edge: Option<&Edge>,
     layers: &Handler,
 ) -> anyhow::Result<Option<Dashboard>> {
-    let Parts { config, addresses, methods, discovery, metrics, draining, .. } = parts;
+    let Common { config, addresses, methods, discovery, metrics, draining, .. } = common;
     let registry = match config.registry {
         Registry::Local => "local",
         Registry::Static(_) => "static",
@@ -112,17 +116,19 @@ impl Members for Found {
                     Vec::new()
                 }
             };
-            let looks = services.iter().map(|service| async move { (service, self.discovery.look(service).await) });
             let mut found: BTreeMap<String, (Vec<String>, Seen)> = BTreeMap::new();
-            for (service, seen) in join_all(looks).await {
-                match seen {
-                    Ok(seen) => {
-                        for one in seen {
-                            let (services, _) = found.entry(one.authority.to_string()).or_insert((Vec::new(), one));
-                            services.push(service.clone());
+            for some in services.chunks(AT_ONCE) {
+                let looks = some.iter().map(|service| async move { (service, self.discovery.look(service).await) });
+                for (service, seen) in join_all(looks).await {
+                    match seen {
+                        Ok(seen) => {
+                            for one in seen {
+                                let (services, _) = found.entry(one.authority.to_string()).or_insert((Vec::new(), one));
+                                services.push(service.clone());
+                            }
                         }
+                        Err(why) => listed.notes.push(format!("the instances of {service} cannot be found: {why}")),
                     }
-                    Err(why) => listed.notes.push(format!("the instances of {service} cannot be found: {why}")),
                 }
             }
             self.channels.retain(|id| found.contains_key(id));

@@ -30,8 +30,8 @@ use mesh_runtime::executable;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{GateMode as Mode, Gating};
-use crate::parts::Parts;
+use crate::common::Common;
+use crate::config::{GateMode, Gating};
 use crate::release::Releases;
 use ask::{Asks, Found, Known, within};
 
@@ -58,18 +58,18 @@ pub(crate) struct ReleaseGate {
 impl ReleaseGate {
     /// The gate of a process that serves these releases; `None` if it is off, or if the process knows no other one.
     /// `is_newer`: a later program has migrated a database of the process.
-    pub(crate) fn of(parts: &Parts<'_>, releases: Arc<Releases>, is_newer: bool) -> Option<Self> {
-        let Parts { config, health, metrics, .. } = parts;
-        let (discovery, transport) = (parts.discovery.clone(), config.transport.clone());
+    pub(crate) fn of(common: &Common<'_>, releases: Arc<Releases>, is_newer: bool) -> Option<Self> {
+        let Common { config, health, metrics, .. } = common;
+        let (discovery, transport) = (common.discovery.clone(), config.transport.clone());
         let asks = Asks { discovery, transport, metrics: metrics.tls.clone(), known: Known::default() };
         let (gating, health, metrics) = (config.gating, health.clone(), metrics.clone());
-        let is_wanted = gating.mode != Mode::Off && asks.discovery.has_others();
+        let is_wanted = gating.mode != GateMode::Off && asks.discovery.has_others();
         is_wanted.then_some(Self { gating, releases, is_newer, health, metrics, logged: Vec::new(), asks })
     }
 
     /// Whether it holds the process before it has looked.
     pub(crate) fn holds(&self) -> bool {
-        self.gating.mode == Mode::Hold
+        self.gating.mode == GateMode::Hold
     }
 
     /// Looks until the builds of the process fit what runs. Cancels `passed` as soon as nothing holds the process.
@@ -199,7 +199,7 @@ impl ReleaseGate {
         if !silent.is_empty() {
             let (silent, limit) = (joined(silent), self.gating.limit);
             match self.gating.mode {
-                Mode::Hold => {
+                GateMode::Hold => {
                     tracing::warn!(silent, ?limit, "release.gate has not compared this build with all that runs")
                 }
                 // Processes of a mesh that start together, and one that is tried alone.
@@ -221,10 +221,10 @@ impl ReleaseGate {
 pub(crate) async fn open<E: Display>(
     gate: Option<ReleaseGate>,
     work: impl Future<Output = Result<(), E>> + Send + 'static,
-    parts: &Parts<'_>,
+    common: &Common<'_>,
 ) -> Result<CancellationToken, E> {
-    let Parts { foreground, background, draining, .. } = parts;
-    let (health, open) = (parts.health.clone(), CancellationToken::new());
+    let Common { foreground, background, draining, .. } = common;
+    let (health, open) = (common.health.clone(), CancellationToken::new());
     let gate = match gate {
         Some(gate) if gate.holds() => gate,
         gate => {

@@ -13,7 +13,7 @@
 //!
 //! Modules, in reading order: [`service`] declares a service, `calls` what it calls, `follows` what it follows,
 //! `resources` is what it gets in return, [`process`] is the services of one process, [`config`] its configuration,
-//! `release` what it says of its builds, `inspect` what it says of itself, `dashboard` its page of the whole mesh, with
+//! `common` what its parts share, `release` what it says of its builds, `inspect` what it says of itself, `dashboard` its page of the whole mesh, with
 //! the `schema` of mesh, `gate` whether its builds fit what runs, `run` the life of a process, `running` a process that
 //! serves, `places` how far its events and copies are, `testing` a real mesh in a test. The rest re-exports the crates
 //! below, under the names that a service uses: [`store`] is its database, [`operations`] its long work, [`saga`] work
@@ -29,13 +29,13 @@
 
 mod announce;
 mod calls;
+mod common;
 pub mod compose;
 pub mod config;
 mod dashboard;
 mod follows;
 mod gate;
 mod inspect;
-mod parts;
 mod places;
 pub mod process;
 mod release;

@@ -21,10 +21,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::calls;
+use crate::common::Common;
 use crate::config::Config;
 use crate::gate::{self, ReleaseGate};
 use crate::inspect::{self, About};
-use crate::parts::Parts;
 use crate::process::Process;
 use crate::release::Releases;
 use built::Built;
@@ -72,64 +72,70 @@ pub async fn start(process: impl Into<Process>, config: &Config) -> anyhow::Resu
     let process = process.into();
     // Before the databases: a second process then reports the taken address, not a locked file.
     let (ports, limits) = bind(config).await?;
-    let parts = Parts::of(&process, config, ports.addresses()?, limits)?;
-    config.auth.warn_if_open([Some(parts.addresses.services), parts.addresses.edge].into_iter().flatten());
-    let calls = process.declared_calls(&parts.methods)?;
-    let releases = Arc::new(Releases::of(&process, parts.sets.clone(), &parts.methods, &calls));
-    let about =
-        parts.of_mesh.contains(&inspect::CONTRACT).then(|| About::of(&process, config, &calls, parts.addresses));
+    let common = Common::of(&process, config, ports.addresses()?, limits)?;
+    config.auth.warn_if_open([Some(common.addresses.services), common.addresses.edge].into_iter().flatten());
+    let calls = process.declared_calls(&common.methods)?;
+    let releases = Arc::new(Releases::of(&process, common.sets.clone(), &common.methods, &calls));
+    let about = common
+        .mesh_contracts
+        .contains(&inspect::CONTRACT)
+        .then(|| About::of(&process, config, &calls, common.addresses));
     if let Some(intentions) = &config.auth.intentions {
         calls::warn_of_refused(&calls, intentions);
-        parts.discovery.follow_intentions(intentions);
+        common.discovery.follow_intentions(intentions);
     }
     if let Some(source) = config.transport.source.clone() {
-        parts.background.run(source.renew(parts.metrics.tls.clone()));
+        common.background.run(source.renew(common.metrics.tls.clone()));
     }
-    let front = Front::accept(ports, &parts).await?;
+    let (front, answers) = Front::build(&common).await?;
+    // Calls are refused with UNAVAILABLE, `STARTING`, until the services are built.
+    ports.accept(limits, &common.draining, &common.foreground, answers);
 
-    let peers = parts.peers();
-    let mut built = Built::build(process.services, calls, &parts, &peers).await?;
-    built.keep(&parts).await?;
+    let peers = common.peers();
+    let mut built = Built::build(process.services, calls, &common, &peers).await?;
+    built.run_background(&common);
+    built.serve_of_mesh(&common.draining).await?;
     Arc::clone(&releases).serve(&mut built.grpc);
     if let Some(about) = about {
-        about.inspect(&parts.metrics, &parts.health).serve(&mut built.grpc);
+        about.inspect(&common.metrics, &common.health).serve(&mut built.grpc);
     }
-    health_service::serve(&parts.health, &mut built.grpc);
-    reflection::serve(&mut built.grpc, &parts.elsewhere, &parts.sets)?;
-    let others = parts.is_gateway.then(|| mesh_edge::forward(&peers, &parts.all_sets(), &parts.methods)).transpose()?;
+    health_service::serve(&common.health, &mut built.grpc);
+    reflection::serve(&mut built.grpc, &common.forwarded, &common.sets)?;
+    let others =
+        common.is_gateway.then(|| mesh_edge::forward(&peers, &common.all_sets(), &common.methods)).transpose()?;
     // It is empty: the process is built once.
     let _ = front.places.set(Box::new(built.places));
     let mut checks = built.checks;
-    checks.extend(process_checks(&config.transport, &config.auth, &parts.names()).await);
-    parts.health.look(&checks).await;
+    checks.extend(process_checks(&config.transport, &config.auth, &common.health_names()).await);
+    common.health.look(&checks).await;
     // Until here, a signal ends the process without a drain.
     front.starting.serve(built.grpc, others);
-    peers.ready(front.layers);
-    parts.background.run(parts.health.clone().watch(checks));
-    parts.background.run(parts.metrics.clone().publish_build());
+    peers.ready(front.stack);
+    common.background.run(common.health.clone().watch(checks));
+    common.background.run(common.metrics.clone().publish_build());
 
     let is_newer = built.stores.iter().any(Store::is_newer);
-    let work = built.work.begin(parts.draining.clone(), parts.foreground.clone(), parts.metrics.clone());
-    let gate = ReleaseGate::of(&parts, releases, is_newer);
-    let open = gate::open(gate, work, &parts).await?;
+    let work = built.work.begin(common.draining.clone(), common.foreground.clone(), common.metrics.clone());
+    let gate = ReleaseGate::of(&common, releases, is_newer);
+    let open = gate::open(gate, work, &common).await?;
     // Last: a service that others find can be called.
-    let registered = register(&parts, &open);
+    let registered = register(&common, &open);
     Ok(Running {
-        address: parts.addresses.services,
-        admin_address: parts.addresses.admin,
-        edge_address: parts.addresses.edge,
+        address: common.addresses.services,
+        admin_address: common.addresses.admin,
+        edge_address: common.addresses.edge,
         edge: front.edge,
         dashboard: front.dashboard,
-        methods: parts.methods,
+        methods: common.methods,
         peers,
         registered,
-        health: parts.health,
+        health: common.health,
         stores: built.stores,
-        draining: parts.draining,
+        draining: common.draining,
         drain_limit: config.drain.limit,
-        foreground: parts.foreground,
-        background: parts.background,
-        _cut_on_drop: parts.cut_on_drop,
+        foreground: common.foreground,
+        background: common.background,
+        _cut_on_drop: common.cut_on_drop,
     })
 }
 
@@ -143,14 +149,14 @@ async fn bind(config: &Config) -> anyhow::Result<(Ports, Limits)> {
 }
 
 /// Lets others find the services, once `open` is cancelled.
-fn register(parts: &Parts<'_>, open: &CancellationToken) -> Registered {
-    let Parts { config, addresses, .. } = parts;
+fn register(common: &Common<'_>, open: &CancellationToken) -> Registered {
+    let Common { config, addresses, .. } = common;
     let check = config.inbound.is_mutual_at(addresses.services).then_some(addresses.admin).flatten();
-    let registrants = parts.services.iter().cloned().map(|(service, contracts)| {
-        let health = parts.health.clone();
+    let registrants = common.services.iter().cloned().map(|(service, contracts)| {
+        let health = common.health.clone();
         Registrant { service, contracts, ready: Arc::new(move || health.is_ready(service)), check }
     });
-    parts.discovery.register_when(open, registrants.collect(), addresses.services, config.advertise.as_ref())
+    common.discovery.register_when(open, registrants.collect(), addresses.services, config.advertise.as_ref())
 }
 
 impl Running {

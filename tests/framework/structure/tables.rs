@@ -217,7 +217,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "release",
             "config",
             "inspect",
-            "parts",
+            "common",
             "dashboard gate",
             "running",
             "announce testing",

@@ -25,8 +25,9 @@ use tonic::{Code, Status};
 const LIMIT: Duration = Duration::from_secs(2);
 /// The largest manifest, in bytes.
 const LARGEST: usize = 16 << 20;
-/// So many services are asked at the same time: an agent of Consul serves 200 connections of one address.
-const AT_ONCE: usize = 64;
+/// So many services are asked at the same time. An agent of Consul serves 200 connections of one address, which all
+/// processes of a machine share.
+const AT_ONCE: usize = 32;
 /// Of so many instances with one program, one answers.
 const EQUAL: usize = 8;
 

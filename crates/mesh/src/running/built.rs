@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::housekeeping::housekeeping;
 use crate::calls::{DeclaredCall, ServiceCalls};
-use crate::parts::Parts;
+use crate::common::Common;
 use crate::places::Places;
 use crate::resources::Resources;
 use crate::schema::SCHEMA;
@@ -69,11 +69,13 @@ impl Built {
     pub(super) async fn build(
         services: Vec<Service>,
         mut calls: ServiceCalls,
-        parts: &Parts<'_>,
+        common: &Common<'_>,
         peers: &Peers,
     ) -> anyhow::Result<Self> {
-        let (config, notifier) = (parts.config, Notifier::default());
+        let (config, notifier) = (common.config, Notifier::default());
         let mut built = Self::default();
+        // Before a database is made for what is declared wrongly.
+        services.iter().try_for_each(|service| service.sources().map(drop))?;
         let owners = services.iter().filter(|service| service.owns_data());
         let databases: Vec<_> =
             owners.filter_map(|service| Some((service.name(), config.database(service.name())?))).collect();
@@ -90,7 +92,7 @@ impl Built {
                 _ => None,
             };
             let calls = calls.remove(service.name()).unwrap_or_default();
-            built.add(service, store, calls, parts, peers, &notifier).await?;
+            built.add(service, store, calls, common, peers, &notifier).await?;
         }
         Ok(built)
     }
@@ -101,16 +103,16 @@ impl Built {
         service: Service,
         store: Option<Store>,
         calls: Vec<DeclaredCall>,
-        parts: &Parts<'_>,
+        common: &Common<'_>,
         peers: &Peers,
         notifier: &Notifier,
     ) -> anyhow::Result<()> {
-        let Parts { config, metrics, .. } = parts;
+        let Common { config, metrics, .. } = common;
         let (name, sources) = (service.name(), service.sources()?);
         let operations = store.clone().filter(|_| service.does_long_work());
         let operations = operations.map(|store| {
             let (operations, queue) = Operations::new(name, store, notifier.clone());
-            parts.background.run(queue.write());
+            common.background.run(queue.write());
             operations
         });
         if let (Some(store), Some(publishes)) = (store.clone(), service.published()) {
@@ -139,30 +141,33 @@ impl Built {
         Ok(())
     }
 
-    /// Adds the gRPC services of mesh that answer from the databases, and keeps the databases: their logs are numbered
-    /// and read, their old rows deleted.
+    /// Begins what the databases need beside calls: their logs are numbered, read and passed on, and old rows deleted.
+    pub(super) fn run_background(&self, common: &Common<'_>) {
+        let Common { config, background, .. } = common;
+        for store in self.stores.clone() {
+            background.run(async move { store.sequence().await });
+        }
+        let (stores, operations) = (self.stores.clone(), self.operations.clone());
+        background.run(housekeeping(stores, operations, config.retention, config.keep_events));
+        for operations in self.operations.clone() {
+            background.run(operations.poll());
+        }
+        for published in self.published.clone() {
+            background.run(published.clone().poll());
+            #[cfg(feature = "nats")]
+            relay(published, common);
+        }
+    }
+
+    /// Adds the gRPC services of mesh that answer from the databases.
     ///
     /// # Errors
     ///
     /// A database does not answer.
-    pub(super) async fn keep(&mut self, parts: &Parts<'_>) -> anyhow::Result<()> {
-        let Parts { config, background, .. } = parts;
-        for store in self.stores.clone() {
-            background.run(async move { store.sequence().await });
-        }
-        let (stores, operations) = (self.stores.clone(), std::mem::take(&mut self.operations));
-        background.run(housekeeping(stores, operations.clone(), config.retention, config.keep_events));
-        for operations in &operations {
-            background.run(operations.clone().poll());
-        }
+    pub(super) async fn serve_of_mesh(&mut self, draining: &CancellationToken) -> anyhow::Result<()> {
+        let (operations, published) = (std::mem::take(&mut self.operations), std::mem::take(&mut self.published));
         if !operations.is_empty() {
-            operations::serve(operations, &mut self.grpc, parts.draining.clone()).await?;
-        }
-        let published = std::mem::take(&mut self.published);
-        for published in &published {
-            background.run(published.clone().poll());
-            #[cfg(feature = "nats")]
-            relay(published, parts);
+            operations::serve(operations, &mut self.grpc, draining.clone()).await?;
         }
         if !published.is_empty() {
             events::serve(published, &mut self.grpc).await?;
@@ -176,12 +181,12 @@ impl Built {
 
 /// Passes the events of a service on to NATS, if the process has servers of it.
 #[cfg(feature = "nats")]
-fn relay(published: &Published, parts: &Parts<'_>) {
-    let Parts { config, metrics, draining, .. } = parts;
+fn relay(published: Published, common: &Common<'_>) {
+    let Common { config, metrics, draining, .. } = common;
     if let Some(servers) = config.nats.clone() {
         let nats = mesh_carrier::Nats::new(servers, published.service(), config.keep_events.0);
-        let relay = mesh_carrier::Relay::new(published.clone(), nats, metrics);
-        parts.foreground.run(relay.run(draining.clone()));
+        let relay = mesh_carrier::Relay::new(published, nats, metrics);
+        common.foreground.run(relay.run(draining.clone()));
     }
 }
 

@@ -9,7 +9,7 @@ use mesh_store::Store;
 /// The interval of rounds. A shorter retention shortens it.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 
-/// Runs for ever, a round now and then.
+/// Runs a round each hour, or more often if something is kept for less. Never returns.
 pub(super) async fn housekeeping(stores: Vec<Store>, all: Vec<Operations>, retention: Retention, keep: Keep) {
     let mut ticks = tokio::time::interval(HOUSEKEEPING.min(retention.operations).min(retention.events).min(keep.0));
     let mut failing = false;

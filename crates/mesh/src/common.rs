@@ -20,7 +20,7 @@ use crate::release;
 use crate::service::Service;
 
 /// What the parts of a process share.
-pub(crate) struct Parts<'a> {
+pub(crate) struct Common<'a> {
     pub(crate) config: &'a Config,
     /// The encoded descriptor sets of the system.
     pub(crate) sets: Vec<&'static [u8]>,
@@ -29,10 +29,10 @@ pub(crate) struct Parts<'a> {
     /// Each service with the full names of its gRPC services.
     pub(crate) services: Vec<(&'static str, Vec<&'static str>)>,
     /// The full names of the gRPC services of mesh that the process serves.
-    pub(crate) of_mesh: Vec<&'static str>,
+    pub(crate) mesh_contracts: Vec<&'static str>,
     pub(crate) is_gateway: bool,
-    /// The full names of the gRPC services elsewhere that a gateway answers for.
-    pub(crate) elsewhere: BTreeSet<&'static str>,
+    /// The full names of the gRPC services elsewhere that a gateway passes calls on to.
+    pub(crate) forwarded: BTreeSet<&'static str>,
     pub(crate) addresses: Listen,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
@@ -48,35 +48,35 @@ pub(crate) struct Parts<'a> {
     pub(crate) cut_on_drop: [DropGuard; 2],
 }
 
-impl<'a> Parts<'a> {
+impl<'a> Common<'a> {
     /// Of `process`, which listens at these addresses.
     ///
     /// # Errors
     ///
-    /// A key or a server of the configuration cannot be used. The message is one line.
+    /// The agent's address or token cannot be used, or the key that signs passports. The message is one line.
     pub(crate) fn of(process: &Process, config: &'a Config, addresses: Listen, limits: Limits) -> anyhow::Result<Self> {
         let (sets, services) = (process.descriptors(), &process.services);
         let methods = Methods::of(&sets);
         let is_gateway = process.gateway.is_some();
-        let elsewhere = if is_gateway { methods.public_services() } else { BTreeSet::new() };
+        let forwarded = if is_gateway { methods.public_services() } else { BTreeSet::new() };
         let metrics = Metrics::keeping(config.keep_calls);
         metrics.edges.runs(config.process, services.iter().map(Service::name));
-        let of_mesh = of_mesh(services, inspect::is_served(process, config, addresses.services.ip()));
+        let mesh_contracts = mesh_contracts(services, inspect::is_served(process, config, addresses.services.ip()));
         let services: Vec<_> = services.iter().map(|service| (service.name(), service.contracts())).collect();
         // A gateway has no service, and a certificate that may expire.
         let certificate = config.transport.certificates().filter(|_| is_gateway);
         let own_certificate = certificate.map(|_| (config.process, Vec::new()));
-        let health = Health::starting(services.iter().cloned().chain(own_certificate), of_mesh.clone());
+        let health = Health::starting(services.iter().cloned().chain(own_certificate), mesh_contracts.clone());
         let passports = Passports::of_process(&config.auth, &config.transport, config.process);
         let (foreground, background) = (Tasks::default(), Tasks::default());
-        Ok(Self {
+        let common = Self {
             config,
             sets,
             methods,
             services,
-            of_mesh,
+            mesh_contracts,
             is_gateway,
-            elsewhere,
+            forwarded,
             addresses,
             limits,
             metrics,
@@ -87,7 +87,9 @@ impl<'a> Parts<'a> {
             cut_on_drop: [foreground.cut_on_drop(), background.cut_on_drop()],
             foreground,
             background,
-        })
+        };
+        common.metrics.serves(common.methods.of_contracts(&common.served()));
+        Ok(common)
     }
 
     /// The descriptor sets of the system, and mesh's own.
@@ -97,13 +99,12 @@ impl<'a> Parts<'a> {
 
     /// The full names of the gRPC services that the process answers for.
     pub(crate) fn served(&self) -> BTreeSet<&'static str> {
-        let own = self.services.iter().flat_map(|(_, own)| own).chain(&self.of_mesh);
-        own.chain(&self.elsewhere).copied().collect()
+        let own = self.services.iter().flat_map(|(_, own)| own).chain(&self.mesh_contracts);
+        own.chain(&self.forwarded).copied().collect()
     }
 
-    /// The names under which its certificate and its intentions have a health: those of its services, or that of the
-    /// gateway.
-    pub(crate) fn names(&self) -> Vec<&'static str> {
+    /// The names that have a health: those of its services, or that of the gateway.
+    pub(crate) fn health_names(&self) -> Vec<&'static str> {
         let gateway = self.is_gateway.then_some(self.config.process);
         self.services.iter().map(|(service, _)| *service).chain(gateway).collect()
     }
@@ -127,7 +128,7 @@ impl<'a> Parts<'a> {
 }
 
 /// The full names of the gRPC services of mesh that a process with `services` serves.
-fn of_mesh(services: &[Service], is_inspected: bool) -> Vec<&'static str> {
+fn mesh_contracts(services: &[Service], is_inspected: bool) -> Vec<&'static str> {
     let of_services: BTreeSet<_> = services.iter().flat_map(Service::contracts_of_mesh).collect();
     let of_process =
         [release::CONTRACT, health_service::NAME].into_iter().chain(is_inspected.then_some(inspect::CONTRACT));
