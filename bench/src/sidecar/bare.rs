@@ -1,5 +1,5 @@
 //! Callers and a service of bare HTTP/2, with one thread each. They encode nothing, and do as little as HTTP/2 lets them,
-//! so that most of the time is that of what is between them.
+//! so that calls a second say more of what is between them than with callers and a service of tonic.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
