@@ -13,7 +13,7 @@
 //!   Responses may carry additional fields.
 //! - Every request has a time limit, because a suspended agent accepts connections and never answers. The limit of a
 //!   blocking query is its wait, plus the sixteenth that the agent may add, plus [`Builder::timeout`].
-//! - A response has at most 64 MiB: a larger one is an error, and is not kept.
+//! - The body of a response has at most 64 MiB: a larger one is an error.
 //! - A dropped future closes its connection and leaves the client usable. Consul may still execute the request.
 //!
 //! # Does not

@@ -21,8 +21,11 @@ type Connector = HttpConnector;
 #[cfg(feature = "tls")]
 type Connector = crate::tls::Connector;
 
-/// The largest body of a response, in bytes. That of a service with 10,000 instances is a third of it.
+/// The largest body of a response, in bytes: more than any answer of Consul has that a mesh asks for.
 const LARGEST: usize = 64 << 20;
+
+/// The most idle connections that are kept. An agent serves 200 of one address.
+const MOST_IDLE: usize = 8;
 
 /// A connection pool to one agent.
 pub(crate) struct Transport {
@@ -115,7 +118,7 @@ impl Transport {
         #[cfg(feature = "tls")]
         let connector = crate::tls::connector(connector, builder)?;
         let mut pool = Pool::builder(TokioExecutor::new());
-        pool.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(60));
+        pool.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(60)).pool_max_idle_per_host(MOST_IDLE);
         let pool = pool.build(connector);
         Ok(Self { pool, base, token, datacenter: builder.datacenter.clone(), timeout: builder.timeout })
     }

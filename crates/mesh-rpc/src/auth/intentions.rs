@@ -52,6 +52,8 @@ struct Shared {
     source: Source,
     system: System,
     table: watch::Sender<Arc<Table>>,
+    /// The unknown callers that the log has.
+    strangers: Mutex<String>,
 }
 
 /// Where intentions are.
@@ -99,7 +101,8 @@ impl Intentions {
     }
 
     fn of(source: Source, system: System, table: Table) -> Self {
-        Self(Arc::new(Shared { source, system, table: watch::Sender::new(Arc::new(table)) }))
+        let table = watch::Sender::new(Arc::new(table));
+        Self(Arc::new(Shared { source, system, table, strangers: Mutex::default() }))
     }
 
     /// Reads the file again and again, and uses what is new. Never returns.
@@ -156,17 +159,24 @@ impl Intentions {
         } else if is_first || is_new {
             tracing::info!("the intentions of Consul are in use");
         }
-        let strangers = if is_first || is_new { self.strangers() } else { String::new() };
-        if !strangers.is_empty() {
-            tracing::warn!(
-                strangers,
-                "intentions of Consul name callers that this system does not have: a mistyped one is not denied"
-            );
-        }
+        self.warn_of_strangers();
         if !unknown.is_empty() && before != Answer::Intentions(unknown.clone()) {
             let unknown = unknown.into_iter().collect::<Vec<_>>().join("; ");
             tracing::warn!(unknown, "what mesh does not understand of the intentions of Consul allows nothing");
         }
+    }
+
+    fn warn_of_strangers(&self) {
+        let strangers = self.strangers();
+        let mut warned = self.0.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !strangers.is_empty() && *warned != strangers {
+            tracing::warn!(
+                callers = strangers,
+                "intentions of Consul name callers that this process does not know, and decide nothing if these are \
+                 mistyped: correct them, or name apps without a contract in sidecar.peers"
+            );
+        }
+        *warned = strangers;
     }
 
     /// The callers that are no service and no process of the system.

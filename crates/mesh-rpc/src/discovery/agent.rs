@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use consul_api_client::{Client, Error};
 use mesh_runtime::{Backoff, Tasks};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::settings::Consul;
 
@@ -20,6 +20,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The pause after a transient error. The longest pause bounds how late the return of an agent is noticed.
 const UNAVAILABLE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1)).jitter(0.5..1.0);
+/// The time without a failure after which earlier ones do not count: longer than any pause.
+const FORGIVEN: Duration = Duration::from_secs(20);
 /// The pause after a refusal, which an operator has to fix.
 const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10)).jitter(0.5..1.0);
 
@@ -61,7 +63,7 @@ impl Agent {
 
     /// The attempts of one task. `purpose` completes the sentence "Consul does not let us …".
     pub(super) fn attempts(&self, purpose: String) -> Attempts {
-        Attempts { agent: self.clone(), purpose, rule: None, outages: 0, refusals: 0, refused: None }
+        Attempts { agent: self.clone(), purpose, rule: None, outages: 0, refusals: 0, failed: None, refused: None }
     }
 
     /// The source of the token, for the log.
@@ -80,9 +82,12 @@ pub(super) struct Attempts {
     purpose: String,
     /// The permission that the requests need. `None`: Consul names it.
     rule: Option<String>,
-    /// Transient errors and refusals since the last success, which have separate backoffs.
+    /// Transient errors and refusals, which have separate backoffs. They count until nothing has failed for
+    /// [`FORGIVEN`]: an agent that answers some requests of a task and fails others must not be asked without a pause.
     outages: u32,
     refusals: u32,
+    /// The time of the last failure.
+    failed: Option<Instant>,
     /// The refusal of the last attempt.
     refused: Option<String>,
 }
@@ -95,7 +100,10 @@ impl Attempts {
 
     /// Records a successful request.
     pub(super) fn succeeded(&mut self) {
-        (self.outages, self.refusals, self.refused) = (0, 0, None);
+        self.refused = None;
+        if self.failed.is_some_and(|failed| failed.elapsed() > FORGIVEN) {
+            (self.outages, self.refusals, self.failed) = (0, 0, None);
+        }
         self.report_recovery();
     }
 
@@ -106,6 +114,7 @@ impl Attempts {
 
     /// Returns the pause before the next attempt.
     fn record(&mut self, error: &Error) -> Duration {
+        self.failed = Some(Instant::now());
         if error.is_transient() {
             self.outages += 1;
             self.refused = None;
@@ -113,8 +122,10 @@ impl Attempts {
             return UNAVAILABLE_BACKOFF.pause(self.outages);
         }
         self.refusals += 1;
-        // A refusal shows that the agent is available.
-        self.report_recovery();
+        // A refusal shows that the agent is available. What cannot be read may be of another program.
+        if !is_foreign(error) {
+            self.report_recovery();
+        }
         let before = self.refused.replace(error.to_string());
         if before != self.refused {
             self.report_refusal(error);
@@ -147,20 +158,30 @@ impl Attempts {
                 let rule = rule.unwrap_or_else(|| "unknown: Consul does not name it".to_owned());
                 tracing::error!(%error, rule, token = agent.token_origin(), "Consul does not let us {purpose}");
             }
+            _ if is_foreign(error) => tracing::error!(%error, "no answer of Consul lets us {purpose}"),
             _ => tracing::error!(%error, "Consul does not let us {purpose}"),
         }
     }
+}
+
+/// Whether an answer is none of Consul.
+fn is_foreign(error: &Error) -> bool {
+    matches!(error, Error::Undecodable { .. } | Error::TooLarge { .. })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn agent_has_separate_backoffs_for_outages_and_refusals() {
+    fn agent() -> Agent {
         let agent = "127.0.0.1:1".parse().unwrap();
         let consul = Consul { agent, token: None, token_origin: "none".to_owned() };
-        let agent = Agent::new(&consul, Tasks::default()).unwrap();
+        Agent::new(&consul, Tasks::default()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn agent_has_separate_backoffs_for_outages_and_refusals() {
+        let agent = agent();
         let unavailable = Error::Timeout { address: String::new(), limit: REQUEST_TIMEOUT };
         let refused = Error::Permission { request: String::new(), message: String::new() };
         let (mut one, mut other) = (agent.attempts("one".to_owned()), agent.attempts("other".to_owned()));
@@ -172,13 +193,27 @@ mod tests {
         assert!(one.record(&refused) <= UNAVAILABLE_BACKOFF.ceiling(1), "refusals have their own count");
         other.succeeded();
         assert!(agent.failing().is_empty(), "the outage is over");
+        sleep(FORGIVEN * 2).await;
         one.succeeded();
         assert!(one.record(&unavailable) <= UNAVAILABLE_BACKOFF.ceiling(1), "the count begins anew");
+    }
 
-        // An agent that alternates between the two would else be asked, and logged, without a pause that grows.
-        let mut both = agent.attempts("both".to_owned());
-        let pauses: Vec<_> = [&unavailable, &refused].iter().cycle().take(40).map(|error| both.record(error)).collect();
+    #[tokio::test(start_paused = true)]
+    async fn agent_that_fails_between_successes_or_refusals_is_asked_with_longer_pauses() {
+        let agent = agent();
+        let unavailable = Error::Timeout { address: String::new(), limit: REQUEST_TIMEOUT };
+        let refused = Error::Permission { request: String::new(), message: String::new() };
+        let mut refuses = agent.attempts("both".to_owned());
+        let failures = [&unavailable, &refused].into_iter().cycle().take(40);
+        let pauses: Vec<_> = failures.map(|error| refuses.record(error)).collect();
         assert!(pauses[38] >= UNAVAILABLE_BACKOFF.ceiling(20) / 2, "{pauses:?}");
         assert!(pauses[39] >= REFUSED_BACKOFF.ceiling(20) / 2, "{pauses:?}");
+
+        let mut succeeds = agent.attempts("some".to_owned());
+        let pauses = (0..20).map(|_| {
+            succeeds.succeeded();
+            succeeds.record(&unavailable)
+        });
+        assert!(pauses.last() >= Some(UNAVAILABLE_BACKOFF.ceiling(20) / 2));
     }
 }
