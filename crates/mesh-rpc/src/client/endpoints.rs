@@ -113,12 +113,16 @@ impl Endpoints {
     }
 }
 
-/// Prefers an endpoint that is healthy and untried, then healthy, then untried. If all are ejected, it still picks one.
+/// Prefers an endpoint that is healthy and untried, then healthy. If all are ejected, it still picks one: untried, and one
+/// that was ejected for what it answers before one that cannot be connected to. Failing at once, the latter would look idle
+/// and attract every call, although the other may have recovered since.
 fn pick<'a>(endpoints: &'a [Arc<Endpoint>], tried: &[Arc<Endpoint>]) -> Option<&'a Arc<Endpoint>> {
     let healthy = |endpoint: &Arc<Endpoint>| !endpoint.outlier.is_ejected();
     let untried = |endpoint: &Arc<Endpoint>| !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
     let pick = less_loaded_of_two(endpoints, |endpoint| healthy(endpoint) && untried(endpoint));
     let pick = pick.or_else(|| less_loaded_of_two(endpoints, healthy));
+    let answers = |endpoint: &Arc<Endpoint>| !endpoint.outlier.is_unreachable();
+    let pick = pick.or_else(|| less_loaded_of_two(endpoints, |endpoint| answers(endpoint) && untried(endpoint)));
     pick.or_else(|| less_loaded_of_two(endpoints, untried)).or_else(|| less_loaded_of_two(endpoints, |_| true))
 }
 
@@ -256,6 +260,15 @@ mod tests {
         assert_eq!(picked(&two), [0, 1000]);
         assert!(pick(&two[..1], &[]).is_some(), "all are ejected: one is picked anyway");
         assert!(pick(&[], &[]).is_none());
+    }
+
+    #[tokio::test]
+    async fn pick_prefers_what_answers_badly_to_what_is_unreachable() {
+        let two = endpoints(&[9, 0]);
+        assert!((0..5).any(|_| two[0].outlier.record(Outcome::Failure)));
+        assert!(two[1].outlier.record(Outcome::ConnectFailure));
+        assert_eq!(picked(&two), [1000, 0]);
+        assert_eq!(picked_after(&two, &[Arc::clone(&two[0])]), [0, 1000]);
     }
 
     #[tokio::test]

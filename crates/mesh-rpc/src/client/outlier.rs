@@ -96,6 +96,11 @@ impl OutlierState {
         self.ejected.load(Ordering::Relaxed)
     }
 
+    /// Whether it is ejected because it cannot be connected to, rather than for what it answers.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.is_ejected() && !self.holds_quota.load(Ordering::Relaxed)
+    }
+
     /// Records an outcome. Returns whether it ejects the endpoint; the caller then starts a probe.
     pub(super) fn record(&self, outcome: Outcome) -> bool {
         let failures = match outcome {
@@ -104,7 +109,11 @@ impl OutlierState {
                 return false;
             }
             Outcome::Failure => self.failures.fetch_add(1, Ordering::Relaxed) + 1,
-            Outcome::ConnectFailure => MAX_FAILURES,
+            Outcome::ConnectFailure => {
+                // It answers no more, not even badly.
+                self.release();
+                MAX_FAILURES
+            }
         };
         if failures < MAX_FAILURES || self.ejected.swap(true, Ordering::Relaxed) {
             return false;
@@ -192,6 +201,14 @@ mod tests {
         for state in states(3) {
             assert!(state.record(Outcome::ConnectFailure) && state.is_ejected());
         }
+    }
+
+    #[tokio::test]
+    async fn ejected_endpoint_that_can_no_longer_be_connected_to_is_unreachable() {
+        let two = states(2);
+        assert!(fail(&two[0]) && !two[0].is_unreachable());
+        assert!(!two[0].record(Outcome::ConnectFailure) && two[0].is_unreachable());
+        assert!(fail(&two[1]), "the quota is released");
     }
 
     #[tokio::test]
