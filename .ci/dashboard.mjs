@@ -747,6 +747,17 @@ async function held() {
     const after = await linksOf(selector);
     check(`${name} go on after it`, JSON.stringify(after) !== JSON.stringify(before), [before, after]);
   }
+  await go(page, "");
+  const underWay = "[data-list='Under way']";
+  await page.waitForSelector(underWay);
+  await page.hover(underWay);
+  for (const it of scene.work) it.state = "SUCCEEDED";
+  await tick(2);
+  const struck = () => page.$$eval("[data-list] > li.gone", (all) => all.length);
+  check("what ends at the pointer stays, struck", (await struck()) > 0, await text(page, "main"));
+  await page.mouse.move(5, 5);
+  await tick(2);
+  check("and goes after it", (await struck()) === 0, await struck());
   await close(page);
   hub.stop();
 }

@@ -1,7 +1,7 @@
 // Trees of elements, and the parts that views share.
 //
-// A view is a function to a tree. `draw` changes what differs from the tree before; children are matched by key, so focus, scroll
-// positions and selections stay. Texts of others become text nodes and attributes, never markup.
+// A view is a function to a tree. `draw` changes what differs from the one before; children are matched by key, so focus and
+// selections stay. Texts of others become text nodes and attributes, never markup.
 
 import { all, to } from "./model.js";
 
@@ -69,10 +69,11 @@ function patch(parent, old, next) {
 const HELD = ":is(:hover, :focus-visible, :has(:focus-visible))";
 let isHeld = false;
 
-// A list. While it is held its rows, which it has as `onrows`, keep their order, new ones come last, and none goes.
+// A list. While it is held its rows, its `onrows`, keep their order, new ones come last, and those that go are struck.
 function held(list, rows, most) {
   const old = [...document.querySelectorAll(`[data-list]${HELD}`)].find((it) => it.dataset.list === list)?.onrows ?? [];
-  return all(new Map([...old, ...rows].map((it) => [it.key ?? it.name, it]))).slice(0, most);
+  const was = old.map((it) => ({ ...it, gone: true }));
+  return all(new Map([...was, ...rows].map((it) => [it.key ?? it.name, it]))).slice(0, most);
 }
 
 function apply(it, was, parent) {
@@ -125,10 +126,9 @@ export function confirms(page, key) {
   return isSecond;
 }
 
-// With a name they are held.
 export const items = (list, of, name, most) => {
   const rows = name ? held(name, list, most) : list;
-  const entry = (it) => h("li", { key: it.key }, of(it));
+  const entry = (it) => h("li", { key: it.key, class: it.gone && "gone" }, of(it));
   return rows?.length > 0 && h("ul", { "data-list": name, onrows: rows }, rows.map(entry));
 };
 // A method without its package. It may break after the slash.
@@ -173,7 +173,7 @@ export function table(page, caption, rows, columns, { none = "Nothing yet.", kin
     return [
       h(
         "tr",
-        { key, class: kind?.(it) },
+        { key, class: it.gone ? "gone" : kind?.(it) },
         h("th", { scope: "row" }, words, below?.(it)),
         others.map((cell, at) => h(`td${heads[at + 1].kind}`, cell(it))),
       ),

@@ -47,7 +47,7 @@ function headline({ services, calls, mesh }) {
   };
   if (!mesh.processes.size) return "No process has been found";
   const failing = calls.filter((it) => it.failing).length;
-  const fails = failing > 0 && `${plural(failing, "call")} between services ${failing === 1 ? "fails" : "fail"}`;
+  const fails = failing > 0 && `${plural(failing, "call")} ${failing === 1 ? "fails" : "fail"}`;
   const bad = those("down", "is down", "are down") || those("drains", "drains", "drain") || fails;
   return bad || those("impaired", "is impaired", "are impaired") || "All services are up";
 }

@@ -108,7 +108,8 @@ impl InspectService for Inspect {
         bad.finish().map_err(|bad| invalid_fields(DOMAIN, bad))?;
         let calls = self.live.metrics.edges.trace(trace.unwrap_or_default());
         if calls.is_empty() {
-            let message = "this process has kept no call of the trace";
+            let message = "no call of the trace is kept: a process keeps those that fail or are slow (dashboard.slow), and \
+                           a sample of others";
             return Err(status(Code::NotFound, DOMAIN, "TRACE_NOT_FOUND", message));
         }
         Ok(GetTraceResponse { calls: calls.iter().map(wire::kept).collect() }.into())
