@@ -67,7 +67,7 @@ pub enum Error {
         message: String,
     },
     /// The response is larger than 64 MiB; the address may belong to another program. Do not retry.
-    #[error("the response to {request} is larger than {limit} bytes, which none of Consul is")]
+    #[error("the response to {request} is larger than {limit} bytes: no response of Consul is")]
     TooLarge {
         /// Method and path.
         request: String,

@@ -1,7 +1,7 @@
 //! Reports failures by kind.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use consul_api_client::health::Query;
@@ -87,13 +87,21 @@ async fn status_errors_carry_consuls_message() {
     assert!(client.health().instances(&Query::service("unknown"), None).await.unwrap().value.is_empty());
 }
 
-#[tokio::test]
-async fn undecodable_reports_a_response_of_another_program() {
+/// A client of a program that is no agent, and answers one request.
+fn of_another_program(answer: impl FnOnce(&mut TcpStream) + Send + 'static) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = Client::new(format!("http://{}", listener.local_addr().unwrap())).unwrap();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let _ = stream.read(&mut [0; 1024]);
+        answer(&mut stream);
+    });
+    client
+}
+
+#[tokio::test]
+async fn undecodable_reports_a_response_of_another_program() {
+    let client = of_another_program(|stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>").unwrap();
     });
     let error = client.status().leader().await.unwrap_err();
@@ -102,11 +110,7 @@ async fn undecodable_reports_a_response_of_another_program() {
 
 #[tokio::test]
 async fn endless_response_is_refused() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = Client::new(format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let _ = stream.read(&mut [0; 1024]);
+    let client = of_another_program(|stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         while stream.write_all(&[b' '; 1 << 20]).is_ok() {}
     });

@@ -158,7 +158,7 @@ impl Attempts {
                 let rule = rule.unwrap_or_else(|| "unknown: Consul does not name it".to_owned());
                 tracing::error!(%error, rule, token = agent.token_origin(), "Consul does not let us {purpose}");
             }
-            _ if is_foreign(error) => tracing::error!(%error, "no answer of Consul lets us {purpose}"),
+            _ if is_foreign(error) => tracing::error!(%error, "cannot {purpose}: the answer is not one of Consul"),
             _ => tracing::error!(%error, "Consul does not let us {purpose}"),
         }
     }

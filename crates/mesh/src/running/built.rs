@@ -165,12 +165,11 @@ impl Built {
     ///
     /// A database does not answer.
     pub(super) async fn serve_of_mesh(&mut self, draining: &CancellationToken) -> anyhow::Result<()> {
-        let (operations, published) = (std::mem::take(&mut self.operations), std::mem::take(&mut self.published));
-        if !operations.is_empty() {
-            operations::serve(operations, &mut self.grpc, draining.clone()).await?;
+        if !self.operations.is_empty() {
+            operations::serve(self.operations.clone(), &mut self.grpc, draining.clone()).await?;
         }
-        if !published.is_empty() {
-            events::serve(published, &mut self.grpc).await?;
+        if !self.published.is_empty() {
+            events::serve(self.published.clone(), &mut self.grpc).await?;
         }
         if !self.work.followers.is_empty() {
             follow::serve(&self.work.followers, &mut self.grpc);
