@@ -113,7 +113,7 @@ fn connection(authority: Authority) -> Handler {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(authority.clone()));
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-        async move { connections.send(&mut request).await.map_or_else(failed, |(response, _)| response.map(Body::new)) }
+        async move { connections.send(&mut request).await.map_or_else(failed, |response| response.map(Body::new)) }
     })
 }
 

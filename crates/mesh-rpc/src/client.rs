@@ -7,8 +7,8 @@
 //! - [`endpoints`] picks an instance.
 //! - [`attempt`] makes one attempt at an [`endpoint`]. `outlier` ejects endpoints that fail, and `probe` reinstates
 //!   them.
-//! - [`connections`] sends the request; `confirmed` waits until a peer has accepted a certificate, and
-//!   `greeting` notices a peer that speaks another protocol, each as a watch of a `watched` stream.
+//! - [`connections`] sends the request on a connection of `http2`; `confirmed` waits until a peer has accepted a
+//!   certificate, and `greeting` notices a peer that speaks another protocol, each as a watch of a `watched` stream.
 //!
 //! `direct` calls one address, without all of that but the connections.
 //!
@@ -27,6 +27,7 @@ pub mod endpoint;
 pub mod endpoints;
 pub mod failure;
 mod greeting;
+mod http2;
 mod instance;
 mod outlier;
 mod probe;
@@ -36,7 +37,8 @@ mod watched;
 
 pub use channel::{Calling, Channel, Peers};
 pub use declared::Declared;
-pub use direct::{Direct, DirectBody};
+pub use direct::Direct;
 pub use discover::Discover;
 pub use endpoints::Endpoints;
+pub use http2::{Broken, Received};
 pub use instance::Instance;

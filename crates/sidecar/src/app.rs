@@ -184,7 +184,7 @@ fn lost(cause: Cause) -> Status {
     status
 }
 
-/// A request whose body notes why it broke off: hyper only resets the stream, and the app is not at fault.
+/// A request whose body notes why it broke off: HTTP/2 only resets the stream, and the app is not at fault.
 fn noted(request: Request<Body>) -> (Request<Body>, Refused) {
     let refused = Refused::default();
     let noting = refused.clone();
@@ -235,7 +235,10 @@ impl http_body::Body for Noted {
 /// A response body of the app, whose trailers say nothing that only a sidecar may say.
 struct OfApp<B>(B);
 
-impl<B: http_body::Body<Data = Bytes, Error = hyper::Error> + Unpin> http_body::Body for OfApp<B> {
+impl<B> http_body::Body for OfApp<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 

@@ -130,7 +130,7 @@ where
     if method.protocol == Protocol::Http { Body::new(body) } else { Body::new(Unsized(body)) }
 }
 
-/// A body of a length that hyper does not know: it would add the header to each call.
+/// A body whose length nobody knows: the header would be added to each call.
 struct Unsized<B>(B);
 
 impl<B> http_body::Body for Unsized<B>

@@ -13,14 +13,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::connections::{InFlightGuard, Unanswered};
+use super::connections::Unanswered;
 use super::deadline::Deadline;
 use super::endpoint::Endpoint;
+use super::http2::Received;
 use super::outlier::Outcome;
 use super::{failure, probe};
 use crate::call::body::{Either, status_of};
@@ -50,9 +50,9 @@ pub async fn call(
     *request.uri_mut() = endpoint.absolute_uri(request.uri());
     request.headers_mut().insert(GRPC_ACCEPT_ENCODING, ACCEPTED);
     match endpoint.connections.send(request).await {
-        Ok((mut response, guard)) => {
+        Ok(mut response) => {
             failure::drop_malformed_details(response.headers_mut());
-            Ok(attempt.respond(response, guard))
+            Ok(attempt.respond(response))
         }
         Err(unanswered) => {
             attempt.fail(&unanswered);
@@ -102,11 +102,11 @@ impl Attempt {
     }
 
     /// The response head has arrived.
-    fn respond(mut self, response: Response<Incoming>, guard: InFlightGuard) -> Response<Attempted> {
+    fn respond(mut self, response: Response<Received>) -> Response<Attempted> {
         self.responded = true;
         // A status is of a sidecar there, or of a layer before it.
         if self.method.protocol == Protocol::Http && !response.headers().contains_key(Status::GRPC_STATUS) {
-            return self.respond_plain(response, guard);
+            return self.respond_plain(response);
         }
         if let Some(status) = failure::from_http(&response) {
             // The sender of an invalid request is at fault for these codes, not the endpoint.
@@ -125,18 +125,18 @@ impl Attempt {
         if let Some(outcome) = outcome {
             self.complete(outcome);
         }
-        decompressed(response.map(|body| AttemptBody { body, attempt: self, _guard: guard }))
+        decompressed(response.map(|body| AttemptBody { body, attempt: self }))
     }
 
     /// The head of an answer of HTTP has arrived. A proxy or the server says by its code that the endpoint cannot
     /// answer.
-    fn respond_plain(mut self, response: Response<Incoming>, guard: InFlightGuard) -> Response<Attempted> {
+    fn respond_plain(mut self, response: Response<Received>) -> Response<Attempted> {
         let failed = matches!(
             response.status(),
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
         );
         self.complete(if failed { Outcome::Failure } else { Outcome::Success });
-        let response = response.map(|body| AttemptBody { body, attempt: self, _guard: guard });
+        let response = response.map(|body| AttemptBody { body, attempt: self });
         plain::ended(response).map(|body| Either::Wrapped(Body::new(body)))
     }
 
@@ -178,9 +178,8 @@ impl Drop for Attempt {
 
 /// A response body. The end of the body is the end of the attempt.
 pub struct AttemptBody {
-    body: Incoming,
+    body: Received,
     attempt: Attempt,
-    _guard: InFlightGuard,
 }
 
 impl http_body::Body for AttemptBody {

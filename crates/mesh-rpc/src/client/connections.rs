@@ -20,9 +20,6 @@ use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
 use http::uri::Authority;
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -32,16 +29,12 @@ use tonic::body::Body;
 
 use super::confirmed::Confirmed;
 use super::greeting::{Foreign, Greeted, Greeting};
-use crate::call::{CONNECTION_WINDOW, STREAM_WINDOW};
+use super::http2::{Broken, Http2, Received};
 use crate::identity::{Security, Snapshot, Source, Transport, Trust, lost, not_after};
 use crate::telemetry::{Side, TlsMetrics};
 
-/// The largest size of response headers, in bytes. A list of invalid fields may exceed hyper's default of 16 KiB.
-const MAX_HEADER_BYTES: u32 = 64 * 1024;
 /// The limit for connecting. After it, the endpoint is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The interval and the timeout of HTTP/2 pings. They detect an endpoint that vanished without closing.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Consecutive calls without a response after which a connection gets no new calls.
 const MAX_UNANSWERED: u32 = 3;
 /// The age from which a connection may count as silent. A new connection does not help a slow peer.
@@ -96,34 +89,25 @@ pub struct Connections {
 
 #[derive(Default)]
 struct Pool {
-    open: Vec<Http2Connection>,
+    open: Vec<Arc<Open>>,
     /// Whether the last attempt failed, and the log has why.
     is_reported: bool,
     opening: Option<PendingConnection>,
 }
 
 /// An attempt to connect, shared by all calls that wait for it.
-type PendingConnection = future::Shared<BoxFuture<'static, Result<Http2Connection, Unanswered>>>;
+type PendingConnection = future::Shared<BoxFuture<'static, Result<Arc<Open>, Unanswered>>>;
 
-#[derive(Clone)]
-struct Http2Connection {
-    sender: SendRequest<Body>,
+/// A connection, and what is known of it.
+struct Open {
+    http2: Http2,
+    start: Instant,
     /// When the certificate of the peer ends; `None` without one.
     end: Option<SystemTime>,
     /// What the peer speaks instead of HTTP/2. Without TLS a connection is used before its first bytes arrive.
     greeted: Greeted,
     /// Whether the authority of the peer's certificate is no longer trusted.
     distrusted: Arc<AtomicBool>,
-    /// Each clone but the first is a call in flight.
-    calls: Arc<CallRecord>,
-}
-
-/// Marks a call as in flight on its connection, until its response ends.
-pub struct InFlightGuard(#[expect(dead_code, reason = "it is counted")] Arc<CallRecord>);
-
-/// The record of the calls on a connection.
-struct CallRecord {
-    start: Instant,
     /// Consecutive calls that ended without a response.
     unanswered: AtomicU32,
 }
@@ -140,44 +124,39 @@ impl Connections {
         Self { is_foreign: AtomicBool::new(true), ..self }
     }
 
-    /// Takes a request, sends it, and waits for the response head. Dropping the future resets the stream. The caller
-    /// keeps the [`InFlightGuard`] until the response ends.
+    /// Takes a request, sends it, and waits for the response head. Dropping the future, or the body of the response,
+    /// resets the stream.
     ///
     /// # Errors
     ///
     /// See [`Unanswered`].
-    pub async fn send(&self, request: &mut Request<Body>) -> Result<(Response<Incoming>, InFlightGuard), Unanswered> {
+    pub async fn send(&self, request: &mut Request<Body>) -> Result<Response<Received>, Unanswered> {
         let mut tries = 0;
         loop {
-            let mut connection = self.connection().await?;
-            let pending = PendingResponse(&connection.calls);
-            let result = connection.sender.try_send_request(std::mem::take(request)).await;
+            let connection = self.connection().await?;
+            let pending = PendingResponse(&connection);
+            let result = connection.http2.send(request).await;
             drop(pending);
-            connection.calls.unanswered.store(0, Ordering::Relaxed);
-            let mut failed = match result {
-                Ok(response) => {
+            connection.unanswered.store(0, Ordering::Relaxed);
+            return match (result, connection.greeted.get()) {
+                (Ok(response), _) => {
                     // A test alone does not take the line from other cores.
                     if self.is_foreign.load(Ordering::Relaxed) {
                         self.is_foreign.store(false, Ordering::Relaxed);
                     }
-                    return Ok((response, InFlightGuard(connection.calls)));
+                    Ok(response)
                 }
-                Err(failed) => failed,
+                (Err(_), Some(foreign)) => Err(self.foreign(foreign)),
+                // It closed before it took the request, for example because of its age. Another one can send it.
+                (Err(Broken::Closed(_)), None) if tries < MAX_CONNECTIONS => {
+                    tries += 1;
+                    continue;
+                }
+                (Err(broken), None) => {
+                    let why = if refused(&broken) { Unanswered::Refused } else { Unanswered::Lost };
+                    Err(why(Arc::new(broken)))
+                }
             };
-            if let Some(foreign) = connection.greeted.get() {
-                return Err(self.foreign(foreign));
-            }
-            // The connection closed before it sent the request, for example because of its age. Another one can send
-            // it.
-            match failed.take_message() {
-                Some(unsent) if tries < MAX_CONNECTIONS => (*request, tries) = (unsent, tries + 1),
-                Some(_) => return Err(Unanswered::Refused(Arc::new(failed.into_error()))),
-                None => {
-                    let cause = failed.into_error();
-                    let why = if refused(&cause) { Unanswered::Refused } else { Unanswered::Lost };
-                    return Err(why(Arc::new(cause)));
-                }
-            }
         }
     }
 
@@ -190,15 +169,15 @@ impl Connections {
     }
 
     /// The connection with the fewest calls in flight.
-    async fn connection(&self) -> Result<Http2Connection, Unanswered> {
+    async fn connection(&self) -> Result<Arc<Open>, Unanswered> {
         let opening = {
             let mut pool = lock(&self.pool);
             pool.open.retain(|connection| {
-                !connection.sender.is_closed() && !connection.is_silent() && !connection.has_ended()
+                !connection.http2.is_closed() && !connection.is_silent() && !connection.has_ended()
             });
-            match pool.open.iter().min_by_key(|connection| connection.calls()) {
+            match pool.open.iter().min_by_key(|connection| connection.http2.calls()) {
                 Some(least_busy) => {
-                    let (least_busy, busy) = (least_busy.clone(), least_busy.calls() >= BUSY_CALLS);
+                    let (least_busy, busy) = (Arc::clone(least_busy), least_busy.http2.calls() >= BUSY_CALLS);
                     if busy && pool.open.len() < MAX_CONNECTIONS {
                         // The spawned task continues without a waiting call.
                         drop(self.open(&mut pool));
@@ -237,23 +216,19 @@ impl Connections {
     }
 }
 
-impl Http2Connection {
-    fn calls(&self) -> usize {
-        Arc::strong_count(&self.calls) - 1
-    }
-
+impl Open {
     /// Whether the certificate of the peer has ended, or is no longer trusted.
     fn has_ended(&self) -> bool {
         self.end.is_some_and(|end| end <= SystemTime::now()) || self.distrusted.load(Ordering::Relaxed)
     }
 
     fn is_silent(&self) -> bool {
-        self.calls.unanswered.load(Ordering::Relaxed) >= MAX_UNANSWERED && self.calls.start.elapsed() > MIN_SILENT_AGE
+        self.unanswered.load(Ordering::Relaxed) >= MAX_UNANSWERED && self.start.elapsed() > MIN_SILENT_AGE
     }
 }
 
 /// A call that waits for its response. The drop counts the call as unanswered; the response resets the count.
-struct PendingResponse<'a>(&'a CallRecord);
+struct PendingResponse<'a>(&'a Open);
 
 impl Drop for PendingResponse<'_> {
     fn drop(&mut self) {
@@ -261,7 +236,7 @@ impl Drop for PendingResponse<'_> {
     }
 }
 
-async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, Unanswered> {
+async fn connect(authority: &Authority, dial: &Dial) -> Result<Arc<Open>, Unanswered> {
     let connected = async {
         let stream = TcpStream::connect(authority.as_str()).await.map_err(unreachable)?;
         // RPCs are small: send each packet at once.
@@ -269,8 +244,8 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
         match dial.transport.at(stream.peer_addr().map_err(unreachable)?) {
             Security::Plaintext => {
                 let (stream, greeted) = Greeting::of(stream);
-                let (sender, distrusted) = open(stream, None).await?;
-                Ok(((sender, distrusted, None), greeted))
+                let (http2, distrusted) = open(stream, None, true).await?;
+                Ok(((http2, distrusted, None), greeted))
             }
             Security::Mutual(source) => {
                 let name = ServerName::try_from(dial.service.to_string()).map_err(unreachable)?;
@@ -288,9 +263,9 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Http2Connection, 
     let timed_out =
         || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {authority} after {CONNECT_TIMEOUT:?}"));
     let connected = timeout(CONNECT_TIMEOUT, connected).await.unwrap_or_else(|_| Err(unreachable(timed_out())));
-    let ((sender, distrusted, end), greeted) = connected?;
-    let calls = Arc::new(CallRecord { start: Instant::now(), unanswered: AtomicU32::new(0) });
-    Ok(Http2Connection { sender, end, greeted, distrusted, calls })
+    let ((http2, distrusted, end), greeted) = connected?;
+    let (start, unanswered) = (Instant::now(), AtomicU32::new(0));
+    Ok(Arc::new(Open { http2, start, end, greeted, distrusted, unanswered }))
 }
 
 /// Begins HTTP/2 on a connection by TLS, and waits until the peer has accepted the certificate of this process. Returns
@@ -299,17 +274,17 @@ async fn authenticated(
     connecting: tokio_rustls::Connect<TcpStream>,
     source: &Source,
     checked: Arc<Snapshot>,
-) -> Result<(SendRequest<Body>, Arc<AtomicBool>, Option<SystemTime>), Unanswered> {
+) -> Result<(Http2, Arc<AtomicBool>, Option<SystemTime>), Unanswered> {
     let stream = connecting.await.map_err(|error| unreachable(explained(error)))?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let end = chain.first().and_then(|certificate| not_after(certificate));
     let trust = Trust::of(source.clone(), checked, chain);
     let (stream, confirmed) = Confirmed::of(stream);
-    let (sender, distrusted) = open(stream, Some(trust)).await?;
+    let (http2, distrusted) = open(stream, Some(trust), true).await?;
     let closed =
         |_| io::Error::new(io::ErrorKind::ConnectionAborted, "the peer closed the connection in the handshake");
     confirmed.await.unwrap_or_else(|error| Err(closed(error))).map_err(unreachable)?;
-    Ok((sender, distrusted, end))
+    Ok((http2, distrusted, end))
 }
 
 /// Names the cause of a failed handshake that rustls only describes: the peer has answered without TLS.
@@ -325,34 +300,28 @@ fn explained(error: io::Error) -> io::Error {
 }
 
 /// Begins HTTP/2 on a connection. Returns where it notes that the peer is no longer trusted, too.
-async fn open<I>(stream: I, trust: Option<Trust>) -> Result<(SendRequest<Body>, Arc<AtomicBool>), Unanswered>
+async fn open<I>(stream: I, trust: Option<Trust>, pings: bool) -> Result<(Http2, Arc<AtomicBool>), Unanswered>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut http2 = Builder::new(TokioExecutor::new());
-    http2.max_header_list_size(MAX_HEADER_BYTES);
-    http2.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
-    http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
-    // Boxed: hyper has room for the connection in the task of each request, and the state of TLS is large.
-    let stream = TokioIo::new(Box::new(stream));
-    let (sender, connection) = http2.handshake(stream).await.map_err(unreachable)?;
+    let (http2, work) = Http2::open(stream, pings).await.map_err(unreachable)?;
     let distrusted = Arc::new(AtomicBool::new(false));
     let noted = Arc::clone(&distrusted);
-    // The task ends after the last sender is dropped. Calls in flight are still finished.
+    // The task ends after the last user of the connection. Calls in flight are still finished.
     tokio::spawn(async move {
-        let mut connection = pin!(connection);
+        let mut work = pin!(work);
         let ended = tokio::select! {
-            ended = &mut connection => ended,
+            ended = &mut work => ended,
             () = lost(trust.as_ref()) => {
                 noted.store(true, Ordering::Relaxed);
-                timeout(DISTRUSTED_GRACE, connection).await.unwrap_or(Ok(()))
+                timeout(DISTRUSTED_GRACE, work).await.unwrap_or(Ok(()))
             }
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "connection to a peer ended");
         }
     });
-    Ok((sender, distrusted))
+    Ok((http2, distrusted))
 }
 
 fn unreachable(cause: impl Error + Send + Sync + 'static) -> Unanswered {
@@ -361,13 +330,15 @@ fn unreachable(cause: impl Error + Send + Sync + 'static) -> Unanswered {
 
 /// Whether the endpoint did not process the request: its GOAWAY names an earlier last stream ([RFC 9113,
 /// 6.8](https://www.rfc-editor.org/rfc/rfc9113#section-6.8)), or it refused the stream (8.7).
-fn refused(error: &hyper::Error) -> bool {
-    let refusal = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    refusal.is_some_and(|error| {
-        let going_away = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        error.is_remote() && (going_away || refused)
-    })
+fn refused(error: &Broken) -> bool {
+    let error = match error {
+        Broken::Closed(_) => return true,
+        Broken::Http2(error) => error,
+        Broken::Cut | Broken::Silent => return false,
+    };
+    let going_away = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (going_away || refused)
 }
 
 fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {

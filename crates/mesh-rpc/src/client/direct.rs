@@ -3,17 +3,13 @@
 //! For an app beside this process, whose callers do all of that, and for a question to one instance of a peer.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{self, Poll};
 
-use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri};
-use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use tonic::body::Body;
 
-use super::connections::{Connections, Dial, InFlightGuard, Unanswered};
+use super::connections::{Connections, Dial, Unanswered};
+use super::http2::Received;
 use crate::call::body::PassedThrough;
 
 /// The connections to one address.
@@ -44,39 +40,12 @@ impl Direct {
     /// # Errors
     ///
     /// No response has arrived. The error tells whether the app may have begun.
-    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<DirectBody>, Unanswered> {
+    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Received>, Unanswered> {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(self.authority.clone()));
         // A scheme, an authority and a path always form a URI.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         *request.body_mut() = Body::new(PassedThrough::of(std::mem::take(request.body_mut())));
-        let (response, guard) = self.connections.send(&mut request).await?;
-        Ok(response.map(|body| DirectBody { body, _guard: guard }))
-    }
-}
-
-/// The body of a response. Until its end the request is in flight.
-pub struct DirectBody {
-    body: Incoming,
-    _guard: InFlightGuard,
-}
-
-impl http_body::Body for DirectBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.connections.send(&mut request).await
     }
 }

@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use mesh_proto::grpc::health::v1::HealthCheckRequest;
 use mesh_proto::grpc::health::v1::health_check_response::ServingStatus;
 use mesh_proto::grpc::health::v1::health_client::HealthClient;
@@ -19,6 +18,7 @@ use tonic::body::Body;
 
 use super::connections::Unanswered;
 use super::endpoint::Endpoint;
+use super::http2::Received;
 
 /// The jitter spreads the checks of many callers.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10)).jitter(0.8..1.2);
@@ -53,13 +53,13 @@ async fn is_healthy(endpoint: &Arc<Endpoint>, contract: &'static str) -> bool {
 /// Sends over the endpoint's connections without counting load or outcome.
 fn untracked(
     endpoint: &Arc<Endpoint>,
-) -> impl tower::Service<Request<Body>, Response = Response<Incoming>, Error = Unanswered, Future: Send> + use<> {
+) -> impl tower::Service<Request<Body>, Response = Response<Received>, Error = Unanswered, Future: Send> + use<> {
     let endpoint = Arc::clone(endpoint);
     tower::service_fn(move |mut request: Request<Body>| {
         let endpoint = Arc::clone(&endpoint);
         async move {
             *request.uri_mut() = endpoint.absolute_uri(request.uri());
-            endpoint.connections.send(&mut request).await.map(|(response, _)| response)
+            endpoint.connections.send(&mut request).await
         }
     })
 }

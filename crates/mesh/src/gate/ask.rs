@@ -13,7 +13,7 @@ use mesh_proto::mesh::release::v1::GetManifestRequest;
 use mesh_proto::mesh::release::v1::release_service_client::ReleaseServiceClient;
 use mesh_release::{Build, Running};
 use mesh_rpc::client::connections::Dial;
-use mesh_rpc::client::{Direct, DirectBody};
+use mesh_rpc::client::{Direct, Received};
 use mesh_rpc::discovery::{Discovery, Seen};
 use mesh_rpc::identity::Transport;
 use mesh_rpc::telemetry::TlsMetrics;
@@ -187,7 +187,7 @@ impl Asks {
         &self,
         service: &str,
         seen: &Seen,
-    ) -> impl tower::Service<Request<Body>, Response = http::Response<DirectBody>, Error = Status, Future: Send> + use<>
+    ) -> impl tower::Service<Request<Body>, Response = http::Response<Received>, Error = Status, Future: Send> + use<>
     {
         let (transport, metrics) = (self.transport.clone(), self.metrics.clone());
         let dial = Dial { service: service.into(), transport, metrics };
