@@ -142,8 +142,12 @@ impl Found {
     fn member(&self, id: String, services: Vec<String>, seen: &Seen) -> Member {
         let service = services.first().map(String::as_str).unwrap_or_default();
         let Ok(channel) = self.channels.get(&id, service, || {
-            let dial =
-                Dial { service: Arc::from(service), transport: self.transport.clone(), metrics: self.metrics.clone() };
+            let dial = Dial {
+                service: Arc::from(service),
+                transport: self.transport.clone(),
+                metrics: self.metrics.clone(),
+                ..Dial::default()
+            };
             Ok::<_, Infallible>(over_network(Direct::to_instance(seen.authority.clone(), dial)))
         });
         let why =

@@ -142,8 +142,10 @@ impl PeersInner {
         let remote = remotes.entry(service).or_insert_with(|| {
             let metrics = self.calling.metrics.peer(service);
             let (transport, tls) = (self.calling.transport.clone(), self.calling.metrics.tls.clone());
-            let endpoints =
-                Endpoints::unknown(Dial { service: service.into(), transport, metrics: tls }, metrics.clone());
+            let endpoints = Endpoints::unknown(
+                Dial { service: service.into(), transport, metrics: tls, ..Dial::default() },
+                metrics.clone(),
+            );
             self.discovery.follow(service, endpoints.clone());
             Arc::new(Remote::new(service, endpoints, self.passes_on, metrics))
         });

@@ -76,6 +76,9 @@ pub struct Dial {
     pub transport: Transport,
     /// Where handshakes are counted.
     pub metrics: TlsMetrics,
+    /// Whether it is a program beside this process: it cannot vanish without closing its connections, and may take
+    /// pings amiss. gRPC's own servers close a connection after three.
+    pub is_beside: bool,
 }
 
 /// The connections to one endpoint.
@@ -244,7 +247,7 @@ async fn connect(authority: &Authority, dial: &Dial) -> Result<Arc<Open>, Unansw
         match dial.transport.at(stream.peer_addr().map_err(unreachable)?) {
             Security::Plaintext => {
                 let (stream, greeted) = Greeting::of(stream);
-                let (http2, distrusted) = open(stream, None, true).await?;
+                let (http2, distrusted) = open(stream, None, !dial.is_beside).await?;
                 Ok(((http2, distrusted, None), greeted))
             }
             Security::Mutual(source) => {

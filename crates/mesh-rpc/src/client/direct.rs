@@ -27,7 +27,8 @@ impl Direct {
     #[expect(clippy::unwrap_used)]
     pub fn to(address: SocketAddr) -> Self {
         let authority: Authority = address.to_string().parse().unwrap();
-        Self { connections: Connections::to(authority.clone(), Dial::default()), authority }
+        let dial = Dial { is_beside: true, ..Dial::default() };
+        Self { connections: Connections::to(authority.clone(), dial), authority }
     }
 
     /// To one instance of a peer, whose failures the caller reports. Opens no connection yet.
@@ -47,5 +48,42 @@ impl Direct {
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         *request.body_mut() = Body::new(PassedThrough::of(std::mem::take(request.body_mut())));
         self.connections.send(&mut request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    /// A server that says no more after the first request of a connection, and the requests.
+    async fn hung() -> (SocketAddr, mpsc::Receiver<impl Sized>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, (send, requests)) = (listener.local_addr().unwrap(), mpsc::channel(2));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let request = connection.accept().await.unwrap().unwrap();
+                let _ = send.send((connection, request)).await;
+            }
+        });
+        (address, requests)
+    }
+
+    #[tokio::test]
+    async fn program_beside_may_be_silent_and_an_instance_may_not() {
+        let (address, mut requests) = hung().await;
+        let instance = Direct::to_instance(address.to_string().parse().unwrap(), Dial::default());
+        let [app, instance] = [Direct::to(address), instance].map(|direct| {
+            let request = Request::post("/test.v1.Test/Follow").body(Body::empty()).unwrap();
+            tokio::spawn(async move { direct.send(request).await.map(drop) })
+        });
+        let _held = (requests.recv().await.unwrap(), requests.recv().await.unwrap());
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(matches!(instance.await.unwrap(), Err(Unanswered::Lost(_))));
+        assert!(!app.is_finished(), "{:?}", app.await);
     }
 }

@@ -190,7 +190,7 @@ impl Asks {
     ) -> impl tower::Service<Request<Body>, Response = http::Response<Received>, Error = Status, Future: Send> + use<>
     {
         let (transport, metrics) = (self.transport.clone(), self.metrics.clone());
-        let dial = Dial { service: service.into(), transport, metrics };
+        let dial = Dial { service: service.into(), transport, metrics, ..Dial::default() };
         let direct = Arc::new(Direct::to_instance(seen.authority.clone(), dial));
         tower::service_fn(move |request: Request<Body>| {
             let direct = Arc::clone(&direct);
