@@ -42,6 +42,9 @@ const MIN_SILENT_AGE: Duration = Duration::from_secs(1);
 /// Calls in flight on the least busy connection from which another one is opened. A second connection raises throughput
 /// at many callers; a much lower value would cost tail latency. See docs/BENCHMARKS.md.
 const BUSY_CALLS: usize = 32;
+/// The same for a process of one thread, which a second connection only costs packets. Servers of gRPC allow at least
+/// 100 streams of a connection.
+const BUSY_CALLS_OF_ONE_THREAD: usize = 96;
 /// How long calls in flight may go on at a peer that is no longer trusted.
 const DISTRUSTED_GRACE: Duration = Duration::from_secs(10);
 /// The largest number of connections. Those after the second add little throughput and leave capacity for streams.
@@ -180,7 +183,7 @@ impl Connections {
             });
             match pool.open.iter().min_by_key(|connection| connection.http2.calls()) {
                 Some(least_busy) => {
-                    let (least_busy, busy) = (Arc::clone(least_busy), least_busy.http2.calls() >= BUSY_CALLS);
+                    let (least_busy, busy) = (Arc::clone(least_busy), is_busy(least_busy.http2.calls()));
                     if busy && pool.open.len() < MAX_CONNECTIONS {
                         // The spawned task continues without a waiting call.
                         drop(self.open(&mut pool));
@@ -325,6 +328,12 @@ where
         }
     });
     Ok((http2, distrusted))
+}
+
+fn is_busy(calls: usize) -> bool {
+    // The number of threads is asked for last: most connections have few calls.
+    let threads = || tokio::runtime::Handle::current().metrics().num_workers();
+    calls >= BUSY_CALLS && (calls >= BUSY_CALLS_OF_ONE_THREAD || threads() > 1)
 }
 
 fn unreachable(cause: impl Error + Send + Sync + 'static) -> Unanswered {

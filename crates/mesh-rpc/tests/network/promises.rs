@@ -1,5 +1,6 @@
 //! What the channel promises whatever its peers do: each test fails without the part of the client that it names.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -119,6 +120,36 @@ async fn silent_connection_gets_no_new_calls() {
         }
     }
     panic!("no call took another connection");
+}
+
+/// Makes so many calls at once, again and again, and returns how many connections the last ones took.
+async fn connections_of(calls: usize) -> usize {
+    let slow = server(|request| async move {
+        let Some(Connection(number)) = request.extensions().get().copied() else { return Response::default() };
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut response = Status::ok("").into_http();
+        response.headers_mut().insert("connection-number", number.into());
+        response
+    });
+    let peers = peers(&[], vec![slow.await]);
+    let channel = peers.channel("back");
+    let all = || join_all((0..calls).map(|_| call(&channel, UNKNOWN, "10S")));
+    // The first connection, and those that calls on it find too few.
+    all().await;
+    all().await;
+    let numbers = all().await.into_iter().map(|response| response.headers()["connection-number"].clone());
+    numbers.collect::<HashSet<_>>().len()
+}
+
+#[tokio::test]
+async fn process_of_one_thread_has_one_connection_until_streams_may_run_out() {
+    assert_eq!(connections_of(90).await, 1);
+    assert_eq!(connections_of(110).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn process_of_several_threads_has_more_than_one_connection() {
+    assert!(connections_of(90).await > 1);
 }
 
 #[tokio::test]
