@@ -42,8 +42,8 @@ const MIN_SILENT_AGE: Duration = Duration::from_secs(1);
 /// Calls in flight on the least busy connection from which another one is opened. A second connection raises throughput
 /// at many callers; a much lower value would cost tail latency. See docs/BENCHMARKS.md.
 const BUSY_CALLS: usize = 32;
-/// The same for a process of one thread, which a second connection only costs packets. Servers of gRPC allow at least
-/// 100 streams of a connection.
+/// The same for a process of one thread, which a second connection only costs packets. Most servers allow 100 streams of
+/// a connection or more; where one allows fewer, that is the number.
 const BUSY_CALLS_OF_ONE_THREAD: usize = 96;
 /// How long calls in flight may go on at a peer that is no longer trusted.
 const DISTRUSTED_GRACE: Duration = Duration::from_secs(10);
@@ -146,7 +146,7 @@ impl Connections {
             connection.unanswered.store(0, Ordering::Relaxed);
             return match (result, connection.greeted.get()) {
                 (Ok(response), _) => {
-                    // A test alone does not take the line from other cores.
+                    // A test alone does not take the cache line from other cores.
                     if self.is_foreign.load(Ordering::Relaxed) {
                         self.is_foreign.store(false, Ordering::Relaxed);
                     }
@@ -183,7 +183,7 @@ impl Connections {
             });
             match pool.open.iter().min_by_key(|connection| connection.http2.calls()) {
                 Some(least_busy) => {
-                    let (least_busy, busy) = (Arc::clone(least_busy), is_busy(least_busy.http2.calls()));
+                    let (least_busy, busy) = (Arc::clone(least_busy), is_busy(&least_busy.http2));
                     if busy && pool.open.len() < MAX_CONNECTIONS {
                         // The spawned task continues without a waiting call.
                         drop(self.open(&mut pool));
@@ -330,17 +330,19 @@ where
     Ok((http2, distrusted))
 }
 
-fn is_busy(calls: usize) -> bool {
+/// Whether another connection is opened beside this one.
+fn is_busy(http2: &Http2) -> bool {
+    let (calls, streams) = (http2.calls(), http2.streams());
     // The number of threads is asked for last: most connections have few calls.
     let threads = || tokio::runtime::Handle::current().metrics().num_workers();
-    calls >= BUSY_CALLS && (calls >= BUSY_CALLS_OF_ONE_THREAD || threads() > 1)
+    calls >= BUSY_CALLS.min(streams) && (calls >= BUSY_CALLS_OF_ONE_THREAD.min(streams) || threads() > 1)
 }
 
 fn unreachable(cause: impl Error + Send + Sync + 'static) -> Unanswered {
     Unanswered::Unreachable(Arc::new(cause))
 }
 
-/// Whether the endpoint did not process the request: its GOAWAY names an earlier last stream ([RFC 9113,
+/// Whether the endpoint did not process the request: it was not sent, its GOAWAY names an earlier last stream ([RFC 9113,
 /// 6.8](https://www.rfc-editor.org/rfc/rfc9113#section-6.8)), or it refused the stream (8.7).
 fn refused(error: &Broken) -> bool {
     let error = match error {

@@ -83,7 +83,7 @@ mod tests {
         let _held = (requests.recv().await.unwrap(), requests.recv().await.unwrap());
         tokio::time::pause();
         tokio::time::sleep(Duration::from_secs(600)).await;
-        assert!(matches!(instance.await.unwrap(), Err(Unanswered::Lost(_))));
+        assert!(instance.is_finished() && matches!(instance.await.unwrap(), Err(Unanswered::Lost(_))));
         assert!(!app.is_finished(), "{:?}", app.await);
     }
 }

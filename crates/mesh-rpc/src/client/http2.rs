@@ -1,12 +1,14 @@
 //! One connection of HTTP/2, by h2 itself.
 //!
 //! A request goes to h2 together with its message, so that both leave in one packet. hyper's client writes the head
-//! first and the message once h2 has opened the stream, which wakes each side of a call twice as often.
+//! first and the message once h2 has opened the stream, which wakes each side of a call twice as often. While the peer
+//! allows no more streams, requests wait before h2, which would queue them without a limit, and send those of calls that
+//! nobody waits for any more.
 //!
 //! Guarantees:
 //! - Dropping a response, or the future that waits for it, resets the stream.
-//! - While calls are in flight, a peer that is silent for 10 to 20 s, and then does not answer a ping for 10 s, is gone:
-//!   the connection ends, and its calls fail with [`Broken::Silent`].
+//! - While calls are in flight, a peer that is silent for 10 to 20 s, and then does not answer a ping for 10 s, is
+//!   gone: the connection ends, and its calls fail with [`Broken::Silent`].
 //! - A connection ends after the last call, once its [`Http2`] is dropped.
 //!
 //! See: decision 0049
@@ -29,7 +31,6 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Mutex;
 use tonic::body::Body;
 
 use crate::call::{CONNECTION_WINDOW, STREAM_WINDOW};
@@ -42,13 +43,12 @@ use sending::{Rest, Sending};
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
 /// The streams that a peer allows until it says how many.
 const FIRST_STREAMS: usize = 100;
-
-/// The bytes of a request that wait for room at the peer.
+/// The bytes of a stream in h2 from which it takes no further chunk.
 const SEND_BUFFER: usize = 1024 * 1024;
 
 /// An open connection.
 pub(super) struct Http2 {
-    requests: Mutex<SendRequest<Bytes>>,
+    requests: SendRequest<Bytes>,
     line: Arc<Line>,
 }
 
@@ -71,15 +71,20 @@ impl Http2 {
         builder.max_send_buffer_size(SEND_BUFFER);
         builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
         let (requests, mut connection) = builder.handshake(stream).await?;
-        let line = Arc::<Line>::default();
+        let line = Arc::new(Line::new(FIRST_STREAMS));
         let pings = if pings { connection.ping_pong() } else { None };
         let work = serve(connection, pings, Arc::clone(&line));
-        Ok((Self { requests: Mutex::new(requests), line }, work))
+        Ok((Self { requests, line }, work))
     }
 
-    /// The calls in flight.
+    /// The calls in flight, and those that wait for a stream.
     pub(super) fn calls(&self) -> usize {
         self.line.calls()
+    }
+
+    /// The streams that the peer allows.
+    pub(super) fn streams(&self) -> usize {
+        self.line.allowed()
     }
 
     /// Whether it takes no request any more.
@@ -87,15 +92,16 @@ impl Http2 {
         self.line.is_closed()
     }
 
-    /// Takes a request, sends it, and waits for the head of its response. Dropping the future resets the stream. While
-    /// the peer allows no more streams, requests wait here, one behind the other.
+    /// Takes a request, sends it, and waits for the head of its response. Dropping the future resets the stream.
     ///
     /// # Errors
     ///
     /// See [`Broken`]. After [`Broken::Closed`] the request is still there.
     pub(super) async fn send(&self, request: &mut Request<Body>) -> Result<Response<Received>, Broken> {
-        let call = InFlight::on(&self.line);
-        let mut requests = self.requests.lock().await;
+        let mut call = InFlight::on(&self.line);
+        call.stream().await;
+        let mut requests = self.requests.clone();
+        // Ready at once: each request has a handle of its own.
         if let Err(error) = poll_fn(|cx| requests.poll_ready(cx)).await {
             self.line.close();
             return Err(Broken::Closed(error));
@@ -108,8 +114,6 @@ impl Http2 {
         }
         let sent = requests.send_request(Request::from_parts(head, ()), ended);
         let (response, stream) = sent.map_err(|error| call.explained(error))?;
-        // Before its body: h2 wakes one task for a stream. An error is the connection's, and the response has the stream's.
-        let _ = poll_fn(|cx| requests.poll_ready(cx)).await;
         drop(requests);
         let rest = if ended { Rest::default() } else { Sending::of(body, stream).begin().await };
         let response = response.await.map_err(|error| call.explained(error))?;
@@ -131,9 +135,12 @@ where
     let closing = Closing(line);
     let mut silent = pin!(silence(pings, &closing.0));
     // The connection is dropped at the end, which fails its calls.
-    poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(ended.map_err(Broken::Http2)),
-        Poll::Pending => silent.as_mut().poll(cx).map(|()| Err(Broken::Silent)),
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(ended.map_err(Broken::Http2));
+        }
+        closing.0.allow(connection.max_concurrent_send_streams());
+        silent.as_mut().poll(cx).map(|()| Err(Broken::Silent))
     })
     .await
 }

@@ -49,15 +49,10 @@ impl Sending {
     fn send(&mut self, chunk: Bytes, is_last: bool) -> Poll<()> {
         self.begun = true;
         let sent = self.stream.send_data(chunk, is_last);
-        self.give_up(sent.is_err());
-        if is_last || sent.is_err() { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// Resets the stream after an error, if it has not ended by itself.
-    fn give_up(&mut self, has_failed: bool) {
-        if has_failed {
+        if sent.is_err() {
             self.stream.send_reset(Reason::INTERNAL_ERROR);
         }
+        if is_last || sent.is_err() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Waits until the peer has room; false if it wants no more.
@@ -77,14 +72,13 @@ impl Future for Sending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.waiting.is_some() {
-                if !ready!(self.poll_room(cx)) {
-                    return Poll::Ready(());
-                }
-                let Some((chunk, is_last)) = self.waiting.take() else { continue };
-                if self.send(chunk, is_last).is_ready() {
-                    return Poll::Ready(());
-                }
+            if self.waiting.is_some() && !ready!(self.poll_room(cx)) {
+                return Poll::Ready(());
+            }
+            if let Some((chunk, is_last)) = self.waiting.take()
+                && self.send(chunk, is_last).is_ready()
+            {
+                return Poll::Ready(());
             }
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
                 // The peer may end the stream meanwhile.
@@ -103,8 +97,9 @@ impl Future for Sending {
                 }
                 Some(Ok(Err(frame))) => {
                     if let Ok(trailers) = frame.into_trailers() {
-                        let sent = self.stream.send_trailers(trailers);
-                        self.give_up(sent.is_err());
+                        if self.stream.send_trailers(trailers).is_err() {
+                            self.stream.send_reset(Reason::INTERNAL_ERROR);
+                        }
                         return Poll::Ready(());
                     }
                 }

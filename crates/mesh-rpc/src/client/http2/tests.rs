@@ -16,7 +16,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -232,7 +232,8 @@ async fn response_that_is_reset_before_its_end_is_none() {
             body.send_reset(reason);
         });
         let response = send(&http2, unfinished()).await.unwrap();
-        assert!(response.into_body().collect().await.is_err(), "{reason:?}");
+        let broken = response.into_body().collect().await.unwrap_err();
+        assert_eq!(matches!(broken, Broken::Cut), reason == Reason::NO_ERROR, "{broken:?}");
     }
 }
 
@@ -283,41 +284,84 @@ async fn connection_without_a_user_ends() {
     working.await.unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn requests_wait_for_a_stream_and_leave_when_they_are_dropped() {
+/// A connection whose server allows one stream, a call that has it, and its response.
+async fn full() -> (Arc<Http2>, Calling, SendResponse<Bytes>, Connection<DuplexStream, Bytes>) {
     let (near, far) = duplex(1024 * 1024);
     let mut settings = server::Builder::new();
     settings.max_concurrent_streams(1);
-    let (opened, server) = tokio::join!(Http2::open(near, true), settings.handshake::<_, Bytes>(far));
+    let (opened, server) = tokio::join!(Http2::open(near, true), settings.handshake(far));
     let ((http2, work), mut server) = (opened.unwrap(), server.unwrap());
     tokio::spawn(work);
     let http2 = Arc::new(http2);
-    let (first, mut answer) = {
-        let first = begun(&http2);
-        let (_, respond) = server.accept().await.unwrap().unwrap();
-        (first, respond)
-    };
-    // The first of them is in h2, and the others are not.
+    let first = begun(&http2);
+    let (_, respond) = server.accept().await.unwrap().unwrap();
+    assert_eq!(http2.streams(), 1);
+    (http2, first, respond, server)
+}
+
+/// Answers all requests that are still to come, and counts them.
+async fn answered(mut server: Connection<DuplexStream, Bytes>) -> usize {
+    let mut called = 0;
+    while let Some(Ok((_, mut respond))) = server.accept().await {
+        called += 1;
+        let _ = respond.send_response(head(), true);
+    }
+    called
+}
+
+#[tokio::test]
+async fn requests_wait_for_a_stream_and_leave_when_they_are_dropped() {
+    let (http2, first, mut answer, server) = full().await;
     let waiting: Vec<_> = (0..50).map(|_| begun(&http2)).collect();
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
+    assert_eq!(http2.calls(), 51);
     waiting.iter().for_each(JoinHandle::abort);
     let last = begun(&http2);
+    let serving = tokio::spawn(answered(server));
     answer.send_response(head(), true).unwrap();
-    let serving = tokio::spawn(async move {
-        let mut called = 0;
-        while let Some(Ok((_, mut respond))) = server.accept().await {
-            called += 1;
-            let _ = respond.send_response(head(), true);
-        }
-        called
-    });
     first.await.unwrap().unwrap();
     last.await.unwrap().unwrap();
     drop(http2);
-    // The server may see the one that was in h2.
-    assert!(serving.await.unwrap() <= 2);
+    assert_eq!(serving.await.unwrap(), 1, "the server sees nothing of those that were dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_that_nobody_polls_holds_up_no_other() {
+    let (http2, first, mut answer, server) = full().await;
+    let mut asked = request(message());
+    let mut unpolled = Box::pin(http2.send(&mut asked));
+    assert!(unpolled.as_mut().now_or_never().is_none());
+    let other = begun(&http2);
+    tokio::spawn(answered(server));
+    answer.send_response(head(), true).unwrap();
+    first.await.unwrap().unwrap();
+    timeout(Duration::from_secs(5), other).await.unwrap().unwrap().unwrap();
+    timeout(Duration::from_secs(5), unpolled).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_a_stream_leave_a_closed_connection() {
+    let (http2, first, answer, server) = full().await;
+    let waiting = begun(&http2);
+    tokio::task::yield_now().await;
+    drop((answer, server));
+    assert!(matches!(first.await.unwrap(), Err(Broken::Http2(_))));
+    assert!(matches!(waiting.await.unwrap(), Err(Broken::Closed(_))));
+}
+
+#[tokio::test]
+async fn length_of_an_empty_body_is_sent_where_the_method_has_one() {
+    for (method, length) in [(Method::POST, Some("0")), (Method::GET, None)] {
+        let (http2, server) = connected(true).await;
+        let mut request = Request::builder().method(method).uri("http://peer/").body(Body::empty()).unwrap();
+        let calling = tokio::spawn(async move { http2.send(&mut request).await });
+        let (request, mut respond) = next(server).await;
+        assert_eq!(request.headers().get(CONTENT_LENGTH).map(|length| length.to_str().unwrap()), length);
+        respond.send_response(head(), true).unwrap();
+        calling.await.unwrap().unwrap();
+    }
 }
 
 /// A server that reads nothing after the first request.
@@ -332,7 +376,7 @@ async fn hung() -> (Arc<Http2>, Calling, impl Sized) {
 async fn silent_peer_of_a_call_is_gone() {
     let (http2, calling, _server) = hung().await;
     let begin = Instant::now();
-    assert!(matches!(calling.await.unwrap(), Err(Broken::Silent)));
+    assert!(matches!(timeout(KEEP_ALIVE * 10, calling).await.unwrap().unwrap(), Err(Broken::Silent)));
     assert!((KEEP_ALIVE..=KEEP_ALIVE * 3).contains(&begin.elapsed()), "{:?}", begin.elapsed());
     assert!(http2.is_closed() && matches!(send(&http2, message()).await, Err(Broken::Closed(_))));
 }
@@ -349,13 +393,9 @@ async fn peer_that_answers_pings_or_has_no_call_is_there() {
 
     // It reads nothing, and nobody waits for it.
     let (http2, calling, _server) = hung().await;
-    drop(calling);
-    let (near, _far) = duplex(1024);
-    let (idle, work) = Http2::open(near, true).await.unwrap();
-    tokio::spawn(work);
+    calling.abort();
     sleep(Duration::from_secs(600)).await;
-    assert!(!idle.is_closed());
-    drop(http2);
+    assert!(!http2.is_closed());
 }
 
 #[tokio::test(start_paused = true)]
