@@ -9,6 +9,7 @@ use std::sync::{LazyLock, Mutex, mpsc};
 use std::time::Instant;
 
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use super::{Curl, Grpcurl, LIMIT, eventually, root};
 
@@ -127,6 +128,24 @@ fn address_of(name: &str, child: &mut Child) -> Option<(SocketAddr, Printed)> {
             Some((_, address)) => return Some((address.parse().expect("an address"), Printed { earlier, later })),
             None => earlier.push(line),
         }
+    }
+}
+
+/// The addresses of killed processes.
+static HELD: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+
+/// Keeps an address from processes that ask for any free port: a test may take it for one where nothing listens, or start
+/// another process there. On Linux, a socket that does not listen is in the way of neither.
+fn hold(address: SocketAddr) {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let held = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address).map(|()| socket)
+    });
+    if cfg!(target_os = "linux")
+        && let Ok(socket) = held
+    {
+        HELD.lock().expect("no test panics with it").push(socket);
     }
 }
 
@@ -311,6 +330,7 @@ impl Process {
     pub fn kill(mut self) -> TempDir {
         self.signal("KILL");
         self.ended();
+        hold(self.address);
         self.folder_left()
     }
 
