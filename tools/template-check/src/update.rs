@@ -16,7 +16,7 @@ fn next_version(template: &Project) -> Result<()> {
         let main = format!("{folder}services/monolith/src/main.rs");
         edit(template, &main, "//! Every service", "//! All that there is: every service")?;
     }
-    edit(template, "Cargo.toml", "[profile.release]\n", "[profile.release]\ncodegen-units = 1\n")?;
+    edit(template, "Cargo.toml", "[profile.release]\n", "[profile.release]\noverflow-checks = true\n")?;
     edit(template, "Cargo.lock", "# It is not intended", "# It really is not intended")?;
     edit(template, "docs/CONTRACTS.md", "# Contracts\n", "# All contracts\n")?;
     fs::write(template.folder.join("docs/NEWS.md"), "# News\n")?;
