@@ -130,7 +130,7 @@ where
     if method.protocol == Protocol::Http { Body::new(body) } else { Body::new(Unsized(body)) }
 }
 
-/// A body whose length nobody knows: the header would be added to each call.
+/// A body that does not tell its length: the client would add `content-length` to each call.
 struct Unsized<B>(B);
 
 impl<B> http_body::Body for Unsized<B>

@@ -2,8 +2,8 @@
 //!
 //! A request goes to h2 together with its message, so that both leave in one packet. hyper's client writes the head
 //! first and the message once h2 has opened the stream, which wakes each side of a call twice as often. While the peer
-//! allows no more streams, requests wait before h2, which would queue them without a limit, and send those of calls that
-//! nobody waits for any more.
+//! allows no more streams, requests wait here. h2 would queue them without a limit, and would also send those whose
+//! callers have left.
 //!
 //! Guarantees:
 //! - Dropping a response, or the future that waits for it, resets the stream.

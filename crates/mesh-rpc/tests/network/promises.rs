@@ -134,7 +134,7 @@ async fn connections_of(calls: usize) -> usize {
     let peers = peers(&[], vec![slow.await]);
     let channel = peers.channel("back");
     let all = || join_all((0..calls).map(|_| call(&channel, UNKNOWN, "10S")));
-    // The first connection, and those that calls on it find too few.
+    // The first calls open a connection, and the second ones another if they find it busy.
     all().await;
     all().await;
     let numbers = all().await.into_iter().map(|response| response.headers()["connection-number"].clone());
