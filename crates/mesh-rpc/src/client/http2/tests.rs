@@ -187,11 +187,13 @@ async fn stream_is_reset_when_nobody_waits_for_it() {
             responded
         };
         drop(responded);
-        let reset = match stream {
-            Some(mut stream) => poll_fn(|cx| stream.poll_reset(cx)).await.unwrap(),
-            None => poll_fn(|cx| respond.poll_reset(cx)).await.unwrap(),
+        let reset = async {
+            match stream {
+                Some(mut stream) => poll_fn(|cx| stream.poll_reset(cx)).await.unwrap(),
+                None => poll_fn(|cx| respond.poll_reset(cx)).await.unwrap(),
+            }
         };
-        assert_eq!(reset, Reason::CANCEL);
+        assert_eq!(timeout(KEEP_ALIVE, reset).await.expect("the stream is reset"), Reason::CANCEL);
     }
 }
 
